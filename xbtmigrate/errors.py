@@ -1,0 +1,89 @@
+"""Domain: the one error tree. Every error says what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class XbtMigrateError(Exception):
+    """Root of every error the tool raises on purpose.
+
+    Attributes:
+        message: What is wrong, in one sentence.
+        hint: What the user can do about it.
+        exit_code: Exit status of the command line for this class of error.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(XbtMigrateError):
+    """The configuration file or an option is wrong; lists every mistake at once."""
+
+    exit_code = 2
+
+
+class GateError(XbtMigrateError):
+    """A safety gate said no: a stale plan, a failed check, a lease held by another run."""
+
+    exit_code = 3
+
+
+class StaleError(GateError):
+    """What was frozen earlier (a plan, an order, a projector) no longer fits what is there."""
+
+
+class LeaseError(GateError):
+    """Another run holds the migration's lease, or took it while this one was working."""
+
+
+class ConnectionFailedError(XbtMigrateError):
+    """Qdrant or an embedding service could not be reached or refused the credentials."""
+
+
+class CollectionError(XbtMigrateError):
+    """The collection, its vectors or its payload are not what the configuration says."""
+
+
+class UnsupportedError(XbtMigrateError):
+    """This server version or this collection cannot do what was asked."""
+
+
+class EncoderError(XbtMigrateError):
+    """An encoder could not be loaded or failed as a whole."""
+
+
+class UnreadableSourceError(EncoderError):
+    """Some items of a batch cannot be embedded; the others can be tried again without them.
+
+    Attributes:
+        failures: Row number in the batch -> the reason, for each item that failed.
+    """
+
+    def __init__(self, failures: Mapping[int, str]) -> None:
+        first = next(iter(failures.values()), "unknown reason")
+        super().__init__(
+            f"{len(failures)} item(s) cannot be embedded; the first: {first}",
+            "correct or remove these items; a backfill skips and counts them",
+        )
+        self.failures = dict(failures)
+
+
+class ArtefactError(XbtMigrateError):
+    """A file under .xbtmigrate/ is missing, damaged or of another version."""
+
+
+class TrainingError(XbtMigrateError):
+    """A projector cannot be fitted from the data at hand."""
+
+
+class PluginError(XbtMigrateError):
+    """A plugin is missing, ambiguous, broken or was given options it does not take."""
+
+    exit_code = 2

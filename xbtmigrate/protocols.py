@@ -1,0 +1,152 @@
+"""Domain: the five protocols between the rooms. Plugin authors implement these and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from xbtmigrate.journal import MigrationRecord
+from xbtmigrate.types import Direction, Kind, Modality, PointId, Vectors
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """An embedding model."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the model and everything that changes its vectors; equal means same space."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors."""
+        ...
+
+    def encode(
+        self, items: Sequence[str], modality: Modality, *, ids: Sequence[PointId] | None = None
+    ) -> Vectors:
+        """Embed texts or image references.
+
+        Args:
+            items: n texts, or n image references (path, URL, data URI, base64).
+            modality: What the items are.
+            ids: Point ids of the items where they come from the gallery, for encoders that look
+                vectors up; None for queries.
+
+        Returns:
+            Float32 matrix of shape (n, dimension), every row finite.
+
+        Raises:
+            UnreadableSourceError: Some items cannot be embedded; names their rows.
+            EncoderError: The model does not take this modality or failed as a whole.
+        """
+        ...
+
+
+@runtime_checkable
+class Projector(Protocol):
+    """A map between the spaces of two models."""
+
+    @property
+    def direction(self) -> Direction:
+        """Bridge (new -> old, for queries) or forward (old -> new, for the gallery)."""
+        ...
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        """Map (n, d_in) float32 to (n, d_out) float32."""
+        ...
+
+    def uncertainty(self, vectors: Vectors) -> npt.NDArray[np.float32]:
+        """Predicted log-variance of the map's error for each input row; shape (n,)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of one write: ids stored, and ids that no longer exist."""
+
+    written: Sequence[PointId]
+    vanished: Sequence[PointId]
+
+
+class Gallery(Protocol):
+    """The points of one migrating collection, whatever the layout."""
+
+    def count(self, kind: Kind | None = None) -> int:
+        """Count exactly: all points, or those whose new vector this plan made in this way."""
+        ...
+
+    def read(
+        self,
+        columns: Collection[str],
+        *,
+        ids: Sequence[PointId] | None = None,
+        after: PointId | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield batches of points.
+
+        Args:
+            columns: Any of "source" (text, image, content_hash, kind), "old" and "new".
+            ids: Only these points, in this order; absent ones are left out.
+            after: Only points behind this id in the store's own order: a cursor to resume from.
+
+        Raises:
+            XbtMigrateError: On any failure; the end of the iterator is the end of the data.
+        """
+        ...
+
+    def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
+        """Store `new` with its provenance and wait until the store has applied it.
+
+        Args:
+            batch: Columns id, content_hash (of the content the vector was made from) and new.
+            kind: How the vectors were made.
+        """
+        ...
+
+    def prune(self) -> int:
+        """Remove from a shadow the points that left the source; returns how many (0 in place)."""
+        ...
+
+
+class Journal(Protocol):
+    """The migration's record, kept beside the data it describes."""
+
+    def load(self) -> MigrationRecord | None:
+        """Read the record, or None if this migration was never started."""
+        ...
+
+    def acquire(self, record: MigrationRecord) -> MigrationRecord:
+        """Take the lease, then store and return `record` with its owner; refuse if another run holds it.
+
+        Raises:
+            LeaseError: Another run holds the lease and is alive.
+        """
+        ...
+
+    def save(self, record: MigrationRecord) -> None:
+        """Store the record; only the holder of the lease may.
+
+        Raises:
+            LeaseError: The lease was lost.
+        """
+        ...
+
+    def release(self) -> None:
+        """Give the lease back; safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Ordering(Protocol):
+    """Which point is re-encoded next."""
+
+    def score(self, ids: Sequence[PointId], old: Vectors) -> npt.NDArray[np.float32]:
+        """Score points by their stored old vectors; the highest is re-encoded first. Shape (n,)."""
+        ...

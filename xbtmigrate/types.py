@@ -1,0 +1,137 @@
+"""Domain: the batch that travels and the few small types every room shares.
+
+A batch is one Arrow RecordBatch. Its columns, always in this order where present:
+
+=============  ==============================  ===================================================
+column         type                            meaning
+=============  ==============================  ===================================================
+id             string                          point id: decimal digits or a canonical UUID
+text           string, nullable                embedded text, rendered from the payload
+image          string, nullable                image reference: path, URL, data URI or base64
+content_hash   string                          hash of the embedded field only; "" if it is missing
+kind           string, nullable                kind of the new vector, null unless it was made by
+                                               this plan from the present content
+old            fixed_size_list<float32>[d]     stored vector of the old model, nullable
+new            fixed_size_list<float32>[d]     vector of the new model, nullable
+=============  ==============================  ===================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+PointId: TypeAlias = str
+Vectors: TypeAlias = npt.NDArray[np.float32]
+
+
+class Kind(StrEnum):
+    """How the new vector of a point was made."""
+
+    PROJECTED = "projected"
+    ENCODED = "encoded"
+
+
+class Modality(StrEnum):
+    """What an encoder embeds."""
+
+    TEXT = "text"
+    IMAGE = "image"
+
+
+class Distance(StrEnum):
+    """Distance of a vector space, as Qdrant names it."""
+
+    COSINE = "Cosine"
+    DOT = "Dot"
+    EUCLID = "Euclid"
+    MANHATTAN = "Manhattan"
+
+
+class Direction(StrEnum):
+    """Which way a projector maps: queries new -> old, or gallery vectors old -> new."""
+
+    BRIDGE = "bridge"
+    FORWARD = "forward"
+
+
+class Strategy(StrEnum):
+    """What a migration does to the gallery."""
+
+    KEEP = "keep"
+    BRIDGE = "bridge"
+    FORWARD = "forward"
+    FASTFILL = "fastfill"
+    FULL = "full"
+
+
+class Layout(StrEnum):
+    """Where the new vectors go."""
+
+    IN_PLACE = "in_place"
+    SHADOW = "shadow"
+
+
+def content_hash(content: str | None) -> str:
+    """Hash one embedded field: 128-bit BLAKE2b in hex, "" for a missing field."""
+    if content is None:
+        return ""
+    return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def normalized(vectors: Vectors) -> Vectors:
+    """Scale each row to unit length; a zero row stays zero. Shape (n, d) -> (n, d)."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return cast(
+        "Vectors", (vectors / np.where(norms == 0, 1, norms)).astype(np.float32, copy=False)
+    )
+
+
+def vector_array(vectors: Vectors, valid: npt.NDArray[np.bool_] | None = None) -> pa.Array:
+    """Wrap a (n, d) float32 matrix as a fixed_size_list column without copying the values.
+
+    Args:
+        vectors: Matrix of shape (n, d); rows where `valid` is false become null.
+        valid: Boolean mask of shape (n,); None means every row is valid.
+    """
+    contiguous = np.ascontiguousarray(vectors, dtype=np.float32)
+    mask = None if valid is None or valid.all() else pa.array(~valid)
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(contiguous.reshape(-1)), contiguous.shape[1], mask=mask
+    )
+
+
+def vectors_of(batch: pa.RecordBatch | pa.Table, column: str) -> Vectors:
+    """View a fixed_size_list column as a (n, d) float32 matrix; null rows hold NaN or filler.
+
+    A RecordBatch is viewed without a copy; a Table is combined first.
+    """
+    array = batch.column(column)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    width = array.type.list_size
+    values = array.values.slice(array.offset * width, len(array) * width)
+    return cast("Vectors", values.to_numpy(zero_copy_only=True).reshape(len(array), width))
+
+
+def make_batch(ids: Sequence[PointId], **columns: pa.Array | Sequence[Any]) -> pa.RecordBatch:
+    """Build a batch from ids and named columns; string columns may be plain sequences."""
+    arrays: dict[str, pa.Array] = {"id": pa.array(ids, pa.string())}
+    for name, values in columns.items():
+        arrays[name] = values if isinstance(values, pa.Array) else pa.array(values, pa.string())
+    return pa.RecordBatch.from_pydict(arrays)
+
+
+def digest_of(parts: Iterable[str | bytes]) -> str:
+    """SHA-256 over length-prefixed parts, in hex."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else part.encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
