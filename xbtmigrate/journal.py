@@ -1,4 +1,4 @@
-"""Domain: phases of a migration, the one table of allowed transitions, and the record that resumes it."""
+"""Domain: the phases of a migration, their allowed transitions, the record that resumes it."""
 
 from __future__ import annotations
 

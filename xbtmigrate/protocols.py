@@ -123,7 +123,7 @@ class Journal(Protocol):
         ...
 
     def acquire(self, record: MigrationRecord) -> MigrationRecord:
-        """Take the lease, then store and return `record` with its owner; refuse if another run holds it.
+        """Take the lease, then store and return `record` with its owner.
 
         Raises:
             LeaseError: Another run holds the lease and is alive.
