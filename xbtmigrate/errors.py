@@ -83,6 +83,10 @@ class TrainingError(XbtMigrateError):
     """A projector cannot be fitted from the data at hand."""
 
 
+class EvaluationError(XbtMigrateError):
+    """Quality cannot be measured from the queries, relevance or vectors at hand."""
+
+
 class PluginError(XbtMigrateError):
     """A plugin is missing, ambiguous, broken or was given options it does not take."""
 

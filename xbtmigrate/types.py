@@ -29,6 +29,7 @@ import pyarrow as pa
 
 PointId: TypeAlias = str
 Vectors: TypeAlias = npt.NDArray[np.float32]
+Scores: TypeAlias = npt.NDArray[np.float32]
 
 
 class Kind(StrEnum):
@@ -69,6 +70,15 @@ class Strategy(StrEnum):
     FORWARD = "forward"
     FASTFILL = "fastfill"
     FULL = "full"
+
+
+class Channel(StrEnum):
+    """One way to score a query against a stored point: which query vector meets which vector."""
+
+    OLD = "old"  # old query, old vector
+    BRIDGE = "bridge"  # new query projected into the old space, old vector
+    FORWARD = "forward"  # new query, old vector projected into the new space
+    NEW = "new"  # new query, new vector: exists once the point is re-encoded
 
 
 class Layout(StrEnum):

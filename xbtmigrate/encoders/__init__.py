@@ -1,1 +1,1 @@
-"""Room."""
+"""Encoders: the built-in models behind the `Encoder` protocol."""

@@ -1,1 +1,1 @@
-"""Room."""
+"""Room `evaluation`: retrieval metrics, compatibility, backfilling curves, the recommendation."""

@@ -1,1 +1,18 @@
-"""Room."""
+"""Domain: projectors between the spaces of two models, in numpy, and their form on disk."""
+
+from xbtmigrate.projectors.architectures import Affine, Architecture, Mlp, project
+from xbtmigrate.projectors.artefact import Manifest
+from xbtmigrate.projectors.projector import Projector
+from xbtmigrate.projectors.uncertainty import HeteroscedasticHead, NeighbourResidual, Uncertainty
+
+__all__ = [
+    "Affine",
+    "Architecture",
+    "HeteroscedasticHead",
+    "Manifest",
+    "Mlp",
+    "NeighbourResidual",
+    "Projector",
+    "Uncertainty",
+    "project",
+]

@@ -1,0 +1,38 @@
+"""Fixtures every test can ask for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.qdrant_server import Server, running_server
+
+
+@pytest.fixture(scope="session")
+def qdrant_server() -> Iterator[Server]:
+    """A real server; each test process has its own, so names never collide between processes."""
+    running = os.environ.get("QDRANT_URL")
+    if running:
+        yield Server(running, int(os.environ.get("QDRANT_GRPC_PORT", "6334")))
+        return
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def qdrant_url(qdrant_server: Server) -> str:
+    """Address of the real server."""
+    return qdrant_server.url
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Folder of the corpora and models beside the checkout; skips where there is none."""
+    default = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("XBTMIGRATE_SHARED", default))
+    if not folder.is_dir():
+        pytest.skip(f"no corpora at {folder}; set XBTMIGRATE_SHARED")
+    return folder

@@ -1,0 +1,1 @@
+"""Support for the tests: what they need started or fetched."""

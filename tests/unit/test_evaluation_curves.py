@@ -1,0 +1,117 @@
+"""The mixed gallery, its servings and the summaries of a backfilling curve."""
+
+import numpy as np
+import pytest
+
+from xbtmigrate.errors import EvaluationError
+from xbtmigrate.evaluation import retrieval
+from xbtmigrate.evaluation.curves import Curve, backfilling_curves
+from xbtmigrate.evaluation.galleries import Keep, Merge, Single, encoded_mask, spent_first
+from xbtmigrate.evaluation.retrieval import METRICS, QueryScores, Relevance, Space, evaluate
+from xbtmigrate.types import Channel
+
+COUNT = 120
+
+
+@pytest.fixture
+def spaces():
+    """The new model sees the items almost clearly, the old and the projected one dimly."""
+    rng = np.random.default_rng(0)
+    items = rng.standard_normal((COUNT, 16)).astype(np.float32)
+
+    def space(noise):
+        query, gallery = (
+            items + noise * rng.standard_normal(items.shape).astype(np.float32) for _ in range(2)
+        )
+        return Space(query, gallery)
+
+    return {Channel.OLD: space(1.2), Channel.FORWARD: space(1.5), Channel.NEW: space(0.4)}
+
+
+@pytest.fixture
+def relevance():
+    return Relevance.from_rows([[row] for row in range(COUNT)])
+
+
+def curve_of(values, ordering="random", serving="single"):
+    points = [QueryScores({name: np.full(10, value) for name in METRICS}) for value in values]
+    fractions = tuple(np.linspace(0, 1, len(values)).tolist())
+    return Curve(ordering, serving, fractions, tuple(points))
+
+
+def test_a_fraction_marks_the_head_of_the_order():
+    order = np.array([3, 0, 4, 1, 2])
+    assert np.flatnonzero(encoded_mask(order, 0.4)).tolist() == [0, 3]
+    assert not encoded_mask(order, 0.0).any()
+    assert encoded_mask(order, 1.0).all()
+
+
+def test_rows_spent_on_training_pairs_come_first_and_once():
+    assert spent_first(np.array([3, 0, 4, 1, 2]), np.array([4, 2])).tolist() == [4, 2, 3, 0, 1]
+
+
+def test_the_ends_of_a_curve_are_the_pure_cells(spaces, relevance):
+    order = np.random.default_rng(1).permutation(COUNT)
+    cells = {channel: evaluate(space, relevance).means for channel, space in spaces.items()}
+    ends = {Single(): Channel.FORWARD, Merge(): Channel.OLD, Keep(): Channel.OLD}
+    for serving, start in ends.items():
+        (curve,) = backfilling_curves(
+            spaces, relevance, orders={"random": order}, servings=[serving]
+        )
+        assert (curve.ordering, curve.serving) == ("random", serving.name)
+        assert curve.points[0].means == cells[start]
+        assert curve.points[-1].means == cells[Channel.OLD if serving.name == "keep" else "new"]
+
+
+def test_a_point_in_the_middle_is_the_search_of_the_mixed_vectors(spaces, relevance):
+    order = np.random.default_rng(2).permutation(COUNT)
+    new, forward = spaces[Channel.NEW], spaces[Channel.FORWARD]
+    shared = {
+        Channel.NEW: new,
+        Channel.FORWARD: Space(new.query, forward.gallery),
+    }
+    (curve,) = backfilling_curves(shared, relevance, orders={"r": order}, servings=[Single()])
+    mixed = np.where(encoded_mask(order, 0.3)[:, None], new.gallery, forward.gallery)
+    assert curve.points[3].means == evaluate(Space(new.query, mixed), relevance).means
+
+
+def test_all_pairs_are_measured_at_once_and_chunks_change_nothing(spaces, relevance, monkeypatch):
+    orders = {"up": np.arange(COUNT), "down": np.arange(COUNT)[::-1]}
+    whole = backfilling_curves(spaces, relevance, orders=orders, servings=[Single(), Merge()])
+    monkeypatch.setattr(retrieval, "BLOCK_BYTES", 4 * COUNT * 11)
+    parts = backfilling_curves(spaces, relevance, orders=orders, servings=[Single(), Merge()])
+    assert [(c.ordering, c.serving) for c in whole] == [
+        ("up", "single"),
+        ("up", "merge"),
+        ("down", "single"),
+        ("down", "merge"),
+    ]
+    assert [c.values("mrr@10") for c in whole] == [c.values("mrr@10") for c in parts]
+
+
+def test_the_summaries_of_a_curve():
+    curve = curve_of([0.2, 0.4, 0.5, 0.8])
+    full = QueryScores({name: np.full(10, 0.8) for name in METRICS})
+    assert curve.auc() == pytest.approx(0.475)
+    assert curve.smallest_fraction(0.45) == pytest.approx(0.5)
+    assert curve.smallest_fraction(0.1) == 0.0
+    assert curve.smallest_fraction(0.9) is None
+    assert curve.fractions_to_full(full)[0.90] == pytest.approx(2 / 3 + (0.72 - 0.5) / 0.3 / 3)
+
+
+def test_regret_is_seen_in_the_middle_too():
+    keep = QueryScores({name: np.full(10, 0.3) for name in METRICS})
+    assert curve_of([0.3, 0.4, 0.8]).no_regret(keep)
+    assert not curve_of([0.35, 0.29, 0.8]).no_regret(keep)
+
+
+def test_inputs_that_do_not_fit_are_refused(spaces, relevance):
+    order = np.arange(COUNT)
+    with pytest.raises(EvaluationError, match="differ in"):
+        backfilling_curves(spaces, relevance, orders={"r": order[:-1]}, servings=[Single()])
+    with pytest.raises(EvaluationError, match="twice"):
+        backfilling_curves(spaces, relevance, orders={"r": order * 0}, servings=[Single()])
+    with pytest.raises(EvaluationError, match="equally spaced"):
+        backfilling_curves(
+            spaces, relevance, orders={"r": order}, servings=[Single()], fractions=[0, 0.1, 1]
+        )

@@ -1,0 +1,189 @@
+"""Adapter: the files of one migration under `.xbtmigrate/<migration>/`, each written atomically.
+
+Everything here can be made again from the collection and the models; what was paid for (vectors of
+the new model) is kept so that nothing is encoded twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xbtmigrate.errors import ArtefactError
+from xbtmigrate.plan import Plan
+from xbtmigrate.types import Direction, PointId, Vectors, vector_array, vectors_of
+
+FOLDER = ".xbtmigrate"
+
+
+@dataclass(frozen=True, slots=True)
+class Artefacts:
+    """Names, readers and writers of a migration's files.
+
+    Attributes:
+        folder: `.xbtmigrate/<migration>` beside the configuration file.
+    """
+
+    folder: Path
+
+    @property
+    def plan_file(self) -> Path:
+        """The frozen plan."""
+        return self.folder / "plan.json"
+
+    @property
+    def order_file(self) -> Path:
+        """The frozen order of re-encoding."""
+        return self.folder / "order.parquet"
+
+    @property
+    def pairs_folder(self) -> Path:
+        """The pairs that the projectors were fitted on."""
+        return self.folder / "pairs"
+
+    def projector_folder(self, direction: Direction) -> Path:
+        """The fitted projector of one direction."""
+        return self.folder / "projector" / direction
+
+    def save_plan(self, plan: Plan) -> None:
+        """Store the plan."""
+        text = plan.model_dump_json(indent=2)
+        write_atomically(self.plan_file, lambda path: path.write_text(text, "utf-8"))
+
+    def load_plan(self, path: Path | None = None) -> Plan:
+        """Read the plan and check that nobody edited it.
+
+        Raises:
+            ArtefactError: There is none, or it is damaged.
+        """
+        file = path or self.plan_file
+        try:
+            return Plan.parse(file.read_text("utf-8"), str(file))
+        except OSError as error:
+            raise ArtefactError(
+                f"there is no plan at {file}", "make one with `xbtmigrate plan`"
+            ) from error
+
+    def save_order(self, ids: Sequence[PointId], scores: npt.NDArray[np.float32]) -> str:
+        """Store the order of re-encoding, first to be encoded first; returns its digest."""
+        table = pa.table({"id": pa.array(ids, pa.string()), "score": pa.array(scores)})
+        write_atomically(self.order_file, lambda path: pq.write_table(table, path))
+        return _order_digest(table["id"])
+
+    def load_order(self) -> tuple[list[PointId], str] | None:
+        """Read the order and its digest; None if there is none."""
+        if not self.order_file.exists():
+            return None
+        try:
+            column = pq.read_table(self.order_file, columns=["id"])["id"]
+        except (OSError, pa.ArrowException) as error:
+            raise ArtefactError(
+                f"{self.order_file} cannot be read: {error}",
+                "delete the file: the order is made again and finished points are passed over",
+            ) from error
+        return column.to_pylist(), _order_digest(column)
+
+    def known_vectors(self, fingerprint: str, dimension: int) -> KnownVectors:
+        """The new-model vectors paid for so far, for one model."""
+        name = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
+        return KnownVectors(self.folder / "encoded" / name, dimension)
+
+
+class KnownVectors:
+    """Vectors of the new model for gallery content, kept by content hash.
+
+    Args:
+        folder: Where the Parquet parts lie.
+        dimension: Length of the vectors.
+    """
+
+    def __init__(self, folder: Path, dimension: int) -> None:
+        self._folder = folder
+        self._hashes: npt.NDArray[np.bytes_] = np.empty(0, "S32")
+        self._vectors: Vectors = np.empty((0, dimension), np.float32)
+        for part in sorted(folder.glob("*.parquet")):
+            table = _read_part(part)
+            self._merge(table["content_hash"].to_pylist(), vectors_of(table, "vector"))
+
+    def __len__(self) -> int:
+        """Number of vectors kept."""
+        return len(self._hashes)
+
+    def find(self, hashes: Sequence[str]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
+        """Look up by content hash; returns (n, d) vectors, zero where unknown, and the found."""
+        wanted = np.array(hashes, "S32")
+        vectors = np.zeros((len(wanted), self._vectors.shape[1]), np.float32)
+        if not len(self._hashes):
+            return vectors, np.zeros(len(wanted), np.bool_)
+        places = np.minimum(np.searchsorted(self._hashes, wanted), len(self._hashes) - 1)
+        found = (self._hashes[places] == wanted) & (wanted != b"")
+        vectors[found] = self._vectors[places[found]]
+        return vectors, found
+
+    def add(self, hashes: Sequence[str], vectors: Vectors) -> None:
+        """Keep more vectors, on disk first."""
+        if not len(hashes):
+            return
+        table = pa.table({"content_hash": pa.array(hashes), "vector": vector_array(vectors)})
+        count = len(list(self._folder.glob("*.parquet")))
+        path = self._folder / f"{count:06d}.parquet"
+        write_atomically(path, lambda temporary: pq.write_table(table, temporary))
+        self._merge(hashes, vectors)
+
+    def _merge(self, hashes: Sequence[str], vectors: Vectors) -> None:
+        joined = np.concatenate([self._hashes, np.array(hashes, "S32")])
+        self._hashes, rows = np.unique(joined, return_index=True)
+        self._vectors = np.concatenate([self._vectors, vectors])[rows]
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place, flush it to disk, then move it there.
+
+    Args:
+        path: Where the file shall be; missing folders are made.
+        write: Writes the file at the temporary path it is given.
+
+    Raises:
+        ArtefactError: The disk is full or not writable.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ArtefactError(
+            f"{path} cannot be written: {error}", "free some space, or check the permissions"
+        ) from error
+
+
+def _read_part(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ArtefactError(
+            f"{path} cannot be read: {error}", "delete the file: its vectors are encoded again"
+        ) from error
+
+
+def _order_digest(ids: pa.ChunkedArray) -> str:
+    digest = hashlib.sha256()
+    for chunk in ids.chunks:
+        digest.update("\n".join(chunk.to_pylist()).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,150 @@
+"""Command line: everything a person or a program sees. JSON on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from xbtmigrate.errors import XbtMigrateError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+
+def document(content: Mapping[str, object]) -> None:
+    """Print one JSON document on stdout."""
+    sys.stdout.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def error(failure: XbtMigrateError, *, as_json: bool) -> None:
+    """Print what went wrong and what to do; with `as_json` also as a document on stdout."""
+    if as_json:
+        document(
+            {
+                "error": {
+                    "type": type(failure).__name__,
+                    "message": failure.message,
+                    "hint": failure.hint,
+                    "exit_code": failure.exit_code,
+                }
+            }
+        )
+    sys.stderr.write(f"error: {failure.message}\n")
+    if failure.hint:
+        sys.stderr.write(f"hint: {failure.hint}\n")
+
+
+def say(text: str) -> None:
+    """Print a line for a person on stdout; square brackets are text, not markup."""
+    from rich.console import Console
+
+    Console(soft_wrap=True).print(text, markup=False, highlight=False)
+
+
+def note(text: str) -> None:
+    """Print a line about the run on stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table on stdout; columns after the first are right-aligned numbers or short words."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        view.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        view.add_row(*(Text(_cell(value)) for value in row))
+    Console().print(view)
+
+
+def facts(title: str, pairs: Iterable[tuple[str, object]]) -> None:
+    """Print names and values, one pair a line."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    view = Table(title=title, box=box.SIMPLE, show_header=False, title_justify="left")
+    view.title_style = "bold"
+    view.add_column(style="dim", no_wrap=True)
+    view.add_column(overflow="fold")
+    for name, value in pairs:
+        view.add_row(name, Text(_cell(value)))
+    Console().print(view)
+
+
+def size(count: float) -> str:
+    """Bytes in a unit a person reads."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """A time span in units a person reads."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"
+
+
+class ProgressBars:
+    """A bar on stderr for each stage of a run: done of total, rate, time to go."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[None] | None = None
+        self._stage = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show that a stage has come to `done` of `total`."""
+        if self._bar is None or stage != self._stage:
+            self._open(stage, done, total)
+        assert self._bar is not None
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def _open(self, stage: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = tqdm(
+            total=total, initial=done, desc=stage, unit="pt", file=sys.stderr, mininterval=0.5
+        )
+        self._stage = stage
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)

@@ -1,0 +1,225 @@
+"""Adapter: xbtmigrate.toml and the environment -> validated settings, all mistakes at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+from xbtmigrate import registry
+from xbtmigrate.errors import ConfigError, PluginError
+from xbtmigrate.types import Distance, Layout, Modality, Strategy
+
+DEFAULT_FILE = Path("xbtmigrate.toml")
+Share: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class QdrantSection(_Section):
+    """Where the collection is."""
+
+    url: str
+    api_key_env: str | None = None
+    collection: str = Field(min_length=1)
+    vector: str = ""
+    new_vector: str | None = None
+    grpc: bool = False
+    timeout: int = Field(default=60, ge=1, le=3600)
+
+    @pydantic.field_validator("url")
+    @classmethod
+    def _known_scheme(cls, url: str) -> str:
+        if not re.match(r"https?://[^/]+|path:.", url):
+            raise ValueError('must be "http://host:6333", "https://host" or "path:DIR"')
+        return url
+
+    @pydantic.model_validator(mode="after")
+    def _two_names(self) -> QdrantSection:
+        if self.vector and self.new_vector_name == self.vector:
+            raise ValueError(
+                "the new vector needs a name of its own: set new_vector to another name than vector"
+            )
+        return self
+
+    @property
+    def new_vector_name(self) -> str:
+        """Name of the new model's vector: "new", or unnamed where the old one is unnamed."""
+        if self.new_vector is not None:
+            return self.new_vector
+        return "new" if self.vector else ""
+
+
+class PayloadSection(_Section):
+    """Which payload fields hold what the vectors embed."""
+
+    text: str | None = None
+    image: str | None = None
+    query: str | None = None
+
+
+class OldModelSection(BaseModel):
+    """The model that made the stored vectors, and what they embed."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    encoder: str
+    stored: Modality
+
+
+class NewModelSection(BaseModel):
+    """The model to move to."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    encoder: str
+    distance: Distance | None = None
+
+    @pydantic.field_validator("distance", mode="before")
+    @classmethod
+    def _any_case(cls, distance: object) -> object:
+        return distance.title() if isinstance(distance, str) else distance
+
+
+class PlanSection(_Section):
+    """What to measure, and the limits of what may be done."""
+
+    strategy: Strategy | Literal["auto"] = "auto"
+    layout: Layout | Literal["auto"] = "auto"
+    seed: int = 0
+    sample: int = Field(default=2000, ge=100)
+    queries: Path | None = None
+    target: Share = 0.95
+    max_missing: Share = 0.01
+    old_model_match: Share = 0.99
+    price_per_million_items: float | None = Field(default=None, ge=0)
+
+
+class Config(_Section):
+    """Everything xbtmigrate.toml says.
+
+    Attributes:
+        base: Folder of the file; relative paths and artefacts are found from here.
+    """
+
+    qdrant: QdrantSection
+    payload: PayloadSection = PayloadSection()
+    old_model: OldModelSection
+    new_model: NewModelSection
+    plan: PlanSection = PlanSection()
+    base: Path = Field(default=Path(), exclude=True)
+
+    @property
+    def migration(self) -> str:
+        """Name of the migration, one for each collection and vector."""
+        name = "-".join(filter(None, (self.qdrant.collection, self.qdrant.vector)))
+        slug = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")
+        if slug == name:
+            return slug
+        return f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+    @property
+    def url(self) -> str:
+        """Url of the server, or "path:" and the absolute folder of the embedded mode."""
+        if not self.qdrant.url.startswith("path:"):
+            return self.qdrant.url
+        return f"path:{(self.base / self.qdrant.url.removeprefix('path:')).resolve()}"
+
+    @property
+    def api_key(self) -> str | None:
+        """The API key out of the named environment variable.
+
+        Raises:
+            ConfigError: The variable is named but not set.
+        """
+        name = self.qdrant.api_key_env
+        if name is None:
+            return None
+        if not os.environ.get(name):
+            raise ConfigError(
+                f"qdrant.api_key_env names {name}, which is not set in the environment",
+                f"export {name}=… or remove the key where the server needs none",
+            )
+        return os.environ[name]
+
+    def binding(self) -> dict[str, str]:
+        """Flatten what a plan depends on into dotted key -> value, without any secret."""
+        sections = self.model_dump(mode="json", exclude_none=True)
+        for key in ("api_key_env", "grpc", "timeout"):
+            sections["qdrant"].pop(key, None)
+        sections["payload"].pop("query", None)
+        sections["plan"] = {key: sections["plan"][key] for key in ("strategy", "layout", "seed")}
+        return {
+            f"{section}.{key}": str(value)
+            for section, values in sections.items()
+            for key, value in values.items()
+        }
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: The file cannot be read, or has mistakes: all of them are listed.
+    """
+    raw = _read(path)
+    mistakes: list[tuple[str, str]] = []
+    try:
+        config = Config.model_validate(raw)
+    except pydantic.ValidationError as error:
+        mistakes += registry.explain(error, Config)
+        config = None
+    for section in ("old_model", "new_model"):
+        mistakes += _encoder_mistakes(section, raw.get(section))
+    mistakes += _payload_mistakes(raw)
+    if config is None or mistakes:
+        lines = "\n".join(f"  {key}: {text}" for key, text in dict(mistakes).items())
+        count = len(dict(mistakes))
+        raise ConfigError(
+            f"{path} has {count} mistake{'s' if count > 1 else ''}:\n{lines}",
+            "`xbtmigrate init` writes a commented file with every key",
+        )
+    return config.model_copy(update={"base": path.resolve().parent})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"there is no configuration file {path}",
+            "name one with --config, or write one with `xbtmigrate init`",
+        ) from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", "correct the file") from error
+
+
+def _encoder_mistakes(section: str, raw: object) -> list[tuple[str, str]]:
+    if not isinstance(raw, dict) or not isinstance(raw.get("encoder"), str):
+        return []
+    own = OldModelSection if section == "old_model" else NewModelSection
+    options = {key: value for key, value in raw.items() if key not in own.model_fields}
+    try:
+        found = registry.option_mistakes(registry.ENCODERS, raw["encoder"], options)
+    except PluginError as error:
+        return [(f"{section}.encoder", f"{error.message}; {error.hint}")]
+    return [(f"{section}.{key}", text) for key, text in found]
+
+
+def _payload_mistakes(raw: dict[str, Any]) -> list[tuple[str, str]]:
+    payload, old = raw.get("payload") or {}, raw.get("old_model") or {}
+    if not isinstance(payload, dict) or not isinstance(old, dict):
+        return []
+    if old.get("stored") == "text" and not payload.get("text"):
+        return [("payload.text", 'is required where old_model.stored = "text"')]
+    if old.get("stored") == "image" and not (payload.get("text") or payload.get("image")):
+        return [("payload.text", "a text (caption) or an image field is required to make pairs")]
+    return []

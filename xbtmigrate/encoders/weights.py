@@ -1,0 +1,24 @@
+"""Encoders: the identity of a torch model's weights."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and values of a model's state dict, in hex.
+
+    Two models with equal weights have the same digest, wherever they were loaded from and on
+    whatever device they are.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,147 @@
+"""Room `evaluation`: the backfilling curve, quality against the share of re-encoded points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from xbtmigrate.errors import EvaluationError
+from xbtmigrate.evaluation.galleries import Serving, encoded_mask
+from xbtmigrate.evaluation.retrieval import (
+    DEPTH,
+    QueryScores,
+    Relevance,
+    Rows,
+    Space,
+    judge,
+    query_chunks,
+    top_k,
+)
+from xbtmigrate.types import Channel
+
+FRACTIONS = tuple(step / 10 for step in range(11))
+SHARES_OF_FULL = (0.90, 0.95, 0.98)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """M(beta) of one order and one serving (FastFill, section 3).
+
+    Attributes:
+        ordering: Which point is re-encoded next.
+        serving: How the mixed gallery is searched.
+        fractions: Shares of re-encoded points, ascending and equally spaced.
+        points: Metrics per query at each fraction.
+    """
+
+    ordering: str
+    serving: str
+    fractions: tuple[float, ...]
+    points: tuple[QueryScores, ...]
+
+    def values(self, metric: str = "recall@10") -> list[float]:
+        """Mean over the queries at each fraction."""
+        return [point.means[metric] for point in self.points]
+
+    def auc(self, metric: str = "recall@10") -> float:
+        """Plain mean of the values over the fractions, both ends included."""
+        return float(np.mean(self.values(metric)))
+
+    def smallest_fraction(self, level: float, metric: str = "recall@10") -> float | None:
+        """First fraction where the curve reaches a level, between fractions by a straight line.
+
+        Args:
+            level: A value of the metric, such as 0.95 times that of full.
+            metric: Which metric.
+
+        Returns:
+            The fraction, or None if the curve stays below the level.
+        """
+        values = self.values(metric)
+        reached = np.flatnonzero(np.asarray(values) >= level)
+        if not len(reached):
+            return None
+        at = int(reached[0])
+        if at == 0:
+            return self.fractions[0]
+        before, after = values[at - 1], values[at]
+        start, stop = self.fractions[at - 1], self.fractions[at]
+        return start + (stop - start) * (level - before) / (after - before)
+
+    def fractions_to_full(
+        self, full: QueryScores, metric: str = "recall@10"
+    ) -> dict[float, float | None]:
+        """Smallest fraction that reaches 90, 95 and 98 % of full; share of full -> fraction."""
+        goal = full.means[metric]
+        return {share: self.smallest_fraction(share * goal, metric) for share in SHARES_OF_FULL}
+
+    def no_regret(self, keep: QueryScores, metric: str = "recall@10") -> bool:
+        """Tell whether the curve is nowhere below keep (Seo et al.)."""
+        return min(self.values(metric)) >= keep.means[metric]
+
+
+def backfilling_curves(
+    spaces: Mapping[Channel, Space],
+    relevance: Relevance,
+    *,
+    orders: Mapping[str, Rows],
+    servings: Sequence[Serving],
+    fractions: Sequence[float] = FRACTIONS,
+) -> list[Curve]:
+    """Measure every order with every serving; the channels are scored once per chunk of queries.
+
+    Args:
+        spaces: The channels that the servings need; all over the same queries and gallery rows.
+        relevance: The right rows of each query.
+        orders: Name -> every gallery row once, first to be re-encoded first, shape (n,).
+        servings: Ways to search the mixed gallery.
+        fractions: Shares of re-encoded points, ascending and equally spaced.
+
+    Returns:
+        One curve for each order and serving, orders outside.
+
+    Raises:
+        EvaluationError: Sizes differ, or the fractions are not ascending and equally spaced.
+    """
+    _check(spaces, relevance, orders, fractions)
+    masks = {name: [encoded_mask(order, f) for f in fractions] for name, order in orders.items()}
+    pairs = [(name, serving) for name in orders for serving in servings]
+    parts: list[list[list[QueryScores]]] = [[[] for _ in fractions] for _ in pairs]
+    needed = frozenset[Channel]().union(*(serving.channels for serving in servings))
+    for chunk in query_chunks(relevance.query_count, len(next(iter(orders.values())))):
+        blocks = {channel: spaces[channel].scores(chunk) for channel in needed}
+        answers = relevance.part(chunk)
+        for (name, serving), points in zip(pairs, parts, strict=True):
+            for mask, point in zip(masks[name], points, strict=True):
+                point.append(judge(top_k(serving.score(blocks, mask), DEPTH), answers))
+    return [
+        Curve(name, serving.name, tuple(fractions), tuple(map(QueryScores.joined, points)))
+        for (name, serving), points in zip(pairs, parts, strict=True)
+    ]
+
+
+def _check(
+    spaces: Mapping[Channel, Space],
+    relevance: Relevance,
+    orders: Mapping[str, Rows],
+    fractions: Sequence[float],
+) -> None:
+    sizes = {(len(space.query), len(space.gallery)) for space in spaces.values()}
+    sizes |= {(relevance.query_count, len(order)) for order in orders.values()}
+    if len(sizes) != 1:
+        raise EvaluationError(
+            f"channels, relevance and orders differ in (queries, points): {sorted(sizes)}",
+            "score every channel over the same queries and the same gallery rows",
+        )
+    if any(len(np.unique(order)) != len(order) for order in orders.values()):
+        raise EvaluationError(
+            "an order names a gallery row twice", "an order holds every gallery row exactly once"
+        )
+    steps = np.diff(fractions)
+    if len(steps) and not (steps.min() > 0 and np.allclose(steps, steps[0])):
+        raise EvaluationError(
+            f"fractions {list(fractions)} are not ascending and equally spaced",
+            "a curve and its mean need equal steps, such as 0, 0.1 ... 1",
+        )

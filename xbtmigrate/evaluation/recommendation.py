@@ -1,0 +1,253 @@
+"""Room `evaluation`: from measured figures to what to do, with the reason in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from xbtmigrate.evaluation.comparison import gap_closed, paired_permutation_test
+from xbtmigrate.evaluation.curves import Curve
+from xbtmigrate.evaluation.retrieval import QueryScores
+from xbtmigrate.types import Strategy
+
+LARGEST_FRACTION = 0.9
+"""Above it the rest is not worth two kinds of vectors: re-encode everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What the strategies cost, in one unit of the caller's choice (seconds, money).
+
+    Attributes:
+        forward: Project and write every point.
+        full: Encode and write every point.
+        limit: The most that may be spent; None for no limit.
+    """
+
+    forward: float = 0.0
+    full: float = 0.0
+    limit: float | None = None
+
+    def allow(self, strategy: Strategy, fraction: float) -> bool:
+        """Tell whether a strategy that re-encodes this share of the points can be afforded."""
+        spent = {
+            Strategy.FORWARD: self.forward,
+            Strategy.FASTFILL: self.forward + fraction * self.full,
+            Strategy.FULL: self.full,
+        }
+        return self.limit is None or spent.get(strategy, 0.0) <= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """What is good enough.
+
+    Attributes:
+        metric: The metric that decides.
+        target: Share of full's metric to reach by re-encoding a part; with nothing re-encoded,
+            the share of the gap between keep and full to close.
+        level: Largest p-value of a difference that counts.
+        provisional: The queries and their answers are self-made; the reason will say so.
+        seed: Seed of the significance tests.
+    """
+
+    metric: str = "recall@10"
+    target: float = 0.95
+    level: float = 0.05
+    provisional: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """What to do with this collection.
+
+    Attributes:
+        strategy: The strategy.
+        ordering: Which points are re-encoded first; None unless fastfill.
+        serving: How queries are answered; None for keep.
+        fraction: Share of the points to re-encode.
+        reason: Why, with the numbers, in plain words.
+        provisional: Whether the figures rest on relevance that nobody judged.
+    """
+
+    strategy: Strategy
+    ordering: str | None
+    serving: str | None
+    fraction: float
+    reason: str
+    provisional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """Something that can be done; `scores` at the first measured fraction that covers it."""
+
+    strategy: Strategy
+    name: str
+    serving: str
+    scores: QueryScores
+    fraction: float = 0.0
+    curve: Curve | None = None
+
+    def value(self, metric: str) -> float:
+        if self.curve is None:
+            return self.scores.means[metric]
+        return float(np.interp(self.fraction, self.curve.fractions, self.curve.values(metric)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """The two ends every option is held against."""
+
+    keep: QueryScores
+    full: QueryScores
+    criteria: Criteria
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        metric = self.criteria.metric
+        return self.keep.means[metric], self.full.means[metric]
+
+    def p_value(self, scores: QueryScores) -> float:
+        metric = self.criteria.metric
+        system, keep = scores.values[metric][:, None], self.keep.values[metric][:, None]
+        return paired_permutation_test(system, keep, seed=self.criteria.seed)[0]
+
+    def beats_keep(self, scores: QueryScores) -> bool:
+        better = scores.means[self.criteria.metric] > self.ends[0]
+        return better and self.p_value(scores) < self.criteria.level
+
+
+def recommend(
+    cells: Mapping[str, QueryScores],
+    curves: Sequence[Curve],
+    costs: Costs,
+    criteria: Criteria = Criteria(),
+) -> Recommendation:
+    """Choose the cheapest strategy that is good enough and better than doing nothing.
+
+    `keep` where full does not beat keep significantly (paired p < 0.05) or nothing affordable
+    does. A bridge, then a projected gallery, where it beats keep and closes the target share of
+    the gap to full. Else the smallest re-encoded fraction that reaches the target share of full
+    and beats keep, where it is at most 0.9; else full. Where the budget ends before the target,
+    the best of what it allows.
+
+    Args:
+        cells: `keep`, `full` and any `bridge:<kind>` and `forward:<kind>`, on the same queries.
+        curves: Backfilling curves on the same queries; a point at fraction 0 counts as forward.
+        costs: What each strategy costs and what may be spent.
+        criteria: What is good enough.
+    """
+    measured = _Measured(cells["keep"], cells["full"], criteria)
+    keep, full = measured.ends
+    if measured.beats_keep(measured.full):
+        chosen, reason = _choose(cells, curves, costs, measured)
+    else:
+        chosen = None
+        reason = (
+            f"the new model does not beat the old one on these queries: {criteria.metric} "
+            f"{full:.3f} against {keep:.3f} (paired p = {measured.p_value(measured.full):.2g})"
+        )
+    if criteria.provisional:
+        reason += "; provisional: the queries and their answers were made from the collection"
+    if chosen is None:
+        return Recommendation(Strategy.KEEP, None, None, 0.0, reason, criteria.provisional)
+    ordering = chosen.curve.ordering if chosen.curve and chosen.fraction > 0 else None
+    return Recommendation(
+        chosen.strategy, ordering, chosen.serving, chosen.fraction, reason, criteria.provisional
+    )
+
+
+def _choose(
+    cells: Mapping[str, QueryScores], curves: Sequence[Curve], costs: Costs, measured: _Measured
+) -> tuple[_Option | None, str]:
+    """Take the first good enough option by cost, or the best one that can be afforded."""
+    options = [*_without_encoding(cells, curves), *_partial(curves, measured)]
+    options.append(_Option(Strategy.FULL, "full", "single", measured.full, fraction=1.0))
+    affordable = [o for o in options if costs.allow(o.strategy, o.fraction)]
+    for option in affordable:
+        if _good_enough(option, measured):
+            return option, _reason(option, measured)
+    affordable += [o for o in _grid(curves) if costs.allow(o.strategy, o.fraction)]
+    better = [o for o in affordable if measured.beats_keep(o.scores)]
+    if not better:
+        keep, full = measured.ends
+        metric = measured.criteria.metric
+        return None, (
+            f"nothing within the budget beats keep ({metric} {keep:.3f}) significantly; "
+            f"full would reach {full:.3f}"
+        )
+    best = max(better, key=lambda option: option.value(measured.criteria.metric))
+    return best, f"the budget ends before the target; {_reason(best, measured)}"
+
+
+def _without_encoding(
+    cells: Mapping[str, QueryScores], curves: Sequence[Curve]
+) -> Iterator[_Option]:
+    """List what needs no encoding, bridges first: they write nothing."""
+    for strategy in (Strategy.BRIDGE, Strategy.FORWARD):
+        for name, scores in cells.items():
+            if name.startswith(f"{strategy}:"):
+                yield _Option(strategy, name, "single", scores)
+    for curve in curves:
+        if curve.fractions[0] == 0:
+            name = f"forward served {curve.serving}"
+            yield _Option(Strategy.FORWARD, name, curve.serving, curve.points[0], curve=curve)
+
+
+def _partial(curves: Sequence[Curve], measured: _Measured) -> list[_Option]:
+    """List for each curve the fraction that reaches the target, the smallest first."""
+    goal = measured.criteria.target * measured.ends[1]
+    reached = [(c.smallest_fraction(goal, measured.criteria.metric), c) for c in curves]
+    options = [
+        _part_of(curve, fraction)
+        for fraction, curve in reached
+        if fraction is not None and 0 < fraction <= LARGEST_FRACTION
+    ]
+    return sorted(options, key=lambda option: option.fraction)
+
+
+def _grid(curves: Sequence[Curve]) -> Iterator[_Option]:
+    """List every measured point of every curve that re-encodes something."""
+    for curve in curves:
+        for fraction in curve.fractions:
+            if 0 < fraction <= LARGEST_FRACTION:
+                yield _part_of(curve, fraction)
+
+
+def _part_of(curve: Curve, fraction: float) -> _Option:
+    at = next(i for i, measured in enumerate(curve.fractions) if measured >= fraction - 1e-9)
+    name = f"re-encoding {fraction:.0%} in {curve.ordering} order, served {curve.serving},"
+    return _Option(Strategy.FASTFILL, name, curve.serving, curve.points[at], fraction, curve)
+
+
+def _good_enough(option: _Option, measured: _Measured) -> bool:
+    """Tell whether an option beats keep and, with nothing re-encoded, closes enough of the gap."""
+    if option.strategy in {Strategy.BRIDGE, Strategy.FORWARD}:
+        closed = gap_closed(option.value(measured.criteria.metric), *measured.ends)
+        if closed is None or closed < measured.criteria.target:
+            return False
+    return measured.beats_keep(option.scores)
+
+
+def _reason(option: _Option, measured: _Measured) -> str:
+    """Give the numbers, and warn where the gallery is worse than keep on the way."""
+    (keep, full), metric = measured.ends, measured.criteria.metric
+    text = (
+        f"{option.name} reaches {metric} {option.value(metric):.3f}; "
+        f"keep {keep:.3f}, full {full:.3f}"
+    )
+    if option.curve is None:
+        return text
+    points = zip(option.curve.fractions, option.curve.values(metric), strict=True)
+    below = [(value, f) for f, value in points if value < keep and f < option.fraction]
+    if not below:
+        return text
+    value, fraction = min(below)
+    return (
+        f"{text}; until more than {max(f for _, f in below):.0%} is re-encoded the mixed gallery "
+        f"is worse than keep ({value:.3f} at {fraction:.0%}): serve the old vectors until then"
+    )

@@ -1,0 +1,226 @@
+"""Domain: the plan. What was measured, what will be done, and the digest that freezes both."""
+
+from __future__ import annotations
+
+import json
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from xbtmigrate.errors import ArtefactError, StaleError
+from xbtmigrate.types import Layout, Strategy, digest_of
+
+SCHEMA = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Coverage(_Part):
+    """How many points carry what can be embedded; counted exactly."""
+
+    points: int
+    with_text: int
+    with_image: int
+    with_old_vector: int
+    missing_source: int
+    examples_missing: list[str] = []
+
+
+class ModelMatch(_Part):
+    """Whether the declared old model made the stored vectors.
+
+    Attributes:
+        sample: Points compared.
+        median_cosine: Median cosine between stored and re-encoded vectors, by what was embedded.
+        stored: What the stored vectors embed, as far as the comparison can tell.
+        matches: Whether the declared model and `stored` pass the threshold.
+    """
+
+    sample: int
+    median_cosine: dict[str, float]
+    stored: str
+    matches: bool
+
+
+class Throughput(_Part):
+    """Rates measured on this machine against this collection, in items per second."""
+
+    scan: float
+    encode: float
+
+
+class Cost(_Part):
+    """What one strategy takes.
+
+    Attributes:
+        strategy: The strategy.
+        encodes: Items the new model has to embed.
+        writes: Vectors written.
+        disk_bytes: Growth of the collection on disk, at most.
+        ram_bytes: Growth in memory while vectors and index are held there.
+        seconds: Estimated working time.
+        money: Estimated price of encoding, None without a price.
+    """
+
+    strategy: Strategy
+    encodes: int
+    writes: int
+    disk_bytes: int
+    ram_bytes: int
+    seconds: float
+    money: float | None
+
+
+class System(_Part):
+    """Quality of one way to answer queries."""
+
+    name: str
+    metrics: dict[str, float]
+
+
+class CurvePoint(_Part):
+    """Quality of the mixed gallery at one fraction."""
+
+    fraction: float
+    recall_at_10: float
+
+
+class Measurement(_Part):
+    """The quick measurement on a sample.
+
+    Attributes:
+        basis: What stood for queries and relevance, in words.
+        provisional: Whether relevance was made up for want of judgements.
+        query_count: Number of queries.
+        gallery_count: Number of points they were searched in.
+        systems: One row per system, keep first.
+        curve: The mixed gallery by fraction, for the strategy that re-encodes in order.
+    """
+
+    basis: str
+    provisional: bool
+    query_count: int
+    gallery_count: int
+    systems: list[System]
+    curve: list[CurvePoint] = []
+
+
+class Advice(_Part):
+    """The recommended way, with its reason in words."""
+
+    strategy: Strategy
+    fraction: float
+    ordering: str
+    serving: str
+    reason: str
+
+
+class Collection(_Part):
+    """Facts of the collection and its server when the plan was made."""
+
+    server: str
+    name: str
+    alias: str | None
+    points: int
+    vector: str
+    size: int
+    distance: str
+    identity: str
+    other_vectors: list[str] = []
+
+
+class Target(_Part):
+    """Where the new vectors go, and why there."""
+
+    layout: Layout
+    collection: str
+    vector: str
+    size: int
+    distance: str
+    creates_vector: bool
+    creates_collection: bool
+    reason: str
+
+
+class Plan(_Part):
+    """A frozen plan.
+
+    Attributes:
+        binding: Everything the plan depends on, dotted key -> value; compared before each use.
+        strategy: What will be done: the declared strategy, else the recommended one.
+        fraction: Share of the points to re-encode.
+        warnings: What the user should know before acting.
+        digest: Digest over all the rest.
+    """
+
+    schema_version: int = SCHEMA
+    tool_version: str
+    created_at: str
+    migration: str
+    binding: dict[str, str]
+    collection: Collection
+    target: Target
+    coverage: Coverage
+    model_match: ModelMatch
+    throughput: Throughput
+    costs: list[Cost]
+    measurement: Measurement
+    recommendation: Advice
+    strategy: Strategy
+    fraction: float
+    ordering: str
+    seed: int
+    warnings: list[str] = []
+    digest: str = Field(default="", repr=False)
+
+    def frozen(self) -> Self:
+        """Return the plan with its digest filled in."""
+        return self.model_copy(update={"digest": self._content_digest()})
+
+    def check_current(self, binding: dict[str, str]) -> None:
+        """Refuse a plan whose ground has shifted.
+
+        Args:
+            binding: The same keys as the plan's own, as they are now; keys left out of it are
+                not compared.
+
+        Raises:
+            StaleError: Something differs; names each key with its former and present value.
+        """
+        compared = self.binding.keys() | binding.keys()
+        changes = [
+            f"  {key}: was {self.binding.get(key, 'not set')}, is {binding.get(key, 'not set')}"
+            for key in sorted(compared)
+            if self.binding.get(key) != binding.get(key)
+        ]
+        if changes:
+            raise StaleError(
+                f"the plan {self.digest[:12]} no longer fits:\n" + "\n".join(changes),
+                "undo the change, or plan again with `xbtmigrate plan`",
+            )
+
+    @classmethod
+    def parse(cls, text: str, origin: str) -> Plan:
+        """Read a plan and check its digest.
+
+        Raises:
+            ArtefactError: Not a plan, of another version, or edited by hand.
+        """
+        hint = "make a new one with `xbtmigrate plan`"
+        try:
+            raw = json.loads(text)
+            version = raw.get("schema_version")
+            if version != SCHEMA:
+                raise ArtefactError(f"{origin} has plan schema {version}, not {SCHEMA}", hint)
+            plan = cls.model_validate(raw)
+        except (ValueError, AttributeError) as error:
+            raise ArtefactError(f"{origin} is not a plan: {error}", hint) from error
+        if plan.digest != plan._content_digest():
+            raise ArtefactError(f"{origin} was changed after it was made: its digest differs", hint)
+        return plan
+
+    def _content_digest(self) -> str:
+        content = self.model_dump(mode="json", exclude={"digest"})
+        return digest_of([json.dumps(content, sort_keys=True, allow_nan=False)])

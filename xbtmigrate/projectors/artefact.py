@@ -1,0 +1,204 @@
+"""Domain, projectors: the directory a projector is kept in, projector.json + projector.safetensors.
+
+Written whole or not at all, and believed only after its digest and its shapes were checked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from xbtmigrate.errors import ArtefactError
+from xbtmigrate.types import Direction, Distance
+
+SCHEMA_VERSION = 1
+JSON_NAME = "projector.json"
+TENSORS_NAME = "projector.safetensors"
+
+Tensors = dict[str, npt.NDArray[np.floating]]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a projector is and where it comes from.
+
+    Attributes:
+        direction: Bridge (new -> old) or forward (old -> new).
+        kind: Method it was fitted by, such as "ridge".
+        d_in: Length of the input vectors.
+        d_out: Length of the output vectors.
+        input_distance: Distance of the input space; cosine inputs are normalised first.
+        output_distance: Distance of the output space; outputs are normalised iff it is cosine.
+        old_model: Fingerprint of the old model.
+        new_model: Fingerprint of the new model.
+        data_digest: Digest of the pairs it was fitted on.
+        pair_source: Which pairs it was fitted on, such as "text".
+        seed: Seed of every random choice.
+        hyperparameters: Settings of the kind.
+        metrics: Figures on held-out data.
+        uncertainty_metrics: Rank correlation with the true error on held-out pairs, by estimate.
+        libraries: Versions of the libraries it was made with.
+        created_at: UTC, ISO 8601.
+    """
+
+    direction: Direction
+    kind: str
+    d_in: int
+    d_out: int
+    input_distance: Distance
+    output_distance: Distance
+    old_model: str = ""
+    new_model: str = ""
+    data_digest: str = ""
+    pair_source: str = ""
+    seed: int = 0
+    hyperparameters: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    uncertainty_metrics: Mapping[str, float] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    created_at: str = ""
+
+    @property
+    def normalizes_input(self) -> bool:
+        """Whether inputs are scaled to unit length first."""
+        return self.input_distance is Distance.COSINE
+
+    @property
+    def normalizes_output(self) -> bool:
+        """Whether outputs are scaled to unit length."""
+        return self.output_distance is Distance.COSINE
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """The content of a projector's directory.
+
+    Attributes:
+        manifest: What the projector is.
+        architecture: Name of its architecture.
+        uncertainty: Name of its uncertainty estimate, or None.
+        tensors: All parameters, by name.
+    """
+
+    manifest: Manifest
+    architecture: str
+    uncertainty: str | None
+    tensors: Tensors
+
+
+def write_artefact(directory: Path, artefact: Artefact) -> None:
+    """Write a directory beside its place and move it there, replacing an earlier projector.
+
+    Raises:
+        ArtefactError: The place holds something that is not a projector, or cannot be written.
+    """
+    _refuse_foreign(directory)
+    data = safetensors.numpy.save({n: np.ascontiguousarray(t) for n, t in artefact.tensors.items()})
+    manifest = artefact.manifest
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "architecture": artefact.architecture,
+        "uncertainty": artefact.uncertainty,
+        **asdict(manifest),
+        "normalizes_input": manifest.normalizes_input,
+        "normalizes_output": manifest.normalizes_output,
+        "sha256": sha256(data).hexdigest(),
+    }
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".projector-", dir=directory.parent) as temporary:
+            fresh = Path(temporary, "fresh")
+            fresh.mkdir()
+            _write_synced(fresh / TENSORS_NAME, data)
+            _write_synced(fresh / JSON_NAME, json.dumps(document, indent=2).encode() + b"\n")
+            if directory.exists():
+                shutil.move(directory, Path(temporary, "earlier"))
+            fresh.rename(directory)
+    except OSError as error:
+        raise ArtefactError(
+            f"the projector cannot be written to {directory}: {error}",
+            "check the folder's permissions and the free disk space",
+        ) from error
+
+
+def read_artefact(directory: Path) -> Artefact:
+    """Read a directory and check schema, digest and completeness.
+
+    Raises:
+        ArtefactError: Missing, damaged, or of another version.
+    """
+    try:
+        document = json.loads((directory / JSON_NAME).read_bytes())
+        data = (directory / TENSORS_NAME).read_bytes()
+    except FileNotFoundError as error:
+        raise ArtefactError(
+            f"there is no projector in {directory}: {Path(error.filename).name} is missing",
+            "train one with `xbtmigrate train-projector`",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise _damaged(directory, str(error)) from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ArtefactError(
+            f"the projector in {directory} has schema version {version}, not {SCHEMA_VERSION}",
+            "load it with the version of xbtmigrate that wrote it, or train it again",
+        )
+    if sha256(data).hexdigest() != document.get("sha256"):
+        raise _damaged(directory, f"{TENSORS_NAME} does not have the digest of {JSON_NAME}")
+    try:
+        return Artefact(
+            _manifest(document),
+            str(document["architecture"]),
+            document["uncertainty"],
+            safetensors.numpy.load(data),
+        )
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise _damaged(directory, f"{type(error).__name__}: {error}") from error
+
+
+def _manifest(document: Mapping[str, Any]) -> Manifest:
+    """Pick the manifest's own keys; raises KeyError or ValueError on what does not fit."""
+    values = {item.name: document[item.name] for item in fields(Manifest)}
+    values["direction"] = Direction(values["direction"])
+    values["input_distance"] = Distance(values["input_distance"])
+    values["output_distance"] = Distance(values["output_distance"])
+    return Manifest(**values)
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """Never delete a folder that is not an earlier projector."""
+    if not directory.exists():
+        return
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else {"a file"}
+    if names - {JSON_NAME, TENSORS_NAME}:
+        raise ArtefactError(
+            f"{directory} holds something else than a projector",
+            "choose another folder for the projector",
+        )
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    """Write a file through to the disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _damaged(directory: Path, reason: str) -> ArtefactError:
+    return ArtefactError(
+        f"the projector in {directory} is damaged: {reason}",
+        "restore the folder from a copy, or train the projector again",
+    )

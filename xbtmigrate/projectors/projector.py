@@ -1,0 +1,210 @@
+"""Domain, projectors: the map between two models' spaces, loaded and applied without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.errors import ArtefactError
+from xbtmigrate.projectors.architectures import ARCHITECTURES, Architecture, project
+from xbtmigrate.projectors.artefact import (
+    Artefact,
+    Manifest,
+    Tensors,
+    read_artefact,
+    write_artefact,
+)
+from xbtmigrate.projectors.uncertainty import UNCERTAINTIES, Uncertainty
+from xbtmigrate.types import Direction, Vectors, digest_of, normalized
+
+_Part = TypeVar("_Part")
+
+
+@dataclass(frozen=True, slots=True)
+class Projector:
+    """A fitted map: bridge (new -> old, for queries) or forward (old -> new, for the gallery).
+
+    Attributes:
+        manifest: What it is and where it comes from.
+        architecture: The function it computes.
+        error: Estimate of its error at a point, or None.
+    """
+
+    manifest: Manifest
+    architecture: Architecture
+    error: Uncertainty | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the parts have the manifest's dimensions."""
+        manifest, found = self.manifest, (self.architecture.d_in, self.architecture.d_out)
+        if found != (manifest.d_in, manifest.d_out):
+            raise ArtefactError(
+                f"the projector maps {found[0]} -> {found[1]} dimensions, "
+                f"its manifest says {manifest.d_in} -> {manifest.d_out}",
+                "train the projector again",
+            )
+        if self.error is not None and self.error.d_in != manifest.d_in:
+            raise ArtefactError(
+                f"the uncertainty takes {self.error.d_in} dimensions, the projector "
+                f"{manifest.d_in}",
+                "train the projector again",
+            )
+
+    @property
+    def direction(self) -> Direction:
+        """Bridge (new -> old) or forward (old -> new)."""
+        return self.manifest.direction
+
+    @property
+    def kind(self) -> str:
+        """Method it was fitted by."""
+        return self.manifest.kind
+
+    @property
+    def d_in(self) -> int:
+        """Length of the input vectors."""
+        return self.manifest.d_in
+
+    @property
+    def d_out(self) -> int:
+        """Length of the output vectors."""
+        return self.manifest.d_out
+
+    @property
+    def has_uncertainty(self) -> bool:
+        """Whether `uncertainty` can be asked."""
+        return self.error is not None
+
+    @property
+    def digest(self) -> str:
+        """Identity of the map: equal digests give equal vectors. Hex."""
+        manifest = self.manifest
+        parts: list[str | bytes] = [
+            manifest.direction,
+            manifest.input_distance,
+            manifest.output_distance,
+            self.architecture.name,
+            self.error.name if self.error else "",
+        ]
+        for name, tensor in sorted(self._tensors().items()):
+            parts += [name, str(tensor.dtype), str(tensor.shape), tensor.tobytes()]
+        return digest_of(parts)
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        """Map vectors to the other model's space.
+
+        Args:
+            vectors: Float32 (n, d_in). Of any length where the input space is cosine.
+
+        Returns:
+            Float32 (n, d_out), of unit length iff the output space is cosine.
+
+        Raises:
+            ArtefactError: The vectors do not have the projector's input dimension.
+        """
+        return project(
+            self.architecture,
+            self._checked(vectors),
+            normalize_input=self.manifest.normalizes_input,
+            normalize_output=self.manifest.normalizes_output,
+        )
+
+    def uncertainty(self, vectors: Vectors) -> npt.NDArray[np.float32]:
+        """Estimate the log of the squared error per coordinate that `apply` makes at each row.
+
+        Args:
+            vectors: Float32 (n, d_in).
+
+        Returns:
+            Float32 (n,); higher is worse.
+
+        Raises:
+            ArtefactError: The projector has no estimate, or the dimension is wrong.
+        """
+        if self.error is None:
+            raise ArtefactError(
+                f"this {self.direction} projector ({self.kind}) estimates no uncertainty",
+                "train a forward projector, or order the points at random",
+            )
+        rows = self._checked(vectors)
+        return self.error(normalized(rows) if self.manifest.normalizes_input else rows)
+
+    def save(self, directory: Path | str) -> None:
+        """Write projector.json and projector.safetensors, atomically.
+
+        Raises:
+            ArtefactError: The place holds something else, or cannot be written.
+        """
+        name = self.error.name if self.error else None
+        artefact = Artefact(self.manifest, self.architecture.name, name, self._tensors())
+        write_artefact(Path(directory), artefact)
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Projector:
+        """Read a projector back.
+
+        Raises:
+            ArtefactError: Missing, damaged, or of another version.
+        """
+        directory = Path(directory)
+        artefact = read_artefact(directory)
+        parts = _by_prefix(artefact.tensors)
+        try:
+            architecture = _known(ARCHITECTURES, artefact.architecture, directory)
+            error = None
+            if artefact.uncertainty is not None:
+                estimate = _known(UNCERTAINTIES, artefact.uncertainty, directory)
+                error = estimate.from_tensors(parts["uncertainty"])
+            return cls(artefact.manifest, architecture.from_tensors(parts["map"]), error)
+        except (KeyError, ValueError) as problem:
+            raise ArtefactError(
+                f"the tensors of the projector in {directory} do not fit: {problem}",
+                "restore the folder from a copy, or train the projector again",
+            ) from problem
+
+    def _tensors(self) -> Tensors:
+        """Collect all parameters under the prefixes `map.` and `uncertainty.`."""
+        tensors: Tensors = {f"map.{n}": t for n, t in self.architecture.tensors().items()}
+        if self.error is not None:
+            tensors |= {f"uncertainty.{n}": t for n, t in self.error.tensors().items()}
+        return tensors
+
+    def _checked(self, vectors: Vectors) -> Vectors:
+        """Return the rows as float32, or raise if they are not (n, d_in)."""
+        rows = np.asarray(vectors, np.float32)
+        if rows.ndim != 2 or rows.shape[1] != self.d_in:
+            raise ArtefactError(
+                f"the {self.direction} projector takes vectors of shape (n, {self.d_in}), "
+                f"not {rows.shape}",
+                "give it vectors of the model it maps from, one per row",
+            )
+        return rows
+
+
+def _by_prefix(tensors: Tensors) -> dict[str, dict[str, npt.NDArray[np.float32]]]:
+    """Split `prefix.name` keys into one mapping per prefix; refuse values that are not finite."""
+    parts: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
+    for key, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ArtefactError(
+                f"the projector's tensor '{key}' holds values that are not finite",
+                "train the projector again",
+            )
+        prefix, _, name = key.partition(".")
+        parts.setdefault(prefix, {})[name] = tensor.astype(np.float32, copy=False)
+    return parts
+
+
+def _known(table: Mapping[str, _Part], name: str, directory: Path) -> _Part:
+    """Look a part up by name, or raise the error a newer version's projector deserves."""
+    if name not in table:
+        raise ArtefactError(
+            f"the projector in {directory} needs '{name}', which this version does not know",
+            f"upgrade xbtmigrate; this version knows: {', '.join(table)}",
+        )
+    return table[name]

@@ -1,0 +1,111 @@
+"""Qdrant: which failures are worth another try, and what the others mean to a person."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+
+import grpc
+import httpx
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
+from qdrant_client.http.exceptions import (
+    ApiException,
+    ResponseHandlingException,
+    UnexpectedResponse,
+)
+from tenacity import RetryCallState
+
+from xbtmigrate.errors import (
+    CollectionError,
+    ConnectionFailedError,
+    UnsupportedError,
+    XbtMigrateError,
+)
+
+SERVER_ERRORS = (ApiException, QdrantException, grpc.RpcError)
+EMBEDDED_ERRORS = (ValueError, KeyError, RuntimeError, OSError, sqlite3.Error)
+
+_LONGEST_WAIT = 60.0
+_STATUS_OF = {
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.ABORTED: 503,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNKNOWN: 500,
+}
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status of a server's answer, or the one nearest to its gRPC code."""
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code
+    if isinstance(error, ResourceExhaustedResponse):
+        return 429
+    if isinstance(error, grpc.RpcError):
+        return _STATUS_OF.get(error.code())
+    return None
+
+
+def is_transient(error: BaseException) -> bool:
+    """Say whether the same request may succeed later: load, restarts, lost connections."""
+    if isinstance(error, ResponseHandlingException):
+        return isinstance(error.source, httpx.TransportError)
+    status = status_of(error)
+    return status is not None and (status in (408, 429) or status >= 500)
+
+
+def seconds_to_wait(state: RetryCallState) -> float:
+    """Obey the server's Retry-After; else double from 0.2 s to 10 s, with jitter."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, ResourceExhaustedResponse):
+        return min(float(error.retry_after_s), _LONGEST_WAIT)
+    spread: float = random.uniform(0.5, 1.0)  # noqa: S311
+    return spread * min(0.2 * 2.0**state.attempt_number, 10.0)
+
+
+def translated(error: BaseException, url: str) -> XbtMigrateError:
+    """Say in the tool's own words what a failure of the client library means."""
+    status = status_of(error)
+    said = said_by(error)
+    if status in (401, 403):
+        return ConnectionFailedError(
+            f"Qdrant at {url} refused the credentials: {said}",
+            "give an API key with write access in the environment variable named by "
+            "qdrant.api_key_env",
+        )
+    if status == 404 or isinstance(error, KeyError) or said.endswith("not found"):
+        return CollectionError(
+            f"Qdrant at {url} has no such collection or point: {said}",
+            "check qdrant.collection; another process may have deleted it",
+        )
+    if isinstance(error, ResponseHandlingException) or (status or 0) >= 429:
+        return ConnectionFailedError(
+            f"Qdrant at {url} does not answer: {said}",
+            "check qdrant.url and that the server is running, then run the same command again",
+        )
+    return UnsupportedError(
+        f"Qdrant at {url} refused a request: {said}",
+        "see the server's log; strict mode or an older version may not allow it",
+    )
+
+
+def said_by(error: BaseException) -> str:
+    """Return the server's own words, without the client's wrapping."""
+    if isinstance(error, UnexpectedResponse):
+        try:
+            return str(error.structured()["status"]["error"])
+        except (ValueError, KeyError, TypeError):
+            text = error.content.decode(errors="replace").strip()
+            return text[:200] or f"HTTP {error.status_code}"
+    if isinstance(error, ResponseHandlingException):
+        return f"{type(error.source).__name__}: {str(error.source)[:200]}"
+    if isinstance(error, grpc.RpcError):
+        return str(error.details())
+    return str(error)

@@ -1,0 +1,342 @@
+"""Testing: a gallery in memory, and the contract that every gallery has to meet.
+
+Whoever writes a gallery subclasses `GalleryContract`, gives it a `store` fixture and runs pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from xbtmigrate.protocols import Gallery, Written
+from xbtmigrate.types import (
+    Kind,
+    Modality,
+    PointId,
+    Vectors,
+    content_hash,
+    make_batch,
+    vector_array,
+    vectors_of,
+)
+
+
+@dataclass(slots=True)
+class FakePoint:
+    """One point as an application stores it; `new` and `provenance` belong to the migration.
+
+    Attributes:
+        text: Embedded text, None where it is missing.
+        old: Vector of the old model, shape (d_old,); None where the point has none.
+        image: Image reference, None where it is missing.
+        new: Vector of the new model, shape (d_new,).
+        provenance: Plan, kind and content hash of `new`.
+    """
+
+    text: str | None
+    old: Vectors | None
+    image: str | None = None
+    new: Vectors | None = None
+    provenance: tuple[str, Kind, str] | None = None
+
+
+class FakeGallery:
+    """A gallery in memory. Tests play the application by changing `points` directly.
+
+    Args:
+        points: Id -> point. Two galleries over the same mapping see each other's writes.
+        sizes: Lengths of the old and of the new vectors.
+        plan: Plan the writes belong to.
+        stored: Which field the vectors embed.
+        page: Number of points in a batch.
+
+    Attributes:
+        writes: Every write so far: its kind and the ids it was given.
+    """
+
+    def __init__(
+        self,
+        points: MutableMapping[PointId, FakePoint],
+        *,
+        sizes: tuple[int, int],
+        plan: str = "plan",
+        stored: Modality = Modality.TEXT,
+        page: int = 100,
+    ) -> None:
+        self.points = points
+        self.writes: list[tuple[Kind, list[PointId]]] = []
+        self._sizes = dict(zip(("old", "new"), sizes, strict=True))
+        self._plan = plan
+        self._stored = stored
+        self._page = page
+
+    def count(self, kind: Kind | None = None) -> int:
+        """Count all points, or those whose new vector this plan made in this way."""
+        if kind is None:
+            return len(self.points)
+        return sum(
+            point.new is not None
+            and point.provenance is not None
+            and point.provenance[:2] == (self._plan, kind)
+            for point in self.points.values()
+        )
+
+    def read(
+        self,
+        columns: Collection[str],
+        *,
+        ids: Sequence[PointId] | None = None,
+        after: PointId | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield batches of points in id order, or of `ids` in the order given."""
+        order = sorted(self.points, key=store_order) if ids is None else list(ids)
+        if after is not None:
+            order = [each for each in order if store_order(each) > store_order(after)]
+        for start in range(0, len(order), self._page):
+            page = [each for each in order[start : start + self._page] if each in self.points]
+            if page:
+                yield self._batch(page, columns)
+
+    def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
+        """Store `new` and its provenance on the points that still exist."""
+        ids: list[PointId] = batch.column("id").to_pylist()
+        hashes = batch.column("content_hash").to_pylist()
+        self.writes.append((kind, ids))
+        for row, vector in enumerate(vectors_of(batch, "new")):
+            point = self.points.get(ids[row])
+            if point is not None:
+                point.new = vector.copy()
+                point.provenance = (self._plan, kind, hashes[row])
+        written = [each for each in ids if each in self.points]
+        return Written(written, [each for each in ids if each not in self.points])
+
+    def prune(self) -> int:
+        """Remove nothing: the new vectors live on the points themselves."""
+        return 0
+
+    def _batch(self, ids: Sequence[PointId], columns: Collection[str]) -> pa.RecordBatch:
+        points = [self.points[each] for each in ids]
+        arrays: dict[str, pa.Array] = {}
+        if "source" in columns:
+            for name in ("text", "image"):
+                arrays[name] = pa.array([getattr(point, name) for point in points], pa.string())
+            hashes = [self._hash(point) for point in points]
+            arrays["content_hash"] = pa.array(hashes, pa.string())
+            kinds = [self._kind(point, each) for point, each in zip(points, hashes, strict=True)]
+            arrays["kind"] = pa.array(kinds, pa.string())
+        for name in ("old", "new"):
+            if name in columns:
+                rows = [getattr(point, name) for point in points]
+                arrays[name] = _vectors(rows, self._sizes[name])
+        return make_batch(ids, **arrays)
+
+    def _hash(self, point: FakePoint) -> str:
+        return content_hash(point.text if self._stored is Modality.TEXT else point.image)
+
+    def _kind(self, point: FakePoint, present: str) -> Kind | None:
+        if point.new is None or point.provenance is None:
+            return None
+        plan, kind, made_from = point.provenance
+        return kind if plan == self._plan and made_from == present else None
+
+
+def store_order(point_id: PointId) -> tuple[int, int, str]:
+    """Sort key of the store's own order: integers first, by value, then UUIDs."""
+    return (0, int(point_id), "") if point_id.isdecimal() else (1, 0, point_id)
+
+
+def _vectors(rows: Sequence[Vectors | None], size: int) -> pa.Array:
+    valid = np.array([row is not None for row in rows], dtype=np.bool_)
+    matrix = np.full((len(rows), size), np.nan, dtype=np.float32)
+    for number, row in enumerate(rows):
+        if row is not None:
+            matrix[number] = row
+    return vector_array(matrix, valid)
+
+
+class GalleryStore(Protocol):
+    """What the contract needs of a store: a gallery over it, and an application that uses it.
+
+    Vectors are 4 long in the old space and 3 in the new one; the distance is Dot.
+    """
+
+    def gallery(self, plan: str = "plan-a") -> Gallery:
+        """Open a gallery whose writes belong to `plan`."""
+        ...
+
+    def upsert(self, point_id: PointId, text: str | None, old: Sequence[float]) -> None:
+        """Store a whole point as an application does: what was there before is gone."""
+        ...
+
+    def change_text(self, point_id: PointId, text: str) -> None:
+        """Change the text alone; vectors and other payload stay."""
+        ...
+
+    def delete(self, point_id: PointId) -> None:
+        """Delete a point."""
+        ...
+
+
+IDS: tuple[PointId, ...] = (
+    "1",
+    "2",
+    "30",
+    "18446744073709551615",
+    "0b8f0f6e-0f0e-4c63-8f0a-2f6f8a3f7e11",
+    "9c1c2a30-53a1-4e0f-9a43-5fd3f1d8c0aa",
+)
+"""Ids of the contract's points, in the store's own order."""
+
+
+def fill(store: GalleryStore) -> None:
+    """Store the contract's six points; point "30" has no text."""
+    for row, point_id in enumerate(IDS):
+        text = None if point_id == "30" else f"text {point_id}"
+        store.upsert(point_id, text, [row, row + 0.25, row + 0.5, 1.0])
+
+
+def table_of(batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    """Put the batches of one read together."""
+    return pa.Table.from_batches(list(batches))
+
+
+def to_write(ids: Sequence[PointId], texts: Sequence[str | None], value: float) -> pa.RecordBatch:
+    """Build a batch for `write` whose row i holds the vector (value + i, 1, 2)."""
+    rows = np.array([[value + row, 1.0, 2.0] for row in range(len(ids))], dtype=np.float32)
+    hashes = [content_hash(text) for text in texts]
+    return make_batch(ids, content_hash=hashes, new=vector_array(rows.reshape(-1, 3)))
+
+
+def texts_of(ids: Sequence[PointId]) -> list[str | None]:
+    """Return the texts that `fill` gave to these points."""
+    return [None if each == "30" else f"text {each}" for each in ids]
+
+
+class GalleryContract:
+    """Behaviours every gallery shares; a subclass provides the fixture `store`."""
+
+    def test_reads_every_point_once_in_store_order(self, store: GalleryStore) -> None:
+        """All columns come back, typed and in the agreed order."""
+        fill(store)
+        table = table_of(store.gallery().read({"new", "source", "old"}))
+        names = ["id", "text", "image", "content_hash", "kind", "old", "new"]
+        assert table.column_names == names
+        assert table.column("id").to_pylist() == list(IDS)
+        assert table.column("text").to_pylist() == texts_of(IDS)
+        hashes = [content_hash(text) for text in texts_of(IDS)]
+        assert table.column("content_hash").to_pylist() == hashes
+        assert table.column("kind").null_count == table.column("new").null_count == len(IDS)
+        expected = [[row, row + 0.25, row + 0.5, 1.0] for row in range(len(IDS))]
+        np.testing.assert_allclose(vectors_of(table, "old"), np.array(expected), rtol=1e-6)
+
+    def test_gives_only_the_asked_columns(self, store: GalleryStore) -> None:
+        """A pass that needs no text does not get it."""
+        fill(store)
+        assert table_of(store.gallery().read({"old"})).column_names == ["id", "old"]
+
+    def test_resumes_behind_a_cursor(self, store: GalleryStore) -> None:
+        """The cursor's own point is excluded, and it may have been deleted meanwhile."""
+        fill(store)
+        store.delete("2")
+        for cursor in ("1", "2"):
+            table = table_of(store.gallery().read({"source"}, after=cursor))
+            assert table.column("id").to_pylist() == list(IDS[2:])
+        assert list(store.gallery().read({"source"}, after=IDS[-1])) == []
+
+    def test_reads_ids_in_the_order_given(self, store: GalleryStore) -> None:
+        """Absent ids are left out."""
+        fill(store)
+        asked = [IDS[4], "77", IDS[0], IDS[3]]
+        table = table_of(store.gallery().read({"source", "old"}, ids=asked))
+        assert table.column("id").to_pylist() == [IDS[4], IDS[0], IDS[3]]
+        assert vectors_of(table, "old")[:, 0].tolist() == [4.0, 0.0, 3.0]
+
+    def test_an_empty_list_of_ids_reads_nothing(self, store: GalleryStore) -> None:
+        """No id is not the same as every id."""
+        fill(store)
+        assert list(store.gallery().read({"source"}, ids=[])) == []
+
+    def test_keeps_what_was_written(self, store: GalleryStore) -> None:
+        """Vectors, kinds and exact counts agree after a write of either kind."""
+        fill(store)
+        gallery = store.gallery()
+        first = gallery.write(to_write(IDS[:4], texts_of(IDS[:4]), 10.0), Kind.PROJECTED)
+        gallery.write(to_write(IDS[4:], texts_of(IDS[4:]), 20.0), Kind.ENCODED)
+        assert (list(first.written), list(first.vanished)) == (list(IDS[:4]), [])
+        counts = [gallery.count(), gallery.count(Kind.PROJECTED), gallery.count(Kind.ENCODED)]
+        assert counts == [6, 4, 2]
+        table = table_of(gallery.read({"source", "new"}))
+        assert table.column("kind").to_pylist() == ["projected"] * 4 + ["encoded"] * 2
+        assert vectors_of(table, "new")[:, 0].tolist() == [10.0, 11.0, 12.0, 13.0, 20.0, 21.0]
+
+    def test_the_last_write_wins(self, store: GalleryStore) -> None:
+        """A projected vector is replaced by an encoded one."""
+        fill(store)
+        gallery = store.gallery()
+        gallery.write(to_write(["1"], ["text 1"], 10.0), Kind.PROJECTED)
+        gallery.write(to_write(["1"], ["text 1"], 20.0), Kind.ENCODED)
+        table = table_of(gallery.read({"source", "new"}, ids=["1"]))
+        assert table.column("kind").to_pylist() == ["encoded"]
+        assert vectors_of(table, "new").tolist() == [[20.0, 1.0, 2.0]]
+        assert gallery.count(Kind.PROJECTED) == 0
+
+    def test_reports_vanished_points_and_never_brings_them_back(self, store: GalleryStore) -> None:
+        """The rest of the batch is stored."""
+        fill(store)
+        gallery = store.gallery()
+        store.delete("2")
+        result = gallery.write(to_write(IDS[:3], texts_of(IDS[:3]), 10.0), Kind.ENCODED)
+        assert (list(result.written), list(result.vanished)) == (["1", "30"], ["2"])
+        assert (gallery.count(), gallery.count(Kind.ENCODED)) == (5, 2)
+        table = table_of(gallery.read({"new"}, ids=IDS[:3]))
+        assert vectors_of(table, "new")[:, 0].tolist() == [10.0, 12.0]
+
+    def test_a_changed_text_is_seen(self, store: GalleryStore) -> None:
+        """The vector of the former text no longer counts as made."""
+        fill(store)
+        gallery = store.gallery()
+        gallery.write(to_write(["1", "2"], ["text 1", "text 2"], 10.0), Kind.ENCODED)
+        store.change_text("1", "another text")
+        table = table_of(gallery.read({"source"}, ids=["1", "2"]))
+        assert table.column("kind").to_pylist() == [None, "encoded"]
+
+    def test_a_vector_made_from_a_former_text_is_seen(self, store: GalleryStore) -> None:
+        """The text changed between the read and the write."""
+        fill(store)
+        gallery = store.gallery()
+        store.change_text("1", "another text")
+        gallery.write(to_write(["1"], ["text 1"], 10.0), Kind.ENCODED)
+        assert table_of(gallery.read({"source"}, ids=["1"])).column("kind").to_pylist() == [None]
+
+    def test_a_replaced_point_is_seen(self, store: GalleryStore) -> None:
+        """An application's upsert drops the new vector, whatever it knew of the migration."""
+        fill(store)
+        gallery = store.gallery()
+        gallery.write(to_write(["1"], ["text 1"], 10.0), Kind.ENCODED)
+        store.upsert("1", "text 1 again", [9.0, 9.0, 9.0, 9.0])
+        table = table_of(gallery.read({"source", "old"}, ids=["1"]))
+        assert table.column("kind").to_pylist() == [None]
+        assert vectors_of(table, "old").tolist() == [[9.0, 9.0, 9.0, 9.0]]
+
+    def test_another_plan_made_nothing_here(self, store: GalleryStore) -> None:
+        """Vectors of a former plan do not count for this one."""
+        fill(store)
+        store.gallery("plan-a").write(to_write(["1"], ["text 1"], 10.0), Kind.ENCODED)
+        other = store.gallery("plan-b")
+        assert table_of(other.read({"source"}, ids=["1"])).column("kind").to_pylist() == [None]
+        assert other.count(Kind.ENCODED) == 0
+
+    def test_pruning_leaves_no_orphan(self, store: GalleryStore) -> None:
+        """What was deleted after it was written does not count; pruning again finds nothing."""
+        fill(store)
+        gallery = store.gallery()
+        gallery.write(to_write(IDS, texts_of(IDS), 10.0), Kind.ENCODED)
+        store.delete("1")
+        store.delete(IDS[-1])
+        gallery.prune()
+        assert (gallery.count(), gallery.count(Kind.ENCODED)) == (4, 4)
+        assert gallery.prune() == 0

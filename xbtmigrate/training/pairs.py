@@ -1,0 +1,122 @@
+"""Training: pairs, the vectors of the old and the new model that belong together."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xbtmigrate.errors import ArtefactError, TrainingError
+from xbtmigrate.types import PointId, Vectors, digest_of, vector_array, vectors_of
+
+COLUMNS = ("id", "content_hash", "source", "old", "new")
+
+
+class PairSource(StrEnum):
+    """What the two sides of a pair embed."""
+
+    TEXT = "text"
+    """Both models embed the same text."""
+    CAPTION_IMAGE = "caption_image"
+    """The old model embeds a point's image, the new model its caption."""
+    IMAGE = "image"
+    """Both models embed the same image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Vectors of both models for the same n points.
+
+    Attributes:
+        ids: Point ids, n.
+        content_hashes: Hash of the embedded field of each point, n.
+        old: Vectors of the old model, float32 (n, d_old).
+        new: Vectors of the new model, float32 (n, d_new).
+        source: What the two sides embed.
+
+    Raises:
+        TrainingError: The columns do not have the same length, or a matrix is not (n, d).
+    """
+
+    ids: Sequence[PointId]
+    content_hashes: Sequence[str]
+    old: Vectors
+    new: Vectors
+    source: PairSource
+
+    def __post_init__(self) -> None:
+        """Check that the columns belong together."""
+        lengths = {len(self.ids), len(self.content_hashes), len(self.old), len(self.new)}
+        if len(lengths) != 1 or self.old.ndim != 2 or self.new.ndim != 2:
+            raise TrainingError(
+                f"pairs '{self.source}' have {len(self.ids)} ids, old vectors of shape "
+                f"{self.old.shape} and new vectors of shape {self.new.shape}",
+                "give one old and one new vector per id",
+            )
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.ids)
+
+
+def pairs_digest(pairs: Sequence[Pairs]) -> str:
+    """Identify pairs by ids, contents and vectors; hex."""
+    parts: list[str | bytes] = []
+    for group in pairs:
+        parts += [group.source, *group.ids, *group.content_hashes]
+        parts += [np.ascontiguousarray(group.old).data.tobytes()]
+        parts += [np.ascontiguousarray(group.new).data.tobytes()]
+    return digest_of(parts)
+
+
+def save_pairs(path: Path, pairs: Sequence[Pairs]) -> None:
+    """Write pairs of one or more sources to one Parquet file, atomically."""
+    tables = [
+        pa.table(
+            {
+                "id": pa.array(group.ids, pa.string()),
+                "content_hash": pa.array(group.content_hashes, pa.string()),
+                "source": pa.array([str(group.source)] * len(group), pa.string()),
+                "old": vector_array(group.old),
+                "new": vector_array(group.new),
+            }
+        )
+        for group in pairs
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".pairs-", dir=path.parent) as temporary:
+        fresh = Path(temporary, path.name)
+        pq.write_table(pa.concat_tables(tables), fresh, compression="zstd")
+        fresh.replace(path)
+
+
+def load_pairs(path: Path) -> list[Pairs]:
+    """Read pairs back, one object per source.
+
+    Raises:
+        ArtefactError: The file is missing, damaged or not a file of pairs.
+    """
+    try:
+        table = pq.read_table(path, columns=list(COLUMNS))
+        sources = table.column("source").to_numpy(zero_copy_only=False)
+        return [
+            _group(table.filter(pa.array(sources == name)), PairSource(name))
+            for name in dict.fromkeys(sources)
+        ]
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise ArtefactError(
+            f"the pairs in {path} cannot be read: {error}",
+            "run `xbtmigrate train-projector` again, which makes them anew",
+        ) from error
+
+
+def _group(table: pa.Table, source: PairSource) -> Pairs:
+    """Build the pairs of one source."""
+    ids, hashes = table.column("id").to_pylist(), table.column("content_hash").to_pylist()
+    return Pairs(ids, hashes, vectors_of(table, "old"), vectors_of(table, "new"), source)

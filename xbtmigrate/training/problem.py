@@ -1,0 +1,230 @@
+"""Training: pairs and selection task turned to one direction, checked, ready to be fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.errors import TrainingError
+from xbtmigrate.projectors import Architecture, project
+from xbtmigrate.training.pairs import Pairs, PairSource
+from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
+from xbtmigrate.types import Direction, Distance, Vectors, normalized
+
+LEAST_PAIRS = 32
+"""Fewer pairs than this say nothing about a map between two spaces."""
+HELD_OUT_SHARE = 0.1
+MOST_HELD_OUT = 1000
+
+Settings: TypeAlias = Mapping[str, float | int | str | bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The vector space of one model.
+
+    Attributes:
+        fingerprint: Identity of the model.
+        distance: Distance of the space.
+    """
+
+    fingerprint: str
+    distance: Distance
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One map to fit. Vectors of cosine spaces are of unit length here.
+
+    Attributes:
+        direction: Which way the map goes.
+        source: Pairs it is fitted on.
+        x: Inputs, float32 (n, d_in).
+        y: Targets, float32 (n, d_out).
+        x_held: Inputs no map is fitted on, for figures about single vectors, (k, d_in).
+        y_held: Their targets, (k, d_out).
+        x_distance: Distance of the input space.
+        y_distance: Distance of the target space.
+        task: Held-out retrieval to choose by.
+        seed: Seed of every random choice.
+        threads: Threads torch may use.
+    """
+
+    direction: Direction
+    source: PairSource
+    x: Vectors
+    y: Vectors
+    x_held: Vectors
+    y_held: Vectors
+    x_distance: Distance
+    y_distance: Distance
+    task: SelectionTask
+    seed: int
+    threads: int
+
+    @property
+    def cosine(self) -> bool:
+        """Whether the target space is a cosine space."""
+        return self.y_distance is Distance.COSINE
+
+    def subset(self, rows: npt.NDArray[np.integer]) -> Problem:
+        """Return the same problem with some of the pairs only."""
+        return replace(self, x=self.x[rows], y=self.y[rows])
+
+    def project(self, architecture: Architecture, x: Vectors) -> Vectors:
+        """Map (n, d_in) to the target space."""
+        return project(
+            architecture,
+            x,
+            normalize_input=self.x_distance is Distance.COSINE,
+            normalize_output=self.cosine,
+        )
+
+    def score(self, architecture: Architecture) -> Scores:
+        """Measure a map by the held-out retrieval, in the space it maps to."""
+        task = self.task
+        if self.direction is Direction.BRIDGE:
+            queries, gallery = self.project(architecture, task.queries_new), task.gallery_old
+        else:
+            queries, gallery = task.queries_new, self.project(architecture, task.gallery_old)
+        return retrieval_scores(queries, gallery, task.relevant, self.y_distance)
+
+    def squared_errors(self, architecture: Architecture, x: Vectors, y: Vectors) -> Vectors:
+        """Squared error per coordinate of each row; shape (n,)."""
+        return np.asarray(np.mean((self.project(architecture, x) - y) ** 2, axis=1), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One fitted map and what it is worth.
+
+    Attributes:
+        kind: Method.
+        source: Pairs it was fitted on.
+        settings: Hyperparameters.
+        scores: Held-out retrieval.
+        cosine: Mean cosine between map and target on held-out pairs.
+        seconds: Time of the fit.
+        architecture: The map.
+    """
+
+    kind: str
+    source: PairSource
+    settings: Settings
+    scores: Scores
+    cosine: float
+    seconds: float
+    architecture: Architecture
+
+
+class Trainer(Protocol):
+    """A method of fitting. A new kind is one module with one of these."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the method."""
+        ...
+
+    def settings(self, problem: Problem, earlier: Sequence[Candidate]) -> Sequence[Settings]:
+        """List the hyperparameters to try, given what was already fitted to this problem."""
+        ...
+
+    def fit(self, problem: Problem, settings: Settings) -> Architecture:
+        """Fit one map to `problem.x`, `problem.y`; equal arguments give equal maps."""
+        ...
+
+
+def make_problem(
+    direction: Direction, pairs: Pairs, task: SelectionTask, spaces: tuple[Space, Space], seed: int
+) -> Problem:
+    """Turn pairs and task to a direction and hold a share of the pairs out.
+
+    Args:
+        direction: Which way to map.
+        pairs: Pairs of one source.
+        task: Held-out retrieval.
+        spaces: Old and new space.
+        seed: Seed of the split.
+
+    Raises:
+        TrainingError: The pairs or the task cannot be fitted; says why.
+    """
+    old, new = spaces
+    check_vectors(f"old vectors of the '{pairs.source}' pairs", pairs.old)
+    check_vectors(f"new vectors of the '{pairs.source}' pairs", pairs.new)
+    if len(pairs) < LEAST_PAIRS:
+        raise TrainingError(
+            f"{len(pairs)} '{pairs.source}' pairs are too few to fit a projector",
+            f"give at least {LEAST_PAIRS}, better a few thousand",
+        )
+    sides = [(pairs.old, old.distance), (pairs.new, new.distance)]
+    (x, x_distance), (y, y_distance) = sides if direction is Direction.FORWARD else sides[::-1]
+    x = normalized(x) if x_distance is Distance.COSINE else np.asarray(x, np.float32)
+    y = normalized(y) if y_distance is Distance.COSINE else np.asarray(y, np.float32)
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    held = order[: min(MOST_HELD_OUT, max(2, int(HELD_OUT_SHARE * len(order))))]
+    kept = np.sort(order[len(held) :])
+    return Problem(
+        direction, pairs.source, x[kept], y[kept], x[held], y[held],
+        x_distance, y_distance, task, seed, threads=2,
+    )  # fmt: skip
+
+
+def check_task(task: SelectionTask, pairs: Sequence[Pairs]) -> None:
+    """Refuse a task that does not fit the pairs.
+
+    Raises:
+        TrainingError: Dimensions differ, vectors are unusable, or relevant rows do not exist.
+    """
+    check_vectors("queries of the selection task", task.queries_new, constant=True)
+    check_vectors("gallery of the selection task", task.gallery_old)
+    for group in pairs:
+        found = (group.old.shape[1], group.new.shape[1])
+        wanted = (task.gallery_old.shape[1], task.queries_new.shape[1])
+        if found != wanted:
+            raise TrainingError(
+                f"'{group.source}' pairs have {found[0]} -> {found[1]} dimensions, the selection "
+                f"task {wanted[0]} -> {wanted[1]}",
+                "make pairs and task with the same two models",
+            )
+    rows = np.concatenate([np.asarray(r, np.int64) for r in task.relevant] or [np.empty(0)])
+    if len(task.relevant) != len(task.queries_new) or not all(len(r) for r in task.relevant):
+        raise TrainingError(
+            f"the selection task has {len(task.queries_new)} queries, not all with relevant rows",
+            "give every query at least one relevant gallery row",
+        )
+    if rows.min() < 0 or rows.max() >= len(task.gallery_old):
+        raise TrainingError(
+            f"a relevant row of the selection task is outside its {len(task.gallery_old)} vectors",
+            "leave out queries whose answer is not in the gallery",
+        )
+
+
+def check_vectors(name: str, vectors: Vectors, *, constant: bool = False) -> None:
+    """Refuse vectors nothing can be learnt from.
+
+    Args:
+        name: What they are, for the message.
+        vectors: Matrix (n, d).
+        constant: Accept rows that are all equal.
+
+    Raises:
+        TrainingError: No rows, values that are not finite, or all rows equal.
+    """
+    if vectors.ndim != 2 or not vectors.size:
+        raise TrainingError(f"there are no {name}", "take a larger sample of the collection")
+    if not np.isfinite(vectors).all():
+        count = int((~np.isfinite(vectors).all(axis=1)).sum())
+        raise TrainingError(
+            f"{count} of {len(vectors)} {name} hold values that are not finite",
+            "find the points whose vectors are broken and leave them out",
+        )
+    if not constant and (vectors == vectors[0]).all():
+        raise TrainingError(
+            f"all {len(vectors)} {name} are equal",
+            "check the encoder and the payload field: every point got the same vector",
+        )

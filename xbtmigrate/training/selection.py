@@ -1,0 +1,105 @@
+"""Training: the held-out retrieval by which projectors are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.types import Distance, Vectors, normalized
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionTask:
+    """Held-out queries with their relevant gallery rows; none of them may be in the pairs.
+
+    Attributes:
+        queries_new: Queries in the new model, float32 (q, d_new).
+        gallery_old: Stored vectors of the gallery, float32 (m, d_old).
+        relevant: For each query the rows of `gallery_old` that answer it, q integer arrays.
+        queries_old: Queries in the old model, float32 (q, d_old), where the old model can be run.
+        gallery_new: Gallery in the new model, float32 (m, d_new), where it was encoded.
+    """
+
+    queries_new: Vectors
+    gallery_old: Vectors
+    relevant: Sequence[npt.NDArray[np.integer]]
+    queries_old: Vectors | None = None
+    gallery_new: Vectors | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Retrieval figures over queries, each between 0 and 1; compared in this order.
+
+    Attributes:
+        recall_at_10: Mean share of a query's relevant rows among its first ten.
+        mrr: Mean reciprocal rank of a query's first relevant row.
+        recall_at_1: Mean share of a query's relevant rows in its first place.
+    """
+
+    recall_at_10: float
+    mrr: float
+    recall_at_1: float
+
+    @property
+    def order(self) -> tuple[float, float, float]:
+        """Key to compare by: the larger is the better."""
+        return self.recall_at_10, self.mrr, self.recall_at_1
+
+    def as_metrics(self) -> dict[str, float]:
+        """Return the figures under their public names."""
+        return {
+            "recall@1": self.recall_at_1,
+            "recall@10": self.recall_at_10,
+            "mrr": self.mrr,
+        }
+
+
+def retrieval_scores(
+    queries: Vectors,
+    gallery: Vectors,
+    relevant: Sequence[npt.NDArray[np.integer]],
+    distance: Distance,
+) -> Scores:
+    """Rank a gallery for every query, exactly.
+
+    Rows that tie share the middle of their places: duplicates of a relevant row neither help nor
+    hurt, and a projector that maps everything to one point scores nothing.
+
+    Args:
+        queries: Float32 (q, d).
+        gallery: Float32 (m, d).
+        relevant: Rows of the gallery that answer each query, q arrays.
+        distance: Distance of the space both are in.
+    """
+    if distance is Distance.COSINE:
+        queries, gallery = normalized(queries), normalized(gallery)
+    recall_1, recall_10, reciprocal = (np.empty(len(queries)) for _ in range(3))
+    for start in range(0, len(queries), 256):
+        nearness = _nearness(queries[start : start + 256], gallery, distance)
+        for i, near in enumerate(nearness, start):
+            ranks = _ranks(near, relevant[i])
+            recall_1[i], recall_10[i] = np.mean(ranks <= 1), np.mean(ranks <= 10)
+            reciprocal[i] = 1 / ranks.min()
+    return Scores(float(recall_10.mean()), float(reciprocal.mean()), float(recall_1.mean()))
+
+
+def _nearness(queries: Vectors, gallery: Vectors, distance: Distance) -> Vectors:
+    """Score (q, d) against (m, d): higher is nearer; shape (q, m)."""
+    if distance is Distance.MANHATTAN:
+        return np.stack([-np.abs(gallery - query).sum(axis=1) for query in queries])
+    dots: Vectors = queries @ gallery.T
+    if distance is Distance.EUCLID:
+        dots -= np.einsum("md,md->m", gallery, gallery) / 2
+    return dots
+
+
+def _ranks(near: Vectors, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    """Rank of each relevant row from 1, other relevant rows aside, ties at the middle."""
+    values = near[rows][:, None]
+    ahead = (near > values).sum(axis=1) - (near[rows] > values).sum(axis=1)
+    tied = (near == values).sum(axis=1) - (near[rows] == values).sum(axis=1)
+    return np.asarray(1 + ahead + tied / 2)

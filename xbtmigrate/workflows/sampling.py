@@ -1,0 +1,135 @@
+"""Workflows: look at every point once, and take a fair sample of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from xbtmigrate.protocols import Gallery
+from xbtmigrate.types import Modality, PointId, Vectors, vectors_of
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Points taken out of the gallery, column by column, n rows each.
+
+    Attributes:
+        ids: Point ids.
+        texts: Embedded texts, None where missing.
+        images: Image references, None where missing.
+        hashes: Hashes of the embedded field.
+        old: Stored old vectors, float32 (n, d_old).
+    """
+
+    ids: Sequence[PointId]
+    texts: Sequence[str | None]
+    images: Sequence[str | None]
+    hashes: Sequence[str]
+    old: Vectors
+
+    def __len__(self) -> int:
+        """Number of points."""
+        return len(self.ids)
+
+    def content(self, modality: Modality) -> Sequence[str | None]:
+        """Texts or image references."""
+        return self.texts if modality is Modality.TEXT else self.images
+
+    def rows(self, rows: npt.NDArray[np.integer] | Sequence[int]) -> Points:
+        """Keep the points of these rows, in this order."""
+        return Points(
+            [self.ids[row] for row in rows],
+            [self.texts[row] for row in rows],
+            [self.images[row] for row in rows],
+            [self.hashes[row] for row in rows],
+            self.old[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """One look at the whole collection.
+
+    Attributes:
+        points: Points seen.
+        with_text: Points with a text.
+        with_image: Points with an image reference.
+        missing: Points without the field that the vectors embed.
+        examples_missing: Ids of some of them.
+        content_bytes: Bytes of text and image references, all points together.
+        sample: Ids of a uniform sample of the points that have their source.
+        rate: Points read per second.
+    """
+
+    points: int
+    with_text: int
+    with_image: int
+    missing: int
+    examples_missing: list[PointId]
+    content_bytes: int
+    sample: list[PointId]
+    rate: float
+
+
+def survey(
+    gallery: Gallery, *, sample: int, seed: int, report: Callable[[str, int, int], None]
+) -> Survey:
+    """Read every point's payload once: exact coverage, and a uniform sample in bounded memory.
+
+    Args:
+        gallery: The collection; vectors are not read.
+        sample: Size of the sample.
+        seed: Seed of the sample; the same collection gives the same sample.
+        report: Called with progress.
+    """
+    rng, total = np.random.default_rng(seed), gallery.count()
+    seen = texts = images = missing = size = 0
+    examples: list[PointId] = []
+    drawn, lots = np.empty(0, object), np.empty(0)
+    start = time.monotonic()
+    for batch in gallery.read({"source"}):
+        sourced = np.asarray(pc.not_equal(batch["content_hash"], ""))
+        texts += len(batch) - batch["text"].null_count
+        images += len(batch) - batch["image"].null_count
+        size += _bytes(batch["text"]) + _bytes(batch["image"])
+        ids = np.array(batch["id"].to_pylist(), object)
+        missing += int((~sourced).sum())
+        examples += list(ids[~sourced][: max(0, 5 - len(examples))])
+        drawn = np.concatenate([drawn, ids[sourced]])
+        lots = np.concatenate([lots, rng.random(int(sourced.sum()))])
+        keep = np.argsort(lots, kind="stable")[:sample]
+        drawn, lots = drawn[keep], lots[keep]
+        seen += len(batch)
+        report("surveying", seen, total)
+    rate = seen / max(time.monotonic() - start, 1e-9)
+    return Survey(seen, texts, images, missing, examples, size, list(drawn), rate)
+
+
+def take(gallery: Gallery, ids: Sequence[PointId] | None = None) -> Points:
+    """Read points with their sources and old vectors; those without an old vector are left out.
+
+    Args:
+        gallery: The collection.
+        ids: Which points, in this order; None for all of them.
+    """
+    batches = [
+        batch.filter(pc.is_valid(batch["old"])).select(
+            ["id", "text", "image", "content_hash", "old"]
+        )
+        for batch in gallery.read({"source", "old"}, ids=ids)
+    ]
+    if not batches:
+        return Points([], [], [], [], np.empty((0, 0), np.float32))
+    table = pa.Table.from_batches(batches)
+    columns = [table[name].to_pylist() for name in ("id", "text", "image", "content_hash")]
+    return Points(*columns, np.concatenate([vectors_of(batch, "old") for batch in batches]))
+
+
+def _bytes(column: pa.Array) -> int:
+    return pc.sum(pc.binary_length(column)).as_py() or 0

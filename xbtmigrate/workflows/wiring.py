@@ -1,0 +1,1 @@
+"""Workflows: the one place that chooses concrete parts for a migration."""
