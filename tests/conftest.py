@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.collections import embedded
 from tests.support.qdrant_server import Server, running_server
+from xbtmigrate.qdrant.connection import Connection, connect
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +38,25 @@ def shared_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no corpora at {folder}; set XBTMIGRATE_SHARED")
     return folder
+
+
+@pytest.fixture
+def embedded_db(tmp_path: Path) -> Iterator[Connection]:
+    """An empty embedded database."""
+    with embedded(tmp_path / "qdrant") as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def server_db(qdrant_server: Server) -> Iterator[Connection]:
+    """The real server over REST."""
+    with connect(qdrant_server.url) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def grpc_db(qdrant_server: Server) -> Iterator[Connection]:
+    """The real server over gRPC."""
+    port = qdrant_server.grpc_port
+    with connect(qdrant_server.url, prefer_grpc=True, grpc_port=port) as connection:
+        yield connection

@@ -46,9 +46,9 @@ class Artefacts:
         return self.folder / "order.parquet"
 
     @property
-    def pairs_folder(self) -> Path:
+    def pairs_file(self) -> Path:
         """The pairs that the projectors were fitted on."""
-        return self.folder / "pairs"
+        return self.folder / "pairs.parquet"
 
     def projector_folder(self, direction: Direction) -> Path:
         """The fitted projector of one direction."""
@@ -73,24 +73,28 @@ class Artefacts:
                 f"there is no plan at {file}", "make one with `xbtmigrate plan`"
             ) from error
 
-    def save_order(self, ids: Sequence[PointId], scores: npt.NDArray[np.float32]) -> str:
+    def save_order(
+        self, ids: Sequence[PointId], scores: npt.NDArray[np.float32], name: str
+    ) -> str:
         """Store the order of re-encoding, first to be encoded first; returns its digest."""
         table = pa.table({"id": pa.array(ids, pa.string()), "score": pa.array(scores)})
+        table = table.replace_schema_metadata({"ordering": name})
         write_atomically(self.order_file, lambda path: pq.write_table(table, path))
         return _order_digest(table["id"])
 
-    def load_order(self) -> tuple[list[PointId], str] | None:
-        """Read the order and its digest; None if there is none."""
+    def load_order(self) -> tuple[list[PointId], str, str] | None:
+        """Read the order, its digest and the ordering's name; None if there is none."""
         if not self.order_file.exists():
             return None
         try:
-            column = pq.read_table(self.order_file, columns=["id"])["id"]
-        except (OSError, pa.ArrowException) as error:
+            table = pq.read_table(self.order_file, columns=["id"])
+            name = (table.schema.metadata or {})[b"ordering"].decode()
+        except (OSError, KeyError, pa.ArrowException) as error:
             raise ArtefactError(
                 f"{self.order_file} cannot be read: {error}",
                 "delete the file: the order is made again and finished points are passed over",
             ) from error
-        return column.to_pylist(), _order_digest(column)
+        return table["id"].to_pylist(), _order_digest(table["id"]), name
 
     def known_vectors(self, fingerprint: str, dimension: int) -> KnownVectors:
         """The new-model vectors paid for so far, for one model."""

@@ -97,6 +97,7 @@ class PlanSection(_Section):
     seed: int = 0
     sample: int = Field(default=2000, ge=100)
     queries: Path | None = None
+    measure_seconds: float = Field(default=120.0, gt=0)
     target: Share = 0.95
     max_missing: Share = 0.01
     old_model_match: Share = 0.99

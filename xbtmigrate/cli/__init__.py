@@ -22,7 +22,7 @@ from xbtmigrate.errors import XbtMigrateError
 
 app = typer.Typer(
     name="xbtmigrate",
-    help="Upgrade the embedding model behind a live Qdrant collection: measured first, done online.",
+    help="Upgrade the embedding model behind a live Qdrant collection: measured, then done online.",
     epilog="Exit codes: 0 done, 1 error, 2 usage, 3 a gate said no, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -39,7 +39,7 @@ app.command("demo")(demo.demo)
 
 @app.callback()
 def root(
-    version: Annotated[  # noqa: FBT002 - a flag of the command line
+    version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
     ] = False,
 ) -> None:

@@ -58,7 +58,7 @@ class PrecomputedEncoder:
         """Length of the vectors."""
         if isinstance(self._vector_type, pa.FixedSizeListType):
             return int(self._vector_type.list_size)
-        return self._index[1].shape[1]
+        return int(self._index[1].shape[1])
 
     def encode(
         self, items: Sequence[str], modality: Modality, *, ids: Sequence[PointId] | None = None
@@ -72,9 +72,9 @@ class PrecomputedEncoder:
         rows = self._rows(items)
         if ids is not None:
             rows = np.where(rows < 0, self._rows(ids), rows)
-        if (missing := np.flatnonzero(rows < 0)).size:
+        if missing := np.flatnonzero(rows < 0).tolist():
             raise UnreadableSourceError(
-                {int(row): f"{items[row][:60]!r} is not in {self._path.name}" for row in missing}
+                {row: f"{items[row][:60]!r} is not in {self._path.name}" for row in missing}
             )
         vectors = self._index[1][rows].astype(np.float32)
         return normalized(vectors) if self._normalize else vectors
@@ -150,7 +150,9 @@ class PrecomputedEncoder:
     def _check(self, schema: pa.Schema) -> pa.DataType:
         """Type of the vectors, if the columns are what they must be."""
         if missing := {"key", "vector"} - set(schema.names):
-            raise self._error(f"has no column {' and no column '.join(sorted(missing))}", _SHAPE_HINT)
+            raise self._error(
+                f"has no column {' and no column '.join(sorted(missing))}", _SHAPE_HINT
+            )
         key, vector = schema.field("key").type, schema.field("vector").type
         if not (pa.types.is_integer(key) or key in {pa.string(), pa.large_string()}):
             raise self._error(f"has keys of type {key}", _SHAPE_HINT)

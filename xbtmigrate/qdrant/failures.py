@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import httpx
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import (
@@ -22,7 +23,7 @@ from xbtmigrate.errors import (
     XbtMigrateError,
 )
 
-SERVER_ERRORS = (ApiException, QdrantException, grpc.RpcError)
+SERVER_ERRORS = (ApiException, QdrantException, grpc.RpcError, json.JSONDecodeError)
 EMBEDDED_ERRORS = (ValueError, KeyError, RuntimeError, OSError, sqlite3.Error)
 
 _LONGEST_WAIT = 60.0
@@ -79,6 +80,11 @@ def translated(error: BaseException, url: str) -> XbtMigrateError:
             f"Qdrant at {url} refused the credentials: {said}",
             "give an API key with write access in the environment variable named by "
             "qdrant.api_key_env",
+        )
+    if isinstance(error, json.JSONDecodeError):
+        return ConnectionFailedError(
+            f"what answers at {url} is not Qdrant: its answer is not JSON",
+            "check the host, the port and the path of qdrant.url",
         )
     if status == 404 or isinstance(error, KeyError) or said.endswith("not found"):
         return CollectionError(

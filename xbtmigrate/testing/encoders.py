@@ -70,13 +70,17 @@ def _latent(item: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 class EncoderContract:
     """What the tool expects of an encoder; subclass it in a test module of the plugin.
 
-    The subclass defines the fixtures `encoder` and `items`, and the others where they apply. All
-    are of function scope here; a subclass may choose a wider one::
+    The subclass defines the fixtures `encoder` and `items`, and the others where they apply. To
+    load a model once for all tests, let `encoder` return what a module fixture loaded::
+
+        @pytest.fixture(scope="module")
+        def loaded():
+            return MyEncoder(model="small")
 
         class TestMyEncoder(EncoderContract):
-            @pytest.fixture(scope="class")
-            def encoder(self):
-                return MyEncoder(model="small")
+            @pytest.fixture
+            def encoder(self, loaded):
+                return loaded
 
             @pytest.fixture
             def items(self):

@@ -4,59 +4,68 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from xbtmigrate.projectors import Affine, Mlp
 from xbtmigrate.training.problem import Candidate, Problem, Settings
 from xbtmigrate.training.ridge import RidgeTrainer
-from xbtmigrate.types import Direction
+from xbtmigrate.types import Direction, Vectors
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
-BATCH = 1024
-EPOCHS = 40
-PATIENCE = 4
-"""Measurements without progress after which the fit ends; one is taken every other epoch."""
+HIDDEN = 512
+LARGEST_BATCH = 1024
+LEAST_STEPS = 16
+"""Steps an epoch has at least, as far as batches of 64 allow: few pairs need steps as well."""
+EPOCHS = 32
+LEARNING_RATE = 1e-3
+TEMPERATURE = 0.04
+ALIGNMENT = 0.1
+"""Weight of the distance to the target beside InfoNCE, whose weight is 1."""
+NOISES = (0.0, 0.05)
+EPOCHS_PER_MEASUREMENT = 4
+PATIENCE = 3
+"""Measurements of the held-out retrieval without progress after which the fit ends."""
 
 
 class MlpTrainer:
-    """Residual MLP on a linear skip that starts as the ridge solution.
+    """Residual MLP on a linear skip; the whole starts as the ridge solution.
 
-    The loss is the squared distance to the target, which between unit vectors is the cosine loss
-    2 - 2 cos, plus, in cosine spaces, InfoNCE (van den Oord et al. 2018) with the roles of the
-    search to come: a bridge's outputs are the queries, a forward map's outputs are the gallery.
-    Gaussian noise on the inputs (XBT, ICCV 2025) is tried, and tried without.
+    In cosine spaces the loss is InfoNCE (van den Oord et al. 2018) with the roles of the search to
+    come (a bridge's outputs are queries, a forward map's outputs are the gallery) plus the squared
+    distance to the target, which between unit vectors is the cosine loss 2 - 2 cos. In others it
+    is the squared distance alone. Gaussian noise on the inputs (XBT, ICCV 2025) is tried, and its
+    absence.
     """
 
     kind = "mlp"
 
-    def settings(self, problem: Problem, earlier: Sequence[Candidate]) -> Sequence[Settings]:
-        """Try with and without contrast, with and without noise, from the best ridge penalty."""
+    def settings(self, problem: Problem, earlier: Sequence[Candidate]) -> Sequence[Settings]:  # noqa: ARG002
+        """Try every noise, from the best ridge penalty so far."""
         ridges = [c for c in earlier if c.kind == RidgeTrainer.kind]
         best = max(ridges, key=lambda c: c.scores.order, default=None)
-        start = {"penalty": best.settings["penalty"] if best else 1e-2, "hidden": 512}
-        tries = [(0.0, 0.0)]
-        if problem.cosine:
-            tries += [(1.0, 0.0), (1.0, 0.05)]
-        return [{**start, "contrast": contrast, "noise": noise} for contrast, noise in tries]
+        penalty = best.settings["penalty"] if best else 1e-2
+        return [{"penalty": penalty, "hidden": HIDDEN, "noise": noise} for noise in NOISES]
 
     def fit(self, problem: Problem, settings: Settings) -> Mlp:
-        """Train with AdamW and a cosine schedule, stopped early on the held-out retrieval."""
+        """Train with AdamW and a one-cycle schedule, stopped early on the held-out retrieval."""
         import torch
 
         torch.set_num_threads(problem.threads)
         generator = torch.Generator().manual_seed(problem.seed)
         start = RidgeTrainer().fit(problem, {"penalty": settings["penalty"]})
-        layers = _layers(start, int(settings["hidden"]), generator)
-        best, best_order, waited = _mlp(layers), problem.score(_mlp(layers)).order, 0
-        for epoch in _epochs(problem, settings, layers, generator):
-            if epoch % 2 == 0:
+        network = _network(problem, start, int(settings["hidden"]), generator)
+        best, waited = network.exported(), 0
+        best_order = problem.score(best).order
+        for epoch in _epochs(problem, network, float(settings["noise"]), generator):
+            if (epoch + 1) % EPOCHS_PER_MEASUREMENT:
                 continue
-            present = _mlp(layers)
+            present = network.exported()
             order = problem.score(present).order
             waited += 1
             if order > best_order:
@@ -66,81 +75,104 @@ class MlpTrainer:
         return best
 
 
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """The architecture in torch, between inputs and outputs scaled to a typical length of one."""
+
+    skip: Tensor
+    hidden_weight: Tensor
+    hidden_bias: Tensor
+    weight: Tensor
+    bias: Tensor
+    x_scale: float
+    y_scale: float
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All that is trained."""
+        return [self.skip, self.hidden_weight, self.hidden_bias, self.weight, self.bias]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Compute (n, d_in) -> (n, d_out) on scaled vectors."""
+        from torch.nn.functional import gelu
+
+        hidden = gelu(x @ self.hidden_weight + self.hidden_bias, approximate="tanh")
+        return x @ self.skip + hidden @ self.weight + self.bias
+
+    def exported(self) -> Mlp:
+        """Copy the present parameters out, the scales folded into them."""
+        skip, hidden_weight, hidden_bias, weight, bias = (
+            cast("Vectors", p.detach().numpy().copy()) for p in self.parameters
+        )
+        return Mlp(
+            skip * np.float32(self.y_scale / self.x_scale),
+            hidden_weight / np.float32(self.x_scale),
+            hidden_bias,
+            weight * np.float32(self.y_scale),
+            bias * np.float32(self.y_scale),
+        )
+
+
+def _network(problem: Problem, start: Affine, hidden: int, generator: torch.Generator) -> _Network:
+    """Build a network that equals `start` until it is trained."""
+    import torch
+
+    x_scale, y_scale = _length(problem.x), _length(problem.y)
+    network = _Network(
+        torch.from_numpy(start.weight * np.float32(x_scale / y_scale)),
+        torch.empty(start.d_in, hidden).normal_(generator=generator),
+        torch.zeros(hidden),
+        torch.zeros(hidden, start.d_out),
+        torch.from_numpy(start.bias / np.float32(y_scale)),
+        x_scale,
+        y_scale,
+    )
+    for parameter in network.parameters:
+        parameter.requires_grad_()
+    return network
+
+
 def _epochs(
-    problem: Problem, settings: Settings, layers: nn.ModuleList, generator: torch.Generator
+    problem: Problem, network: _Network, noise: float, generator: torch.Generator
 ) -> Iterator[int]:
     """Train in place; yields the number of each finished epoch."""
     import torch
 
-    x, y = torch.from_numpy(problem.x), torch.from_numpy(problem.y)
-    scale = float(y.var(dim=0).sum())
-    optimizer = torch.optim.AdamW(layers.parameters(), lr=float(settings.get("lr",1e-3)), weight_decay=float(settings.get("wd",1e-2)))
-    steps = math.ceil(len(x) / BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=float(settings.get("lr",1e-3)), total_steps=steps * EPOCHS, pct_start=0.1
-    )
-    noise, contrast = float(settings["noise"]), float(settings["contrast"])
+    x = torch.from_numpy(problem.x / np.float32(network.x_scale))
+    y = torch.from_numpy(problem.y / np.float32(network.y_scale))
+    variance = float(y.var(dim=0).sum())
+    optimizer = torch.optim.AdamW(network.parameters, weight_decay=1e-2)
+    batch = min(LARGEST_BATCH, max(64, len(x) // LEAST_STEPS))
+    steps = EPOCHS * math.ceil(len(x) / batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=0.1)
     for epoch in range(EPOCHS):
-        for rows in torch.randperm(len(x), generator=generator).split(BATCH):
+        for rows in torch.split(torch.randperm(len(x), generator=generator), batch):
             inputs = x[rows]
             if noise:
                 inputs = inputs + noise * torch.randn(inputs.shape, generator=generator)
-                if problem.cosine: inputs=torch.nn.functional.normalize(inputs,dim=1)
-            outputs = _forward(layers, inputs)
-            loss = _loss(outputs, y[rows], problem, contrast=contrast, scale=scale, t=float(settings.get("t",0.05)), reg=float(settings.get("reg",1.)))
+            loss = _loss(problem, network(inputs), y[rows], variance)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
         yield epoch
 
 
-def _loss(
-    outputs: Tensor, targets: Tensor, problem: Problem, *, contrast: float, scale: float,t,reg
-) -> Tensor:
-    """Squared distance in units of the targets' variance, plus weighted InfoNCE."""
+def _loss(problem: Problem, outputs: Tensor, targets: Tensor, variance: float) -> Tensor:
+    """Squared distance in units of the targets' variance; in cosine spaces also InfoNCE."""
     import torch
-    from torch.nn import functional
+    from torch.nn.functional import cross_entropy, normalize
 
-    if problem.cosine:
-        outputs = functional.normalize(outputs, dim=1)
-    loss = reg*(outputs - targets).square().sum(dim=1).mean() / scale
-    if contrast:
-        bridge = problem.direction is Direction.BRIDGE
-        queries, gallery = (outputs, targets) if bridge else (targets, outputs)
-        logits = queries @ gallery.T / t
-        own = torch.arange(len(logits))
-        loss = loss + contrast * functional.cross_entropy(logits, own)
-    return loss
+    if not problem.cosine:
+        return (outputs - targets).square().sum(dim=1).mean() / variance
+    outputs = normalize(outputs, dim=1)
+    distance = (outputs - targets).square().sum(dim=1).mean() / variance
+    bridge = problem.direction is Direction.BRIDGE
+    queries, gallery = (outputs, targets) if bridge else (targets, outputs)
+    contrast = cross_entropy(queries @ gallery.T / TEMPERATURE, torch.arange(len(outputs)))
+    return contrast + ALIGNMENT * distance
 
 
-def _layers(start: Affine, hidden: int, generator: torch.Generator) -> nn.ModuleList:
-    """Build skip, hidden and output layer; at first the network equals `start`."""
-    import torch
-    from torch import nn
-
-    skip = nn.Linear(start.d_in, start.d_out, bias=False)
-    first, last = nn.Linear(start.d_in, hidden), nn.Linear(hidden, start.d_out)
-    with torch.no_grad():
-        skip.weight.copy_(torch.from_numpy(start.weight.T.copy()))
-        first.weight.normal_(0, 1 , generator=generator)
-        first.bias.zero_()
-        last.weight.zero_()
-        last.bias.copy_(torch.from_numpy(start.bias))
-    return nn.ModuleList([skip, first, last])
-
-
-def _forward(layers: nn.ModuleList, x: Tensor) -> Tensor:
-    from torch.nn import functional
-
-    skip, first, last = layers
-    hidden: Tensor = functional.gelu(first(x), approximate="tanh")
-    outputs: Tensor = skip(x) + last(hidden)
-    return outputs
-
-
-def _mlp(layers: nn.ModuleList) -> Mlp:
-    """Copy the layers' present parameters into the numpy architecture."""
-    skip, first, last = (layer.weight.detach().numpy().T.copy() for layer in layers)
-    first_bias, last_bias = (layer.bias.detach().numpy().copy() for layer in layers[1:])
-    return Mlp(skip, first, first_bias, last, last_bias)
+def _length(vectors: Vectors) -> float:
+    """Root mean squared length of the rows; 1 in a cosine space."""
+    return float(np.sqrt(np.mean(np.square(vectors).sum(axis=1))))

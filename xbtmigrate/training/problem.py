@@ -139,7 +139,13 @@ class Trainer(Protocol):
 
 
 def make_problem(
-    direction: Direction, pairs: Pairs, task: SelectionTask, spaces: tuple[Space, Space], seed: int
+    direction: Direction,
+    pairs: Pairs,
+    task: SelectionTask,
+    spaces: tuple[Space, Space],
+    *,
+    seed: int,
+    threads: int,
 ) -> Problem:
     """Turn pairs and task to a direction and hold a share of the pairs out.
 
@@ -148,7 +154,8 @@ def make_problem(
         pairs: Pairs of one source.
         task: Held-out retrieval.
         spaces: Old and new space.
-        seed: Seed of the split.
+        seed: Seed of the split and of every later random choice.
+        threads: Threads torch may use.
 
     Raises:
         TrainingError: The pairs or the task cannot be fitted; says why.
@@ -170,7 +177,7 @@ def make_problem(
     kept = np.sort(order[len(held) :])
     return Problem(
         direction, pairs.source, x[kept], y[kept], x[held], y[held],
-        x_distance, y_distance, task, seed, threads=2,
+        x_distance, y_distance, task, seed, threads,
     )  # fmt: skip
 
 
@@ -191,12 +198,12 @@ def check_task(task: SelectionTask, pairs: Sequence[Pairs]) -> None:
                 f"task {wanted[0]} -> {wanted[1]}",
                 "make pairs and task with the same two models",
             )
-    rows = np.concatenate([np.asarray(r, np.int64) for r in task.relevant] or [np.empty(0)])
     if len(task.relevant) != len(task.queries_new) or not all(len(r) for r in task.relevant):
         raise TrainingError(
             f"the selection task has {len(task.queries_new)} queries, not all with relevant rows",
             "give every query at least one relevant gallery row",
         )
+    rows = np.concatenate([np.asarray(r, np.int64) for r in task.relevant])
     if rows.min() < 0 or rows.max() >= len(task.gallery_old):
         raise TrainingError(
             f"a relevant row of the selection task is outside its {len(task.gallery_old)} vectors",

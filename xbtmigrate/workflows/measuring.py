@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,11 +45,20 @@ class Trial:
             [[row_of[p] for p in points if p in row_of] for points in self.questions.relevant]
         )
 
+    @property
+    def full_space(self) -> Space:
+        """New queries and true new vectors."""
+        return Space(self.queries_new, self.new, self.new_distance)
+
+    def asking(self, questions: Questions) -> Trial:
+        """Return the same vectors with other questions."""
+        return replace(self, questions=questions)
+
     def spaces(self, bridge: Projector | None, forward: Projector | None) -> dict[Channel, Space]:
         """Every way a query can meet a stored point, with the projectors at hand."""
         spaces = {
             Channel.OLD: Space(self.queries_old, self.old, self.old_distance),
-            Channel.NEW: Space(self.queries_new, self.new, self.new_distance),
+            Channel.NEW: self.full_space,
         }
         if bridge is not None:
             mapped = bridge.apply(self.queries_new)

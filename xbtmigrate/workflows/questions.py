@@ -1,4 +1,4 @@
-"""Workflows: the queries that quality is measured with, judged by somebody or made from the data."""
+"""Workflows: the queries that quality is measured with, judged or made from the data."""
 
 from __future__ import annotations
 
@@ -98,3 +98,16 @@ def known_items(
         f"known items: the field '{field}' of a point asks for the point itself",
         provisional=True,
     )
+
+
+def excerpts(ids: Sequence[PointId], texts: Sequence[str | None], seed: int) -> Questions:
+    """Make known-item queries out of the texts: a stretch of half the words asks for the whole."""
+    rng, queries = np.random.default_rng(seed), []
+    for text in texts:
+        words = (text or "").split()
+        length = max(1, len(words) // 2)
+        start = int(rng.integers(0, len(words) - length + 1)) if words else 0
+        queries.append(" ".join(words[start : start + length]) if len(words) >= 6 else None)
+    made = known_items(ids, queries, "text") or Questions([], [], "", provisional=True)
+    basis = "excerpts: half the words of a text ask for the whole text"
+    return Questions(made.texts, made.relevant, basis, provisional=True)

@@ -1,1 +1,224 @@
 """Workflows: the one place that chooses concrete parts for a migration."""
+
+from __future__ import annotations
+
+import inspect as introspection
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+from xbtmigrate import registry
+from xbtmigrate.artefacts import FOLDER, Artefacts, KnownVectors
+from xbtmigrate.config import Config, NewModelSection, OldModelSection
+from xbtmigrate.errors import GateError
+from xbtmigrate.journal import Phase
+from xbtmigrate.plan import Plan, Target
+from xbtmigrate.projectors import Projector
+from xbtmigrate.protocols import Encoder, Gallery, Journal, Ordering
+from xbtmigrate.qdrant.connection import Connection, connect
+from xbtmigrate.qdrant.inspection import CollectionFacts, inspect
+from xbtmigrate.qdrant.journal import QdrantJournal
+from xbtmigrate.qdrant.layouts import LayoutChoice, NewSpace, choose_layout
+from xbtmigrate.qdrant.opening import open_gallery
+from xbtmigrate.qdrant.payload import EmbeddedFields
+from xbtmigrate.types import Distance, Layout, Modality
+
+FREE_PHASES = (Phase.PLANNED, Phase.TRAINED, Phase.FINALIZED, Phase.ROLLED_BACK)
+"""Phases in which nothing has been written that a new plan or projector could orphan."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One configured migration with an open connection; parts are made when first used.
+
+    Attributes:
+        config: The settings.
+        connection: The open Qdrant.
+        facts: The collection as it is now.
+    """
+
+    config: Config
+    connection: Connection
+    facts: CollectionFacts
+
+    @property
+    def stored(self) -> Modality:
+        """What the stored vectors, and so the new ones, embed."""
+        return self.config.old_model.stored
+
+    @property
+    def new_distance(self) -> Distance:
+        """Distance of the new space."""
+        return self.config.new_model.distance or self.facts.distance
+
+    @cached_property
+    def fields(self) -> EmbeddedFields:
+        """Where the embedded content is in a payload."""
+        payload = self.config.payload
+        return EmbeddedFields(payload.text, payload.image, self.stored)
+
+    @cached_property
+    def artefacts(self) -> Artefacts:
+        """The migration's folder."""
+        return Artefacts(self.config.base / FOLDER / self.config.migration)
+
+    @cached_property
+    def old_encoder(self) -> Encoder:
+        """The old model."""
+        return self._encoder(self.config.old_model)
+
+    @cached_property
+    def new_encoder(self) -> Encoder:
+        """The new model."""
+        return self._encoder(self.config.new_model)
+
+    @cached_property
+    def known(self) -> KnownVectors:
+        """Vectors of the new model paid for so far."""
+        encoder = self.new_encoder
+        return self.artefacts.known_vectors(encoder.fingerprint, encoder.dimension)
+
+    @cached_property
+    def journal(self) -> Journal:
+        """The migration's record in the same Qdrant."""
+        return QdrantJournal(self.connection, self.config.migration)
+
+    def reader(self, query_field: str | None = None) -> Gallery:
+        """The collection before anything is decided: sources and old vectors only.
+
+        Args:
+            query_field: Read this payload field in place of the embedded text.
+        """
+        facts, fields = self.facts, self.fields
+        if query_field is not None:
+            fields = EmbeddedFields(query_field, fields.image, Modality.TEXT)
+        space = NewSpace(facts.vector, facts.size, facts.distance)
+        as_it_is = LayoutChoice(
+            Layout.IN_PLACE,
+            facts.collection,
+            space,
+            creates_vector=False,
+            creates_collection=False,
+            reason="",
+        )
+        return open_gallery(self.connection, facts, as_it_is, fields, "")
+
+    def gallery(self, plan: Plan) -> Gallery:
+        """The collection as the plan migrates it."""
+        choice = choice_of(plan.target)
+        return open_gallery(self.connection, self.facts, choice, self.fields, plan.digest)
+
+    def layout(self, *, resuming: bool) -> LayoutChoice:
+        """Where the new vectors go.
+
+        Raises:
+            UnsupportedError: The configured layout is not possible on this server.
+            CollectionError: Something that is not ours is in the way.
+        """
+        wanted = self.config.plan.layout
+        space = NewSpace(
+            self.config.qdrant.new_vector_name, self.new_encoder.dimension, self.new_distance
+        )
+        return choose_layout(
+            self.facts,
+            self.connection,
+            None if wanted == "auto" else Layout(wanted),
+            space,
+            resuming=resuming,
+        )
+
+    def ordering(self, name: str, projector: Projector | None) -> Ordering:
+        """Make an ordering, giving it what its factory asks for by name.
+
+        Raises:
+            PluginError: There is no such ordering, or it needs a projector and there is none.
+        """
+        factory = registry.load(registry.ORDERINGS, name)
+        offered = {"seed": self.config.plan.seed, "projector": projector}
+        wanted = introspection.signature(factory).parameters
+        options = {key: value for key, value in offered.items() if key in wanted}
+        ordering: Ordering = registry.build(registry.ORDERINGS, name, options, self.config.base)
+        return ordering
+
+    def price_per_item(self, items: Sequence[str]) -> float | None:
+        """Price of encoding one item: configured, else from the encoder's price per token."""
+        configured = self.config.plan.price_per_million_items
+        if configured is not None:
+            return configured / 1e6
+        price = getattr(self.new_encoder, "price_per_million_tokens", None)
+        count = getattr(self.new_encoder, "count_tokens", None)
+        if price is None or count is None or not items:
+            return None
+        return float(price) * float(count(items)) / len(items) / 1e6
+
+    def refuse_while_under_way(self, because: str) -> None:
+        """Refuse what would pull the ground from under a running or paused migration.
+
+        Raises:
+            GateError: It is under way.
+        """
+        record = self.journal.load()
+        if record is not None and record.phase not in FREE_PHASES:
+            raise GateError(
+                f"migration '{record.migration}' is {record.phase} under plan "
+                f"{record.plan_digest[:12]}; {because}",
+                "finish it with `xbtmigrate backfill --online`",
+            )
+
+    def binding(self) -> dict[str, str]:
+        """Everything a plan depends on, as it is now."""
+        return self.config.binding() | {
+            "collection": self.facts.collection,
+            "collection.identity": self.facts.identity,
+            "new_model.fingerprint": self.new_encoder.fingerprint,
+        }
+
+    def _encoder(self, section: OldModelSection | NewModelSection) -> Encoder:
+        options = section.model_extra or {}
+        encoder: Encoder = registry.build(
+            registry.ENCODERS, section.encoder, options, self.config.base
+        )
+        return encoder
+
+
+@contextmanager
+def open_migration(config: Config) -> Iterator[Migration]:
+    """Connect, inspect the collection, and close the connection at the end.
+
+    Raises:
+        XbtMigrateError: The server or the collection cannot be used as configured.
+    """
+    qdrant = config.qdrant
+    connection = connect(
+        config.url, api_key=config.api_key, prefer_grpc=qdrant.grpc, timeout=qdrant.timeout
+    )
+    with connection:
+        facts = inspect(connection, qdrant.collection, qdrant.vector)
+        yield Migration(config, connection, facts)
+
+
+def target_of(choice: LayoutChoice) -> Target:
+    """Put a layout into the words of the plan."""
+    return Target(
+        layout=choice.layout,
+        collection=choice.collection,
+        vector=choice.space.name,
+        size=choice.space.size,
+        distance=choice.space.distance,
+        creates_vector=choice.creates_vector,
+        creates_collection=choice.creates_collection,
+        reason=choice.reason,
+    )
+
+
+def choice_of(target: Target) -> LayoutChoice:
+    """Put a plan's target back into the words of the layouts."""
+    return LayoutChoice(
+        layout=target.layout,
+        collection=target.collection,
+        space=NewSpace(target.vector, target.size, Distance(target.distance)),
+        creates_vector=target.creates_vector,
+        creates_collection=target.creates_collection,
+        reason=target.reason,
+    )

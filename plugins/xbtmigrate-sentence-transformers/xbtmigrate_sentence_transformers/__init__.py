@@ -1,0 +1,129 @@
+"""Encoder plugin: text models of sentence-transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xbtmigrate.encoders.weights import weights_digest
+from xbtmigrate.errors import ConfigError, EncoderError
+from xbtmigrate.types import Modality, PointId, Vectors, digest_of
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["SentenceTransformersEncoder"]
+
+
+class SentenceTransformersEncoder:
+    """A sentence-transformers model. Nothing is loaded before the first use.
+
+    Texts of the gallery are embedded as documents and texts without ids as queries, each with the
+    prompt that the model brings for it, unless one is given here.
+
+    Args:
+        model: Name on the Hugging Face hub, or a local folder.
+        device: "auto" (what sentence-transformers finds) or a torch device.
+        batch_size: Texts embedded at once.
+        normalize: Scale every vector to unit length.
+        prompt: Put before every document instead of the model's own prompt; "" for none.
+        query_prompt: The same for queries.
+        max_seq_length: Tokens that are read of each text; unset, the model's own limit.
+        trust_remote_code: Run Python code that comes with the model.
+        threads: CPU threads of torch; unset, torch chooses. It holds for the whole process.
+
+    Raises:
+        ConfigError: A number is below 1.
+    """
+
+    def __init__(  # noqa: PLR0913  the options of the config table, each by name
+        self,
+        *,
+        model: str,
+        device: str = "auto",
+        batch_size: int = 32,
+        normalize: bool = True,
+        prompt: str | None = None,
+        query_prompt: str | None = None,
+        max_seq_length: int | None = None,
+        trust_remote_code: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        if min(batch_size, max_seq_length or 1, 1 if threads is None else threads) < 1:
+            raise ConfigError(
+                "batch_size, max_seq_length and threads must be at least 1", "correct the option"
+            )
+        self._name, self._device, self._batch_size = model, device, batch_size
+        self._normalize, self._max_seq_length = normalize, max_seq_length
+        self._prompts = {"document": prompt, "query": query_prompt}
+        self._trust_remote_code, self._threads = trust_remote_code, threads
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the weights and of every option that changes the vectors."""
+        model = self._model
+        prompts = {**model.prompts, **{k: v for k, v in self._prompts.items() if v is not None}}
+        modules = [type(module).__name__ for module in model]
+        settings = [modules, sorted(prompts.items()), model.max_seq_length, self._normalize]
+        return f"sentence-transformers:{digest_of([weights_digest(model), repr(settings)])}"
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors."""
+        return int(self._model.get_embedding_dimension() or 0)
+
+    def encode(
+        self, items: Sequence[str], modality: Modality, *, ids: Sequence[PointId] | None = None
+    ) -> Vectors:
+        """Embed texts; see `xbtmigrate.protocols.Encoder.encode`.
+
+        Raises:
+            EncoderError: The items are images, or the model cannot be loaded or fails.
+        """
+        if modality is not Modality.TEXT:
+            raise EncoderError(
+                "the encoder sentence-transformers takes texts alone",
+                'use the encoder "open_clip" for images',
+            )
+        if not items:
+            return np.empty((0, self.dimension), np.float32)
+        model = self._model
+        kind = "query" if ids is None else "document"
+        embed = model.encode_query if ids is None else model.encode_document
+        try:
+            vectors = embed(
+                list(items),
+                prompt=self._prompts[kind],
+                batch_size=self._batch_size,
+                normalize_embeddings=self._normalize,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+            )
+        except RuntimeError as error:
+            raise EncoderError(f"{self._name} failed: {error}", "lower batch_size") from error
+        return vectors.astype(np.float32, copy=False)
+
+    @cached_property
+    def _model(self) -> SentenceTransformer:
+        try:
+            import torch
+            from sentence_transformers import SentenceTransformer
+
+            if self._threads is not None:
+                torch.set_num_threads(self._threads)
+            model = SentenceTransformer(
+                self._name,
+                device=None if self._device == "auto" else self._device,
+                trust_remote_code=self._trust_remote_code,
+            )
+        except Exception as error:
+            raise EncoderError(
+                f"cannot load the model {self._name}: {error}",
+                "check the name or folder; a name is downloaded from the hub on first use",
+            ) from error
+        if self._max_seq_length is not None:
+            model.max_seq_length = self._max_seq_length
+        return model

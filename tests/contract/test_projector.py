@@ -1,0 +1,50 @@
+"""Every architecture and every uncertainty estimate meets the contract of projectors."""
+
+import numpy as np
+import pytest
+
+from xbtmigrate.projectors import (
+    Affine,
+    HeteroscedasticHead,
+    Manifest,
+    Mlp,
+    NeighbourResidual,
+    Projector,
+)
+from xbtmigrate.testing.projectors import ProjectorContract
+from xbtmigrate.types import Direction, Distance, normalized
+
+
+def draw(*shape):
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+def mlp(d_in, d_out):
+    return Mlp(draw(d_in, d_out), draw(d_in, 16), draw(16), draw(16, d_out), draw(d_out))
+
+
+def manifest(direction, d_in, d_out, distance):
+    return Manifest(direction, "test", d_in, d_out, distance, distance)
+
+
+class TestAffineBridge(ProjectorContract):
+    @pytest.fixture
+    def projector(self):
+        facts = manifest(Direction.BRIDGE, 12, 5, Distance.COSINE)
+        return Projector(facts, Affine(draw(12, 5), draw(5)))
+
+
+class TestEuclideanMlpWithHead(ProjectorContract):
+    @pytest.fixture
+    def projector(self):
+        facts = manifest(Direction.FORWARD, 5, 12, Distance.EUCLID)
+        return Projector(facts, mlp(5, 12), HeteroscedasticHead(mlp(5, 1)))
+
+
+class TestCosineMlpWithNeighbours(ProjectorContract):
+    @pytest.fixture
+    def projector(self):
+        facts = manifest(Direction.FORWARD, 5, 12, Distance.COSINE)
+        exact = NeighbourResidual(normalized(draw(50, 5)), np.abs(draw(50)))
+        kept = NeighbourResidual.from_tensors(exact.tensors())
+        return Projector(facts, mlp(5, 12), kept)

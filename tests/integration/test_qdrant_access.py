@@ -1,0 +1,83 @@
+"""What a key may do is known before anything is written."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator
+
+import pytest
+from qdrant_client import models
+
+from tests.support.qdrant_server import Server, running_server
+from xbtmigrate.errors import ConnectionFailedError
+from xbtmigrate.qdrant.connection import check_writable, connect
+
+pytestmark = pytest.mark.server
+KEY, READ_ONLY = "the-master-key", "the-reading-key"
+
+
+def token(access: object) -> str:
+    def encoded(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+    parts = [{"alg": "HS256", "typ": "JWT"}, {"access": access}]
+    text = ".".join(encoded(json.dumps(part).encode()) for part in parts)
+    return f"{text}.{encoded(hmac.digest(KEY.encode(), text.encode(), hashlib.sha256))}"
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Server]:
+    settings = {
+        "QDRANT__SERVICE__API_KEY": KEY,
+        "QDRANT__SERVICE__READ_ONLY_API_KEY": READ_ONLY,
+        "QDRANT__SERVICE__JWT_RBAC": "true",
+    }
+    with running_server(settings) as server:
+        with connect(server.url, api_key=KEY) as connection:
+            config = {"old": models.VectorParams(size=2, distance=models.Distance.DOT)}
+            connection.client.create_collection("c", vectors_config=config)
+            points = [models.PointStruct(id=1, vector={"old": [1.0, 2.0]}, payload={"text": "t"})]
+            connection.client.upsert("c", points)
+        yield server
+
+
+@pytest.mark.parametrize("prefer_grpc", [False, True])
+@pytest.mark.parametrize("key", [None, "wrong"])
+def test_wrong_credentials(guarded: Server, key: str | None, prefer_grpc: bool) -> None:
+    with pytest.raises(ConnectionFailedError, match="refused the credentials"):
+        connect(guarded.url, api_key=key, prefer_grpc=prefer_grpc, grpc_port=guarded.grpc_port)
+
+
+@pytest.mark.parametrize("prefer_grpc", [False, True])
+@pytest.mark.parametrize(
+    ("key", "lacking"),
+    [
+        (READ_ONLY, "write points of 'c'"),
+        (token("r"), "write points of 'c'"),
+        (token([{"collection": "c", "access": "r"}]), "write points of 'c'"),
+        (token([{"collection": "c", "access": "rw"}]), "create collections"),
+    ],
+)
+def test_a_key_that_may_not_migrate(
+    guarded: Server, key: str, lacking: str, prefer_grpc: bool
+) -> None:
+    with connect(
+        guarded.url, api_key=key, prefer_grpc=prefer_grpc, grpc_port=guarded.grpc_port
+    ) as connection:
+        with pytest.raises(ConnectionFailedError, match=f"may not {lacking}") as caught:
+            check_writable(connection, "c")
+        assert "api_key_env" in caught.value.hint
+
+
+@pytest.mark.parametrize("key", [KEY, token("m")])
+def test_a_key_that_may(guarded: Server, key: str) -> None:
+    with connect(guarded.url, api_key=key) as connection:
+        check_writable(connection, "c")
+        points, _ = connection.client.scroll("c", with_vectors=True)
+        assert [(each.id, each.payload, each.vector) for each in points] == [
+            (1, {"text": "t"}, {"old": [1.0, 2.0]})
+        ]
+        assert [each.name for each in connection.client.get_collections().collections] == ["c"]

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Response
+
+from tests.support.collections import embedded
+from tests.support.qdrant_server import free_port
+from xbtmigrate.errors import (
+    CollectionError,
+    ConnectionFailedError,
+    UnsupportedError,
+    XbtMigrateError,
+)
+from xbtmigrate.qdrant.connection import Connection, check_writable, connect
+
+DONE = {"result": {"operation_id": 1, "status": "completed"}, "status": "ok", "time": 0.0}
+UNCONFIRMED = {"result": {"operation_id": 1, "status": "acknowledged"}, "status": "ok", "time": 0.0}
+
+
+def error_of(url: str) -> XbtMigrateError:
+    with pytest.raises(XbtMigrateError) as caught:
+        connect(url)
+    assert caught.value.hint
+    return caught.value
+
+
+def answer_like(server: HTTPServer, version: str) -> None:
+    server.expect_request("/").respond_with_json(
+        {"title": "qdrant - vector search engine", "version": version}
+    )
+    server.expect_request("/collections").respond_with_json(
+        {"result": {"collections": []}, "status": "ok", "time": 0.0}
+    )
+
+
+@pytest.fixture
+def scripted(httpserver: HTTPServer) -> Iterator[Connection]:
+    """A connection to a server whose answers the test writes itself."""
+    answer_like(httpserver, "1.16.3")
+    with connect(httpserver.url_for("/")) as connection:
+        yield connection
+
+
+def test_nothing_listens() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    error = error_of(url)
+    assert isinstance(error, ConnectionFailedError)
+    assert url in error.message
+
+
+def test_something_else_listens(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/").respond_with_data("<html>hello</html>")
+    assert isinstance(error_of(httpserver.url_for("/")), ConnectionFailedError)
+
+
+@pytest.mark.parametrize("url", ["localhost:6333", "ftp://host", "http://", "./folder"])
+def test_no_address(url: str) -> None:
+    assert isinstance(error_of(url), ConnectionFailedError)
+
+
+def test_an_old_server_is_refused_with_what_is_needed(httpserver: HTTPServer) -> None:
+    answer_like(httpserver, "1.12.6")
+    error = error_of(httpserver.url_for("/"))
+    assert isinstance(error, UnsupportedError)
+    assert "1.12.6" in error.message
+    assert "1.13" in error.hint
+
+
+def test_reads_the_version_of_a_release_candidate(httpserver: HTTPServer) -> None:
+    answer_like(httpserver, "1.18.0-rc.2")
+    with connect(httpserver.url_for("/")) as connection:
+        assert connection.version == (1, 18, 0)
+        assert connection.at_least((1, 18, 0))
+
+
+def test_an_embedded_folder_that_is_missing_is_not_created(tmp_path: Path) -> None:
+    folder = tmp_path / "nowhere" / "db"
+    assert "does not exist" in error_of(f"path:{folder}").message
+    assert not folder.parent.exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "not an embedded Qdrant" in error_of(f"path:{tmp_path}").message
+    assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_damaged_folder(tmp_path: Path) -> None:
+    (tmp_path / "meta.json").write_text("{")
+    assert "cannot be opened" in error_of(f"path:{tmp_path}").message
+
+
+def test_a_folder_open_in_another_process(tmp_path: Path) -> None:
+    embedded(tmp_path).close()
+    program = (
+        "import sys; from xbtmigrate.qdrant.connection import connect\n"
+        f"connection = connect('path:{tmp_path}'); print('open', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "open\n"
+    assert "in use by another process" in error_of(f"path:{tmp_path}").message
+    other.communicate()
+    connect(f"path:{tmp_path}").close()
+
+
+def test_an_embedded_database_is_writable_and_newest(embedded_db: Connection) -> None:
+    check_writable(embedded_db, "anything")
+    assert embedded_db.embedded
+    assert embedded_db.at_least((1, 18, 0))
+
+
+def test_back_pressure_is_not_a_failure(scripted: Connection, httpserver: HTTPServer) -> None:
+    busy = Response('{"status":{"error":"too many"}}', 429, {"Retry-After": "1"})
+    away = Response("restarting", 503)
+    httpserver.expect_ordered_request("/collections/c/points/delete").respond_with_response(busy)
+    httpserver.expect_ordered_request("/collections/c/points/delete").respond_with_response(away)
+    httpserver.expect_ordered_request("/collections/c/points/delete").respond_with_json(DONE)
+    scripted.write(lambda: scripted.client.delete("c", [1]))
+    httpserver.check_assertions()
+
+
+def test_only_completed_counts(scripted: Connection, httpserver: HTTPServer) -> None:
+    httpserver.expect_ordered_request("/collections/c/points/delete").respond_with_json(UNCONFIRMED)
+    httpserver.expect_ordered_request("/collections/c/points/delete").respond_with_json(DONE)
+    scripted.write(lambda: scripted.client.delete("c", [1]))
+    httpserver.check_assertions()
+
+
+def test_gives_up_when_a_write_is_never_confirmed(httpserver: HTTPServer) -> None:
+    answer_like(httpserver, "1.16.3")
+    httpserver.expect_request("/collections/c/points/delete").respond_with_json(UNCONFIRMED)
+    with connect(httpserver.url_for("/")) as opened:
+        impatient = Connection(opened.client, "server", opened.version, opened.url, attempts=2)
+        with pytest.raises(ConnectionFailedError, match="does not apply"):
+            impatient.write(lambda: impatient.client.delete("c", [1]))
+
+
+def test_a_refusal_is_not_tried_again(scripted: Connection, httpserver: HTTPServer) -> None:
+    answer = {"status": {"error": "Wrong input: no"}, "time": 0.0}
+    httpserver.expect_oneshot_request("/collections/c/points/delete").respond_with_json(answer, 400)
+    with pytest.raises(UnsupportedError, match="Wrong input: no"):
+        scripted.write(lambda: scripted.client.delete("c", [1]))
+
+
+def test_an_unknown_collection(embedded_db: Connection) -> None:
+    with pytest.raises(CollectionError, match="no such collection"):
+        embedded_db.call(lambda: embedded_db.client.get_collection("absent"))

@@ -1,0 +1,115 @@
+"""Command line: `backfill`, say what would be done, or do it online."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xbtmigrate.cli import render
+from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+
+if TYPE_CHECKING:
+    from xbtmigrate.workflows.backfill import Intent, Result
+
+
+def backfill(
+    config: ConfigOption = CONFIG,
+    online: Annotated[
+        bool, typer.Option("--online", help="Do it; without this nothing is written.")
+    ] = False,
+    fraction: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Share of the points to re-encode, in order."),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Stop after this long, for example 30m, 8h or 90s.")
+    ] = None,
+    order: Annotated[
+        str | None, typer.Option(help="Order of re-encoding: uncertainty, random or a plugin's.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=10_000, help="Points per batch.")] = 256,
+    json: JsonOption = False,
+) -> None:
+    """Write the new vectors while the collection keeps serving.
+
+    Without --online it prints what it would do. Ctrl-C finishes the batch and saves; the same
+    command goes on from there.
+    """
+    from xbtmigrate.config import load_config
+    from xbtmigrate.workflows.backfill import Request, prepare, run
+
+    request = Request(fraction=fraction, budget=budget, order=order, batch_size=batch_size)
+    settings = load_config(config)
+    if not online:
+        intent = prepare(settings, request)
+        if json:
+            render.document(intent.document())
+        else:
+            _show_intent(intent)
+        return
+    with render.ProgressBars() as bars, _stop_on_interrupt() as asked_to_stop:
+        result = run(settings, request, should_stop=asked_to_stop, report=bars)
+    if json:
+        render.document(result.document())
+    else:
+        _show_result(result)
+    if result.interrupted:
+        raise typer.Exit(130)
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[Callable[[], str]]:
+    """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one ends the program."""
+    asked = threading.Event()
+
+    def ask(number: int, _frame: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        render.note(f"\n{signal.Signals(number).name}: finishing the batch …")
+
+    former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: "interrupted" if asked.is_set() else ""
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _show_intent(intent: Intent) -> None:
+    content = intent.document()
+    render.facts(
+        "What `backfill --online` would do",
+        [(name.replace("_", " "), value) for name, value in content.items() if name != "next"],
+    )
+    render.say(f"Nothing was written. To do it: {content['next']}")
+
+
+def _show_result(result: Result) -> None:
+    content = result.document()
+    names = (
+        "status",
+        "phase",
+        "planned",
+        "projected",
+        "encoded",
+        "vanished",
+        "missing_source",
+        "failed",
+    )
+    render.facts(
+        f"Backfill of {content['collection']}",
+        [(name.replace("_", " "), content[name]) for name in names]
+        + [
+            ("time", render.duration(content["seconds"])),
+            ("points/s", f"{content['points_per_second']:,.0f}"),
+        ],
+    )
+    for point, reason in list(content["quarantined"].items())[:5]:
+        render.say(f"Not encoded: point {point}, {reason}")
+    render.say(f"Next: {content['next']}")

@@ -1,0 +1,76 @@
+"""Command line: `train-projector`, fit the maps between the two models' spaces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from xbtmigrate.cli import render
+from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+
+if TYPE_CHECKING:
+    from xbtmigrate.workflows.train import Trained
+
+
+def train_projector(
+    config: ConfigOption = CONFIG,
+    pairs: Annotated[
+        int, typer.Option("--pairs", min=0, help="Points to make pairs from; 0 for all.")
+    ] = 20_000,
+    direction: Annotated[
+        Literal["both", "bridge", "forward"],
+        typer.Option(help="bridge maps queries new -> old, forward the gallery old -> new."),
+    ] = "both",
+    kind: Annotated[
+        str, typer.Option(help="Kinds to try, comma-separated; auto for all of them.")
+    ] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="Threads for training.")] = 2,
+    json: JsonOption = False,
+) -> None:
+    """Fit projectors from texts (and images) already in the collection. Reads only.
+
+    Every kind is fitted and compared by held-out retrieval; the best one of each direction is
+    kept under .xbtmigrate/, with the pairs it was made from.
+    """
+    from xbtmigrate.config import load_config
+    from xbtmigrate.workflows.train import train
+
+    with render.ProgressBars() as bars:
+        trained = train(
+            load_config(config),
+            pairs=pairs or None,
+            direction=direction,
+            kinds=kind.split(","),
+            threads=threads,
+            report=bars,
+        )
+    if json:
+        render.document(trained.document())
+    else:
+        _show(trained)
+
+
+def _show(trained: Trained) -> None:
+    content = trained.document()
+    counts = ", ".join(f"{count:,} {source}" for source, count in content["pairs"].items())
+    render.say(f"Pairs: {counts}; {content['held_out']:,} points held out.")
+    names = ("recall@1", "recall@10", "mrr")
+    for direction, result in content["directions"].items():
+        rows = [
+            [kind, "", "", *(scores[name] for name in names), ""]
+            for kind, scores in result["baselines"].items()
+        ]
+        for found in result["candidates"]:
+            settings = ", ".join(f"{key} {value}" for key, value in found["settings"].items())
+            scores = (found[name] for name in names)
+            rows.append(
+                [found["kind"], found["source"], settings, *scores, f"{found['seconds']:.1f}"]
+            )
+        render.table(
+            f"{direction}: held-out retrieval",
+            ["kind", "pairs", "settings", *names, "seconds"],
+            rows,
+        )
+        render.say(f"Kept: {result['kind']} in {result['folder']}")
+    render.say("Next: xbtmigrate evaluate --queries FILE, or xbtmigrate backfill")

@@ -1,0 +1,267 @@
+"""Qdrant: the points of a collection that gets a second vector, and what both layouts share."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import pyarrow as pa
+from qdrant_client import models
+
+from xbtmigrate.errors import CollectionError
+from xbtmigrate.protocols import Written
+from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.payload import PLAN_LENGTH, PROVENANCE, EmbeddedFields, provenance
+from xbtmigrate.qdrant.records import (
+    Record,
+    point_id_of,
+    source_columns,
+    stored_id,
+    vector_of,
+    vectors_column,
+)
+from xbtmigrate.qdrant.scan import Reader
+from xbtmigrate.types import Kind, PointId, make_batch, vectors_of
+
+MEDIUM = models.WriteOrdering.MEDIUM
+"""Writes pass through one leader per shard, so replicas see them in the same order."""
+ATTEMPTS = 5
+
+ShardKeys: TypeAlias = dict[PointId, models.ShardKey | None]
+"""Existing points and the shard keys they live under, None under automatic sharding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Name and length of a vector; the name is "" for an unnamed one."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class GallerySettings:
+    """What both galleries need to know.
+
+    Attributes:
+        fields: Where the embedded content is in a payload.
+        plan: Digest of the plan that the writes belong to.
+        old: The stored vector.
+        new: The vector that is filled.
+        custom_sharding: Whether writes have to name a shard key.
+        page: Points in a batch of `read`, at most.
+        write_limit: Points in one write, at most.
+    """
+
+    fields: EmbeddedFields
+    plan: str
+    old: Space
+    new: Space
+    custom_sharding: bool = False
+    page: int = 512
+    write_limit: int = 512
+
+
+class InPlaceGallery:
+    """Points with the old and the new vector side by side."""
+
+    def __init__(self, connection: Connection, collection: str, settings: GallerySettings) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._reader = Reader(connection, collection, settings.page)
+
+    def count(self, kind: Kind | None = None) -> int:
+        """Count exactly: all points, or those whose new vector this plan made in this way."""
+        if kind is None:
+            return self._reader.count()
+        return self._reader.count(made_by(self._settings, kind))
+
+    def read(
+        self,
+        columns: Collection[str],
+        *,
+        ids: Sequence[PointId] | None = None,
+        after: PointId | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield batches of points in id order, or of `ids` in the order given."""
+        source = "source" in columns
+        payload = [*self._settings.fields.keys(), f'"{PROVENANCE}"'] if source else False
+        vectors = self._vectors(columns)
+        if ids is None:
+            pages = self._reader.scroll(payload=payload, vectors=vectors, after=after)
+        else:
+            pages = (
+                self._reader.retrieve(page, payload=payload, vectors=vectors)
+                for page in self._reader.pages_of(ids)
+            )
+        for records in pages:
+            if records:
+                yield self._batch(records, columns)
+
+    def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
+        """Store `new` and its provenance, and wait until every shard has applied both."""
+        written: list[PointId] = []
+        for start in range(0, batch.num_rows, self._settings.write_limit):
+            part = batch.slice(start, self._settings.write_limit)
+            written += self._write_part(part, kind)
+        return result_of(batch, written)
+
+    def prune(self) -> int:
+        """Remove nothing: a point takes its new vector along when it is deleted."""
+        return 0
+
+    def _vectors(self, columns: Collection[str]) -> bool | list[str]:
+        names = [getattr(self._settings, each).name for each in ("old", "new") if each in columns]
+        if "source" in columns and self._connection.embedded:
+            # In memory a vector costs less than a condition, which looks at every point.
+            names.append(self._settings.new.name)
+        return list(dict.fromkeys(names)) or False
+
+    def _batch(self, records: Sequence[Record], columns: Collection[str]) -> pa.RecordBatch:
+        arrays: dict[str, pa.Array] = {}
+        if "source" in columns:
+            arrays = source_columns(records, self._settings.fields)
+            with_new = "new" in columns or self._connection.embedded
+            hashes = arrays["content_hash"].to_pylist()
+            arrays["kind"] = self._kinds(records, hashes, with_new=with_new)
+        for name in ("old", "new"):
+            if name in columns:
+                space: Space = getattr(self._settings, name)
+                arrays[name] = vectors_column(records, space.name, space.size)
+        return make_batch([point_id_of(record) for record in records], **arrays)
+
+    def _kinds(
+        self, records: Sequence[Record], hashes: Sequence[str], *, with_new: bool
+    ) -> pa.Array:
+        plan = self._settings.plan[:PLAN_LENGTH]
+        made = {
+            point_id_of(record): mark["kind"]
+            for record, present in zip(records, hashes, strict=True)
+            if (mark := (record.payload or {}).get(PROVENANCE))
+            and (mark["plan"], mark["hash"]) == (plan, present)
+        }
+        # An application that reads a point and upserts it keeps our key but drops the vector.
+        name = self._settings.new.name
+        if with_new:
+            having = {point_id_of(each) for each in records if vector_of(each, name) is not None}
+        else:
+            having = self._reader.having(list(made), name)
+        ids = [point_id_of(record) for record in records]
+        return pa.array([made.get(each) if each in having else None for each in ids], pa.string())
+
+    def _write_part(self, part: pa.RecordBatch, kind: Kind) -> list[PointId]:
+        """Write until every point of the part is either stored or gone."""
+        keys: ShardKeys = dict.fromkeys(part.column("id").to_pylist())
+        if self._settings.custom_sharding:
+            keys = self._present(list(keys))
+        unexplained = 0
+        while True:
+            try:
+                self._send(part, kind, keys)
+            except CollectionError:
+                # One missing point fails the request after the others were stored.
+                before, keys = len(keys), self._present(list(keys))
+                unexplained = 0 if len(keys) < before else unexplained + 1
+                if unexplained == ATTEMPTS:
+                    raise
+            else:
+                return list(keys)
+
+    def _present(self, ids: Sequence[PointId]) -> ShardKeys:
+        pages = (self._reader.retrieve(page) for page in self._reader.pages_of(ids))
+        return {point_id_of(each): each.shard_key for page in pages for each in page}
+
+    def _send(self, part: pa.RecordBatch, kind: Kind, keys: ShardKeys) -> None:
+        ids: list[PointId] = part.column("id").to_pylist()
+        hashes: list[str] = part.column("content_hash").to_pylist()
+        vectors = vectors_of(part, "new")
+        for key, rows in rows_by_key(ids, keys).items():
+            points = [
+                models.PointVectors(
+                    id=stored_id(ids[row]), vector={self._settings.new.name: vectors[row].tolist()}
+                )
+                for row in rows
+            ]
+            marks = [
+                set_payload(ids[row], provenance(self._settings.plan, kind, hashes[row]), key)
+                for row in rows
+            ]
+            self._send_vectors(points, key)
+            self._send_marks(marks)
+        if keys:
+            self._wait_for_marks(set(keys.values()))
+
+    def _send_vectors(self, points: list[models.PointVectors], key: models.ShardKey | None) -> None:
+        client, collection = self._connection.client, self._reader.collection
+        self._connection.write(
+            lambda: client.update_vectors(
+                collection, points, wait=True, ordering=MEDIUM, shard_key_selector=key
+            )
+        )
+
+    def _send_marks(self, marks: list[models.SetPayloadOperation]) -> None:
+        """Hand over the provenance without waiting for each mark, which is 7 times faster."""
+        client, collection = self._connection.client, self._reader.collection
+        self._connection.call(
+            lambda: client.batch_update_points(collection, marks, wait=False, ordering=MEDIUM)
+        )
+
+    def _wait_for_marks(self, shard_keys: Collection[models.ShardKey | None]) -> None:
+        """Send every shard a write that changes nothing: it is applied behind all marks.
+
+        A mark that got lost costs one more encoding: its point does not count as done.
+        """
+        if self._connection.embedded:
+            return
+        nothing = models.Filter(must=[models.HasIdCondition(has_id=[str(uuid.uuid4())])])
+        client, collection = self._connection.client, self._reader.collection
+        self._connection.write(
+            lambda: client.delete(
+                collection,
+                nothing,
+                wait=True,
+                ordering=MEDIUM,
+                shard_key_selector=[key for key in shard_keys if key is not None] or None,
+            )
+        )
+
+
+def made_by(settings: GallerySettings, kind: Kind) -> models.Filter:
+    """Select the points whose new vector this plan made in this way."""
+    values = {"plan": settings.plan[:PLAN_LENGTH], "kind": str(kind)}
+    marks: list[models.Condition] = [
+        models.FieldCondition(key=f"{PROVENANCE}.{key}", match=models.MatchValue(value=value))
+        for key, value in values.items()
+    ]
+    return models.Filter(must=[*marks, models.HasVectorCondition(has_vector=settings.new.name)])
+
+
+def set_payload(
+    point_id: PointId, mark: dict[str, str], key: models.ShardKey | None
+) -> models.SetPayloadOperation:
+    """Build the operation that stores one point's provenance and leaves its other payload."""
+    return models.SetPayloadOperation(
+        set_payload=models.SetPayload(
+            payload={PROVENANCE: mark}, points=[stored_id(point_id)], shard_key=key
+        )
+    )
+
+
+def rows_by_key(ids: Sequence[PointId], keys: ShardKeys) -> dict[models.ShardKey | None, list[int]]:
+    """Group the rows of the points in `keys` by their shard key."""
+    rows: dict[models.ShardKey | None, list[int]] = {}
+    for row, point_id in enumerate(ids):
+        if point_id in keys:
+            rows.setdefault(keys[point_id], []).append(row)
+    return rows
+
+
+def result_of(batch: pa.RecordBatch, written: Collection[PointId]) -> Written:
+    """Say which points of a batch were stored and which had gone."""
+    stored = set(written)
+    ids: list[PointId] = batch.column("id").to_pylist()
+    return Written(
+        [each for each in ids if each in stored], [each for each in ids if each not in stored]
+    )

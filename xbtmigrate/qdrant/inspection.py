@@ -1,0 +1,246 @@
+"""Qdrant: the facts of a collection that a plan is made from. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from qdrant_client import models
+
+from xbtmigrate.errors import CollectionError, UnsupportedError
+from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.types import Distance, digest_of
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionFacts:
+    """What one collection is, as far as a migration of one of its vectors is concerned.
+
+    Attributes:
+        requested: Name the user gave: a collection or an alias.
+        collection: Real name of the collection.
+        points: Exact number of points.
+        with_vector: Exact number of points that have the vector.
+        vector: Name of the vector, "" for the unnamed one.
+        size: Its length.
+        distance: Its distance.
+        datatype: Element type it is stored in: float32, float16 or uint8.
+        on_disk: Whether its original vectors are kept on disk.
+        quantization: Kind of its quantization: scalar, product or binary; "" for none.
+        hnsw_m: Edges per node of its index.
+        hnsw_ef_construct: Neighbours looked at while its index is built.
+        dense: Size and distance of the other dense vectors.
+        sparse: Names of the sparse vectors.
+        multi: Names of the multivectors.
+        payload_indexes: Field -> type of its index.
+        shard_number: Shards; per shard key under custom sharding.
+        replication_factor: Copies of each shard.
+        custom_sharding: Whether points are placed by shard key.
+        shard_keys: The existing shard keys.
+        strict_mode: Whether strict mode is on.
+        read_limit: Most points one read may return there, None for no limit.
+        write_limit: Most points one write may hold there, None for no limit.
+        unindexed_filters: Whether reads may filter on fields without an index.
+        status: green, yellow, grey or red.
+    """
+
+    requested: str
+    collection: str
+    points: int
+    with_vector: int
+    vector: str
+    size: int
+    distance: Distance
+    datatype: str
+    on_disk: bool
+    quantization: str
+    hnsw_m: int
+    hnsw_ef_construct: int
+    dense: Mapping[str, tuple[int, Distance]]
+    sparse: tuple[str, ...]
+    multi: tuple[str, ...]
+    payload_indexes: Mapping[str, str]
+    shard_number: int
+    replication_factor: int
+    custom_sharding: bool
+    shard_keys: tuple[str | int, ...]
+    strict_mode: bool
+    read_limit: int | None
+    write_limit: int | None
+    unindexed_filters: bool
+    status: str
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether the vector has no name."""
+        return self.vector == ""
+
+    @property
+    def identity(self) -> str:
+        """Digest of what a plan depends on; counts change while a collection serves, this not."""
+        parts = (self.collection, self.vector, str(self.size), self.distance, self.datatype)
+        return digest_of(parts)
+
+
+def inspect(connection: Connection, collection: str, vector: str) -> CollectionFacts:
+    """Inspect a collection and the vector that is to be migrated.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Name of the collection, or of an alias.
+        vector: Name of the vector, "" for the unnamed one.
+
+    Raises:
+        CollectionError: No such collection or vector, or there are no points.
+        UnsupportedError: The vector is sparse or a multivector, or shards are being moved.
+    """
+    name = real_name(connection, collection)
+    info = connection.call(lambda: connection.client.get_collection(name))
+    vectors = dense_vectors(info)
+    params = _chosen(vectors, info.config.params.sparse_vectors or {}, name, vector)
+    points = _count(connection, name, None)
+    if points == 0:
+        raise CollectionError(
+            f"the collection '{name}' is empty", "there is nothing to migrate: check its name"
+        )
+    shards = _Shards.of(connection, name, info.config.params)
+    strict = info.config.strict_mode_config or models.StrictModeConfigOutput()
+    on = bool(strict.enabled)
+    hnsw = params.hnsw_config or models.HnswConfigDiff()
+    others = {each: config for each, config in vectors.items() if each != vector}
+    return CollectionFacts(
+        requested=collection,
+        collection=name,
+        points=points,
+        with_vector=_count(connection, name, vector),
+        vector=vector,
+        size=params.size,
+        distance=Distance(params.distance.value),
+        datatype=params.datatype.value if params.datatype else "float32",
+        on_disk=bool(params.on_disk),
+        quantization=_quantization(params.quantization_config or info.config.quantization_config),
+        hnsw_m=hnsw.m if hnsw.m is not None else info.config.hnsw_config.m,
+        hnsw_ef_construct=hnsw.ef_construct or info.config.hnsw_config.ef_construct,
+        dense={
+            each: (config.size, Distance(config.distance.value))
+            for each, config in others.items()
+            if config.multivector_config is None
+        },
+        sparse=tuple(sorted(info.config.params.sparse_vectors or {})),
+        multi=tuple(each for each, config in others.items() if config.multivector_config),
+        payload_indexes={
+            field: index.data_type.value for field, index in info.payload_schema.items()
+        },
+        shard_number=shards.number,
+        replication_factor=info.config.params.replication_factor or 1,
+        custom_sharding=info.config.params.sharding_method is models.ShardingMethod.CUSTOM,
+        shard_keys=shards.keys,
+        strict_mode=on,
+        read_limit=strict.max_query_limit if on else None,
+        write_limit=strict.upsert_max_batchsize if on else None,
+        unindexed_filters=not on or strict.unindexed_filtering_retrieve is not False,
+        status=info.status.value,
+    )
+
+
+def real_name(connection: Connection, collection: str) -> str:
+    """Resolve an alias.
+
+    Raises:
+        CollectionError: Neither a collection nor an alias has this name; lists what there is.
+    """
+    listed = connection.call(connection.client.get_collections).collections
+    names = sorted(each.name for each in listed)
+    if collection in names:
+        return collection
+    aliases = {
+        each.alias_name: each.collection_name
+        for each in connection.call(connection.client.get_aliases).aliases
+    }
+    if collection in aliases:
+        return aliases[collection]
+    there = ", ".join([*names, *sorted(aliases)]) or "none at all"
+    raise CollectionError(
+        f"there is no collection '{collection}' at {connection.url}",
+        f"the collections and aliases there: {there}",
+    )
+
+
+def dense_vectors(info: models.CollectionInfo) -> dict[str, models.VectorParams]:
+    """Return the dense and multi vectors of a collection by name, "" for the unnamed one."""
+    vectors = info.config.params.vectors
+    if isinstance(vectors, models.VectorParams):
+        return {"": vectors}
+    return dict(vectors or {})
+
+
+def _chosen(
+    vectors: Mapping[str, models.VectorParams],
+    sparse: Mapping[str, models.SparseVectorParams],
+    collection: str,
+    vector: str,
+) -> models.VectorParams:
+    if vector in sparse:
+        raise UnsupportedError(
+            f"the vector '{vector}' of '{collection}' is sparse",
+            "only dense vectors are made by an embedding model; name a dense one",
+        )
+    if vector not in vectors:
+        names = ", ".join(f"'{each}'" if each else '"" (unnamed)' for each in vectors) or "none"
+        shown = f"vector '{vector}'" if vector else "unnamed vector"
+        raise CollectionError(
+            f"the collection '{collection}' has no {shown}",
+            f"its dense vectors: {names}; correct qdrant.vector",
+        )
+    if vectors[vector].multivector_config is not None:
+        raise UnsupportedError(
+            f"the vector '{vector}' of '{collection}' is a multivector",
+            "only single dense vectors can be migrated; name one of those",
+        )
+    return vectors[vector]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shards:
+    number: int
+    keys: tuple[str | int, ...]
+
+    @classmethod
+    def of(
+        cls, connection: Connection, collection: str, params: models.CollectionParams
+    ) -> _Shards:
+        if connection.embedded:
+            return cls(1, ())
+        counts = shards_per_key(connection, collection)
+        return cls(params.shard_number or 1, tuple(sorted(counts, key=str)))
+
+
+def shards_per_key(connection: Connection, collection: str) -> dict[str | int, int]:
+    """Return how many shards each shard key has; empty under automatic sharding.
+
+    Raises:
+        UnsupportedError: Shards are being split or merged just now.
+    """
+    cluster = connection.call(lambda: connection.client.collection_cluster_info(collection))
+    if cluster.resharding_operations:
+        raise UnsupportedError(
+            f"the collection '{collection}' is being resharded",
+            "wait until resharding has ended: points move between shards meanwhile",
+        )
+    local = {each.shard_id: each.shard_key for each in cluster.local_shards}
+    remote = {each.shard_id: each.shard_key for each in cluster.remote_shards}
+    keys = [key for key in {**local, **remote}.values() if key is not None]
+    return {key: keys.count(key) for key in keys}
+
+
+def _quantization(config: models.QuantizationConfig | None) -> str:
+    return next(iter(config.model_dump(exclude_none=True)), "") if config is not None else ""
+
+
+def _count(connection: Connection, collection: str, vector: str | None) -> int:
+    condition = None
+    if vector is not None:
+        condition = models.Filter(must=[models.HasVectorCondition(has_vector=vector)])
+    return connection.call(
+        lambda: connection.client.count(collection, count_filter=condition, exact=True)
+    ).count

@@ -1,0 +1,213 @@
+"""Qdrant: the record of a migration beside its data, and the lease that keeps runs apart.
+
+Every change of a record is one conditional write: it applies only while the owner is still the
+one that was read. The holder's heartbeat grows; a rival watches it by its own monotonic clock, so
+the clocks of two machines are never compared.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from qdrant_client import models
+
+from xbtmigrate.errors import LeaseError, XbtMigrateError
+from xbtmigrate.journal import Counts, MigrationRecord, Phase, Stage, utc_now
+from xbtmigrate.qdrant.connection import CONDITIONAL_UPSERT, Connection
+from xbtmigrate.qdrant.marks import JOURNAL, ensure_journal, record_id
+from xbtmigrate.qdrant.ownership import Owner
+
+STRONG = models.WriteOrdering.STRONG
+
+
+class QdrantJournal:
+    """Record and lease of one migration.
+
+    Args:
+        connection: The open Qdrant.
+        migration: Name of the migration.
+        ttl: Seconds without a heartbeat after which a lease counts as abandoned.
+    """
+
+    def __init__(self, connection: Connection, migration: str, *, ttl: float = 15.0) -> None:
+        self._connection = connection
+        self._migration = migration
+        self._ttl = ttl
+        self._id = record_id("migration", migration)
+        self._owner = ""
+        self._heartbeat = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def load(self) -> MigrationRecord | None:
+        """Read the record, or None if this migration was never started."""
+        client = self._connection.client
+        if not self._connection.call(lambda: client.collection_exists(JOURNAL)):
+            return None
+        found = self._connection.call(lambda: client.retrieve(JOURNAL, [self._id]))
+        return _record(found[0].payload or {}) if found else None
+
+    def acquire(self, record: MigrationRecord) -> MigrationRecord:
+        """Take the lease, then store and return `record` with its owner.
+
+        A lease whose process is known to be dead is taken over at once, any other only after its
+        heartbeat stood still for `ttl` seconds.
+
+        Raises:
+            LeaseError: Another run holds the lease and is alive.
+        """
+        ensure_journal(self._connection)
+        present = self.load() or self._insert(record)
+        self._wait_until_free(present)
+        owner = str(Owner.here())
+        held = replace(record, owner=owner, heartbeat=present.heartbeat + 1, updated_at=utc_now())
+        now = self._swap(held, present.owner, present.heartbeat)
+        if now.owner != owner:
+            raise self._held_by(now)
+        self._owner, self._heartbeat = owner, held.heartbeat
+        self._keep_alive()
+        return held
+
+    def save(self, record: MigrationRecord) -> None:
+        """Store the record; only the holder of the lease may.
+
+        Raises:
+            LeaseError: The lease was lost.
+        """
+        with self._lock:
+            self._beat(record)
+
+    def release(self) -> None:
+        """Give the lease back; safe to call twice."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        owner, self._owner = self._owner, ""
+        if owner:
+            self._set({"owner": ""}, owner)
+
+    def _insert(self, record: MigrationRecord) -> MigrationRecord:
+        """Insert the record without an owner, unless a rival has done so meanwhile."""
+        free = replace(record, owner="", heartbeat=0, updated_at=utc_now())
+        point = models.PointStruct(id=self._id, vector={}, payload=_payload(free))
+        never = models.Filter(must_not=[models.HasIdCondition(has_id=[self._id])])
+        atomic = self._connection.at_least(CONDITIONAL_UPSERT)
+        client = self._connection.client
+        self._connection.write(
+            lambda: client.upsert(
+                JOURNAL,
+                [point],
+                wait=True,
+                ordering=STRONG,
+                update_filter=never if atomic else None,
+            )
+        )
+        if not atomic:
+            # A rival that also found nothing may insert until now; only then the race begins.
+            time.sleep(1.0)
+        return self.load() or free
+
+    def _wait_until_free(self, present: MigrationRecord) -> None:
+        """Return once nobody holds the lease, as it was read in `present`."""
+        if present.owner == "":
+            return
+        owner = Owner.parse(present.owner)
+        if self._connection.embedded:
+            # The folder is locked for this process: any other owner is gone.
+            if owner is not None and owner.is_this_process():
+                raise self._held_by(present)
+            return
+        if owner is not None and owner.is_dead():
+            return
+        deadline = time.monotonic() + self._ttl
+        while time.monotonic() < deadline:
+            time.sleep(min(self._ttl / 15, 1.0))
+            now = self.load()
+            if now is None or (now.owner, now.heartbeat) != (present.owner, present.heartbeat):
+                raise self._held_by(now or present)
+
+    def _held_by(self, record: MigrationRecord) -> LeaseError:
+        owner = Owner.parse(record.owner)
+        shown = owner.shown if owner else record.owner or "a run that just ended"
+        return LeaseError(
+            f"migration '{self._migration}' is held by {shown}",
+            "one run at a time: wait for it or stop it, then run the same command again",
+        )
+
+    def _keep_alive(self) -> None:
+        if self._connection.embedded:
+            return
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._beat_until_released, daemon=True)
+        self._thread.start()
+
+    def _beat_until_released(self) -> None:
+        while not self._stop.wait(self._ttl / 5):
+            try:
+                with self._lock:
+                    self._beat(None)
+            except LeaseError:
+                return
+            except XbtMigrateError:
+                # Qdrant is away: the next beat tries again, and `save` reports it to the run.
+                continue
+
+    def _beat(self, record: MigrationRecord | None) -> None:
+        """Store the record, if any, with the next heartbeat."""
+        heartbeat = self._heartbeat + 1
+        changes: dict[str, Any] = {} if record is None else _payload(record)
+        changes |= {"owner": self._owner, "heartbeat": heartbeat, "updated_at": utc_now()}
+        now = self._set(changes, self._owner) if self._owner else self.load()
+        if now is None or not self._owner or now.owner != self._owner:
+            raise LeaseError(
+                f"the lease of migration '{self._migration}' was lost"
+                + (f" to {now.owner}" if now is not None and now.owner else ""),
+                "another run took over while this one was cut off; run the command again",
+            )
+        self._heartbeat = heartbeat
+
+    def _swap(self, record: MigrationRecord, owner: str, heartbeat: int) -> MigrationRecord:
+        """Store the record if owner and heartbeat are still these; return what is there then."""
+        return self._set(_payload(record), owner, heartbeat) or record
+
+    def _set(
+        self, changes: Mapping[str, Any], owner: str, heartbeat: int | None = None
+    ) -> MigrationRecord | None:
+        conditions: list[models.Condition] = [
+            models.HasIdCondition(has_id=[self._id]),
+            models.FieldCondition(key="owner", match=models.MatchValue(value=owner)),
+        ]
+        if heartbeat is not None:
+            match = models.MatchValue(value=heartbeat)
+            conditions.append(models.FieldCondition(key="heartbeat", match=match))
+        client = self._connection.client
+        self._connection.write(
+            lambda: client.set_payload(
+                JOURNAL,
+                dict(changes),
+                models.Filter(must=conditions),
+                wait=True,
+                ordering=STRONG,
+            )
+        )
+        return self.load()
+
+
+def _payload(record: MigrationRecord) -> dict[str, Any]:
+    return {**asdict(record), "phase": str(record.phase), "kind": "migration"}
+
+
+def _record(payload: Mapping[str, Any]) -> MigrationRecord:
+    names = MigrationRecord.__dataclass_fields__
+    values = {key: value for key, value in payload.items() if key in names and value is not None}
+    values["phase"] = Phase(values["phase"])
+    values["counts"] = Counts(**values.get("counts", {}))
+    if "stage" in values:
+        values["stage"] = Stage(values["stage"])
+    return MigrationRecord(**values)

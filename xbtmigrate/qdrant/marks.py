@@ -1,0 +1,66 @@
+"""Qdrant: the tool's own collection, and the marks in it that tell its shadows from others.
+
+Collection metadata would do for the marks, but servers before 1.16 have none.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TypeAlias
+
+from qdrant_client import models
+
+from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.types import Distance
+
+JOURNAL = "_xbtmigrate"
+"""Collection without vectors that keeps the tool's records; never deleted by the tool."""
+_NAMESPACE = uuid.UUID("6f1d1a4e-6d0d-5b57-9a0b-5b3c2f6f0e11")
+
+Mark: TypeAlias = tuple[str, str, int, Distance]
+"""Source collection, name, size and distance of the new vector."""
+
+
+def record_id(kind: str, name: str) -> str:
+    """Return the point id under which a record of the tool is kept."""
+    return str(uuid.uuid5(_NAMESPACE, f"{kind}/{name}"))
+
+
+def ensure_journal(connection: Connection) -> None:
+    """Create the tool's own collection unless it is there."""
+    client = connection.client
+    if connection.call(lambda: client.collection_exists(JOURNAL)):
+        return
+    try:
+        connection.call(lambda: client.create_collection(JOURNAL, vectors_config={}))
+    except Exception:
+        # Another run may have created it between the two requests.
+        if not connection.call(lambda: client.collection_exists(JOURNAL)):
+            raise
+
+
+def shadow_mark(connection: Connection, shadow: str) -> Mark | None:
+    """Return what a shadow was made for, or None if this tool did not make it."""
+    client = connection.client
+    if not connection.call(lambda: client.collection_exists(JOURNAL)):
+        return None
+    found = connection.call(lambda: client.retrieve(JOURNAL, [record_id("shadow", shadow)]))
+    if not found or found[0].payload is None:
+        return None
+    mark = found[0].payload
+    return mark["source"], mark["vector"], mark["size"], Distance(mark["distance"])
+
+
+def mark_shadow(connection: Connection, shadow: str, mark: Mark) -> None:
+    """Remember, before it is created, that a shadow is ours."""
+    ensure_journal(connection)
+    source, vector, size, distance = mark
+    payload = {
+        "shadow": shadow,
+        "source": source,
+        "vector": vector,
+        "size": size,
+        "distance": str(distance),
+    }
+    point = models.PointStruct(id=record_id("shadow", shadow), vector={}, payload=payload)
+    connection.write(lambda: connection.client.upsert(JOURNAL, [point], wait=True))

@@ -1,0 +1,92 @@
+"""Qdrant: who holds a lease, and whether that process is known to be dead."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """One run that holds or held a lease.
+
+    Attributes:
+        hostname: Name of its machine, for people.
+        machine: Boot of the kernel and process namespace that its pid belongs to; "" if unknown.
+        pid: Its process.
+        started: Start time of that process in kernel ticks; "" if unknown.
+        token: Random part: two leases of one process differ.
+    """
+
+    hostname: str
+    machine: str
+    pid: int
+    started: str
+    token: str
+
+    @classmethod
+    def here(cls) -> Owner:
+        """Describe a new lease of this process."""
+        pid = os.getpid()
+        started = _start_time(pid) or ""
+        return cls(socket.gethostname(), _machine(), pid, started, uuid.uuid4().hex[:12])
+
+    @classmethod
+    def parse(cls, text: str) -> Owner | None:
+        """Read what `str` wrote; None for anything else."""
+        parts = text.split("|")
+        if len(parts) != 5 or not parts[2].isdecimal():
+            return None
+        return cls(parts[0], parts[1], int(parts[2]), parts[3], parts[4])
+
+    def __str__(self) -> str:
+        return f"{self.hostname}|{self.machine}|{self.pid}|{self.started}|{self.token}"
+
+    @property
+    def shown(self) -> str:
+        """The owner as a person reads it."""
+        return f"process {self.pid} on {self.hostname}"
+
+    def is_this_process(self) -> bool:
+        """Whether the lease is this very process's own."""
+        mine = Owner.here()
+        return (self.machine, self.pid, self.started) == (mine.machine, mine.pid, mine.started)
+
+    def is_dead(self) -> bool:
+        """Whether the process certainly ended; false wherever that cannot be known.
+
+        A pid means something only under the same boot of the same kernel and in the same process
+        namespace: two containers may share both their host name and the pid.
+        """
+        if not self.machine or self.machine != _machine():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        started = _start_time(self.pid)
+        return started is not None and started != self.started
+
+
+def _machine() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _start_time(pid: int) -> str | None:
+    """Return the start time of a process, "ended" for a zombie, None where it cannot be read."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The name, in parentheses, may itself hold spaces and parentheses.
+    fields = stat.rpartition(")")[2].split()
+    return "ended" if fields[0] in "ZX" else fields[19]

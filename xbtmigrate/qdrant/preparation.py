@@ -1,0 +1,174 @@
+"""Qdrant: adds the new vector in place, or creates a shadow that is like its source.
+
+Every step looks first at what is there, so a run that was killed in between goes on from there.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import BaseModel
+from qdrant_client import models
+
+from xbtmigrate.qdrant.connection import METADATA, Connection
+from xbtmigrate.qdrant.inspection import CollectionFacts, dense_vectors, shards_per_key
+from xbtmigrate.qdrant.layouts import LayoutChoice, NewSpace
+from xbtmigrate.qdrant.marks import mark_shadow
+from xbtmigrate.qdrant.payload import PROVENANCE
+from xbtmigrate.types import Layout
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def prepare(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
+    """Make the place for the new vectors; calling it again changes nothing.
+
+    Raises:
+        XbtMigrateError: The server refuses.
+    """
+    if choice.layout is Layout.SHADOW:
+        _prepare_shadow(connection, facts, choice)
+    else:
+        _add_vector(connection, facts, choice.space)
+    if not facts.unindexed_filters:
+        # Exact counts filter on these two keys, and strict mode allows that with an index only.
+        for key in ("plan", "kind"):
+            _create_index(connection, choice.collection, f"{PROVENANCE}.{key}", _KEYWORD)
+
+
+_KEYWORD = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
+
+
+def _add_vector(connection: Connection, facts: CollectionFacts, space: NewSpace) -> None:
+    client, name = connection.client, facts.collection
+    vectors = dense_vectors(connection.call(lambda: client.get_collection(name)))
+    old = vectors[facts.vector]
+    if space.name not in vectors:
+        config = models.DenseVectorConfig(
+            size=space.size,
+            distance=models.Distance(str(space.distance)),
+            datatype=_as(models.VectorStorageDatatype, old),
+        )
+        wrapped = models.DenseVectorNameConfig(dense=config)
+        connection.write(lambda: client.create_vector_name(name, space.name, wrapped))
+        settings = models.VectorParamsDiff(
+            hnsw_config=old.hnsw_config,
+            quantization_config=old.quantization_config,
+            on_disk=old.on_disk,
+        )
+        if settings.model_dump(exclude_none=True):
+            connection.call(
+                lambda: client.update_collection(name, vectors_config={space.name: settings})
+            )
+
+
+def _as(
+    datatypes: type[models.VectorStorageDatatype], old: models.VectorParams
+) -> models.VectorStorageDatatype | None:
+    """Keep half precision; bytes cannot hold what an embedding model makes."""
+    return datatypes.FLOAT16 if old.datatype is models.Datatype.FLOAT16 else None
+
+
+def _prepare_shadow(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
+    client, space = connection.client, choice.space
+    if not connection.call(lambda: client.collection_exists(choice.collection)):
+        mark_shadow(
+            connection,
+            choice.collection,
+            (facts.collection, space.name, space.size, space.distance),
+        )
+        _create_shadow(connection, facts, choice)
+    if facts.custom_sharding:
+        _copy_shard_keys(connection, facts.collection, choice.collection)
+    source = connection.call(lambda: client.get_collection(facts.collection))
+    for field, index in source.payload_schema.items():
+        if not field.startswith(PROVENANCE):
+            schema = index.params or models.PayloadSchemaType(index.data_type.value)
+            _create_index(connection, choice.collection, field, schema)
+
+
+def _create_shadow(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
+    client = connection.client
+    info = connection.call(lambda: client.get_collection(facts.collection))
+    config, params = info.config, info.config.params
+    strict = _copied(config.strict_mode_config, models.StrictModeConfig)
+    connection.call(
+        lambda: client.create_collection(
+            choice.collection,
+            vectors_config=_shadow_vectors(info, facts.vector, choice.space),
+            sparse_vectors_config=params.sparse_vectors,
+            shard_number=params.shard_number,
+            sharding_method=params.sharding_method,
+            replication_factor=params.replication_factor,
+            write_consistency_factor=params.write_consistency_factor,
+            on_disk_payload=params.on_disk_payload,
+            payload=params.payload,
+            id_tracker=params.id_tracker,
+            hnsw_config=_copied(config.hnsw_config, models.HnswConfigDiff),
+            optimizers_config=_copied(config.optimizer_config, models.OptimizersConfigDiff),
+            wal_config=_copied(config.wal_config, models.WalConfigDiff),
+            quantization_config=config.quantization_config,
+            strict_mode_config=strict,
+            metadata=config.metadata if connection.at_least(METADATA) else None,
+        )
+    )
+    read_fan_out = models.CollectionParamsDiff(
+        read_fan_out_factor=params.read_fan_out_factor,
+        read_fan_out_delay_ms=params.read_fan_out_delay_ms,
+    )
+    if read_fan_out.model_dump(exclude_none=True):
+        connection.call(
+            lambda: client.update_collection(choice.collection, collection_params=read_fan_out)
+        )
+
+
+def _shadow_vectors(
+    info: models.CollectionInfo, migrated: str, space: NewSpace
+) -> models.VectorParams | dict[str, models.VectorParams]:
+    """Replace the migrated vector by the new one, which inherits its settings."""
+    vectors = dense_vectors(info)
+    old = vectors.pop(migrated)
+    half = old.datatype is models.Datatype.FLOAT16
+    new = old.model_copy(
+        update={
+            "size": space.size,
+            "distance": models.Distance(str(space.distance)),
+            "datatype": models.Datatype.FLOAT16 if half else None,
+        }
+    )
+    others = {name: params for name, params in vectors.items() if name != space.name}
+    if space.name == "" and not others:
+        return new
+    return {**others, space.name: new}
+
+
+def _copy_shard_keys(connection: Connection, source: str, shadow: str) -> None:
+    there = shards_per_key(connection, shadow)
+    for key, number in shards_per_key(connection, source).items():
+        if key not in there:
+            connection.call(
+                lambda key=key, number=number: connection.client.create_shard_key(  # type: ignore[misc]
+                    shadow, key, shards_number=number
+                )
+            )
+
+
+def _create_index(
+    connection: Connection,
+    collection: str,
+    field: str,
+    schema: models.PayloadSchemaType | models.PayloadSchemaParams,
+) -> None:
+    connection.write(
+        lambda: connection.client.create_payload_index(
+            collection, field, field_schema=schema, wait=True
+        )
+    )
+
+
+def _copied(source: BaseModel | None, kind: type[M]) -> M | None:
+    """Turn what the server reports into what it takes, dropping what cannot be set."""
+    if source is None:
+        return None
+    values = source.model_dump(exclude_none=True)
+    return kind(**{key: value for key, value in values.items() if key in kind.model_fields})

@@ -1,0 +1,106 @@
+"""Training: uncertainty estimates for any fitted map, and the choice between them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.projectors import Architecture, HeteroscedasticHead, Mlp, NeighbourResidual
+from xbtmigrate.projectors.uncertainty import LEAST_ERROR, Uncertainty
+from xbtmigrate.training.problem import Problem, Settings, Trainer
+from xbtmigrate.types import Vectors
+
+FOLDS = 2
+MOST_NEIGHBOURS = 8192
+"""Training inputs kept by the neighbour estimate: bounds its file and its time per point."""
+HIDDEN = 256
+EPOCHS = 20
+BATCH = 128
+
+
+def fit_uncertainty(
+    problem: Problem, trainer: Trainer, settings: Settings, architecture: Architecture
+) -> tuple[Uncertainty, dict[str, float]]:
+    """Fit every estimate of a map's error and keep the best on held-out pairs.
+
+    The estimates learn from errors on pairs the map had not seen (cross-fitting): its errors on
+    its own training pairs are too small, most of all where it has seen a neighbour.
+
+    Args:
+        problem: Pairs the map was fitted on, with its held-out pairs.
+        trainer: Method it was fitted by.
+        settings: Hyperparameters it was fitted with.
+        architecture: The map.
+
+    Returns:
+        The best estimate, and the rank correlation of each with the true error.
+    """
+    errors = _unseen_errors(problem, trainer, settings)
+    estimates: list[Uncertainty] = [
+        _fit_head(problem, errors),
+        _keep_neighbours(problem, errors),
+    ]
+    truth = problem.squared_errors(architecture, problem.x_held, problem.y_held)
+    figures = {e.name: rank_correlation(e(problem.x_held), truth) for e in estimates}
+    return max(estimates, key=lambda e: figures[e.name]), figures
+
+
+def rank_correlation(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float:
+    """Spearman's rank correlation of two vectors of shape (n,); 0 where one is constant."""
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    first, second = (np.argsort(np.argsort(values)) - (len(a) - 1) / 2 for values in (a, b))
+    return float((first * second).sum() / np.square(first).sum())
+
+
+def _unseen_errors(problem: Problem, trainer: Trainer, settings: Settings) -> Vectors:
+    """Squared error per coordinate of every pair under a map fitted without it; shape (n,)."""
+    count = len(problem.x)
+    fold = np.random.default_rng(problem.seed).permutation(count) % FOLDS
+    errors = np.empty(count, np.float32)
+    for number in range(FOLDS):
+        rows = np.flatnonzero(fold == number)
+        unseen = trainer.fit(problem.subset(np.flatnonzero(fold != number)), settings)
+        errors[rows] = problem.squared_errors(unseen, problem.x[rows], problem.y[rows])
+    return np.maximum(errors, np.float32(LEAST_ERROR))
+
+
+def _keep_neighbours(problem: Problem, errors: Vectors) -> NeighbourResidual:
+    """Keep a random sample of the inputs with their errors, rounded as the artefact keeps them."""
+    rows = np.random.default_rng(problem.seed).permutation(len(errors))[:MOST_NEIGHBOURS]
+    sample = NeighbourResidual(problem.x[rows], np.sqrt(errors[rows]))
+    return NeighbourResidual.from_tensors(sample.tensors())
+
+
+def _fit_head(problem: Problem, errors: Vectors) -> HeteroscedasticHead:
+    """Minimise mean(exp(-s) l / 2 + s / 2) over s(x), l the error (FastFill, label-free)."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(problem.threads)
+    generator = torch.Generator().manual_seed(problem.seed)
+    level = float(np.log(errors.mean()))
+    x, loss_of = torch.from_numpy(problem.x), torch.from_numpy(errors / np.exp(level))
+    scale = float(x.std(dim=0).mean()) or 1.0
+    first, last = nn.Linear(x.shape[1], HIDDEN), nn.Linear(HIDDEN, 1)
+    with torch.no_grad():
+        first.weight.normal_(0, 1 / (scale * math.sqrt(x.shape[1])), generator=generator)
+        first.bias.zero_()
+        last.weight.zero_()
+        last.bias.zero_()
+    parameters = [*first.parameters(), *last.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-2)
+    for _ in range(EPOCHS):
+        for rows in torch.split(torch.randperm(len(x), generator=generator), BATCH):
+            s = last(nn.functional.gelu(first(x[rows]), approximate="tanh"))[:, 0]
+            loss = ((-s).exp() * loss_of[rows] / 2 + s / 2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    weights = [p.detach().numpy().T.copy() for p in parameters]
+    skip = np.zeros((x.shape[1], 1), np.float32)
+    return HeteroscedasticHead(
+        Mlp(skip, weights[0], weights[1], weights[2], weights[3] + np.float32(level))
+    )

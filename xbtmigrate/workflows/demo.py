@@ -1,0 +1,1 @@
+"""Workflows: demo. The whole path on the small real collection that comes with the package."""

@@ -1,0 +1,134 @@
+"""Workflows: init. Inspect a collection and describe it as a commented configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xbtmigrate import registry
+from xbtmigrate.errors import CollectionError, ConfigError
+from xbtmigrate.qdrant.connection import connect
+from xbtmigrate.qdrant.overview import Overview, look
+
+IMAGE_STARTS = ("data:image/", "iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
+IMAGE_ENDS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+def describe(
+    *, url: str, collection: str, vector: str | None, api_key_env: str | None, base: Path
+) -> str:
+    """Return the text of a configuration with what was found in the collection.
+
+    Args:
+        url: Server, or "path:DIR" relative to `base`.
+        collection: Collection to migrate.
+        vector: Vector to migrate; None if there is only one.
+        api_key_env: Name of the variable that holds the API key.
+        base: Folder the file will be in.
+
+    Raises:
+        ConfigError: The variable of the API key is not set.
+        CollectionError: No such collection or vector, or it has to be chosen.
+    """
+    if api_key_env is not None and not os.environ.get(api_key_env):
+        raise ConfigError(f"{api_key_env} is not set", f"export {api_key_env}=…")
+    address = url
+    if url.startswith("path:"):
+        address = f"path:{(base / url.removeprefix('path:')).resolve()}"
+    with connect(address, api_key=os.environ.get(api_key_env or "")) as connection:
+        seen = look(connection, collection)
+    name = _chosen_vector(seen, collection, vector)
+    size, distance = seen.vectors[name]
+    texts, images = _fields(seen.payloads)
+    encoders = ", ".join(registry.names(registry.ENCODERS))
+    stored = "text" if texts or not images else "image"
+    key = _value("api_key_env", api_key_env, "QDRANT_API_KEY")
+    return f"""\
+# What xbtmigrate found in '{collection}', and what it needs to know. Every key is described in
+# docs/configuration.md.
+
+[qdrant]
+url = {_quoted(url)}
+{key}            # name of the environment variable that holds the API key
+collection = {_quoted(collection)}
+vector = {_quoted(name)}            # the old vector: {size}-d, {distance}; "" is the unnamed one
+# new_vector = "new"     # name of the new vector
+
+[payload]                # dotted paths, or templates such as "{{title}}. {{keywords}}"
+{_value("text", texts[0] if texts else None, "description")}            # found: {_listed(texts)}
+{_value("image", images[0] if images else None, "image")}            # found: {_listed(images)}
+# query = "title"        # another text field that could ask for its point: used to measure
+
+[old_model]              # the model that made the stored vectors
+encoder = "precomputed"  # one of: {encoders}
+path = "old.parquet"     # relative to this file
+stored = {_quoted(stored)}          # what the stored vectors embed: "text" or "image"
+
+[new_model]              # the model to move to
+encoder = "precomputed"
+path = "new.parquet"
+# distance = "Cosine"    # distance of the new space; that of the old vector by default
+
+[plan]
+strategy = "auto"        # auto | keep | bridge | forward | fastfill | full
+layout = "auto"          # auto | in_place | shadow
+seed = 0
+# sample = 2000          # points measured on
+# queries = "queries.parquet"   # columns text and relevant (list of point ids): judged queries
+# target = 0.95          # share of the new model's quality that is good enough
+"""
+
+
+def _chosen_vector(seen: Overview, collection: str, vector: str | None) -> str:
+    names = ", ".join(f"'{name}'" for name in seen.vectors)
+    if vector is None and len(seen.vectors) == 1:
+        return next(iter(seen.vectors))
+    if vector is None or vector not in seen.vectors:
+        wrong = "several dense vectors" if vector is None else f"no dense vector '{vector}'"
+        raise CollectionError(
+            f"'{collection}' has {wrong}", f"choose one with --vector: {names or 'it has none'}"
+        )
+    return vector
+
+
+def _fields(payloads: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """Dotted paths of text and of image fields, the longest texts first."""
+    values: defaultdict[str, list[str]] = defaultdict(list)
+    for payload in payloads:
+        for path, value in _strings(payload):
+            values[path].append(value)
+    images = [path for path, found in values.items() if all(map(_is_image, found))]
+    lengths = {
+        path: sum(map(len, found)) / len(found)
+        for path, found in values.items()
+        if path not in images
+    }
+    return sorted(lengths, key=lambda path: -lengths[path]), images
+
+
+def _strings(payload: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in payload.items():
+        if isinstance(value, str) and value:
+            yield prefix + key, value
+        elif isinstance(value, Mapping):
+            yield from _strings(value, f"{prefix}{key}.")
+
+
+def _is_image(value: str) -> bool:
+    return value.startswith(IMAGE_STARTS) or value.lower().split("?")[0].endswith(IMAGE_ENDS)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _value(key: str, value: str | None, example: str) -> str:
+    return f"{key} = {_quoted(value)}" if value else f'# {key} = "{example}"'
+
+
+def _listed(fields: Sequence[str]) -> str:
+    return ", ".join(fields[:6]) or "none"

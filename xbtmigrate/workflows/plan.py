@@ -1,0 +1,233 @@
+"""Workflows: plan. Look at everything, measure on a sample, decide, freeze. Reads only."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import xbtmigrate
+from xbtmigrate.artefacts import write_atomically
+from xbtmigrate.config import Config
+from xbtmigrate.errors import CollectionError, GateError
+from xbtmigrate.journal import utc_now
+from xbtmigrate.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
+from xbtmigrate.types import Layout, Strategy
+from xbtmigrate.workflows.costs import FLOAT, Workload, all_costs
+from xbtmigrate.workflows.encoding import Report, encode_gallery
+from xbtmigrate.workflows.matching import match_old_model, require_match
+from xbtmigrate.workflows.pairing import Embedded
+from xbtmigrate.workflows.sampling import Points, Survey, survey, take
+from xbtmigrate.workflows.trial import judge_sample
+from xbtmigrate.workflows.wiring import Migration, open_migration, target_of
+
+RATE_SAMPLE = 64
+HALF = 0.5
+"""Fraction of fastfill that is priced where no better one was found."""
+
+
+def make_plan(
+    config: Config, *, out: Path | None, allow_model_mismatch: bool, report: Report
+) -> Plan:
+    """Plan a migration and freeze the plan under the migration's folder.
+
+    Args:
+        config: The settings.
+        out: Also write the plan here.
+        allow_model_mismatch: Go on although the old model did not make the stored vectors.
+        report: Called with progress.
+
+    Raises:
+        GateError: A migration is under way, too many points lack their source, or the declared
+            old model did not make the stored vectors.
+        XbtMigrateError: The server, the collection or a model cannot be used.
+    """
+    with open_migration(config) as migration:
+        migration.refuse_while_under_way("a new plan would orphan the vectors it has written")
+        layout = migration.layout(resuming=migration.journal.load() is not None)
+        seen = survey(
+            migration.reader(), sample=config.plan.sample, seed=config.plan.seed, report=report
+        )
+        coverage = _coverage(migration, seen)
+        points = take(migration.reader(), seen.sample)
+        if not len(points):
+            raise CollectionError(
+                f"no sampled point of '{migration.facts.collection}' has an old vector",
+                "check qdrant.vector",
+            )
+        match = match_old_model(
+            points, migration.old_encoder, migration.stored, config.plan.old_model_match
+        )
+        if not allow_model_mismatch:
+            require_match(match, migration.stored, config.plan.old_model_match)
+        sampled = _encode_sample(migration, points, report)
+        judged = judge_sample(migration, sampled.points, sampled.new, report)
+        work = _workload(migration, seen, sampled, layout.layout)
+        advice = judged.advise(work, config.plan.target)
+        plan = Plan(
+            tool_version=xbtmigrate.__version__,
+            created_at=utc_now(),
+            migration=config.migration,
+            binding=migration.binding(),
+            collection=_collection(migration),
+            target=target_of(layout),
+            coverage=coverage,
+            model_match=match,
+            throughput=Throughput(scan=seen.rate, encode=sampled.rate),
+            costs=all_costs(work, _fastfill_fraction(advice)),
+            measurement=judged.measurement,
+            recommendation=advice,
+            strategy=_strategy(config, advice),
+            fraction=_fraction(config, advice),
+            ordering=advice.ordering or "uncertainty",
+            seed=config.plan.seed,
+            warnings=[*judged.warnings, *_warnings(migration, coverage, match)],
+        ).frozen()
+        migration.artefacts.save_plan(plan)
+        migration.artefacts.order_file.unlink(missing_ok=True)
+    if out is not None:
+        write_atomically(out, lambda path: path.write_text(plan.model_dump_json(indent=2), "utf-8"))
+    return plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    points: Points
+    new: Embedded
+    rate: float
+
+
+def _encode_sample(migration: Migration, points: Points, report: Report) -> _Sampled:
+    """Encode the sample with the new model, cut to what the time limit allows."""
+    limit, known = migration.config.plan.measure_seconds, migration.known
+    first = points.rows(range(min(RATE_SAMPLE, len(points))))
+    warm, timed = first.rows(range(min(4, len(first)))), first.rows(range(4, len(first)))
+    encode_gallery(migration.new_encoder, known, warm, migration.stored)
+    start = time.monotonic()
+    fresh = len(timed) - int(known.find(timed.hashes)[1].sum())
+    encode_gallery(migration.new_encoder, known, timed, migration.stored)
+    seconds = max(time.monotonic() - start, 1e-6)
+    if fresh < len(timed) / 2:
+        seconds, fresh = _time_again(migration, timed)
+    rate = max(fresh, 1) / seconds
+    size = int(np.clip(rate * limit, len(first), len(points)))
+    points = points.rows(range(size))
+    vectors, valid = encode_gallery(
+        migration.new_encoder, known, points, migration.stored, report=report, stage="encoding"
+    )
+    return _Sampled(points, Embedded(vectors, valid), rate)
+
+
+def _time_again(migration: Migration, points: Points) -> tuple[float, int]:
+    """Time an encoding whose result is already known: a rate has to be measured all the same."""
+    usable = [row for row, content in enumerate(points.content(migration.stored)) if content]
+    chosen = points.rows(usable[:16])
+    start = time.monotonic()
+    contents = [str(content) for content in chosen.content(migration.stored)]
+    migration.new_encoder.encode(contents, migration.stored, ids=chosen.ids)
+    return max(time.monotonic() - start, 1e-6), len(chosen)
+
+
+def _coverage(migration: Migration, seen: Survey) -> Coverage:
+    """Turn the survey into coverage.
+
+    Raises:
+        CollectionError: No point has the embedded field.
+        GateError: More points than allowed lack it.
+    """
+    field = getattr(migration.config.payload, migration.stored)
+    name = migration.facts.collection
+    if seen.missing == seen.points:
+        raise CollectionError(
+            f"no point of '{name}' has the payload field '{field}'",
+            f"set payload.{migration.stored} to the field that was embedded",
+        )
+    allowed = migration.config.plan.max_missing
+    if seen.missing > allowed * seen.points:
+        raise GateError(
+            f"{seen.missing} of {seen.points} points of '{name}' have no '{field}' "
+            f"(for example {', '.join(seen.examples_missing)}); at most {allowed:.2%} may lack it",
+            "complete the payload, or raise plan.max_missing: these points keep what they have",
+        )
+    return Coverage(
+        points=seen.points,
+        with_text=seen.with_text,
+        with_image=seen.with_image,
+        with_old_vector=migration.facts.with_vector,
+        missing_source=seen.missing,
+        examples_missing=seen.examples_missing,
+    )
+
+
+def _workload(migration: Migration, seen: Survey, sampled: _Sampled, layout: Layout) -> Workload:
+    other = sum(size for size, _ in migration.facts.dense.values()) * FLOAT * seen.points
+    contents = [content for content in sampled.points.content(migration.stored) if content]
+    return Workload(
+        points=seen.points,
+        sources=seen.points - seen.missing,
+        size=migration.new_encoder.dimension,
+        layout=layout,
+        other_bytes=other + seen.content_bytes,
+        scan_rate=seen.rate,
+        encode_rate=sampled.rate,
+        price=migration.price_per_item(contents),
+    )
+
+
+def _collection(migration: Migration) -> Collection:
+    facts, connection = migration.facts, migration.connection
+    version = ".".join(map(str, connection.version))
+    return Collection(
+        server=f"{connection.mode} {version}",
+        name=facts.collection,
+        alias=facts.requested if facts.requested != facts.collection else None,
+        points=facts.points,
+        vector=facts.vector,
+        size=facts.size,
+        distance=facts.distance,
+        identity=facts.identity,
+        other_vectors=sorted({*facts.dense, *facts.sparse, *facts.multi}),
+    )
+
+
+def _fastfill_fraction(advice: Advice) -> float:
+    return advice.fraction if advice.strategy is Strategy.FASTFILL else HALF
+
+
+def _strategy(config: Config, advice: Advice) -> Strategy:
+    """The configured strategy where there is one, else the recommended one."""
+    chosen = config.plan.strategy
+    return advice.strategy if chosen == "auto" else Strategy(chosen)
+
+
+def _fraction(config: Config, advice: Advice) -> float:
+    """Share to re-encode by default: the recommended one where it belongs to the strategy."""
+    strategy = _strategy(config, advice)
+    if strategy is advice.strategy:
+        return advice.fraction
+    return {Strategy.FULL: 1.0, Strategy.FASTFILL: HALF}.get(strategy, 0.0)
+
+
+def _warnings(migration: Migration, coverage: Coverage, match: ModelMatch) -> list[str]:
+    found = []
+    if not match.matches:
+        found.append(
+            "the declared old model did not make the stored vectors: the figures of keep are those "
+            "of a model that does not fit its own gallery"
+        )
+    if coverage.missing_source:
+        found.append(
+            f"{coverage.missing_source} points have no {migration.stored}; they cannot be encoded"
+        )
+    facts = migration.facts
+    if coverage.with_old_vector < coverage.points:
+        missing = coverage.points - coverage.with_old_vector
+        found.append(f"{missing} points have no vector '{facts.vector}'; nothing can be projected")
+    if facts.unnamed and facts.size == migration.new_encoder.dimension:
+        found.append(
+            "old and new vectors are unnamed and equally long: an application that still sends old "
+            "query vectors after the switch gets wrong answers without any error"
+        )
+    return found

@@ -1,0 +1,303 @@
+"""Workflows: the quick measurement of a plan, on a sample, with closed-form projectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from xbtmigrate.errors import EncoderError, TrainingError
+from xbtmigrate.evaluation.curves import Curve, backfilling_curves
+from xbtmigrate.evaluation.galleries import Merge, Single
+from xbtmigrate.evaluation.recommendation import Costs, Criteria, recommend
+from xbtmigrate.evaluation.retrieval import QueryScores, top_k
+from xbtmigrate.ordering import rank
+from xbtmigrate.plan import Advice, CurvePoint, Measurement, System
+from xbtmigrate.projectors import Projector
+from xbtmigrate.training.fit import FitOptions, fit
+from xbtmigrate.training.problem import Space as ModelSpace
+from xbtmigrate.types import Direction, Modality, PointId, Strategy
+from xbtmigrate.workflows.costs import Workload
+from xbtmigrate.workflows.encoding import Report, encode_gallery, encode_readable
+from xbtmigrate.workflows.measuring import Trial, cells
+from xbtmigrate.workflows.pairing import Embedded, Material, embed, pair_captions, pair_texts
+from xbtmigrate.workflows.questions import Questions, excerpts, known_items, read_questions
+from xbtmigrate.workflows.sampling import Points, take
+from xbtmigrate.workflows.wiring import Migration
+
+MOST_QUERIES = 500
+FEWEST_QUERIES = 20
+QUICK_KINDS = ("procrustes", "ridge")
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the sample says.
+
+    Attributes:
+        measurement: The figures, for the plan.
+        cells: Judged cells by name.
+        curves: Curves of the mixed gallery.
+        warnings: What limits the figures.
+        seed: Seed of the significance tests.
+    """
+
+    measurement: Measurement
+    cells: Mapping[str, QueryScores]
+    curves: Sequence[Curve]
+    warnings: Sequence[str]
+    seed: int
+
+    def advise(self, work: Workload, target: float) -> Advice:
+        """Recommend a strategy for this workload."""
+        costs = Costs(
+            forward=work.cost(Strategy.FORWARD, 0.0).seconds,
+            full=work.cost(Strategy.FULL, 1.0).seconds,
+        )
+        criteria = Criteria(target=target, provisional=self.measurement.provisional, seed=self.seed)
+        found = recommend(self.cells, self.curves, costs, criteria)
+        return Advice(
+            strategy=found.strategy,
+            fraction=math.ceil(100 * found.fraction) / 100,
+            ordering=found.ordering or "",
+            serving=found.serving or "",
+            reason=found.reason,
+        )
+
+
+def judge_sample(migration: Migration, points: Points, new: Embedded, report: Report) -> Judgement:
+    """Measure every strategy on a sample.
+
+    Args:
+        migration: The migration.
+        points: Sampled points.
+        new: Their true new vectors.
+        report: Called with progress.
+    """
+    trial, warnings = _trial(migration, points.rows(np.flatnonzero(new.valid)), new, report)
+    asked = {point for relevant in trial.questions.relevant for point in relevant}
+    free = [row for row, point in enumerate(points.ids) if new.valid[row] and point not in asked]
+    projectors = _quick_projectors(migration, points.rows(free), new.vectors[free], report)
+    if projectors.failure:
+        warnings.append(projectors.failure)
+    bridge, forward = projectors.bridge, projectors.forward
+    spaces, relevance = trial.spaces(bridge, forward), trial.relevance
+    judged = cells(spaces, relevance, bridge, forward)
+    orders = {
+        "random": np.random.default_rng(migration.config.plan.seed).permutation(len(trial.ids))
+    }
+    servings: list[Merge | Single] = [Merge()]
+    if forward is not None:
+        servings.append(Single())
+        orders["uncertainty"] = rank(trial.ids, forward.uncertainty(trial.old))
+    curves = backfilling_curves(spaces, relevance, orders=orders, servings=servings)
+    measurement = Measurement(
+        basis=trial.questions.basis,
+        provisional=trial.questions.provisional,
+        query_count=len(trial.questions),
+        gallery_count=len(trial.ids),
+        systems=[System(name=name, metrics=scores.means) for name, scores in judged.items()],
+        curve=_curve_points(curves),
+    )
+    return Judgement(measurement, judged, curves, warnings, migration.config.plan.seed)
+
+
+def _curve_points(curves: Sequence[Curve]) -> list[CurvePoint]:
+    """The curve the plan shows: single space in order of uncertainty, where there is one."""
+    shown = curves[-1]
+    return [
+        CurvePoint(fraction=fraction, recall_at_10=value)
+        for fraction, value in zip(shown.fractions, shown.values(), strict=True)
+    ]
+
+
+def _trial(
+    migration: Migration, points: Points, new: Embedded, report: Report
+) -> tuple[Trial, list[str]]:
+    """Find queries for the sample: judged ones, else the best that can be made from the data."""
+    vectors = new.vectors[new.valid]
+    warnings: list[str] = []
+    for make in _sources_of_questions(migration):
+        questions = make(points)
+        if questions is None or not len(questions):
+            continue
+        questions = questions.sampled(MOST_QUERIES, migration.config.plan.seed)
+        trial = _asked(migration, questions, points, vectors, report)
+        if trial is not None:
+            return trial, warnings
+        warnings.append(f"not used, because the models could not embed them: {questions.basis}")
+    warnings.append(
+        "no query could be found or made: the new model's own neighbours stand for relevance, so "
+        "full is right by definition and nothing here can tell whether the new model is better"
+    )
+    return _neighbours(migration, points, vectors), warnings
+
+
+def _sources_of_questions(
+    migration: Migration,
+) -> list[Callable[[Points], Questions | None]]:
+    """Ways to get queries, the most trustworthy first."""
+    config, seed = migration.config, migration.config.plan.seed
+    ways: list[Callable[[Points], Questions | None]] = []
+    if config.plan.queries is not None:
+        path = config.base / config.plan.queries
+        ways.append(lambda _: read_questions(path))
+    field = config.payload.query
+    if field is not None:
+        ways.append(lambda points: known_items(*_field(migration, points, field), field))
+    caption = config.payload.text
+    if migration.stored is Modality.IMAGE and caption is not None:
+        ways.append(lambda points: known_items(points.ids, points.texts, caption))
+    if migration.stored is Modality.TEXT:
+        ways.append(lambda points: excerpts(points.ids, points.texts, seed))
+    return ways
+
+
+def _field(
+    migration: Migration, points: Points, field: str
+) -> tuple[Sequence[PointId], Sequence[str | None]]:
+    found = take(migration.reader(query_field=field), points.ids)
+    return found.ids, found.texts
+
+
+def _asked(
+    migration: Migration, questions: Questions, points: Points, new: np.ndarray, report: Report
+) -> Trial | None:
+    """Embed queries with both models; None where too few can be embedded by both."""
+    present = set(points.ids)
+    absent = {p for relevant in questions.relevant for p in relevant if p not in present}
+    gallery, vectors = points, new
+    if absent:
+        extra = take(migration.reader(), sorted(absent))
+        if len(extra):
+            found, valid = encode_gallery(
+                migration.new_encoder, migration.known, extra, migration.stored, report=report
+            )
+            rows = np.flatnonzero(valid)
+            gallery = _joined(points, extra.rows(rows))
+            vectors = np.concatenate([new, found[rows]])
+    questions = questions.answerable(set(gallery.ids))
+    try:
+        old = encode_readable(migration.old_encoder, questions.texts, Modality.TEXT)
+        fresh = encode_readable(migration.new_encoder, questions.texts, Modality.TEXT)
+    except EncoderError:
+        return None
+    usable = np.flatnonzero(old[1] & fresh[1])
+    if len(usable) < min(FEWEST_QUERIES, len(points)):
+        return None
+    return Trial(
+        questions=questions.kept(usable),
+        ids=gallery.ids,
+        queries_old=old[0][usable],
+        queries_new=fresh[0][usable],
+        old=gallery.old,
+        new=vectors,
+        old_distance=migration.facts.distance,
+        new_distance=migration.new_distance,
+    )
+
+
+def _neighbours(migration: Migration, points: Points, new: np.ndarray) -> Trial:
+    """Let points ask for what the new model finds near them."""
+    count = max(1, min(MOST_QUERIES, len(points) // 4))
+    asking, rest = range(count), range(count, len(points))
+    if not rest:
+        raise TrainingError(
+            f"{len(points)} sampled points are too few to measure anything",
+            "raise plan.sample, or give queries with relevance in plan.queries",
+        )
+    trial = Trial(
+        questions=Questions([], [], "", provisional=True),
+        ids=[points.ids[row] for row in rest],
+        queries_old=points.old[asking],
+        queries_new=new[asking],
+        old=points.old[rest],
+        new=new[rest],
+        old_distance=migration.facts.distance,
+        new_distance=migration.new_distance,
+    )
+    near = top_k(trial.full_space.scores(), 10)
+    questions = Questions(
+        [points.ids[row] for row in asking],
+        [[trial.ids[row] for row in rows] for rows in near],
+        "neighbours: the ten points nearest to a point by the new model are its relevant ones",
+        provisional=True,
+    )
+    return trial.asking(questions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Projectors:
+    bridge: Projector | None
+    forward: Projector | None
+    failure: str = ""
+
+
+def _quick_projectors(
+    migration: Migration, points: Points, new: np.ndarray, report: Report
+) -> _Projectors:
+    """Fit both directions in closed form; a sample too small for that is said, not fatal."""
+    try:
+        material = material_of(
+            migration, points, Embedded(new, np.ones(len(new), np.bool_)), report
+        )
+        options = fit_options(migration, QUICK_KINDS)
+        bridge, forward = (
+            fit(each, material.pairs, material.task, options).projector
+            for each in (Direction.BRIDGE, Direction.FORWARD)
+        )
+    except TrainingError as error:
+        return _Projectors(None, None, f"no projector was measured: {error.message}")
+    return _Projectors(bridge, forward)
+
+
+def material_of(
+    migration: Migration, points: Points, new: Embedded | None, report: Report
+) -> Material:
+    """Make pairs and a selection task out of points.
+
+    Args:
+        migration: The migration.
+        points: Sampled points.
+        new: New vectors of the embedded field, where it was encoded.
+        report: Called with progress.
+    """
+    seed = migration.config.plan.seed
+    if migration.stored is Modality.TEXT:
+        if new is None:
+            new = Embedded(
+                *encode_gallery(
+                    migration.new_encoder, migration.known, points, Modality.TEXT, report=report
+                )
+            )
+        return pair_texts(points, new, seed)
+    new_captions = embed(
+        migration.new_encoder, points, Modality.TEXT, report, "captions, new model"
+    )
+    old_captions = embed(
+        migration.old_encoder, points, Modality.TEXT, report, "captions, old model"
+    )
+    return pair_captions(points, new_captions, old_captions, new, seed)
+
+
+def fit_options(migration: Migration, kinds: Sequence[str], threads: int = 2) -> FitOptions:
+    """Say how to fit for this migration's two models."""
+    return FitOptions(
+        old=ModelSpace(migration.old_encoder.fingerprint, migration.facts.distance),
+        new=ModelSpace(migration.new_encoder.fingerprint, migration.new_distance),
+        kinds=kinds,
+        seed=migration.config.plan.seed,
+        threads=threads,
+    )
+
+
+def _joined(first: Points, second: Points) -> Points:
+    return Points(
+        [*first.ids, *second.ids],
+        [*first.texts, *second.texts],
+        [*first.images, *second.images],
+        [*first.hashes, *second.hashes],
+        np.concatenate([first.old, second.old]),
+    )
