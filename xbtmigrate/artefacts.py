@@ -73,9 +73,7 @@ class Artefacts:
                 f"there is no plan at {file}", "make one with `xbtmigrate plan`"
             ) from error
 
-    def save_order(
-        self, ids: Sequence[PointId], scores: npt.NDArray[np.float32], name: str
-    ) -> str:
+    def save_order(self, ids: Sequence[PointId], scores: npt.NDArray[np.float32], name: str) -> str:
         """Store the order of re-encoding, first to be encoded first; returns its digest."""
         table = pa.table({"id": pa.array(ids, pa.string()), "score": pa.array(scores)})
         table = table.replace_schema_metadata({"ordering": name})

@@ -83,7 +83,9 @@ class QdrantStore:
 
     def put(self, point_id: str, payload: Mapping[str, object], old: Sequence[float]) -> None:
         """Upsert a whole point."""
-        vector = {self.old: list(old)} if self.old else list(old)
+        vector: models.VectorStruct = list(old)
+        if self.old:
+            vector = {self.old: list(old)}
         point = models.PointStruct(id=native(point_id), vector=vector, payload=dict(payload))
         self.connection.client.upsert(self.name, [point], wait=True)
 

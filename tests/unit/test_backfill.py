@@ -48,7 +48,7 @@ class AllKnown:
 
 
 class World:
-    """One collection, its models and its journal; a run is built anew each time, as a process is."""
+    """One collection, its models and its journal; each run is built anew, as a process is."""
 
     def __init__(self, count: int = 23, *, projects: bool = True) -> None:
         rng = np.random.default_rng(1)
@@ -310,4 +310,4 @@ def test_progress_grows_to_its_total_in_every_stage():
     world = World()
     world.run(1.0)
     last = {step.stage: (step.done, step.total) for step in world.progress}
-    assert last == {stage: (23, 23) for stage in (Stage.PROJECT, Stage.ENCODE, Stage.SWEEP)}
+    assert last == dict.fromkeys((Stage.PROJECT, Stage.ENCODE, Stage.SWEEP), (23, 23))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from xbtmigrate.errors import (
     XbtMigrateError,
 )
 from xbtmigrate.qdrant.connection import Connection, check_writable, connect
+from xbtmigrate.qdrant.scan import Reader
 
 DONE = {"result": {"operation_id": 1, "status": "completed"}, "status": "ok", "time": 0.0}
 UNCONFIRMED = {"result": {"operation_id": 1, "status": "acknowledged"}, "status": "ok", "time": 0.0}
@@ -139,7 +141,7 @@ def test_gives_up_when_a_write_is_never_confirmed(httpserver: HTTPServer) -> Non
     answer_like(httpserver, "1.16.3")
     httpserver.expect_request("/collections/c/points/delete").respond_with_json(UNCONFIRMED)
     with connect(httpserver.url_for("/")) as opened:
-        impatient = Connection(opened.client, "server", opened.version, opened.url, attempts=2)
+        impatient = replace(opened, attempts=2)
         with pytest.raises(ConnectionFailedError, match="does not apply"):
             impatient.write(lambda: impatient.client.delete("c", [1]))
 
@@ -154,3 +156,44 @@ def test_a_refusal_is_not_tried_again(scripted: Connection, httpserver: HTTPServ
 def test_an_unknown_collection(embedded_db: Connection) -> None:
     with pytest.raises(CollectionError, match="no such collection"):
         embedded_db.call(lambda: embedded_db.client.get_collection("absent"))
+
+
+def test_an_error_is_never_the_end_of_a_scan(scripted: Connection, httpserver: HTTPServer) -> None:
+    page = {"points": [{"id": 1, "payload": {}}], "next_page_offset": 2}
+    path = "/collections/c/points/scroll"
+    httpserver.expect_oneshot_request(path).respond_with_json({"result": page, "time": 0.0})
+    httpserver.expect_request(path).respond_with_data("gone", 503)
+    impatient = replace(scripted, attempts=2)
+    pages = Reader(impatient, "c", page=1).scroll(payload=False, vectors=False)
+    assert [record.id for record in next(pages)] == [1]
+    with pytest.raises(ConnectionFailedError, match="does not answer"):
+        next(pages)
+
+
+def test_an_empty_page_is_not_the_end_of_a_scan(
+    scripted: Connection, httpserver: HTTPServer
+) -> None:
+    path = "/collections/c/points/scroll"
+    for page in (
+        {"points": [], "next_page_offset": 5},
+        {"points": [{"id": 5, "payload": {}}], "next_page_offset": None},
+    ):
+        httpserver.expect_ordered_request(path).respond_with_json({"result": page, "time": 0.0})
+    pages = Reader(scripted, "c", page=1).scroll(payload=False, vectors=False)
+    assert [[record.id for record in page] for page in pages] == [[5]]
+
+
+def test_pages_shrink_where_payloads_are_large(
+    scripted: Connection, httpserver: HTTPServer
+) -> None:
+    path = "/collections/c/points/scroll"
+    large = [{"id": each, "payload": {"png": "x" * 2**21}} for each in (1, 2)]
+    first = {"points": large, "next_page_offset": 3}
+    last = {"points": [], "next_page_offset": None}
+    for page in (first, last):
+        httpserver.expect_ordered_request(path).respond_with_json({"result": page, "time": 0.0})
+    list(Reader(scripted, "c", page=512).scroll(payload=True, vectors=False))
+    asked = [
+        request.json["limit"] for request, _ in httpserver.log if request.path.endswith("scroll")
+    ]
+    assert asked == [512, 8]

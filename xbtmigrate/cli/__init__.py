@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -51,6 +52,8 @@ def root(
 
 def main() -> None:
     """Run the command line; turns every error of the tool into its message and exit code."""
+    # Where the machine also does other work, spinning OpenMP threads slow torch down several times.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except XbtMigrateError as error:

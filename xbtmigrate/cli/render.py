@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from xbtmigrate.errors import XbtMigrateError
 
@@ -104,7 +104,7 @@ class ProgressBars:
     """A bar on stderr for each stage of a run: done of total, rate, time to go."""
 
     def __init__(self) -> None:
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
         self._stage = ""
 
     def __enter__(self) -> Self:

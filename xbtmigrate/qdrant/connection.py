@@ -147,6 +147,7 @@ def connect(
             'write qdrant.url = "http://host:6333", or "path:DIR" for the embedded mode',
         )
     with warnings.catch_warnings():
+        # The library warns of versions, which are checked here, and of keys over plain HTTP.
         warnings.simplefilter("ignore")
         try:
             client = QdrantClient(
@@ -161,13 +162,7 @@ def connect(
             raise ConnectionFailedError(
                 f"'{url}' is not a valid address: {error}", "correct qdrant.url"
             ) from error
-    probe = Connection(client, "server", OLDEST, url, attempts=2)
-    try:
-        version = _version_of(probe)
-    except XbtMigrateError:
-        client.close()
-        raise
-    return Connection(client, "server", version, url)
+    return _checked(Connection(client, "server", OLDEST, url, attempts=2))
 
 
 def _open_folder(folder: Path, url: str) -> Connection:
@@ -193,6 +188,16 @@ def _open_folder(folder: Path, url: str) -> Connection:
             "check the folder's permissions, or restore it from a copy",
         ) from error
     return Connection(client, "embedded", _parsed(client.info().version), url)
+
+
+def _checked(probe: Connection) -> Connection:
+    """Ask a server for its version and for a list that needs valid credentials."""
+    try:
+        version = _version_of(probe)
+    except XbtMigrateError:
+        probe.close()
+        raise
+    return Connection(probe.client, "server", version, probe.url)
 
 
 def _version_of(probe: Connection) -> Version:

@@ -96,18 +96,15 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
     """
     name = real_name(connection, collection)
     info = connection.call(lambda: connection.client.get_collection(name))
-    vectors = dense_vectors(info)
-    params = _chosen(vectors, info.config.params.sparse_vectors or {}, name, vector)
+    params = _chosen(info, name, vector)
     points = _count(connection, name, None)
     if points == 0:
         raise CollectionError(
             f"the collection '{name}' is empty", "there is nothing to migrate: check its name"
         )
-    shards = _Shards.of(connection, name, info.config.params)
-    strict = info.config.strict_mode_config or models.StrictModeConfigOutput()
-    on = bool(strict.enabled)
+    strict = _strict_mode(info.config)
     hnsw = params.hnsw_config or models.HnswConfigDiff()
-    others = {each: config for each, config in vectors.items() if each != vector}
+    others = {each: config for each, config in dense_vectors(info).items() if each != vector}
     return CollectionFacts(
         requested=collection,
         collection=name,
@@ -119,26 +116,20 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
         datatype=params.datatype.value if params.datatype else "float32",
         on_disk=bool(params.on_disk),
         quantization=_quantization(params.quantization_config or info.config.quantization_config),
-        hnsw_m=hnsw.m if hnsw.m is not None else info.config.hnsw_config.m,
+        hnsw_m=info.config.hnsw_config.m if hnsw.m is None else hnsw.m,
         hnsw_ef_construct=hnsw.ef_construct or info.config.hnsw_config.ef_construct,
-        dense={
-            each: (config.size, Distance(config.distance.value))
-            for each, config in others.items()
-            if config.multivector_config is None
-        },
+        dense=_spaces(others),
         sparse=tuple(sorted(info.config.params.sparse_vectors or {})),
         multi=tuple(each for each, config in others.items() if config.multivector_config),
-        payload_indexes={
-            field: index.data_type.value for field, index in info.payload_schema.items()
-        },
-        shard_number=shards.number,
+        payload_indexes={name: each.data_type.value for name, each in info.payload_schema.items()},
+        shard_number=info.config.params.shard_number or 1,
         replication_factor=info.config.params.replication_factor or 1,
         custom_sharding=info.config.params.sharding_method is models.ShardingMethod.CUSTOM,
-        shard_keys=shards.keys,
-        strict_mode=on,
-        read_limit=strict.max_query_limit if on else None,
-        write_limit=strict.upsert_max_batchsize if on else None,
-        unindexed_filters=not on or strict.unindexed_filtering_retrieve is not False,
+        shard_keys=tuple(sorted(shards_per_key(connection, name), key=str)),
+        strict_mode=bool(strict.enabled),
+        read_limit=strict.max_query_limit,
+        write_limit=strict.upsert_max_batchsize,
+        unindexed_filters=strict.unindexed_filtering_retrieve is not False,
         status=info.status.value,
     )
 
@@ -174,13 +165,26 @@ def dense_vectors(info: models.CollectionInfo) -> dict[str, models.VectorParams]
     return dict(vectors or {})
 
 
-def _chosen(
+def _strict_mode(config: models.CollectionConfig) -> models.StrictModeConfigOutput:
+    """Return the limits that hold: none while strict mode is off."""
+    strict = config.strict_mode_config
+    return strict if strict and strict.enabled else models.StrictModeConfigOutput(enabled=False)
+
+
+def _spaces(
     vectors: Mapping[str, models.VectorParams],
-    sparse: Mapping[str, models.SparseVectorParams],
-    collection: str,
-    vector: str,
-) -> models.VectorParams:
-    if vector in sparse:
+) -> dict[str, tuple[int, Distance]]:
+    """Return size and distance of the single dense vectors."""
+    return {
+        name: (params.size, Distance(params.distance.value))
+        for name, params in vectors.items()
+        if params.multivector_config is None
+    }
+
+
+def _chosen(info: models.CollectionInfo, collection: str, vector: str) -> models.VectorParams:
+    vectors = dense_vectors(info)
+    if vector in (info.config.params.sparse_vectors or {}):
         raise UnsupportedError(
             f"the vector '{vector}' of '{collection}' is sparse",
             "only dense vectors are made by an embedding model; name a dense one",
@@ -200,27 +204,14 @@ def _chosen(
     return vectors[vector]
 
 
-@dataclass(frozen=True, slots=True)
-class _Shards:
-    number: int
-    keys: tuple[str | int, ...]
-
-    @classmethod
-    def of(
-        cls, connection: Connection, collection: str, params: models.CollectionParams
-    ) -> _Shards:
-        if connection.embedded:
-            return cls(1, ())
-        counts = shards_per_key(connection, collection)
-        return cls(params.shard_number or 1, tuple(sorted(counts, key=str)))
-
-
 def shards_per_key(connection: Connection, collection: str) -> dict[str | int, int]:
     """Return how many shards each shard key has; empty under automatic sharding.
 
     Raises:
         UnsupportedError: Shards are being split or merged just now.
     """
+    if connection.embedded:
+        return {}
     cluster = connection.call(lambda: connection.client.collection_cluster_info(collection))
     if cluster.resharding_operations:
         raise UnsupportedError(

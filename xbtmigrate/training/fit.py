@@ -29,7 +29,7 @@ from xbtmigrate.training.problem import (
 from xbtmigrate.training.procrustes import ProcrustesTrainer
 from xbtmigrate.training.ridge import RidgeTrainer
 from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
-from xbtmigrate.training.uncertainty import fit_uncertainty
+from xbtmigrate.training.uncertainty import fit_uncertainty, unseen_errors
 from xbtmigrate.types import Direction
 
 TRAINERS: dict[str, Trainer] = {
@@ -102,9 +102,9 @@ def fit(
         TrainingError: Pairs or task cannot be used; says why.
     """
     started = time.monotonic()
-    _require_torch()
     say = progress or (lambda _: None)
     trainers = _trainers(options.kinds)
+    _require_torch(trainers)
     if not pairs:
         raise TrainingError("there are no pairs", "take a larger sample of the collection")
     check_task(task, pairs)
@@ -125,11 +125,11 @@ def fit(
     return FitReport(projector, candidates, _baselines(task, options), seconds)
 
 
-def _require_torch() -> None:
-    if find_spec("torch") is None:
+def _require_torch(trainers: Sequence[Trainer]) -> None:
+    if MlpTrainer.kind in {each.kind for each in trainers} and find_spec("torch") is None:
         raise TrainingError(
-            "fitting a projector needs torch, which is not installed",
-            "pip install 'xbtmigrate[train]'",
+            "the kind 'mlp' needs torch, which is not installed",
+            "pip install 'xbtmigrate[train]', or use --kind procrustes,ridge",
         )
 
 
@@ -182,9 +182,7 @@ def _finish(
     figures: dict[str, float] = {}
     if problem.direction is Direction.FORWARD:
         say("uncertainty")
-        error, figures = fit_uncertainty(
-            problem, TRAINERS[best.kind], best.settings, best.architecture
-        )
+        error, figures = _uncertainty(best, problems)
     manifest = Manifest(
         direction=problem.direction,
         kind=best.kind,
@@ -206,6 +204,23 @@ def _finish(
     return Projector(manifest, best.architecture, error)
 
 
+def _uncertainty(
+    best: Candidate, problems: dict[PairSource, Problem]
+) -> tuple[Uncertainty, dict[str, float]]:
+    """Fit the uncertainty to true new vectors of the stored content.
+
+    A map fitted on captions aims at the caption's new vector, but what re-encoding would put in its
+    place is the image's: where image pairs are at hand, they are what its error is measured on.
+    """
+    images = problems.get(PairSource.IMAGE)
+    if best.source is PairSource.CAPTION_IMAGE and images is not None:
+        errors = images.squared_errors(best.architecture, images.x, images.y)
+        return fit_uncertainty(images, best.architecture, errors)
+    problem = problems[best.source]
+    errors = unseen_errors(problem, TRAINERS[best.kind], best.settings)
+    return fit_uncertainty(problem, best.architecture, errors)
+
+
 def _baselines(task: SelectionTask, options: FitOptions) -> dict[str, Scores]:
     """Score keep and full on the task, where it has the vectors."""
     baselines = {}
@@ -222,7 +237,7 @@ def _baselines(task: SelectionTask, options: FitOptions) -> dict[str, Scores]:
 
 def _libraries() -> dict[str, str]:
     """Versions of what takes part in a fit."""
-    names = ("numpy", "torch", "safetensors")
+    names = [name for name in ("numpy", "torch", "safetensors") if find_spec(name) is not None]
     return {
         "python": platform.python_version(),
         "xbtmigrate": xbtmigrate.__version__,

@@ -49,6 +49,12 @@ class Scores:
         """Key to compare by: the larger is the better."""
         return self.recall_at_10, self.mrr, self.recall_at_1
 
+    @classmethod
+    def mean(cls, scores: Sequence[Scores]) -> Scores:
+        """Average figures over several galleries."""
+        orders = np.mean([each.order for each in scores], axis=0)
+        return cls(*map(float, orders))
+
     def as_metrics(self) -> dict[str, float]:
         """Return the figures under their public names."""
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
@@ -21,27 +22,23 @@ BATCH = 128
 
 
 def fit_uncertainty(
-    problem: Problem, trainer: Trainer, settings: Settings, architecture: Architecture
+    problem: Problem, architecture: Architecture, errors: Vectors
 ) -> tuple[Uncertainty, dict[str, float]]:
     """Fit every estimate of a map's error and keep the best on held-out pairs.
 
-    The estimates learn from errors on pairs the map had not seen (cross-fitting): its errors on
-    its own training pairs are too small, most of all where it has seen a neighbour.
-
     Args:
-        problem: Pairs the map was fitted on, with its held-out pairs.
-        trainer: Method it was fitted by.
-        settings: Hyperparameters it was fitted with.
+        problem: Pairs whose inputs the estimates learn from, with held-out pairs.
         architecture: The map.
+        errors: Squared error per coordinate of the map at each pair of `problem`, shape (n,).
 
     Returns:
-        The best estimate, and the rank correlation of each with the true error.
+        The best estimate, and the rank correlation of each with the true error. Without torch the
+        neighbour estimate stands alone.
     """
-    errors = _unseen_errors(problem, trainer, settings)
-    estimates: list[Uncertainty] = [
-        _fit_head(problem, errors),
-        _keep_neighbours(problem, errors),
-    ]
+    errors = np.maximum(errors, np.float32(LEAST_ERROR))
+    estimates: list[Uncertainty] = [_keep_neighbours(problem, errors)]
+    if find_spec("torch") is not None:
+        estimates.append(_fit_head(problem, errors))
     truth = problem.squared_errors(architecture, problem.x_held, problem.y_held)
     figures = {e.name: rank_correlation(e(problem.x_held), truth) for e in estimates}
     return max(estimates, key=lambda e: figures[e.name]), figures
@@ -55,8 +52,17 @@ def rank_correlation(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -
     return float((first * second).sum() / np.square(first).sum())
 
 
-def _unseen_errors(problem: Problem, trainer: Trainer, settings: Settings) -> Vectors:
-    """Squared error per coordinate of every pair under a map fitted without it; shape (n,)."""
+def unseen_errors(problem: Problem, trainer: Trainer, settings: Settings) -> Vectors:
+    """Squared error per coordinate of every pair under a map fitted without it; shape (n,).
+
+    A map's errors on its own training pairs are too small, most of all where it has seen a
+    neighbour, so estimates must not learn from those.
+
+    Args:
+        problem: The pairs.
+        trainer: Method the map was fitted by.
+        settings: Hyperparameters it was fitted with.
+    """
     count = len(problem.x)
     fold = np.random.default_rng(problem.seed).permutation(count) % FOLDS
     errors = np.empty(count, np.float32)
@@ -64,7 +70,7 @@ def _unseen_errors(problem: Problem, trainer: Trainer, settings: Settings) -> Ve
         rows = np.flatnonzero(fold == number)
         unseen = trainer.fit(problem.subset(np.flatnonzero(fold != number)), settings)
         errors[rows] = problem.squared_errors(unseen, problem.x[rows], problem.y[rows])
-    return np.maximum(errors, np.float32(LEAST_ERROR))
+    return errors
 
 
 def _keep_neighbours(problem: Problem, errors: Vectors) -> NeighbourResidual:

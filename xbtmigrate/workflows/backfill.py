@@ -27,7 +27,7 @@ from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.wiring import Migration, choice_of, open_migration
 
 PROJECTING = (Strategy.FORWARD, Strategy.FASTFILL)
-UNDER_WAY = (Phase.BACKFILLING, Phase.PAUSED)
+QUARANTINE_SHOWN = 100
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -131,14 +131,14 @@ class Result:
 
     Attributes:
         intent: What it set out to do.
-        outcome: What the loop says; None if there was nothing to do.
+        outcome: What the loop says.
         projected: Points with a projected vector.
         encoded: Points with a true new vector.
         points: Points of the collection.
     """
 
     intent: Intent
-    outcome: Outcome | None
+    outcome: Outcome
     projected: int
     encoded: int
     points: int
@@ -146,55 +146,55 @@ class Result:
     @property
     def interrupted(self) -> bool:
         """Whether the user stopped it."""
-        return self.outcome is not None and self.outcome.stopped == "interrupted"
+        return self.outcome.stopped == "interrupted"
+
+    @property
+    def _written(self) -> int:
+        return self.outcome.counts.projected + self.outcome.counts.encoded
 
     def document(self) -> dict[str, Any]:
         """Return the stable JSON form; the counts are those of this run, `gallery` is exact."""
-        counts = self.outcome.counts if self.outcome else None
-        seconds = self.outcome.seconds if self.outcome else 0.0
-        written = counts.projected + counts.encoded if counts else 0
-        record = self.outcome.record if self.outcome else self.intent.record
+        outcome, counts, plan = self.outcome, self.outcome.counts, self.intent.plan
         return {
-            "collection": self.intent.plan.collection.name,
-            "strategy": self.intent.plan.strategy.value,
+            "collection": plan.collection.name,
+            "strategy": plan.strategy.value,
             "status": self._status(),
-            "phase": record.phase.value if record else Phase.PLANNED.value,
+            "phase": outcome.record.phase.value,
             "fraction": self.intent.fraction,
             "planned": self.intent.to_project + self.intent.to_encode,
-            "projected": counts.projected if counts else 0,
-            "encoded": counts.encoded if counts else 0,
-            "vanished": counts.vanished if counts else 0,
-            "missing_source": counts.missing_source if counts else 0,
-            "failed": counts.failed if counts else 0,
-            "still_changing": self.outcome.left if self.outcome else 0,
-            "seconds": round(seconds, 3),
-            "points_per_second": round(written / seconds, 1) if seconds else 0.0,
+            "projected": counts.projected,
+            "encoded": counts.encoded,
+            "vanished": counts.vanished,
+            "missing_source": counts.missing_source,
+            "failed": counts.failed,
+            "still_changing": outcome.left,
+            "seconds": round(outcome.seconds, 3),
+            "points_per_second": round(self._written / max(outcome.seconds, 1e-9), 1),
             "gallery": {
                 "points": self.points,
                 "projected": self.projected,
                 "encoded": self.encoded,
                 "without_new": max(0, self.points - self.projected - self.encoded),
             },
-            "quarantined": dict(list(self.outcome.quarantined.items())[:100])
-            if self.outcome
-            else {},
+            "quarantined": dict(list(outcome.quarantined.items())[:QUARANTINE_SHOWN]),
             "next": self._next(),
         }
 
     def _status(self) -> str:
-        if self.outcome is None:
-            return "already complete"
         if self.outcome.stopped:
             return f"stopped: {self.outcome.stopped}"
-        return "complete" if self.outcome.left == 0 else "complete but for points still changing"
+        if self.outcome.left:
+            return "complete but for points that keep changing"
+        before = self.intent.record
+        if before is not None and before.phase is Phase.BACKFILLED and self._written == 0:
+            return "already complete"
+        return "complete"
 
     def _next(self) -> str:
-        if self.outcome is not None and (self.outcome.stopped or self.outcome.left):
+        if self.outcome.stopped or self.outcome.left:
             return "run the same command again: it goes on from here"
         if self.intent.fraction < 1 and self.intent.plan.strategy is not Strategy.FORWARD:
-            return (
-                "xbtmigrate evaluate --queries FILE, or backfill --online with a larger --fraction"
-            )
+            return "xbtmigrate evaluate --queries FILE, or a larger --fraction"
         return "xbtmigrate evaluate --queries FILE"
 
 
@@ -229,11 +229,9 @@ def run(
     with open_migration(config) as migration:
         record = migration.journal.load()
         intent = _intent(migration, request, record)
-        if _is_complete(intent, record):
-            return Result(intent, None, intent.projected, intent.encoded, intent.points)
         check_writable(migration.connection, migration.facts.collection)
         projector = _projector(migration, intent)
-        start = record or _first_record(intent)
+        start = migration.journal.load() or _first_record(intent)
         held = migration.journal.acquire(_bound(start, intent, projector))
         try:
             prepare_layout(migration.connection, migration.facts, choice_of(intent.plan.target))
@@ -292,18 +290,10 @@ def _fraction(plan: Plan, request: Request, record: MigrationRecord | None) -> f
                 'set plan.strategy = "fastfill" and plan again',
             )
         return 0.0
+    reached = record.fraction if record is not None else 0.0
     if request.fraction is not None:
-        return request.fraction
-    if record is not None:
-        return record.fraction
-    return plan.fraction
-
-
-def _is_complete(intent: Intent, record: MigrationRecord | None) -> bool:
-    """Whether an earlier run reached this goal and nothing is missing since."""
-    if record is None or record.phase in UNDER_WAY:
-        return False
-    return record.fraction >= intent.fraction and intent.to_project == 0 == intent.to_encode
+        return max(request.fraction, reached)
+    return reached if record is not None else plan.fraction
 
 
 def _projector(migration: Migration, intent: Intent) -> Projector | None:

@@ -229,7 +229,7 @@ def _document(
                 "ordering": curve.ordering,
                 "serving": curve.serving,
                 "fractions": list(curve.fractions),
-                METRIC: curve.values(METRIC),
+                **{name: curve.values(name) for name in PUBLIC},
                 "auc": curve.auc(METRIC),
                 "no_regret": curve.no_regret(keep, METRIC),
                 "fraction_to_full": {

@@ -83,8 +83,10 @@ def pair_captions(
         new_images: New vectors of the images, where some were encoded.
         seed: Seed of the split.
     """
-    kept, held = _split(np.flatnonzero(new_captions.valid), seed)
-    gallery = np.concatenate([held, kept])[:LARGEST_GALLERY]
+    measurable = new_captions.valid if new_images is None else new_captions.valid & new_images.valid
+    usable, held = _split(np.flatnonzero(measurable), seed)
+    gallery = np.concatenate([held, usable])[:LARGEST_GALLERY]
+    kept = np.setdiff1d(np.flatnonzero(new_captions.valid), held)
     pairs = [
         _pairs(points, kept, points.old, new_captions.vectors, PairSource.CAPTION_IMAGE),
     ]

@@ -127,8 +127,13 @@ def take(gallery: Gallery, ids: Sequence[PointId] | None = None) -> Points:
     if not batches:
         return Points([], [], [], [], np.empty((0, 0), np.float32))
     table = pa.Table.from_batches(batches)
-    columns = [table[name].to_pylist() for name in ("id", "text", "image", "content_hash")]
-    return Points(*columns, np.concatenate([vectors_of(batch, "old") for batch in batches]))
+    return Points(
+        ids=table["id"].to_pylist(),
+        texts=table["text"].to_pylist(),
+        images=table["image"].to_pylist(),
+        hashes=table["content_hash"].to_pylist(),
+        old=np.concatenate([vectors_of(batch, "old") for batch in batches]),
+    )
 
 
 def _bytes(column: pa.Array) -> int:

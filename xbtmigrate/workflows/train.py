@@ -14,9 +14,10 @@ from xbtmigrate.errors import TrainingError
 from xbtmigrate.plan import Plan
 from xbtmigrate.training.fit import FitReport, fit
 from xbtmigrate.training.pairs import save_pairs
-from xbtmigrate.types import Direction, Modality
+from xbtmigrate.types import Direction, Modality, PointId
 from xbtmigrate.workflows.encoding import Report, encode_gallery
 from xbtmigrate.workflows.pairing import Embedded, Material
+from xbtmigrate.workflows.questions import read_questions
 from xbtmigrate.workflows.sampling import Points, survey, take
 from xbtmigrate.workflows.trial import fit_options, material_of
 from xbtmigrate.workflows.wiring import Migration, open_migration
@@ -133,13 +134,23 @@ def _sample(migration: Migration, plan: Plan, pairs: int | None, report: Report)
     reader = migration.reader()
     count = plan.coverage.points if pairs is None else pairs
     seen = survey(reader, sample=max(count, 1), seed=plan.seed, report=report)
-    points = take(reader, seen.sample)
+    held_out = _asked_for(migration)
+    points = take(reader, [point for point in seen.sample if point not in held_out])
     if not len(points):
         raise TrainingError(
             "no point has both its source and an old vector",
             "check payload and qdrant.vector, and plan again",
         )
     return points
+
+
+def _asked_for(migration: Migration) -> set[PointId]:
+    """Points that the configured queries ask for: pairs of them would spoil the measurement."""
+    queries = migration.config.plan.queries
+    if queries is None:
+        return set()
+    questions = read_questions(migration.config.base / queries)
+    return {point for relevant in questions.relevant for point in relevant}
 
 
 def _known_or_encoded(migration: Migration, points: Points, report: Report) -> Embedded:

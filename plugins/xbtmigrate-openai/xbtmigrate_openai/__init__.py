@@ -123,7 +123,8 @@ class OpenAIEncoder:
             )
         refused = {text: flaw for text in items if (flaw := _flaw(text))}
         wanted = [text for text in dict.fromkeys(items) if text not in refused]
-        for part in self._requests([text for text in wanted if text not in self._answered]):
+        missing = [text for text in wanted if text not in self._answered]
+        for part in list(self._requests(missing)):
             refused |= self._settle(part)
         failures = {row: refused[text] for row, text in enumerate(items) if text in refused}
         if failures:

@@ -82,17 +82,18 @@ class EmbeddingService:
                 f"cannot reach {self.base_url}: {error.__cause__ or error}",
                 "check base_url and the network; running again asks only for what is missing",
             ) from error
-        except (openai.OpenAIError, ValueError, TypeError) as error:
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
             raise EncoderError(
                 f"{self.base_url} answered with no embeddings: {error}",
                 "check that base_url speaks the OpenAI protocol",
             ) from error
 
     def _send(self, texts: list[str]) -> CreateEmbeddingResponse:
+        client = self._client
         now = time.monotonic()
         time.sleep(max(0.0, self._next_start - now))
         self._next_start = max(now, self._next_start) + self.interval_s
-        return self._client.embeddings.create(
+        return client.embeddings.create(
             model=self.model,
             input=texts,
             dimensions=openai.omit if self.dimensions is None else self.dimensions,

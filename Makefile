@@ -1,0 +1,29 @@
+# Each target sets up what it needs: a virtual environment in .venv, nothing outside this folder.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PLUGINS := $(wildcard plugins/*)
+
+.PHONY: demo test lint install clean
+
+demo: $(BIN)/python  ## Run the whole path on a small real collection
+	$(BIN)/pip install --quiet '.[train]'
+	$(BIN)/xbtmigrate demo
+
+install: $(BIN)/python  ## Everything needed to develop
+	$(BIN)/pip install --quiet --editable '.[test]' $(addprefix --editable ./,$(PLUGINS))
+
+test: install  ## All tests, with a real Qdrant server
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests plugins
+
+lint: install  ## Style, types and the layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) xbtmigrate-demo
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,98 @@
+"""The small real collection of the package, as a user would have it on a server or embedded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from qdrant_client import QdrantClient, models
+
+DATA = Path(str(files("xbtmigrate"))) / "demo_data"
+
+
+@dataclass(frozen=True, slots=True)
+class Clipart:
+    """Points with captions and both models' image vectors, row by row."""
+
+    ids: list[int]
+    images: list[str]
+    captions: list[str]
+    old: np.ndarray
+    new: np.ndarray
+
+    @classmethod
+    def load(cls, count: int) -> Clipart:
+        table = pq.read_table(DATA / "points.parquet").slice(0, count)
+        images = table["image"].to_pylist()
+        return cls(
+            table["id"].to_pylist(),
+            images,
+            table["caption"].to_pylist(),
+            vectors("old", images),
+            vectors("new", images),
+        )
+
+    def fill(self, client: QdrantClient, name: str, *, both: bool = True) -> None:
+        """Create the collection as an application has it: the vector `old`, maybe with `new`."""
+        sizes = {"old": 128, "new": 256} if both else {"old": 128}
+        client.create_collection(
+            name,
+            vectors_config={
+                key: models.VectorParams(size=size, distance=models.Distance.COSINE)
+                for key, size in sizes.items()
+            },
+        )
+        batch = models.Batch(
+            ids=self.ids,
+            vectors={"old": self.old.tolist()},
+            payloads=[
+                {"image": image, "caption": caption}
+                for image, caption in zip(self.images, self.captions, strict=True)
+            ],
+        )
+        client.upsert(name, batch, wait=True)
+
+
+def vectors(model: str, keys: list[str]) -> np.ndarray:
+    """Vectors of one model for these images or captions, float32, unit length."""
+    table = pq.read_table(DATA / f"{model}.parquet")
+    row = {key: number for number, key in enumerate(table["key"].to_pylist())}
+    array = table["vector"].combine_chunks()
+    matrix = array.values.to_numpy(zero_copy_only=False).reshape(len(array), -1)
+    found = matrix[[row[key] for key in keys]].astype(np.float32)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def write_config(folder: Path, url: str, collection: str, **changes: str) -> Path:
+    """Write the fixed form of the configuration; `changes` are sections' lines, appended."""
+    text = f"""
+[qdrant]
+url = "{url}"
+collection = "{collection}"
+vector = "old"
+{changes.get("qdrant", "")}
+[payload]
+text = "caption"
+image = "image"
+{changes.get("payload", "")}
+[old_model]
+encoder = "precomputed"
+path = "{DATA / "old.parquet"}"
+stored = "image"
+
+[new_model]
+{changes.get("new_model", f'encoder = "precomputed"{chr(10)}path = "{DATA / "new.parquet"}"')}
+
+[plan]
+strategy = "{changes.get("strategy", "fastfill")}"
+layout = "{changes.get("layout", "auto")}"
+seed = 0
+sample = 400
+{changes.get("plan", "")}
+"""
+    path = folder / "xbtmigrate.toml"
+    path.write_text(text, "utf-8")
+    return path
