@@ -77,6 +77,7 @@ class Channel(StrEnum):
 
     OLD = "old"  # old query, old vector
     BRIDGE = "bridge"  # new query projected into the old space, old vector
+    BLEND = "blend"  # old query turned towards the bridged one, old vector
     FORWARD = "forward"  # new query, old vector projected into the new space
     NEW = "new"  # new query, new vector: exists once the point is re-encoded
 

@@ -1,0 +1,1 @@
+"""Room `serving`: one query answered over a mixed gallery."""

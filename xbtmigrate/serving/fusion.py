@@ -1,0 +1,184 @@
+"""Room `serving`: one comparable score for points in two states, from the channels each offers.
+
+A point not yet re-encoded is scored by the old query on its old vector and by the new query on its
+projected vector; a re-encoded one by the new query on its new vector and, as long as the old one
+is kept, by the old query too. Every channel may be corrected for hubness: some points are near to
+all queries, which says nothing about this query (CSLS, Conneau et al. 2018; QB-Norm, Bogolin et
+al. 2022).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.errors import ArtefactError
+from xbtmigrate.types import Channel, Scores
+
+PerPoint: TypeAlias = npt.NDArray[np.float32]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+NEIGHBOURS = 10
+"""Number of bank queries that a point's hubness is the mean over."""
+
+FILE = "fusion.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What one channel adds to a score: score * channel + hubness * hubness of the point."""
+
+    score: float
+    hubness: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """Calibrated scores of a mixed gallery; all are log-odds up to one constant per query.
+
+    Attributes:
+        waiting: Channels of a point that is not yet re-encoded.
+        encoded: Channels of a re-encoded point.
+        offset: Added to re-encoded points.
+        queries: Number of calibration queries behind the weights.
+        loss: Mean negative log-likelihood of the right answer on them, in nats.
+    """
+
+    waiting: Mapping[Channel, Weights]
+    encoded: Mapping[Channel, Weights]
+    offset: float
+    queries: int
+    loss: float
+
+    @property
+    def channels(self) -> frozenset[Channel]:
+        """Every channel it reads."""
+        return frozenset(self.waiting) | frozenset(self.encoded)
+
+    def score(
+        self, blocks: Mapping[Channel, Scores], hubness: Mapping[Channel, PerPoint], encoded: Mask
+    ) -> Scores:
+        """Score a chunk of queries against points in both states.
+
+        Args:
+            blocks: Scores of each channel, shape (m, n); those of `Channel.NEW` need to be finite
+                for points that are not re-encoded, and are not used there.
+            hubness: Hubness of the points in each channel, shape (n,); an absent channel is 0.
+            encoded: Which points are re-encoded, shape (n,).
+
+        Returns:
+            Comparable scores, shape (m, n), higher is better.
+        """
+        none = Weights(0.0)
+        bias = np.where(encoded, np.float32(self.offset), np.float32(0))
+        total: Scores | None = None
+        for channel in sorted(self.channels):
+            wait, done = self.waiting.get(channel, none), self.encoded.get(channel, none)
+            factor = np.where(encoded, done.score, wait.score).astype(np.float32)
+            if channel in hubness:
+                weight = np.where(encoded, done.hubness, wait.hubness).astype(np.float32)
+                bias = bias + weight * hubness[channel]
+            part = blocks[channel] * factor
+            total = part if total is None else np.add(total, part, out=total)
+        return bias[None, :] if total is None else np.add(total, bias, out=total)
+
+    def save(self, folder: Path) -> None:
+        """Write fusion.json into a folder, atomically."""
+        content = {
+            "format": _FORMAT,
+            "waiting": _weights_out(self.waiting),
+            "encoded": _weights_out(self.encoded),
+            "offset": self.offset,
+            "neighbours": NEIGHBOURS,
+            "queries": self.queries,
+            "loss": self.loss,
+        }
+        unfinished = folder / f"{FILE}.part"
+        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(folder / FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Fusion:
+        """Read fusion.json from a folder.
+
+        Raises:
+            ArtefactError: The file is missing, damaged or of another version.
+        """
+        path, hint = folder / FILE, "calibrate again with train-projector"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            version = content["format"]
+            fusion = cls(
+                waiting=_weights_in(content["waiting"]),
+                encoded=_weights_in(content["encoded"]),
+                offset=float(content["offset"]),
+                queries=int(content["queries"]),
+                loss=float(content["loss"]),
+            )
+        except OSError as error:
+            raise ArtefactError(f"{path} cannot be read: {error.strerror}", hint) from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ArtefactError(f"{path} is damaged: {error!r}", hint) from error
+        if (version, content.get("neighbours")) != (_FORMAT, NEIGHBOURS):
+            raise ArtefactError(f"{path} was written by another version (format {version})", hint)
+        return fusion
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedServing:
+    """A fusion over points of known hubness, as a serving of the evaluation.
+
+    Attributes:
+        fusion: The calibrated weights.
+        hubness: Hubness of every point in each channel, shape (n,).
+        name: Name in tables.
+    """
+
+    fusion: Fusion
+    hubness: Mapping[Channel, PerPoint]
+    name: str = "calibrated"
+
+    @property
+    def channels(self) -> frozenset[Channel]:
+        """The scores it needs."""
+        return self.fusion.channels
+
+    def score(self, blocks: Mapping[Channel, Scores], encoded: Mask) -> Scores:
+        """Fuse the channels; see `Fusion.score`."""
+        return self.fusion.score(blocks, self.hubness, encoded)
+
+
+def hubness(scores: Scores, own: Mask | None = None) -> PerPoint:
+    """Mean score of each point with the bank queries nearest to it.
+
+    Args:
+        scores: Points against a bank of queries, shape (n, m), m > 1.
+        own: Pairs where the point answers the query, shape (n, m): left out, since an answer is
+            near to its query for a reason.
+
+    Returns:
+        Shape (n,).
+    """
+    if own is not None:
+        scores = np.where(own, -np.inf, scores)
+    k = min(NEIGHBOURS, scores.shape[1] - 1)
+    nearest: PerPoint = np.partition(scores, -k, axis=1)[:, -k:].mean(axis=1)
+    return nearest
+
+
+def _weights_out(weights: Mapping[Channel, Weights]) -> dict[str, dict[str, float]]:
+    return {c.value: {"score": w.score, "hubness": w.hubness} for c, w in weights.items()}
+
+
+def _weights_in(content: Mapping[str, Mapping[str, float]]) -> dict[Channel, Weights]:
+    return {
+        Channel(name): Weights(float(w["score"]), float(w["hubness"]))
+        for name, w in content.items()
+    }
