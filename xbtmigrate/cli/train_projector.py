@@ -17,7 +17,7 @@ def train_projector(
     config: ConfigOption = CONFIG,
     pairs: Annotated[
         int, typer.Option("--pairs", min=0, help="Points to make pairs from; 0 for all.")
-    ] = 20_000,
+    ] = 10_000,
     direction: Annotated[
         Literal["both", "bridge", "forward"],
         typer.Option(help="bridge maps queries new -> old, forward the gallery old -> new."),
