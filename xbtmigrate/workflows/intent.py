@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from xbtmigrate import registry
 from xbtmigrate.errors import ConfigError, GateError, StaleError
 from xbtmigrate.journal import MigrationRecord, Phase
 from xbtmigrate.plan import Plan
@@ -128,6 +129,8 @@ def intend(migration: Migration, request: Request, record: MigrationRecord | Non
             'to backfill all the same set plan.strategy = "fastfill" or "full" and plan again',
         )
     fraction = _fraction(plan, request, record)
+    order = request.order or plan.ordering
+    _check_order(migration, order)
     written = record is not None and record.stage is not None
     gallery = migration.gallery(plan)
     return Intent(
@@ -137,8 +140,25 @@ def intend(migration: Migration, request: Request, record: MigrationRecord | Non
         points=gallery.count(),
         projected=gallery.count(Kind.PROJECTED) if written else 0,
         encoded=gallery.count(Kind.ENCODED) if written else 0,
-        order=request.order or plan.ordering,
+        order=order,
     )
+
+
+def _check_order(migration: Migration, name: str) -> None:
+    """See that there is such an order, and that this migration was not begun in another one.
+
+    Raises:
+        PluginError: There is no such ordering.
+        ConfigError: The order is frozen as another one.
+    """
+    registry.load(registry.ORDERINGS, name)
+    frozen = migration.artefacts.load_order()
+    if frozen is not None and frozen[2] != name:
+        raise ConfigError(
+            f"the order of this migration is frozen as '{frozen[2]}', not '{name}'",
+            f"run it without --order; to order anew delete {migration.artefacts.order_file}: "
+            "what is encoded stays encoded",
+        )
 
 
 def _fraction(plan: Plan, request: Request, record: MigrationRecord | None) -> float:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xbtmigrate.errors import ConfigError
 from xbtmigrate.ordering import rank
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
@@ -40,16 +39,7 @@ class FrozenOrder:
 
     def _reloaded(self) -> tuple[Sequence[PointId], str] | None:
         found = self.migration.artefacts.load_order()
-        if found is None:
-            return None
-        ids, digest, name = found
-        if name != self.name:
-            raise ConfigError(
-                f"the order of this migration is frozen as '{name}', not '{self.name}'",
-                f"run it without --order; to order anew delete "
-                f"{self.migration.artefacts.order_file}: what is encoded stays encoded",
-            )
-        return ids, digest
+        return None if found is None else found[:2]
 
     def _made(self) -> tuple[Sequence[PointId], str]:
         """Score every point by its old vector; what is already paid for comes first."""
