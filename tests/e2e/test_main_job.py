@@ -86,9 +86,7 @@ def test_plan_train_backfill_status_evaluate_and_on_to_the_end(
     intent = answer("backfill", "--fraction", "0.3", cwd=tmp_path)
     assert (intent["to_encode"], intent["to_project"]) == (180, COUNT)
     assert client.collection_exists(target) is (layout == "in_place")
-    assert all(
-        "_xbtmigrate" not in payload for _, payload in stored(client, name, "old").values()
-    )
+    assert all("_xbtmigrate" not in payload for _, payload in stored(client, name, "old").values())
 
     done = answer("backfill", "--online", "--fraction", "0.3", cwd=tmp_path)
     assert (done["projected"], done["encoded"], done["status"]) == (COUNT, 180, "complete")
