@@ -32,7 +32,7 @@ from xbtmigrate.protocols import Encoder, Gallery, Journal, Projector
 from xbtmigrate.types import Kind, Modality, PointId, Vectors, vector_array, vectors_of
 
 SWEEP_PASSES = 5
-Batches: TypeAlias = list[pa.RecordBatch]
+SAVE_SECONDS = 0.5
 Done: TypeAlias = tuple[int, int]  # points of a pass: done, all
 
 
@@ -138,8 +138,7 @@ class Backfill:
             GateError: More points than allowed cannot be embedded.
             XbtMigrateError: A part failed; a later run goes on from here.
         """
-        seconds_before = self.record.seconds
-        self._points = self.gallery.count()
+        before, self._points = self.record.seconds, self.gallery.count()
         self.record = replace(self.record.moved_to(Phase.BACKFILLING), fraction=self.goal.fraction)
         left = 0
         try:
@@ -157,7 +156,7 @@ class Backfill:
             with contextlib.suppress(XbtMigrateError):
                 self._finish(Phase.PAUSED)
             raise
-        spent = self.record.seconds - seconds_before
+        spent = self.record.seconds - before
         return Outcome(self.record, self.counts, left, self.quarantined, self.stopped, spent)
 
     def _project_all(self) -> None:
@@ -180,22 +179,21 @@ class Backfill:
         ids, digest = self.order()
         if digest != self.record.order_digest:
             self.record = replace(self.record, order_digest=digest, position=0)
-        total = self._places(len(ids))
-        position = self.record.position
-        for chunk, batches in read_ahead(self._chunks(ids[position:total])):
+        total, position = self._places(len(ids)), self.record.position
+        for asked, batches in read_ahead(self._chunks(ids[position:total])):
             for batch in batches:
                 self._encode(batch.filter(_not_encoded(batch)))
-            self._note(vanished=len(chunk) - sum(map(len, batches)))
-            position += len(chunk)
+            self._note(vanished=asked - sum(map(len, batches)))
+            position += asked
             self._advance(Stage.ENCODE, (position, total), position=position)
             if self.stopped:
                 return
 
-    def _chunks(self, ids: Sequence[PointId]) -> Iterator[tuple[Sequence[PointId], Batches]]:
-        """Yield the ids of each batch with what is there of its points."""
+    def _chunks(self, ids: Sequence[PointId]) -> Iterator[tuple[int, list[pa.RecordBatch]]]:
+        """Yield the number of ids in each batch, and what is there of its points."""
         for start in range(0, len(ids), self.batch_size):
             chunk = ids[start : start + self.batch_size]
-            yield chunk, list(self.gallery.read({"source"}, ids=chunk))
+            yield len(chunk), list(self.gallery.read({"source"}, ids=chunk))
 
     def _sweep(self) -> int:
         """Complete what arrived or changed behind the passes; returns what the last look found."""
@@ -225,16 +223,13 @@ class Backfill:
 
     def _complete(self, batch: pa.RecordBatch) -> int:
         """Do for each point of a swept batch what it still lacks; returns how many lacked it."""
-        encodes = self.goal.fraction > 0
         all_encoded = self.goal.fraction >= 1 or not self.goal.projects
         lacking = _not_encoded(batch) if all_encoded else pc.is_null(batch["kind"])
         fresh = [point not in self.quarantined for point in batch["id"].to_pylist()]
         todo = batch.filter(pc.and_(lacking, pa.array(fresh, pa.bool_())))
-        if len(todo) == 0:
-            return 0
         for current in self.gallery.read({"source", "old"}, ids=todo["id"].to_pylist()):
             unprojected = pc.is_null(current["kind"])
-            if encodes:
+            if self.goal.fraction > 0:
                 self._encode(current)
                 unprojected = pc.and_(unprojected, pc.equal(current["content_hash"], ""))
             if self.projector:
@@ -331,8 +326,11 @@ class Backfill:
 
     def _advance_now(self, changes: Mapping[str, Any], noted: Counts, done: Done | None) -> None:
         self._count(**asdict(noted))
+        stage = self.record.stage
         self.record = replace(self.record, **changes)
-        self._store()
+        # On a busy server, to store the record takes as long as to write a batch.
+        if self.record.stage is not stage or time.monotonic() - self._ticked >= SAVE_SECONDS:
+            self._store()
         if done is not None:
             self.on_progress(Progress(self.record.stage or Stage.PROJECT, *done, self.counts))
 

@@ -13,7 +13,14 @@ from xbtmigrate.errors import CollectionError
 from xbtmigrate.protocols import Written
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.pages import Page
-from xbtmigrate.qdrant.payload import PLAN_LENGTH, PROVENANCE, EmbeddedFields, provenance
+from xbtmigrate.qdrant.payload import (
+    GROUP,
+    PLAN_LENGTH,
+    PROVENANCE,
+    EmbeddedFields,
+    remembers,
+    shared_provenance,
+)
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.qdrant.writing import Writer
 from xbtmigrate.types import Kind, PointId, make_batch, vectors_of
@@ -125,11 +132,11 @@ class InPlaceGallery:
         return make_batch(page.ids, **arrays)
 
     def _kinds(self, page: Page, hashes: Sequence[str], *, with_new: bool) -> pa.Array:
-        plan = self._settings.plan[:PLAN_LENGTH]
+        plan = self._settings.plan
         made = {
             point_id: mark["kind"]
             for point_id, payload, present in zip(page.ids, page.payloads, hashes, strict=True)
-            if (mark := payload.get(PROVENANCE)) and (mark["plan"], mark["hash"]) == (plan, present)
+            if (mark := payload.get(PROVENANCE)) and remembers(mark, plan, point_id, present)
         }
         # An application that reads a point and upserts it keeps our key but drops the vector.
         name = self._settings.new.name
@@ -181,7 +188,11 @@ class InPlaceGallery:
             members = [ids[row] for row in rows]
             chosen = vectors if len(rows) == len(ids) else vectors[rows]
             self._writer.update_vectors(members, name, chosen, key)
-            marks = {ids[row]: {PROVENANCE: provenance(plan, kind, hashes[row])} for row in rows}
+            marks = []
+            for start in range(0, len(rows), GROUP):
+                made_from = {ids[row]: hashes[row] for row in rows[start : start + GROUP]}
+                mark = {PROVENANCE: shared_provenance(plan, kind, made_from)}
+                marks.append((list(made_from), mark))
             # A mark that got lost costs one more encoding: its point does not count as done.
             self._writer.enqueue_payloads(marks, key)
         if groups:

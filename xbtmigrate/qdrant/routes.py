@@ -22,7 +22,7 @@ from qdrant_client.grpc import PointId as PackedId
 from xbtmigrate.qdrant import packing
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.marks import JOURNAL, ensure_journal
-from xbtmigrate.qdrant.pages import NewPoint, Sparse, Vector, stored_id
+from xbtmigrate.qdrant.pages import NewPoint, Sparse, StoredId, Vector, stored_id
 from xbtmigrate.qdrant.rest import Rest
 from xbtmigrate.types import PointId, Vectors
 
@@ -32,7 +32,7 @@ _APPLIED = "wait=true&ordering=medium"
 _ENQUEUED = "wait=false&ordering=medium"
 _PATIENCE = 5.0
 
-Payloads: TypeAlias = Mapping[PointId, Mapping[str, Any]]
+Payloads: TypeAlias = Sequence[tuple[Sequence[PointId], Mapping[str, Any]]]
 
 
 class Route(Protocol):
@@ -116,8 +116,8 @@ class RestRoute:
     def enqueue_payloads(self, payloads: Payloads, key: models.ShardKey | None) -> None:
         """Merge keys into the payloads of points, without waiting for it to be applied."""
         operations = [
-            {"set_payload": {"payload": each, "points": [stored_id(point)], "shard_key": key}}
-            for point, each in payloads.items()
+            {"set_payload": {"payload": each, "points": _stored(ids), "shard_key": key}}
+            for ids, each in payloads
         ]
         body = {"operations": operations}
         self._rest.send("POST", self._collection, f"points/batch?{_ENQUEUED}", body)
@@ -168,10 +168,10 @@ class ClientRoute:
         operations = [
             models.SetPayloadOperation(
                 set_payload=models.SetPayload(
-                    payload=dict(each), points=[stored_id(point)], shard_key=key
+                    payload=dict(each), points=[*_stored(ids)], shard_key=key
                 )
             )
-            for point, each in payloads.items()
+            for ids, each in payloads
         ]
         self._connection.client.batch_update_points(
             self._collection, operations, wait=False, ordering=MEDIUM
@@ -197,6 +197,10 @@ def grpc_reaches_same_server(connection: Connection) -> bool:
         gone = models.PointIdsList(points=[probe])
         connection.write(lambda: connection.client.delete(JOURNAL, gone, wait=True))
     return len(found) == 1
+
+
+def _stored(ids: Sequence[PointId]) -> list[StoredId]:
+    return [stored_id(each) for each in ids]
 
 
 def _result(response: PointsOperationResponse) -> models.UpdateResult:

@@ -71,10 +71,10 @@ class Writer:
     def enqueue_payloads(self, payloads: Payloads, key: models.ShardKey | None) -> None:
         """Merge keys into the payloads of points without waiting for it to be applied.
 
-        To wait for each point would take 7 times as long; `settle` waits for all of them.
+        To wait for each operation would take 7 times as long; `settle` waits for all of them.
 
         Args:
-            payloads: Point id -> what is merged.
+            payloads: Ids of points, and what is merged into the payload of each of them.
             key: Shard key of the points, None under automatic sharding.
         """
         self._connection.call(lambda: self._unpacked.enqueue_payloads(payloads, key))
