@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.plan import Plan
+from xbtmigrate.serving.arrangement import Arrangement, Bank
+from xbtmigrate.serving.fusion import Fusion
 from xbtmigrate.types import Direction, PointId, Vectors, vector_array, vectors_of
 
 FOLDER = ".xbtmigrate"
@@ -49,6 +51,11 @@ class Artefacts:
     def pairs_file(self) -> Path:
         """The pairs that the projectors were fitted on."""
         return self.folder / "pairs.parquet"
+
+    @property
+    def serving_folder(self) -> Path:
+        """How the mixed gallery is searched."""
+        return self.folder / "serving"
 
     def projector_folder(self, direction: Direction) -> Path:
         """The fitted projector of one direction."""
@@ -93,6 +100,42 @@ class Artefacts:
                 "delete the file: the order is made again and finished points are passed over",
             ) from error
         return table["id"].to_pylist(), _order_digest(table["id"]), name
+
+    def save_arrangement(self, arrangement: Arrangement) -> None:
+        """Store how the mixed gallery is searched."""
+        bank, (bridge, forward) = arrangement.bank, arrangement.projectors
+        table = pa.table(
+            {
+                "id": pa.array(bank.ids, pa.string()),
+                "old": vector_array(bank.old),
+                "new": vector_array(bank.new),
+            }
+        ).replace_schema_metadata(
+            {"blend": repr(arrangement.blend), "bridge": bridge, "forward": forward}
+        )
+        folder = self.serving_folder
+        write_atomically(folder / "bank.parquet", lambda path: pq.write_table(table, path))
+        arrangement.fusion.save(folder)
+
+    def load_arrangement(self) -> Arrangement | None:
+        """Read how the mixed gallery is searched; None if nothing was calibrated."""
+        path = self.serving_folder / "bank.parquet"
+        if not path.exists():
+            return None
+        try:
+            table = pq.read_table(path).combine_chunks()
+            facts = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
+            bank = Bank(table["id"].to_pylist(), vectors_of(table, "old"), vectors_of(table, "new"))
+            return Arrangement(
+                Fusion.load(self.serving_folder),
+                float(facts["blend"]),
+                bank,
+                (facts["bridge"], facts["forward"]),
+            )
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            raise ArtefactError(
+                f"{path} cannot be read: {error}", "calibrate again with train-projector"
+            ) from error
 
     def known_vectors(self, fingerprint: str, dimension: int) -> KnownVectors:
         """The new-model vectors paid for so far, for one model."""

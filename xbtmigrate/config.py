@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from xbtmigrate import registry
 from xbtmigrate.errors import ConfigError, PluginError
-from xbtmigrate.types import Distance, Layout, Modality, Strategy
+from xbtmigrate.types import Distance, Modality
 
 DEFAULT_FILE = Path("xbtmigrate.toml")
 Share: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -92,8 +92,8 @@ class NewModelSection(BaseModel):
 class PlanSection(_Section):
     """What to measure, and the limits of what may be done."""
 
-    strategy: Strategy | Literal["auto"] = "auto"
-    layout: Layout | Literal["auto"] = "auto"
+    strategy: Literal["auto", "keep", "bridge", "forward", "fastfill", "full"] = "auto"
+    layout: Literal["auto", "in_place", "shadow"] = "auto"
     seed: int = 0
     sample: int = Field(default=2000, ge=100)
     queries: Path | None = None

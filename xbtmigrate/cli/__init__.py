@@ -20,7 +20,10 @@ from xbtmigrate.cli import (
     status,
     train_projector,
 )
-from xbtmigrate.errors import XbtMigrateError
+from xbtmigrate.errors import ConfigError, XbtMigrateError
+
+# Whether typer uses click or brings its own copy of it depends on typer's version.
+(UsageError,) = typer.BadParameter.__bases__
 
 app = typer.Typer(
     name="xbtmigrate",
@@ -42,27 +45,41 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("demo")(demo.demo)
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"xbtmigrate {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    version: Annotated[  # noqa: ARG001 - its callback acts before any verb is asked for
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", is_eager=True, callback=_show_version
+        ),
     ] = False,
 ) -> None:
     """Upgrade the embedding model behind a live Qdrant collection."""
-    if version:
-        typer.echo(f"xbtmigrate {__version__}")
-        raise typer.Exit
 
 
 def main() -> None:
     """Run the command line; turns every error of the tool into its message and exit code."""
     # Where the machine also does other work, spinning OpenMP threads slow torch down several times.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    as_json = "--json" in sys.argv
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except XbtMigrateError as error:
-        render.error(error, as_json="--json" in sys.argv)
+        render.error(error, as_json=as_json)
         sys.exit(error.exit_code)
+    except UsageError as error:
+        if len(sys.argv) == 1:
+            error.show()
+        else:
+            hint = "`xbtmigrate --help` lists the verbs, `xbtmigrate VERB --help` its options"
+            render.error(ConfigError(error.format_message(), hint), as_json=as_json)
+        sys.exit(ConfigError.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)

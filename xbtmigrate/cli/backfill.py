@@ -14,7 +14,8 @@ from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 
 if TYPE_CHECKING:
-    from xbtmigrate.workflows.backfill import Intent, Result
+    from xbtmigrate.workflows.backfill import Result
+    from xbtmigrate.workflows.intent import Intent
 
 
 def backfill(
@@ -41,7 +42,8 @@ def backfill(
     command goes on from there.
     """
     from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.backfill import Request, prepare, run
+    from xbtmigrate.workflows.backfill import prepare, run
+    from xbtmigrate.workflows.intent import Request
 
     request = Request(fraction=fraction, budget=budget, order=order, batch_size=batch_size)
     settings = load_config(config)

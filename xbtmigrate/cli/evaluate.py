@@ -10,6 +10,8 @@ import typer
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 
+SHOWN = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+
 
 def evaluate(
     queries: Annotated[
@@ -60,12 +62,15 @@ def evaluate(
             for system in content["systems"]
         ),
     )
-    fractions = content["curves"][0]["fractions"] if content["curves"] else []
     render.table(
         "recall@10 of the mixed gallery by re-encoded fraction",
-        ["order, serving", "AUC", *(f"{fraction:g}" for fraction in fractions)],
+        ["order, serving", "AUC", *(f"{fraction:g}" for fraction in SHOWN)],
         (
-            [f"{curve['ordering']}, {curve['serving']}", curve["auc"], *curve["recall@10"]]
+            [
+                f"{curve['ordering']}, {curve['serving']}",
+                curve["auc"],
+                *(curve["recall@10"][curve["fractions"].index(fraction)] for fraction in SHOWN),
+            ]
             for curve in content["curves"]
         ),
     )

@@ -116,11 +116,15 @@ class ProgressBars:
         failure: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._close()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show that a stage has come to `done` of `total`."""
+        """Show that a stage has come to `done` of `total`; a stage without a total is one line."""
+        if total == 0:
+            self._close()
+            self._stage = stage
+            note(stage)
+            return
         if self._bar is None or stage != self._stage:
             self._open(stage, done, total)
         assert self._bar is not None
@@ -130,12 +134,21 @@ class ProgressBars:
     def _open(self, stage: str, done: int, total: int) -> None:
         from tqdm import tqdm
 
-        if self._bar is not None:
-            self._bar.close()
+        self._close()
         self._bar = tqdm(
-            total=total, initial=done, desc=stage, unit="pt", file=sys.stderr, mininterval=0.5
+            total=total,
+            initial=done,
+            desc=stage,
+            unit="pt",
+            file=sys.stderr,
+            mininterval=0.5 if sys.stderr.isatty() else 10,
         )
         self._stage = stage
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
 
 def _cell(value: object) -> str:

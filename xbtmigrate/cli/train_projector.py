@@ -17,7 +17,7 @@ def train_projector(
     config: ConfigOption = CONFIG,
     pairs: Annotated[
         int, typer.Option("--pairs", min=0, help="Points to make pairs from; 0 for all.")
-    ] = 20_000,
+    ] = 10_000,
     direction: Annotated[
         Literal["both", "bridge", "forward"],
         typer.Option(help="bridge maps queries new -> old, forward the gallery old -> new."),
@@ -58,18 +58,18 @@ def _show(trained: Trained) -> None:
     names = ("recall@1", "recall@10", "mrr")
     for direction, result in content["directions"].items():
         rows = [
-            [kind, "", "", *(scores[name] for name in names), ""]
+            [kind, "", *(scores[name] for name in names), ""]
             for kind, scores in result["baselines"].items()
         ]
+        best = {}
         for found in result["candidates"]:
-            settings = ", ".join(f"{key} {value}" for key, value in found["settings"].items())
-            scores = (found[name] for name in names)
-            rows.append(
-                [found["kind"], found["source"], settings, *scores, f"{found['seconds']:.1f}"]
-            )
+            best.setdefault((found["kind"], found["source"]), found)
+        for (kind, source), found in best.items():
+            figures = (found[name] for name in names)
+            rows.append([kind, source, *figures, f"{found['seconds']:.1f}"])
         render.table(
-            f"{direction}: held-out retrieval",
-            ["kind", "pairs", "settings", *names, "seconds"],
+            f"{direction}: held-out retrieval, best settings of each kind",
+            ["kind", "pairs", *names, "seconds"],
             rows,
         )
         render.say(f"Kept: {result['kind']} in {result['folder']}")

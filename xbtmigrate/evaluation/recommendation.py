@@ -137,7 +137,8 @@ def recommend(
 
     Args:
         cells: `keep`, `full` and any `bridge:<kind>` and `forward:<kind>`, on the same queries.
-        curves: Backfilling curves on the same queries; a point at fraction 0 counts as forward.
+        curves: Backfilling curves on the same queries, without orders that need the answer; a
+            point at fraction 0 counts as forward.
         costs: What each strategy costs and what may be spent.
         criteria: What is good enough.
     """

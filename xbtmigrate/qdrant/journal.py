@@ -35,6 +35,8 @@ class QdrantJournal:
 
     def __init__(self, connection: Connection, migration: str, *, ttl: float = 15.0) -> None:
         self._connection = connection
+        # The next beat is the retry of a beat, and an owner that ended is found out without it.
+        self._hasty = replace(connection, attempts=2)
         self._migration = migration
         self._ttl = ttl
         self._id = record_id("migration", migration)
@@ -46,11 +48,7 @@ class QdrantJournal:
 
     def load(self) -> MigrationRecord | None:
         """Read the record, or None if this migration was never started."""
-        client = self._connection.client
-        if not self._connection.call(lambda: client.collection_exists(JOURNAL)):
-            return None
-        found = self._connection.call(lambda: client.retrieve(JOURNAL, [self._id]))
-        return _record(found[0].payload or {}) if found else None
+        return self._read(self._connection)
 
     def acquire(self, record: MigrationRecord) -> MigrationRecord:
         """Take the lease, then store and return `record` with its owner.
@@ -80,7 +78,7 @@ class QdrantJournal:
             LeaseError: The lease was lost.
         """
         with self._lock:
-            self._beat(record)
+            self._beat(record, self._connection)
 
     def release(self) -> None:
         """Give the lease back; safe to call twice."""
@@ -90,7 +88,14 @@ class QdrantJournal:
             self._thread = None
         owner, self._owner = self._owner, ""
         if owner:
-            self._set({"owner": ""}, owner)
+            self._set(self._hasty, {"owner": ""}, owner)
+
+    def _read(self, connection: Connection) -> MigrationRecord | None:
+        client = connection.client
+        if not connection.call(lambda: client.collection_exists(JOURNAL)):
+            return None
+        found = connection.call(lambda: client.retrieve(JOURNAL, [self._id]))
+        return _record(found[0].payload or {}) if found else None
 
     def _insert(self, record: MigrationRecord) -> MigrationRecord:
         """Insert the record without an owner, unless a rival has done so meanwhile."""
@@ -151,19 +156,22 @@ class QdrantJournal:
         while not self._stop.wait(self._ttl / 5):
             try:
                 with self._lock:
-                    self._beat(None)
+                    self._beat(None, self._hasty)
             except LeaseError:
                 return
             except XbtMigrateError:
                 # Qdrant is away: the next beat tries again, and `save` reports it to the run.
                 continue
 
-    def _beat(self, record: MigrationRecord | None) -> None:
+    def _beat(self, record: MigrationRecord | None, connection: Connection) -> None:
         """Store the record, if any, with the next heartbeat."""
         heartbeat = self._heartbeat + 1
         changes: dict[str, Any] = {} if record is None else _payload(record)
         changes |= {"owner": self._owner, "heartbeat": heartbeat, "updated_at": utc_now()}
-        now = self._set(changes, self._owner) if self._owner else self.load()
+        if self._owner:
+            now = self._set(connection, changes, self._owner)
+        else:
+            now = self._read(connection)
         if now is None or not self._owner or now.owner != self._owner:
             raise LeaseError(
                 f"the lease of migration '{self._migration}' was lost"
@@ -174,10 +182,14 @@ class QdrantJournal:
 
     def _swap(self, record: MigrationRecord, owner: str, heartbeat: int) -> MigrationRecord:
         """Store the record if owner and heartbeat are still these; return what is there then."""
-        return self._set(_payload(record), owner, heartbeat) or record
+        return self._set(self._connection, _payload(record), owner, heartbeat) or record
 
     def _set(
-        self, changes: Mapping[str, Any], owner: str, heartbeat: int | None = None
+        self,
+        connection: Connection,
+        changes: Mapping[str, Any],
+        owner: str,
+        heartbeat: int | None = None,
     ) -> MigrationRecord | None:
         conditions: list[models.Condition] = [
             models.HasIdCondition(has_id=[self._id]),
@@ -186,8 +198,8 @@ class QdrantJournal:
         if heartbeat is not None:
             match = models.MatchValue(value=heartbeat)
             conditions.append(models.FieldCondition(key="heartbeat", match=match))
-        client = self._connection.client
-        self._connection.write(
+        client = connection.client
+        connection.write(
             lambda: client.set_payload(
                 JOURNAL,
                 dict(changes),
@@ -196,7 +208,7 @@ class QdrantJournal:
                 ordering=STRONG,
             )
         )
-        return self.load()
+        return self._read(connection)
 
 
 def _payload(record: MigrationRecord) -> dict[str, Any]:

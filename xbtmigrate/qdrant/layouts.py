@@ -108,15 +108,15 @@ def _in_place(
     exists = space.name in facts.dense
     if exists and not resuming:
         _check_not_foreign(facts, connection, space.name)
-    how = "already there" if exists else f"can be added (version {connection.version[0]}."
-    how = how if exists else f"{how}{connection.version[1]})"
+    version = ".".join(map(str, connection.version[:2]))
+    how = "is already there" if exists else f"can be added (version {version})"
     return LayoutChoice(
         Layout.IN_PLACE,
         facts.collection,
         space,
         creates_vector=not exists,
         creates_collection=False,
-        reason=f"the vector '{space.name}' is {how}, so old and new live on the same points",
+        reason=f"the vector '{space.name}' {how}, so old and new live on the same points",
     )
 
 

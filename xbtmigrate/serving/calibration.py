@@ -149,24 +149,32 @@ def _likelihood(scaled: Floats, offsets: Floats, weights: Floats) -> tuple[float
 def _candidates(
     sample: CalibrationSet, channels: Sequence[Channel], rng: np.random.Generator
 ) -> tuple[Rows, Floats]:
-    """Choose the answer, hard and random negatives; weigh random ones for those left out."""
-    some = sample.blocks[channels[0]]
-    pairs, points = len(sample.query), some.shape[1]
+    """Choose the answer, hard negatives and random ones; weigh those drawn for those left out.
+
+    The offsets are McFadden's correction for stratified sampling of alternatives (1978): an answer
+    that is not among the hard points is one of the drawn ones.
+    """
+    points = sample.blocks[channels[0]].shape[1]
     best = min(HARD, points)
-    hard = [
-        np.argpartition(sample.blocks[c], points - best, axis=1)[:, -best:][sample.query]
-        for c in channels
-    ]
-    drawn = rng.integers(0, points, (pairs, RANDOM))
-    columns = np.concatenate([sample.row[:, None], *hard, drawn], axis=1)
-    usable = _first_occurrence(columns)
+    hard = np.concatenate(
+        [
+            np.argpartition(sample.blocks[c], points - best, axis=1)[:, -best:][sample.query]
+            for c in channels
+        ],
+        axis=1,
+    )
+    drawn = rng.integers(0, points, (len(sample.query), RANDOM))
+    columns = np.concatenate([sample.row[:, None], hard, drawn], axis=1)
     answers = sample.query * points + sample.row
+    usable = _first_occurrence(columns)
     usable[:, 1:] &= ~np.isin(sample.query[:, None] * points + columns[:, 1:], answers)
-    left = points - usable[:, :-RANDOM].sum(axis=1)
-    each = np.maximum(left, 1) / np.maximum(usable[:, -RANDOM:].sum(axis=1), 1)
-    offsets = np.where(usable, 0.0, EXCLUDED)
-    offsets[:, -RANDOM:] += np.log(each)[:, None]
-    return columns, offsets
+    sampled = usable.copy()
+    sampled[:, 1:-RANDOM] = False
+    sampled[:, 0] = ~(hard == sample.row[:, None]).any(axis=1)
+    others = np.bincount(sample.query)[sample.query] - 1
+    left = points - others - (usable & ~sampled).sum(axis=1)
+    each = np.maximum(left, 1) / np.maximum(sampled.sum(axis=1), 1)
+    return columns, np.where(usable, sampled * np.log(each)[:, None], EXCLUDED)
 
 
 def _first_occurrence(columns: Rows) -> npt.NDArray[np.bool_]:

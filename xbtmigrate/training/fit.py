@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import numpy as np
 
 import xbtmigrate
-from xbtmigrate.errors import TrainingError
+from xbtmigrate.errors import ConfigError, TrainingError
 from xbtmigrate.journal import utc_now
 from xbtmigrate.projectors import Manifest, Projector, Uncertainty
 from xbtmigrate.training.mlp import MlpTrainer
@@ -29,8 +29,8 @@ from xbtmigrate.training.problem import (
 from xbtmigrate.training.procrustes import ProcrustesTrainer
 from xbtmigrate.training.ridge import RidgeTrainer
 from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
-from xbtmigrate.training.uncertainty import fit_uncertainty, unseen_errors
-from xbtmigrate.types import Direction
+from xbtmigrate.training.uncertainty import fit_uncertainty, unseen_projections
+from xbtmigrate.types import Direction, PointId, Vectors
 
 TRAINERS: dict[str, Trainer] = {
     trainer.kind: trainer for trainer in (ProcrustesTrainer(), RidgeTrainer(), MlpTrainer())
@@ -63,6 +63,31 @@ class FitOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Unseen:
+    """Projections of pairs by maps that were fitted without them.
+
+    Attributes:
+        source: Pairs they were fitted on.
+        ids: Ids of the pairs' points, n.
+        projected: Float32 (n, d_out).
+    """
+
+    source: PairSource
+    ids: Sequence[PointId]
+    projected: Vectors
+
+    def of(self, ids: Sequence[PointId], default: Vectors) -> Vectors:
+        """Look projections up by id; rows of `default` stand in for ids that were not paired."""
+        place = {point: row for row, point in enumerate(self.ids)}
+        found = default.copy()
+        rows = [(row, place[point]) for row, point in enumerate(ids) if point in place]
+        if rows:
+            into, out_of = (list(each) for each in zip(*rows, strict=True))
+            found[into] = self.projected[out_of]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class FitReport:
     """What was fitted, best first.
 
@@ -71,12 +96,14 @@ class FitReport:
         candidates: All that was tried, best first.
         baselines: Scores of "keep" and "full" on the same task, where it has their vectors.
         seconds: Time of the whole.
+        unseen: Honest projections of the pairs, for a forward map.
     """
 
     projector: Projector
     candidates: Sequence[Candidate]
     baselines: dict[str, Scores]
     seconds: float
+    unseen: Unseen | None
 
 
 def fit(
@@ -103,8 +130,7 @@ def fit(
     """
     started = time.monotonic()
     say = progress or (lambda _: None)
-    trainers = _trainers(options.kinds)
-    _require_torch(trainers)
+    trainers = trainers_of(options.kinds)
     if not pairs:
         raise TrainingError("there are no pairs", "take a larger sample of the collection")
     check_task(task, pairs)
@@ -120,28 +146,39 @@ def fit(
         for problem in problems.values():
             candidates += _attempts(trainer, problem, candidates, say)
     candidates.sort(key=lambda c: c.scores.order, reverse=True)
-    projector = _finish(candidates[0], problems, options, pairs_digest(pairs), say)
-    seconds = time.monotonic() - started
-    return FitReport(projector, candidates, _baselines(task, options), seconds)
+    best, unseen, error = candidates[0], None, None
+    figures: dict[str, float] = {}
+    if direction is Direction.FORWARD:
+        say("uncertainty")
+        groups = {group.source: group for group in pairs}
+        unseen = _unseen(best, problems[best.source], groups[best.source])
+        error, figures = _uncertainty(best, unseen, problems, groups)
+    manifest = _manifest(best, problems[best.source], options, pairs_digest(pairs), figures)
+    projector = Projector(manifest, best.architecture, error)
+    baselines = _baselines(task, options)
+    return FitReport(projector, candidates, baselines, time.monotonic() - started, unseen)
 
 
-def _require_torch(trainers: Sequence[Trainer]) -> None:
+def trainers_of(kinds: Sequence[str]) -> list[Trainer]:
+    """Look kinds up, in the order of TRAINERS; costs nothing, so ask before anything is encoded.
+
+    Raises:
+        ConfigError: There is no such kind.
+        TrainingError: A kind needs torch, which is not installed.
+    """
+    unknown = sorted(set(kinds) - {AUTO, *TRAINERS})
+    if unknown or not kinds:
+        raise ConfigError(
+            f"unknown kind of projector: {', '.join(unknown) or 'none given'}",
+            f"use one or more of: {AUTO}, {', '.join(TRAINERS)}",
+        )
+    trainers = [t for name, t in TRAINERS.items() if AUTO in kinds or name in kinds]
     if MlpTrainer.kind in {each.kind for each in trainers} and find_spec("torch") is None:
         raise TrainingError(
             "the kind 'mlp' needs torch, which is not installed",
             "pip install 'xbtmigrate[train]', or use --kind procrustes,ridge",
         )
-
-
-def _trainers(kinds: Sequence[str]) -> list[Trainer]:
-    """Look the kinds up, in the order of TRAINERS."""
-    unknown = sorted(set(kinds) - {AUTO, *TRAINERS})
-    if unknown or not kinds:
-        raise TrainingError(
-            f"unknown kind of projector: {', '.join(unknown) or 'none given'}",
-            f"use one or more of: {AUTO}, {', '.join(TRAINERS)}",
-        )
-    return [t for name, t in TRAINERS.items() if AUTO in kinds or name in kinds]
+    return trainers
 
 
 def _attempts(
@@ -169,21 +206,14 @@ def _attempt(trainer: Trainer, problem: Problem, settings: Settings) -> Candidat
     return Candidate(trainer.kind, problem.source, settings, scores, cosine, seconds, architecture)
 
 
-def _finish(
+def _manifest(
     best: Candidate,
-    problems: dict[PairSource, Problem],
+    problem: Problem,
     options: FitOptions,
     digest: str,
-    say: Progress,
-) -> Projector:
-    """Make the artefact of the best candidate; a forward map gets an uncertainty."""
-    problem = problems[best.source]
-    error: Uncertainty | None = None
-    figures: dict[str, float] = {}
-    if problem.direction is Direction.FORWARD:
-        say("uncertainty")
-        error, figures = _uncertainty(best, problems)
-    manifest = Manifest(
+    figures: dict[str, float],
+) -> Manifest:
+    return Manifest(
         direction=problem.direction,
         kind=best.kind,
         d_in=best.architecture.d_in,
@@ -201,23 +231,31 @@ def _finish(
         libraries=_libraries(),
         created_at=utc_now(),
     )
-    return Projector(manifest, best.architecture, error)
+
+
+def _unseen(best: Candidate, problem: Problem, pairs: Pairs) -> Unseen:
+    projected = unseen_projections(problem, TRAINERS[best.kind], best.settings)
+    return Unseen(best.source, [pairs.ids[row] for row in problem.rows], projected)
 
 
 def _uncertainty(
-    best: Candidate, problems: dict[PairSource, Problem]
+    best: Candidate,
+    unseen: Unseen,
+    problems: dict[PairSource, Problem],
+    groups: dict[PairSource, Pairs],
 ) -> tuple[Uncertainty, dict[str, float]]:
-    """Fit the uncertainty to true new vectors of the stored content.
+    """Fit the uncertainty to the true new vectors of the stored content.
 
     A map fitted on captions aims at the caption's new vector, but what re-encoding would put in its
     place is the image's: where image pairs are at hand, they are what its error is measured on.
     """
-    images = problems.get(PairSource.IMAGE)
-    if best.source is PairSource.CAPTION_IMAGE and images is not None:
-        errors = images.squared_errors(best.architecture, images.x, images.y)
-        return fit_uncertainty(images, best.architecture, errors)
-    problem = problems[best.source]
-    errors = unseen_errors(problem, TRAINERS[best.kind], best.settings)
+    source = best.source
+    if source is PairSource.CAPTION_IMAGE and PairSource.IMAGE in problems:
+        source = PairSource.IMAGE
+    problem = problems[source]
+    ids = [groups[source].ids[row] for row in problem.rows]
+    projected = unseen.of(ids, problem.project(best.architecture, problem.x))
+    errors = np.asarray(np.mean((projected - problem.y) ** 2, axis=1), np.float32)
     return fit_uncertainty(problem, best.architecture, errors)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from xbtmigrate.projectors import Affine, Mlp
+from xbtmigrate.training.pairs import PairSource
 from xbtmigrate.training.problem import Candidate, Problem, Settings
 from xbtmigrate.training.ridge import RidgeTrainer
 from xbtmigrate.types import Direction, Vectors
@@ -45,12 +46,17 @@ class MlpTrainer:
 
     kind = "mlp"
 
-    def settings(self, problem: Problem, earlier: Sequence[Candidate]) -> Sequence[Settings]:  # noqa: ARG002
-        """Try every noise, from the best ridge penalty so far."""
+    def settings(self, problem: Problem, earlier: Sequence[Candidate]) -> Sequence[Settings]:
+        """Start from the best ridge penalty so far; try noise where both sides embed text.
+
+        The noise is XBT's means against the gap between texts and images. Pairs that reach across
+        the gap, or are images on both sides, need none.
+        """
         ridges = [c for c in earlier if c.kind == RidgeTrainer.kind]
         best = max(ridges, key=lambda c: c.scores.order, default=None)
         penalty = best.settings["penalty"] if best else 1e-2
-        return [{"penalty": penalty, "hidden": HIDDEN, "noise": noise} for noise in NOISES]
+        noises = NOISES if problem.source is PairSource.TEXT else NOISES[:1]
+        return [{"penalty": penalty, "hidden": HIDDEN, "noise": noise} for noise in noises]
 
     def fit(self, problem: Problem, settings: Settings) -> Mlp:
         """Train with AdamW and a one-cycle schedule, stopped early on the held-out retrieval."""

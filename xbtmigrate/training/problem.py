@@ -43,6 +43,7 @@ class Problem:
     Attributes:
         direction: Which way the map goes.
         source: Pairs it is fitted on.
+        rows: Which of these pairs the inputs are, (n,); the others are held out.
         x: Inputs, float32 (n, d_in).
         y: Targets, float32 (n, d_out).
         x_held: Inputs no map is fitted on, for figures about single vectors, (k, d_in).
@@ -56,6 +57,7 @@ class Problem:
 
     direction: Direction
     source: PairSource
+    rows: npt.NDArray[np.intp]
     x: Vectors
     y: Vectors
     x_held: Vectors
@@ -73,7 +75,7 @@ class Problem:
 
     def subset(self, rows: npt.NDArray[np.integer]) -> Problem:
         """Return the same problem with some of the pairs only."""
-        return replace(self, x=self.x[rows], y=self.y[rows])
+        return replace(self, rows=self.rows[rows], x=self.x[rows], y=self.y[rows])
 
     def project(self, architecture: Architecture, x: Vectors) -> Vectors:
         """Map (n, d_in) to the target space."""
@@ -190,7 +192,7 @@ def make_problem(
     held = order[: min(MOST_HELD_OUT, max(2, int(HELD_OUT_SHARE * len(order))))]
     kept = np.sort(order[len(held) :])
     return Problem(
-        direction, pairs.source, x[kept], y[kept], x[held], y[held],
+        direction, pairs.source, kept, x[kept], y[kept], x[held], y[held],
         x_distance, y_distance, task, seed, threads,
     )  # fmt: skip
 

@@ -52,25 +52,27 @@ def rank_correlation(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -
     return float((first * second).sum() / np.square(first).sum())
 
 
-def unseen_errors(problem: Problem, trainer: Trainer, settings: Settings) -> Vectors:
-    """Squared error per coordinate of every pair under a map fitted without it; shape (n,).
+def unseen_projections(problem: Problem, trainer: Trainer, settings: Settings) -> Vectors:
+    """Project every input by a map fitted without it (cross-fitting).
 
     A map's errors on its own training pairs are too small, most of all where it has seen a
-    neighbour, so estimates must not learn from those.
+    neighbour, so neither an uncertainty nor a calibration may learn from those.
 
     Args:
         problem: The pairs.
         trainer: Method the map was fitted by.
         settings: Hyperparameters it was fitted with.
+
+    Returns:
+        Float32 (n, d_out), one row for each row of `problem.x`.
     """
-    count = len(problem.x)
-    fold = np.random.default_rng(problem.seed).permutation(count) % FOLDS
-    errors = np.empty(count, np.float32)
+    fold = np.random.default_rng(problem.seed).permutation(len(problem.x)) % FOLDS
+    projected = np.empty((len(problem.x), problem.y.shape[1]), np.float32)
     for number in range(FOLDS):
         rows = np.flatnonzero(fold == number)
-        unseen = trainer.fit(problem.subset(np.flatnonzero(fold != number)), settings)
-        errors[rows] = problem.squared_errors(unseen, problem.x[rows], problem.y[rows])
-    return errors
+        unaware = trainer.fit(problem.subset(np.flatnonzero(fold != number)), settings)
+        projected[rows] = problem.project(unaware, problem.x[rows])
+    return projected
 
 
 def _keep_neighbours(problem: Problem, errors: Vectors) -> NeighbourResidual:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,115 +12,18 @@ import numpy as np
 import xbtmigrate
 from xbtmigrate.backfill import Backfill, Goal, Known, Outcome, Progress
 from xbtmigrate.config import Config
-from xbtmigrate.errors import ConfigError, GateError, StaleError
+from xbtmigrate.errors import StaleError
 from xbtmigrate.journal import MigrationRecord, Phase
-from xbtmigrate.ordering import rank
-from xbtmigrate.plan import Plan
 from xbtmigrate.projectors import Projector
-from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.connection import check_writable
 from xbtmigrate.qdrant.preparation import prepare as prepare_layout
-from xbtmigrate.types import Direction, Kind, PointId, Strategy, vectors_of
+from xbtmigrate.types import Direction, Kind, Strategy
 from xbtmigrate.workflows.encoding import Report
+from xbtmigrate.workflows.intent import Intent, Request, intend
+from xbtmigrate.workflows.ordering import FrozenOrder
 from xbtmigrate.workflows.wiring import Migration, choice_of, open_migration
 
-PROJECTING = (Strategy.FORWARD, Strategy.FASTFILL)
 QUARANTINE_SHOWN = 100
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the user asks of one run.
-
-    Attributes:
-        fraction: Share of the points to re-encode; None for what is under way, or the plan's.
-        budget: Time after which to stop, such as "30m"; None for none.
-        order: Name of the ordering; None for the plan's.
-        batch_size: Points per batch.
-    """
-
-    fraction: float | None
-    budget: str | None
-    order: str | None
-    batch_size: int
-
-    @property
-    def seconds(self) -> float:
-        """The budget in seconds.
-
-        Raises:
-            ConfigError: It is not a time.
-        """
-        if self.budget is None:
-            return math.inf
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", self.budget.strip())
-        if match is None or float(match[1]) <= 0:
-            raise ConfigError(f"--budget '{self.budget}' is not a time", "write 90s, 30m, 8h or 2d")
-        return float(match[1]) * _UNITS[match[2] or "s"]
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """What a run would do.
-
-    Attributes:
-        plan: The plan it follows.
-        record: Where the migration stands, None before the first run.
-        fraction: Share to be re-encoded.
-        points: Points of the collection now.
-        projected: Points with a projected vector now.
-        encoded: Points with a true new vector now.
-        order: Name of the ordering.
-    """
-
-    plan: Plan
-    record: MigrationRecord | None
-    fraction: float
-    points: int
-    projected: int
-    encoded: int
-    order: str
-
-    @property
-    def projects(self) -> bool:
-        """Whether every point gets at least a projected vector."""
-        return self.plan.strategy in PROJECTING
-
-    @property
-    def to_encode(self) -> int:
-        """Points still to be encoded."""
-        return max(0, math.ceil(self.fraction * self.points) - self.encoded)
-
-    @property
-    def to_project(self) -> int:
-        """Points still to be projected."""
-        return max(0, self.points - self.projected - self.encoded) if self.projects else 0
-
-    def document(self) -> dict[str, Any]:
-        """Return the stable JSON form."""
-        rate = self.plan.throughput
-        seconds = self.to_encode / rate.encode
-        seconds += 2 * (self.to_encode + self.to_project) / rate.scan
-        target = self.plan.target
-        return {
-            "collection": self.plan.collection.name,
-            "strategy": self.plan.strategy.value,
-            "layout": target.layout.value,
-            "writes_to": f"{target.collection}, vector '{target.vector}'",
-            "phase": self.record.phase.value if self.record else Phase.PLANNED.value,
-            "order": self.order,
-            "fraction": self.fraction,
-            "points": self.points,
-            "projected": self.projected,
-            "encoded": self.encoded,
-            "to_project": self.to_project,
-            "to_encode": self.to_encode,
-            "estimated_seconds": round(seconds, 1),
-            "next": f"xbtmigrate backfill --online --fraction {self.fraction:g}"
-            if self.fraction
-            else "xbtmigrate backfill --online",
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +106,7 @@ def prepare(config: Config, request: Request) -> Intent:
         XbtMigrateError: What the run itself would refuse.
     """
     with open_migration(config) as migration:
-        intent = _intent(migration, request, migration.journal.load())
+        intent = intend(migration, request, migration.journal.load())
         _projector(migration, intent)
     return intent
 
@@ -228,7 +129,7 @@ def run(
     deadline = time.monotonic() + request.seconds
     with open_migration(config) as migration:
         record = migration.journal.load()
-        intent = _intent(migration, request, record)
+        intent = intend(migration, request, record)
         check_writable(migration.connection, migration.facts.collection)
         projector = _projector(migration, intent)
         start = migration.journal.load() or _first_record(intent)
@@ -249,51 +150,6 @@ def run(
             gallery.count(Kind.ENCODED),
             gallery.count(),
         )
-
-
-def _intent(migration: Migration, request: Request, record: MigrationRecord | None) -> Intent:
-    """Check the plan and the request against each other and against what is there."""
-    request.seconds  # noqa: B018 - raises where the budget is not a time
-    plan = migration.artefacts.load_plan()
-    plan.check_current(migration.binding())
-    if record is not None and record.plan_digest != plan.digest:
-        raise StaleError(
-            f"migration '{record.migration}' is {record.phase} under plan "
-            f"{record.plan_digest[:12]}, but the plan here is {plan.digest[:12]}",
-            f"restore that plan.json under {migration.artefacts.folder}",
-        )
-    if plan.strategy in (Strategy.KEEP, Strategy.BRIDGE):
-        raise GateError(
-            f"the plan says {plan.strategy}, which writes nothing: {plan.recommendation.reason}",
-            'to backfill all the same set plan.strategy = "fastfill" or "full" and plan again',
-        )
-    fraction = _fraction(plan, request, record)
-    written = record is not None and record.stage is not None
-    gallery = migration.gallery(plan)
-    return Intent(
-        plan=plan,
-        record=record,
-        fraction=fraction,
-        points=gallery.count(),
-        projected=gallery.count(Kind.PROJECTED) if written else 0,
-        encoded=gallery.count(Kind.ENCODED) if written else 0,
-        order=request.order or plan.ordering,
-    )
-
-
-def _fraction(plan: Plan, request: Request, record: MigrationRecord | None) -> float:
-    """Share to re-encode: what is asked, else what is under way, else the plan's."""
-    if plan.strategy is Strategy.FORWARD:
-        if request.fraction:
-            raise ConfigError(
-                "the plan says forward, which encodes nothing: --fraction cannot be given",
-                'set plan.strategy = "fastfill" and plan again',
-            )
-        return 0.0
-    reached = record.fraction if record is not None else 0.0
-    if request.fraction is not None:
-        return max(request.fraction, reached)
-    return reached if record is not None else plan.fraction
 
 
 def _projector(migration: Migration, intent: Intent) -> Projector | None:
@@ -352,7 +208,7 @@ def _loop(
 ) -> Backfill:
     gallery = migration.gallery(intent.plan)
     encodes = intent.fraction > 0
-    order = _FrozenOrder(migration, gallery, intent.order, projector)
+    order = FrozenOrder(migration, gallery, intent.order, projector)
     known: Known = migration.known if encodes else _NOTHING
     return Backfill(
         gallery=gallery,
@@ -376,51 +232,6 @@ class _NothingKnown:
 
 
 _NOTHING = _NothingKnown()
-
-
-@dataclass(slots=True)
-class _FrozenOrder:
-    """Makes the order of re-encoding once and reloads it ever after."""
-
-    migration: Migration
-    gallery: Gallery
-    name: str
-    projector: Projector | None
-    _loaded: tuple[Sequence[PointId], str] | None = None
-
-    def __call__(self) -> tuple[Sequence[PointId], str]:
-        if self._loaded is None:
-            self._loaded = self._reloaded() or self._made()
-        return self._loaded
-
-    def _reloaded(self) -> tuple[Sequence[PointId], str] | None:
-        found = self.migration.artefacts.load_order()
-        if found is None:
-            return None
-        ids, digest, name = found
-        if name != self.name:
-            raise ConfigError(
-                f"the order of this migration is frozen as '{name}', not '{self.name}'",
-                f"run it without --order; to order anew delete "
-                f"{self.migration.artefacts.order_file}: what is encoded stays encoded",
-            )
-        return ids, digest
-
-    def _made(self) -> tuple[Sequence[PointId], str]:
-        """Score every point by its old vector; what is already paid for comes first."""
-        ordering = self.migration.ordering(self.name, self.projector)
-        ids: list[PointId] = []
-        scores = [np.empty(0, np.float32)]
-        for batch in self.gallery.read({"source", "old"}):
-            members = batch["id"].to_pylist()
-            found = ordering.score(members, vectors_of(batch, "old"))
-            paid = self.migration.known.find(batch["content_hash"].to_pylist())[1]
-            scores.append(np.where(paid, np.float32(np.inf), found).astype(np.float32))
-            ids += members
-        values = np.concatenate(scores)
-        places = rank(ids, values)
-        ordered = [ids[place] for place in places]
-        return ordered, self.migration.artefacts.save_order(ordered, values[places], self.name)
 
 
 def _show(report: Report, step: Progress) -> None:

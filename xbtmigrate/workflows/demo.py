@@ -15,9 +15,10 @@ from xbtmigrate.config import load_config
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.qdrant.seeding import create_embedded
 from xbtmigrate.types import vectors_of
-from xbtmigrate.workflows.backfill import Request, run
+from xbtmigrate.workflows.backfill import run
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.evaluate import measure
+from xbtmigrate.workflows.intent import Request
 from xbtmigrate.workflows.plan import make_plan
 from xbtmigrate.workflows.train import train
 

@@ -12,16 +12,13 @@ import pyarrow.compute as pc
 from xbtmigrate.config import Config
 from xbtmigrate.errors import ArtefactError, CollectionError, EncoderError
 from xbtmigrate.evaluation.comparison import Comparison, compare
-from xbtmigrate.evaluation.curves import Curve, backfilling_curves
-from xbtmigrate.evaluation.galleries import Merge, Single
 from xbtmigrate.evaluation.recommendation import Costs, Criteria, recommend
-from xbtmigrate.evaluation.retrieval import QueryScores
-from xbtmigrate.ordering import RandomOrdering, UncertaintyOrdering, rank
 from xbtmigrate.plan import Plan
 from xbtmigrate.projectors import Projector
+from xbtmigrate.serving.arrangement import Arrangement
 from xbtmigrate.types import Direction, Kind, Modality, PointId, vectors_of
 from xbtmigrate.workflows.encoding import Report, encode_gallery, encode_readable
-from xbtmigrate.workflows.measuring import Trial, cells, oracle_scores
+from xbtmigrate.workflows.measuring import Judged, Maps, Trial, judge
 from xbtmigrate.workflows.questions import Questions, read_questions
 from xbtmigrate.workflows.sampling import Points, survey, take
 from xbtmigrate.workflows.wiring import Migration, open_migration
@@ -62,18 +59,12 @@ def measure(
         bridge = _projector(migration, Direction.BRIDGE)
         forward = _projector(migration, Direction.FORWARD)
         trial, warnings = _trial(migration, questions, max_gallery, report)
-        report("judging", 0, 1)
-        spaces, relevance = trial.spaces(bridge, forward), trial.relevance
-        judged = cells(spaces, relevance, bridge, forward)
-        servings: list[Merge | Single] = [Merge()]
-        if forward is not None:
-            servings.insert(0, Single())
-        orders = _orders(trial, forward, config.plan.seed)
-        curves = backfilling_curves(spaces, relevance, orders=orders, servings=servings)
-        report("judging", 1, 1)
+        report("judging", 0, 0)
+        arrangement = _arrangement(migration, bridge, forward)
+        judged = judge(trial, Maps(bridge, forward, arrangement), config.plan.seed)
     if bridge is None and forward is None:
         warnings.append("no projector was trained yet: run `xbtmigrate train-projector`")
-    return _document(config, trial, judged, curves, warnings)
+    return _document(config, trial, judged, warnings)
 
 
 def _trial(
@@ -134,7 +125,7 @@ def _gallery(
     """The whole collection, or a uniform sample that holds every relevant point."""
     reader = migration.reader()
     if migration.facts.points <= max_gallery:
-        report("reading", 0, 1)
+        report("reading the collection", 0, 0)
         return take(reader)
     seen = survey(reader, sample=max_gallery, seed=migration.config.plan.seed, report=report)
     needed = sorted({point for relevant in questions.relevant for point in relevant})
@@ -193,28 +184,25 @@ def _projector(migration: Migration, direction: Direction) -> Projector | None:
     return projector
 
 
-def _orders(trial: Trial, forward: Projector | None, seed: int) -> dict[str, np.ndarray]:
-    """Every order to draw a curve for; the oracle knows the answer and is only a bound."""
-    scores = {"random": RandomOrdering(seed=seed).score(trial.ids, trial.old)}
-    if forward is not None:
-        if forward.has_uncertainty:
-            ordering = UncertaintyOrdering(projector=forward)
-            scores["uncertainty"] = ordering.score(trial.ids, trial.old)
-        scores["oracle"] = oracle_scores(trial, forward)
-    return {name: rank(trial.ids, values) for name, values in scores.items()}
+def _arrangement(
+    migration: Migration, bridge: Projector | None, forward: Projector | None
+) -> Arrangement | None:
+    """Load the calibration where it belongs to these projectors."""
+    found = migration.artefacts.load_arrangement()
+    if found is None or bridge is None or forward is None:
+        return None
+    return found if found.projectors == (bridge.digest, forward.digest) else None
 
 
 def _document(
     config: Config,
     trial: Trial,
-    judged: Mapping[str, QueryScores],
-    curves: Sequence[Curve],
+    judged: Judged,
     warnings: Sequence[str],
 ) -> dict[str, Any]:
-    seed, keep, full = config.plan.seed, judged["keep"], judged["full"]
-    deployable = [curve for curve in curves if curve.ordering != "oracle"]
+    seed, keep, full = config.plan.seed, judged.cells["keep"], judged.cells["full"]
     criteria = Criteria(target=config.plan.target, seed=seed)
-    advice = recommend(judged, deployable, Costs(), criteria)
+    advice = recommend(judged.cells, judged.deployable, Costs(), criteria)
     return {
         "metric": METRIC,
         "query_count": len(trial.questions),
@@ -222,7 +210,7 @@ def _document(
         "seed": seed,
         "systems": [
             {"name": name, **_system(compare(scores, keep, full, seed=seed))}
-            for name, scores in judged.items()
+            for name, scores in judged.cells.items()
         ],
         "curves": [
             {
@@ -237,7 +225,7 @@ def _document(
                     for share, fraction in curve.fractions_to_full(full, METRIC).items()
                 },
             }
-            for curve in curves
+            for curve in judged.curves
         ],
         "recommendation": {
             "strategy": advice.strategy.value,

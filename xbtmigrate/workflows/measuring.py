@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Space, evaluate
+from xbtmigrate.evaluation.curves import Curve, backfilling_curves
+from xbtmigrate.evaluation.galleries import Merge, Serving, Single
+from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Rows, Space, evaluate
+from xbtmigrate.ordering import RandomOrdering, UncertaintyOrdering, rank
 from xbtmigrate.projectors import Projector
+from xbtmigrate.serving.arrangement import Arrangement, Bank, Scored, hubness_by_channel
+from xbtmigrate.serving.blend import SlerpServing, slerp
+from xbtmigrate.serving.fusion import CalibratedServing, PerPoint
 from xbtmigrate.types import Channel, Distance, PointId, Vectors
 from xbtmigrate.workflows.questions import Questions
+
+ORACLE = "oracle"
+FUSIONS = ("slerp", "calibrated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,11 @@ class Trial:
         )
 
     @property
+    def old_space(self) -> Space:
+        """Old queries and stored vectors."""
+        return Space(self.queries_old, self.old, self.old_distance)
+
+    @property
     def full_space(self) -> Space:
         """New queries and true new vectors."""
         return Space(self.queries_new, self.new, self.new_distance)
@@ -54,38 +68,112 @@ class Trial:
         """Return the same vectors with other questions."""
         return replace(self, questions=questions)
 
-    def spaces(self, bridge: Projector | None, forward: Projector | None) -> dict[Channel, Space]:
-        """Every way a query can meet a stored point, with the projectors at hand."""
-        spaces = {
-            Channel.OLD: Space(self.queries_old, self.old, self.old_distance),
-            Channel.NEW: self.full_space,
-        }
-        if bridge is not None:
-            mapped = bridge.apply(self.queries_new)
-            spaces[Channel.BRIDGE] = Space(mapped, self.old, self.old_distance)
-        if forward is not None:
-            mapped = forward.apply(self.old)
-            spaces[Channel.FORWARD] = Space(self.queries_new, mapped, self.new_distance)
-        return spaces
+    def sides(self, forward: Projector) -> Sides:
+        """The gallery's vectors in every channel."""
+        return Sides(
+            self.old, forward.apply(self.old), self.new, self.old_distance, self.new_distance
+        )
 
 
-def cells(
-    spaces: Mapping[Channel, Space],
-    relevance: Relevance,
-    bridge: Projector | None,
-    forward: Projector | None,
-) -> dict[str, QueryScores]:
-    """Judge every cell; keep comes first, full last."""
-    names = {Channel.OLD: "keep"}
-    if bridge is not None:
-        names[Channel.BRIDGE] = f"bridge:{bridge.kind}"
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Figures of every system.
+
+    Attributes:
+        cells: Scores by name; keep first, full last.
+        curves: The mixed gallery, for each order and serving.
+    """
+
+    cells: dict[str, QueryScores]
+    curves: list[Curve]
+
+    @property
+    def deployable(self) -> list[Curve]:
+        """Curves whose order can be known before anything is encoded."""
+        return [curve for curve in self.curves if curve.ordering != ORACLE]
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """What was fitted: projectors of both directions, and how a mixed gallery is searched."""
+
+    bridge: Projector | None = None
+    forward: Projector | None = None
+    arrangement: Arrangement | None = None
+
+
+def judge(trial: Trial, maps: Maps, seed: int) -> Judged:
+    """Judge every cell and draw every curve.
+
+    Args:
+        trial: Queries and gallery in both spaces.
+        maps: What was fitted.
+        seed: Seed of the random order.
+    """
+    spaces = {Channel.OLD: trial.old_space, Channel.NEW: trial.full_space}
+    relevance = trial.relevance
+    servings: list[Serving] = [Merge()]
+    rows = {"keep": evaluate(trial.old_space, relevance)}
+    if maps.bridge is not None:
+        bridged = maps.bridge.apply(trial.queries_new)
+        space = Space(bridged, trial.old, trial.old_distance)
+        rows[f"bridge:{maps.bridge.kind}"] = evaluate(space, relevance)
+        if maps.arrangement is not None:
+            blended = slerp(trial.queries_old, bridged, maps.arrangement.blend)
+            spaces[Channel.BLEND] = Space(blended, trial.old, trial.old_distance)
+            servings.append(SlerpServing())
+    if maps.forward is not None:
+        sides = trial.sides(maps.forward)
+        spaces[Channel.FORWARD] = sides.space(Channel.FORWARD, trial.queries_new)
+        rows[f"forward:{maps.forward.kind}"] = evaluate(spaces[Channel.FORWARD], relevance)
+        servings.append(Single())
+        if maps.arrangement is not None:
+            hubs = sides.hubness(maps.arrangement.bank, trial.ids)
+            servings.append(CalibratedServing(maps.arrangement.fusion, hubs))
+    orders = _orders(trial, maps.forward, seed)
+    curves = backfilling_curves(spaces, relevance, orders=orders, servings=servings)
+    for curve in curves:
+        if curve.ordering == "random" and curve.serving in FUSIONS:
+            rows[f"fusion:{curve.serving}"] = curve.points[0]
+    rows["full"] = evaluate(trial.full_space, relevance)
+    return Judged(rows, curves)
+
+
+def _orders(trial: Trial, forward: Projector | None, seed: int) -> dict[str, Rows]:
+    """Every order to draw a curve for; the oracle knows the answer and is only a bound."""
+    scores = {"random": RandomOrdering(seed=seed).score(trial.ids, trial.old)}
     if forward is not None:
-        names[Channel.FORWARD] = f"forward:{forward.kind}"
-    names[Channel.NEW] = "full"
-    return {name: evaluate(spaces[channel], relevance) for channel, name in names.items()}
+        if forward.has_uncertainty:
+            ordering = UncertaintyOrdering(projector=forward)
+            scores["uncertainty"] = ordering.score(trial.ids, trial.old)
+        error = np.linalg.norm(trial.new - forward.apply(trial.old), axis=1)
+        scores[ORACLE] = error.astype(np.float32)
+    return {name: rank(trial.ids, values) for name, values in scores.items()}
 
 
-def oracle_scores(trial: Trial, forward: Projector) -> np.ndarray:
-    """True error of the projected vectors, (n,): the order that only an evaluation can know."""
-    error: np.ndarray = np.linalg.norm(trial.new - forward.apply(trial.old), axis=1)
-    return error
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Vectors of the same n points by every channel, with the distances of both spaces."""
+
+    old: Vectors
+    projected: Vectors
+    new: Vectors
+    old_distance: Distance
+    new_distance: Distance
+
+    def space(self, channel: Channel, queries: Vectors) -> Space:
+        """Pair queries with the vectors they meet in a channel."""
+        if channel is Channel.OLD:
+            return Space(queries, self.old, self.old_distance)
+        gallery = self.projected if channel is Channel.FORWARD else self.new
+        return Space(queries, gallery, self.new_distance)
+
+    def hubness(self, bank: Bank, ids: Sequence[str]) -> dict[Channel, PerPoint]:
+        """Hubness of the points in each channel."""
+        channels = (Channel.OLD, Channel.FORWARD, Channel.NEW)
+        return hubness_by_channel(bank, ids, {c: self._scored(c, bank) for c in channels})
+
+    def _scored(self, channel: Channel, bank: Bank) -> Scored:
+        met = self.space(channel, bank.of(channel))
+        turned = Space(met.gallery, met.query, met.distance)
+        return turned.scores

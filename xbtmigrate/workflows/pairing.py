@@ -50,6 +50,8 @@ class Embedded:
 def pair_texts(points: Points, new: Embedded, seed: int) -> Material:
     """Pair stored text vectors with new ones; held-out points ask for themselves.
 
+    Their true new vectors are not part of the task: a point would find itself in them for certain.
+
     Args:
         points: Sampled points whose stored vectors embed their text.
         new: New vectors of the same texts.
@@ -62,7 +64,6 @@ def pair_texts(points: Points, new: Embedded, seed: int) -> Material:
         queries_new=new.vectors[held],
         gallery_old=points.old[gallery],
         relevant=[np.array([row]) for row in range(len(held))],
-        gallery_new=new.vectors[gallery],
     )
     return Material([_pairs(points, kept, points.old, new.vectors, PairSource.TEXT)], task)
 

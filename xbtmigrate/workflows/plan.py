@@ -82,7 +82,7 @@ def make_plan(
             recommendation=advice,
             strategy=_strategy(config, advice),
             fraction=_fraction(config, advice),
-            ordering=advice.ordering or "uncertainty",
+            ordering=_ordering(config, advice),
             seed=config.plan.seed,
             warnings=[*judged.warnings, *_warnings(migration, coverage, match)],
         ).frozen()
@@ -210,6 +210,12 @@ def _fraction(config: Config, advice: Advice) -> float:
     if strategy is advice.strategy:
         return advice.fraction
     return {Strategy.FULL: 1.0, Strategy.FASTFILL: HALF}.get(strategy, 0.0)
+
+
+def _ordering(config: Config, advice: Advice) -> str:
+    """The recommended order; re-encoding everything needs none, and so no projector."""
+    full = _strategy(config, advice) is Strategy.FULL
+    return "random" if full else advice.ordering or "uncertainty"
 
 
 def _warnings(migration: Migration, coverage: Coverage, match: ModelMatch) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,13 +85,9 @@ def read_questions(path: Path, split: str | None = None) -> Questions:
     return Questions(texts, relevant, f"judged queries of {path.name}", provisional=False)
 
 
-def known_items(
-    ids: Sequence[PointId], queries: Sequence[str | None], field: str
-) -> Questions | None:
-    """Make known-item queries: another field's text asks for its own point; None without any."""
+def known_items(ids: Sequence[PointId], queries: Sequence[str | None], field: str) -> Questions:
+    """Make known-item queries: another field's text asks for its own point."""
     rows = [row for row, text in enumerate(queries) if text]
-    if not rows:
-        return None
     return Questions(
         [str(queries[row]) for row in rows],
         [[ids[row]] for row in rows],
@@ -108,6 +104,5 @@ def excerpts(ids: Sequence[PointId], texts: Sequence[str | None], seed: int) -> 
         length = max(1, len(words) // 2)
         start = int(rng.integers(0, len(words) - length + 1)) if words else 0
         queries.append(" ".join(words[start : start + length]) if len(words) >= 6 else None)
-    made = known_items(ids, queries, "text") or Questions([], [], "", provisional=True)
-    basis = "excerpts: half the words of a text ask for the whole text"
-    return Questions(made.texts, made.relevant, basis, provisional=True)
+    made = known_items(ids, queries, "text")
+    return replace(made, basis="excerpts: half the words of a text ask for the whole text")

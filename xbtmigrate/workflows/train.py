@@ -12,14 +12,14 @@ import numpy as np
 from xbtmigrate.config import Config
 from xbtmigrate.errors import TrainingError
 from xbtmigrate.plan import Plan
-from xbtmigrate.training.fit import FitReport, fit
+from xbtmigrate.training.fit import FitReport, fit, trainers_of
 from xbtmigrate.training.pairs import save_pairs
 from xbtmigrate.types import Direction, Modality, PointId
 from xbtmigrate.workflows.encoding import Report, encode_gallery
 from xbtmigrate.workflows.pairing import Embedded, Material
 from xbtmigrate.workflows.questions import read_questions
 from xbtmigrate.workflows.sampling import Points, survey, take
-from xbtmigrate.workflows.trial import fit_options, material_of
+from xbtmigrate.workflows.trial import calibrated, fit_options, material_of
 from xbtmigrate.workflows.wiring import Migration, open_migration
 
 IMAGE_PAIRS = 2000
@@ -102,6 +102,7 @@ def train(
         StaleError: The plan no longer fits.
         TrainingError: The collection does not give enough pairs.
     """
+    trainers_of(kinds)
     with open_migration(config) as migration:
         plan = migration.artefacts.load_plan()
         plan.check_current(migration.binding())
@@ -122,11 +123,23 @@ def train(
             found.projector.save(folders[each])
         if Direction.FORWARD in reports:
             artefacts.order_file.unlink(missing_ok=True)
+        if direction == "both":
+            report("calibrating", 0, 0)
+            _calibrate(migration, points, new, reports)
     return Trained(plan, material, reports, folders)
 
 
+def _calibrate(
+    migration: Migration, points: Points, new: Embedded, reports: Mapping[Direction, FitReport]
+) -> None:
+    fits = reports[Direction.BRIDGE], reports[Direction.FORWARD]
+    arrangement = calibrated(migration, points, new, fits)
+    if arrangement is not None:
+        migration.artefacts.save_arrangement(arrangement)
+
+
 def _named(report: Report, direction: Direction) -> Callable[[str], None]:
-    return lambda what: report(f"{direction}: {what}", 0, 1)
+    return lambda what: report(f"{direction}: {what}", 0, 0)
 
 
 def _sample(migration: Migration, plan: Plan, pairs: int | None, report: Report) -> Points:

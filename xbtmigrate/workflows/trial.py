@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from xbtmigrate.errors import EncoderError, TrainingError
-from xbtmigrate.evaluation.curves import Curve, backfilling_curves
-from xbtmigrate.evaluation.galleries import Merge, Single
+from xbtmigrate.evaluation.curves import Curve
 from xbtmigrate.evaluation.recommendation import Costs, Criteria, recommend
 from xbtmigrate.evaluation.retrieval import QueryScores, top_k
-from xbtmigrate.ordering import rank
 from xbtmigrate.plan import Advice, CurvePoint, Measurement, System
-from xbtmigrate.projectors import Projector
-from xbtmigrate.training.fit import FitOptions, fit
+from xbtmigrate.serving.arrangement import Arrangement
+from xbtmigrate.training.fit import FitOptions, FitReport, fit
 from xbtmigrate.training.problem import Space as ModelSpace
-from xbtmigrate.types import Direction, Modality, PointId, Strategy
+from xbtmigrate.types import Direction, Modality, Strategy
+from xbtmigrate.workflows.asking import judged_questions, made_questions
+from xbtmigrate.workflows.calibrating import arrange
 from xbtmigrate.workflows.costs import Workload
 from xbtmigrate.workflows.encoding import Report, encode_gallery, encode_readable
-from xbtmigrate.workflows.measuring import Trial, cells
+from xbtmigrate.workflows.measuring import Maps, Trial, judge
 from xbtmigrate.workflows.pairing import Embedded, Material, embed, pair_captions, pair_texts
-from xbtmigrate.workflows.questions import Questions, excerpts, known_items, read_questions
+from xbtmigrate.workflows.questions import Questions
 from xbtmigrate.workflows.sampling import Points, take
 from xbtmigrate.workflows.wiring import Migration
 
@@ -76,37 +76,31 @@ def judge_sample(migration: Migration, points: Points, new: Embedded, report: Re
         new: Their true new vectors.
         report: Called with progress.
     """
+    seed = migration.config.plan.seed
     trial, warnings = _trial(migration, points.rows(np.flatnonzero(new.valid)), new, report)
     asked = {point for relevant in trial.questions.relevant for point in relevant}
     free = [row for row, point in enumerate(points.ids) if new.valid[row] and point not in asked]
-    projectors = _quick_projectors(migration, points.rows(free), new.vectors[free], report)
-    if projectors.failure:
-        warnings.append(projectors.failure)
-    bridge, forward = projectors.bridge, projectors.forward
-    spaces, relevance = trial.spaces(bridge, forward), trial.relevance
-    judged = cells(spaces, relevance, bridge, forward)
-    orders = {
-        "random": np.random.default_rng(migration.config.plan.seed).permutation(len(trial.ids))
-    }
-    servings: list[Merge | Single] = [Merge()]
-    if forward is not None:
-        servings.append(Single())
-        orders["uncertainty"] = rank(trial.ids, forward.uncertainty(trial.old))
-    curves = backfilling_curves(spaces, relevance, orders=orders, servings=servings)
+    known = Embedded(new.vectors[free], np.ones(len(free), np.bool_))
+    try:
+        maps = _quick_maps(migration, points.rows(free), known, report)
+    except TrainingError as error:
+        maps = Maps()
+        warnings.append(f"no projector was measured: {error.message}")
+    judged = judge(trial, maps, seed)
     measurement = Measurement(
         basis=trial.questions.basis,
         provisional=trial.questions.provisional,
         query_count=len(trial.questions),
         gallery_count=len(trial.ids),
-        systems=[System(name=name, metrics=scores.means) for name, scores in judged.items()],
-        curve=_curve_points(curves),
+        systems=[System(name=name, metrics=scores.means) for name, scores in judged.cells.items()],
+        curve=_curve_points(judged.deployable),
     )
-    return Judgement(measurement, judged, curves, warnings, migration.config.plan.seed)
+    return Judgement(measurement, judged.cells, judged.deployable, warnings, seed)
 
 
 def _curve_points(curves: Sequence[Curve]) -> list[CurvePoint]:
-    """The curve the plan shows: single space in order of uncertainty, where there is one."""
-    shown = curves[-1]
+    """The curve the plan shows: the best one by its mean."""
+    shown = max(curves, key=lambda curve: curve.auc())
     return [
         CurvePoint(fraction=fraction, recall_at_10=value)
         for fraction, value in zip(shown.fractions, shown.values(), strict=True)
@@ -119,11 +113,8 @@ def _trial(
     """Find queries for the sample: judged ones, else the best that can be made from the data."""
     vectors = new.vectors[new.valid]
     warnings: list[str] = []
-    for make in _sources_of_questions(migration):
-        questions = make(points)
-        if questions is None or not len(questions):
-            continue
-        questions = questions.sampled(MOST_QUERIES, migration.config.plan.seed)
+    for found in (*judged_questions(migration), *made_questions(migration, points)):
+        questions = found.sampled(MOST_QUERIES, migration.config.plan.seed)
         trial = _asked(migration, questions, points, vectors, report)
         if trial is not None:
             return trial, warnings
@@ -133,33 +124,6 @@ def _trial(
         "full is right by definition and nothing here can tell whether the new model is better"
     )
     return _neighbours(migration, points, vectors), warnings
-
-
-def _sources_of_questions(
-    migration: Migration,
-) -> list[Callable[[Points], Questions | None]]:
-    """Ways to get queries, the most trustworthy first."""
-    config, seed = migration.config, migration.config.plan.seed
-    ways: list[Callable[[Points], Questions | None]] = []
-    if config.plan.queries is not None:
-        path = config.base / config.plan.queries
-        ways.append(lambda _: read_questions(path))
-    field = config.payload.query
-    if field is not None:
-        ways.append(lambda points: known_items(*_field(migration, points, field), field))
-    caption = config.payload.text
-    if migration.stored is Modality.IMAGE and caption is not None:
-        ways.append(lambda points: known_items(points.ids, points.texts, caption))
-    if migration.stored is Modality.TEXT:
-        ways.append(lambda points: excerpts(points.ids, points.texts, seed))
-    return ways
-
-
-def _field(
-    migration: Migration, points: Points, field: str
-) -> tuple[Sequence[PointId], Sequence[str | None]]:
-    found = take(migration.reader(query_field=field), points.ids)
-    return found.ids, found.texts
 
 
 def _asked(
@@ -228,29 +192,23 @@ def _neighbours(migration: Migration, points: Points, new: np.ndarray) -> Trial:
     return trial.asking(questions)
 
 
-@dataclass(frozen=True, slots=True)
-class _Projectors:
-    bridge: Projector | None
-    forward: Projector | None
-    failure: str = ""
+def _quick_maps(migration: Migration, points: Points, new: Embedded, report: Report) -> Maps:
+    """Fit both directions in closed form, and calibrate where queries can be made."""
+    material = material_of(migration, points, new, report)
+    options = fit_options(migration, QUICK_KINDS)
+    bridge = fit(Direction.BRIDGE, material.pairs, material.task, options)
+    forward = fit(Direction.FORWARD, material.pairs, material.task, options)
+    arrangement = calibrated(migration, points, new, (bridge, forward))
+    return Maps(bridge.projector, forward.projector, arrangement)
 
 
-def _quick_projectors(
-    migration: Migration, points: Points, new: np.ndarray, report: Report
-) -> _Projectors:
-    """Fit both directions in closed form; a sample too small for that is said, not fatal."""
-    try:
-        material = material_of(
-            migration, points, Embedded(new, np.ones(len(new), np.bool_)), report
-        )
-        options = fit_options(migration, QUICK_KINDS)
-        bridge, forward = (
-            fit(each, material.pairs, material.task, options).projector
-            for each in (Direction.BRIDGE, Direction.FORWARD)
-        )
-    except TrainingError as error:
-        return _Projectors(None, None, f"no projector was measured: {error.message}")
-    return _Projectors(bridge, forward)
+def calibrated(
+    migration: Migration, points: Points, new: Embedded, fits: tuple[FitReport, FitReport]
+) -> Arrangement | None:
+    """Calibrate on the first kind of queries that can be made and embedded; None without any."""
+    made = made_questions(migration, points)
+    found = (arrange(migration, points, new, fits, questions) for questions in made)
+    return next((each for each in found if each is not None), None)
 
 
 def material_of(

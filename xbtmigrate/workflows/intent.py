@@ -1,0 +1,176 @@
+"""Workflows: what a backfill is asked to do, checked against the plan and what is there."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from xbtmigrate import registry
+from xbtmigrate.errors import ConfigError, GateError, StaleError
+from xbtmigrate.journal import MigrationRecord, Phase
+from xbtmigrate.plan import Plan
+from xbtmigrate.types import Kind, Strategy
+from xbtmigrate.workflows.wiring import Migration
+
+PROJECTING = (Strategy.FORWARD, Strategy.FASTFILL)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asks of one run.
+
+    Attributes:
+        fraction: Share of the points to re-encode; None for what is under way, or the plan's.
+        budget: Time after which to stop, such as "30m"; None for none.
+        order: Name of the ordering; None for the plan's.
+        batch_size: Points per batch.
+    """
+
+    fraction: float | None
+    budget: str | None
+    order: str | None
+    batch_size: int
+
+    @property
+    def seconds(self) -> float:
+        """The budget in seconds.
+
+        Raises:
+            ConfigError: It is not a time.
+        """
+        if self.budget is None:
+            return math.inf
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", self.budget.strip())
+        if match is None or float(match[1]) <= 0:
+            raise ConfigError(f"--budget '{self.budget}' is not a time", "write 90s, 30m, 8h or 2d")
+        return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What a run would do.
+
+    Attributes:
+        plan: The plan it follows.
+        record: Where the migration stands, None before the first run.
+        fraction: Share to be re-encoded.
+        points: Points of the collection now.
+        projected: Points with a projected vector now.
+        encoded: Points with a true new vector now.
+        order: Name of the ordering.
+    """
+
+    plan: Plan
+    record: MigrationRecord | None
+    fraction: float
+    points: int
+    projected: int
+    encoded: int
+    order: str
+
+    @property
+    def projects(self) -> bool:
+        """Whether every point gets at least a projected vector."""
+        return self.plan.strategy in PROJECTING
+
+    @property
+    def to_encode(self) -> int:
+        """Points still to be encoded."""
+        return max(0, math.ceil(self.fraction * self.points) - self.encoded)
+
+    @property
+    def to_project(self) -> int:
+        """Points still to be projected."""
+        return max(0, self.points - self.projected - self.encoded) if self.projects else 0
+
+    def document(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        rate = self.plan.throughput
+        seconds = self.to_encode / rate.encode
+        seconds += 2 * (self.to_encode + self.to_project) / rate.scan
+        target = self.plan.target
+        return {
+            "collection": self.plan.collection.name,
+            "strategy": self.plan.strategy.value,
+            "layout": target.layout.value,
+            "writes_to": f"{target.collection}, vector '{target.vector}'",
+            "phase": self.record.phase.value if self.record else Phase.PLANNED.value,
+            "order": self.order,
+            "fraction": self.fraction,
+            "points": self.points,
+            "projected": self.projected,
+            "encoded": self.encoded,
+            "to_project": self.to_project,
+            "to_encode": self.to_encode,
+            "estimated_seconds": round(seconds, 1),
+            "next": f"xbtmigrate backfill --online --fraction {self.fraction:g}"
+            if self.fraction
+            else "xbtmigrate backfill --online",
+        }
+
+
+def intend(migration: Migration, request: Request, record: MigrationRecord | None) -> Intent:
+    """Check the plan and the request against each other and against what is there."""
+    request.seconds  # noqa: B018 - raises where the budget is not a time
+    plan = migration.artefacts.load_plan()
+    plan.check_current(migration.binding())
+    if record is not None and record.plan_digest != plan.digest:
+        raise StaleError(
+            f"migration '{record.migration}' is {record.phase} under plan "
+            f"{record.plan_digest[:12]}, but the plan here is {plan.digest[:12]}",
+            f"restore that plan.json under {migration.artefacts.folder}",
+        )
+    if plan.strategy in (Strategy.KEEP, Strategy.BRIDGE):
+        raise GateError(
+            f"the plan says {plan.strategy}, which writes nothing: {plan.recommendation.reason}",
+            'to backfill all the same set plan.strategy = "fastfill" or "full" and plan again',
+        )
+    fraction = _fraction(plan, request, record)
+    order = request.order or plan.ordering
+    _check_order(migration, order)
+    written = record is not None and record.stage is not None
+    gallery = migration.gallery(plan)
+    return Intent(
+        plan=plan,
+        record=record,
+        fraction=fraction,
+        points=gallery.count(),
+        projected=gallery.count(Kind.PROJECTED) if written else 0,
+        encoded=gallery.count(Kind.ENCODED) if written else 0,
+        order=order,
+    )
+
+
+def _check_order(migration: Migration, name: str) -> None:
+    """See that there is such an order, and that this migration was not begun in another one.
+
+    Raises:
+        PluginError: There is no such ordering.
+        ConfigError: The order is frozen as another one.
+    """
+    registry.load(registry.ORDERINGS, name)
+    frozen = migration.artefacts.load_order()
+    if frozen is not None and frozen[2] != name:
+        raise ConfigError(
+            f"the order of this migration is frozen as '{frozen[2]}', not '{name}'",
+            f"run it without --order; to order anew delete {migration.artefacts.order_file}: "
+            "what is encoded stays encoded",
+        )
+
+
+def _fraction(plan: Plan, request: Request, record: MigrationRecord | None) -> float:
+    """Share to re-encode: what is asked, else what is under way, else the plan's."""
+    if plan.strategy is Strategy.FORWARD:
+        if request.fraction:
+            raise ConfigError(
+                "the plan says forward, which encodes nothing: --fraction cannot be given",
+                'set plan.strategy = "fastfill" and plan again',
+            )
+        return 0.0
+    reached = record.fraction if record is not None else 0.0
+    if request.fraction is not None:
+        return max(request.fraction, reached)
+    return reached if record is not None else plan.fraction
