@@ -1,5 +1,10 @@
 """Domain: THE loop. Next batch, project or encode, write and wait, advance; then sweep until clean.
 
+Three things overlap: the next batch is read, this one is encoded or projected, the last one is
+written. Writes and the journal share one thread and keep their order, so the journal never says
+more than was written. Encoding goes in halves of a batch, and never while more than one half waits
+to be written: at most one batch of encoded vectors is lost by a kill.
+
 No point is trusted to a counter: every pass asks each point what it has (column `kind`) and does
 what is missing, so a pass may be cut off anywhere and run again. The journal's cursor only saves
 time.
@@ -10,9 +15,10 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +27,13 @@ import pyarrow.compute as pc
 
 from xbtmigrate.errors import GateError, UnreadableSourceError, XbtMigrateError
 from xbtmigrate.journal import Counts, MigrationRecord, Phase, Stage
+from xbtmigrate.overlap import InOrder, read_ahead
 from xbtmigrate.protocols import Encoder, Gallery, Journal, Projector
 from xbtmigrate.types import Kind, Modality, PointId, Vectors, vector_array, vectors_of
 
 SWEEP_PASSES = 5
+SAVE_SECONDS = 0.5
+Done: TypeAlias = tuple[int, int]  # points of a pass: done, all
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,7 @@ class Backfill:
         projector: Old -> new; None where nothing is projected.
         known: New vectors paid for earlier.
         batch_size: Points per batch.
-        on_progress: Called after each batch.
+        on_progress: Called after each batch that is written, in the writing thread.
         should_stop: Asked after each batch; a reason stops the run, "" lets it go on.
     """
 
@@ -115,6 +124,8 @@ class Backfill:
     counts: Counts = field(default_factory=Counts)
     quarantined: dict[PointId, str] = field(default_factory=dict)
     stopped: str = ""
+    _later: InOrder = field(default_factory=InOrder)
+    _noted: Counts = field(default_factory=Counts)
     _points: int = 0
     _ticked: float = field(default_factory=time.monotonic)
 
@@ -127,70 +138,75 @@ class Backfill:
             GateError: More points than allowed cannot be embedded.
             XbtMigrateError: A part failed; a later run goes on from here.
         """
-        seconds_before = self.record.seconds
-        self._points = self.gallery.count()
+        before, self._points = self.record.seconds, self.gallery.count()
         self.record = replace(self.record.moved_to(Phase.BACKFILLING), fraction=self.goal.fraction)
         left = 0
         try:
-            self._advance()
-            if not self.stopped and self.goal.projects and self._projecting:
-                self._project_all()
-            if not self.stopped and self.goal.fraction > 0:
-                self._encode_in_order()
-            if not self.stopped:
-                left = self._sweep()
+            with self._later:
+                self._advance()
+                for work in (self._project_all, self._encode_in_order):
+                    self._later.wait()
+                    if not self.stopped:
+                        work()
+                self._later.wait()
+                if not self.stopped:
+                    left = self._sweep()
             self._finish(Phase.PAUSED if self.stopped or left else Phase.BACKFILLED)
         except XbtMigrateError:
             with contextlib.suppress(XbtMigrateError):
                 self._finish(Phase.PAUSED)
             raise
-        spent = self.record.seconds - seconds_before
+        spent = self.record.seconds - before
         return Outcome(self.record, self.counts, left, self.quarantined, self.stopped, spent)
-
-    @property
-    def _projecting(self) -> bool:
-        return self.record.stage in (None, Stage.PROJECT)
 
     def _project_all(self) -> None:
         """Give every point without a valid new vector a projected one, in the store's own order."""
+        if not self.goal.projects or self.record.stage not in (None, Stage.PROJECT):
+            return
         done = 0
-        for batch in self.gallery.read({"source", "old"}, after=self.record.cursor):
+        for batch in read_ahead(self.gallery.read({"source", "old"}, after=self.record.cursor)):
             self._project(batch.filter(pc.is_null(batch["kind"])))
             done += len(batch)
-            self._advance(stage=Stage.PROJECT, cursor=batch["id"][-1].as_py())
-            self._report(Stage.PROJECT, done, self._points)
+            self._advance(Stage.PROJECT, (done, self._points), cursor=batch["id"][-1].as_py())
             if self.stopped:
                 return
-        self._advance(stage=Stage.ENCODE)
+        self._advance(Stage.ENCODE)
 
     def _encode_in_order(self) -> None:
         """Encode the first share of the frozen order; what is already encoded is passed over."""
+        if self.goal.fraction == 0:
+            return
         ids, digest = self.order()
         if digest != self.record.order_digest:
             self.record = replace(self.record, order_digest=digest, position=0)
-        total = self._places(len(ids))
-        while self.record.position < total and not self.stopped:
-            chunk = ids[self.record.position : min(self.record.position + self.batch_size, total)]
-            present = 0
-            for batch in self.gallery.read({"source"}, ids=chunk):
-                present += len(batch)
+        total, position = self._places(len(ids)), self.record.position
+        for asked, batches in read_ahead(self._chunks(ids[position:total])):
+            for batch in batches:
                 self._encode(batch.filter(_not_encoded(batch)))
-            self._count(vanished=len(chunk) - present)
-            self._advance(stage=Stage.ENCODE, position=self.record.position + len(chunk))
-            self._report(Stage.ENCODE, self.record.position, total)
+            self._note(vanished=asked - sum(map(len, batches)))
+            position += asked
+            self._advance(Stage.ENCODE, (position, total), position=position)
+            if self.stopped:
+                return
+
+    def _chunks(self, ids: Sequence[PointId]) -> Iterator[tuple[int, list[pa.RecordBatch]]]:
+        """Yield the number of ids in each batch, and what is there of its points."""
+        for start in range(0, len(ids), self.batch_size):
+            chunk = ids[start : start + self.batch_size]
+            yield len(chunk), list(self.gallery.read({"source"}, ids=chunk))
 
     def _sweep(self) -> int:
         """Complete what arrived or changed behind the passes; returns what the last look found."""
         wanting = 0
         for _ in range(SWEEP_PASSES):
             wanting = seen = 0
-            for batch in self._swept():
+            for batch in read_ahead(self._swept()):
                 wanting += self._complete(batch)
                 seen += len(batch)
-                self._advance(stage=Stage.SWEEP)
-                self._report(Stage.SWEEP, seen, self._points)
+                self._advance(Stage.SWEEP, (seen, self._points))
                 if self.stopped:
                     return wanting
+            self._later.wait()
             wanting += self.gallery.prune()
             if wanting == 0:
                 break
@@ -202,22 +218,18 @@ class Backfill:
             yield from self.gallery.read({"source"})
             return
         ids, _ = self.order()
-        target = ids[: self._places(len(ids))]
-        for start in range(0, len(target), self.batch_size):
-            yield from self.gallery.read({"source"}, ids=target[start : start + self.batch_size])
+        for _, batches in self._chunks(ids[: self._places(len(ids))]):
+            yield from batches
 
     def _complete(self, batch: pa.RecordBatch) -> int:
         """Do for each point of a swept batch what it still lacks; returns how many lacked it."""
-        encodes = self.goal.fraction > 0
         all_encoded = self.goal.fraction >= 1 or not self.goal.projects
         lacking = _not_encoded(batch) if all_encoded else pc.is_null(batch["kind"])
         fresh = [point not in self.quarantined for point in batch["id"].to_pylist()]
         todo = batch.filter(pc.and_(lacking, pa.array(fresh, pa.bool_())))
-        if len(todo) == 0:
-            return 0
         for current in self.gallery.read({"source", "old"}, ids=todo["id"].to_pylist()):
             unprojected = pc.is_null(current["kind"])
-            if encodes:
+            if self.goal.fraction > 0:
                 self._encode(current)
                 unprojected = pc.and_(unprojected, pc.equal(current["content_hash"], ""))
             if self.projector:
@@ -236,33 +248,42 @@ class Backfill:
         """Write true new vectors for the points of a batch that have a source."""
         missing = pc.equal(batch["content_hash"], "")
         found = self._quarantine(batch.filter(missing), f"its payload has no {self.modality}")
-        self._count(missing_source=found)
+        self._note(missing_source=found)
         batch = batch.filter(pc.invert(missing))
         vectors, valid = self.known.find(batch["content_hash"].to_pylist())
         if valid.any():
             self._write(batch.filter(pa.array(valid)), vectors[valid], Kind.ENCODED)
         batch = batch.filter(pa.array(~valid))
+        half = max(1, self.batch_size // 2)
+        for start in range(0, len(batch), half):
+            self._later.wait_below(min(2, self.batch_size))
+            self._encode_readable(batch.slice(start, half))
+
+    def _encode_readable(self, batch: pa.RecordBatch) -> None:
+        """Encode a batch without those of its items that turn out impossible."""
+        assert self.encoder is not None
         while len(batch):
             try:
-                self._write(batch, self._vectors(batch), Kind.ENCODED)
+                items, ids = (batch[name].to_pylist() for name in (self.modality.value, "id"))
+                vectors = self.encoder.encode(items, self.modality, ids=ids)
+                self._write(batch, vectors, Kind.ENCODED)
                 break
             except UnreadableSourceError as error:
                 rows = np.zeros(len(batch), np.bool_)
                 rows[list(error.failures)] = True
                 for row, reason in error.failures.items():
                     self._quarantine(batch.slice(row, 1), reason)
-                self._count(failed=len(error.failures))
+                self._note(failed=len(error.failures))
                 batch = batch.filter(pa.array(~rows))
 
-    def _vectors(self, batch: pa.RecordBatch) -> Vectors:
-        assert self.encoder is not None
-        items = batch[self.modality.value].to_pylist()
-        return self.encoder.encode(items, self.modality, ids=batch["id"].to_pylist())
-
     def _write(self, batch: pa.RecordBatch, vectors: Vectors, kind: Kind) -> None:
-        names = ["id", "content_hash", "new"]
         columns = [batch["id"], batch["content_hash"], vector_array(vectors)]
-        result = self.gallery.write(pa.RecordBatch.from_arrays(columns, names), kind)
+        whole = pa.RecordBatch.from_arrays(columns, ["id", "content_hash", "new"])
+        self._later.wait_below(2)
+        self._later.do(partial(self._write_now, whole, kind), weight=1)
+
+    def _write_now(self, batch: pa.RecordBatch, kind: Kind) -> None:
+        result = self.gallery.write(batch, kind)
         self._count(**{kind.value: len(result.written)}, vanished=len(result.vanished))
 
     def _quarantine(self, batch: pa.RecordBatch, reason: str) -> int:
@@ -286,26 +307,32 @@ class Backfill:
     def _places(self, ordered: int) -> int:
         return min(ordered, math.ceil(self.goal.fraction * ordered))
 
+    def _note(self, **numbers: int) -> None:
+        self._noted = self._noted.plus(Counts(**numbers))
+
     def _count(self, **numbers: int) -> None:
-        done = Counts(**numbers)
-        self.counts = self.counts.plus(done)
-        self.record = replace(self.record, counts=self.record.counts.plus(done))
+        more = Counts(**numbers)
+        self.counts = self.counts.plus(more)
+        self.record = replace(self.record, counts=self.record.counts.plus(more))
 
     def _advance(
-        self,
-        stage: Stage | None = None,
-        cursor: PointId | None = None,
-        position: int | None = None,
+        self, stage: Stage | None = None, done: Done | None = None, **place: PointId | int
     ) -> None:
-        """Store how far the run came, then ask whether to go on."""
-        self.record = replace(
-            self.record,
-            stage=stage or self.record.stage,
-            cursor=cursor or self.record.cursor,
-            position=self.record.position if position is None else position,
-        )
-        self._store()
+        """Store how far the run came once all before is written; then ask whether to go on."""
+        changes = place if stage is None else {"stage": stage, **place}
+        noted, self._noted = self._noted, Counts()
+        self._later.do(partial(self._advance_now, changes, noted, done))
         self.stopped = self.stopped or self.should_stop()
+
+    def _advance_now(self, changes: Mapping[str, Any], noted: Counts, done: Done | None) -> None:
+        self._count(**asdict(noted))
+        stage = self.record.stage
+        self.record = replace(self.record, **changes)
+        # On a busy server, to store the record takes as long as to write a batch.
+        if self.record.stage is not stage or time.monotonic() - self._ticked >= SAVE_SECONDS:
+            self._store()
+        if done is not None:
+            self.on_progress(Progress(self.record.stage or Stage.PROJECT, *done, self.counts))
 
     def _finish(self, phase: Phase) -> None:
         self.record = self.record.moved_to(phase)
@@ -316,9 +343,6 @@ class Backfill:
         self.record = replace(self.record, seconds=self.record.seconds + now - self._ticked)
         self._ticked = now
         self.journal.save(self.record)
-
-    def _report(self, stage: Stage, done: int, total: int) -> None:
-        self.on_progress(Progress(stage, done, total, self.counts))
 
 
 def _not_encoded(batch: pa.RecordBatch) -> pa.Array:

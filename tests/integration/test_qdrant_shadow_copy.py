@@ -9,7 +9,7 @@ import pytest
 from qdrant_client import models
 
 from tests.support.collections import NEW, TEXT, fresh_name, vectors
-from tests.support.qdrant_server import running_server
+from tests.support.qdrant_server import free_port, running_server
 from xbtmigrate.errors import XbtMigrateError
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.connection import Connection, connect
@@ -188,10 +188,12 @@ def inspect_indexes(connection: Connection, name: str) -> dict[str, Any]:
     return {field: index.params for field, index in schema.items()}
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Connection]:
-    with running_server(clustered=True) as server, connect(server.url) as connection:
-        yield connection
+@pytest.fixture(scope="module", params=["rest", "packed"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Connection]:
+    with running_server(clustered=True) as server:
+        port = server.grpc_port if request.param == "packed" else free_port()
+        with connect(server.url, grpc_port=port) as connection:
+            yield connection
 
 
 KEYS: dict[str | int, int] = {7: 2, "eu": 3}

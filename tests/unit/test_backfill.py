@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xbtmigrate.backfill import Backfill, Goal, Outcome
-from xbtmigrate.errors import ConnectionFailedError, GateError
+from xbtmigrate.errors import ConnectionFailedError, EncoderError, GateError
 from xbtmigrate.journal import MigrationRecord, Phase, Stage
 from xbtmigrate.ordering import RandomOrdering, rank
 from xbtmigrate.testing.encoders import FakeEncoder
@@ -236,6 +237,48 @@ def test_a_failing_store_pauses_the_run_and_the_next_one_goes_on():
     world.run(0.5)
     world.check_vectors()
     assert world.kinds().count(Kind.ENCODED) == 12
+
+
+def test_the_next_half_is_encoded_while_the_last_is_written_but_not_the_one_after():
+    world = World(projects=False)
+    write, encode = world.gallery.write, world.encoder.encode
+    begun = [threading.Event() for _ in range(23)]
+    calls, free = iter(range(23)), threading.Event()
+
+    def slow_write(batch, kind):
+        assert free.wait(10)
+        return write(batch, kind)
+
+    def noticed_encode(items, modality, *, ids=None):
+        begun[next(calls)].set()
+        return encode(items, modality, ids=ids)
+
+    world.gallery.write, world.encoder.encode = slow_write, noticed_encode
+    runner = threading.Thread(target=world.run, args=(1.0,))
+    runner.start()
+    assert begun[1].wait(10)
+    assert not begun[2].wait(0.05)
+    assert world.kinds() == [None] * 23
+    free.set()
+    runner.join()
+    assert world.kinds() == [Kind.ENCODED] * 23
+
+
+def test_an_encoder_that_fails_loses_nothing_that_was_encoded_before():
+    world = World(projects=False)
+    encode, calls = world.encoder.encode, iter(range(23))
+
+    def failing_encode(items, modality, *, ids=None):
+        if next(calls) == 3:
+            raise EncoderError("out of memory", "use a smaller batch")
+        return encode(items, modality, ids=ids)
+
+    world.encoder.encode = failing_encode
+    with pytest.raises(EncoderError, match="out of memory"):
+        world.run(1.0)
+    assert world.kinds().count(Kind.ENCODED) == len(world.encoder.encoded) > 0
+    assert world.records["m"].phase is Phase.PAUSED
+    assert world.records["m"].counts.encoded == len(world.encoder.encoded)
 
 
 @settings(max_examples=60, deadline=None)

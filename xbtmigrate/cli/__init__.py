@@ -11,6 +11,7 @@ import typer
 from xbtmigrate import __version__
 from xbtmigrate.cli import (
     backfill,
+    bench,
     demo,
     evaluate,
     initialize,
@@ -29,6 +30,8 @@ app = typer.Typer(
     help="Upgrade the embedding model behind a live Qdrant collection: measured, then done online.",
     epilog="Exit codes: 0 done, 1 error, 2 usage, 3 a gate said no, 130 interrupted.",
     no_args_is_help=True,
+    # Plain help: to load rich takes longer than everything else that --help does.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -36,6 +39,7 @@ app.command("init")(initialize.init)
 app.command("plan")(plan.plan)
 app.command("train-projector")(train_projector.train_projector)
 app.command("backfill")(backfill.backfill)
+app.command("bench")(bench.bench)
 app.command("status")(status.status)
 app.command("evaluate")(evaluate.evaluate)
 app.command("demo")(demo.demo)

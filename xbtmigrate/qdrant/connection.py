@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
@@ -23,6 +24,7 @@ from xbtmigrate.qdrant.failures import (
     status_of,
     translated,
 )
+from xbtmigrate.qdrant.rest import Rest
 
 T = TypeVar("T")
 Version: TypeAlias = tuple[int, int, int]
@@ -32,6 +34,7 @@ OLDEST: Version = (1, 13, 0)
 METADATA: Version = (1, 16, 0)
 CONDITIONAL_UPSERT: Version = (1, 16, 0)
 ADD_VECTOR: Version = (1, 18, 0)
+ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,21 @@ class Connection:
         version: Version of the server; of the client library in the embedded mode.
         url: Address as the user gave it, for messages.
         attempts: How often a request is tried when the failure may pass.
+        rest: The server's REST interface as bytes; None where only gRPC answers, or embedded.
+        prefer_grpc: Whether the user asked for gRPC, and so vouches for its port.
+        timeout: Seconds until one request is given up.
+        lock: Held by each request to an embedded database, which takes one at a time.
     """
 
     client: QdrantClient
     mode: Literal["embedded", "server"]
     version: Version
     url: str
-    attempts: int = 8
+    attempts: int = ATTEMPTS
+    rest: Rest | None = None
+    prefer_grpc: bool = False
+    timeout: int = 60
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def embedded(self) -> bool:
@@ -99,6 +110,8 @@ class Connection:
 
     def close(self) -> None:
         """Give up the connection, and the lock of an embedded folder."""
+        if self.rest is not None:
+            self.rest.close()
         self.client.close()
 
     def __enter__(self) -> Connection:
@@ -110,6 +123,9 @@ class Connection:
     def _translating(self, request: Callable[[], T]) -> T:
         expected = EMBEDDED_ERRORS if self.embedded else SERVER_ERRORS
         try:
+            if self.embedded:
+                with self.lock:
+                    return request()
             return request()
         except RetryError:
             raise
@@ -162,7 +178,18 @@ def connect(
             raise ConnectionFailedError(
                 f"'{url}' is not a valid address: {error}", "correct qdrant.url"
             ) from error
-    return _checked(Connection(client, "server", OLDEST, url, attempts=2))
+    rest = Rest(client, api_key, timeout)
+    probe = Connection(
+        client,
+        "server",
+        OLDEST,
+        url,
+        attempts=2,
+        rest=None if prefer_grpc and not rest.answers() else rest,
+        prefer_grpc=prefer_grpc,
+        timeout=timeout,
+    )
+    return _checked(probe)
 
 
 def _open_folder(folder: Path, url: str) -> Connection:
@@ -197,7 +224,7 @@ def _checked(probe: Connection) -> Connection:
     except XbtMigrateError:
         probe.close()
         raise
-    return Connection(probe.client, "server", version, probe.url)
+    return replace(probe, version=version, attempts=ATTEMPTS)
 
 
 def _version_of(probe: Connection) -> Version:

@@ -8,6 +8,7 @@ import sqlite3
 
 import grpc  # type: ignore[import-untyped]
 import httpx
+import urllib3
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import (
     ApiException,
@@ -57,7 +58,7 @@ def status_of(error: BaseException) -> int | None:
 def is_transient(error: BaseException) -> bool:
     """Say whether the same request may succeed later: load, restarts, lost connections."""
     if isinstance(error, ResponseHandlingException):
-        return isinstance(error.source, httpx.TransportError)
+        return isinstance(error.source, httpx.TransportError | urllib3.exceptions.HTTPError)
     status = status_of(error)
     return status is not None and (status in (408, 429) or status >= 500)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -13,20 +12,19 @@ from qdrant_client import models
 from xbtmigrate.errors import CollectionError
 from xbtmigrate.protocols import Written
 from xbtmigrate.qdrant.connection import Connection
-from xbtmigrate.qdrant.payload import PLAN_LENGTH, PROVENANCE, EmbeddedFields, provenance
-from xbtmigrate.qdrant.records import (
-    Record,
-    point_id_of,
-    source_columns,
-    stored_id,
-    vector_of,
-    vectors_column,
+from xbtmigrate.qdrant.pages import Page
+from xbtmigrate.qdrant.payload import (
+    GROUP,
+    PLAN_LENGTH,
+    PROVENANCE,
+    EmbeddedFields,
+    remembers,
+    shared_provenance,
 )
 from xbtmigrate.qdrant.scan import Reader
+from xbtmigrate.qdrant.writing import Writer
 from xbtmigrate.types import Kind, PointId, make_batch, vectors_of
 
-MEDIUM = models.WriteOrdering.MEDIUM
-"""Writes pass through one leader per shard, so replicas see them in the same order."""
 ATTEMPTS = 5
 
 ShardKeys: TypeAlias = dict[PointId, models.ShardKey | None]
@@ -71,6 +69,7 @@ class InPlaceGallery:
         self._connection = connection
         self._settings = settings
         self._reader = Reader(connection, collection, settings.page)
+        self._writer = Writer(connection, collection)
 
     def count(self, kind: Kind | None = None) -> int:
         """Count exactly: all points, or those whose new vector this plan made in this way."""
@@ -93,12 +92,12 @@ class InPlaceGallery:
             pages = self._reader.scroll(payload=payload, vectors=vectors, after=after)
         else:
             pages = (
-                self._reader.retrieve(page, payload=payload, vectors=vectors)
-                for page in self._reader.pages_of(ids)
+                self._reader.retrieve(part, payload=payload, vectors=vectors)
+                for part in self._reader.pages_of(ids)
             )
-        for records in pages:
-            if records:
-                yield self._batch(records, columns)
+        for page in pages:
+            if len(page):
+                yield self._batch(page, columns)
 
     def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
         """Store `new` and its provenance, and wait until every shard has applied both."""
@@ -119,37 +118,39 @@ class InPlaceGallery:
             names.append(self._settings.new.name)
         return list(dict.fromkeys(names)) or False
 
-    def _batch(self, records: Sequence[Record], columns: Collection[str]) -> pa.RecordBatch:
+    def _batch(self, page: Page, columns: Collection[str]) -> pa.RecordBatch:
         arrays: dict[str, pa.Array] = {}
         if "source" in columns:
-            arrays = source_columns(records, self._settings.fields)
+            arrays = page.source_columns(self._settings.fields)
             with_new = "new" in columns or self._connection.embedded
             hashes = arrays["content_hash"].to_pylist()
-            arrays["kind"] = self._kinds(records, hashes, with_new=with_new)
+            arrays["kind"] = self._kinds(page, hashes, with_new=with_new)
         for name in ("old", "new"):
             if name in columns:
                 space: Space = getattr(self._settings, name)
-                arrays[name] = vectors_column(records, space.name, space.size)
-        return make_batch([point_id_of(record) for record in records], **arrays)
+                arrays[name] = page.dense(space.name, space.size)
+        return make_batch(page.ids, **arrays)
 
-    def _kinds(
-        self, records: Sequence[Record], hashes: Sequence[str], *, with_new: bool
-    ) -> pa.Array:
-        plan = self._settings.plan[:PLAN_LENGTH]
+    def _kinds(self, page: Page, hashes: Sequence[str], *, with_new: bool) -> pa.Array:
+        plan = self._settings.plan
         made = {
-            point_id_of(record): mark["kind"]
-            for record, present in zip(records, hashes, strict=True)
-            if (mark := (record.payload or {}).get(PROVENANCE))
-            and (mark["plan"], mark["hash"]) == (plan, present)
+            point_id: mark["kind"]
+            for point_id, payload, present in zip(page.ids, page.payloads, hashes, strict=True)
+            if (mark := payload.get(PROVENANCE)) and remembers(mark, plan, point_id, present)
         }
         # An application that reads a point and upserts it keeps our key but drops the vector.
         name = self._settings.new.name
         if with_new:
-            having = {point_id_of(each) for each in records if vector_of(each, name) is not None}
+            having = {
+                point_id
+                for point_id, vectors in zip(page.ids, page.vectors, strict=True)
+                if name in vectors
+            }
         else:
             having = self._reader.having(list(made), name)
-        ids = [point_id_of(record) for record in records]
-        return pa.array([made.get(each) if each in having else None for each in ids], pa.string())
+        return pa.array(
+            [made.get(each) if each in having else None for each in page.ids], pa.string()
+        )
 
     def _write_part(self, part: pa.RecordBatch, kind: Kind) -> list[PointId]:
         """Write until every point of the part is either stored or gone."""
@@ -170,62 +171,32 @@ class InPlaceGallery:
                 return list(keys)
 
     def _present(self, ids: Sequence[PointId]) -> ShardKeys:
-        pages = (self._reader.retrieve(page) for page in self._reader.pages_of(ids))
-        return {point_id_of(each): each.shard_key for page in pages for each in page}
+        pages = (self._reader.retrieve(part) for part in self._reader.pages_of(ids))
+        return {
+            point_id: key
+            for page in pages
+            for point_id, key in zip(page.ids, page.shard_keys, strict=True)
+        }
 
     def _send(self, part: pa.RecordBatch, kind: Kind, keys: ShardKeys) -> None:
         ids: list[PointId] = part.column("id").to_pylist()
         hashes: list[str] = part.column("content_hash").to_pylist()
         vectors = vectors_of(part, "new")
-        for key, rows in rows_by_key(ids, keys).items():
-            points = [
-                models.PointVectors(
-                    id=stored_id(ids[row]), vector={self._settings.new.name: vectors[row].tolist()}
-                )
-                for row in rows
-            ]
-            marks = [
-                set_payload(ids[row], provenance(self._settings.plan, kind, hashes[row]), key)
-                for row in rows
-            ]
-            self._send_vectors(points, key)
-            self._send_marks(marks)
-        if keys:
-            self._wait_for_marks(set(keys.values()))
-
-    def _send_vectors(self, points: list[models.PointVectors], key: models.ShardKey | None) -> None:
-        client, collection = self._connection.client, self._reader.collection
-        self._connection.write(
-            lambda: client.update_vectors(
-                collection, points, wait=True, ordering=MEDIUM, shard_key_selector=key
-            )
-        )
-
-    def _send_marks(self, marks: list[models.SetPayloadOperation]) -> None:
-        """Hand over the provenance without waiting for each mark, which is 7 times faster."""
-        client, collection = self._connection.client, self._reader.collection
-        self._connection.call(
-            lambda: client.batch_update_points(collection, marks, wait=False, ordering=MEDIUM)
-        )
-
-    def _wait_for_marks(self, shard_keys: Collection[models.ShardKey | None]) -> None:
-        """Send every shard a write that changes nothing: it is applied behind all marks.
-
-        A mark that got lost costs one more encoding: its point does not count as done.
-        """
-        if self._connection.embedded:
-            return
-        nothing = models.Filter(must=[models.HasIdCondition(has_id=[str(uuid.uuid4())])])
-        client, collection = self._connection.client, self._reader.collection
-        self._connection.write(
-            lambda: client.delete(
-                collection,
-                nothing,
-                wait=True,
-                ordering=MEDIUM,
-                shard_key_selector=[key for key in shard_keys if key is not None] or None,
-            )
-        )
+        name, plan = self._settings.new.name, self._settings.plan
+        groups = rows_by_key(ids, keys)
+        for key, rows in groups.items():
+            members = [ids[row] for row in rows]
+            chosen = vectors if len(rows) == len(ids) else vectors[rows]
+            self._writer.update_vectors(members, name, chosen, key)
+            marks = []
+            for start in range(0, len(rows), GROUP):
+                made_from = {ids[row]: hashes[row] for row in rows[start : start + GROUP]}
+                mark = {PROVENANCE: shared_provenance(plan, kind, made_from)}
+                marks.append((list(made_from), mark))
+            # A mark that got lost costs one more encoding: its point does not count as done.
+            self._writer.enqueue_payloads(marks, key)
+        if groups:
+            self._writer.settle(groups)
 
 
 def made_by(settings: GallerySettings, kind: Kind) -> models.Filter:
@@ -236,17 +207,6 @@ def made_by(settings: GallerySettings, kind: Kind) -> models.Filter:
         for key, value in values.items()
     ]
     return models.Filter(must=[*marks, models.HasVectorCondition(has_vector=settings.new.name)])
-
-
-def set_payload(
-    point_id: PointId, mark: dict[str, str], key: models.ShardKey | None
-) -> models.SetPayloadOperation:
-    """Build the operation that stores one point's provenance and leaves its other payload."""
-    return models.SetPayloadOperation(
-        set_payload=models.SetPayload(
-            payload={PROVENANCE: mark}, points=[stored_id(point_id)], shard_key=key
-        )
-    )
 
 
 def rows_by_key(ids: Sequence[PointId], keys: ShardKeys) -> dict[models.ShardKey | None, list[int]]:

@@ -10,12 +10,14 @@ from string import Formatter
 from typing import Any, TypeAlias
 
 from xbtmigrate.errors import ConfigError
-from xbtmigrate.types import Kind, Modality, content_hash
+from xbtmigrate.types import Kind, Modality, PointId, content_hash
 
 Payload: TypeAlias = Mapping[str, Any]
 
 PROVENANCE = "_xbtmigrate"
 """The one payload key that the tool adds to a point."""
+GROUP = 16
+"""Points that share one mark, at most."""
 PLAN_LENGTH = 16
 """How much of the plan's digest a point keeps."""
 
@@ -124,6 +126,37 @@ def provenance(plan: str, kind: Kind, made_from: str) -> dict[str, str]:
         made_from: Hash of the content it was made from.
     """
     return {"plan": plan[:PLAN_LENGTH], "kind": str(kind), "hash": made_from}
+
+
+def shared_provenance(plan: str, kind: Kind, made_from: Mapping[PointId, str]) -> dict[str, str]:
+    """Build what some points remember in common, so that one operation can mark them all.
+
+    A server spends as long on one operation that changes a payload as on writing one vector,
+    however many points it names. Each point finds its own content among the hashes: 40 bits of
+    its id and content together, so that a neighbour's content is not taken for its own.
+
+    Args:
+        plan: Digest of the plan.
+        kind: How the vectors were made.
+        made_from: Point id -> hash of the content its vector was made from; `GROUP` at most.
+    """
+    return provenance(plan, kind, " ".join(_own(*each) for each in made_from.items()))
+
+
+def remembers(mark: Payload, plan: str, point_id: PointId, content: str) -> bool:
+    """Say whether a mark is of this plan and the point's vector was made from this content.
+
+    Args:
+        mark: What `shared_provenance` built.
+        plan: Digest of the plan.
+        point_id: The point.
+        content: Hash of its present content.
+    """
+    return bool(mark["plan"] == plan[:PLAN_LENGTH]) and _own(point_id, content) in mark["hash"]
+
+
+def _own(point_id: PointId, content: str) -> str:
+    return hashlib.blake2b(f"{point_id} {content}".encode(), digest_size=5).hexdigest()
 
 
 def whole_hash(payload: Payload) -> str:

@@ -9,7 +9,14 @@ from typing import TypeAlias
 from qdrant_client import models
 
 from xbtmigrate.qdrant.connection import Connection
-from xbtmigrate.qdrant.records import Record, point_id_of, stored_id
+from xbtmigrate.qdrant.pages import (
+    Page,
+    StoredId,
+    page_of_records,
+    retrieved,
+    scrolled,
+    stored_id,
+)
 from xbtmigrate.types import PointId
 
 _PAGE_BYTES = 16 * 2**20
@@ -20,7 +27,10 @@ Wanted: TypeAlias = bool | list[str]
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads one collection.
+    """Reads one collection: over REST without model objects where there is a server.
+
+    Inside the server gRPC is the slower way to read: 3,100 points of 512 numbers a second against
+    33,000 (1.16.3, two cores).
 
     Attributes:
         connection: The open Qdrant.
@@ -38,17 +48,18 @@ class Reader:
         payload: Wanted,
         vectors: Wanted,
         after: PointId | None = None,
-    ) -> Iterator[list[Record]]:
+    ) -> Iterator[Page]:
         """Yield all points in id order, behind `after`; pages shrink where payloads are large."""
-        offset = None if after is None else stored_id(after)
+        offset: StoredId | None = None if after is None else stored_id(after)
         limit = self.page
         while True:
-            records, following = self._page(offset, limit, payload, vectors)
-            limit = self._fitting(records)
-            # A page begins with its offset, and the caller already has that point.
-            fresh = [each for each in records if point_id_of(each) != after]
-            if fresh:
-                yield fresh
+            page, following = self._page(offset, limit, payload, vectors)
+            limit = self._fitting(page)
+            if page.ids[:1] == [after]:
+                # A page begins with its offset, and the caller already has that point.
+                page = page.rows(range(1, len(page)))
+            if len(page):
+                yield page
             if following is None:
                 return
             offset = following
@@ -59,18 +70,12 @@ class Reader:
         *,
         payload: Wanted = False,
         vectors: Wanted = False,
-    ) -> list[Record]:
+    ) -> Page:
         """Return at most one page of points in the order of `ids`, without the absent ones."""
-        found = self.connection.call(
-            lambda: self.connection.client.retrieve(
-                self.collection,
-                [stored_id(each) for each in ids],
-                with_payload=payload,
-                with_vectors=vectors,
-            )
-        )
-        by_id = {point_id_of(record): record for record in found}
-        return [by_id[each] for each in ids if each in by_id]
+        native = [stored_id(each) for each in ids]
+        found = self.connection.call(lambda: self._retrieve(native, payload, vectors))
+        row_of = {point_id: row for row, point_id in enumerate(found.ids)}
+        return found.rows([row_of[each] for each in ids if each in row_of])
 
     def pages_of(self, ids: Sequence[PointId]) -> Iterator[Sequence[PointId]]:
         """Split ids into pages."""
@@ -96,7 +101,7 @@ class Reader:
                 with_vectors=False,
             )
         )
-        return {point_id_of(record) for record in records}
+        return {str(record.id) for record in records}
 
     def count(self, condition: models.Filter | None = None) -> int:
         """Count exactly."""
@@ -107,28 +112,43 @@ class Reader:
         ).count
 
     def _page(
-        self,
-        offset: int | str | None,
-        limit: int,
-        payload: Wanted,
-        vectors: Wanted,
-    ) -> tuple[list[Record], int | str | None]:
-        records, following = self.connection.call(
-            lambda: self.connection.client.scroll(
-                self.collection,
-                limit=limit,
-                offset=offset,
-                with_payload=payload,
-                with_vectors=vectors,
+        self, offset: StoredId | None, limit: int, payload: Wanted, vectors: Wanted
+    ) -> tuple[Page, StoredId | None]:
+        return self.connection.call(lambda: self._scroll(offset, limit, payload, vectors))
+
+    def _scroll(
+        self, offset: StoredId | None, limit: int, payload: Wanted, vectors: Wanted
+    ) -> tuple[Page, StoredId | None]:
+        rest = self.connection.rest
+        if rest is not None:
+            body = {"limit": limit, "with_payload": payload, "with_vector": vectors}
+            asked = body if offset is None else {**body, "offset": offset}
+            return scrolled(rest.send("POST", self.collection, "points/scroll", asked))
+        records, following = self.connection.client.scroll(
+            self.collection,
+            limit=limit,
+            offset=offset,
+            with_payload=payload,
+            with_vectors=vectors,
+        )
+        return page_of_records(records), following  # type: ignore[return-value]
+
+    def _retrieve(self, ids: Sequence[StoredId], payload: Wanted, vectors: Wanted) -> Page:
+        rest = self.connection.rest
+        if rest is not None:
+            body = {"ids": ids, "with_payload": payload, "with_vector": vectors}
+            return retrieved(rest.send("POST", self.collection, "points", body))
+        return page_of_records(
+            self.connection.client.retrieve(
+                self.collection, ids, with_payload=payload, with_vectors=vectors
             )
         )
-        return records, following  # type: ignore[return-value]
 
-    def _fitting(self, records: Sequence[Record]) -> int:
+    def _fitting(self, page: Page) -> int:
         """Return how many points like these fit into the memory meant for one page."""
         sizes = [
-            sum(len(value) for value in (record.payload or {}).values() if isinstance(value, str))
-            for record in records
+            sum(len(value) for value in payload.values() if isinstance(value, str))
+            for payload in page.payloads
         ]
         mean = max(sum(sizes) // max(len(sizes), 1), 1)
         return max(1, min(self.page, _PAGE_BYTES // mean))

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from qdrant_client import models
 
 from xbtmigrate.protocols import Written
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.gallery import (
-    MEDIUM,
     GallerySettings,
     ShardKeys,
     made_by,
     result_of,
     rows_by_key,
 )
+from xbtmigrate.qdrant.pages import NewPoint, Page, Vector
 from xbtmigrate.qdrant.payload import PLAN_LENGTH, PROVENANCE, provenance, whole_hash
-from xbtmigrate.qdrant.records import (
-    Record,
-    point_id_of,
-    source_columns,
-    stored_id,
-    vectors_column,
-)
 from xbtmigrate.qdrant.scan import Reader
-from xbtmigrate.types import Kind, PointId, make_batch, vectors_of
+from xbtmigrate.qdrant.writing import Writer
+from xbtmigrate.types import Kind, PointId, Vectors, make_batch, vectors_of
 
 
 class ShadowGallery:
@@ -49,11 +42,11 @@ class ShadowGallery:
         settings: GallerySettings,
         copied: Sequence[str],
     ) -> None:
-        self._connection = connection
         self._settings = settings
         self._copied = list(copied)
         self._source = Reader(connection, source, settings.page)
         self._shadow = Reader(connection, shadow, settings.page)
+        self._writer = Writer(connection, shadow)
 
     def count(self, kind: Kind | None = None) -> int:
         """Count exactly: the source's points, or the copies that this plan made in this way."""
@@ -75,12 +68,12 @@ class ShadowGallery:
             pages = self._source.scroll(payload=payload, vectors=vectors, after=after)
         else:
             pages = (
-                self._source.retrieve(page, payload=payload, vectors=vectors)
-                for page in self._source.pages_of(ids)
+                self._source.retrieve(part, payload=payload, vectors=vectors)
+                for part in self._source.pages_of(ids)
             )
-        for records in pages:
-            if records:
-                yield self._batch(records, columns)
+        for page in pages:
+            if len(page):
+                yield self._batch(page, columns)
 
     def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
         """Copy the present source points into the shadow with the new vector, and wait.
@@ -98,47 +91,52 @@ class ShadowGallery:
         """Remove the copies whose source points are gone; returns how many."""
         removed = 0
         for copies in self._shadow.scroll(payload=False, vectors=False):
-            keys = {point_id_of(each): each.shard_key for each in copies}
-            alive = self._source.retrieve(list(keys))
-            for each in alive:
-                del keys[point_id_of(each)]
+            keys = dict(zip(copies.ids, copies.shard_keys, strict=True))
+            for each in self._source.retrieve(copies.ids).ids:
+                del keys[each]
             ids = list(keys)
             for key, rows in rows_by_key(ids, keys).items():
-                self._delete([ids[row] for row in rows], key)
+                self._writer.delete([ids[row] for row in rows], key)
             removed += len(ids)
         return removed
 
-    def _batch(self, records: Sequence[Record], columns: Collection[str]) -> pa.RecordBatch:
-        ids = [point_id_of(record) for record in records]
-        new = self._settings.new
-        copies: list[Record | None] = []
-        if "source" in columns or "new" in columns:
-            found = self._shadow.retrieve(
-                ids,
-                payload=[f'"{PROVENANCE}"'] if "source" in columns else False,
-                vectors=[new.name] if "new" in columns else False,
-            )
-            by_id = {point_id_of(each): each for each in found}
-            copies = [by_id.get(each) for each in ids]
+    def _batch(self, page: Page, columns: Collection[str]) -> pa.RecordBatch:
+        old, new = self._settings.old, self._settings.new
         arrays: dict[str, pa.Array] = {}
+        copies = self._copies(page, columns)
         if "source" in columns:
-            arrays = source_columns(records, self._settings.fields)
-            arrays["kind"] = self._kinds(records, copies, arrays["content_hash"].to_pylist())
+            arrays = page.source_columns(self._settings.fields)
+            arrays["kind"] = self._kinds(page, copies, arrays["content_hash"].to_pylist())
         if "old" in columns:
-            old = self._settings.old
-            arrays["old"] = vectors_column(records, old.name, old.size)
+            arrays["old"] = page.dense(old.name, old.size)
         if "new" in columns:
-            arrays["new"] = vectors_column(copies, new.name, new.size)
-        return make_batch(ids, **arrays)
+            arrays["new"] = copies.dense(new.name, new.size)
+        return make_batch(page.ids, **arrays)
 
-    def _kinds(
-        self, records: Sequence[Record], copies: Sequence[Record | None], hashes: Sequence[str]
-    ) -> pa.Array:
+    def _copies(self, page: Page, columns: Collection[str]) -> Page:
+        """Return the copies of a page's points, row by row; empty rows where there is none."""
+        if not {"source", "new"} & set(columns):
+            return page
+        found = self._shadow.retrieve(
+            page.ids,
+            payload=[f'"{PROVENANCE}"'] if "source" in columns else False,
+            vectors=[self._settings.new.name] if "new" in columns else False,
+        )
+        row_of = {point_id: row for row, point_id in enumerate(found.ids)}
+        rows = [row_of.get(each) for each in page.ids]
+        return Page(
+            page.ids,
+            [{} if row is None else found.payloads[row] for row in rows],
+            page.shard_keys,
+            [{} if row is None else found.vectors[row] for row in rows],
+        )
+
+    def _kinds(self, page: Page, copies: Page, hashes: Sequence[str]) -> pa.Array:
         plan = self._settings.plan[:PLAN_LENGTH]
         kinds: list[str | None] = []
-        for record, copy, present in zip(records, copies, hashes, strict=True):
-            mark: dict[str, Any] = (copy.payload or {}).get(PROVENANCE, {}) if copy else {}
-            expected = (plan, present, whole_hash(record.payload or {}))
+        for source, copy, present in zip(page.payloads, copies.payloads, hashes, strict=True):
+            mark: dict[str, Any] = copy.get(PROVENANCE, {})
+            expected = (plan, present, whole_hash(source))
             fits = (mark.get("plan"), mark.get("hash"), mark.get("payload")) == expected
             kinds.append(mark["kind"] if fits else None)
         return pa.array(kinds, pa.string())
@@ -147,49 +145,28 @@ class ShadowGallery:
         ids: list[PointId] = part.column("id").to_pylist()
         hashes: list[str] = part.column("content_hash").to_pylist()
         vectors = vectors_of(part, "new")
-        found = self._source.retrieve(ids, payload=True, vectors=self._copied or False)
-        sources = {point_id_of(record): record for record in found}
-        keys: ShardKeys = {point_id: record.shard_key for point_id, record in sources.items()}
-        for key, rows in rows_by_key(ids, keys).items():
-            points = [
-                self._copy(
-                    sources[ids[row]],
-                    vectors[row].tolist(),
-                    provenance(self._settings.plan, kind, hashes[row]),
-                )
-                for row in rows
-            ]
-            self._upsert(points, key)
-        return list(keys)
+        row_of = {point_id: row for row, point_id in enumerate(ids)}
+        sources = self._source.retrieve(ids, payload=True, vectors=self._copied or False)
+        points = []
+        for point_id, payload, others in zip(
+            sources.ids, sources.payloads, sources.vectors, strict=True
+        ):
+            row = row_of[point_id]
+            mark = provenance(self._settings.plan, kind, hashes[row])
+            points.append(self._copy(point_id, payload, others, vectors[row], mark))
+        keys: ShardKeys = dict(zip(sources.ids, sources.shard_keys, strict=True))
+        for key, rows in rows_by_key(sources.ids, keys).items():
+            self._writer.upsert([points[row] for row in rows], key)
+        return sources.ids
 
-    def _copy(self, source: Record, new: list[float], mark: dict[str, str]) -> models.PointStruct:
-        payload = dict(source.payload or {})
-        payload[PROVENANCE] = {**mark, "payload": whole_hash(payload)}
-        others = source.vector if isinstance(source.vector, dict) else {}
+    def _copy(
+        self,
+        point_id: PointId,
+        payload: Mapping[str, Any],
+        others: Mapping[str, Vector],
+        new: Vectors,
+        mark: Mapping[str, str],
+    ) -> NewPoint:
         kept = {name: others[name] for name in self._copied if name in others}
-        return models.PointStruct(
-            id=source.id, vector={**kept, self._settings.new.name: new}, payload=payload
-        )
-
-    def _upsert(self, points: list[models.PointStruct], key: models.ShardKey | None) -> None:
-        self._connection.write(
-            lambda: self._connection.client.upsert(
-                self._shadow.collection,
-                points,
-                wait=True,
-                ordering=MEDIUM,
-                shard_key_selector=key,
-            )
-        )
-
-    def _delete(self, ids: Sequence[PointId], key: models.ShardKey | None) -> None:
-        selector = models.PointIdsList(points=[stored_id(each) for each in ids])
-        self._connection.write(
-            lambda: self._connection.client.delete(
-                self._shadow.collection,
-                selector,
-                wait=True,
-                ordering=MEDIUM,
-                shard_key_selector=key,
-            )
-        )
+        marked = {**payload, PROVENANCE: {**mark, "payload": whole_hash(payload)}}
+        return NewPoint(point_id, marked, {**kept, self._settings.new.name: new})

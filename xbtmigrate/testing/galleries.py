@@ -5,7 +5,7 @@ Whoever writes a gallery subclasses `GalleryContract`, gives it a `store` fixtur
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -97,7 +97,9 @@ class FakeGallery:
         if after is not None:
             order = [each for each in order if store_order(each) > store_order(after)]
         for start in range(0, len(order), self._page):
-            page = [each for each in order[start : start + self._page] if each in self.points]
+            # Looked up once: a test may delete points meanwhile, from another thread.
+            found = {each: self.points.get(each) for each in order[start : start + self._page]}
+            page = {each: point for each, point in found.items() if point is not None}
             if page:
                 yield self._batch(page, columns)
 
@@ -118,8 +120,8 @@ class FakeGallery:
         """Remove nothing: the new vectors live on the points themselves."""
         return 0
 
-    def _batch(self, ids: Sequence[PointId], columns: Collection[str]) -> pa.RecordBatch:
-        points = [self.points[each] for each in ids]
+    def _batch(self, page: Mapping[PointId, FakePoint], columns: Collection[str]) -> pa.RecordBatch:
+        ids, points = list(page), list(page.values())
         arrays: dict[str, pa.Array] = {}
         if "source" in columns:
             for name in ("text", "image"):

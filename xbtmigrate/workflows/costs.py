@@ -24,9 +24,10 @@ class Workload:
         size: Length of the new vectors.
         layout: Where they go.
         other_bytes: Bytes a shadow copies besides the new vectors: payload and other vectors.
-        scan_rate: Points read per second; a write is taken to be as fast as a read.
+        scan_rate: Points read per second.
         encode_rate: Items encoded per second.
         price: Money for one encoded item, None if unknown.
+        write_rate: Points written per second; None takes a write to be as fast as a read.
     """
 
     points: int
@@ -37,6 +38,7 @@ class Workload:
     scan_rate: float
     encode_rate: float
     price: float | None
+    write_rate: float | None = None
 
     def cost(self, strategy: Strategy, fraction: float) -> Cost:
         """Estimate a strategy that re-encodes this share of the points."""
@@ -46,14 +48,15 @@ class Workload:
         stored = max(projected, encodes)
         vector_bytes = stored * self.size * FLOAT
         copied = self.other_bytes if stored and self.layout is Layout.SHADOW else 0
-        reads = 2 * writes
         return Cost(
             strategy=strategy,
             encodes=encodes,
             writes=writes,
             disk_bytes=round(vector_bytes * INDEX_FACTOR) + stored * PROVENANCE_BYTES + copied,
             ram_bytes=round(vector_bytes * INDEX_FACTOR),
-            seconds=(reads / self.scan_rate) + encodes / self.encode_rate,
+            seconds=writes / self.scan_rate
+            + writes / (self.write_rate or self.scan_rate)
+            + encodes / self.encode_rate,
             money=None if self.price is None else encodes * self.price,
         )
 

@@ -15,6 +15,7 @@ from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.journal import utc_now
 from xbtmigrate.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
 from xbtmigrate.types import Layout, Strategy
+from xbtmigrate.workflows.bench import measured_write_rate
 from xbtmigrate.workflows.costs import FLOAT, Workload, all_costs
 from xbtmigrate.workflows.encoding import Report, encode_gallery
 from xbtmigrate.workflows.matching import match_old_model, require_match
@@ -173,6 +174,7 @@ def _workload(migration: Migration, seen: Survey, sampled: _Sampled, layout: Lay
         scan_rate=seen.rate,
         encode_rate=sampled.rate,
         price=migration.price_per_item(contents),
+        write_rate=measured_write_rate(migration, layout),
     )
 
 

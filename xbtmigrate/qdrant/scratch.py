@@ -1,0 +1,94 @@
+"""Qdrant: a collection of the tool's own, to measure writes where they cannot hurt."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+from qdrant_client import models
+
+from xbtmigrate.protocols import Gallery
+from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.inspection import CollectionFacts, inspect
+from xbtmigrate.qdrant.layouts import SHADOW_SUFFIX, NewSpace, choose_layout
+from xbtmigrate.qdrant.marks import JOURNAL, record_id
+from xbtmigrate.qdrant.opening import open_gallery
+from xbtmigrate.qdrant.pages import NewPoint
+from xbtmigrate.qdrant.payload import EmbeddedFields
+from xbtmigrate.qdrant.preparation import prepare
+from xbtmigrate.qdrant.writing import Writer
+from xbtmigrate.types import Layout, Modality, vectors_of
+
+_OLD, _NEW = "old", "new"
+
+
+@contextmanager
+def scratch_gallery(
+    connection: Connection,
+    facts: CollectionFacts,
+    layout: Layout,
+    space: NewSpace,
+    batches: Sequence[pa.RecordBatch],
+) -> Iterator[Gallery]:
+    """Copy points into a new collection and open it for a migration; delete it afterwards.
+
+    Args:
+        connection: The open Qdrant.
+        facts: The collection that the points are from.
+        layout: Where the new vectors go.
+        space: The new vectors.
+        batches: Points with the columns id, text, image and old.
+    """
+    name = f"_xbtmigrate_bench_{uuid.uuid4().hex[:12]}"
+    new = NewSpace(_NEW, space.size, space.distance)
+    try:
+        _create(connection, name, facts, layout, new)
+        writer = Writer(connection, name)
+        for batch in batches:
+            writer.upsert(_points(batch), None)
+        copy = inspect(connection, name, _OLD)
+        choice = choose_layout(copy, connection, layout, new)
+        prepare(connection, copy, choice)
+        fields = EmbeddedFields("text", "image", Modality.TEXT)
+        yield open_gallery(connection, copy, choice, fields, uuid.uuid4().hex)
+    finally:
+        _delete(connection, name)
+
+
+def _create(
+    connection: Connection, name: str, facts: CollectionFacts, layout: Layout, new: NewSpace
+) -> None:
+    sizes = {_OLD: (facts.size, facts.distance)}
+    if layout is Layout.IN_PLACE:
+        sizes[_NEW] = (new.size, new.distance)
+    vectors = {
+        each: models.VectorParams(size=size, distance=models.Distance(str(distance)))
+        for each, (size, distance) in sizes.items()
+    }
+    hnsw = models.HnswConfigDiff(m=facts.hnsw_m, ef_construct=facts.hnsw_ef_construct)
+    connection.call(
+        lambda: connection.client.create_collection(
+            name, vectors_config=vectors, hnsw_config=hnsw, shard_number=facts.shard_number
+        )
+    )
+
+
+def _points(batch: pa.RecordBatch) -> list[NewPoint]:
+    contents = (batch[each].to_pylist() for each in ("id", "text", "image"))
+    return [
+        NewPoint(point, {"text": text, "image": image}, {_OLD: row})
+        for point, text, image, row in zip(*contents, vectors_of(batch, "old"), strict=True)
+    ]
+
+
+def _delete(connection: Connection, name: str) -> None:
+    """Delete the collection, its shadow, and the note that the shadow is ours."""
+    client, shadow = connection.client, f"{name}{SHADOW_SUFFIX}"
+    for each in (name, shadow):
+        if connection.call(lambda each=each: client.collection_exists(each)):  # type: ignore[misc]
+            connection.call(lambda each=each: client.delete_collection(each))  # type: ignore[misc]
+    if connection.call(lambda: client.collection_exists(JOURNAL)):
+        note = models.PointIdsList(points=[record_id("shadow", shadow)])
+        connection.write(lambda: client.delete(JOURNAL, note, wait=True))

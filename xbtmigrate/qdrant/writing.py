@@ -1,0 +1,117 @@
+"""Qdrant: writing vectors, marks and whole points by the fastest route to the same server."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from functools import cached_property
+
+from qdrant_client import models
+
+from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.pages import NewPoint, stored_id
+from xbtmigrate.qdrant.routes import (
+    MEDIUM,
+    ClientRoute,
+    PackedRoute,
+    Payloads,
+    RestRoute,
+    Route,
+    grpc_reaches_same_server,
+)
+from xbtmigrate.types import PointId, Vectors
+
+
+class Writer:
+    """Writes into one collection; what it returns from is applied, unless said otherwise.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Real name of the collection.
+    """
+
+    def __init__(self, connection: Connection, collection: str) -> None:
+        self._connection = connection
+        self._collection = collection
+        rest = connection.rest
+        self._unpacked: RestRoute | ClientRoute = (
+            ClientRoute(connection, collection) if rest is None else RestRoute(rest, collection)
+        )
+
+    def update_vectors(
+        self, ids: Sequence[PointId], name: str, rows: Vectors, key: models.ShardKey | None
+    ) -> None:
+        """Set one named vector of points that exist.
+
+        Args:
+            ids: n point ids.
+            name: Name of the vector.
+            rows: Its values, float32 (n, d).
+            key: Shard key of the points, None under automatic sharding.
+
+        Raises:
+            CollectionError: A point is missing; others may have been written.
+        """
+        route = self._fastest
+        self._connection.write(lambda: route.update_vectors(ids, name, rows, key))
+
+    def upsert(self, points: Sequence[NewPoint], key: models.ShardKey | None) -> None:
+        """Store whole points in place of what may be there.
+
+        Args:
+            points: The points.
+            key: Their shard key, None under automatic sharding.
+        """
+        route = self._fastest
+        try:
+            self._connection.write(lambda: route.upsert(points, key))
+        except OverflowError:
+            self._connection.write(lambda: self._unpacked.upsert(points, key))
+
+    def enqueue_payloads(self, payloads: Payloads, key: models.ShardKey | None) -> None:
+        """Merge keys into the payloads of points without waiting for it to be applied.
+
+        To wait for each operation would take 7 times as long; `settle` waits for all of them.
+
+        Args:
+            payloads: Ids of points, and what is merged into the payload of each of them.
+            key: Shard key of the points, None under automatic sharding.
+        """
+        self._connection.call(lambda: self._unpacked.enqueue_payloads(payloads, key))
+
+    def settle(self, keys: Collection[models.ShardKey | None]) -> None:
+        """Send every shard a write that changes nothing: it is applied behind what was enqueued.
+
+        Args:
+            keys: Shard keys that something was enqueued for.
+        """
+        if self._connection.embedded:
+            return
+        nothing = models.Filter(must=[models.HasIdCondition(has_id=[str(uuid.uuid4())])])
+        self._delete(nothing, [key for key in keys if key is not None] or None)
+
+    def delete(self, ids: Sequence[PointId], key: models.ShardKey | None) -> None:
+        """Delete points that live under one shard key."""
+        self._delete(models.PointIdsList(points=[stored_id(each) for each in ids]), key)
+
+    @cached_property
+    def _fastest(self) -> Route:
+        """The packed route, if gRPC certainly leads to the same server."""
+        connection = self._connection
+        if connection.embedded:
+            return self._unpacked
+        if connection.prefer_grpc or grpc_reaches_same_server(connection):
+            return PackedRoute(connection, self._collection)
+        return self._unpacked
+
+    def _delete(
+        self,
+        selector: models.PointIdsList | models.Filter,
+        key: models.ShardKeySelector | None,
+    ) -> None:
+        client = self._connection.client
+        self._connection.write(
+            lambda: client.delete(
+                self._collection, selector, wait=True, ordering=MEDIUM, shard_key_selector=key
+            )
+        )
