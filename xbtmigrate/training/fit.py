@@ -145,7 +145,7 @@ def fit(
     for trainer in trainers:
         for problem in problems.values():
             candidates += _attempts(trainer, problem, candidates, say)
-    candidates.sort(key=lambda c: c.scores.order, reverse=True)
+    candidates.sort(key=_preference(next(iter(problems.values()))), reverse=True)
     best, unseen, error = candidates[0], None, None
     figures: dict[str, float] = {}
     if direction is Direction.FORWARD:
@@ -202,8 +202,27 @@ def _attempt(trainer: Trainer, problem: Problem, settings: Settings) -> Candidat
     mapped, target = problem.project(architecture, problem.x_held), problem.y_held
     norms = np.linalg.norm(mapped, axis=1) * np.linalg.norm(target, axis=1)
     cosine = float(np.mean((mapped * target).sum(axis=1) / np.maximum(norms, 1e-12)))
-    scores = problem.score(architecture)
-    return Candidate(trainer.kind, problem.source, settings, scores, cosine, seconds, architecture)
+    return Candidate(
+        kind=trainer.kind,
+        source=problem.source,
+        settings=settings,
+        scores=problem.score(architecture),
+        cosine=cosine,
+        error=float(np.mean((mapped - target) ** 2)),
+        seconds=seconds,
+        architecture=architecture,
+    )
+
+
+def _preference(problem: Problem) -> Callable[[Candidate], tuple[float, ...]]:
+    """Key to choose the best candidate by: retrieval, or the error where lengths matter.
+
+    A projected gallery of a dot or Euclidean space lives among true new vectors. Retrieval alone
+    does not see that all of them are too short.
+    """
+    if problem.direction is Direction.FORWARD and not problem.cosine:
+        return lambda candidate: (-candidate.error,)
+    return lambda candidate: candidate.scores.order
 
 
 def _manifest(
@@ -226,7 +245,7 @@ def _manifest(
         pair_source=best.source,
         seed=options.seed,
         hyperparameters=best.settings,
-        metrics={**best.scores.as_metrics(), "cosine": best.cosine},
+        metrics={**best.scores.as_metrics(), "cosine": best.cosine, "error": best.error},
         uncertainty_metrics=figures,
         libraries=_libraries(),
         created_at=utc_now(),

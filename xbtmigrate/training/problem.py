@@ -124,6 +124,7 @@ class Candidate:
         settings: Hyperparameters.
         scores: Held-out retrieval.
         cosine: Mean cosine between map and target on held-out pairs.
+        error: Mean squared error per coordinate on held-out pairs.
         seconds: Time of the fit.
         architecture: The map.
     """
@@ -133,6 +134,7 @@ class Candidate:
     settings: Settings
     scores: Scores
     cosine: float
+    error: float
     seconds: float
     architecture: Architecture
 

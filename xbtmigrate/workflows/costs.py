@@ -12,6 +12,8 @@ PROVENANCE_BYTES = 120
 """A point's provenance in the payload: plan, kind and content hash, as stored."""
 INDEX_FACTOR = 1.5
 """Memory of vectors with their HNSW links over the bare vectors (Qdrant, capacity planning)."""
+READS_PER_WRITE = 4
+"""Points read in the time that one is written, as long as `bench --write` has not measured it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Workload:
         scan_rate: Points read per second.
         encode_rate: Items encoded per second.
         price: Money for one encoded item, None if unknown.
-        write_rate: Points written per second; None takes a write to be as fast as a read.
+        write_rate: Points written per second; None takes a quarter of the scan rate.
     """
 
     points: int
@@ -55,7 +57,7 @@ class Workload:
             disk_bytes=round(vector_bytes * INDEX_FACTOR) + stored * PROVENANCE_BYTES + copied,
             ram_bytes=round(vector_bytes * INDEX_FACTOR),
             seconds=writes / self.scan_rate
-            + writes / (self.write_rate or self.scan_rate)
+            + writes / (self.write_rate or self.scan_rate / READS_PER_WRITE)
             + encodes / self.encode_rate,
             money=None if self.price is None else encodes * self.price,
         )

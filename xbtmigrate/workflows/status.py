@@ -98,6 +98,7 @@ def _artefacts(migration: Migration) -> dict[str, str]:
         "pairs": artefacts.pairs_file,
         "bridge": artefacts.projector_folder(Direction.BRIDGE),
         "forward": artefacts.projector_folder(Direction.FORWARD),
+        "serving": artefacts.serving_folder,
         "order": artefacts.order_file,
     }
     return {name: str(path) for name, path in files.items() if path.exists()}

@@ -1,0 +1,88 @@
+"""Spaces where the length of a vector counts: nothing is normalised on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from qdrant_client import QdrantClient, models
+
+from tests.support.collections import fresh_name
+from tests.support.command import answer_inside
+from xbtmigrate import Projector
+from xbtmigrate.types import vector_array
+
+COUNT = 300
+CONFIG = """
+[qdrant]
+url = "{url}"
+collection = "{name}"
+vector = "old"
+
+[payload]
+text = "text"
+query = "title"
+
+[old_model]
+encoder = "precomputed"
+path = "old.parquet"
+stored = "text"
+
+[new_model]
+encoder = "precomputed"
+path = "new.parquet"
+
+[plan]
+strategy = "fastfill"
+sample = 200
+"""
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("distance", [models.Distance.DOT, models.Distance.EUCLID])
+def test_vectors_of_any_length_are_projected_encoded_and_kept_as_they_are(
+    distance: models.Distance, qdrant_url: str, tmp_path: Path
+):
+    rng = np.random.default_rng(0)
+    latent = rng.standard_normal((COUNT, 6)) * rng.uniform(0.5, 3, (COUNT, 1))
+    maps = rng.standard_normal((6, 8)), rng.standard_normal((6, 12))
+    keys = [f"text {n}" for n in range(COUNT)] + [f"title {n}" for n in range(COUNT)]
+    noisy = np.concatenate([latent, latent + 0.1 * rng.standard_normal(latent.shape)])
+    old, new = ((noisy @ each).astype(np.float32) for each in maps)
+    for model, vectors in (("old", old), ("new", new)):
+        table = pa.table({"key": keys, "vector": vector_array(vectors)})
+        pq.write_table(table, tmp_path / f"{model}.parquet")
+    client = QdrantClient(url=qdrant_url, check_compatibility=False)
+    name = fresh_name()
+    params = {
+        key: models.VectorParams(size=size, distance=distance)
+        for key, size in (("old", 8), ("new", 12))
+    }
+    client.create_collection(name, vectors_config=params)
+    payloads = [{"text": f"text {n}", "title": f"title {n}"} for n in range(COUNT)]
+    points = models.Batch(
+        ids=list(range(COUNT)), vectors={"old": old[:COUNT].tolist()}, payloads=payloads
+    )
+    client.upsert(name, points, wait=True)
+    (tmp_path / "xbtmigrate.toml").write_text(CONFIG.format(url=qdrant_url, name=name))
+
+    plan = answer_inside("plan", cwd=tmp_path)
+    assert plan["target"]["distance"] == distance.value
+    assert plan["measurement"]["basis"].startswith("known items")
+    answer_inside("train-projector", "--kind", "procrustes,ridge", cwd=tmp_path)
+    done = answer_inside("backfill", "--online", "--fraction", "0.5", cwd=tmp_path)
+    assert (done["gallery"]["encoded"], done["gallery"]["projected"]) == (150, 150)
+
+    projector = Projector.load(next((tmp_path / ".xbtmigrate").glob("*/projector/forward")))
+    projected = projector.apply(old[:COUNT])
+    np.testing.assert_allclose(projected, new[:COUNT], atol=0.05)
+    records, _ = client.scroll(name, limit=COUNT, with_vectors=True)
+    for record in records:
+        encoded = record.payload["_xbtmigrate"]["kind"] == "encoded"
+        truth = new[record.id] if encoded else projected[record.id]
+        np.testing.assert_allclose(record.vector["new"], truth, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(record.vector["old"], old[record.id], rtol=1e-6)
+    client.close()
