@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from qdrant_client import QdrantClient, models
 
+from tests.support.checks import check_vectors, stored
 from tests.support.clipart import Clipart, write_config
 from tests.support.collections import fresh_name
 from tests.support.command import answer, xbtmigrate
-from xbtmigrate import Projector
 
 COUNT = 600
 
@@ -28,31 +28,6 @@ def client(qdrant_url: str):
     client = QdrantClient(url=qdrant_url, check_compatibility=False)
     yield client
     client.close()
-
-
-def stored(client: QdrantClient, name: str, vector: str) -> dict[int, tuple[np.ndarray, dict]]:
-    records, _ = client.scroll(name, limit=10_000, with_vectors=[vector], with_payload=True)
-    return {
-        record.id: (np.array((record.vector or {}).get(vector, []), np.float32), record.payload)
-        for record in records
-    }
-
-
-def check_vectors(client, name, clipart, folder, *, encoded: int) -> None:
-    """Every point has exactly one right new vector, and its old one and payload as before."""
-    projector = Projector.load(next((folder / ".xbtmigrate").glob("*/projector/forward")))
-    projected = projector.apply(clipart.old)
-    after = stored(client, name, "new")
-    assert len(after) == len(clipart.ids)
-    kinds = []
-    for row, point in enumerate(clipart.ids):
-        vector, payload = after[point]
-        mark = payload.pop("_xbtmigrate")
-        kinds.append(mark["kind"])
-        truth = clipart.new[row] if mark["kind"] == "encoded" else projected[row]
-        np.testing.assert_allclose(vector, truth, atol=2e-6)
-        assert payload == {"image": clipart.images[row], "caption": clipart.captions[row]}
-    assert kinds.count("encoded") == encoded
 
 
 @pytest.mark.server

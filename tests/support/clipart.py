@@ -35,6 +35,13 @@ class Clipart:
             vectors("new", images),
         )
 
+    @property
+    def payloads(self) -> list[dict[str, str]]:
+        return [
+            {"image": image, "caption": caption}
+            for image, caption in zip(self.images, self.captions, strict=True)
+        ]
+
     def fill(self, client: QdrantClient, name: str, *, both: bool = True) -> None:
         """Create the collection as an application has it: the vector `old`, maybe with `new`."""
         sizes = {"old": 128, "new": 256} if both else {"old": 128}
@@ -48,10 +55,7 @@ class Clipart:
         batch = models.Batch(
             ids=self.ids,
             vectors={"old": self.old.tolist()},
-            payloads=[
-                {"image": image, "caption": caption}
-                for image, caption in zip(self.images, self.captions, strict=True)
-            ],
+            payloads=self.payloads,
         )
         client.upsert(name, batch, wait=True)
 

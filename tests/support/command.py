@@ -1,15 +1,22 @@
-"""The command line as a user runs it: a process of its own."""
+"""The command line as a user runs it."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-ENVIRONMENT = os.environ | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+import pytest
+
+from xbtmigrate.cli import main
+
+SETTINGS = {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
 PROGRAM = [sys.executable, "-m", "xbtmigrate"]
 
 
@@ -20,7 +27,7 @@ def xbtmigrate(
     done = subprocess.run(
         [*PROGRAM, *map(str, arguments)],
         cwd=cwd,
-        env=ENVIRONMENT,
+        env=os.environ | SETTINGS,
         capture_output=True,
         text=True,
         timeout=300,
@@ -38,12 +45,33 @@ def answer(*arguments: str | Path, cwd: Path, expect: int = 0) -> dict[str, Any]
     return json.loads(done.stdout)
 
 
+def inside(*arguments: str | Path, cwd: Path) -> tuple[int, str, str]:
+    """Run one command within this process, which costs no start; returns code, stdout, stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch.object(sys, "argv", ["xbtmigrate", *map(str, arguments)]),
+        pytest.raises(SystemExit) as end,
+    ):
+        main()
+    return int(end.value.code or 0), out.getvalue(), err.getvalue()
+
+
+def answer_inside(*arguments: str | Path, cwd: Path, expect: int = 0) -> dict[str, Any]:
+    """Run one command with --json within this process and return its document."""
+    code, out, err = inside(*arguments, "--json", cwd=cwd)
+    assert code == expect, f"exit {code}\n{out}\n{err}"
+    return json.loads(out)
+
+
 def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
     """Start one command and let it run."""
     return subprocess.Popen(
         [*PROGRAM, *map(str, arguments)],
         cwd=cwd,
-        env=ENVIRONMENT,
+        env=os.environ | SETTINGS,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

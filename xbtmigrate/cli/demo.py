@@ -31,9 +31,14 @@ def demo(
     names = ["recall@1", "recall@10", "mrr@10"]
     render.table(
         f"Text queries, {content['gallery_count']:,} pictures, {content['query_count']} queries",
-        ["strategy", "re-encoded", *names],
+        ["strategy", "serving", "re-encoded", *names],
         (
-            [row["strategy"], f"{row['fraction']:.0%}", *(row[name] for name in names)]
+            [
+                row["strategy"],
+                row["serving"],
+                f"{row['fraction']:.0%}",
+                *(row[name] for name in names),
+            ]
             for row in content["rows"]
         ),
     )

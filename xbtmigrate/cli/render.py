@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from xbtmigrate.errors import XbtMigrateError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from tqdm import tqdm
 
 
@@ -52,22 +53,20 @@ def note(text: str) -> None:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table on stdout; columns after the first are right-aligned numbers or short words."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
-        view.add_column(column, justify="right" if number else "left", overflow="fold")
+        view.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         view.add_row(*(Text(_cell(value)) for value in row))
-    Console().print(view)
+    _console().print(view)
 
 
 def facts(title: str, pairs: Iterable[tuple[str, object]]) -> None:
     """Print names and values, one pair a line."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -77,7 +76,7 @@ def facts(title: str, pairs: Iterable[tuple[str, object]]) -> None:
     view.add_column(overflow="fold")
     for name, value in pairs:
         view.add_row(name, Text(_cell(value)))
-    Console().print(view)
+    _console().print(view)
 
 
 def size(count: float) -> str:
@@ -149,6 +148,13 @@ class ProgressBars:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _console() -> Console:
+    """Write to stdout; where that is no terminal, wide enough for every table."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 110)
 
 
 def _cell(value: object) -> str:

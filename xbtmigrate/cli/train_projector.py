@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -61,7 +61,7 @@ def _show(trained: Trained) -> None:
             [kind, "", *(scores[name] for name in names), ""]
             for kind, scores in result["baselines"].items()
         ]
-        best = {}
+        best: dict[tuple[str, str], dict[str, Any]] = {}
         for found in result["candidates"]:
             best.setdefault((found["kind"], found["source"]), found)
         for (kind, source), found in best.items():

@@ -16,6 +16,7 @@ from qdrant_client import QdrantClient, models
 from tenacity import RetryError, Retrying, retry_if_exception, retry_if_result, stop_after_attempt
 
 from xbtmigrate.errors import ConnectionFailedError, UnsupportedError, XbtMigrateError
+from xbtmigrate.qdrant.embedded import use_write_ahead_log
 from xbtmigrate.qdrant.failures import (
     EMBEDDED_ERRORS,
     SERVER_ERRORS,
@@ -100,6 +101,9 @@ class Connection:
             wait=seconds_to_wait,
             reraise=True,
         )
+        if self.embedded:
+            with self.lock:
+                use_write_ahead_log(self.client)
         try:
             self._translating(lambda: retrying(request))
         except RetryError as error:

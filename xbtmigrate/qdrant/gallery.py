@@ -88,16 +88,8 @@ class InPlaceGallery:
         source = "source" in columns
         payload = [*self._settings.fields.keys(), f'"{PROVENANCE}"'] if source else False
         vectors = self._vectors(columns)
-        if ids is None:
-            pages = self._reader.scroll(payload=payload, vectors=vectors, after=after)
-        else:
-            pages = (
-                self._reader.retrieve(part, payload=payload, vectors=vectors)
-                for part in self._reader.pages_of(ids)
-            )
-        for page in pages:
-            if len(page):
-                yield self._batch(page, columns)
+        pages = self._reader.select(ids, after=after, payload=payload, vectors=vectors)
+        yield from (self._batch(page, columns) for page in pages)
 
     def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
         """Store `new` and its provenance, and wait until every shard has applied both."""

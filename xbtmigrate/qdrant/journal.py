@@ -168,10 +168,8 @@ class QdrantJournal:
         heartbeat = self._heartbeat + 1
         changes: dict[str, Any] = {} if record is None else _payload(record)
         changes |= {"owner": self._owner, "heartbeat": heartbeat, "updated_at": utc_now()}
-        if self._owner:
-            now = self._set(connection, changes, self._owner)
-        else:
-            now = self._read(connection)
+        owner = self._owner
+        now = self._set(connection, changes, owner) if owner else self._read(connection)
         if now is None or not self._owner or now.owner != self._owner:
             raise LeaseError(
                 f"the lease of migration '{self._migration}' was lost"

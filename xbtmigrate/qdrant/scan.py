@@ -77,6 +77,22 @@ class Reader:
         row_of = {point_id: row for row, point_id in enumerate(found.ids)}
         return found.rows([row_of[each] for each in ids if each in row_of])
 
+    def select(
+        self,
+        ids: Sequence[PointId] | None,
+        *,
+        after: PointId | None,
+        payload: Wanted,
+        vectors: Wanted,
+    ) -> Iterator[Page]:
+        """Yield pages that are not empty: of `ids` in their order, or of all behind `after`."""
+        if ids is None:
+            pages = self.scroll(payload=payload, vectors=vectors, after=after)
+        else:
+            parts = self.pages_of(ids)
+            pages = (self.retrieve(part, payload=payload, vectors=vectors) for part in parts)
+        yield from (page for page in pages if len(page))
+
     def pages_of(self, ids: Sequence[PointId]) -> Iterator[Sequence[PointId]]:
         """Split ids into pages."""
         for start in range(0, len(ids), self.page):

@@ -8,6 +8,7 @@ from typing import Any
 
 from qdrant_client import QdrantClient, models
 
+from xbtmigrate.qdrant.embedded import use_write_ahead_log
 from xbtmigrate.types import Vectors
 
 _BATCH = 1000
@@ -33,6 +34,7 @@ def create_embedded(
     try:
         params = models.VectorParams(size=vectors.shape[1], distance=models.Distance.COSINE)
         client.create_collection(collection, vectors_config={vector: params})
+        use_write_ahead_log(client)
         ids = list(points)
         for start in range(0, len(ids), _BATCH):
             part = slice(start, start + _BATCH)

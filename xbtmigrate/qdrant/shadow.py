@@ -64,16 +64,8 @@ class ShadowGallery:
         """Yield batches of the source's points in id order, or of `ids` in the order given."""
         payload = "source" in columns
         vectors = [self._settings.old.name] if "old" in columns else False
-        if ids is None:
-            pages = self._source.scroll(payload=payload, vectors=vectors, after=after)
-        else:
-            pages = (
-                self._source.retrieve(part, payload=payload, vectors=vectors)
-                for part in self._source.pages_of(ids)
-            )
-        for page in pages:
-            if len(page):
-                yield self._batch(page, columns)
+        pages = self._source.select(ids, after=after, payload=payload, vectors=vectors)
+        yield from (self._batch(page, columns) for page in pages)
 
     def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
         """Copy the present source points into the shadow with the new vector, and wait.

@@ -90,7 +90,7 @@ class Problem:
         """Measure a map by the held-out retrieval, in the space it maps to.
 
         A projected gallery has to be right among true new vectors as well: where these are known,
-        the figures are the mean over the projected gallery and one that is half re-encoded.
+        the figures are the mean over galleries of which nothing, a quarter and half is re-encoded.
         """
         task = self.task
         if self.direction is Direction.BRIDGE:
@@ -98,7 +98,7 @@ class Problem:
         else:
             queries, galleries = task.queries_new, [self.project(architecture, task.gallery_old)]
             if task.gallery_new is not None:
-                galleries.append(half_reencoded(galleries[0], task.gallery_new))
+                galleries += [reencoded(galleries[0], task.gallery_new, each) for each in (4, 2)]
         return Scores.mean(
             [retrieval_scores(queries, each, task.relevant, self.y_distance) for each in galleries]
         )
@@ -108,10 +108,10 @@ class Problem:
         return np.asarray(np.mean((self.project(architecture, x) - y) ** 2, axis=1), np.float32)
 
 
-def half_reencoded(projected: Vectors, new: Vectors) -> Vectors:
-    """Replace every other row of a projected gallery by its true new vector; shape (m, d)."""
-    even = np.arange(len(projected))[:, None] % 2 == 0
-    return np.asarray(np.where(even, new, projected), np.float32)
+def reencoded(projected: Vectors, new: Vectors, each: int) -> Vectors:
+    """Replace each n-th row of a projected gallery by its true new vector; shape (m, d)."""
+    chosen = np.arange(len(projected))[:, None] % each == 0
+    return np.asarray(np.where(chosen, new, projected), np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from xbtmigrate.types import Distance, Vectors, normalized
 
+BLOCK = 256
+"""Queries scored at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class SelectionTask:
@@ -83,13 +86,16 @@ def retrieval_scores(
     """
     if distance is Distance.COSINE:
         queries, gallery = normalized(queries), normalized(gallery)
-    recall_1, recall_10, reciprocal = (np.empty(len(queries)) for _ in range(3))
-    for start in range(0, len(queries), 256):
-        nearness = _nearness(queries[start : start + 256], gallery, distance)
-        for i, near in enumerate(nearness, start):
-            ranks = _ranks(near, relevant[i])
-            recall_1[i], recall_10[i] = np.mean(ranks <= 1), np.mean(ranks <= 10)
-            reciprocal[i] = 1 / ranks.min()
+    ranks = [
+        _ranks(_nearness(queries[start : start + BLOCK], gallery, distance), block)
+        for start in range(0, len(queries), BLOCK)
+        if (block := relevant[start : start + BLOCK])
+    ]
+    rank = np.concatenate(ranks)
+    counts = np.array([len(rows) for rows in relevant])
+    first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    recall_10, recall_1 = (np.add.reduceat(rank <= k, first) / counts for k in (10, 1))
+    reciprocal = 1 / np.minimum.reduceat(rank, first)
     return Scores(float(recall_10.mean()), float(reciprocal.mean()), float(recall_1.mean()))
 
 
@@ -103,9 +109,20 @@ def _nearness(queries: Vectors, gallery: Vectors, distance: Distance) -> Vectors
     return dots
 
 
-def _ranks(near: Vectors, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-    """Rank of each relevant row from 1, other relevant rows aside, ties at the middle."""
-    values = near[rows][:, None]
-    ahead = (near > values).sum(axis=1) - (near[rows] > values).sum(axis=1)
-    tied = (near == values).sum(axis=1) - (near[rows] == values).sum(axis=1)
+def _ranks(near: Vectors, relevant: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.float64]:
+    """Rank of each relevant row from 1, other relevant rows aside, ties at the middle.
+
+    Args:
+        near: Nearness of the gallery, shape (q, m); overwritten.
+        relevant: Relevant rows, q arrays.
+
+    Returns:
+        Query by query, one rank for each relevant row.
+    """
+    query = np.repeat(np.arange(len(relevant)), [len(rows) for rows in relevant])
+    rows = np.concatenate(relevant)
+    values = near[query, rows][:, None]
+    near[query, rows] = -np.inf
+    others = near[query]
+    ahead, tied = (others > values).sum(axis=1), (others == values).sum(axis=1)
     return np.asarray(1 + ahead + tied / 2)

@@ -116,19 +116,19 @@ def _rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
     rows = [
         {
             "strategy": system["name"],
+            "serving": None,
             "fraction": 1.0 if system["name"] == "full" else 0.0,
             **{name: system[name] for name in ("recall@1", "recall@10", "mrr@10")},
         }
         for system in measured["systems"]
     ]
-    curve = next(
-        curve
-        for curve in measured["curves"]
-        if (curve["ordering"], curve["serving"]) == ("uncertainty", "single")
-    )
+    curves = {(curve["ordering"], curve["serving"]): curve for curve in measured["curves"]}
+    serving = "calibrated" if ("uncertainty", "calibrated") in curves else "single"
+    curve = curves["uncertainty", serving]
     mixed = [
         {
             "strategy": "fastfill",
+            "serving": serving,
             "fraction": fraction,
             **{name: curve[name][place] for name in ("recall@1", "recall@10", "mrr@10")},
         }

@@ -96,18 +96,18 @@ def _chosen_vector(seen: Overview, collection: str, vector: str | None) -> str:
 
 
 def _fields(payloads: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
-    """Dotted paths of text and of image fields, the longest texts first."""
+    """Dotted paths of text and of image fields; the wordiest texts first, identifiers last."""
     values: defaultdict[str, list[str]] = defaultdict(list)
     for payload in payloads:
         for path, value in _strings(payload):
             values[path].append(value)
     images = [path for path, found in values.items() if all(map(_is_image, found))]
-    lengths = {
-        path: sum(map(len, found)) / len(found)
+    words = {
+        path: sum(len(value.split()) for value in found) / len(found)
         for path, found in values.items()
         if path not in images
     }
-    return sorted(lengths, key=lambda path: -lengths[path]), images
+    return sorted(words, key=lambda path: -words[path]), images
 
 
 def _strings(payload: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

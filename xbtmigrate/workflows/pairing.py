@@ -21,7 +21,7 @@ from xbtmigrate.types import Modality, Vectors
 from xbtmigrate.workflows.encoding import Report, encode_readable
 from xbtmigrate.workflows.sampling import Points
 
-HELD_OUT_SHARE = 0.1
+HELD_OUT_SHARE = 0.2
 MOST_HELD_OUT = 1000
 LARGEST_GALLERY = 5000
 

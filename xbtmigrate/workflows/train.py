@@ -145,10 +145,10 @@ def _named(report: Report, direction: Direction) -> Callable[[str], None]:
 def _sample(migration: Migration, plan: Plan, pairs: int | None, report: Report) -> Points:
     """Take the points of the pairs; what was encoded for the plan is sure to be among them."""
     reader = migration.reader()
-    count = plan.coverage.points if pairs is None else pairs
-    seen = survey(reader, sample=max(count, 1), seed=plan.seed, report=report)
     held_out = _asked_for(migration)
-    points = take(reader, [point for point in seen.sample if point not in held_out])
+    count = plan.coverage.points if pairs is None else pairs
+    seen = survey(reader, sample=max(count, 1) + len(held_out), seed=plan.seed, report=report)
+    points = take(reader, [point for point in seen.sample if point not in held_out][:count])
     if not len(points):
         raise TrainingError(
             "no point has both its source and an old vector",

@@ -1,0 +1,138 @@
+"""The embedded mode end to end, the demo, and what a newcomer types first."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from qdrant_client import QdrantClient, models
+
+from tests.support.checks import check_vectors, stored
+from tests.support.clipart import DATA, Clipart, write_config
+from tests.support.command import answer, answer_inside, inside, xbtmigrate
+from tests.support.documents import check_keys
+
+COUNT = 400
+VERBS = ["init", "plan", "train-projector", "backfill", "status", "evaluate", "demo"]
+
+
+@pytest.fixture(scope="module")
+def clipart() -> Clipart:
+    return Clipart.load(COUNT)
+
+
+def fill(folder: Path, clipart: Clipart, vector: str) -> None:
+    """Make an embedded database with the one vector `old`, or an unnamed one."""
+    client = QdrantClient(path=str(folder / "qdrant"))
+    if vector:
+        clipart.fill(client, "c", both=False)
+    else:
+        config = models.VectorParams(size=128, distance=models.Distance.COSINE)
+        client.create_collection("c", vectors_config=config)
+        batch = models.Batch(
+            ids=clipart.ids, vectors=clipart.old.tolist(), payloads=clipart.payloads
+        )
+        client.upsert("c", batch)
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("vector", "expected"),
+    [("old", ("in_place", "c", "new")), ("", ("shadow", "c__xbtmigrate", ""))],
+)
+def test_the_main_job(
+    vector: str, expected: tuple[str, str, str], clipart: Clipart, tmp_path: Path
+):
+    layout, target, new = expected
+    fill(tmp_path, clipart, vector)
+    path = write_config(tmp_path, "path:qdrant", "c")
+    path.write_text(path.read_text().replace('vector = "old"', f'vector = "{vector}"'))
+
+    plan = answer_inside("plan", cwd=tmp_path)
+    assert (plan["target"]["layout"], plan["target"]["vector"]) == (layout, new)
+    answer_inside("train-projector", "--kind", "procrustes,ridge", cwd=tmp_path)
+    done = answer_inside("backfill", "--online", "--fraction", "0.3", cwd=tmp_path)
+    assert (done["projected"], done["encoded"], done["status"]) == (COUNT, 120, "complete")
+    status = answer_inside("status", cwd=tmp_path)
+    assert (status["phase"], status["projected"], status["encoded"]) == ("backfilled", 280, 120)
+
+    queries = pa.table({"text": clipart.captions, "relevant": [[str(i)] for i in clipart.ids]})
+    pq.write_table(queries, tmp_path / "q.parquet")
+    found = answer_inside("evaluate", "--queries", "q.parquet", cwd=tmp_path)
+    systems = {system["name"].split(":")[0]: system for system in found["systems"]}
+    assert systems.keys() >= {"keep", "bridge", "forward", "full"}
+    assert systems["full"]["recall@10"] > systems["keep"]["recall@10"]
+
+    last = answer_inside("backfill", "--online", "--fraction", "1", cwd=tmp_path)
+    assert (last["projected"], last["encoded"]) == (0, COUNT - 120)
+    client = QdrantClient(path=str(tmp_path / "qdrant"))
+    check_vectors(client, target, clipart, tmp_path, encoded=COUNT, vector=new)
+    assert stored(client, "c", vector).keys() == set(clipart.ids)
+    client.close()
+
+
+def test_demo(tmp_path: Path):
+    shown = answer("demo", "--folder", "here", cwd=tmp_path)
+    check_keys(shown | {"backfill": 0, "evaluation": 0}, "demo")
+    check_keys(shown["backfill"], "backfill --online")
+    check_keys(shown["evaluation"], "evaluate")
+    rows = {(row["strategy"].split(":")[0], row["fraction"]): row for row in shown["rows"]}
+    expected = [
+        ("keep", 0.0), ("bridge", 0.0), ("forward", 0.0),
+        ("fastfill", 0.1), ("fastfill", 0.3), ("fastfill", 0.5),
+        ("full", 1.0),
+    ]  # fmt: skip
+    assert [row for row in rows if row in expected] == expected
+    assert rows["full", 1.0]["recall@10"] > rows["keep", 0.0]["recall@10"]
+    assert shown["backfill"]["status"] == "complete"
+    assert shown["query_count"] > 100
+    assert any("xbtmigrate init" in line for line in shown["advice"])
+    status = answer("status", cwd=tmp_path / "here")
+    assert status["phase"] == "backfilled"
+    assert all(Path(tmp_path, path).exists() for path in status["artefacts"].values())
+    again = answer("demo", "--folder", "here", cwd=tmp_path, expect=2)
+    assert "is not empty" in again["error"]["message"]
+
+
+def test_init_writes_what_plan_takes(clipart: Clipart, tmp_path: Path):
+    fill(tmp_path, clipart, "old")
+    command = ("init", "--url", "path:qdrant", "--collection", "c")
+    code, out, err = inside(*command, cwd=tmp_path)
+    assert (code, out.startswith("Wrote xbtmigrate.toml")) == (0, True), err
+    config = tmp_path / "xbtmigrate.toml"
+    text = config.read_text("utf-8")
+    assert 'text = "caption"' in text
+    assert "found: caption, image" in text
+    text = text.replace('# image = "image"', 'image = "image"')
+    for model in ("old", "new"):
+        path = DATA / f"{model}.parquet"
+        text = text.replace(f'path = "{model}.parquet"', f'path = "{path}"')
+    config.write_text(text.replace('stored = "text"', 'stored = "image"'), "utf-8")
+    plan = answer_inside("plan", cwd=tmp_path)
+    assert plan["model_match"]["matches"] is True
+    code, _, err = inside(*command, cwd=tmp_path)
+    assert code == 2
+    assert err.startswith("error: xbtmigrate.toml exists")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help(verb: str, tmp_path: Path):
+    shown = xbtmigrate(verb, "--help", cwd=tmp_path)
+    assert f"xbtmigrate {verb}" in shown.stdout
+    assert "--help" in shown.stdout
+
+
+def test_both_names_of_the_program(tmp_path: Path):
+    script = Path(sys.executable).with_name("xbtmigrate")
+    by_script = subprocess.run(
+        [script, "--version"], capture_output=True, text=True, timeout=60, check=True
+    )
+    by_module = xbtmigrate("--version", cwd=tmp_path)
+    assert by_module.stdout == by_script.stdout
+    listed = xbtmigrate("--help", cwd=tmp_path).stdout
+    assert all(verb in listed for verb in VERBS)
+    assert "3 a gate said no" in listed

@@ -1,0 +1,95 @@
+"""The documents that --json prints have exactly the keys that docs/output.md describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from qdrant_client import QdrantClient
+
+from tests.support.clipart import Clipart, write_config
+from tests.support.command import answer
+from tests.support.documents import DOCS, check_keys, rows, sections
+
+COUNT = 300
+SECTIONS = sections(DOCS / "output.md")
+
+
+@pytest.fixture(scope="module")
+def migration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A planned, trained and partly backfilled collection; one of its images is unreadable."""
+    folder = tmp_path_factory.mktemp("output")
+    clipart = Clipart.load(COUNT)
+    client = QdrantClient(path=str(folder / "qdrant"))
+    clipart.fill(client, "clipart")
+    client.set_payload("clipart", {"image": "no such image"}, points=[clipart.ids[0]])
+    client.close()
+    queries = {"text": clipart.captions[:60], "relevant": [[str(i)] for i in clipart.ids[:60]]}
+    pq.write_table(pa.table(queries), folder / "queries.parquet")
+    write_config(folder, "path:qdrant", "clipart", plan='queries = "queries.parquet"')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def documents(migration: Path) -> dict[str, dict[str, Any]]:
+    """One document of each command, by its section."""
+    return {
+        "plan": answer("plan", cwd=migration),
+        "train-projector": answer("train-projector", "--kind", "procrustes,ridge", cwd=migration),
+        "backfill": answer("backfill", "--fraction", "1", cwd=migration),
+        "backfill --online": answer("backfill", "--online", "--fraction", "1", cwd=migration),
+        "status": answer("status", cwd=migration),
+        "evaluate": answer("evaluate", "--queries", "queries.parquet", cwd=migration),
+    }
+
+
+@pytest.mark.parametrize(
+    "command", ["plan", "train-projector", "backfill", "backfill --online", "status", "evaluate"]
+)
+def test_a_document_has_the_described_keys(documents: dict[str, dict[str, Any]], command: str):
+    check_keys(documents[command], command)
+
+
+def test_a_point_that_cannot_be_embedded_is_listed_with_its_reason(
+    documents: dict[str, dict[str, Any]],
+):
+    done = documents["backfill --online"]
+    assert done["failed"] == len(done["quarantined"]) == 1
+    assert "no such image" in next(iter(done["quarantined"].values()))
+
+
+def test_the_described_values_are_printed(documents: dict[str, dict[str, Any]]):
+    systems = [system["name"] for system in documents["evaluate"]["systems"]]
+    assert (systems[0], systems[-1]) == ("keep", "full")
+    servings = {curve["serving"] for curve in documents["evaluate"]["curves"]}
+    assert servings == set(rows(SECTIONS["Servings"]))
+    assert documents["backfill --online"]["status"] == "complete"
+    phases = rows(SECTIONS["status"])["phase"][1]
+    assert f"`{documents['status']['phase']}`" in phases
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [
+        (["status", "--config", "absent.toml"], 2, "ConfigError"),
+        (["plan"], 3, "GateError"),
+        (["backfill", "--order", "alphabetical", "--online"], 2, "PluginError"),
+        (["evaluate", "--queries", "absent.parquet"], 2, "ConfigError"),
+        (["backfill", "--fraction", "7"], 2, "ConfigError"),
+        (["backfill", "--fractoin", "1"], 2, "ConfigError"),
+    ],
+)
+def test_an_error_is_a_document_with_the_described_keys(
+    migration: Path,
+    documents: dict[str, dict[str, Any]],
+    arguments: list[str],
+    code: int,
+    kind: str,
+):
+    document = answer(*arguments, cwd=migration, expect=code)
+    check_keys(document, "Errors")
+    assert (document["error"]["exit_code"], document["error"]["type"]) == (code, kind)
+    assert rows(SECTIONS["Errors"])[kind][0] == str(code)

@@ -1,0 +1,111 @@
+"""The reference pages name everything the program takes, with its real default."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from tests.support.documents import DOCS, ROOT, rows, sections
+from xbtmigrate import errors, registry
+from xbtmigrate.cli import app
+from xbtmigrate.config import Config
+
+PROGRAM = typer.main.get_command(app)
+COMMANDS = PROGRAM.commands
+ROOT_OPTIONS = [option.opts[0] for option in PROGRAM.params]
+PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md"), *ROOT.glob("examples/*/README.md")])
+SECTIONS = {
+    name: field.annotation
+    for name, field in Config.model_fields.items()
+    if inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel)
+}
+
+
+def encoder_names() -> list[str]:
+    """Encoders of the package and of every plugin in this repository."""
+    projects = [ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")]
+    groups = [
+        tomllib.loads(path.read_text("utf-8"))["project"]["entry-points"] for path in projects
+    ]
+    return sorted(name for group in groups for name in group.get(registry.ENCODERS, {}))
+
+
+def shown(default: Any) -> str:
+    """A default as the tables write it."""
+    if default in (inspect.Parameter.empty, PydanticUndefined):
+        return "required"
+    return "unset" if default is None else f"`{json.dumps(default)}`"
+
+
+def test_the_configuration_has_the_sections_that_are_compared():
+    assert set(SECTIONS) == {"qdrant", "payload", "old_model", "new_model", "plan"}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_of_the_configuration_is_described(section: str):
+    described = rows(sections(DOCS / "configuration.md")[f"[{section}]"])
+    expected = {
+        name: shown(field.default) for name, field in SECTIONS[section].model_fields.items()
+    }
+    assert {name: cells[1] for name, cells in described.items()} == expected
+
+
+@pytest.mark.parametrize("encoder", encoder_names())
+def test_every_option_of_an_encoder_is_described(encoder: str):
+    described = rows(sections(DOCS / "configuration.md")[encoder])
+    parameters = inspect.signature(registry.load(registry.ENCODERS, encoder)).parameters
+    expected = {name: shown(parameter.default) for name, parameter in parameters.items()}
+    assert {name: cells[1] for name, cells in described.items()} == expected
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_a_command_is_described(command: str):
+    pages = sections(DOCS / "commands.md")
+    shared, own = rows(pages["Commands"]), rows(pages[command])
+    described = shared | own
+    real = {option.opts[0]: option for option in COMMANDS[command].params}
+    assert set(own) <= set(real)
+    assert set(real) <= set(described)
+    for name, option in real.items():
+        if isinstance(option.default, int | str | Path) and not isinstance(option.default, bool):
+            assert str(option.default) == described[name][0].strip("`"), name
+
+
+def test_there_is_no_section_for_a_command_that_does_not_exist():
+    assert set(sections(DOCS / "commands.md")) == {"Commands", *COMMANDS}
+
+
+def test_the_options_without_a_command_are_described():
+    text = sections(DOCS / "commands.md")["Commands"]
+    assert [option for option in ROOT_OPTIONS if f"`{option}`" not in text] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_readme_names_every_command(command: str):
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert re.search(rf"(xbtmigrate|make) {command}\b", text)
+
+
+def test_every_error_is_described_with_its_exit_code():
+    described = rows(sections(DOCS / "output.md")["Errors"])
+    real = {
+        name: str(kind.exit_code)
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, errors.XbtMigrateError)
+    }
+    assert {name: described[name][0] for name in real} == real
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
