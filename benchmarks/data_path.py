@@ -11,7 +11,8 @@ vector, multiplies it by the same matrix and writes the product into the second 
 - read-ceiling, write-ceiling: the same bytes, neither parsed nor made while the clock runs, over
   one and two connections; the faster counts.
 
-Indexing is off, because whose turn the optimizer gets is chance.
+Indexing is off, because whose turn the optimizer gets is chance. Every contender multiplies with as
+many threads as `backfill` would: threads that spin for their turn count as work done.
 """
 
 from __future__ import annotations
@@ -293,7 +294,11 @@ def compare(points: int, names: list[str]) -> dict[str, Any]:
             fill(target)
             command = [sys.executable, __file__, "--one", name, "--url", server.url]
             command += ["--grpc-port", str(server.grpc_port), "--points", str(points)]
-            answer = subprocess.run(command, check=True, capture_output=True, text=True)
+            threads = str(max(1, (os.cpu_count() or 1) - 2))
+            environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads}
+            answer = subprocess.run(
+                command, check=True, capture_output=True, text=True, env=environment
+            )
             row = json.loads(answer.stdout.splitlines()[-1])
             if name == "forward":
                 row["largest_difference"] = check(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -41,6 +42,8 @@ def backfill(
     Without --online it prints what it would do. Ctrl-C finishes the batch and saves; the same
     command goes on from there.
     """
+    # Two threads read and write beside the projector; spinning BLAS threads would starve them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 2)))
     from xbtmigrate.config import load_config
     from xbtmigrate.workflows.backfill import prepare, run
     from xbtmigrate.workflows.intent import Request
