@@ -33,6 +33,7 @@ class QdrantSection(_Section):
     vector: str = ""
     new_vector: str | None = None
     grpc: bool = False
+    grpc_port: int = Field(default=6334, ge=1, le=65535)
     timeout: int = Field(default=60, ge=1, le=3600)
 
     @pydantic.field_validator("url")
@@ -154,7 +155,7 @@ class Config(_Section):
     def binding(self) -> dict[str, str]:
         """Flatten what a plan depends on into dotted key -> value, without any secret."""
         sections = self.model_dump(mode="json", exclude_none=True)
-        for key in ("api_key_env", "grpc", "timeout"):
+        for key in ("api_key_env", "grpc", "grpc_port", "timeout"):
             sections["qdrant"].pop(key, None)
         sections["payload"].pop("query", None)
         sections["plan"] = {key: sections["plan"][key] for key in ("strategy", "layout", "seed")}

@@ -191,7 +191,7 @@ def test_budget(job, proxy: Proxy):
     assert code == 0, err
     stopped = json.loads(out)
     assert (stopped["phase"], stopped["status"]) == ("paused", "stopped: time budget used up")
-    assert asked <= 2
+    assert asked <= 3  # a batch is asked for in two halves, and the one under way is finished
     assert stopped["next"] == "run the same command again: it goes on from here"
     code, out, err = job.run()
     assert (code, json.loads(out)["phase"]) == (0, "backfilled"), err

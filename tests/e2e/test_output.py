@@ -39,6 +39,7 @@ def documents(migration: Path) -> dict[str, dict[str, Any]]:
     return {
         "plan": answer("plan", cwd=migration),
         "train-projector": answer("train-projector", "--kind", "procrustes,ridge", cwd=migration),
+        "bench": answer("bench", "--write", "--sample", "256", cwd=migration),
         "backfill": answer("backfill", "--fraction", "1", cwd=migration),
         "backfill --online": answer("backfill", "--online", "--fraction", "1", cwd=migration),
         "status": answer("status", cwd=migration),
@@ -47,7 +48,8 @@ def documents(migration: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "command", ["plan", "train-projector", "backfill", "backfill --online", "status", "evaluate"]
+    "command",
+    ["plan", "train-projector", "bench", "backfill", "backfill --online", "status", "evaluate"],
 )
 def test_a_document_has_the_described_keys(documents: dict[str, dict[str, Any]], command: str):
     check_keys(documents[command], command)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.options import CONFIG, ConfigOption
+from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 from xbtmigrate.errors import ConfigError
 
 
@@ -24,6 +24,7 @@ def init(
     ] = None,
     config: ConfigOption = CONFIG,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Inspect a collection and write a commented configuration with what was found."""
     from xbtmigrate.workflows.initialize import describe
@@ -34,4 +35,8 @@ def init(
         url=url, collection=collection, vector=vector, api_key_env=api_key_env, base=config.parent
     )
     config.write_text(text, "utf-8")
-    render.say(f"Wrote {config}. Fill in the two models, then run: xbtmigrate plan -c {config}")
+    following = f"fill in the two models, then run: xbtmigrate plan -c {config}"
+    if json:
+        render.document({"config": str(config), "text": text, "next": following})
+    else:
+        render.say(f"Wrote {config}. Next: {following}")

@@ -132,7 +132,7 @@ def shared_provenance(plan: str, kind: Kind, made_from: Mapping[PointId, str]) -
     """Build what some points remember in common, so that one operation can mark them all.
 
     A server spends as long on one operation that changes a payload as on writing one vector,
-    however many points it names. Each point finds its own content among the hashes: 40 bits of
+    however many points it names. Each point finds its own content among the hashes: 48 bits of
     its id and content together, so that a neighbour's content is not taken for its own.
 
     Args:
@@ -156,7 +156,7 @@ def remembers(mark: Payload, plan: str, point_id: PointId, content: str) -> bool
 
 
 def _own(point_id: PointId, content: str) -> str:
-    return hashlib.blake2b(f"{point_id} {content}".encode(), digest_size=5).hexdigest()
+    return hashlib.blake2b(f"{point_id} {content}".encode(), digest_size=6).hexdigest()
 
 
 def whole_hash(payload: Payload) -> str:

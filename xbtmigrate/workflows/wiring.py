@@ -191,7 +191,11 @@ def open_migration(config: Config) -> Iterator[Migration]:
     """
     qdrant = config.qdrant
     connection = connect(
-        config.url, api_key=config.api_key, prefer_grpc=qdrant.grpc, timeout=qdrant.timeout
+        config.url,
+        api_key=config.api_key,
+        prefer_grpc=qdrant.grpc,
+        grpc_port=qdrant.grpc_port,
+        timeout=qdrant.timeout,
     )
     with connection:
         facts = inspect(connection, qdrant.collection, qdrant.vector)
