@@ -35,14 +35,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("init")(initialize.init)
-app.command("plan")(plan.plan)
-app.command("train-projector")(train_projector.train_projector)
-app.command("backfill")(backfill.backfill)
-app.command("bench")(bench.bench)
-app.command("status")(status.status)
-app.command("evaluate")(evaluate.evaluate)
-app.command("demo")(demo.demo)
+app.command("init", short_help="Write a configuration for a collection.")(initialize.init)
+app.command("plan", short_help="Measure whether and how to move.")(plan.plan)
+app.command("train-projector", short_help="Fit the maps between both models.")(
+    train_projector.train_projector
+)
+app.command("backfill", short_help="Write the new vectors online.")(backfill.backfill)
+app.command("bench", short_help="Measure rates on your server.")(bench.bench)
+app.command("status", short_help="Show where the migration stands.")(status.status)
+app.command("evaluate", short_help="Measure quality on judged queries.")(evaluate.evaluate)
+app.command("demo", short_help="Run the whole path on sample data.")(demo.demo)
 
 
 def _show_version(asked: bool) -> None:
