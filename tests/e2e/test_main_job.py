@@ -46,7 +46,8 @@ def test_plan_train_backfill_status_evaluate_and_on_to_the_end(
     assert [cost["strategy"] for cost in plan["costs"]] == [
         "keep", "bridge", "forward", "fastfill", "full",
     ]  # fmt: skip
-    assert plan["measurement"]["systems"][0]["name"] == "keep"
+    measured = [system["name"].split(":")[0] for system in plan["measurement"]["systems"]]
+    assert measured == ["keep", "bridge", "forward", "fusion", "fusion", "full"]
     assert plan["coverage"]["points"] == COUNT
     assert plan["model_match"]["stored"] == "image"
     assert (tmp_path / "frozen.json").exists()

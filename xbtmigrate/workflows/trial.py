@@ -110,11 +110,15 @@ def _curve_points(curves: Sequence[Curve]) -> list[CurvePoint]:
 def _trial(
     migration: Migration, points: Points, new: Embedded, report: Report
 ) -> tuple[Trial, list[str]]:
-    """Find queries for the sample: judged ones, else the best that can be made from the data."""
+    """Find queries for the sample: judged ones, else the best that can be made from the data.
+
+    Points that made queries ask for are lost for training, so at most a third of them is asked for.
+    """
     vectors = new.vectors[new.valid]
     warnings: list[str] = []
     for found in (*judged_questions(migration), *made_questions(migration, points)):
-        questions = found.sampled(MOST_QUERIES, migration.config.plan.seed)
+        most = min(MOST_QUERIES, len(points) // 3) if found.provisional else MOST_QUERIES
+        questions = found.sampled(most, migration.config.plan.seed)
         trial = _asked(migration, questions, points, vectors, report)
         if trial is not None:
             return trial, warnings
