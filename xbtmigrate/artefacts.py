@@ -66,13 +66,13 @@ class Artefacts:
         text = plan.model_dump_json(indent=2)
         write_atomically(self.plan_file, lambda path: path.write_text(text, "utf-8"))
 
-    def load_plan(self, path: Path | None = None) -> Plan:
+    def load_plan(self) -> Plan:
         """Read the plan and check that nobody edited it.
 
         Raises:
             ArtefactError: There is none, or it is damaged.
         """
-        file = path or self.plan_file
+        file = self.plan_file
         try:
             return Plan.parse(file.read_text("utf-8"), str(file))
         except OSError as error:

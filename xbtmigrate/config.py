@@ -16,7 +16,6 @@ from xbtmigrate import registry
 from xbtmigrate.errors import ConfigError, PluginError
 from xbtmigrate.types import Distance, Modality
 
-DEFAULT_FILE = Path("xbtmigrate.toml")
 Share: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
 
 

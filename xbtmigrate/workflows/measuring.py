@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from xbtmigrate.evaluation.curves import Curve, backfilling_curves
 from xbtmigrate.evaluation.galleries import Merge, Serving, Single
-from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Rows, Space, evaluate
+from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Space, evaluate
 from xbtmigrate.ordering import RandomOrdering, UncertaintyOrdering, rank
 from xbtmigrate.projectors import Projector
 from xbtmigrate.serving.arrangement import Arrangement, Bank, Scored, hubness_by_channel
@@ -113,7 +114,8 @@ def judge(trial: Trial, maps: Maps, seed: int) -> Judged:
     spaces = {Channel.OLD: trial.old_space, Channel.NEW: trial.full_space}
     relevance = trial.relevance
     servings: list[Serving] = [Merge()]
-    rows = {"keep": evaluate(trial.old_space, relevance)}
+    rows = {"keep": evaluate(spaces[Channel.OLD], relevance)}
+    orders = {"random": RandomOrdering(seed=seed).score(trial.ids, trial.old)}
     if maps.bridge is not None:
         bridged = maps.bridge.apply(trial.queries_new)
         space = Space(bridged, trial.old, trial.old_distance)
@@ -127,28 +129,28 @@ def judge(trial: Trial, maps: Maps, seed: int) -> Judged:
         spaces[Channel.FORWARD] = sides.space(Channel.FORWARD, trial.queries_new)
         rows[f"forward:{maps.forward.kind}"] = evaluate(spaces[Channel.FORWARD], relevance)
         servings.append(Single())
+        orders |= _informed_orders(sides, maps.forward, trial.ids)
         if maps.arrangement is not None:
             hubs = sides.hubness(maps.arrangement.bank, trial.ids)
             servings.append(CalibratedServing(maps.arrangement.fusion, hubs))
-    orders = _orders(trial, maps.forward, seed)
-    curves = backfilling_curves(spaces, relevance, orders=orders, servings=servings)
+    ranked = {name: rank(trial.ids, scores) for name, scores in orders.items()}
+    curves = backfilling_curves(spaces, relevance, orders=ranked, servings=servings)
     for curve in curves:
         if curve.ordering == "random" and curve.serving in FUSIONS:
             rows[f"fusion:{curve.serving}"] = curve.points[0]
-    rows["full"] = evaluate(trial.full_space, relevance)
+    rows["full"] = evaluate(spaces[Channel.NEW], relevance)
     return Judged(rows, curves)
 
 
-def _orders(trial: Trial, forward: Projector | None, seed: int) -> dict[str, Rows]:
-    """Every order to draw a curve for; the oracle knows the answer and is only a bound."""
-    scores = {"random": RandomOrdering(seed=seed).score(trial.ids, trial.old)}
-    if forward is not None:
-        if forward.has_uncertainty:
-            ordering = UncertaintyOrdering(projector=forward)
-            scores["uncertainty"] = ordering.score(trial.ids, trial.old)
-        error = np.linalg.norm(trial.new - forward.apply(trial.old), axis=1)
-        scores[ORACLE] = error.astype(np.float32)
-    return {name: rank(trial.ids, values) for name, values in scores.items()}
+def _informed_orders(
+    sides: Sides, forward: Projector, ids: Sequence[PointId]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Scores of the orders that need a projector; the oracle's error is only a bound."""
+    error = np.linalg.norm(sides.new - sides.projected, axis=1).astype(np.float32)
+    if not forward.has_uncertainty:
+        return {ORACLE: error}
+    uncertain = UncertaintyOrdering(projector=forward).score(ids, sides.old)
+    return {"uncertainty": uncertain, ORACLE: error}
 
 
 @dataclass(frozen=True, slots=True)
