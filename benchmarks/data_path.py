@@ -40,7 +40,8 @@ from qdrant_client.grpc import PointsOperationResponse
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.support.qdrant_server import running_server
-from xbtmigrate.backfill import Backfill, Goal
+from xbtmigrate.backfill import Backfill
+from xbtmigrate.goal import Goal
 from xbtmigrate.journal import MigrationRecord, Phase
 from xbtmigrate.qdrant.connection import Connection, connect
 from xbtmigrate.qdrant.inspection import inspect

@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from xbtmigrate.errors import GateError, UnreadableSourceError, XbtMigrateError
+from xbtmigrate.goal import Goal, Known, Outcome, Progress, Until
 from xbtmigrate.journal import Counts, MigrationRecord, Phase, Stage
 from xbtmigrate.overlap import InOrder, read_ahead
 from xbtmigrate.protocols import Encoder, Gallery, Journal, Projector
@@ -34,60 +34,6 @@ from xbtmigrate.types import Kind, Modality, PointId, Vectors, vector_array, vec
 SWEEP_PASSES = 5
 SAVE_SECONDS = 0.5
 Done: TypeAlias = tuple[int, int]  # points of a pass: done, all
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """What a run has to reach.
-
-    Attributes:
-        fraction: Share of the frozen order that gets true new vectors.
-        projects: Whether every other point gets a projected vector.
-        max_quarantined: Largest share of the points that may turn out impossible to embed.
-    """
-
-    fraction: float
-    projects: bool
-    max_quarantined: float
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One step of a run, for whoever shows it: points of this pass done and to do, run's counts."""
-
-    stage: Stage
-    done: int
-    total: int
-    counts: Counts
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        record: The journal's record at the end.
-        counts: What this run did.
-        left: Points that the last sweep still found changing under it.
-        quarantined: Point id -> why it cannot be embedded.
-        stopped: Why the run stopped early, "" if it went to its end.
-        seconds: Working time of this run.
-    """
-
-    record: MigrationRecord
-    counts: Counts
-    left: int
-    quarantined: dict[PointId, str]
-    stopped: str
-    seconds: float
-
-
-class Known(Protocol):
-    """New vectors that were paid for earlier."""
-
-    def find(self, hashes: Sequence[str]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
-        """Look up by content hash; returns (n, d) vectors and which rows were found."""
-        ...
 
 
 @dataclass(slots=True)
@@ -107,6 +53,7 @@ class Backfill:
         batch_size: Points per batch.
         on_progress: Called after each batch that is written, in the writing thread.
         should_stop: Asked after each batch; a reason stops the run, "" lets it go on.
+        until: Asked between batches of the encoding; may end it before the goal's fraction.
     """
 
     gallery: Gallery
@@ -121,12 +68,14 @@ class Backfill:
     batch_size: int
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], str]
+    until: Until | None = None
     counts: Counts = field(default_factory=Counts)
     quarantined: dict[PointId, str] = field(default_factory=dict)
     stopped: str = ""
     _later: InOrder = field(default_factory=InOrder)
     _noted: Counts = field(default_factory=Counts)
     _points: int = 0
+    _ask_at: int = 0
     _ticked: float = field(default_factory=time.monotonic)
 
     def run(self) -> Outcome:
@@ -139,7 +88,9 @@ class Backfill:
             XbtMigrateError: A part failed; a later run goes on from here.
         """
         before, self._points = self.record.seconds, self.gallery.count()
-        self.record = replace(self.record.moved_to(Phase.BACKFILLING), fraction=self.goal.fraction)
+        self.record = self.record.moved_to(Phase.BACKFILLING)
+        if self.until is None:
+            self.record = replace(self.record, fraction=self.goal.fraction)
         left = 0
         try:
             with self._later:
@@ -150,6 +101,7 @@ class Backfill:
                         work()
                 self._later.wait()
                 if not self.stopped:
+                    self.record = replace(self.record, fraction=self.goal.fraction)
                     left = self._sweep()
             self._finish(Phase.PAUSED if self.stopped or left else Phase.BACKFILLED)
         except XbtMigrateError:
@@ -181,13 +133,27 @@ class Backfill:
             self.record = replace(self.record, order_digest=digest, position=0)
         total, position = self._places(len(ids)), self.record.position
         for asked, batches in read_ahead(self._chunks(ids[position:total])):
+            if self._enough(position, len(ids)):
+                return
             for batch in batches:
                 self._encode(batch.filter(_not_encoded(batch)))
             self._note(vanished=asked - sum(map(len, batches)))
             position += asked
-            self._advance(Stage.ENCODE, (position, total), position=position)
+            share = max(self.record.fraction, min(self.goal.fraction, position / len(ids)))
+            self._advance(Stage.ENCODE, (position, total), position=position, fraction=share)
             if self.stopped:
                 return
+
+    def _enough(self, position: int, places: int) -> bool:
+        """Ask whether to end the encoding here; if so, what was reached becomes the goal."""
+        if self.until is None or position < self._ask_at:
+            return False
+        self._ask_at = position + self.until.every
+        self._later.wait()
+        if not self.until.reached(position, places):
+            return False
+        self.goal = replace(self.goal, fraction=position / places)
+        return True
 
     def _chunks(self, ids: Sequence[PointId]) -> Iterator[tuple[int, list[pa.RecordBatch]]]:
         """Yield the number of ids in each batch, and what is there of its points."""
@@ -305,7 +271,7 @@ class Backfill:
         return len(self.quarantined) - known
 
     def _places(self, ordered: int) -> int:
-        return min(ordered, math.ceil(self.goal.fraction * ordered))
+        return min(ordered, math.ceil(self.goal.fraction * ordered - 1e-9))
 
     def _note(self, **numbers: int) -> None:
         self._noted = self._noted.plus(Counts(**numbers))
@@ -316,7 +282,7 @@ class Backfill:
         self.record = replace(self.record, counts=self.record.counts.plus(more))
 
     def _advance(
-        self, stage: Stage | None = None, done: Done | None = None, **place: PointId | int
+        self, stage: Stage | None = None, done: Done | None = None, **place: PointId | float
     ) -> None:
         """Store how far the run came once all before is written; then ask whether to go on."""
         changes = place if stage is None else {"stage": stage, **place}

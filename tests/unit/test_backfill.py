@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbtmigrate.backfill import Backfill, Goal, Outcome
+from xbtmigrate.backfill import Backfill
 from xbtmigrate.errors import ConnectionFailedError, EncoderError, GateError
+from xbtmigrate.goal import Goal, Outcome, Until
 from xbtmigrate.journal import MigrationRecord, Phase, Stage
 from xbtmigrate.ordering import RandomOrdering, rank
 from xbtmigrate.testing.encoders import FakeEncoder
@@ -71,7 +72,14 @@ class World:
             self.frozen = [ids[row] for row in rank(ids, RandomOrdering(seed=3).score(ids, None))]
         return self.frozen, "order"
 
-    def run(self, fraction: float, *, stop_after: int | None = None, allow: float = 0.2) -> Outcome:
+    def run(
+        self,
+        fraction: float,
+        *,
+        stop_after: int | None = None,
+        allow: float = 0.2,
+        until: Until | None = None,
+    ) -> Outcome:
         journal = MemoryJournal("m", self.records)
         start = journal.load() or MigrationRecord("m", Phase.PLANNED, "plan")
         asked = iter(range(10**9))
@@ -89,6 +97,7 @@ class World:
                 batch_size=5,
                 on_progress=self.progress.append,
                 should_stop=lambda: "stop" if next(asked) == stop_after else "",
+                until=until,
             ).run()
         finally:
             journal.release()
@@ -354,3 +363,38 @@ def test_progress_grows_to_its_total_in_every_stage():
     world.run(1.0)
     last = {step.stage: (step.done, step.total) for step in world.progress}
     assert last == dict.fromkeys((Stage.PROJECT, Stage.ENCODE, Stage.SWEEP), (23, 23))
+
+
+@pytest.mark.parametrize("projects", [True, False])
+def test_encoding_ends_as_complete_where_a_question_on_the_way_says_so(projects):
+    world = World(projects=projects)
+    asked = []
+
+    def reached(position, places):
+        asked.append((position, places, world.gallery.count(Kind.ENCODED)))
+        return position >= 10
+
+    outcome = world.run(1.0, until=Until(every=5, reached=reached))
+    assert asked == [(0, 23, 0), (5, 23, 5), (10, 23, 10)]
+    assert outcome.record.phase is Phase.BACKFILLED
+    assert outcome.record.fraction == pytest.approx(10 / 23)
+    assert world.kinds().count(Kind.ENCODED) == 10
+    assert world.kinds().count(Kind.PROJECTED) == (13 if projects else 0)
+    world.check_vectors()
+    assert world.run(outcome.record.fraction).counts.encoded == 0
+    assert world.run(1.0).counts.encoded == 13
+
+
+def test_a_question_that_is_never_answered_ends_at_the_goal():
+    world = World()
+    outcome = world.run(0.5, until=Until(every=1, reached=lambda *_: False))
+    assert (outcome.counts.encoded, outcome.record.fraction) == (12, 0.5)
+
+
+def test_a_stopped_run_with_a_question_records_only_what_it_reached():
+    world = World()
+    outcome = world.run(1.0, stop_after=9, until=Until(every=99, reached=lambda *_: False))
+    assert outcome.stopped
+    assert outcome.record.fraction == pytest.approx(outcome.record.position / 23)
+    assert 0 < outcome.record.fraction < 1
+    assert world.run(outcome.record.fraction).counts.encoded <= 5

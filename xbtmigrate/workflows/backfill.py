@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 import xbtmigrate
-from xbtmigrate.backfill import Backfill, Goal, Known, Outcome, Progress
+from xbtmigrate.backfill import Backfill
 from xbtmigrate.config import Config
 from xbtmigrate.errors import StaleError
+from xbtmigrate.goal import Goal, Known, Outcome, Progress
 from xbtmigrate.journal import MigrationRecord, Phase
 from xbtmigrate.projectors import Projector
 from xbtmigrate.qdrant.connection import check_writable

@@ -1,0 +1,81 @@
+"""Domain: what a backfill run has to reach, and how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.journal import Counts, MigrationRecord, Stage
+from xbtmigrate.types import PointId, Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a run has to reach.
+
+    Attributes:
+        fraction: Share of the frozen order that gets true new vectors.
+        projects: Whether every other point gets a projected vector.
+        max_quarantined: Largest share of the points that may turn out impossible to embed.
+    """
+
+    fraction: float
+    projects: bool
+    max_quarantined: float
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """A question on the way that can end the encoding before the goal's fraction.
+
+    Attributes:
+        every: Places of the order between two questions.
+        reached: Asked with how many places have been gone through, all of it written, and how
+            many there are; true ends the encoding there, as complete.
+    """
+
+    every: int
+    reached: Callable[[int, int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step of a run, for whoever shows it: points of this pass done and to do, run's counts."""
+
+    stage: Stage
+    done: int
+    total: int
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        record: The journal's record at the end.
+        counts: What this run did.
+        left: Points that the last sweep still found changing under it.
+        quarantined: Point id -> why it cannot be embedded.
+        stopped: Why the run stopped early, "" if it went to its end.
+        seconds: Working time of this run.
+    """
+
+    record: MigrationRecord
+    counts: Counts
+    left: int
+    quarantined: dict[PointId, str]
+    stopped: str
+    seconds: float
+
+
+class Known(Protocol):
+    """New vectors that were paid for earlier."""
+
+    def find(self, hashes: Sequence[str]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
+        """Look up by content hash; returns (n, d) vectors and which rows were found."""
+        ...
