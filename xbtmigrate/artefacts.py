@@ -22,6 +22,7 @@ from xbtmigrate.errors import ArtefactError
 from xbtmigrate.plan import Plan
 from xbtmigrate.serving.arrangement import Arrangement, Bank
 from xbtmigrate.serving.fusion import Fusion
+from xbtmigrate.switch import FILE, Switch
 from xbtmigrate.types import Direction, PointId, Vectors, vector_array, vectors_of
 
 FOLDER = ".xbtmigrate"
@@ -57,6 +58,11 @@ class Artefacts:
         """How the mixed gallery is searched."""
         return self.folder / "serving"
 
+    @property
+    def switch_file(self) -> Path:
+        """What applications are to query."""
+        return self.folder / FILE
+
     def projector_folder(self, direction: Direction) -> Path:
         """The fitted projector of one direction."""
         return self.folder / "projector" / direction
@@ -79,6 +85,11 @@ class Artefacts:
             raise ArtefactError(
                 f"there is no plan at {file}", "make one with `xbtmigrate plan`"
             ) from error
+
+    def save_switch(self, switch: Switch) -> None:
+        """Store what applications are to query."""
+        text = switch.model_dump_json(indent=2) + "\n"
+        write_atomically(self.switch_file, lambda path: path.write_text(text, "utf-8"))
 
     def save_order(self, ids: Sequence[PointId], scores: npt.NDArray[np.float32], name: str) -> str:
         """Store the order of re-encoding, first to be encoded first; returns its digest."""

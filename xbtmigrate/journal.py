@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 from xbtmigrate.errors import GateError
 
@@ -18,23 +20,38 @@ class Phase(StrEnum):
     PAUSED = "paused"
     BACKFILLED = "backfilled"
     VERIFIED = "verified"
+    CUTTING_OVER = "cutting_over"
     CUT_OVER = "cut_over"
-    FINALIZED = "finalized"
+    ROLLING_BACK = "rolling_back"
     ROLLED_BACK = "rolled_back"
+    FINALIZING = "finalizing"
+    FINALIZED = "finalized"
+    ABORTING = "aborting"
+    ABORTED = "aborted"
 
 
 TRANSITIONS: dict[Phase, frozenset[Phase]] = {
-    Phase.PLANNED: frozenset({Phase.TRAINED, Phase.BACKFILLING}),
-    Phase.TRAINED: frozenset({Phase.PLANNED, Phase.TRAINED, Phase.BACKFILLING}),
-    Phase.BACKFILLING: frozenset({Phase.PAUSED, Phase.BACKFILLED, Phase.ROLLED_BACK}),
-    Phase.PAUSED: frozenset({Phase.BACKFILLING, Phase.ROLLED_BACK}),
-    Phase.BACKFILLED: frozenset({Phase.BACKFILLING, Phase.VERIFIED, Phase.ROLLED_BACK}),
-    Phase.VERIFIED: frozenset({Phase.BACKFILLING, Phase.CUT_OVER, Phase.ROLLED_BACK}),
-    Phase.CUT_OVER: frozenset({Phase.FINALIZED, Phase.ROLLED_BACK}),
-    Phase.FINALIZED: frozenset(),
-    Phase.ROLLED_BACK: frozenset({Phase.PLANNED}),
+    Phase.PLANNED: frozenset({Phase.TRAINED, Phase.BACKFILLING, Phase.ABORTING}),
+    Phase.TRAINED: frozenset({Phase.PLANNED, Phase.TRAINED, Phase.BACKFILLING, Phase.ABORTING}),
+    Phase.BACKFILLING: frozenset({Phase.PAUSED, Phase.BACKFILLED, Phase.ABORTING}),
+    Phase.PAUSED: frozenset({Phase.BACKFILLING, Phase.ABORTING}),
+    Phase.BACKFILLED: frozenset({Phase.BACKFILLING, Phase.VERIFIED, Phase.ABORTING}),
+    Phase.VERIFIED: frozenset(
+        {Phase.BACKFILLING, Phase.BACKFILLED, Phase.CUTTING_OVER, Phase.ABORTING}
+    ),
+    Phase.CUTTING_OVER: frozenset({Phase.CUT_OVER, Phase.ROLLING_BACK}),
+    Phase.CUT_OVER: frozenset({Phase.ROLLING_BACK, Phase.FINALIZING}),
+    Phase.ROLLING_BACK: frozenset({Phase.ROLLED_BACK}),
+    Phase.ROLLED_BACK: frozenset({Phase.BACKFILLING, Phase.VERIFIED, Phase.ABORTING}),
+    Phase.FINALIZING: frozenset({Phase.FINALIZED}),
+    Phase.FINALIZED: frozenset({Phase.PLANNED}),
+    Phase.ABORTING: frozenset({Phase.ABORTED}),
+    Phase.ABORTED: frozenset({Phase.PLANNED, Phase.TRAINED, Phase.BACKFILLING}),
 }
-"""Allowed next phases. A killed run is found in `backfilling` and goes on from there."""
+"""Allowed next phases. A killed command is found in its phase in -ing and goes on from there."""
+
+OVER = (Phase.FINALIZED, Phase.ABORTED)
+"""Phases in which nothing of the migration is left to do; the next run starts a new one."""
 
 
 class Stage(StrEnum):
@@ -86,6 +103,8 @@ class MigrationRecord:
         heartbeat: Grows while the holder is alive; compared for change only, never as a time.
         tool_version: Version of xbtmigrate that wrote the record.
         updated_at: When the record was stored, UTC, ISO 8601.
+        switch: What applications are to query, as `xbtmigrate.switch` writes it; None before the
+            first cutover.
     """
 
     migration: str
@@ -103,6 +122,7 @@ class MigrationRecord:
     heartbeat: int = 0
     tool_version: str = ""
     updated_at: str = ""
+    switch: Mapping[str, Any] | None = None
 
     def moved_to(self, phase: Phase) -> MigrationRecord:
         """Return the record in another phase.

@@ -12,7 +12,7 @@ from xbtmigrate import registry
 from xbtmigrate.artefacts import FOLDER, Artefacts, KnownVectors
 from xbtmigrate.config import Config, NewModelSection, OldModelSection
 from xbtmigrate.errors import GateError
-from xbtmigrate.journal import Phase
+from xbtmigrate.journal import OVER, Phase
 from xbtmigrate.plan import Plan, Target
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Encoder, Gallery, Journal, Ordering
@@ -24,7 +24,7 @@ from xbtmigrate.qdrant.opening import open_gallery
 from xbtmigrate.qdrant.payload import EmbeddedFields
 from xbtmigrate.types import Distance, Layout, Modality
 
-FREE_PHASES = (Phase.PLANNED, Phase.TRAINED, Phase.FINALIZED, Phase.ROLLED_BACK)
+FREE_PHASES = (Phase.PLANNED, Phase.TRAINED, *OVER)
 """Phases in which nothing has been written that a new plan or projector could orphan."""
 
 
@@ -163,7 +163,7 @@ class Migration:
             raise GateError(
                 f"migration '{record.migration}' is {record.phase} under plan "
                 f"{record.plan_digest[:12]}; {because}",
-                "finish it with `xbtmigrate backfill --online`",
+                "finish it, or undo it with `xbtmigrate abort`",
             )
 
     def binding(self) -> dict[str, str]:
