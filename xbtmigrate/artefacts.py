@@ -63,6 +63,16 @@ class Artefacts:
         """What applications are to query."""
         return self.folder / FILE
 
+    @property
+    def verification_file(self) -> Path:
+        """What the last verification found."""
+        return self.folder / "verification.json"
+
+    @property
+    def witness_file(self) -> Path:
+        """Hashes of some points from before the first write."""
+        return self.folder / "witness.parquet"
+
     def projector_folder(self, direction: Direction) -> Path:
         """The fitted projector of one direction."""
         return self.folder / "projector" / direction
@@ -111,6 +121,14 @@ class Artefacts:
                 "delete the file: the order is made again and finished points are passed over",
             ) from error
         return table["id"].to_pylist(), _order_digest(table["id"]), name
+
+    def save_witness(self, table: pa.Table) -> None:
+        """Store what some points were before the first write."""
+        write_atomically(self.witness_file, lambda path: pq.write_table(table, path))
+
+    def load_witness(self) -> pa.Table | None:
+        """Read what some points were before the first write; None if nobody looked."""
+        return _read_part(self.witness_file) if self.witness_file.exists() else None
 
     def save_arrangement(self, arrangement: Arrangement) -> None:
         """Store how the mixed gallery is searched."""
@@ -234,7 +252,7 @@ def _read_part(path: Path) -> pa.Table:
         return pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise ArtefactError(
-            f"{path} cannot be read: {error}", "delete the file: its vectors are encoded again"
+            f"{path} cannot be read: {error}", "delete the file: it can be done without"
         ) from error
 
 

@@ -34,7 +34,7 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.PLANNED: frozenset({Phase.TRAINED, Phase.BACKFILLING, Phase.ABORTING}),
     Phase.TRAINED: frozenset({Phase.PLANNED, Phase.TRAINED, Phase.BACKFILLING, Phase.ABORTING}),
     Phase.BACKFILLING: frozenset({Phase.PAUSED, Phase.BACKFILLED, Phase.ABORTING}),
-    Phase.PAUSED: frozenset({Phase.BACKFILLING, Phase.ABORTING}),
+    Phase.PAUSED: frozenset({Phase.BACKFILLING, Phase.VERIFIED, Phase.ABORTING}),
     Phase.BACKFILLED: frozenset({Phase.BACKFILLING, Phase.VERIFIED, Phase.ABORTING}),
     Phase.VERIFIED: frozenset(
         {Phase.BACKFILLING, Phase.BACKFILLED, Phase.CUTTING_OVER, Phase.ABORTING}
@@ -103,6 +103,8 @@ class MigrationRecord:
         heartbeat: Grows while the holder is alive; compared for change only, never as a time.
         tool_version: Version of xbtmigrate that wrote the record.
         updated_at: When the record was stored, UTC, ISO 8601.
+        verified_at: When a verification found the migration clean, UTC, ISO 8601; "" if none did
+            since the last write.
         switch: What applications are to query, as `xbtmigrate.switch` writes it; None before the
             first cutover.
     """
@@ -122,6 +124,7 @@ class MigrationRecord:
     heartbeat: int = 0
     tool_version: str = ""
     updated_at: str = ""
+    verified_at: str = ""
     switch: Mapping[str, Any] | None = None
 
     def moved_to(self, phase: Phase) -> MigrationRecord:

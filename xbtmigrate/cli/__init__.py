@@ -19,6 +19,7 @@ from xbtmigrate.cli import (
     render,
     status,
     train_projector,
+    verify,
 )
 from xbtmigrate.errors import ConfigError, XbtMigrateError
 
@@ -43,6 +44,7 @@ app.command("train-projector", short_help="Fit the maps between both models.")(
 app.command("backfill", short_help="Write the new vectors online.")(backfill.backfill)
 app.command("bench", short_help="Measure rates on your server.")(bench.bench)
 app.command("status", short_help="Show where the migration stands.")(status.status)
+app.command("verify", short_help="Check every point before a cutover.")(verify.verify)
 app.command("evaluate", short_help="Measure quality on judged queries.")(evaluate.evaluate)
 app.command("demo", short_help="Run the whole path on sample data.")(demo.demo)
 

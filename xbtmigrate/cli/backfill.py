@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xbtmigrate.cli import render
+from xbtmigrate.cli.interrupt import stop_on_interrupt
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 
 if TYPE_CHECKING:
@@ -57,7 +54,7 @@ def backfill(
         else:
             _show_intent(intent)
         return
-    with render.ProgressBars() as bars, _stop_on_interrupt() as asked_to_stop:
+    with render.ProgressBars() as bars, stop_on_interrupt() as asked_to_stop:
         result = run(settings, request, should_stop=asked_to_stop, report=bars)
     if json:
         render.document(result.document())
@@ -65,25 +62,6 @@ def backfill(
         _show_result(result)
     if result.interrupted:
         raise typer.Exit(130)
-
-
-@contextmanager
-def _stop_on_interrupt() -> Iterator[Callable[[], str]]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one ends the program."""
-    asked = threading.Event()
-
-    def ask(number: int, _frame: object) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-        render.note(f"\n{signal.Signals(number).name}: finishing the batch …")
-
-    former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: "interrupted" if asked.is_set() else ""
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def _show_intent(intent: Intent) -> None:

@@ -1,13 +1,15 @@
-"""Qdrant: puts the gallery of a chosen layout together."""
+"""Qdrant: puts the gallery of a chosen layout together, and what looks after it."""
 
 from __future__ import annotations
 
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.fidelity import Fidelity
 from xbtmigrate.qdrant.gallery import GallerySettings, InPlaceGallery, Space
 from xbtmigrate.qdrant.inspection import CollectionFacts
 from xbtmigrate.qdrant.layouts import LayoutChoice
 from xbtmigrate.qdrant.payload import EmbeddedFields
+from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.qdrant.shadow import ShadowGallery
 from xbtmigrate.types import Layout
 
@@ -32,8 +34,7 @@ def open_gallery(
         fields: Where the embedded content is.
         plan_digest: Digest of the plan that the writes belong to.
     """
-    page = EMBEDDED_PAGE if connection.embedded else PAGE
-    page = min(page, facts.read_limit or page)
+    page = _page(connection, facts)
     settings = GallerySettings(
         fields=fields,
         plan=plan_digest,
@@ -45,6 +46,29 @@ def open_gallery(
     )
     if choice.layout is Layout.IN_PLACE:
         return InPlaceGallery(connection, choice.collection, settings)
-    others = [*facts.dense, *facts.sparse, *facts.multi]
-    copied = [name for name in others if name != choice.space.name]
+    copied = _copied(facts, choice)
     return ShadowGallery(connection, facts.collection, choice.collection, settings, copied)
+
+
+def open_fidelity(
+    connection: Connection, facts: CollectionFacts, choice: LayoutChoice
+) -> Fidelity | None:
+    """Open what compares a shadow with its source; None for a layout in place."""
+    if choice.layout is Layout.IN_PLACE:
+        return None
+    page = _page(connection, facts)
+    source, shadow = (
+        Reader(connection, name, page) for name in (facts.collection, choice.collection)
+    )
+    return Fidelity(source, shadow, _copied(facts, choice))
+
+
+def _page(connection: Connection, facts: CollectionFacts) -> int:
+    page = EMBEDDED_PAGE if connection.embedded else PAGE
+    return min(page, facts.read_limit or page)
+
+
+def _copied(facts: CollectionFacts, choice: LayoutChoice) -> list[str]:
+    """Names of the vectors that a shadow takes over; a new one takes the place of its namesake."""
+    others = [*facts.dense, *facts.sparse, *facts.multi]
+    return [name for name in others if name != choice.space.name]

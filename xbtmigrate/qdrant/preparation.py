@@ -95,7 +95,7 @@ def _create_shadow(connection: Connection, facts: CollectionFacts, choice: Layou
     connection.call(
         lambda: client.create_collection(
             choice.collection,
-            vectors_config=_shadow_vectors(info, facts.vector, choice.space),
+            vectors_config=shadow_vectors(info, facts.vector, choice.space),
             sparse_vectors_config=params.sparse_vectors,
             shard_number=params.shard_number,
             sharding_method=params.sharding_method,
@@ -122,7 +122,7 @@ def _create_shadow(connection: Connection, facts: CollectionFacts, choice: Layou
         )
 
 
-def _shadow_vectors(
+def shadow_vectors(
     info: models.CollectionInfo, migrated: str, space: NewSpace
 ) -> models.VectorParams | dict[str, models.VectorParams]:
     """Replace the migrated vector by the new one, which inherits its settings."""

@@ -108,7 +108,7 @@ def prepare(config: Config, request: Request) -> Intent:
     """
     with open_migration(config) as migration:
         intent = intend(migration, request, migration.journal.load())
-        _projector(migration, intent)
+        projector_of(migration, intent)
     return intent
 
 
@@ -132,12 +132,12 @@ def run(
         record = migration.journal.load()
         intent = intend(migration, request, record)
         check_writable(migration.connection, migration.facts.collection)
-        projector = _projector(migration, intent)
+        projector = projector_of(migration, intent)
         start = migration.journal.load() or _first_record(intent)
         held = migration.journal.acquire(_bound(start, intent, projector))
         try:
             prepare_layout(migration.connection, migration.facts, choice_of(intent.plan.target))
-            loop = _loop(migration, intent, held, projector, request.batch_size)
+            loop = loop_of(migration, intent, held, projector, request.batch_size)
             loop.on_progress = lambda step: _show(report, step)
             loop.should_stop = lambda: should_stop() or _over(deadline)
             outcome = loop.run()
@@ -153,8 +153,12 @@ def run(
         )
 
 
-def _projector(migration: Migration, intent: Intent) -> Projector | None:
-    """Load the forward projector where it is needed, and see that it is the one of this plan."""
+def projector_of(migration: Migration, intent: Intent) -> Projector | None:
+    """Load the forward projector where it is needed, and see that it is the one of this plan.
+
+    Raises:
+        StaleError: It is another one.
+    """
     needed = intent.projects or intent.order == "uncertainty"
     if not needed:
         return None
@@ -200,13 +204,14 @@ def _bound(record: MigrationRecord, intent: Intent, projector: Projector | None)
     )
 
 
-def _loop(
+def loop_of(
     migration: Migration,
     intent: Intent,
     record: MigrationRecord,
     projector: Projector | None,
     batch_size: int,
 ) -> Backfill:
+    """Put the loop of a run together; it shows nothing and asks nobody until that is set."""
     gallery = migration.gallery(intent.plan)
     encodes = intent.fraction > 0
     order = FrozenOrder(migration, gallery, intent.order, projector)

@@ -23,6 +23,7 @@ from xbtmigrate.workflows.pairing import Embedded
 from xbtmigrate.workflows.sampling import Points, Survey, survey, take
 from xbtmigrate.workflows.trial import judge_sample
 from xbtmigrate.workflows.wiring import Migration, open_migration, target_of
+from xbtmigrate.workflows.witnessing import witness
 
 RATE_SAMPLE = 64
 HALF = 0.5
@@ -88,6 +89,7 @@ def make_plan(
         ).frozen()
         migration.artefacts.save_plan(plan)
         migration.artefacts.order_file.unlink(missing_ok=True)
+        migration.artefacts.save_witness(witness(migration, plan, seen.sample))
     if out is not None:
         write_atomically(out, lambda path: path.write_text(plan.model_dump_json(indent=2), "utf-8"))
     return plan

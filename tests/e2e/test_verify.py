@@ -1,0 +1,177 @@
+"""verify finds whatever is wrong with a point, says nothing else, and repairs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient, models
+
+from tests.support.checks import check_vectors
+from tests.support.clipart import Clipart, write_config
+from tests.support.collections import fresh_name
+from tests.support.command import answer_inside, inside
+from tests.support.documents import check_keys
+from xbtmigrate.config import load_config
+from xbtmigrate.workflows.verify import Extent, verify
+
+COUNT, ENCODED = 300, 150
+MODES = ["server-in_place", "server-shadow", "embedded-in_place", "embedded-shadow"]
+
+
+@pytest.fixture(scope="module")
+def clipart() -> Clipart:
+    return Clipart.load(COUNT)
+
+
+class Place:
+    """A backfilled collection in one mode, opened for a moment at a time."""
+
+    def __init__(self, mode: str, url: str, folder: Path, clipart: Clipart) -> None:
+        kind, self.layout = mode.split("-")
+        self.folder, self.name, self.embedded = folder, fresh_name(), kind == "embedded"
+        self._url = url if kind == "server" else ""
+        self.target = self.name if self.layout == "in_place" else f"{self.name}__xbtmigrate"
+        client = self.open()
+        clipart.fill(client, self.name, both=self.layout == "in_place")
+        client.close()
+        write_config(folder, self._url or "path:qdrant", self.name, layout=self.layout)
+        answer_inside("plan", cwd=folder)
+        answer_inside("train-projector", "--kind", "ridge", "--pairs", "200", cwd=folder)
+        answer_inside("backfill", "--online", "--fraction", "0.5", cwd=folder)
+
+    def open(self) -> QdrantClient:
+        if self._url:
+            return QdrantClient(url=self._url, check_compatibility=False)
+        return QdrantClient(path=str(self.folder / "qdrant"))
+
+    def check(self, clipart: Clipart, encoded: int) -> None:
+        client = self.open()
+        check_vectors(client, self.target, clipart, self.folder, encoded=encoded)
+        client.close()
+
+
+@pytest.fixture(params=MODES)
+def place(request: pytest.FixtureRequest, clipart: Clipart, tmp_path: Path) -> Place:
+    server = request.param.startswith("server")
+    url = request.getfixturevalue("qdrant_url") if server else ""
+    return Place(request.param, url, tmp_path, clipart)
+
+
+def turn(client: QdrantClient, place: Place, point: int) -> None:
+    """Give a point another new vector; the mark stays."""
+    vector = np.roll(np.eye(1, 256, dtype=np.float32)[0], point).tolist()
+    client.update_vectors(
+        place.target, [models.PointVectors(id=point, vector={"new": vector})], wait=True
+    )
+
+
+@pytest.mark.server
+def test_it_is_clean_then_finds_every_fault_and_repairs_it(place: Place, clipart: Clipart):
+    clean = answer_inside("verify", "--reencode", str(COUNT), cwd=place.folder)
+    check_keys(clean | _examples(clean), "verify")
+    assert (clean["status"], clean["phase"], clean["checked"]) == ("clean", "verified", COUNT)
+    assert clean["compared"] == {"projected": COUNT - ENCODED, "encoded": ENCODED}
+    assert min(clean["least_cosine"].values()) > 0.9999
+    kept = clean["witness"]
+    assert kept["same"] + kept["rounded"] == kept["points"] > 200
+    assert kept["rounded"] == 0 or place.embedded
+    assert sum(clean["mismatches"].values()) == 0
+    assert place.embedded or clean["index_recall"]["new"] > 0.99
+    assert answer_inside("status", cwd=place.folder)["phase"] == "verified"
+
+    client = place.open()
+    for point in clipart.ids[:3]:
+        turn(client, place, point)
+    client.set_payload(place.name, {"image": clipart.images[9]}, points=[clipart.ids[3]])
+    expected = {"wrong_vector": 3, "stale": 1}
+    if place.layout == "in_place":
+        client.delete_vectors(place.target, ["new"], points=[clipart.ids[4]])
+        expected["missing"] = 1
+    else:
+        client.delete(place.target, [clipart.ids[4]])
+        client.set_payload(place.target, {"caption": "other"}, points=[clipart.ids[5]])
+        point = models.PointStruct(id=999_999, vector={"new": [1.0] * 256}, payload={})
+        client.upsert(place.target, [point])
+        expected |= {"missing": 1, "unlike_source": 1, "stray": 1}
+    client.close()
+
+    found = answer_inside("verify", "--reencode", str(COUNT), cwd=place.folder, expect=3)
+    assert {fault: count for fault, count in found["mismatches"].items() if count} == expected
+    assert (found["status"], found["phase"]) == ("not clean", "backfilled")
+    assert {example["id"] for example in found["examples"]} >= {str(i) for i in clipart.ids[:5]}
+    assert len(found["reasons"]) == 2
+
+    client = place.open()
+    client.set_payload(place.name, {"image": clipart.images[3]}, points=[clipart.ids[3]])
+    client.close()
+    repaired = answer_inside("verify", "--reencode", str(COUNT), "--repair", cwd=place.folder)
+    assert (repaired["status"], repaired["phase"]) == ("clean", "verified")
+    assert repaired["repaired"] >= sum(expected.values()) - 1
+    place.check(clipart, repaired["encoded"])
+
+
+def _examples(document: dict) -> dict:
+    """What stands where something is wrong, or where there is an index."""
+    return {
+        "reasons": ["x"],
+        "settings": ["x"],
+        "examples": [{"id": "1", "fault": "stale", "detail": ""}],
+        "witness": document["witness"] | {"vectors_changed": ["1"]},
+        "index_recall": {"basis": "", "queries": 1, "old": 1.0, "new": 1.0}
+        | (document["index_recall"] or {}),
+    }
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("place", ["server-shadow"], indirect=True)
+def test_a_sample_a_stop_settings_and_an_old_vector_that_changed(place: Place, clipart: Clipart):
+    pages, config = 0, load_config(place.folder / "xbtmigrate.toml")
+
+    def stop_at_once() -> str:
+        nonlocal pages
+        pages += 1
+        return "interrupted"
+
+    sampled = answer_inside("verify", "--sample", "100", cwd=place.folder)
+    assert 60 < sampled["checked"] < 140
+    client = place.open()
+    client.delete_payload(place.name, ["caption"], points=[clipart.ids[7]])
+    client.update_vectors(
+        place.name,
+        [models.PointVectors(id=clipart.ids[8], vector={"old": clipart.old[9].tolist()})],
+    )
+    client.create_payload_index(place.target, "caption", models.PayloadSchemaType.KEYWORD)
+    strict = models.StrictModeConfig(enabled=True, max_query_limit=100)
+    client.update_collection(place.name, strict_mode_config=strict)
+    client.close()
+
+    stopped = verify(config, Extent(), should_stop=stop_at_once, report=lambda *_: None)
+    assert (stopped.interrupted, stopped.document["checked"]) == (True, 100)
+    seen: list[tuple[str, int, int]] = []
+    rest = verify(config, Extent(), should_stop=lambda: "", report=lambda *step: seen.append(step))
+    assert 100 < seen[0][1] <= 200, "it went on behind the first page"
+    document = json.loads(json.dumps(rest.document))
+    assert (rest.clean, document["checked"]) == (False, COUNT)
+    assert document["mismatches"]["stale"] == 1
+    assert document["mismatches"]["wrong_vector"] <= 1
+    assert document["witness"]["vectors_changed"] in ([], [str(clipart.ids[8])])
+    text = " ".join(document["settings"])
+    assert "payload index 'caption'" in text
+    assert "strict_mode_config" in text
+
+
+@pytest.mark.server
+def test_it_is_refused_before_the_backfill_is_through(
+    clipart: Clipart, qdrant_url: str, tmp_path: Path
+):
+    name = fresh_name()
+    client = QdrantClient(url=qdrant_url, check_compatibility=False)
+    clipart.fill(client, name)
+    client.close()
+    write_config(tmp_path, qdrant_url, name)
+    answer_inside("plan", cwd=tmp_path)
+    code, _, err = inside("verify", cwd=tmp_path)
+    assert (code, "nothing was backfilled yet" in err) == (3, True)

@@ -1,0 +1,64 @@
+"""Qdrant: does the index of a vector find what an exact search finds? Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from qdrant_client import models
+
+from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.types import PointId, Vectors
+
+DEPTH = 10
+_BATCH = 20
+
+
+def recall_of_index(
+    connection: Connection,
+    collection: str,
+    vector: str,
+    queries: Vectors,
+    *,
+    own: Sequence[PointId] | None = None,
+    hnsw_ef: int | None = None,
+) -> float:
+    """Return the mean share of the ten exact neighbours that an indexed search finds.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Collection to search.
+        vector: Name of the vector, "" for the unnamed one.
+        queries: Query vectors, float32 (n, d), n > 0.
+        own: Points that the queries are the vectors of; left out of both lists.
+        hnsw_ef: What the application searches with; None for the server's default.
+    """
+    shares = []
+    for start in range(0, len(queries), _BATCH):
+        part = queries[start : start + _BATCH]
+        exact = _found(connection, collection, vector, part, models.SearchParams(exact=True))
+        params = models.SearchParams(hnsw_ef=hnsw_ef)
+        indexed = _found(connection, collection, vector, part, params)
+        for row, (wanted, found) in enumerate(zip(exact, indexed, strict=True)):
+            skipped = {own[start + row]} if own is not None else set()
+            nearest = [each for each in wanted if each not in skipped][:DEPTH]
+            near = {each for each in found if each not in skipped}
+            shares.append(sum(each in near for each in nearest) / max(len(nearest), 1))
+    return float(np.mean(shares))
+
+
+def _found(
+    connection: Connection,
+    collection: str,
+    vector: str,
+    queries: Vectors,
+    params: models.SearchParams,
+) -> list[list[PointId]]:
+    requests = [
+        models.QueryRequest(
+            query=row.tolist(), using=vector or None, limit=DEPTH + 1, params=params
+        )
+        for row in queries
+    ]
+    answers = connection.call(lambda: connection.client.query_batch_points(collection, requests))
+    return [[str(point.id) for point in answer.points] for answer in answers]
