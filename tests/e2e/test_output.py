@@ -27,7 +27,11 @@ def migration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clipart.fill(client, "clipart")
     client.set_payload("clipart", {"image": "no such image"}, points=[clipart.ids[0]])
     client.close()
-    queries = {"text": clipart.captions[:60], "relevant": [[str(i)] for i in clipart.ids[:60]]}
+    queries = {
+        "text": clipart.captions[:60],
+        "image": [None] * 20 + clipart.images[20:60],
+        "relevant": [[str(i)] for i in clipart.ids[:60]],
+    }
     pq.write_table(pa.table(queries), folder / "queries.parquet")
     write_config(folder, "path:qdrant", "clipart", plan='queries = "queries.parquet"')
     return folder
@@ -43,7 +47,8 @@ def documents(migration: Path) -> dict[str, dict[str, Any]]:
         "backfill": answer("backfill", "--fraction", "1", cwd=migration),
         "backfill --online": answer("backfill", "--online", "--fraction", "1", cwd=migration),
         "status": answer("status", cwd=migration),
-        "evaluate": answer("evaluate", "--queries", "queries.parquet", cwd=migration),
+        "evaluate": answer("evaluate", "--gate", "recall@10>=0.1", cwd=migration)
+        | {"directions": 0},
     }
 
 

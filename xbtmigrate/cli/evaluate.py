@@ -1,24 +1,28 @@
-"""Command line: `evaluate`, every cell and the backfilling curve on judged queries."""
+"""Command line: `evaluate`, every cell and the backfilling curve of every kind of query."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.errors import GateError
 
 SHOWN = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
 
 def evaluate(
-    queries: Annotated[
-        Path,
-        typer.Option(help="Parquet file with the columns text and relevant (list of point ids)."),
-    ],
     config: ConfigOption = CONFIG,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            help="Parquet file with the columns text, image or both, and relevant (list of point "
+            "ids). Without it, plan.queries; without that, queries are made from the points."
+        ),
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="Use only the rows whose column 'split' has this value.")
     ] = None,
@@ -26,6 +30,13 @@ def evaluate(
         int, typer.Option(min=100, help="Largest gallery; a bigger collection is sampled.")
     ] = 100_000,
     max_queries: Annotated[int, typer.Option(min=1, help="Most queries to use.")] = 10_000,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='Exit 3 unless the recommended move meets this, for example "recall@10>=keep" or '
+            '"ndcg@10>=0.95*full"; may be given several times.'
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure keep, bridge, forward and full, and the mixed gallery at every fraction. Reads only.
@@ -34,23 +45,44 @@ def evaluate(
     and kept, so that a backfill does not encode it again.
     """
     from xbtmigrate.config import load_config
+    from xbtmigrate.evaluation.gates import Gate
+    from xbtmigrate.workflows.collecting import Wanted
     from xbtmigrate.workflows.evaluate import measure
 
+    gates = [Gate.parse(text) for text in gate or []]
+    wanted = Wanted(queries, split, max_gallery, max_queries)
     with render.ProgressBars() as bars:
-        content = measure(
-            load_config(config),
-            queries,
-            split=split,
-            max_gallery=max_gallery,
-            max_queries=max_queries,
-            report=bars,
-        )
+        content = measure(load_config(config), wanted, gates=gates, report=bars)
     if json:
         render.document(content)
-        return
+    else:
+        _show(content)
+    if not all(verdict["met"] for verdict in content["gates"]):
+        raise typer.Exit(GateError.exit_code)
+
+
+def _show(content: dict[str, Any]) -> None:
+    for block in (content, *content["directions"]):
+        _show_figures(block)
+    for warning in content["warnings"]:
+        render.say(f"Warning: {warning}")
+    render.say(
+        f"Recommended: {content['recommendation']['strategy']}. "
+        f"{content['recommendation']['reason']}."
+    )
+    for verdict in content["gates"]:
+        render.say(
+            f"Gate {verdict['gate']} on {verdict['strategy']}: "
+            f"{'met' if verdict['met'] else 'not met'}, "
+            f"{verdict['value']:.3f} against {verdict['level']:.3f}."
+        )
+
+
+def _show_figures(content: dict[str, Any]) -> None:
     names = ["recall@1", "recall@10", "mrr@10", "ndcg@10"]
     render.table(
-        f"{content['query_count']:,} queries, {content['gallery_count']:,} points",
+        f"{content['direction']}: {content['query_count']:,} queries, "
+        f"{content['gallery_count']:,} points{', provisional' if content['provisional'] else ''}",
         ["query/gallery", *names, "compatible", "gap closed"],
         (
             [
@@ -73,10 +105,4 @@ def evaluate(
             ]
             for curve in content["curves"]
         ),
-    )
-    for warning in content["warnings"]:
-        render.say(f"Warning: {warning}")
-    render.say(
-        f"Recommended: {content['recommendation']['strategy']}. "
-        f"{content['recommendation']['reason']}."
     )

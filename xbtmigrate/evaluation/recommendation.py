@@ -70,6 +70,7 @@ class Recommendation:
         serving: How queries are answered; None for keep.
         fraction: Share of the points to re-encode.
         reason: Why, with the numbers, in plain words.
+        scores: What was measured of it, at the first measured fraction that covers `fraction`.
         provisional: Whether the figures rest on relevance that nobody judged.
     """
 
@@ -78,6 +79,7 @@ class Recommendation:
     serving: str | None
     fraction: float
     reason: str
+    scores: QueryScores
     provisional: bool = False
 
 
@@ -155,10 +157,18 @@ def recommend(
     if criteria.provisional:
         reason += "; provisional: the queries and their answers were made from the collection"
     if chosen is None:
-        return Recommendation(Strategy.KEEP, None, None, 0.0, reason, criteria.provisional)
+        return Recommendation(
+            Strategy.KEEP, None, None, 0.0, reason, measured.keep, criteria.provisional
+        )
     ordering = chosen.curve.ordering if chosen.curve and chosen.fraction > 0 else None
     return Recommendation(
-        chosen.strategy, ordering, chosen.serving, chosen.fraction, reason, criteria.provisional
+        chosen.strategy,
+        ordering,
+        chosen.serving,
+        chosen.fraction,
+        reason,
+        chosen.scores,
+        criteria.provisional,
     )
 
 

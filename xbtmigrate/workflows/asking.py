@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xbtmigrate.types import Modality
+import numpy as np
+
+from xbtmigrate.errors import EvaluationError
+from xbtmigrate.evaluation.retrieval import top_k
+from xbtmigrate.types import Modality, Vectors
+from xbtmigrate.workflows.measuring import Trial
 from xbtmigrate.workflows.questions import Questions, excerpts, known_items, read_questions
 from xbtmigrate.workflows.sampling import Points, take
 from xbtmigrate.workflows.wiring import Migration
 
+NEIGHBOURS = 10
+MOST_ASKING = 500
 
-def judged_questions(migration: Migration) -> Iterator[Questions]:
-    """Yield the configured queries, if there are any."""
+
+def judged_questions(migration: Migration) -> list[Questions]:
+    """Read the configured queries; none where there is no file of them."""
     path = migration.config.plan.queries
-    if path is not None:
-        yield read_questions(migration.config.base / path)
+    return [] if path is None else read_questions(migration.config.base / path)
 
 
 def made_questions(migration: Migration, points: Points) -> Iterator[Questions]:
@@ -27,6 +34,48 @@ def made_questions(migration: Migration, points: Points) -> Iterator[Questions]:
         yield from _unless_empty(excerpts(points.ids, points.texts, seed))
     elif payload.text is not None:
         yield from _unless_empty(known_items(points.ids, points.texts, payload.text))
+
+
+def neighbours(migration: Migration, points: Points, new: Vectors) -> Trial:
+    """Let points ask for what the new model finds near them, where no query can be made.
+
+    Args:
+        migration: The migration.
+        points: Points; the first quarter of them asks, and is searched for in the rest.
+        new: Their true new vectors.
+
+    Raises:
+        EvaluationError: There are too few points.
+    """
+    count = max(1, min(MOST_ASKING, len(points) // 4))
+    asking, rest = range(count), range(count, len(points))
+    if not rest:
+        raise EvaluationError(
+            f"{len(points)} points are too few to measure anything",
+            "raise plan.sample, or give queries with relevance in plan.queries",
+        )
+    trial = Trial(
+        questions=Questions([], [], "", provisional=True),
+        ids=[points.ids[row] for row in rest],
+        queries_old=points.old[asking],
+        queries_new=new[asking],
+        old=points.old[rest],
+        new=new[rest],
+        old_distance=migration.facts.distance,
+        new_distance=migration.new_distance,
+    )
+    near = top_k(trial.full_space.scores(), NEIGHBOURS)
+    return trial.asking(
+        Questions(
+            [points.ids[row] for row in asking],
+            [[trial.ids[row] for row in np.sort(rows)] for rows in near],
+            "neighbours: the ten points nearest to a point by the new model are its relevant ones",
+            provisional=True,
+            limits="full is right by definition, so they tell how near a system comes to the new "
+            "model and cannot tell whether the new model is better than the old one",
+            modality=migration.stored,
+        )
+    )
 
 
 def _unless_empty(questions: Questions) -> Iterator[Questions]:

@@ -16,6 +16,7 @@ from xbtmigrate.errors import ConfigError
 from xbtmigrate.qdrant.seeding import create_embedded
 from xbtmigrate.types import vectors_of
 from xbtmigrate.workflows.backfill import run
+from xbtmigrate.workflows.collecting import Wanted
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.evaluate import measure
 from xbtmigrate.workflows.intent import Request
@@ -72,14 +73,7 @@ def run_demo(folder: Path, *, report: Report) -> dict[str, Any]:
     train(config, pairs=None, direction="both", kinds=["auto"], threads=2, report=report)
     request = Request(fraction=FRACTION, budget=None, order=None, batch_size=256)
     result = run(config, request, should_stop=lambda: "", report=report)
-    measured = measure(
-        config,
-        folder / "queries.parquet",
-        split=None,
-        max_gallery=100_000,
-        max_queries=10_000,
-        report=report,
-    )
+    measured = measure(config, Wanted(), report=report)
     return {
         "folder": str(folder),
         "query_count": measured["query_count"],

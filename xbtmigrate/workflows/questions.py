@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xbtmigrate.errors import ConfigError
-from xbtmigrate.types import PointId
+from xbtmigrate.types import Modality, PointId
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +20,20 @@ class Questions:
     """Queries and the points that answer them.
 
     Attributes:
-        texts: n query texts.
+        texts: n query texts, or image references.
         relevant: Ids of the relevant points, one list per query.
         basis: What stood for queries and relevance, in words.
         provisional: Whether relevance was made up for want of judgements.
+        limits: What figures on them can and cannot say; "" for judged queries.
+        modality: What the queries are.
     """
 
     texts: Sequence[str]
     relevant: Sequence[Sequence[PointId]]
     basis: str
     provisional: bool
+    limits: str = ""
+    modality: Modality = Modality.TEXT
 
     def __len__(self) -> int:
         """Number of queries."""
@@ -43,11 +48,10 @@ class Questions:
 
     def kept(self, rows: Sequence[int] | np.ndarray) -> Questions:
         """Keep the queries of these rows."""
-        return Questions(
-            [self.texts[row] for row in rows],
-            [self.relevant[row] for row in rows],
-            self.basis,
-            self.provisional,
+        return replace(
+            self,
+            texts=[self.texts[row] for row in rows],
+            relevant=[self.relevant[row] for row in rows],
         )
 
     def answerable(self, present: set[PointId]) -> Questions:
@@ -57,32 +61,46 @@ class Questions:
         )
 
 
-def read_questions(path: Path, split: str | None = None) -> Questions:
-    """Read judged queries: Parquet with `text` (string) and `relevant` (list of point ids).
+def read_questions(path: Path, split: str | None = None) -> list[Questions]:
+    """Read judged queries: Parquet with `text`, `image` or both, and `relevant` (point ids).
 
     Args:
-        path: The file.
+        path: The file. A row asks with its text, and with its image where it has one.
         split: Only rows whose column `split` has this value.
+
+    Returns:
+        The text queries and the image queries, each only where there are any.
 
     Raises:
         ConfigError: The file, its columns or its rows are not usable.
     """
-    hint = "it needs the columns text (string) and relevant (list of point ids as strings)"
+    hint = "it needs the columns text or image (string) and relevant (list of point ids as strings)"
     try:
         table = pq.read_table(path)
         if split is not None:
-            table = table.filter(pa.compute.equal(table["split"], split))
-        texts = table["text"].cast(pa.string()).to_pylist()
+            table = table.filter(pc.equal(table["split"], split))
         relevant = table["relevant"].cast(pa.list_(pa.string())).to_pylist()
+        asked = {
+            modality: table[modality].cast(pa.string()).to_pylist()
+            for modality in Modality
+            if modality in table.column_names
+        }
     except FileNotFoundError as error:
         raise ConfigError(f"there is no query file {path}", hint) from error
     except (KeyError, OSError, pa.ArrowException) as error:
         raise ConfigError(f"{path} is not a query file: {error}", hint) from error
-    if not texts:
+    if not asked or not relevant:
         raise ConfigError(f"{path} has no queries", hint)
-    if None in texts or any(not points for points in relevant):
-        raise ConfigError(f"{path} has rows without a text or without a relevant point", hint)
-    return Questions(texts, relevant, f"judged queries of {path.name}", provisional=False)
+    if not all(relevant) or not all(map(any, zip(*asked.values(), strict=True))):
+        raise ConfigError(f"{path} has rows without a query or without a relevant point", hint)
+    basis = f"judged queries of {path.name}"
+    found = [
+        Questions(items, relevant, basis, provisional=False, modality=modality).kept(
+            [row for row, item in enumerate(items) if item]
+        )
+        for modality, items in asked.items()
+    ]
+    return [questions for questions in found if len(questions)]
 
 
 def known_items(ids: Sequence[PointId], queries: Sequence[str | None], field: str) -> Questions:
@@ -93,6 +111,8 @@ def known_items(ids: Sequence[PointId], queries: Sequence[str | None], field: st
         [[ids[row]] for row in rows],
         f"known items: the field '{field}' of a point asks for the point itself",
         provisional=True,
+        limits="they tell how well a point is found by one description of its own, not how well "
+        "your users' words or questions with several answers are served",
     )
 
 
@@ -104,5 +124,9 @@ def excerpts(ids: Sequence[PointId], texts: Sequence[str | None], seed: int) -> 
         length = max(1, len(words) // 2)
         start = int(rng.integers(0, len(words) - length + 1)) if words else 0
         queries.append(" ".join(words[start : start + length]) if len(words) >= 6 else None)
-    made = known_items(ids, queries, "text")
-    return replace(made, basis="excerpts: half the words of a text ask for the whole text")
+    return replace(
+        known_items(ids, queries, "text"),
+        basis="excerpts: half the words of a text ask for the whole text",
+        limits="they share their words with the answer, which favours models that match words and "
+        "makes every figure too good; they cannot tell how well a meaning in other words is found",
+    )

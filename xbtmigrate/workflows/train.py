@@ -15,9 +15,9 @@ from xbtmigrate.plan import Plan
 from xbtmigrate.training.fit import FitReport, fit, trainers_of
 from xbtmigrate.training.pairs import save_pairs
 from xbtmigrate.types import Direction, Modality, PointId
+from xbtmigrate.workflows.asking import judged_questions
 from xbtmigrate.workflows.encoding import Report, encode_gallery
 from xbtmigrate.workflows.pairing import Embedded, Material
-from xbtmigrate.workflows.questions import read_questions
 from xbtmigrate.workflows.sampling import Points, survey, take
 from xbtmigrate.workflows.trial import calibrated, fit_options, material_of
 from xbtmigrate.workflows.wiring import Migration, open_migration
@@ -159,11 +159,8 @@ def _sample(migration: Migration, plan: Plan, pairs: int | None, report: Report)
 
 def _asked_for(migration: Migration) -> set[PointId]:
     """Points that the configured queries ask for: pairs of them would spoil the measurement."""
-    queries = migration.config.plan.queries
-    if queries is None:
-        return set()
-    questions = read_questions(migration.config.base / queries)
-    return {point for relevant in questions.relevant for point in relevant}
+    relevant = [points for asked in judged_questions(migration) for points in asked.relevant]
+    return {point for points in relevant for point in points}
 
 
 def _known_or_encoded(migration: Migration, points: Points, report: Report) -> Embedded:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from xbtmigrate.errors import EncoderError, TrainingError
 from xbtmigrate.evaluation.curves import Curve
-from xbtmigrate.evaluation.recommendation import Costs, Criteria, recommend
-from xbtmigrate.evaluation.retrieval import QueryScores, top_k
+from xbtmigrate.evaluation.recommendation import Costs
 from xbtmigrate.plan import Advice, CurvePoint, Measurement, System
 from xbtmigrate.serving.arrangement import Arrangement
 from xbtmigrate.training.fit import FitOptions, FitReport, fit
 from xbtmigrate.training.problem import Space as ModelSpace
 from xbtmigrate.types import Direction, Modality, Strategy
-from xbtmigrate.workflows.asking import judged_questions, made_questions
+from xbtmigrate.workflows.asking import judged_questions, made_questions, neighbours
 from xbtmigrate.workflows.calibrating import arrange
 from xbtmigrate.workflows.costs import Workload
 from xbtmigrate.workflows.encoding import Report, encode_gallery, encode_readable
+from xbtmigrate.workflows.findings import Findings
 from xbtmigrate.workflows.measuring import Maps, Trial, judge
 from xbtmigrate.workflows.pairing import Embedded, Material, embed, pair_captions, pair_texts
 from xbtmigrate.workflows.questions import Questions
@@ -38,17 +38,13 @@ class Judgement:
 
     Attributes:
         measurement: The figures, for the plan.
-        cells: Judged cells by name.
-        curves: Curves of the mixed gallery.
+        findings: All that was measured.
         warnings: What limits the figures.
-        seed: Seed of the significance tests.
     """
 
     measurement: Measurement
-    cells: Mapping[str, QueryScores]
-    curves: Sequence[Curve]
+    findings: Findings
     warnings: Sequence[str]
-    seed: int
 
     def advise(self, work: Workload, target: float) -> Advice:
         """Recommend a strategy for this workload."""
@@ -56,8 +52,7 @@ class Judgement:
             forward=work.cost(Strategy.FORWARD, 0.0).seconds,
             full=work.cost(Strategy.FULL, 1.0).seconds,
         )
-        criteria = Criteria(target=target, provisional=self.measurement.provisional, seed=self.seed)
-        found = recommend(self.cells, self.curves, costs, criteria)
+        found = self.findings.advise(target, costs)
         return Advice(
             strategy=found.strategy,
             fraction=math.ceil(100 * found.fraction) / 100,
@@ -78,8 +73,11 @@ def judge_sample(migration: Migration, points: Points, new: Embedded, report: Re
     """
     seed = migration.config.plan.seed
     trial, warnings = _trial(migration, points.rows(np.flatnonzero(new.valid)), new, report)
+    if trial.questions.provisional:
+        warnings.append(f"made queries ({trial.questions.basis}): {trial.questions.limits}")
     asked = {point for relevant in trial.questions.relevant for point in relevant}
-    free = [row for row, point in enumerate(points.ids) if new.valid[row] and point not in asked]
+    searched = set(trial.ids) - asked
+    free = [row for row, point in enumerate(points.ids) if new.valid[row] and point in searched]
     known = Embedded(new.vectors[free], np.ones(len(free), np.bool_))
     try:
         maps = _quick_maps(migration, points.rows(free), known, report)
@@ -95,7 +93,7 @@ def judge_sample(migration: Migration, points: Points, new: Embedded, report: Re
         systems=[System(name=name, metrics=scores.means) for name, scores in judged.cells.items()],
         curve=_curve_points(judged.deployable),
     )
-    return Judgement(measurement, judged.cells, judged.deployable, warnings, seed)
+    return Judgement(measurement, Findings(migration.stored, trial, maps, judged, seed), warnings)
 
 
 def _curve_points(curves: Sequence[Curve]) -> list[CurvePoint]:
@@ -123,11 +121,7 @@ def _trial(
         if trial is not None:
             return trial, warnings
         warnings.append(f"not used, because the models could not embed them: {questions.basis}")
-    warnings.append(
-        "no query could be found or made: the new model's own neighbours stand for relevance, so "
-        "full is right by definition and nothing here can tell whether the new model is better"
-    )
-    return _neighbours(migration, points, vectors), warnings
+    return neighbours(migration, points, vectors), warnings
 
 
 def _asked(
@@ -148,8 +142,8 @@ def _asked(
             vectors = np.concatenate([new, found[rows]])
     questions = questions.answerable(set(gallery.ids))
     try:
-        old = encode_readable(migration.old_encoder, questions.texts, Modality.TEXT)
-        fresh = encode_readable(migration.new_encoder, questions.texts, Modality.TEXT)
+        old = encode_readable(migration.old_encoder, questions.texts, questions.modality)
+        fresh = encode_readable(migration.new_encoder, questions.texts, questions.modality)
     except EncoderError:
         return None
     usable = np.flatnonzero(old[1] & fresh[1])
@@ -165,35 +159,6 @@ def _asked(
         old_distance=migration.facts.distance,
         new_distance=migration.new_distance,
     )
-
-
-def _neighbours(migration: Migration, points: Points, new: np.ndarray) -> Trial:
-    """Let points ask for what the new model finds near them."""
-    count = max(1, min(MOST_QUERIES, len(points) // 4))
-    asking, rest = range(count), range(count, len(points))
-    if not rest:
-        raise TrainingError(
-            f"{len(points)} sampled points are too few to measure anything",
-            "raise plan.sample, or give queries with relevance in plan.queries",
-        )
-    trial = Trial(
-        questions=Questions([], [], "", provisional=True),
-        ids=[points.ids[row] for row in rest],
-        queries_old=points.old[asking],
-        queries_new=new[asking],
-        old=points.old[rest],
-        new=new[rest],
-        old_distance=migration.facts.distance,
-        new_distance=migration.new_distance,
-    )
-    near = top_k(trial.full_space.scores(), 10)
-    questions = Questions(
-        [points.ids[row] for row in asking],
-        [[trial.ids[row] for row in rows] for rows in near],
-        "neighbours: the ten points nearest to a point by the new model are its relevant ones",
-        provisional=True,
-    )
-    return trial.asking(questions)
 
 
 def _quick_maps(migration: Migration, points: Points, new: Embedded, report: Report) -> Maps:

@@ -1,0 +1,141 @@
+"""Workflows: what was measured, as the documents and pages of `evaluate` and `plan` show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xbtmigrate.evaluation.comparison import Comparison, bootstrap_intervals, compare
+from xbtmigrate.evaluation.curves import Curve
+from xbtmigrate.evaluation.gates import Gate
+from xbtmigrate.evaluation.recommendation import Costs, Criteria, Recommendation, recommend
+from xbtmigrate.evaluation.retrieval import METRICS, QueryScores
+from xbtmigrate.types import Modality, Strategy
+from xbtmigrate.workflows.diagnosing import error_estimate, flips, score_shapes
+from xbtmigrate.workflows.measuring import Judged, Maps, Trial
+
+METRIC = "recall@10"
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Everything measured with one kind of queries.
+
+    Attributes:
+        stored: What the gallery's vectors embed.
+        trial: Queries and gallery.
+        maps: What was fitted.
+        judged: The figures.
+        seed: Seed of the resampling.
+    """
+
+    stored: Modality
+    trial: Trial
+    maps: Maps
+    judged: Judged
+    seed: int
+
+    @property
+    def direction(self) -> str:
+        """What asks and what is searched, such as "text->image"."""
+        return f"{self.trial.questions.modality}->{self.stored}"
+
+    @property
+    def keep(self) -> QueryScores:
+        """The old model's figures."""
+        return self.judged.cells["keep"]
+
+    @property
+    def full(self) -> QueryScores:
+        """The new model's own figures."""
+        return self.judged.cells["full"]
+
+    def advise(self, target: float, costs: Costs) -> Recommendation:
+        """Recommend a strategy."""
+        provisional = self.trial.questions.provisional
+        criteria = Criteria(METRIC, target=target, provisional=provisional, seed=self.seed)
+        return recommend(self.judged.cells, self.judged.deployable, costs, criteria)
+
+    def document(self) -> dict[str, Any]:
+        """Return the stable JSON form of cells and curves."""
+        questions = self.trial.questions
+        return {
+            "direction": self.direction,
+            "basis": questions.basis,
+            "provisional": questions.provisional,
+            "limits": questions.limits,
+            "query_count": len(questions),
+            "gallery_count": len(self.trial.ids),
+            "systems": [
+                {"name": name, **_system(compare(scores, self.keep, self.full, seed=self.seed))}
+                for name, scores in self.judged.cells.items()
+            ],
+            "curves": [self._curve(curve) for curve in self.judged.curves],
+        }
+
+    def reasons(self, advice: Recommendation) -> dict[str, Any]:
+        """Return the stable JSON form of what explains the figures."""
+        return {
+            "error_estimate": error_estimate(self.trial, self.maps.forward),
+            "scores": score_shapes(self.trial, self.maps),
+            "examples": flips(self.trial, self.keep, self.subject(advice)[1]),
+        }
+
+    def subject(self, advice: Recommendation) -> tuple[Strategy, QueryScores]:
+        """What a gate judges: the recommended move, or where that is none the new model itself."""
+        if advice.strategy is Strategy.KEEP:
+            return Strategy.FULL, self.full
+        return advice.strategy, advice.scores
+
+    def verdict(self, gate: Gate, advice: Recommendation) -> dict[str, Any]:
+        """Hold the recommended move against a gate."""
+        strategy, scores = self.subject(advice)
+        ends = {"keep": self.keep.means, "full": self.full.means}
+        found = gate.judge(scores.means, ends)
+        return {
+            "gate": found.gate,
+            "strategy": strategy.value,
+            "fraction": 1.0 if strategy is Strategy.FULL else advice.fraction,
+            "value": found.value,
+            "level": found.level,
+            "met": found.met,
+        }
+
+    def _curve(self, curve: Curve) -> dict[str, Any]:
+        table = np.stack([point.values[METRIC] for point in curve.points], axis=1)
+        shares = curve.fractions_to_full(self.full, METRIC)
+        return {
+            "ordering": curve.ordering,
+            "serving": curve.serving,
+            "fractions": list(curve.fractions),
+            **{name: curve.values(name) for name in METRICS},
+            "ci95": [[each.low, each.high] for each in bootstrap_intervals(table, seed=self.seed)],
+            "auc": curve.auc(METRIC),
+            "no_regret": curve.no_regret(self.keep, METRIC),
+            "fraction_to_full": {f"{share:g}": fraction for share, fraction in shares.items()},
+        }
+
+
+def advice_document(advice: Recommendation) -> dict[str, Any]:
+    """Return the stable JSON form of a recommendation."""
+    return {
+        "strategy": advice.strategy.value,
+        "ordering": advice.ordering,
+        "serving": advice.serving,
+        "fraction": advice.fraction,
+        "reason": advice.reason,
+    }
+
+
+def _system(found: Comparison) -> dict[str, Any]:
+    """Figures of one system beside keep; intervals and criteria by metric."""
+    return {
+        **{name: found.means[name] for name in METRICS},
+        "ci95": {name: [found.ci95[name].low, found.ci95[name].high] for name in METRICS},
+        "p_value": {name: found.p_value[name] for name in METRICS},
+        "compatible": {name: found.compatible[name] for name in METRICS},
+        "gap_closed": {name: found.gap_closed[name] for name in METRICS},
+        "negative_flips": found.negative_flips,
+    }
