@@ -119,7 +119,7 @@ def fill(target: Target) -> None:
         connection.client.create_collection(
             target.collection, vectors_config=vectors, hnsw_config=models.HnswConfigDiff(m=0)
         )
-        route = PackedRoute(connection, target.collection)
+        route = PackedRoute(connection.rpc, target.collection)
         rng = np.random.default_rng(0)
         for start in range(0, target.points, PAGE):
             ids = range(start, min(start + PAGE, target.points))

@@ -15,6 +15,7 @@ from xbtmigrate.qdrant.connection import Connection, connect
 from xbtmigrate.qdrant.marks import JOURNAL
 from xbtmigrate.qdrant.pages import NewPoint, Sparse, page_of_records
 from xbtmigrate.qdrant.routes import PackedRoute, RestRoute
+from xbtmigrate.qdrant.rpc import Rpc
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.qdrant.writing import Writer
 from xbtmigrate.testing.galleries import IDS, fill, texts_of, to_write
@@ -42,9 +43,20 @@ def rows(count: int, size: int) -> np.ndarray:
     return np.random.default_rng(size).standard_normal((count, size)).astype(np.float32)
 
 
+def rpc_of(connection: Connection, *, trusted: bool = True) -> Rpc:
+    """The gRPC side of a connection, as it is once a write has proven where the port leads."""
+    assert connection.rpc is not None
+    connection.rpc.trusted = trusted
+    return connection.rpc
+
+
 @pytest.mark.parametrize("datatype", ["float32", "float16", "uint8"])
 @pytest.mark.parametrize("named", [True, False])
-def test_a_scan_equals_the_clients_own(packed_db: Connection, datatype: str, named: bool) -> None:
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_scan_equals_the_clients_own(
+    packed_db: Connection, datatype: str, named: bool, trusted: bool
+) -> None:
+    rpc_of(packed_db, trusted=trusted)
     name, client = fresh_name(), packed_db.client
     params = models.VectorParams(size=33, distance=COSINE, datatype=models.Datatype(datatype))
     client.create_collection(name, vectors_config={"old": params} if named else params)
@@ -61,12 +73,20 @@ def test_a_scan_equals_the_clients_own(packed_db: Connection, datatype: str, nam
     records, _ = client.scroll(name, limit=100, with_vectors=True)
     expected = page_of_records(records)
     selection = ["old"] if named else [""]
-    (page,) = Reader(packed_db, name, 100).scroll(payload=True, vectors=selection)
-    assert page.ids == expected.ids == list(IDS)
-    assert page.payloads == expected.payloads
-    key = "old" if named else ""
-    assert page.dense(key, 33).equals(expected.dense(key, 33))
-    assert page.dense("absent", 33).null_count == len(IDS)
+    key, reader = "old" if named else "", Reader(packed_db, name, 100)
+    for payload in (True, [f'"{each}"' for each in PAYLOAD]):
+        (page,) = reader.scroll(payload=payload, vectors=selection)
+        assert page.ids == expected.ids == list(IDS)
+        assert page.payloads == expected.payloads
+        assert page.dense(key, 33).equals(expected.dense(key, 33))
+        assert page.dense("absent", 33).null_count == len(IDS)
+    backwards = list(reversed(IDS))
+    found = reader.retrieve(backwards, vectors=selection)
+    assert found.ids == backwards
+    assert found.dense(key, 33).equals(expected.rows(range(len(IDS))[::-1]).dense(key, 33))
+    assert [
+        page.ids for page in Reader(packed_db, name, 4).scroll(payload=False, vectors=selection)
+    ] == [list(IDS[:4]), list(IDS[4:])]
     (bare,) = Reader(packed_db, name, 100).scroll(payload=['"text"'], vectors=False)
     assert bare.payloads == [{"text": PAYLOAD["text"]}] * len(IDS)
     assert bare.vectors == [{}] * len(IDS)
@@ -96,12 +116,15 @@ def test_whole_points_come_back_as_they_were_stored(packed_db: Connection, route
     ]
     rest = packed_db.rest
     assert rest is not None
-    chosen = PackedRoute(packed_db, name) if route == "packed" else RestRoute(rest, name)
+    chosen = PackedRoute(rpc_of(packed_db), name) if route == "packed" else RestRoute(rest, name)
     packed_db.write(lambda: chosen.upsert(points, None))
-    page = Reader(packed_db, name, 100).retrieve(list(IDS), payload=True, vectors=True)
+    rpc_of(packed_db, trusted=route == "packed")
+    reader = Reader(packed_db, name, 100)
+    page = reader.retrieve(list(IDS), payload=True, vectors=True)
     assert page.ids == list(IDS)
     assert page.payloads == [PAYLOAD] * len(IDS)
-    for found in page.vectors:
+    chosen_page = reader.retrieve(list(IDS), vectors=["dense", "multi", "words"])
+    for found in [*page.vectors, *chosen_page.vectors]:
         np.testing.assert_allclose(found["dense"], dense, atol=1e-6)
         np.testing.assert_allclose(found["multi"], multi, atol=1e-6)
         words = found["words"]

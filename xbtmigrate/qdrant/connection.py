@@ -26,6 +26,7 @@ from xbtmigrate.qdrant.failures import (
     translated,
 )
 from xbtmigrate.qdrant.rest import Rest
+from xbtmigrate.qdrant.rpc import PLAIN, Rpc
 
 T = TypeVar("T")
 Version: TypeAlias = tuple[int, int, int]
@@ -49,8 +50,8 @@ class Connection:
         url: Address as the user gave it, for messages.
         attempts: How often a request is tried when the failure may pass.
         rest: The server's REST interface as bytes; None where only gRPC answers, or embedded.
-        prefer_grpc: Whether the user asked for gRPC, and so vouches for its port.
-        timeout: Seconds until one request is given up.
+        rpc: The server's gRPC interface as bytes, not yet trusted to lead to the same server unless
+            the user asked for gRPC; None in the embedded mode.
         lock: Held by each request to an embedded database, which takes one at a time.
     """
 
@@ -60,8 +61,7 @@ class Connection:
     url: str
     attempts: int = ATTEMPTS
     rest: Rest | None = None
-    prefer_grpc: bool = False
-    timeout: int = 60
+    rpc: Rpc | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -116,6 +116,8 @@ class Connection:
         """Give up the connection, and the lock of an embedded folder."""
         if self.rest is not None:
             self.rest.close()
+        if self.rpc is not None:
+            self.rpc.close()
         self.client.close()
 
     def __enter__(self) -> Connection:
@@ -175,6 +177,7 @@ def connect(
                 api_key=api_key,
                 prefer_grpc=prefer_grpc,
                 grpc_port=grpc_port,
+                grpc_options=dict(PLAIN),
                 timeout=timeout,
                 check_compatibility=False,
             )
@@ -190,8 +193,7 @@ def connect(
         url,
         attempts=2,
         rest=None if prefer_grpc and not rest.answers() else rest,
-        prefer_grpc=prefer_grpc,
-        timeout=timeout,
+        rpc=Rpc(url, grpc_port, api_key, timeout, trusted=prefer_grpc),
     )
     return _checked(probe)
 

@@ -148,11 +148,13 @@ def _result(answer: bytes) -> Any:
 def _page(points: Any) -> Page:
     page = Page([], [], [], [])
     for point in points:
-        payload, vector = point.get("payload"), point.get("vector")
-        page.ids.append(str(point["id"]))
+        # To ask a parsed object for a key that it lacks takes longer than all the rest.
+        present = {key: point[key] for key in point}
+        payload = present.get("payload")
+        page.ids.append(str(present["id"]))
         page.payloads.append({} if payload is None else payload.as_dict())
-        page.shard_keys.append(point.get("shard_key"))
-        page.vectors.append(_vectors_of_json(vector))
+        page.shard_keys.append(present.get("shard_key"))
+        page.vectors.append(_vectors_of_json(present.get("vector")))
     return page
 
 

@@ -15,6 +15,8 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from xbtmigrate.qdrant.failures import said_by
 
 _PATIENCE = 5.0
+_CONNECTIONS = 4
+"""Kept open: one for each thread that reads or writes, lest each request opens its own."""
 
 
 class Rest:
@@ -90,5 +92,7 @@ def _pool(root: str, timeout: int) -> urllib3.PoolManager:
         proxy = getproxies().get(address.scheme)
     trusted = httpx.create_ssl_context() if address.scheme == "https" else None
     if proxy:
-        return urllib3.ProxyManager(proxy, timeout=timeout, ssl_context=trusted)
-    return urllib3.PoolManager(timeout=timeout, ssl_context=trusted)
+        return urllib3.ProxyManager(
+            proxy, timeout=timeout, ssl_context=trusted, maxsize=_CONNECTIONS
+        )
+    return urllib3.PoolManager(timeout=timeout, ssl_context=trusted, maxsize=_CONNECTIONS)

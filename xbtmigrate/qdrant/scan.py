@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from qdrant_client import models
+from qdrant_client import grpc, models
 
+from xbtmigrate.qdrant import unpacking
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.pages import (
     Page,
@@ -17,6 +18,7 @@ from xbtmigrate.qdrant.pages import (
     scrolled,
     stored_id,
 )
+from xbtmigrate.qdrant.rpc import Rpc
 from xbtmigrate.types import PointId
 
 _PAGE_BYTES = 16 * 2**20
@@ -27,10 +29,10 @@ Wanted: TypeAlias = bool | list[str]
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads one collection: over REST without model objects where there is a server.
+    """Reads one collection: vectors over gRPC once that is trusted, else JSON over REST.
 
-    Inside the server gRPC is the slower way to read: 3,100 points of 512 numbers a second against
-    33,000 (1.16.3, two cores).
+    Neither makes a Python float. Whole payloads always come over REST, because gRPC has no
+    integers beyond 2^63 - 1.
 
     Attributes:
         connection: The open Qdrant.
@@ -102,22 +104,8 @@ class Reader:
         """Return those of at most one page of ids whose points have the named vector."""
         if not ids:
             return set()
-        condition = models.Filter(
-            must=[
-                models.HasIdCondition(has_id=[stored_id(each) for each in ids]),
-                models.HasVectorCondition(has_vector=vector),
-            ]
-        )
-        records, _ = self.connection.call(
-            lambda: self.connection.client.scroll(
-                self.collection,
-                scroll_filter=condition,
-                limit=len(ids),
-                with_payload=False,
-                with_vectors=False,
-            )
-        )
-        return {str(record.id) for record in records}
+        native = [stored_id(each) for each in ids]
+        return set(self.connection.call(lambda: self._having(native, vector)).ids)
 
     def count(self, condition: models.Filter | None = None) -> int:
         """Count exactly."""
@@ -135,7 +123,15 @@ class Reader:
     def _scroll(
         self, offset: StoredId | None, limit: int, payload: Wanted, vectors: Wanted
     ) -> tuple[Page, StoredId | None]:
-        rest = self.connection.rest
+        rpc, rest = self._rpc(payload, vectors), self.connection.rest
+        if rpc is not None:
+            request = grpc.ScrollPoints(
+                collection_name=self.collection,
+                limit=limit,
+                offset=None if offset is None else _packed_id(offset),
+                **_packed_choice(payload, vectors),
+            )
+            return unpacking.scrolled(rpc.send("Scroll", request.SerializeToString()))
         if rest is not None:
             body = {"limit": limit, "with_payload": payload, "with_vector": vectors}
             asked = body if offset is None else {**body, "offset": offset}
@@ -149,8 +145,32 @@ class Reader:
         )
         return page_of_records(records), following  # type: ignore[return-value]
 
-    def _retrieve(self, ids: Sequence[StoredId], payload: Wanted, vectors: Wanted) -> Page:
+    def _having(self, ids: Sequence[StoredId], vector: str) -> Page:
         rest = self.connection.rest
+        if rest is not None:
+            asked = {"must": [{"has_id": ids}, {"has_vector": vector}]}
+            body = {"filter": asked, "limit": len(ids), "with_payload": False}
+            return scrolled(rest.send("POST", self.collection, "points/scroll", body))[0]
+        condition = models.Filter(
+            must=[
+                models.HasIdCondition(has_id=[*ids]),
+                models.HasVectorCondition(has_vector=vector),
+            ]
+        )
+        records, _ = self.connection.client.scroll(
+            self.collection, scroll_filter=condition, limit=len(ids), with_payload=False
+        )
+        return page_of_records(records)
+
+    def _retrieve(self, ids: Sequence[StoredId], payload: Wanted, vectors: Wanted) -> Page:
+        rpc, rest = self._rpc(payload, vectors), self.connection.rest
+        if rpc is not None:
+            request = grpc.GetPoints(
+                collection_name=self.collection,
+                ids=[_packed_id(each) for each in ids],
+                **_packed_choice(payload, vectors),
+            )
+            return unpacking.retrieved(rpc.send("Get", request.SerializeToString()))
         if rest is not None:
             body = {"ids": ids, "with_payload": payload, "with_vector": vectors}
             return retrieved(rest.send("POST", self.collection, "points", body))
@@ -160,6 +180,12 @@ class Reader:
             )
         )
 
+    def _rpc(self, payload: Wanted, vectors: Wanted) -> Rpc | None:
+        """Return the gRPC interface where it reads the same as REST, and faster."""
+        rpc = self.connection.rpc
+        same = isinstance(vectors, list) and payload is not True
+        return rpc if rpc is not None and rpc.trusted and same else None
+
     def _fitting(self, page: Page) -> int:
         """Return how many points like these fit into the memory meant for one page."""
         sizes = [
@@ -168,3 +194,16 @@ class Reader:
         ]
         mean = max(sum(sizes) // max(len(sizes), 1), 1)
         return max(1, min(self.page, _PAGE_BYTES // mean))
+
+
+def _packed_id(stored: StoredId) -> grpc.PointId:
+    return grpc.PointId(num=stored) if isinstance(stored, int) else grpc.PointId(uuid=stored)
+
+
+def _packed_choice(payload: Wanted, vectors: Wanted) -> dict[str, Any]:
+    keys = payload if isinstance(payload, list) else []
+    names = vectors if isinstance(vectors, list) else []
+    return {
+        "with_payload": grpc.WithPayloadSelector(include=grpc.PayloadIncludeSelector(fields=keys)),
+        "with_vectors": grpc.WithVectorsSelector(include=grpc.VectorsSelector(names=names)),
+    }

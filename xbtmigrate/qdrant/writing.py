@@ -17,7 +17,7 @@ from xbtmigrate.qdrant.routes import (
     Payloads,
     RestRoute,
     Route,
-    grpc_reaches_same_server,
+    reaches_same_server,
 )
 from xbtmigrate.types import PointId, Vectors
 
@@ -97,12 +97,11 @@ class Writer:
     @cached_property
     def _fastest(self) -> Route:
         """The packed route, if gRPC certainly leads to the same server."""
-        connection = self._connection
-        if connection.embedded:
+        rpc = self._connection.rpc
+        if rpc is None:
             return self._unpacked
-        if connection.prefer_grpc or grpc_reaches_same_server(connection):
-            return PackedRoute(connection, self._collection)
-        return self._unpacked
+        rpc.trusted = rpc.trusted or reaches_same_server(self._connection, rpc)
+        return PackedRoute(rpc, self._collection) if rpc.trusted else self._unpacked
 
     def _delete(
         self,
