@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xbtmigrate.errors import ArtefactError
+from xbtmigrate.orderfile import OrderedIds, write_sorted
 from xbtmigrate.plan import Plan
 from xbtmigrate.serving.arrangement import Arrangement, Bank
 from xbtmigrate.serving.fusion import Fusion
 from xbtmigrate.switch import FILE, Switch
-from xbtmigrate.types import Direction, PointId, Vectors, vector_array, vectors_of
+from xbtmigrate.types import Direction, Vectors, vector_array, vectors_of
 
 FOLDER = ".xbtmigrate"
 
@@ -101,26 +102,23 @@ class Artefacts:
         text = switch.model_dump_json(indent=2) + "\n"
         write_atomically(self.switch_file, lambda path: path.write_text(text, "utf-8"))
 
-    def save_order(self, ids: Sequence[PointId], scores: npt.NDArray[np.float32], name: str) -> str:
-        """Store the order of re-encoding, first to be encoded first; returns its digest."""
-        table = pa.table({"id": pa.array(ids, pa.string()), "score": pa.array(scores)})
-        table = table.replace_schema_metadata({"ordering": name})
-        write_atomically(self.order_file, lambda path: pq.write_table(table, path))
-        return _order_digest(table["id"])
+    def save_order(self, batches: Iterable[pa.RecordBatch], name: str) -> OrderedIds:
+        """Store the order of re-encoding of what `orderfile.scored` built, and return it."""
+        write_atomically(self.order_file, lambda path: write_sorted(path, batches, name))
+        return OrderedIds.open(self.order_file)
 
-    def load_order(self) -> tuple[list[PointId], str, str] | None:
-        """Read the order, its digest and the ordering's name; None if there is none."""
+    def load_order(self) -> tuple[OrderedIds, str] | None:
+        """Read the order, first to be encoded first, and its name; None if there is none."""
         if not self.order_file.exists():
             return None
         try:
-            table = pq.read_table(self.order_file, columns=["id"])
-            name = (table.schema.metadata or {})[b"ordering"].decode()
-        except (OSError, KeyError, pa.ArrowException) as error:
+            name = pq.read_schema(self.order_file).metadata[b"ordering"].decode()
+            return OrderedIds.open(self.order_file), name
+        except (OSError, KeyError, TypeError, pa.ArrowException) as error:
             raise ArtefactError(
                 f"{self.order_file} cannot be read: {error}",
                 "delete the file: the order is made again and finished points are passed over",
             ) from error
-        return table["id"].to_pylist(), _order_digest(table["id"]), name
 
     def save_witness(self, table: pa.Table) -> None:
         """Store what some points were before the first write."""
@@ -254,10 +252,3 @@ def _read_part(path: Path) -> pa.Table:
         raise ArtefactError(
             f"{path} cannot be read: {error}", "delete the file: it can be done without"
         ) from error
-
-
-def _order_digest(ids: pa.ChunkedArray) -> str:
-    digest = hashlib.sha256()
-    for chunk in ids.chunks:
-        digest.update("\n".join(chunk.to_pylist()).encode() + b"\n")
-    return digest.hexdigest()

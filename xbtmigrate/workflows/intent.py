@@ -153,9 +153,9 @@ def _check_order(migration: Migration, name: str) -> None:
     """
     registry.load(registry.ORDERINGS, name)
     frozen = migration.artefacts.load_order()
-    if frozen is not None and frozen[2] != name:
+    if frozen is not None and frozen[1] != name:
         raise ConfigError(
-            f"the order of this migration is frozen as '{frozen[2]}', not '{name}'",
+            f"the order of this migration is frozen as '{frozen[1]}', not '{name}'",
             f"run it without --order; to order anew delete {migration.artefacts.order_file}: "
             "what is encoded stays encoded",
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+import pyarrow as pa
 
-from xbtmigrate.ordering import rank
+from xbtmigrate.orderfile import OrderedIds, scored
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.types import PointId, vectors_of
@@ -34,27 +34,21 @@ class FrozenOrder:
     def __call__(self) -> tuple[Sequence[PointId], str]:
         """Return the ids, first to be encoded first, and the digest of their order."""
         if self._loaded is None:
-            self._loaded = self._reloaded() or self._made()
+            ids = self._reloaded()
+            if ids is None:
+                ids = self.migration.artefacts.save_order(self._scored(), self.name)
+            self._loaded = ids, ids.digest()
         return self._loaded
 
-    def _reloaded(self) -> tuple[Sequence[PointId], str] | None:
+    def _reloaded(self) -> OrderedIds | None:
         found = self.migration.artefacts.load_order()
-        return None if found is None else found[:2]
+        return None if found is None else found[0]
 
-    def _made(self) -> tuple[Sequence[PointId], str]:
+    def _scored(self) -> Iterator[pa.RecordBatch]:
         """Score every point by its old vector; what is already paid for comes first."""
         ordering = self.migration.ordering(self.name, self.projector)
-        ids: list[PointId] = []
-        found, paid = [np.empty(0, np.float32)], [np.empty(0, np.bool_)]
         for batch in self.gallery.read({"source", "old"}):
-            members = batch["id"].to_pylist()
-            found.append(ordering.score(members, vectors_of(batch, "old")))
-            paid.append(self.migration.known.find(batch["content_hash"].to_pylist())[1])
-            ids += members
-        scores = np.nan_to_num(np.concatenate(found), nan=np.inf)
-        finite = scores[np.isfinite(scores)]
-        ahead = np.ptp(finite) + 1 if len(finite) else np.float32(1)
-        scores += np.where(np.concatenate(paid), ahead, 0).astype(np.float32)
-        places = rank(ids, scores)
-        ordered = [ids[place] for place in places]
-        return ordered, self.migration.artefacts.save_order(ordered, scores[places], self.name)
+            ids = batch["id"].to_pylist()
+            scores = ordering.score(ids, vectors_of(batch, "old"))
+            paid = self.migration.known.find(batch["content_hash"].to_pylist())[1]
+            yield scored(ids, scores, paid)
