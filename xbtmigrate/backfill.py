@@ -243,8 +243,8 @@ class Backfill:
                 batch = batch.filter(pa.array(~rows))
 
     def _write(self, batch: pa.RecordBatch, vectors: Vectors, kind: Kind) -> None:
-        columns = [batch["id"], batch["content_hash"], vector_array(vectors)]
-        whole = pa.RecordBatch.from_arrays(columns, ["id", "content_hash", "new"])
+        made_from = ["id", "content_hash", *(["old"] if kind is Kind.PROJECTED else [])]
+        whole = batch.select(made_from).append_column("new", vector_array(vectors))
         self._later.wait_below(2)
         self._later.do(partial(self._write_now, whole, kind), weight=1)
 

@@ -105,7 +105,8 @@ class Gallery(Protocol):
         """Store `new` with its provenance and wait until the store has applied it.
 
         Args:
-            batch: Columns id, content_hash (of the content the vector was made from) and new.
+            batch: Columns id, content_hash (of the content the vector was made from) and new;
+                for projected vectors also old, which they were made from.
             kind: How the vectors were made.
         """
         ...

@@ -28,6 +28,9 @@ class FakeStore:
     def change_text(self, point_id: str, text: str) -> None:
         self.points[point_id].text = text
 
+    def change_vector(self, point_id: str, old: Sequence[float]) -> None:
+        self.points[point_id].old = np.array(old, dtype=np.float32)
+
     def delete(self, point_id: str) -> None:
         del self.points[point_id]
 

@@ -61,7 +61,9 @@ def test_many_points_in_many_pages_and_shards(db: Connection) -> None:
         store = QdrantStore(db, layout, name)
         fill_many(store)
         gallery = store.gallery()
-        gallery.write(to_write(MANY, [f"text {each}" for each in MANY], 0.0), Kind.PROJECTED)
+        old = np.array([[float(each), 1, 2, 3] for each in MANY], np.float32)
+        texts = [f"text {each}" for each in MANY]
+        gallery.write(to_write(MANY, texts, 0.0, old), Kind.PROJECTED)
         table = table_of(gallery.read({"source", "old", "new"}))
         assert table.column("id").to_pylist() == MANY
         assert set(table.column("kind").to_pylist()) == {"projected"}
@@ -122,6 +124,21 @@ def test_an_application_that_reads_and_upserts_drops_only_the_vector(db: Connect
     db.client.upsert(store.name, [again], wait=True)
     assert kinds(store, ids) == [None, "encoded"]
     assert gallery.count(Kind.ENCODED) == 1
+
+
+def test_a_text_set_back_to_what_an_older_mark_names(db: Connection) -> None:
+    """The run was killed between vector and mark; then the mark's own text came back."""
+    store = store_in(db, Layout.IN_PLACE)
+    fill(store)
+    gallery = store.gallery()
+    gallery.write(to_write(["1"], ["text 1"], 1.0), Kind.ENCODED)
+    former = db.client.retrieve(store.name, [1])[0].payload
+    gallery.write(to_write(["1"], ["another text"], 5.0), Kind.ENCODED)
+    assert former is not None
+    db.client.overwrite_payload(store.name, former, points=[1], wait=True)
+    assert kinds(store, ["1"]) == [None]
+    gallery.write(to_write(["1"], ["text 1"], 1.0), Kind.ENCODED)
+    assert kinds(store, ["1"]) == ["encoded"]
 
 
 def test_points_that_arrive_behind_the_cursor_are_found(db: Connection) -> None:

@@ -94,6 +94,11 @@ class QdrantStore:
             self.name, {"text": text}, points=[native(point_id)], wait=True
         )
 
+    def change_vector(self, point_id: str, old: Sequence[float]) -> None:
+        vector: models.VectorStruct = {self.old: list(old)} if self.old else list(old)
+        point = models.PointVectors(id=native(point_id), vector=vector)
+        self.connection.client.update_vectors(self.name, [point], wait=True)
+
     def delete(self, point_id: str) -> None:
         self.connection.client.delete(
             self.name, models.PointIdsList(points=[native(point_id)]), wait=True

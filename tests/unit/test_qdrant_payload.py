@@ -3,15 +3,8 @@ from __future__ import annotations
 import pytest
 
 from xbtmigrate.errors import ConfigError
-from xbtmigrate.qdrant.payload import (
-    GROUP,
-    PLAN_LENGTH,
-    EmbeddedFields,
-    remembers,
-    shared_provenance,
-    whole_hash,
-)
-from xbtmigrate.types import Kind, Modality, content_hash
+from xbtmigrate.qdrant.payload import EmbeddedFields
+from xbtmigrate.types import Modality, content_hash
 
 PAYLOAD = {
     "title": "Red chair",
@@ -73,27 +66,3 @@ def test_reads_only_the_keys_it_needs() -> None:
         text="{meta.title} {meta.tags} {title}", image="png", stored=Modality.TEXT
     )
     assert fields.keys() == ['"meta"', '"title"', '"png"']
-
-
-def test_the_hash_of_a_payload_ignores_key_order_and_our_own_key() -> None:
-    assert whole_hash({"a": 1, "b": [1, {"c": "ü"}]}) == whole_hash(
-        {"b": [1, {"c": "ü"}], "_xbtmigrate": {"plan": "p"}, "a": 1}
-    )
-    assert whole_hash({"a": 1}) != whole_hash({"a": 2})
-
-
-def test_points_that_share_a_mark_each_remember_their_own_content() -> None:
-    made_from = {str(n): content_hash(f"text {n}") for n in range(GROUP)}
-    mark = shared_provenance("p" * 64, Kind.ENCODED, made_from)
-    assert (mark["plan"], mark["kind"]) == ("p" * PLAN_LENGTH, "encoded")
-    assert all(remembers(mark, "p" * 64, *each) for each in made_from.items())
-    assert not remembers(mark, "q" * 64, "1", made_from["1"])
-    assert not remembers(mark, "p" * 64, "1", content_hash("another text"))
-    assert not remembers(mark, "p" * 64, "1", "")
-
-
-def test_two_points_that_swap_their_texts_are_both_seen() -> None:
-    made_from = {"1": content_hash("one"), "2": content_hash("two")}
-    mark = shared_provenance("p", Kind.ENCODED, made_from)
-    assert not remembers(mark, "p", "1", made_from["2"])
-    assert not remembers(mark, "p", "2", made_from["1"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import pyarrow as pa
 from qdrant_client import models
 
@@ -13,17 +14,20 @@ from xbtmigrate.errors import CollectionError
 from xbtmigrate.protocols import Written
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.pages import Page
-from xbtmigrate.qdrant.payload import (
+from xbtmigrate.qdrant.payload import EmbeddedFields
+from xbtmigrate.qdrant.provenance import (
     GROUP,
     PLAN_LENGTH,
     PROVENANCE,
-    EmbeddedFields,
-    remembers,
+    Sketches,
+    remembered,
+    same_vectors,
     shared_provenance,
+    sketch,
 )
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.qdrant.writing import Writer
-from xbtmigrate.types import Kind, PointId, make_batch, vectors_of
+from xbtmigrate.types import Kind, PointId, Vectors, make_batch, vectors_of
 
 ATTEMPTS = 5
 
@@ -87,7 +91,8 @@ class InPlaceGallery:
         """Yield batches of points in id order, or of `ids` in the order given."""
         source = "source" in columns
         payload = [*self._settings.fields.keys(), f'"{PROVENANCE}"'] if source else False
-        vectors = self._vectors(columns)
+        names = [getattr(self._settings, each).name for each in ("old", "new") if each in columns]
+        vectors = list(dict.fromkeys(names)) or False
         pages = self._reader.select(ids, after=after, payload=payload, vectors=vectors)
         yield from (self._batch(page, columns) for page in pages)
 
@@ -103,46 +108,54 @@ class InPlaceGallery:
         """Remove nothing: a point takes its new vector along when it is deleted."""
         return 0
 
-    def _vectors(self, columns: Collection[str]) -> bool | list[str]:
-        names = [getattr(self._settings, each).name for each in ("old", "new") if each in columns]
-        if "source" in columns and self._connection.embedded:
-            # In memory a vector costs less than a condition, which looks at every point.
-            names.append(self._settings.new.name)
-        return list(dict.fromkeys(names)) or False
-
     def _batch(self, page: Page, columns: Collection[str]) -> pa.RecordBatch:
         arrays: dict[str, pa.Array] = {}
         if "source" in columns:
             arrays = page.source_columns(self._settings.fields)
-            with_new = "new" in columns or self._connection.embedded
-            hashes = arrays["content_hash"].to_pylist()
-            arrays["kind"] = self._kinds(page, hashes, with_new=with_new)
+            arrays["kind"] = self._kinds(page, arrays["content_hash"].to_pylist())
         for name in ("old", "new"):
             if name in columns:
                 space: Space = getattr(self._settings, name)
                 arrays[name] = page.dense(space.name, space.size)
         return make_batch(page.ids, **arrays)
 
-    def _kinds(self, page: Page, hashes: Sequence[str], *, with_new: bool) -> pa.Array:
-        plan = self._settings.plan
-        made = {
-            point_id: mark["kind"]
-            for point_id, payload, present in zip(page.ids, page.payloads, hashes, strict=True)
-            if (mark := payload.get(PROVENANCE)) and remembers(mark, plan, point_id, present)
-        }
-        # An application that reads a point and upserts it keeps our key but drops the vector.
-        name = self._settings.new.name
-        if with_new:
-            having = {
-                point_id
-                for point_id, vectors in zip(page.ids, page.vectors, strict=True)
-                if name in vectors
-            }
-        else:
-            having = self._reader.having(list(made), name)
-        return pa.array(
-            [made.get(each) if each in having else None for each in page.ids], pa.string()
-        )
+    def _kinds(self, page: Page, hashes: Sequence[str]) -> pa.Array:
+        """Say how each point's new vector was made, null if not by this plan from its content."""
+        made: dict[PointId, tuple[str, str]] = {}
+        for point_id, payload, present in zip(page.ids, page.payloads, hashes, strict=True):
+            mark = payload.get(PROVENANCE, {})
+            entry = remembered(mark, self._settings.plan, point_id, present)
+            if entry is not None:
+                made[point_id] = mark["kind"], entry
+        true = self._true_of(made)
+        kinds = [made[each][0] if each in true else None for each in page.ids]
+        return pa.array(kinds, pa.string())
+
+    def _true_of(self, made: Mapping[PointId, tuple[str, str]]) -> set[PointId]:
+        """Return the points that hold the vectors they remember."""
+        true: set[PointId] = set()
+        for kind in Kind:
+            ids = [each for each, (name, _) in made.items() if name == kind]
+            if not ids:
+                continue
+            spaces = self._bound(kind)
+            present = self._reader.retrieve(ids, vectors=[each.name for each in spaces])
+            sketches = self._sketches(
+                [present.matrix(each.name, each.size) for each in spaces], kind
+            )
+            same = same_vectors([made[each][1] for each in present.ids], sketches)
+            true.update(each for each, yes in zip(present.ids, same, strict=True) if yes)
+        return true
+
+    def _bound(self, kind: Kind) -> list[Space]:
+        """The vectors that a mark names: a projected one is true only of the old one it is from."""
+        old, new = self._settings.old, self._settings.new
+        return [new, old] if kind is Kind.PROJECTED else [new]
+
+    def _sketches(self, vectors: Sequence[Vectors], kind: Kind) -> Sketches:
+        pairs = zip(self._bound(kind), vectors, strict=True)
+        sketches: Sketches = np.add.reduce([sketch(space.name, rows) for space, rows in pairs])
+        return sketches
 
     def _write_part(self, part: pa.RecordBatch, kind: Kind) -> list[PointId]:
         """Write until every point of the part is either stored or gone."""
@@ -173,18 +186,20 @@ class InPlaceGallery:
     def _send(self, part: pa.RecordBatch, kind: Kind, keys: ShardKeys) -> None:
         ids: list[PointId] = part.column("id").to_pylist()
         hashes: list[str] = part.column("content_hash").to_pylist()
-        vectors = vectors_of(part, "new")
-        name, plan = self._settings.new.name, self._settings.plan
+        columns = ("new", "old")[: len(self._bound(kind))]
+        vectors = [vectors_of(part, name) for name in columns]
+        sketches = self._sketches(vectors, kind)
         groups = rows_by_key(ids, keys)
         for key, rows in groups.items():
             members = [ids[row] for row in rows]
-            chosen = vectors if len(rows) == len(ids) else vectors[rows]
-            self._writer.update_vectors(members, name, chosen, key)
+            chosen = vectors[0] if len(rows) == len(ids) else vectors[0][rows]
+            self._writer.update_vectors(members, self._settings.new.name, chosen, key)
             marks = []
             for start in range(0, len(rows), GROUP):
-                made_from = {ids[row]: hashes[row] for row in rows[start : start + GROUP]}
-                mark = {PROVENANCE: shared_provenance(plan, kind, made_from)}
-                marks.append((list(made_from), mark))
+                group = rows[start : start + GROUP]
+                made_from = {ids[row]: hashes[row] for row in group}
+                mark = shared_provenance(self._settings.plan, kind, made_from, sketches[group])
+                marks.append((list(made_from), {PROVENANCE: mark}))
             # A mark that got lost costs one more encoding: its point does not count as done.
             self._writer.enqueue_payloads(marks, key)
         if groups:

@@ -10,7 +10,7 @@ from xbtmigrate.errors import CollectionError, UnsupportedError
 from xbtmigrate.qdrant.connection import ADD_VECTOR, Connection
 from xbtmigrate.qdrant.inspection import CollectionFacts
 from xbtmigrate.qdrant.marks import shadow_mark
-from xbtmigrate.qdrant.payload import PROVENANCE
+from xbtmigrate.qdrant.provenance import PROVENANCE
 from xbtmigrate.types import Distance, Layout
 
 SHADOW_SUFFIX = "__xbtmigrate"

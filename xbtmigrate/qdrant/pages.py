@@ -73,13 +73,16 @@ class Page:
 
     def dense(self, name: str, size: int) -> pa.Array:
         """Build a fixed_size_list column of one vector; points without it become null."""
-        found = [vectors.get(name) for vectors in self.vectors]
-        valid = np.array([isinstance(each, np.ndarray) for each in found], dtype=np.bool_)
-        matrix: Vectors = np.full((len(found), size), np.nan, dtype=np.float32)
-        for row, each in enumerate(found):
-            if isinstance(each, np.ndarray):
+        valid = [isinstance(vectors.get(name), np.ndarray) for vectors in self.vectors]
+        return vector_array(self.matrix(name, size), np.array(valid, dtype=np.bool_))
+
+    def matrix(self, name: str, size: int) -> Vectors:
+        """Put one dense vector of the points into rows, (n, size); NaN where it is missing."""
+        matrix: Vectors = np.full((len(self), size), np.nan, dtype=np.float32)
+        for row, vectors in enumerate(self.vectors):
+            if isinstance(each := vectors.get(name), np.ndarray):
                 matrix[row] = each
-        return vector_array(matrix, valid)
+        return matrix
 
     def source_columns(self, fields: EmbeddedFields) -> dict[str, pa.Array]:
         """Build the columns text, image and content_hash."""

@@ -1,25 +1,16 @@
-"""Qdrant: the embedded fields of a payload, and what the migration adds to it."""
+"""Qdrant: the embedded fields of a payload."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any, TypeAlias
 
 from xbtmigrate.errors import ConfigError
-from xbtmigrate.types import Kind, Modality, PointId, content_hash
+from xbtmigrate.types import Modality, content_hash
 
 Payload: TypeAlias = Mapping[str, Any]
-
-PROVENANCE = "_xbtmigrate"
-"""The one payload key that the tool adds to a point."""
-GROUP = 16
-"""Points that share one mark, at most."""
-PLAN_LENGTH = 16
-"""How much of the plan's digest a point keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,52 +106,3 @@ def _strings(node: object, path: Sequence[str]) -> Iterator[str]:
             yield node
     elif not path and isinstance(node, int | float) and not isinstance(node, bool):
         yield str(node)
-
-
-def provenance(plan: str, kind: Kind, made_from: str) -> dict[str, str]:
-    """Build what a point remembers of its new vector.
-
-    Args:
-        plan: Digest of the plan.
-        kind: How the vector was made.
-        made_from: Hash of the content it was made from.
-    """
-    return {"plan": plan[:PLAN_LENGTH], "kind": str(kind), "hash": made_from}
-
-
-def shared_provenance(plan: str, kind: Kind, made_from: Mapping[PointId, str]) -> dict[str, str]:
-    """Build what some points remember in common, so that one operation can mark them all.
-
-    A server spends as long on one operation that changes a payload as on writing one vector,
-    however many points it names. Each point finds its own content among the hashes: 48 bits of
-    its id and content together, so that a neighbour's content is not taken for its own.
-
-    Args:
-        plan: Digest of the plan.
-        kind: How the vectors were made.
-        made_from: Point id -> hash of the content its vector was made from; `GROUP` at most.
-    """
-    return provenance(plan, kind, " ".join(_own(*each) for each in made_from.items()))
-
-
-def remembers(mark: Payload, plan: str, point_id: PointId, content: str) -> bool:
-    """Say whether a mark is of this plan and the point's vector was made from this content.
-
-    Args:
-        mark: What `shared_provenance` built.
-        plan: Digest of the plan.
-        point_id: The point.
-        content: Hash of its present content.
-    """
-    return bool(mark["plan"] == plan[:PLAN_LENGTH]) and _own(point_id, content) in mark["hash"]
-
-
-def _own(point_id: PointId, content: str) -> str:
-    return hashlib.blake2b(f"{point_id} {content}".encode(), digest_size=6).hexdigest()
-
-
-def whole_hash(payload: Payload) -> str:
-    """Hash a whole payload but the tool's own key, whatever the order of its keys."""
-    own = {key: value for key, value in payload.items() if key != PROVENANCE}
-    text = json.dumps(own, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

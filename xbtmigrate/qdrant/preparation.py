@@ -14,7 +14,7 @@ from xbtmigrate.qdrant.connection import METADATA, Connection
 from xbtmigrate.qdrant.inspection import CollectionFacts, dense_vectors, shards_per_key
 from xbtmigrate.qdrant.layouts import LayoutChoice, NewSpace
 from xbtmigrate.qdrant.marks import mark_shadow
-from xbtmigrate.qdrant.payload import PROVENANCE
+from xbtmigrate.qdrant.provenance import PROVENANCE
 from xbtmigrate.types import Layout
 
 M = TypeVar("M", bound=BaseModel)

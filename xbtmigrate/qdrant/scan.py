@@ -100,13 +100,6 @@ class Reader:
         for start in range(0, len(ids), self.page):
             yield ids[start : start + self.page]
 
-    def having(self, ids: Sequence[PointId], vector: str) -> set[PointId]:
-        """Return those of at most one page of ids whose points have the named vector."""
-        if not ids:
-            return set()
-        native = [stored_id(each) for each in ids]
-        return set(self.connection.call(lambda: self._having(native, vector)).ids)
-
     def count(self, condition: models.Filter | None = None) -> int:
         """Count exactly."""
         return self.connection.call(
@@ -144,23 +137,6 @@ class Reader:
             with_vectors=vectors,
         )
         return page_of_records(records), following  # type: ignore[return-value]
-
-    def _having(self, ids: Sequence[StoredId], vector: str) -> Page:
-        rest = self.connection.rest
-        if rest is not None:
-            asked = {"must": [{"has_id": ids}, {"has_vector": vector}]}
-            body = {"filter": asked, "limit": len(ids), "with_payload": False}
-            return scrolled(rest.send("POST", self.collection, "points/scroll", body))[0]
-        condition = models.Filter(
-            must=[
-                models.HasIdCondition(has_id=[*ids]),
-                models.HasVectorCondition(has_vector=vector),
-            ]
-        )
-        records, _ = self.connection.client.scroll(
-            self.collection, scroll_filter=condition, limit=len(ids), with_payload=False
-        )
-        return page_of_records(records)
 
     def _retrieve(self, ids: Sequence[StoredId], payload: Wanted, vectors: Wanted) -> Page:
         rpc, rest = self._rpc(payload, vectors), self.connection.rest

@@ -17,10 +17,18 @@ from xbtmigrate.qdrant.gallery import (
     rows_by_key,
 )
 from xbtmigrate.qdrant.pages import NewPoint, Page, Vector
-from xbtmigrate.qdrant.payload import PLAN_LENGTH, PROVENANCE, provenance, whole_hash
+from xbtmigrate.qdrant.provenance import (
+    PLAN_LENGTH,
+    PROVENANCE,
+    packed,
+    provenance,
+    same_vectors,
+    whole_hash,
+    whole_sketches,
+)
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.qdrant.writing import Writer
-from xbtmigrate.types import Kind, PointId, Vectors, make_batch, vectors_of
+from xbtmigrate.types import Kind, PointId, make_batch, vectors_of
 
 
 class ShadowGallery:
@@ -44,6 +52,8 @@ class ShadowGallery:
     ) -> None:
         self._settings = settings
         self._copied = list(copied)
+        # The old vector stays in the source alone, but a projected one depends on it.
+        self._bound = list(dict.fromkeys([*copied, settings.old.name]))
         self._source = Reader(connection, source, settings.page)
         self._shadow = Reader(connection, shadow, settings.page)
         self._writer = Writer(connection, shadow)
@@ -125,40 +135,63 @@ class ShadowGallery:
 
     def _kinds(self, page: Page, copies: Page, hashes: Sequence[str]) -> pa.Array:
         plan = self._settings.plan[:PLAN_LENGTH]
-        kinds: list[str | None] = []
-        for source, copy, present in zip(page.payloads, copies.payloads, hashes, strict=True):
+        made: dict[PointId, tuple[str, str]] = {}
+        rows = zip(page.ids, page.payloads, copies.payloads, hashes, strict=True)
+        for point_id, source, copy, present in rows:
             mark: dict[str, Any] = copy.get(PROVENANCE, {})
             expected = (plan, present, whole_hash(source))
-            fits = (mark.get("plan"), mark.get("hash"), mark.get("payload")) == expected
-            kinds.append(mark["kind"] if fits else None)
+            if (mark.get("plan"), mark.get("hash"), mark.get("payload")) == expected:
+                made[point_id] = mark["kind"], mark.get("vectors", "")
+        true = self._unchanged(made)
+        kinds = [made[each][0] if each in true else None for each in page.ids]
         return pa.array(kinds, pa.string())
 
+    def _unchanged(self, made: Mapping[PointId, tuple[str, str]]) -> set[PointId]:
+        """Return the points whose own vectors are those that were copied."""
+        if not made:
+            return set()
+        present = self._source.retrieve(list(made), vectors=self._bound)
+        entries = [made[each][1] for each in present.ids]
+        same = same_vectors(entries, whole_sketches(present.vectors))
+        return {each for each, yes in zip(present.ids, same, strict=True) if yes}
+
     def _write_part(self, part: pa.RecordBatch, kind: Kind) -> list[PointId]:
-        ids: list[PointId] = part.column("id").to_pylist()
-        hashes: list[str] = part.column("content_hash").to_pylist()
-        vectors = vectors_of(part, "new")
-        row_of = {point_id: row for row, point_id in enumerate(ids)}
-        sources = self._source.retrieve(ids, payload=True, vectors=self._copied or False)
-        points = []
-        for point_id, payload, others in zip(
-            sources.ids, sources.payloads, sources.vectors, strict=True
-        ):
-            row = row_of[point_id]
-            mark = provenance(self._settings.plan, kind, hashes[row])
-            points.append(self._copy(point_id, payload, others, vectors[row], mark))
+        row_of = {point_id: row for row, point_id in enumerate(part.column("id").to_pylist())}
+        sources = self._source.retrieve(list(row_of), payload=True, vectors=self._bound)
+        chosen = part.take(pa.array([row_of[each] for each in sources.ids], pa.int64()))
+        marks = self._marks(chosen, kind, sources)
+        new = vectors_of(chosen, "new")
+        points = [
+            NewPoint(
+                point_id,
+                {**sources.payloads[row], PROVENANCE: marks[row]},
+                {**_only(self._copied, sources.vectors[row]), self._settings.new.name: new[row]},
+            )
+            for row, point_id in enumerate(sources.ids)
+        ]
         keys: ShardKeys = dict(zip(sources.ids, sources.shard_keys, strict=True))
         for key, rows in rows_by_key(sources.ids, keys).items():
             self._writer.upsert([points[row] for row in rows], key)
         return sources.ids
 
-    def _copy(
-        self,
-        point_id: PointId,
-        payload: Mapping[str, Any],
-        others: Mapping[str, Vector],
-        new: Vectors,
-        mark: Mapping[str, str],
-    ) -> NewPoint:
-        kept = {name: others[name] for name in self._copied if name in others}
-        marked = {**payload, PROVENANCE: {**mark, "payload": whole_hash(payload)}}
-        return NewPoint(point_id, marked, {**kept, self._settings.new.name: new})
+    def _marks(self, part: pa.RecordBatch, kind: Kind, sources: Page) -> list[dict[str, str]]:
+        """Build what each copy remembers: the content, the whole payload, the other vectors."""
+        made_from = sources.vectors
+        if kind is Kind.PROJECTED:
+            # The old vector may have changed since the new one was made from it.
+            old, name = vectors_of(part, "old"), self._settings.old.name
+            made_from = [{**each, name: old[row]} for row, each in enumerate(made_from)]
+        entries = packed(whole_sketches(made_from))
+        hashes = part.column("content_hash").to_pylist()
+        return [
+            {
+                **provenance(self._settings.plan, kind, hashes[row]),
+                "payload": whole_hash(payload),
+                "vectors": entries[row],
+            }
+            for row, payload in enumerate(sources.payloads)
+        ]
+
+
+def _only(names: Sequence[str], vectors: Mapping[str, Vector]) -> dict[str, Vector]:
+    return {name: vectors[name] for name in names if name in vectors}

@@ -35,6 +35,7 @@ class FakePoint:
         image: Image reference, None where it is missing.
         new: Vector of the new model, shape (d_new,).
         provenance: Plan, kind and content hash of `new`.
+        made: The very vectors that `provenance` is about: new, and old where it was projected.
     """
 
     text: str | None
@@ -42,6 +43,7 @@ class FakePoint:
     image: str | None = None
     new: Vectors | None = None
     provenance: tuple[str, Kind, str] | None = None
+    made: tuple[Vectors, Vectors | None] | None = None
 
 
 class FakeGallery:
@@ -108,11 +110,13 @@ class FakeGallery:
         ids: list[PointId] = batch.column("id").to_pylist()
         hashes = batch.column("content_hash").to_pylist()
         self.writes.append((kind, ids))
+        old = vectors_of(batch, "old") if kind is Kind.PROJECTED else None
         for row, vector in enumerate(vectors_of(batch, "new")):
             point = self.points.get(ids[row])
             if point is not None:
                 point.new = vector.copy()
                 point.provenance = (self._plan, kind, hashes[row])
+                point.made = point.new.copy(), None if old is None else old[row].copy()
         written = [each for each in ids if each in self.points]
         return Written(written, [each for each in ids if each not in self.points])
 
@@ -143,12 +147,21 @@ class FakeGallery:
         if point.new is None or point.provenance is None:
             return None
         plan, kind, made_from = point.provenance
-        return kind if plan == self._plan and made_from == present else None
+        true = plan == self._plan and made_from == present and _holds(point)
+        return kind if true else None
 
 
 def store_order(point_id: PointId) -> tuple[int, int, str]:
     """Sort key of the store's own order: integers first, by value, then UUIDs."""
     return (0, int(point_id), "") if point_id.isdecimal() else (1, 0, point_id)
+
+
+def _holds(point: FakePoint) -> bool:
+    """Say whether a point still holds the vectors that its provenance is about."""
+    present = point.new, point.old
+    made = point.made or present
+    pairs = zip(made, present, strict=True)
+    return all(was is None or (now is not None and np.array_equal(was, now)) for was, now in pairs)
 
 
 def _vectors(rows: Sequence[Vectors | None], size: int) -> pa.Array:
@@ -178,6 +191,10 @@ class GalleryStore(Protocol):
         """Change the text alone; vectors and other payload stay."""
         ...
 
+    def change_vector(self, point_id: PointId, old: Sequence[float]) -> None:
+        """Change the old vector alone; payload and other vectors stay."""
+        ...
+
     def delete(self, point_id: PointId) -> None:
         """Delete a point."""
         ...
@@ -196,9 +213,14 @@ IDS: tuple[PointId, ...] = (
 
 def fill(store: GalleryStore) -> None:
     """Store the contract's six points; point "30" has no text."""
-    for row, point_id in enumerate(IDS):
+    for point_id in IDS:
         text = None if point_id == "30" else f"text {point_id}"
-        store.upsert(point_id, text, [row, row + 0.25, row + 0.5, 1.0])
+        store.upsert(point_id, text, _first_old(point_id))
+
+
+def _first_old(point_id: PointId) -> list[float]:
+    row = IDS.index(point_id) if point_id in IDS else 0
+    return [row, row + 0.25, row + 0.5, 1.0]
 
 
 def table_of(batches: Iterable[pa.RecordBatch]) -> pa.Table:
@@ -206,11 +228,22 @@ def table_of(batches: Iterable[pa.RecordBatch]) -> pa.Table:
     return pa.Table.from_batches(list(batches))
 
 
-def to_write(ids: Sequence[PointId], texts: Sequence[str | None], value: float) -> pa.RecordBatch:
-    """Build a batch for `write` whose row i holds the vector (value + i, 1, 2)."""
+def to_write(
+    ids: Sequence[PointId],
+    texts: Sequence[str | None],
+    value: float,
+    old: Vectors | None = None,
+) -> pa.RecordBatch:
+    """Build a batch for `write` whose row i holds the vector (value + i, 1, 2).
+
+    The old vectors it is made from are those of `fill`, or `old`.
+    """
     rows = np.array([[value + row, 1.0, 2.0] for row in range(len(ids))], dtype=np.float32)
+    if old is None:
+        old = np.array([_first_old(each) for each in ids], np.float32).reshape(-1, 4)
     hashes = [content_hash(text) for text in texts]
-    return make_batch(ids, content_hash=hashes, new=vector_array(rows.reshape(-1, 3)))
+    new = vector_array(rows.reshape(-1, 3))
+    return make_batch(ids, content_hash=hashes, old=vector_array(old), new=new)
 
 
 def texts_of(ids: Sequence[PointId]) -> list[str | None]:
@@ -323,6 +356,23 @@ class GalleryContract:
         table = table_of(gallery.read({"source", "old"}, ids=["1"]))
         assert table.column("kind").to_pylist() == [None]
         assert vectors_of(table, "old").tolist() == [[9.0, 9.0, 9.0, 9.0]]
+
+    def test_a_changed_old_vector_is_seen(self, store: GalleryStore) -> None:
+        """A projected vector was made from the former one; what it was written for has gone."""
+        fill(store)
+        gallery = store.gallery()
+        gallery.write(to_write(["1", "2"], ["text 1", "text 2"], 10.0), Kind.PROJECTED)
+        store.change_vector("1", [4.0, 3.0, 2.0, 1.0])
+        kinds = table_of(gallery.read({"source"}, ids=["1", "2"])).column("kind").to_pylist()
+        assert kinds == [None, "projected"]
+
+    def test_a_vector_projected_from_a_former_one_is_seen(self, store: GalleryStore) -> None:
+        """The old vector changed between the read and the write."""
+        fill(store)
+        gallery = store.gallery()
+        store.change_vector("1", [4.0, 3.0, 2.0, 1.0])
+        gallery.write(to_write(["1"], ["text 1"], 10.0), Kind.PROJECTED)
+        assert table_of(gallery.read({"source"}, ids=["1"])).column("kind").to_pylist() == [None]
 
     def test_another_plan_made_nothing_here(self, store: GalleryStore) -> None:
         """Vectors of a former plan do not count for this one."""
