@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbtmigrate.qdrant.pages import Sparse, Vector
-from xbtmigrate.qdrant.payload import whole_hash
+from xbtmigrate.qdrant.provenance import whole_hash
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.types import PointId
 

@@ -14,7 +14,7 @@ from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.gallery import rows_by_key
 from xbtmigrate.qdrant.layouts import LayoutChoice
 from xbtmigrate.qdrant.pages import Page, stored_id
-from xbtmigrate.qdrant.payload import PROVENANCE
+from xbtmigrate.qdrant.provenance import PROVENANCE
 from xbtmigrate.qdrant.routes import MEDIUM
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.qdrant.writing import Writer

@@ -11,8 +11,8 @@ from qdrant_client import models
 from xbtmigrate.qdrant.connection import METADATA, Connection
 from xbtmigrate.qdrant.inspection import CollectionFacts, dense_vectors, shards_per_key
 from xbtmigrate.qdrant.layouts import LayoutChoice
-from xbtmigrate.qdrant.payload import PROVENANCE
 from xbtmigrate.qdrant.preparation import shadow_vectors
+from xbtmigrate.qdrant.provenance import PROVENANCE
 from xbtmigrate.types import Layout
 
 _PARAMS = (

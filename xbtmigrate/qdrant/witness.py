@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.pages import Sparse, Vector
-from xbtmigrate.qdrant.payload import whole_hash
+from xbtmigrate.qdrant.provenance import whole_hash
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.types import PointId
 

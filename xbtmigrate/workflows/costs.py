@@ -8,7 +8,7 @@ from xbtmigrate.plan import Cost
 from xbtmigrate.types import Layout, Strategy
 
 FLOAT = 4
-PROVENANCE_BYTES = 260
+PROVENANCE_BYTES = 310
 """A point's provenance in the payload: plan, kind and content hash, as stored."""
 INDEX_FACTOR = 1.5
 """Memory of vectors with their HNSW links over the bare vectors (Qdrant, capacity planning)."""
