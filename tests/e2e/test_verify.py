@@ -88,6 +88,8 @@ def test_it_is_clean_then_finds_every_fault_and_repairs_it(place: Place, clipart
     client.set_payload(place.name, {"image": clipart.images[9]}, points=[clipart.ids[3]])
     expected = {"wrong_vector": 3, "stale": 1}
     if place.layout == "in_place":
+        # The mark names the vector: one that is not the mark's own counts as not made.
+        expected = {"stale": 4}
         client.delete_vectors(place.target, ["new"], points=[clipart.ids[4]])
         expected["missing"] = 1
     else:
@@ -102,7 +104,7 @@ def test_it_is_clean_then_finds_every_fault_and_repairs_it(place: Place, clipart
     assert {fault: count for fault, count in found["mismatches"].items() if count} == expected
     assert (found["status"], found["phase"]) == ("not clean", "backfilled")
     assert {example["id"] for example in found["examples"]} >= {str(i) for i in clipart.ids[:5]}
-    assert len(found["reasons"]) == 2
+    assert len(found["reasons"]) == len({"stale", "wrong_vector"} & expected.keys())
 
     client = place.open()
     client.set_payload(place.name, {"image": clipart.images[3]}, points=[clipart.ids[3]])
@@ -155,8 +157,7 @@ def test_a_sample_a_stop_settings_and_an_old_vector_that_changed(place: Place, c
     assert 100 < seen[0][1] <= 200, "it went on behind the first page"
     document = json.loads(json.dumps(rest.document))
     assert (rest.clean, document["checked"]) == (False, COUNT)
-    assert document["mismatches"]["stale"] == 1
-    assert document["mismatches"]["wrong_vector"] <= 1
+    assert document["mismatches"]["stale"] == 2
     assert document["witness"]["vectors_changed"] in ([], [str(clipart.ids[8])])
     text = " ".join(document["settings"])
     assert "payload index 'caption'" in text
