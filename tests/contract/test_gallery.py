@@ -9,6 +9,8 @@ import pytest
 from qdrant_client import models
 
 from tests.support.collections import QdrantStore, vectors
+from xbtmigrate.paced import PacedGallery
+from xbtmigrate.pacing import Limits, Pace
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.testing.galleries import FakeGallery, FakePoint, GalleryContract
@@ -33,6 +35,21 @@ class FakeStore:
 
     def delete(self, point_id: str) -> None:
         del self.points[point_id]
+
+
+class PacedStore(FakeStore):
+    """The fake behind a pace that splits nearly every write and waits between requests."""
+
+    def gallery(self, plan: str = "plan-a") -> Gallery:
+        pace = Pace(Limits(1.5, 1e5), 2, lambda _: None)
+        pace.share = 0.5
+        return PacedGallery(super().gallery(plan), pace)
+
+
+class TestPacedGallery(GalleryContract):
+    @pytest.fixture
+    def store(self) -> PacedStore:
+        return PacedStore()
 
 
 class TestFakeGallery(GalleryContract):

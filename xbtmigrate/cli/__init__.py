@@ -15,9 +15,12 @@ from xbtmigrate.cli import (
     demo,
     evaluate,
     initialize,
+    pause,
     plan,
     render,
+    resume,
     status,
+    throttle,
     train_projector,
     verify,
 )
@@ -42,6 +45,9 @@ app.command("train-projector", short_help="Fit the maps between both models.")(
     train_projector.train_projector
 )
 app.command("backfill", short_help="Write the new vectors online.")(backfill.backfill)
+app.command("pause", short_help="Let a run wait.")(pause.pause)
+app.command("resume", short_help="Let a paused run go on.")(resume.resume)
+app.command("throttle", short_help="Change the limits of a run.")(throttle.throttle)
 app.command("bench", short_help="Measure rates on your server.")(bench.bench)
 app.command("status", short_help="Show where the migration stands.")(status.status)
 app.command("verify", short_help="Check every point before a cutover.")(verify.verify)
@@ -72,6 +78,7 @@ def main() -> None:
     # Where the machine also does other work, spinning OpenMP threads slow torch down several times.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     as_json = "--json" in sys.argv
+    render.show_log()
     try:
         sys.exit(app(standalone_mode=False))
     except XbtMigrateError as error:

@@ -32,6 +32,10 @@ def backfill(
         str | None, typer.Option(help="Order of re-encoding: uncertainty, random or a plugin's.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=10_000, help="Points per batch.")] = 256,
+    max_slowdown: Annotated[
+        str, typer.Option(help="Largest ratio of the queries' p95 to that before the run, or off.")
+    ] = "1.5",
+    max_rate: Annotated[str, typer.Option(help="Most points written per second, or off.")] = "off",
     json: JsonOption = False,
 ) -> None:
     """Write the new vectors while the collection keeps serving.
@@ -45,7 +49,7 @@ def backfill(
     from xbtmigrate.workflows.backfill import prepare, run
     from xbtmigrate.workflows.intent import Request
 
-    request = Request(fraction=fraction, budget=budget, order=order, batch_size=batch_size)
+    request = Request(fraction, budget, order, batch_size, max_slowdown, max_rate)
     settings = load_config(config)
     if not online:
         intent = prepare(settings, request)

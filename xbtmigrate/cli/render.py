@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -48,6 +50,26 @@ def say(text: str) -> None:
 def note(text: str) -> None:
     """Print a line about the run on stderr."""
     sys.stderr.write(text + "\n")
+
+
+class _Notes(logging.Handler):
+    """Shows the log of the package on stderr, above the bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.getMessage()}"
+        bars = sys.modules.get("tqdm")
+        if bars is None:
+            note(text)
+        else:
+            bars.tqdm.write(text, file=sys.stderr)
+
+
+def show_log() -> None:
+    """Show on stderr what the package logs: why it waits, and when it goes on."""
+    log = logging.getLogger("xbtmigrate")
+    if not any(isinstance(each, _Notes) for each in log.handlers):
+        log.addHandler(_Notes())
+    log.setLevel(logging.INFO)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 
@@ -19,6 +21,30 @@ def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     pairs = [(name.replace("_", " "), content[name]) for name in shown]
     if content["eta_seconds"] is not None:
         pairs.append(("time to go", render.duration(content["eta_seconds"])))
+    pairs += _load(content["load"])
     pairs += [(f"artefact: {name}", path) for name, path in content["artefacts"].items()]
     render.facts(f"Migration {content['migration']}", pairs)
     render.say(f"Next: {content['next']}")
+
+
+def _load(load: dict[str, Any]) -> list[tuple[str, object]]:
+    """How the run goes, where one is going."""
+    if load["state"] in (None, "ended"):
+        return []
+    pairs = [("run", load["state"])]
+    if load["reason"]:
+        pairs.append(("because", load["reason"]))
+    limits = f"slowdown {load['max_slowdown'] or 'off'}, rate {load['max_rate'] or 'off'}"
+    pairs += [
+        ("batch", load["batch_size"]),
+        ("rate", load["points_per_second"]),
+        ("limits", limits),
+    ]
+    if load["slowdown"] is not None:
+        now, before = load["probe_p95_ms"], load["baseline_p95_ms"]
+        pairs.append(("queries", f"p95 {now:.1f} ms, {load['slowdown']:.2f} x {before:.1f} ms"))
+    waits = [
+        (f"waited: {name}", f"{each['count']} x, {each['seconds']} s")
+        for name, each in load["pauses"].items()
+    ]
+    return pairs + waits

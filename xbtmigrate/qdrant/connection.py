@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
 from qdrant_client import QdrantClient, models
-from tenacity import RetryError, Retrying, retry_if_exception, retry_if_result, stop_after_attempt
+from tenacity import RetryError, retry_if_exception, retry_if_result
 
 from xbtmigrate.errors import ConnectionFailedError, UnsupportedError, XbtMigrateError
 from xbtmigrate.qdrant.embedded import use_write_ahead_log
@@ -21,10 +21,10 @@ from xbtmigrate.qdrant.failures import (
     EMBEDDED_ERRORS,
     SERVER_ERRORS,
     is_transient,
-    seconds_to_wait,
     status_of,
     translated,
 )
+from xbtmigrate.qdrant.patience import Patience
 from xbtmigrate.qdrant.rest import Rest
 from xbtmigrate.qdrant.rpc import PLAIN, Rpc
 
@@ -53,6 +53,7 @@ class Connection:
         rpc: The server's gRPC interface as bytes, not yet trusted to lead to the same server unless
             the user asked for gRPC; None in the embedded mode.
         lock: Held by each request to an embedded database, which takes one at a time.
+        patience: Tries requests again, and knows what was waited for.
     """
 
     client: QdrantClient
@@ -63,6 +64,7 @@ class Connection:
     rest: Rest | None = None
     rpc: Rpc | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
+    patience: Patience = field(default_factory=Patience)
 
     @property
     def embedded(self) -> bool:
@@ -79,12 +81,8 @@ class Connection:
         Raises:
             XbtMigrateError: The failure stays; its message says what it means.
         """
-        retrying = Retrying(
-            retry=retry_if_exception(is_transient),
-            stop=stop_after_attempt(self.attempts),
-            wait=seconds_to_wait,
-            reraise=True,
-        )
+        retry = retry_if_exception(is_transient)
+        retrying = self.patience.retrying(self.url, self.attempts, retry)
         return self._translating(lambda: retrying(request))
 
     def write(
@@ -95,12 +93,8 @@ class Connection:
         Raises:
             XbtMigrateError: The failure stays, or the server never confirms.
         """
-        retrying = Retrying(
-            retry=retry_if_exception(is_transient) | retry_if_result(_is_unconfirmed),
-            stop=stop_after_attempt(self.attempts),
-            wait=seconds_to_wait,
-            reraise=True,
-        )
+        retry = retry_if_exception(is_transient) | retry_if_result(_is_unconfirmed)
+        retrying = self.patience.retrying(self.url, self.attempts, retry)
         if self.embedded:
             with self.lock:
                 use_write_ahead_log(self.client)

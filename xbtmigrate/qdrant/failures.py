@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import sqlite3
 
 import grpc  # type: ignore[import-untyped]
@@ -15,7 +14,6 @@ from qdrant_client.http.exceptions import (
     ResponseHandlingException,
     UnexpectedResponse,
 )
-from tenacity import RetryCallState
 
 from xbtmigrate.errors import (
     CollectionError,
@@ -27,7 +25,8 @@ from xbtmigrate.errors import (
 SERVER_ERRORS = (ApiException, QdrantException, grpc.RpcError, json.JSONDecodeError)
 EMBEDDED_ERRORS = (ValueError, KeyError, RuntimeError, OSError, sqlite3.Error)
 
-_LONGEST_WAIT = 60.0
+_TOO_LARGE = "larger than rate limiter capacity"
+"""What a server says of a request that its rate limit never lets through."""
 _STATUS_OF = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
     grpc.StatusCode.PERMISSION_DENIED: 403,
@@ -60,16 +59,9 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, ResponseHandlingException):
         return isinstance(error.source, httpx.TransportError | urllib3.exceptions.HTTPError)
     status = status_of(error)
+    if status == 429 and _TOO_LARGE in said_by(error):
+        return False
     return status is not None and (status in (408, 429) or status >= 500)
-
-
-def seconds_to_wait(state: RetryCallState) -> float:
-    """Obey the server's Retry-After; else double from 0.2 s to 10 s, with jitter."""
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, ResourceExhaustedResponse):
-        return min(float(error.retry_after_s), _LONGEST_WAIT)
-    spread: float = random.uniform(0.5, 1.0)  # noqa: S311
-    return spread * min(0.2 * 2.0**state.attempt_number, 10.0)
 
 
 def translated(error: BaseException, url: str) -> XbtMigrateError:
@@ -92,7 +84,13 @@ def translated(error: BaseException, url: str) -> XbtMigrateError:
             f"Qdrant at {url} has no such collection or point: {said}",
             "check qdrant.collection; another process may have deleted it",
         )
-    if isinstance(error, ResponseHandlingException) or (status or 0) >= 429:
+    if status == 429:
+        return ConnectionFailedError(
+            f"Qdrant at {url} takes no more requests: {said}",
+            "raise the rate limits of the collection's strict mode, or wait; "
+            "then run the same command again",
+        )
+    if isinstance(error, ResponseHandlingException) or (status or 0) > 429:
         return ConnectionFailedError(
             f"Qdrant at {url} does not answer: {said}",
             "check qdrant.url and that the server is running, then run the same command again",

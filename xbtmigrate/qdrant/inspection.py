@@ -40,6 +40,7 @@ class CollectionFacts:
         strict_mode: Whether strict mode is on.
         read_limit: Most points one read may return there, None for no limit.
         write_limit: Most points one write may hold there, None for no limit.
+        reads_per_minute: Most reads a minute there, None for no limit.
         unindexed_filters: Whether reads may filter on fields without an index.
         status: green, yellow, grey or red.
     """
@@ -67,6 +68,7 @@ class CollectionFacts:
     strict_mode: bool
     read_limit: int | None
     write_limit: int | None
+    reads_per_minute: int | None
     unindexed_filters: bool
     status: str
 
@@ -128,7 +130,8 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
         shard_keys=tuple(sorted(shards_per_key(connection, name), key=str)),
         strict_mode=bool(strict.enabled),
         read_limit=strict.max_query_limit,
-        write_limit=strict.upsert_max_batchsize,
+        write_limit=_least(strict.upsert_max_batchsize, strict.write_rate_limit),
+        reads_per_minute=strict.read_rate_limit,
         unindexed_filters=strict.unindexed_filtering_retrieve is not False,
         status=info.status.value,
     )
@@ -169,6 +172,10 @@ def _strict_mode(config: models.CollectionConfig) -> models.StrictModeConfigOutp
     """Return the limits that hold: none while strict mode is off."""
     strict = config.strict_mode_config
     return strict if strict and strict.enabled else models.StrictModeConfigOutput(enabled=False)
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((each for each in limits if each is not None), default=None)
 
 
 def _spaces(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import certifi
 import httpx
 import orjson
 import urllib3
@@ -32,11 +35,15 @@ class Rest:
     """
 
     def __init__(self, client: QdrantClient, api_key: str | None, timeout: int) -> None:
-        self._root = client.http.client.host.rstrip("/")
-        self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        self.root = client.http.client.host.rstrip("/")
+        self.headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if api_key is not None:
-            self._headers["api-key"] = api_key
-        self._pool = _pool(self._root, timeout)
+            self.headers["api-key"] = api_key
+        address = urlsplit(self.root)
+        bypassed = proxy_bypass(address.netloc)
+        self.proxy = None if bypassed else getproxies().get(address.scheme)
+        self.certificates = os.environ.get("SSL_CERT_FILE") or certifi.where()
+        self._pool = self._opened(timeout)
 
     def send(self, method: str, collection: str, path: str, body: object) -> bytes:
         """Send a request about a collection; arrays of numpy may be anywhere in its body.
@@ -49,9 +56,9 @@ class Rest:
         try:
             answer = self._pool.request(
                 method,
-                f"{self._root}/collections/{quote(collection, safe='')}/{path}",
+                f"{self.root}/collections/{quote(collection, safe='')}/{path}",
                 body=orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY),
-                headers=self._headers,
+                headers=self.headers,
                 redirect=False,
                 retries=False,
             )
@@ -74,7 +81,7 @@ class Rest:
         """Say whether a server answers, without waiting long."""
         try:
             answer = self._pool.request(
-                "GET", self._root, headers=self._headers, timeout=_PATIENCE, retries=False
+                "GET", self.root, headers=self.headers, timeout=_PATIENCE, retries=False
             )
         except urllib3.exceptions.HTTPError:
             return False
@@ -84,15 +91,11 @@ class Rest:
         """Give up the open connections."""
         self._pool.clear()
 
-
-def _pool(root: str, timeout: int) -> urllib3.PoolManager:
-    address = urlsplit(root)
-    proxy = None
-    if not proxy_bypass(address.netloc):
-        proxy = getproxies().get(address.scheme)
-    trusted = httpx.create_ssl_context() if address.scheme == "https" else None
-    if proxy:
-        return urllib3.ProxyManager(
-            proxy, timeout=timeout, ssl_context=trusted, maxsize=_CONNECTIONS
-        )
-    return urllib3.PoolManager(timeout=timeout, ssl_context=trusted, maxsize=_CONNECTIONS)
+    def _opened(self, timeout: int) -> urllib3.PoolManager:
+        secure = self.root.startswith("https:")
+        trusted = ssl.create_default_context(cafile=self.certificates) if secure else None
+        if self.proxy:
+            return urllib3.ProxyManager(
+                self.proxy, timeout=timeout, ssl_context=trusted, maxsize=_CONNECTIONS
+            )
+        return urllib3.PoolManager(timeout=timeout, ssl_context=trusted, maxsize=_CONNECTIONS)

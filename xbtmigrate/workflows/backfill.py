@@ -16,11 +16,13 @@ from xbtmigrate.errors import StaleError
 from xbtmigrate.goal import Goal, Known, Outcome, Progress
 from xbtmigrate.journal import MigrationRecord, Phase
 from xbtmigrate.projectors import Projector
+from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.connection import check_writable
 from xbtmigrate.qdrant.preparation import prepare as prepare_layout
 from xbtmigrate.types import Direction, Kind, Strategy
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.intent import Intent, Request, intend
+from xbtmigrate.workflows.load import paced
 from xbtmigrate.workflows.ordering import FrozenOrder
 from xbtmigrate.workflows.wiring import Migration, choice_of, open_migration
 
@@ -137,10 +139,14 @@ def run(
         held = migration.journal.acquire(_bound(start, intent, projector))
         try:
             prepare_layout(migration.connection, migration.facts, choice_of(intent.plan.target))
-            loop = loop_of(migration, intent, held, projector, request.batch_size)
-            loop.on_progress = lambda step: _show(report, step)
-            loop.should_stop = lambda: should_stop() or _over(deadline)
-            outcome = loop.run()
+            stop = _stop_at(deadline, should_stop)
+            with paced(migration, intent.plan, request, stop) as sparing:
+                loop = loop_of(
+                    migration, intent, held, projector, gallery=sparing, size=request.batch_size
+                )
+                loop.on_progress = lambda step: _show(report, step)
+                loop.should_stop = stop
+                outcome = loop.run()
         finally:
             migration.journal.release()
         gallery = migration.gallery(intent.plan)
@@ -209,10 +215,11 @@ def loop_of(
     intent: Intent,
     record: MigrationRecord,
     projector: Projector | None,
-    batch_size: int,
+    *,
+    gallery: Gallery,
+    size: int,
 ) -> Backfill:
     """Put the loop of a run together; it shows nothing and asks nobody until that is set."""
-    gallery = migration.gallery(intent.plan)
     encodes = intent.fraction > 0
     order = FrozenOrder(migration, gallery, intent.order, projector)
     known: Known = migration.known if encodes else _NOTHING
@@ -226,7 +233,7 @@ def loop_of(
         encoder=migration.new_encoder if encodes else None,
         projector=projector if intent.projects else None,
         known=known,
-        batch_size=batch_size,
+        batch_size=size,
         on_progress=lambda _: None,
         should_stop=lambda: "",
     )
@@ -244,5 +251,5 @@ def _show(report: Report, step: Progress) -> None:
     report(step.stage.value, step.done, step.total)
 
 
-def _over(deadline: float) -> str:
-    return "time budget used up" if time.monotonic() >= deadline else ""
+def _stop_at(deadline: float, should_stop: Callable[[], str]) -> Callable[[], str]:
+    return lambda: should_stop() or ("time budget used up" if time.monotonic() >= deadline else "")

@@ -10,6 +10,7 @@ from typing import Any
 from xbtmigrate import registry
 from xbtmigrate.errors import ConfigError, GateError, StaleError
 from xbtmigrate.journal import MigrationRecord, Phase
+from xbtmigrate.pacing import Limits
 from xbtmigrate.plan import Plan
 from xbtmigrate.types import Kind, Strategy
 from xbtmigrate.workflows.wiring import Migration
@@ -27,12 +28,16 @@ class Request:
         budget: Time after which to stop, such as "30m"; None for none.
         order: Name of the ordering; None for the plan's.
         batch_size: Points per batch.
+        max_slowdown: Largest ratio of the queries' p95 to that before the run, or "off".
+        max_rate: Most points written per second, or "off".
     """
 
     fraction: float | None
     budget: str | None
     order: str | None
     batch_size: int
+    max_slowdown: str = "off"
+    max_rate: str = "off"
 
     @property
     def seconds(self) -> float:
@@ -47,6 +52,15 @@ class Request:
         if match is None or float(match[1]) <= 0:
             raise ConfigError(f"--budget '{self.budget}' is not a time", "write 90s, 30m, 8h or 2d")
         return float(match[1]) * _UNITS[match[2] or "s"]
+
+    @property
+    def limits(self) -> Limits:
+        """What the run may do to others.
+
+        Raises:
+            ConfigError: A limit is not a number.
+        """
+        return Limits(parse_slowdown(self.max_slowdown), parse_rate(self.max_rate))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +126,42 @@ class Intent:
         }
 
 
+def parse_slowdown(text: str) -> float | None:
+    """Read a limit to the slowdown; "off" is None.
+
+    Raises:
+        ConfigError: It is neither "off" nor a number above 1.
+    """
+    return _parse("--max-slowdown", text, 1.0, "1.5 for one and a half times the time before")
+
+
+def parse_rate(text: str) -> float | None:
+    """Read a limit to the rate; "off" is None.
+
+    Raises:
+        ConfigError: It is neither "off" nor a number above 0.
+    """
+    return _parse("--max-rate", text, 0.0, "2000 for 2000 points a second")
+
+
+def _parse(option: str, text: str, above: float, example: str) -> float | None:
+    if text == "off":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = above
+    if not above < value < float("inf"):
+        raise ConfigError(
+            f"{option} '{text}' is neither a number above {above:g} nor off",
+            f"for example {option} {example}",
+        )
+    return value
+
+
 def intend(migration: Migration, request: Request, record: MigrationRecord | None) -> Intent:
     """Check the plan and the request against each other and against what is there."""
-    request.seconds  # noqa: B018 - raises where the budget is not a time
+    request.seconds, request.limits  # noqa: B018 - raise where they are not what they should be
     plan = migration.artefacts.load_plan()
     plan.check_current(migration.binding())
     if record is not None and record.plan_digest != plan.digest:

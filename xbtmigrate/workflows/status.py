@@ -8,7 +8,10 @@ from xbtmigrate.config import Config
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.journal import MigrationRecord, Phase
 from xbtmigrate.plan import Plan
+from xbtmigrate.qdrant.control import Control
 from xbtmigrate.types import Direction, Kind, Strategy
+from xbtmigrate.workflows.load import LOAD
+from xbtmigrate.workflows.steering import is_running
 from xbtmigrate.workflows.wiring import Migration, open_migration
 
 
@@ -45,6 +48,7 @@ def report_status(config: Config) -> dict[str, Any]:
             "eta_seconds": round(left / rate, 1) if rate and left else None,
             "owner": record.owner or None if record else None,
             "updated_at": record.updated_at if record else None,
+            "load": _load(migration, record),
             "artefacts": _artefacts(migration),
             "next": _next(phase, strategy),
         }
@@ -60,6 +64,16 @@ def _plan(migration: Migration) -> Plan | None:
             )
         return None
     return migration.artefacts.load_plan()
+
+
+def _load(migration: Migration, record: MigrationRecord | None) -> dict[str, Any]:
+    """What the run that is going, or the last one, said of its pace."""
+    said = Control(migration.connection, migration.config.migration).load()
+    load = {name: said.get(name) for name in LOAD}
+    load["pauses"] = said.get("pauses", {})
+    if said and not is_running(record):
+        load |= {"state": "ended", "reason": ""}
+    return load
 
 
 def _count(migration: Migration, plan: Plan | None, kind: Kind) -> int:

@@ -222,7 +222,10 @@ class _Run:
         distrust(self.migration.connection, self._choice(), wrong)
         # From the first pass on, so that each point gets the kind of vector it should have.
         anew = replace(self.record, stage=None, cursor=None, position=0)
-        loop = loop_of(self.migration, self.intent, anew, self._projector, 256)
+        gallery = self.migration.gallery(self.intent.plan)
+        loop = loop_of(
+            self.migration, self.intent, anew, self._projector, gallery=gallery, size=256
+        )
         loop.on_progress = lambda step: self.report(step.stage.value, step.done, step.total)
         loop.should_stop = self.should_stop
         self.record = loop.run().record

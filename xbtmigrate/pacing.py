@@ -1,0 +1,308 @@
+"""Domain: how fast a run may go, so that the queries of others stay fast.
+
+One number rules the pace: the share of its time that the run may spend on requests. It is halved
+when queries are too slow and grows by a small step when they are not (AIMD: Chiu & Jain 1989).
+Points in a write and the wait after each request follow from it. It never falls below a floor, so
+a run always ends; at the floor the run checks, by writing nothing for a moment, whether the load
+is its own at all.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import median
+
+LEAST_SHARE = 1 / 32
+STEP = 1 / 16
+LEAST_BATCH = 16
+LONGEST_WAIT = 2.0
+UNTHROTTLED_MS = 5.0
+"""Below this p95 nothing is throttled, whatever its ratio to the time before."""
+EASY = 0.9
+"""Share of the limit below which the run may go faster."""
+STARVED = 2
+CHECK_EVERY = 20
+RATE_SECONDS = 10.0
+POLL = 0.1
+WINDOW = 20
+"""Queries that one p95 is taken of; fewer have none."""
+WINDOWS = 3
+
+
+class Reason(StrEnum):
+    """Why a run waits before its next request."""
+
+    REQUEST = "request"
+    SLOWDOWN = "slowdown"
+    RATE = "rate"
+    BACKLOG = "backlog"
+    CHECK = "check"
+    SERVER_LIMIT = "server_limit"
+    SERVER_AWAY = "server_away"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run may do to others.
+
+    Attributes:
+        max_slowdown: Largest ratio of the queries' p95 to that before the run; None for any.
+        max_rate: Most points written per second; None for any number.
+    """
+
+    max_slowdown: float | None = 1.5
+    max_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """How often, and how many seconds in all, a run waited for one reason."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def plus(self, count: int, seconds: float) -> Pause:
+        """Add to both."""
+        return Pause(self.count + count, self.seconds + seconds)
+
+
+class Windows:
+    """Times of queries, until there are enough of them to judge by.
+
+    The judgement is the median of the p95 of three windows, which one bad moment cannot spoil.
+    """
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def add(self, milliseconds: float) -> None:
+        """Add the time of one query."""
+        self._times.append(milliseconds)
+
+    def verdict(self, *, hurried: bool = False) -> float | None:
+        """Return the p95 and begin anew; None while there are too few, even if hurried."""
+        if len(self._times) < (WINDOW if hurried else WINDOW * WINDOWS):
+            return None
+        full = len(self._times) // WINDOW
+        parts = [sorted(self._times[row * WINDOW : (row + 1) * WINDOW]) for row in range(full)]
+        self._times.clear()
+        return median(part[math.ceil(0.95 * WINDOW) - 1] for part in parts)
+
+    def clear(self) -> None:
+        """Forget what was added."""
+        self._times.clear()
+
+
+class Pace:
+    """The present pace of one run; every method may be called from any thread.
+
+    Args:
+        limits: What the run may do to others.
+        batch_size: Points in a write at full speed.
+        say: Called with each change worth telling a person.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        batch_size: int,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limits = limits
+        self.share = 1.0
+        self.p95: float | None = None
+        self.baseline: float | None = None
+        self.holds: dict[Reason, str] = {}
+        self.pauses: dict[Reason, Pause] = {}
+        self.slow_because = ""
+        self._batch_size = batch_size
+        self._say = say
+        self._clock = clock
+        self._first: float | None = None
+        self._starved = 0
+        self._until_check = 0
+        self._ready = self._rate_ready = clock()
+        self._busy = 0
+        self._written: deque[tuple[float, int]] = deque()
+        self._lock = threading.RLock()
+
+    @property
+    def batch(self) -> int:
+        """Points in the next write."""
+        most = self._batch_size * self.share
+        if self.limits.max_rate is not None:
+            most = min(most, self.limits.max_rate / 4)
+        return min(self._batch_size, max(LEAST_BATCH, int(most)))
+
+    @property
+    def delay(self) -> float:
+        """Seconds until the next request may begin, as far as they are known."""
+        return max(0.0, self._ready - self._clock())
+
+    @property
+    def rate(self) -> float:
+        """Points written per second, over the last ten seconds."""
+        with self._lock:
+            since = self._clock() - RATE_SECONDS
+            while self._written and self._written[0][0] < since:
+                self._written.popleft()
+            return sum(points for _, points in self._written) / RATE_SECONDS
+
+    @property
+    def slowdown(self) -> float | None:
+        """Ratio of the queries' p95 to that before the run; None while it is unknown."""
+        if self.p95 is None or not self.baseline:
+            return None
+        return self.p95 / self.baseline
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request of the run is under way."""
+        return self._busy == 0
+
+    def wait(self, *, writes: bool) -> tuple[float, Reason]:
+        """Say how long the next request has still to wait, and why; 0 for not at all."""
+        with self._lock:
+            now = self._clock()
+            if self.holds:
+                return POLL, next(iter(self.holds))
+            if writes and self._rate_ready > now and self._rate_ready >= self._ready:
+                return self._rate_ready - now, Reason.RATE
+            return max(0.0, self._ready - now), Reason.SLOWDOWN
+
+    def begin(self) -> None:
+        """Note that a request begins."""
+        with self._lock:
+            self._busy += 1
+
+    def end(self, seconds: float, written: int = 0) -> None:
+        """Note that a request ended that took so long and wrote so many points."""
+        with self._lock:
+            now = self._clock()
+            self._busy -= 1
+            wait = min(LONGEST_WAIT, seconds * (1 / self.share - 1))
+            self._ready = max(self._ready, now + wait)
+            if written:
+                self._written.append((now, written))
+            if written and self.limits.max_rate is not None:
+                begun = max(self._rate_ready, now - 1)
+                self._rate_ready = begun + written / self.limits.max_rate
+
+    def waited(self, reason: Reason, seconds: float, *, begins: bool) -> None:
+        """Note a time that was waited; `begins` where it is not the continuation of another."""
+        with self._lock:
+            before = self.pauses.get(reason, Pause())
+            self.pauses[reason] = before.plus(int(begins), seconds)
+
+    def hold(self, reason: Reason, text: str) -> None:
+        """Let no further request begin until `release`."""
+        with self._lock:
+            if reason not in self.holds:
+                self._say(f"paused: {text}")
+            self.holds[reason] = text
+
+    def release(self, reason: Reason, text: str = "") -> None:
+        """Take back a hold; without one nothing happens."""
+        with self._lock:
+            if self.holds.pop(reason, None) is not None and text:
+                self._say(text)
+
+    def limit_to(self, limits: Limits) -> None:
+        """Take new limits; without a limit to the slowdown the run is at full speed at once."""
+        with self._lock:
+            self.limits = limits
+            self._rate_ready = self._clock()
+            if limits.max_slowdown is None:
+                self.share, self.slow_because, self._ready = 1.0, "", self._clock()
+                self.release(Reason.CHECK)
+
+    def judge(self, p95: float, *, settled: bool = True) -> None:
+        """Change the pace by what queries take now.
+
+        Args:
+            p95: 95th percentile of the last queries, in milliseconds.
+            settled: Whether the server has nothing left to do that earlier writes caused.
+        """
+        with self._lock:
+            self.p95 = p95
+            limit = self.limits.max_slowdown
+            if limit is None:
+                return
+            if Reason.CHECK in self.holds:
+                self._checked(p95, limit, settled=settled)
+                return
+            if self.baseline is None or self.holds:
+                return
+            if self._first is not None and p95 <= limit * self._first:
+                self.baseline = self._first
+            if self._is_fine(p95, limit):
+                self._starved = 0
+                if p95 <= max(UNTHROTTLED_MS, EASY * limit * self.baseline):
+                    self._speed_up()
+                return
+            self.back_off(
+                f"queries take {p95:.1f} ms (p95), {p95 / self.baseline:.2f} times the "
+                f"{self.baseline:.1f} ms without this run; at most {limit:g} times is allowed"
+            )
+            self._look_for_others()
+
+    def back_off(self, why: str) -> None:
+        """Halve the share of time, down to its floor."""
+        with self._lock:
+            if self.limits.max_slowdown is None:
+                return
+            self.slow_because = why
+            if self.share == 1:
+                self._say(f"slower: {why}")
+            self.share = max(LEAST_SHARE, self.share / 2)
+
+    def _is_fine(self, p95: float, limit: float) -> bool:
+        assert self.baseline is not None
+        return p95 <= max(UNTHROTTLED_MS, limit * self.baseline)
+
+    def _speed_up(self) -> None:
+        if self.share == 1:
+            return
+        self.share = min(1.0, self.share + STEP)
+        if self.share == 1:
+            self.slow_because = ""
+            self._say(f"at full speed again: queries take {self.p95:.1f} ms (p95)")
+
+    def _look_for_others(self) -> None:
+        """At the floor for a while, see whether the run is to blame at all."""
+        self._starved = self._starved + 1 if self.share == LEAST_SHARE else 0
+        self._until_check -= 1
+        if self._starved >= STARVED and self._until_check <= 0:
+            self._until_check = CHECK_EVERY
+            self.hold(Reason.CHECK, "queries are slow at the slowest pace too: is it this run?")
+
+    def _checked(self, p95: float, limit: float, *, settled: bool) -> None:
+        """Draw the conclusion from a time in which the run did nothing."""
+        if self.baseline is None:
+            self.baseline = self._first = p95
+            self.release(
+                Reason.CHECK,
+                f"queries take {p95:.1f} ms (p95) without this run; "
+                f"at most {limit:g} times that is allowed, or {UNTHROTTLED_MS:g} ms",
+            )
+            return
+        own = self._is_fine(p95, limit) or not settled
+        if not own:
+            self.baseline = p95
+        verdict = (
+            "it is this run, which stays at the slowest pace"
+            if own
+            else "the load is that of others, and is now what this run is measured against"
+        )
+        self.release(Reason.CHECK, f"without this run they take {p95:.1f} ms (p95): {verdict}")

@@ -1,0 +1,90 @@
+"""Qdrant: what other shells ask of a run, and what the run says of its load.
+
+Both are points of their own beside the record, so that to ask needs no lease.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from qdrant_client import models
+
+from xbtmigrate.journal import utc_now
+from xbtmigrate.pacing import Limits
+from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.marks import JOURNAL, ensure_journal, record_id
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for last; it stands until something else is asked for.
+
+    Attributes:
+        paused: Whether the run shall wait.
+        limits: Limits in place of those the run was started with; None for those.
+        token: Tells this wish from all others; the run repeats the token of what it does.
+        asked_at: When, UTC, ISO 8601; "" for never.
+    """
+
+    paused: bool = False
+    limits: Limits | None = None
+    token: str = ""
+    asked_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The wish and the published load of one migration.
+
+    Attributes:
+        connection: The open Qdrant.
+        migration: Name of the migration.
+    """
+
+    connection: Connection
+    migration: str
+
+    def wish(self) -> Wish:
+        """Read what was asked for last."""
+        found = self._read("wish")
+        limits = found.get("limits")
+        return Wish(
+            paused=bool(found.get("paused")),
+            limits=Limits(limits["max_slowdown"], limits["max_rate"]) if limits else None,
+            token=str(found.get("token", "")),
+            asked_at=str(found.get("asked_at", "")),
+        )
+
+    def ask(self, *, paused: bool, limits: Limits | None) -> Wish:
+        """Store a new wish and return it."""
+        wish = Wish(paused, limits, uuid.uuid4().hex, utc_now())
+        self._store("wish", asdict(wish))
+        return wish
+
+    def load(self) -> dict[str, Any]:
+        """Read what the run said last; empty where none ever did."""
+        return self._read("load")
+
+    def publish(self, load: Mapping[str, Any]) -> None:
+        """Store what the run says of its load."""
+        self._store("load", load)
+
+    def _read(self, kind: str) -> dict[str, Any]:
+        client = self.connection.client
+        if not self.connection.call(lambda: client.collection_exists(JOURNAL)):
+            return {}
+        found = self.connection.call(lambda: client.retrieve(JOURNAL, [self._id(kind)]))
+        return dict(found[0].payload or {}) if found else {}
+
+    def _store(self, kind: str, content: Mapping[str, Any]) -> None:
+        ensure_journal(self.connection)
+        payload = {**content, "kind": kind, "migration": self.migration}
+        point = models.PointStruct(id=self._id(kind), vector={}, payload=payload)
+        client = self.connection.client
+        self.connection.write(lambda: client.upsert(JOURNAL, [point], wait=True))
+
+    def _id(self, kind: str) -> str:
+        return record_id(kind, self.migration)

@@ -1,0 +1,84 @@
+"""Qdrant: the process that asks the probe queries and says how long each took.
+
+A process of its own, because the threads of a run wait for each other: a query that is timed among
+them looks slow when only the run is busy. It is started as a file, imports little, and ends when
+its input does, so it never outlives the run.
+
+Input: one line of JSON (see `Probes`). Output: a line for each query, its milliseconds; or
+"refused REASON", after which it ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import ssl
+import sys
+import threading
+import time
+from typing import Any
+
+import urllib3
+
+WARM_UP = 10
+QUICK = 60
+REST_OF_QUICK, REST = 1.0, 2.0
+"""Time between queries, in times of a query: when measuring before the run, and during it."""
+LEAST_REST = 0.02
+PATIENCE = 10.0
+
+
+def main() -> None:
+    """Ask until the input ends."""
+    asked = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    pool = _pool(asked)
+    for number, body in enumerate(itertools.cycle(asked["bodies"])):
+        begun = time.perf_counter()
+        pause = _ask(pool, asked, body)
+        spent = time.perf_counter() - begun
+        if pause is None:
+            if number >= WARM_UP:
+                sys.stdout.write(f"{1000 * spent:.3f}\n")
+                sys.stdout.flush()
+            quick = number < WARM_UP + QUICK
+            pause = spent * REST_OF_QUICK if quick else max(LEAST_REST, spent * REST)
+        time.sleep(max(pause, asked["spacing"]))
+
+
+def _ask(pool: urllib3.PoolManager, asked: dict[str, Any], body: str) -> float | None:
+    """Send one query; returns the seconds to keep quiet where its time says nothing."""
+    try:
+        answer = pool.request(
+            "POST", asked["url"], body=body, headers=asked["headers"], retries=False
+        )
+    except urllib3.exceptions.TimeoutError:
+        return None
+    except urllib3.exceptions.HTTPError:
+        return 1.0
+    if answer.status == 200:
+        return None
+    if answer.status == 429 or answer.status >= 500:
+        patience = answer.headers.get("retry-after", "")
+        return float(patience) if patience.isdecimal() else 1.0
+    sys.stdout.write(f"refused {answer.data[:300].decode(errors='replace')}\n")
+    sys.exit(0)
+
+
+def _pool(asked: dict[str, Any]) -> urllib3.PoolManager:
+    trusted = None
+    if asked["url"].startswith("https:"):
+        trusted = ssl.create_default_context(cafile=asked["certificates"])
+    if asked["proxy"]:
+        return urllib3.ProxyManager(asked["proxy"], timeout=PATIENCE, ssl_context=trusted)
+    return urllib3.PoolManager(timeout=PATIENCE, ssl_context=trusted)
+
+
+def _end_with_input() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
