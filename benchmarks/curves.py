@@ -30,7 +30,7 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.serving.blend import SlerpServing, choose_alpha, slerp
 from xbtmigrate.serving.calibration import CalibrationSet, calibrate
 from xbtmigrate.serving.fusion import CalibratedServing, hubness
-from xbtmigrate.training import TRAINERS, FitOptions, Pairs, PairSource, SelectionTask, fit
+from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit, trainer_of
 from xbtmigrate.training import Space as ModelSpace
 from xbtmigrate.training.problem import make_problem
 from xbtmigrate.types import Channel, Direction, Distance, Vectors, normalized
@@ -121,7 +121,8 @@ def learn(corpus: Corpus, spent: Rows, options: FitOptions) -> Maps:
     unseen = np.empty_like(y)
     for number in range(FOLDS):
         out = np.arange(len(spent)) % FOLDS == number
-        unaware = TRAINERS[best.kind].fit(replace(problem, x=x[~out], y=y[~out]), best.settings)
+        part = replace(problem, x=x[~out], y=y[~out])
+        unaware = trainer_of(best.kind).fit(part, best.settings).architecture
         unseen[out] = problem.project(unaware, x[out])
     return Maps(forward.projector, bridge.projector, unseen)
 

@@ -143,7 +143,7 @@ def measure(corpus: Corpus, direction: Direction, options: FitOptions) -> dict[s
     rows = []
     print(f"\n{direction}, {report.seconds:.0f} s in all\n{'':44} R@1    R@10   MRR    fit")
     for candidate in report.candidates:
-        scores = _test_scores(candidate.architecture, test, direction)
+        scores = _test_scores(candidate.fitted.architecture, test, direction)
         settings = ", ".join(f"{k}={v:g}" for k, v in candidate.settings.items())
         name = f"{candidate.kind} {candidate.source} {settings}"
         print(shown(name, scores, f"{candidate.seconds:.1f} s"))

@@ -16,6 +16,7 @@ from xbtmigrate.errors import PluginError
 
 ENCODERS = "xbtmigrate.encoders"
 ORDERINGS = "xbtmigrate.orderings"
+PROJECTORS = "xbtmigrate.projectors"
 
 
 def names(group: str) -> list[str]:

@@ -20,7 +20,8 @@ def draw(*shape):
 
 
 def mlp(d_in, d_out):
-    return Mlp(draw(d_in, d_out), draw(d_in, 16), draw(16), draw(16, d_out), draw(d_out))
+    layers = (draw(d_in, 16), draw(16, 8), draw(8, d_out))
+    return Mlp(draw(d_in, d_out), layers, (draw(16), draw(8), draw(d_out)))
 
 
 def manifest(direction, d_in, d_out, distance):

@@ -67,6 +67,19 @@ def test_every_option_of_an_encoder_is_described(encoder: str):
     assert {name: cells[1] for name, cells in described.items()} == expected
 
 
+def test_every_kind_of_projector_is_described_with_its_directions():
+    described = rows(sections(DOCS / "projectors.md")["Kinds"])
+    real = {
+        name: registry.load(registry.PROJECTORS, name)
+        for name in registry.names(registry.PROJECTORS)
+    }
+    expected = {
+        name: "both" if len(kind.directions) == 2 else kind.directions[0].value
+        for name, kind in real.items()
+    }
+    assert {name: cells[0] for name, cells in described.items()} == expected
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_a_command_is_described(command: str):
     pages = sections(DOCS / "commands.md")

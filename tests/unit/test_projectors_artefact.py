@@ -105,7 +105,7 @@ def test_an_uncertainty_of_another_dimension_is_refused():
     def zeros(*shape):
         return np.zeros(shape, np.float32)
 
-    head = HeteroscedasticHead(Mlp(zeros(4, 1), zeros(4, 2), zeros(2), zeros(2, 1), zeros(1)))
+    head = HeteroscedasticHead(Mlp(zeros(4, 1), (zeros(4, 2), zeros(2, 1)), (zeros(2), zeros(1))))
     with pytest.raises(ArtefactError, match="takes 4 dimensions"):
         Projector(make().manifest, make().architecture, head)
 

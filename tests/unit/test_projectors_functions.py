@@ -18,9 +18,10 @@ def test_gelu_is_torchs():
 def test_mlp_without_hidden_output_is_its_skip():
     skip = np.eye(3, 2, dtype=np.float32)
     mlp = Mlp(
-        skip, np.ones((3, 4), np.float32), np.ones(4, np.float32),
-        np.zeros((4, 2), np.float32), np.array([1, 2], np.float32),
-    )  # fmt: skip
+        skip,
+        (np.ones((3, 4), np.float32), np.zeros((4, 2), np.float32)),
+        (np.ones(4, np.float32), np.array([1, 2], np.float32)),
+    )
     assert mlp(np.array([[5, 6, 7]], np.float32)).tolist() == [[6, 8]]
 
 

@@ -74,7 +74,8 @@ def test_auto_tries_every_kind_and_reports_baselines():
     pairs, task = world(noise=0.2)
     said = []
     report = fit(Direction.BRIDGE, [pairs], task, options("auto"), said.append)
-    assert {c.kind for c in report.candidates} == {"procrustes", "ridge", "mlp"}
+    closed = {"compatible", "mean_shift", "procrustes", "whitened", "ridge", "low_rank"}
+    assert {c.kind for c in report.candidates} == closed | {"mlp", "reverse_query"}
     assert len(said) == len(report.candidates)
     assert report.baselines["full"].recall_at_1 == 1
     assert 0.2 < report.baselines["keep"].recall_at_10 <= 1

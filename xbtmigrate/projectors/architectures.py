@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, cast
+from itertools import pairwise
+from typing import ClassVar, Protocol, Self, cast
 
 import numpy as np
 
@@ -84,22 +85,18 @@ class Affine:
 
 @dataclass(frozen=True, slots=True)
 class Mlp:
-    """y = x S + b2 + gelu(x W1 + b1) W2: a linear skip and a residual of one hidden layer.
+    """y = x S + b_k + g(... g(x W_1 + b_1) ...) W_k, g = GELU: hidden layers beside a linear skip.
 
     Attributes:
         skip: S, shape (d_in, d_out).
-        hidden_weight: W1, shape (d_in, h).
-        hidden_bias: b1, shape (h,).
-        weight: W2, shape (h, d_out).
-        bias: b2, shape (d_out,).
+        weights: W_1 to W_k, each of shape (width before, width after), k > 1.
+        biases: b_1 to b_k.
     """
 
     name: ClassVar[str] = "mlp"
     skip: Vectors
-    hidden_weight: Vectors
-    hidden_bias: Vectors
-    weight: Vectors
-    bias: Vectors
+    weights: tuple[Vectors, ...]
+    biases: tuple[Vectors, ...]
 
     @property
     def d_in(self) -> int:
@@ -109,39 +106,37 @@ class Mlp:
     @property
     def d_out(self) -> int:
         """Length of the output vectors."""
-        return len(self.bias)
+        return len(self.biases[-1])
 
     def __call__(self, x: Vectors) -> Vectors:
         """Compute (n, d_in) float32 -> (n, d_out) float32."""
-        hidden = gelu(x @ self.hidden_weight + self.hidden_bias)
-        return x @ self.skip + hidden @ self.weight + self.bias
+        hidden = x
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            hidden = gelu(hidden @ weight + bias)
+        return x @ self.skip + hidden @ self.weights[-1] + self.biases[-1]
 
     def tensors(self) -> dict[str, Vectors]:
         """Return the parameters by name."""
-        return {
-            "skip": self.skip,
-            "hidden_weight": self.hidden_weight,
-            "hidden_bias": self.hidden_bias,
-            "weight": self.weight,
-            "bias": self.bias,
-        }
+        tensors = {"skip": self.skip}
+        for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            tensors |= {f"weight{number}": weight, f"bias{number}": bias}
+        return tensors
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Vectors]) -> Mlp:
+    def from_tensors(cls, tensors: Mapping[str, Vectors]) -> Self:
         """Rebuild from `tensors()`; raises KeyError or ValueError if they do not fit together."""
+        layers = range(max(2, len(tensors) // 2))
         mlp = cls(
             tensors["skip"],
-            tensors["hidden_weight"],
-            tensors["hidden_bias"],
-            tensors["weight"],
-            tensors["bias"],
+            tuple(tensors[f"weight{number}"] for number in layers),
+            tuple(tensors[f"bias{number}"] for number in layers),
         )
-        _check_layer(mlp.hidden_weight, mlp.hidden_bias)
-        _check_layer(mlp.weight, mlp.bias)
-        if mlp.skip.shape != (mlp.hidden_weight.shape[0], mlp.weight.shape[1]):
-            raise ValueError(f"skip of shape {mlp.skip.shape} does not span the hidden layer")
-        if mlp.hidden_weight.shape[1] != mlp.weight.shape[0]:
-            raise ValueError("the two layers do not fit together")
+        for weight, bias in zip(mlp.weights, mlp.biases, strict=True):
+            _check_layer(weight, bias)
+        if any(a.shape[1] != b.shape[0] for a, b in pairwise(mlp.weights)):
+            raise ValueError("the layers do not fit together")
+        if mlp.skip.shape != (mlp.weights[0].shape[0], mlp.weights[-1].shape[1]):
+            raise ValueError(f"skip of shape {mlp.skip.shape} does not span the hidden layers")
         return mlp
 
 

@@ -1,16 +1,17 @@
 """Training: from pairs of both models' vectors to a fitted projector. Torch is imported on use."""
 
-from xbtmigrate.training.fit import AUTO, TRAINERS, FitOptions, FitReport, fit, trainers_of
+from xbtmigrate.training.fit import FitOptions, FitReport, fit
+from xbtmigrate.training.kinds import AUTO, trainer_of, trainers_of
 from xbtmigrate.training.pairs import Pairs, PairSource, load_pairs, pairs_digest, save_pairs
-from xbtmigrate.training.problem import Candidate, Space, Trainer
+from xbtmigrate.training.problem import Candidate, Fitted, Space, Trainer
 from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
 
 __all__ = [
     "AUTO",
-    "TRAINERS",
     "Candidate",
     "FitOptions",
     "FitReport",
+    "Fitted",
     "PairSource",
     "Pairs",
     "Scores",
@@ -22,5 +23,6 @@ __all__ = [
     "pairs_digest",
     "retrieval_scores",
     "save_pairs",
+    "trainer_of",
     "trainers_of",
 ]

@@ -15,29 +15,13 @@ import xbtmigrate
 from xbtmigrate.errors import ConfigError, TrainingError
 from xbtmigrate.journal import utc_now
 from xbtmigrate.projectors import Manifest, Projector, Uncertainty
-from xbtmigrate.training.mlp import MlpTrainer
+from xbtmigrate.training.kinds import AUTO, trainer_of, trainers_of
 from xbtmigrate.training.pairs import Pairs, PairSource, pairs_digest
-from xbtmigrate.training.problem import (
-    Candidate,
-    Problem,
-    Settings,
-    Space,
-    Trainer,
-    check_task,
-    make_problem,
-)
-from xbtmigrate.training.procrustes import ProcrustesTrainer
-from xbtmigrate.training.ridge import RidgeTrainer
+from xbtmigrate.training.problem import Candidate, Problem, Space, check_task, make_problem
+from xbtmigrate.training.race import race
 from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
 from xbtmigrate.training.uncertainty import fit_uncertainty, unseen_projections
 from xbtmigrate.types import Direction, PointId, Vectors
-
-TRAINERS: dict[str, Trainer] = {
-    trainer.kind: trainer for trainer in (ProcrustesTrainer(), RidgeTrainer(), MlpTrainer())
-}
-"""Kinds by name, in the order they are fitted: a later kind may start from an earlier one."""
-
-AUTO = "auto"
 
 Progress = Callable[[str], None]
 """Told what is fitted next, in words."""
@@ -130,7 +114,12 @@ def fit(
     """
     started = time.monotonic()
     say = progress or (lambda _: None)
-    trainers = trainers_of(options.kinds)
+    trainers = [each for each in trainers_of(options.kinds) if direction in each.directions]
+    if not trainers:
+        raise ConfigError(
+            f"none of {', '.join(options.kinds)} maps in the direction {direction}",
+            "name a kind that does, or only the other --direction",
+        )
     if not pairs:
         raise TrainingError("there are no pairs", "take a larger sample of the collection")
     check_task(task, pairs)
@@ -141,10 +130,7 @@ def fit(
         )
         for group in pairs
     }
-    candidates: list[Candidate] = []
-    for trainer in trainers:
-        for problem in problems.values():
-            candidates += _attempts(trainer, problem, candidates, say)
+    candidates = race(trainers, list(problems.values()), options.kinds, say)
     candidates.sort(key=_preference(next(iter(problems.values()))), reverse=True)
     best, unseen, error = candidates[0], None, None
     figures: dict[str, float] = {}
@@ -154,64 +140,9 @@ def fit(
         unseen = _unseen(best, problems[best.source], groups[best.source])
         error, figures = _uncertainty(best, unseen, problems, groups)
     manifest = _manifest(best, problems[best.source], options, pairs_digest(pairs), figures)
-    projector = Projector(manifest, best.architecture, error)
+    projector = Projector(manifest, best.fitted.architecture, error)
     baselines = _baselines(task, options)
     return FitReport(projector, candidates, baselines, time.monotonic() - started, unseen)
-
-
-def trainers_of(kinds: Sequence[str]) -> list[Trainer]:
-    """Look kinds up, in the order of TRAINERS; costs nothing, so ask before anything is encoded.
-
-    Raises:
-        ConfigError: There is no such kind.
-        TrainingError: A kind needs torch, which is not installed.
-    """
-    unknown = sorted(set(kinds) - {AUTO, *TRAINERS})
-    if unknown or not kinds:
-        raise ConfigError(
-            f"unknown kind of projector: {', '.join(unknown) or 'none given'}",
-            f"use one or more of: {AUTO}, {', '.join(TRAINERS)}",
-        )
-    trainers = [t for name, t in TRAINERS.items() if AUTO in kinds or name in kinds]
-    if MlpTrainer.kind in {each.kind for each in trainers} and find_spec("torch") is None:
-        raise TrainingError(
-            "the kind 'mlp' needs torch, which is not installed",
-            "pip install 'xbtmigrate[train]', or use --kind procrustes,ridge",
-        )
-    return trainers
-
-
-def _attempts(
-    trainer: Trainer, problem: Problem, earlier: Sequence[Candidate], say: Progress
-) -> list[Candidate]:
-    """Fit one kind to one source of pairs with each of its settings."""
-    mine = [c for c in earlier if c.source == problem.source]
-    found = []
-    for settings in trainer.settings(problem, mine):
-        shown = ", ".join(f"{name}={value:g}" for name, value in settings.items())
-        say(f"{trainer.kind} on {problem.source} pairs ({shown})")
-        found.append(_attempt(trainer, problem, settings))
-    return found
-
-
-def _attempt(trainer: Trainer, problem: Problem, settings: Settings) -> Candidate:
-    """Fit and measure once."""
-    started = time.monotonic()
-    architecture = trainer.fit(problem, settings)
-    seconds = time.monotonic() - started
-    mapped, target = problem.project(architecture, problem.x_held), problem.y_held
-    norms = np.linalg.norm(mapped, axis=1) * np.linalg.norm(target, axis=1)
-    cosine = float(np.mean((mapped * target).sum(axis=1) / np.maximum(norms, 1e-12)))
-    return Candidate(
-        kind=trainer.kind,
-        source=problem.source,
-        settings=settings,
-        scores=problem.score(architecture),
-        cosine=cosine,
-        error=float(np.mean((mapped - target) ** 2)),
-        seconds=seconds,
-        architecture=architecture,
-    )
 
 
 def _preference(problem: Problem) -> Callable[[Candidate], tuple[float, ...]]:
@@ -221,7 +152,7 @@ def _preference(problem: Problem) -> Callable[[Candidate], tuple[float, ...]]:
     does not see that all of them are too short.
     """
     if problem.direction is Direction.FORWARD and not problem.cosine:
-        return lambda candidate: (-candidate.error,)
+        return lambda candidate: (-candidate.squared_error,)
     return lambda candidate: candidate.scores.order
 
 
@@ -235,8 +166,8 @@ def _manifest(
     return Manifest(
         direction=problem.direction,
         kind=best.kind,
-        d_in=best.architecture.d_in,
-        d_out=best.architecture.d_out,
+        d_in=best.fitted.architecture.d_in,
+        d_out=best.fitted.architecture.d_out,
         input_distance=problem.x_distance,
         output_distance=problem.y_distance,
         old_model=options.old.fingerprint,
@@ -245,7 +176,7 @@ def _manifest(
         pair_source=best.source,
         seed=options.seed,
         hyperparameters=best.settings,
-        metrics={**best.scores.as_metrics(), "cosine": best.cosine, "error": best.error},
+        metrics={**best.scores.as_metrics(), "cosine": best.cosine, "error": best.squared_error},
         uncertainty_metrics=figures,
         libraries=_libraries(),
         created_at=utc_now(),
@@ -253,7 +184,7 @@ def _manifest(
 
 
 def _unseen(best: Candidate, problem: Problem, pairs: Pairs) -> Unseen:
-    projected = unseen_projections(problem, TRAINERS[best.kind], best.settings)
+    projected = unseen_projections(problem, trainer_of(best.kind), best.settings)
     return Unseen(best.source, [pairs.ids[row] for row in problem.rows], projected)
 
 
@@ -273,9 +204,9 @@ def _uncertainty(
         source = PairSource.IMAGE
     problem = problems[source]
     ids = [groups[source].ids[row] for row in problem.rows]
-    projected = unseen.of(ids, problem.project(best.architecture, problem.x))
+    projected = unseen.of(ids, problem.project(best.fitted.architecture, problem.x))
     errors = np.asarray(np.mean((projected - problem.y) ** 2, axis=1), np.float32)
-    return fit_uncertainty(problem, best.architecture, errors)
+    return fit_uncertainty(problem, best.fitted, errors)
 
 
 def _baselines(task: SelectionTask, options: FitOptions) -> dict[str, Scores]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.errors import TrainingError
-from xbtmigrate.projectors import Architecture, project
+from xbtmigrate.projectors import Architecture, Uncertainty, project
+from xbtmigrate.training.moments import Moments
 from xbtmigrate.training.pairs import Pairs, PairSource
 from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
 from xbtmigrate.types import Direction, Distance, Vectors, normalized
@@ -36,7 +38,7 @@ class Space:
     distance: Distance
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
     """One map to fit. Vectors of cosine spaces are of unit length here.
 
@@ -53,6 +55,7 @@ class Problem:
         task: Held-out retrieval to choose by.
         seed: Seed of every random choice.
         threads: Threads torch may use.
+        side: How many of the last coordinates of an input are its side vector.
     """
 
     direction: Direction
@@ -67,11 +70,17 @@ class Problem:
     task: SelectionTask
     seed: int
     threads: int
+    side: int = 0
 
     @property
     def cosine(self) -> bool:
         """Whether the target space is a cosine space."""
         return self.y_distance is Distance.COSINE
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Moments of the pairs, measured once for all closed forms."""
+        return Moments.of(self.x, self.y)
 
     def subset(self, rows: npt.NDArray[np.integer]) -> Problem:
         """Return the same problem with some of the pairs only."""
@@ -115,43 +124,72 @@ def reencoded(projected: Vectors, new: Vectors, each: int) -> Vectors:
 
 
 @dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a trainer made.
+
+    Attributes:
+        architecture: The map.
+        error: An estimate of the map's error that was trained with it.
+    """
+
+    architecture: Architecture
+    error: Uncertainty | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One fitted map and what it is worth.
 
     Attributes:
         kind: Method.
         source: Pairs it was fitted on.
+        pairs: How many of them.
         settings: Hyperparameters.
         scores: Held-out retrieval.
         cosine: Mean cosine between map and target on held-out pairs.
-        error: Mean squared error per coordinate on held-out pairs.
+        squared_error: Mean squared error per coordinate on held-out pairs.
         seconds: Time of the fit.
-        architecture: The map.
+        fitted: The map.
     """
 
     kind: str
     source: PairSource
+    pairs: int
     settings: Settings
     scores: Scores
     cosine: float
-    error: float
+    squared_error: float
     seconds: float
-    architecture: Architecture
+    fitted: Fitted
 
 
 class Trainer(Protocol):
-    """A method of fitting. A new kind is one module with one of these."""
+    """A method of fitting: the value of an entry point in the group xbtmigrate.projectors.
+
+    Whatever it does, it ends in one of the architectures of `xbtmigrate.projectors`, so that a
+    projector is applied without the code that fitted it.
+    """
 
     @property
     def kind(self) -> str:
-        """Name of the method."""
+        """Name of the method, equal to the name of its entry point."""
+        ...
+
+    @property
+    def directions(self) -> Collection[Direction]:
+        """Ways it can map."""
+        ...
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether it takes no time to speak of, and no torch."""
         ...
 
     def settings(self, problem: Problem, earlier: Sequence[Candidate]) -> Sequence[Settings]:
         """List the hyperparameters to try, given what was already fitted to this problem."""
         ...
 
-    def fit(self, problem: Problem, settings: Settings) -> Architecture:
+    def fit(self, problem: Problem, settings: Settings) -> Fitted:
         """Fit one map to `problem.x`, `problem.y`; equal arguments give equal maps."""
         ...
 

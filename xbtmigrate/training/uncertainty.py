@@ -8,9 +8,9 @@ from importlib.util import find_spec
 import numpy as np
 import numpy.typing as npt
 
-from xbtmigrate.projectors import Architecture, HeteroscedasticHead, Mlp, NeighbourResidual
+from xbtmigrate.projectors import HeteroscedasticHead, Mlp, NeighbourResidual
 from xbtmigrate.projectors.uncertainty import LEAST_ERROR, Uncertainty
-from xbtmigrate.training.problem import Problem, Settings, Trainer
+from xbtmigrate.training.problem import Fitted, Problem, Settings, Trainer
 from xbtmigrate.types import Vectors
 
 FOLDS = 2
@@ -22,13 +22,13 @@ BATCH = 128
 
 
 def fit_uncertainty(
-    problem: Problem, architecture: Architecture, errors: Vectors
+    problem: Problem, fitted: Fitted, errors: Vectors
 ) -> tuple[Uncertainty, dict[str, float]]:
     """Fit every estimate of a map's error and keep the best on held-out pairs.
 
     Args:
         problem: Pairs whose inputs the estimates learn from, with held-out pairs.
-        architecture: The map.
+        fitted: The map, with the estimate that was trained with it, if any.
         errors: Squared error per coordinate of the map at each pair of `problem`, shape (n,).
 
     Returns:
@@ -37,9 +37,11 @@ def fit_uncertainty(
     """
     errors = np.maximum(errors, np.float32(LEAST_ERROR))
     estimates: list[Uncertainty] = [_keep_neighbours(problem, errors)]
-    if find_spec("torch") is not None:
+    if fitted.error is not None:
+        estimates.append(fitted.error)
+    elif find_spec("torch") is not None:
         estimates.append(_fit_head(problem, errors))
-    truth = problem.squared_errors(architecture, problem.x_held, problem.y_held)
+    truth = problem.squared_errors(fitted.architecture, problem.x_held, problem.y_held)
     figures = {e.name: rank_correlation(e(problem.x_held), truth) for e in estimates}
     return max(estimates, key=lambda e: figures[e.name]), figures
 
@@ -71,7 +73,7 @@ def unseen_projections(problem: Problem, trainer: Trainer, settings: Settings) -
     for number in range(FOLDS):
         rows = np.flatnonzero(fold == number)
         unaware = trainer.fit(problem.subset(np.flatnonzero(fold != number)), settings)
-        projected[rows] = problem.project(unaware, problem.x[rows])
+        projected[rows] = problem.project(unaware.architecture, problem.x[rows])
     return projected
 
 
@@ -110,5 +112,5 @@ def _fit_head(problem: Problem, errors: Vectors) -> HeteroscedasticHead:
     weights = [p.detach().numpy().T.copy() for p in parameters]
     skip = np.zeros((x.shape[1], 1), np.float32)
     return HeteroscedasticHead(
-        Mlp(skip, weights[0], weights[1], weights[2], weights[3] + np.float32(level))
+        Mlp(skip, (weights[0], weights[2]), (weights[1], weights[3] + np.float32(level)))
     )

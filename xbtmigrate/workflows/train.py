@@ -12,7 +12,8 @@ import numpy as np
 from xbtmigrate.config import Config
 from xbtmigrate.errors import TrainingError
 from xbtmigrate.plan import Plan
-from xbtmigrate.training.fit import FitReport, fit, trainers_of
+from xbtmigrate.training.fit import FitReport, fit
+from xbtmigrate.training.kinds import trainers_of
 from xbtmigrate.training.pairs import save_pairs
 from xbtmigrate.types import Direction, Modality, PointId
 from xbtmigrate.workflows.asking import judged_questions
@@ -67,6 +68,7 @@ class Trained:
                 {
                     "kind": candidate.kind,
                     "source": candidate.source.value,
+                    "pairs": candidate.pairs,
                     "settings": dict(candidate.settings),
                     **candidate.scores.as_metrics(),
                     "cosine": candidate.cosine,

@@ -1,0 +1,149 @@
+"""Each kind of projector does what its source says."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.unit.test_training_fit import options, world
+from xbtmigrate.errors import ConfigError
+from xbtmigrate.training import fit, trainer_of
+from xbtmigrate.training.problem import make_problem
+from xbtmigrate.training.race import attempt, race
+from xbtmigrate.training.uncertainty import rank_correlation
+from xbtmigrate.types import Direction, normalized
+
+
+def problem(direction=Direction.FORWARD, pairs=None, **changes):
+    made, task = world()
+    chosen = options("auto")
+    spaces = (chosen.old, chosen.new)
+    found = make_problem(direction, pairs or made, task, spaces, seed=1, threads=1)
+    return dataclasses.replace(found, **changes)
+
+
+def fitted(kind, given, **settings):
+    trainer = trainer_of(kind)
+    return trainer.fit(given, {**trainer.settings(given, [])[0], **settings})
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_compatible_models_are_cut_or_padded(direction):
+    given = problem(direction)
+    mapped = fitted("compatible", given).architecture(given.x)
+    width = min(given.x.shape[1], given.y.shape[1])
+    np.testing.assert_array_equal(mapped[:, :width], given.x[:, :width])
+    assert not mapped[:, width:].any()
+
+
+def test_mean_shift_moves_the_mean_and_nothing_else():
+    given = problem()
+    moved = given.x + np.float32(0.3)
+    mapped = fitted("mean_shift", problem(y=moved)).architecture(given.x)
+    np.testing.assert_allclose(mapped, moved, atol=1e-5)
+
+
+@pytest.mark.parametrize("reweight", [0.0, 1.0])
+def test_whitening_undoes_a_stretch_that_no_rotation_can(reweight):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((600, 6)).astype(np.float32)
+    y = (x * np.array([1, 2, 4, 8, 16, 32], np.float32))[:, ::-1].copy()
+    given = problem(x=x, y=y)
+    errors = {
+        kind: np.mean((fitted(kind, given, **settings).architecture(x) - y) ** 2)
+        for kind, settings in {
+            "whitened": {"reweight": reweight},
+            "procrustes": {"centred": True},
+        }.items()
+    }
+    assert errors["whitened"] < errors["procrustes"] / 4
+
+
+def test_low_rank_maps_have_the_rank_they_say():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((600, 32)).astype(np.float32)
+    y = x @ rng.standard_normal((32, 40)).astype(np.float32)
+    given = problem(x=x, y=y)
+    assert {s["rank"] for s in trainer_of("low_rank").settings(given, [])} == {4, 16}
+    weight = fitted("low_rank", given, rank=16).architecture.weight
+    values = np.linalg.svd(weight, compute_uv=False)
+    assert values[15] > 1e-2
+    assert values[16] < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["mlp", "fct", "fastfill"])
+def test_networks_compute_the_same_in_numpy_as_in_torch(kind):
+    torch = pytest.importorskip("torch")
+    from xbtmigrate.training.networks import NETWORKS, length
+
+    given = problem()
+    trainer = trainer_of(kind)
+    network = NETWORKS[trainer.network](given, trainer.settings(given, [])[0])
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+        network.train()
+        network(torch.from_numpy(given.x))  # moves the batch norms' statistics
+        wanted = network.eval()(torch.from_numpy(given.x)).numpy()
+    exported = network.exported()
+    d_out = given.y.shape[1]
+    mapped = exported.architecture(given.x) / length(given.y)
+    np.testing.assert_allclose(mapped, wanted[:, :d_out], atol=1e-4)
+    if kind == "fastfill":
+        shift = exported.error(given.x) - wanted[:, d_out]
+        np.testing.assert_allclose(shift, shift[0], atol=1e-4)
+
+
+def test_the_side_vector_helps_where_it_holds_what_the_old_one_lacks():
+    given = problem()
+    blind = problem(x=given.x * np.float32([1] * 4 + [0] * 4), side=4)
+    beside = problem(x=given.x, side=4)
+    errors = [
+        np.mean((each.project(fitted("fct", each).architecture, each.x) - each.y) ** 2)
+        for each in (blind, beside)
+    ]
+    assert errors[1] < errors[0] / 2
+
+
+@pytest.mark.parametrize("classes", [0, 8])
+def test_fastfill_knows_where_it_is_wrong(classes):
+    pairs, _ = world()
+    rng = np.random.default_rng(0)
+    blurred = pairs.new + rng.standard_normal(pairs.new.shape) * 0.4 * (pairs.old[:, :1] > 0)
+    given = problem(pairs=dataclasses.replace(pairs, new=normalized(blurred.astype(np.float32))))
+    estimate = fitted("fastfill", given, classes=classes).error(given.x_held)
+    assert rank_correlation(estimate, given.x_held[:, 0]) > 0.5
+
+
+def test_reverse_queries_retrieve_like_the_new_model():
+    given = problem(Direction.BRIDGE)
+    found = fitted("reverse_query", given, epochs=6)
+    assert given.score(found.architecture).recall_at_1 > 0.9
+
+
+def test_leaders_are_trained_on_all_pairs_and_the_rest_on_some(monkeypatch):
+    monkeypatch.setattr("xbtmigrate.training.race.FEW_PAIRS", 100)
+    monkeypatch.setattr("xbtmigrate.training.race.HEAT_PAIRS", 200)
+    quick = dataclasses.replace(trainer_of("mlp"), noises=(0.0,), epochs=6)
+    also = dataclasses.replace(trainer_of("fct"), epochs=6)
+    given, trainers = problem(), [trainer_of("ridge"), quick, also]
+    found = race(trainers, [given], ["fct"], lambda _: None)
+    by_kind = {kind: [c.pairs for c in found if c.kind == kind] for kind in ("mlp", "fct")}
+    assert by_kind["fct"] == [len(given.x)]
+    assert sorted(by_kind["mlp"])[-1] == len(given.x)
+    assert len(by_kind["mlp"]) == 2
+    assert all(c.pairs == len(given.x) for c in found if c.kind == "ridge")
+
+
+def test_a_candidate_says_what_was_fitted():
+    said = []
+    found = attempt(trainer_of("ridge"), problem(), {"penalty": 0.1}, said.append)
+    assert said == ["ridge on 495 text pairs (penalty=0.1)"]
+    assert (found.kind, found.pairs) == ("ridge", 495)
+    assert found.scores.recall_at_1 > 0.9
+
+
+def test_a_kind_that_does_not_map_this_way_is_refused():
+    pairs, task = world()
+    with pytest.raises(ConfigError, match="fct maps in the direction bridge"):
+        fit(Direction.BRIDGE, [pairs], task, options("fct"))

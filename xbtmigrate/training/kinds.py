@@ -1,0 +1,52 @@
+"""Training: which kinds of projector there are; they come from the group xbtmigrate.projectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import cast
+
+from xbtmigrate import registry
+from xbtmigrate.errors import ConfigError, TrainingError
+from xbtmigrate.training.problem import Trainer
+
+AUTO = "auto"
+
+
+def trainer_of(kind: str) -> Trainer:
+    """Look a kind up.
+
+    Raises:
+        PluginError: There is none of this name, or it cannot be imported.
+    """
+    return cast("Trainer", registry.load(registry.PROJECTORS, kind))
+
+
+def trainers_of(kinds: Sequence[str]) -> list[Trainer]:
+    """Look kinds up, closed forms first, since a network may start from one of them.
+
+    Costs nothing, so ask before anything is encoded.
+
+    Args:
+        kinds: Names of kinds; "auto" stands for all.
+
+    Raises:
+        ConfigError: There is no such kind.
+        TrainingError: A kind needs torch, which is not installed.
+    """
+    known = registry.names(registry.PROJECTORS)
+    unknown = sorted(set(kinds) - {AUTO, *known})
+    if unknown or not kinds:
+        raise ConfigError(
+            f"unknown kind of projector: {', '.join(unknown) or 'none given'}",
+            f"use one or more of: {AUTO}, {', '.join(known)}",
+        )
+    trainers = [trainer_of(name) for name in known if AUTO in kinds or name in kinds]
+    neural = [each.kind for each in trainers if not each.closed_form]
+    if neural and find_spec("torch") is None:
+        closed = ",".join(name for name in known if trainer_of(name).closed_form)
+        raise TrainingError(
+            f"these kinds need torch, which is not installed: {', '.join(neural)}",
+            f"pip install 'xbtmigrate[train]', or use --kind {closed}",
+        )
+    return sorted(trainers, key=lambda each: not each.closed_form)

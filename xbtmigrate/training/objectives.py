@@ -1,0 +1,96 @@
+"""Training: what networks are trained to make small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from xbtmigrate.training.problem import Problem, Settings
+from xbtmigrate.types import Direction, Vectors
+
+Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From a batch of outputs, inputs and targets to one number."""
+
+TEMPERATURE = 0.04
+ALIGNMENT = 0.1
+"""Weight of the distance to the target beside a contrastive loss, whose weight is 1."""
+SMOOTHING = 0.1
+LLOYD_STEPS = 10
+
+
+def objective_of(problem: Problem, settings: Settings) -> Objective:
+    """Make the objective that the settings name.
+
+    The distance to the target is in units of the targets' variance; between the unit vectors of a
+    cosine space it is the cosine loss, 2 - 2 cos.
+    """
+    y = torch.from_numpy(problem.y)
+    variance = float(y.var(dim=0).sum() / y.square().sum(dim=1).mean())
+    near = partial(_distances, cosine=problem.cosine, variance=variance)
+    bridge = problem.direction is Direction.BRIDGE
+
+    def distance(outputs: Tensor, x: Tensor, y: Tensor) -> Tensor:  # noqa: ARG001
+        return near(outputs, y).mean()
+
+    def contrastive(outputs: Tensor, x: Tensor, y: Tensor) -> Tensor:  # noqa: ARG001
+        queries, gallery = (normalize(outputs), y) if bridge else (y, normalize(outputs))
+        logits = queries @ gallery.T / TEMPERATURE
+        return cross_entropy(logits, torch.arange(len(y))) + ALIGNMENT * near(outputs, y).mean()
+
+    def pooled(outputs: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        across = normalize(outputs) @ y.T / TEMPERATURE
+        within = normalize(x) @ normalize(x).T / TEMPERATURE
+        within = within.masked_fill(torch.eye(len(x), dtype=torch.bool), -torch.inf)
+        logits = torch.cat([across, within], dim=1)
+        return cross_entropy(logits, torch.arange(len(y))) + ALIGNMENT * near(outputs, y).mean()
+
+    def likelihood(outputs: Tensor, x: Tensor, y: Tensor) -> Tensor:  # noqa: ARG001
+        mapped, s = outputs[:, :-1], outputs[:, -1]
+        losses = near(mapped, y) + discriminate(mapped, y)
+        return ((-s).exp() * losses / 2 + s / 2).mean()
+
+    discriminate = _discrimination(problem.y, int(settings.get("classes", 0)), problem.seed)
+    named = {
+        "distance": distance,
+        "contrastive": contrastive,
+        "pooled": pooled,
+        "likelihood": likelihood,
+    }
+    return named[str(settings["loss"])]
+
+
+def _distances(outputs: Tensor, targets: Tensor, *, cosine: bool, variance: float) -> Tensor:
+    """Squared distance of each row to its target, shape (n,)."""
+    outputs = normalize(outputs) if cosine else outputs
+    return (outputs - targets).square().sum(dim=1) / variance
+
+
+def _discrimination(
+    y: Vectors, classes: int, seed: int
+) -> Callable[[Tensor, Tensor], Tensor | float]:
+    """FastFill's cross-entropy on h(o), the classes being clusters of the new vectors."""
+    if not classes:
+        return lambda *_: 0.0
+    centres = _centres(normalize(torch.from_numpy(y)), classes, seed)
+
+    def loss(mapped: Tensor, y: Tensor) -> Tensor:
+        labels = (normalize(y) @ centres.T).argmax(dim=1)
+        logits = normalize(mapped) @ centres.T / TEMPERATURE
+        return cross_entropy(logits, labels, reduction="none", label_smoothing=SMOOTHING)
+
+    return loss
+
+
+def _centres(y: Tensor, classes: int, seed: int) -> Tensor:
+    """Cluster unit vectors by their cosine (spherical k-means, Dhillon & Modha 2001)."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = y[torch.randperm(len(y), generator=generator)[:classes]]
+    for _ in range(LLOYD_STEPS):
+        nearest = (y @ centres.T).argmax(dim=1)
+        centres = normalize(torch.zeros_like(centres).index_add_(0, nearest, y) + 1e-6 * centres)
+    return centres

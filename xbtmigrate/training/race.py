@@ -1,0 +1,111 @@
+"""Training: every kind is tried on every source of pairs, but only what leads is trained in full.
+
+Closed forms are solved on all pairs. Networks run a heat first, on some of the pairs and for some
+of the epochs; the leaders of the heats go on to all pairs and all epochs (successive halving,
+Jamieson & Talwalkar 2016).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from xbtmigrate.training.problem import Candidate, Problem, Settings, Trainer
+
+FEW_PAIRS = 1000
+"""So many pairs or fewer are trained on in full at once, without a heat."""
+HEAT_PAIRS = 4000
+"""Pairs of a heat, at most."""
+HEAT_EPOCHS = 1 / 3
+"""Share of the epochs that a heat takes."""
+LEAST_EPOCHS = 4
+FINALISTS = 2
+
+Progress = Callable[[str], None]
+
+
+def race(
+    trainers: Sequence[Trainer],
+    problems: Sequence[Problem],
+    named: Collection[str],
+    say: Progress,
+) -> list[Candidate]:
+    """Fit every trainer to every problem.
+
+    Args:
+        trainers: Closed forms first.
+        problems: The same direction with pairs of several sources.
+        named: Kinds that are to be trained in full whatever their heats say.
+        say: Told what is fitted next.
+
+    Returns:
+        A candidate for each problem and setting, the leaders' from the full training.
+    """
+    done: list[Candidate] = []
+    heats: list[_Heat] = []
+    for trainer, problem in product(trainers, problems):
+        short = trainer.closed_form or len(problem.x) <= FEW_PAIRS
+        for settings in trainer.settings(problem, [c for c in done if c.source == problem.source]):
+            if short:
+                done.append(attempt(trainer, problem, settings, say))
+            else:
+                heats.append(_heat(trainer, problem, settings, say))
+    finals = _leaders(heats, named)
+    done += [attempt(each.trainer, each.problem, each.settings, say) for each in finals]
+    return done + [each.candidate for each in heats if each not in finals]
+
+
+def attempt(trainer: Trainer, problem: Problem, settings: Settings, say: Progress) -> Candidate:
+    """Fit and measure once."""
+    shown = ", ".join(f"{name}={_shown(value)}" for name, value in settings.items())
+    say(f"{trainer.kind} on {len(problem.x):,} {problem.source} pairs ({shown})")
+    started = time.monotonic()
+    fitted = trainer.fit(problem, settings)
+    seconds = time.monotonic() - started
+    mapped, target = problem.project(fitted.architecture, problem.x_held), problem.y_held
+    norms = np.linalg.norm(mapped, axis=1) * np.linalg.norm(target, axis=1)
+    cosine = float(np.mean((mapped * target).sum(axis=1) / np.maximum(norms, 1e-12)))
+    return Candidate(
+        kind=trainer.kind,
+        source=problem.source,
+        pairs=len(problem.x),
+        settings=settings,
+        scores=problem.score(fitted.architecture),
+        cosine=cosine,
+        squared_error=float(np.mean((mapped - target) ** 2)),
+        seconds=seconds,
+        fitted=fitted,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Heat:
+    """A short training, and what the full one would be."""
+
+    trainer: Trainer
+    problem: Problem
+    settings: Settings
+    candidate: Candidate
+
+
+def _heat(trainer: Trainer, problem: Problem, settings: Settings, say: Progress) -> _Heat:
+    rows = np.random.default_rng(problem.seed).permutation(len(problem.x))[:HEAT_PAIRS]
+    epochs = max(LEAST_EPOCHS, round(HEAT_EPOCHS * float(settings["epochs"])))
+    short = attempt(trainer, problem.subset(np.sort(rows)), {**settings, "epochs": epochs}, say)
+    return _Heat(trainer, problem, settings, short)
+
+
+def _leaders(heats: Sequence[_Heat], named: Collection[str]) -> list[_Heat]:
+    """The best heats of all, and the best of each kind that is asked for by name."""
+    ranked = sorted(heats, key=lambda each: each.candidate.scores.order, reverse=True)
+    first = {each.trainer.kind: each for each in reversed(ranked)}
+    wanted = [each for kind, each in first.items() if kind in named]
+    return [*ranked[:FINALISTS], *(each for each in wanted if each not in ranked[:FINALISTS])]
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
