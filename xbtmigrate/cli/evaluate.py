@@ -37,6 +37,9 @@ def evaluate(
             '"ndcg@10>=0.95*full"; may be given several times.'
         ),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write a self-contained HTML page here.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure keep, bridge, forward and full, and the mixed gallery at every fraction. Reads only.
@@ -52,7 +55,7 @@ def evaluate(
     gates = [Gate.parse(text) for text in gate or []]
     wanted = Wanted(queries, split, max_gallery, max_queries)
     with render.ProgressBars() as bars:
-        content = measure(load_config(config), wanted, gates=gates, report=bars)
+        content = measure(load_config(config), wanted, gates=gates, page=report, report=bars)
     if json:
         render.document(content)
     else:

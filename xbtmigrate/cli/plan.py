@@ -26,6 +26,9 @@ def plan(
             help="Go on although the declared old model did not make the stored vectors.",
         ),
     ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write a self-contained HTML page here.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure whether and how to move to the new model. Reads only.
@@ -39,7 +42,11 @@ def plan(
 
     with render.ProgressBars() as bars:
         made = make_plan(
-            load_config(config), out=out, allow_model_mismatch=allow_model_mismatch, report=bars
+            load_config(config),
+            out=out,
+            allow_model_mismatch=allow_model_mismatch,
+            page=report,
+            report=bars,
         )
     if json:
         render.document(made.model_dump(mode="json"))

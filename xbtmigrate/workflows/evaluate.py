@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from xbtmigrate.config import Config
@@ -13,13 +14,19 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.types import Direction, Strategy
 from xbtmigrate.workflows.collecting import Wanted, pose
 from xbtmigrate.workflows.encoding import Report
-from xbtmigrate.workflows.findings import METRIC, Findings, advice_document
+from xbtmigrate.workflows.findings import METRIC, Findings
 from xbtmigrate.workflows.measuring import Maps, Trial, judge
+from xbtmigrate.workflows.reporting import check_page, write_page
 from xbtmigrate.workflows.wiring import Migration, open_migration
 
 
 def measure(
-    config: Config, wanted: Wanted, *, gates: Sequence[Gate] = (), report: Report
+    config: Config,
+    wanted: Wanted,
+    *,
+    gates: Sequence[Gate] = (),
+    page: Path | None = None,
+    report: Report,
 ) -> dict[str, Any]:
     """Evaluate on judged queries, or on made ones where there are none.
 
@@ -27,34 +34,46 @@ def measure(
         config: The settings.
         wanted: What to evaluate on.
         gates: Conditions on the recommended move; what they say is part of the result.
+        page: Also write the report here.
         report: Called with progress.
 
     Returns:
         The stable JSON form.
 
     Raises:
-        ConfigError: The query file is not usable.
+        ConfigError: The query file is not usable, or the page cannot be written.
         CollectionError: None of its relevant points is in the collection.
         XbtMigrateError: A part failed.
     """
+    if page is not None:
+        check_page(page)
     with open_migration(config) as migration:
         maps = _maps(migration)
         trials, warnings = pose(migration, wanted, report)
         report("judging", 0, 0)
-        first, *others = [_findings(migration, maps, trial) for trial in trials]
-    if maps.bridge is None and maps.forward is None:
-        warnings.append("no projector was trained yet: run `xbtmigrate train-projector`")
-    advice = first.advise(config.plan.target, Costs())
-    warnings += _against(others, advice)
+        findings = [_findings(migration, maps, trial) for trial in trials]
+        if maps.bridge is None and maps.forward is None:
+            warnings.append("no projector was trained yet: run `xbtmigrate train-projector`")
+        content = _document(findings, gates, config.plan.target, warnings)
+        if page is not None:
+            planned = migration.artefacts.plan_file.exists()
+            costs = migration.artefacts.load_plan().costs if planned else []
+            write_page(page, migration, content, costs)
+    return content
+
+
+def _document(
+    findings: Sequence[Findings], gates: Sequence[Gate], target: float, warnings: Sequence[str]
+) -> dict[str, Any]:
+    first, *others = findings
+    advice = first.advise(target, Costs())
     return {
         "metric": METRIC,
-        "seed": config.plan.seed,
-        **first.document(),
-        "directions": [each.document() for each in others],
-        **first.reasons(advice),
-        "recommendation": advice_document(advice),
+        "seed": first.seed,
+        **first.document(advice),
+        "directions": [each.figures() for each in others],
         "gates": [first.verdict(gate, advice) for gate in gates],
-        "warnings": warnings,
+        "warnings": [*warnings, *_against(others, advice)],
     }
 
 

@@ -58,7 +58,23 @@ class Findings:
         criteria = Criteria(METRIC, target=target, provisional=provisional, seed=self.seed)
         return recommend(self.judged.cells, self.judged.deployable, costs, criteria)
 
-    def document(self) -> dict[str, Any]:
+    def document(self, advice: Recommendation) -> dict[str, Any]:
+        """Return the stable JSON form of everything."""
+        return {
+            **self.figures(),
+            "error_estimate": error_estimate(self.trial, self.maps.forward),
+            "scores": score_shapes(self.trial, self.maps),
+            "examples": flips(self.trial, self.keep, self.subject(advice)[1]),
+            "recommendation": {
+                "strategy": advice.strategy.value,
+                "ordering": advice.ordering,
+                "serving": advice.serving,
+                "fraction": advice.fraction,
+                "reason": advice.reason,
+            },
+        }
+
+    def figures(self) -> dict[str, Any]:
         """Return the stable JSON form of cells and curves."""
         questions = self.trial.questions
         return {
@@ -73,14 +89,6 @@ class Findings:
                 for name, scores in self.judged.cells.items()
             ],
             "curves": [self._curve(curve) for curve in self.judged.curves],
-        }
-
-    def reasons(self, advice: Recommendation) -> dict[str, Any]:
-        """Return the stable JSON form of what explains the figures."""
-        return {
-            "error_estimate": error_estimate(self.trial, self.maps.forward),
-            "scores": score_shapes(self.trial, self.maps),
-            "examples": flips(self.trial, self.keep, self.subject(advice)[1]),
         }
 
     def subject(self, advice: Recommendation) -> tuple[Strategy, QueryScores]:
@@ -116,17 +124,6 @@ class Findings:
             "no_regret": curve.no_regret(self.keep, METRIC),
             "fraction_to_full": {f"{share:g}": fraction for share, fraction in shares.items()},
         }
-
-
-def advice_document(advice: Recommendation) -> dict[str, Any]:
-    """Return the stable JSON form of a recommendation."""
-    return {
-        "strategy": advice.strategy.value,
-        "ordering": advice.ordering,
-        "serving": advice.serving,
-        "fraction": advice.fraction,
-        "reason": advice.reason,
-    }
 
 
 def _system(found: Comparison) -> dict[str, Any]:

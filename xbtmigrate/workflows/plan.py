@@ -20,8 +20,9 @@ from xbtmigrate.workflows.costs import FLOAT, Workload, all_costs
 from xbtmigrate.workflows.encoding import Report, encode_gallery
 from xbtmigrate.workflows.matching import match_old_model, require_match
 from xbtmigrate.workflows.pairing import Embedded
+from xbtmigrate.workflows.reporting import check_page, write_page
 from xbtmigrate.workflows.sampling import Points, Survey, survey, take
-from xbtmigrate.workflows.trial import judge_sample
+from xbtmigrate.workflows.trial import advice_of, judge_sample
 from xbtmigrate.workflows.wiring import Migration, open_migration, target_of
 from xbtmigrate.workflows.witnessing import witness
 
@@ -31,7 +32,12 @@ HALF = 0.5
 
 
 def make_plan(
-    config: Config, *, out: Path | None, allow_model_mismatch: bool, report: Report
+    config: Config,
+    *,
+    out: Path | None,
+    allow_model_mismatch: bool,
+    page: Path | None = None,
+    report: Report,
 ) -> Plan:
     """Plan a migration and freeze the plan under the migration's folder.
 
@@ -39,13 +45,17 @@ def make_plan(
         config: The settings.
         out: Also write the plan here.
         allow_model_mismatch: Go on although the old model did not make the stored vectors.
+        page: Also write the report here.
         report: Called with progress.
 
     Raises:
+        ConfigError: The page cannot be written.
         GateError: A migration is under way, too many points lack their source, or the declared
             old model did not make the stored vectors.
         XbtMigrateError: The server, the collection or a model cannot be used.
     """
+    if page is not None:
+        check_page(page)
     with open_migration(config) as migration:
         migration.refuse_while_under_way("a new plan would orphan the vectors it has written")
         layout = migration.layout(resuming=migration.journal.load() is not None)
@@ -67,7 +77,8 @@ def make_plan(
         sampled = _encode_sample(migration, points, report)
         judged = judge_sample(migration, sampled.points, sampled.new, report)
         work = _workload(migration, seen, sampled, layout.layout)
-        advice = judged.advise(work, config.plan.target)
+        recommendation = judged.advise(work, config.plan.target)
+        advice = advice_of(recommendation)
         plan = Plan(
             tool_version=xbtmigrate.__version__,
             created_at=utc_now(),
@@ -88,6 +99,8 @@ def make_plan(
             warnings=[*judged.warnings, *_warnings(migration, coverage, match)],
         ).frozen()
         migration.artefacts.save_plan(plan)
+        if page is not None:
+            write_page(page, migration, judged.document(recommendation, plan.warnings), plan.costs)
         migration.artefacts.order_file.unlink(missing_ok=True)
         migration.artefacts.save_witness(witness(migration, plan, seen.sample))
     if out is not None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from xbtmigrate.errors import EncoderError, TrainingError
 from xbtmigrate.evaluation.curves import Curve
-from xbtmigrate.evaluation.recommendation import Costs
+from xbtmigrate.evaluation.recommendation import Costs, Recommendation
 from xbtmigrate.plan import Advice, CurvePoint, Measurement, System
 from xbtmigrate.serving.arrangement import Arrangement
 from xbtmigrate.training.fit import FitOptions, FitReport, fit
@@ -46,20 +47,29 @@ class Judgement:
     findings: Findings
     warnings: Sequence[str]
 
-    def advise(self, work: Workload, target: float) -> Advice:
+    def document(self, advice: Recommendation, warnings: Sequence[str]) -> dict[str, Any]:
+        """Return what `evaluate` would say of the sample."""
+        content = self.findings.document(advice)
+        return {**content, "directions": [], "gates": [], "warnings": warnings}
+
+    def advise(self, work: Workload, target: float) -> Recommendation:
         """Recommend a strategy for this workload."""
         costs = Costs(
             forward=work.cost(Strategy.FORWARD, 0.0).seconds,
             full=work.cost(Strategy.FULL, 1.0).seconds,
         )
-        found = self.findings.advise(target, costs)
-        return Advice(
-            strategy=found.strategy,
-            fraction=math.ceil(100 * found.fraction) / 100,
-            ordering=found.ordering or "",
-            serving=found.serving or "",
-            reason=found.reason,
-        )
+        return self.findings.advise(target, costs)
+
+
+def advice_of(found: Recommendation) -> Advice:
+    """Put a recommendation into the words of the plan; the share is rounded up."""
+    return Advice(
+        strategy=found.strategy,
+        fraction=math.ceil(100 * found.fraction) / 100,
+        ordering=found.ordering or "",
+        serving=found.serving or "",
+        reason=found.reason,
+    )
 
 
 def judge_sample(migration: Migration, points: Points, new: Embedded, report: Report) -> Judgement:

@@ -1,0 +1,1 @@
+"""Room `report`: one self-contained page with plots; it knows no other room."""

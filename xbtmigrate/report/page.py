@@ -1,0 +1,107 @@
+"""Room `report`: the page's content, and how it becomes one HTML file that refers to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from xbtmigrate.errors import ConfigError
+
+LIBRARIES = ("jinja2", "matplotlib")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of cells, all text; the first cell names the row."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    marked: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One finding.
+
+    Attributes:
+        title: Its heading.
+        text: What it says, in words.
+        figure: Inline SVG, or "".
+        table: The figures behind it.
+        folded: Show the table only when asked for.
+    """
+
+    title: str
+    text: str
+    figure: str = ""
+    table: Table | None = None
+    folded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number that matters."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something to know before acting; `kind` is "good", "bad" or "note"."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A report.
+
+    Attributes:
+        title: What it is about.
+        about: Names and values of what was measured.
+        headline: The recommendation in a few words.
+        reason: Why.
+        tiles: The numbers that matter.
+        notices: Gates and warnings.
+        sections: The findings.
+    """
+
+    title: str
+    about: Sequence[tuple[str, str]]
+    headline: str
+    reason: str
+    tiles: Sequence[Tile]
+    notices: Sequence[Notice]
+    sections: Sequence[Section]
+
+
+def require_libraries() -> None:
+    """Refuse to promise a page that cannot be made.
+
+    Raises:
+        ConfigError: A library is missing.
+    """
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"--report needs {' and '.join(missing)}, not installed",
+            "pip install 'xbtmigrate[report]'",
+        )
+
+
+def render(page: Page) -> str:
+    """Make the HTML; everything but the figures is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("xbtmigrate.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(page=page)
