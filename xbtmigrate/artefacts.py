@@ -7,10 +7,11 @@ the new model) is kept so that nothing is encoded twice.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from xbtmigrate.orderfile import OrderedIds, write_sorted
 from xbtmigrate.plan import Plan
 from xbtmigrate.serving.arrangement import Arrangement, Bank
 from xbtmigrate.serving.fusion import Fusion
+from xbtmigrate.serving.hubs import StoredHubness
 from xbtmigrate.switch import FILE, Switch
 from xbtmigrate.types import Direction, Vectors, vector_array, vectors_of
 
@@ -73,6 +75,11 @@ class Artefacts:
     def witness_file(self) -> Path:
         """Hashes of some points from before the first write."""
         return self.folder / "witness.parquet"
+
+    @property
+    def hubness_file(self) -> Path:
+        """Where the points keep their hubness."""
+        return self.serving_folder / "hubness.json"
 
     def projector_folder(self, direction: Direction) -> Path:
         """The fitted projector of one direction."""
@@ -143,6 +150,24 @@ class Artefacts:
         folder = self.serving_folder
         write_atomically(folder / "bank.parquet", lambda path: pq.write_table(table, path))
         arrangement.fusion.save(folder)
+        self.hubness_file.unlink(missing_ok=True)
+
+    def save_hubness(self, hubness: StoredHubness) -> None:
+        """Store under which key the points keep their hubness, for the present calibration."""
+        text = json.dumps(asdict(hubness))
+        write_atomically(self.hubness_file, lambda path: path.write_text(text, "utf-8"))
+
+    def load_hubness(self) -> StoredHubness | None:
+        """Read where the points keep their hubness; None if they keep none."""
+        try:
+            return StoredHubness(**json.loads(self.hubness_file.read_text("utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise ArtefactError(
+                f"{self.hubness_file} cannot be read: {error}",
+                "run the backfill again: it stores the hubness again",
+            ) from error
 
     def load_arrangement(self) -> Arrangement | None:
         """Read how the mixed gallery is searched; None if nothing was calibrated."""

@@ -47,6 +47,7 @@ def documents(migration: Path) -> dict[str, dict[str, Any]]:
         "backfill": answer("backfill", "--fraction", "1", cwd=migration),
         "backfill --online": answer("backfill", "--online", "--fraction", "1", cwd=migration),
         "status": answer("status", cwd=migration),
+        "publish": answer("publish", "--yes", cwd=migration),
         "evaluate": answer("evaluate", "--gate", "recall@10>=0.1", cwd=migration)
         | {"directions": 0},
     }
@@ -54,7 +55,16 @@ def documents(migration: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize(
     "command",
-    ["plan", "train-projector", "bench", "backfill", "backfill --online", "status", "evaluate"],
+    [
+        "plan",
+        "train-projector",
+        "bench",
+        "backfill",
+        "backfill --online",
+        "status",
+        "publish",
+        "evaluate",
+    ],
 )
 def test_a_document_has_the_described_keys(documents: dict[str, dict[str, Any]], command: str):
     check_keys(documents[command], command)

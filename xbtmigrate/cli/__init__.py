@@ -17,6 +17,7 @@ from xbtmigrate.cli import (
     initialize,
     pause,
     plan,
+    publish,
     render,
     resume,
     status,
@@ -48,6 +49,7 @@ app.command("backfill", short_help="Write the new vectors online.")(backfill.bac
 app.command("pause", short_help="Let a run wait.")(pause.pause)
 app.command("resume", short_help="Let a paused run go on.")(resume.resume)
 app.command("throttle", short_help="Change the limits of a run.")(throttle.throttle)
+app.command("publish", short_help="Store what applications need for queries.")(publish.publish)
 app.command("bench", short_help="Measure rates on your server.")(bench.bench)
 app.command("status", short_help="Show where the migration stands.")(status.status)
 app.command("verify", short_help="Check every point before a cutover.")(verify.verify)

@@ -95,7 +95,7 @@ class QdrantJournal:
         if not connection.call(lambda: client.collection_exists(JOURNAL)):
             return None
         found = connection.call(lambda: client.retrieve(JOURNAL, [self._id]))
-        return _record(found[0].payload or {}) if found else None
+        return record_of(found[0].payload or {}) if found else None
 
     def _insert(self, record: MigrationRecord) -> MigrationRecord:
         """Insert the record without an owner, unless a rival has done so meanwhile."""
@@ -213,7 +213,8 @@ def _payload(record: MigrationRecord) -> dict[str, Any]:
     return {**asdict(record), "phase": str(record.phase), "kind": "migration"}
 
 
-def _record(payload: Mapping[str, Any]) -> MigrationRecord:
+def record_of(payload: Mapping[str, Any]) -> MigrationRecord:
+    """Read the payload of a migration's record."""
     names = MigrationRecord.__dataclass_fields__
     values = {key: value for key, value in payload.items() if key in names and value is not None}
     values["phase"] = Phase(values["phase"])

@@ -24,6 +24,7 @@ from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.intent import Intent, Request, intend
 from xbtmigrate.workflows.load import paced
 from xbtmigrate.workflows.ordering import FrozenOrder
+from xbtmigrate.workflows.publishing import publish_artefacts, store_hubness
 from xbtmigrate.workflows.wiring import Migration, choice_of, open_migration
 
 QUARANTINE_SHOWN = 100
@@ -139,6 +140,7 @@ def run(
         held = migration.journal.acquire(_bound(start, intent, projector))
         try:
             prepare_layout(migration.connection, migration.facts, choice_of(intent.plan.target))
+            publish_artefacts(migration, intent.plan)
             stop = _stop_at(deadline, should_stop)
             with paced(migration, intent.plan, request, stop) as sparing:
                 loop = loop_of(
@@ -147,6 +149,9 @@ def run(
                 loop.on_progress = lambda step: _show(report, step)
                 loop.should_stop = stop
                 outcome = loop.run()
+            if not outcome.stopped:
+                store_hubness(migration, intent.plan, report)
+                publish_artefacts(migration, intent.plan)
         finally:
             migration.journal.release()
         gallery = migration.gallery(intent.plan)

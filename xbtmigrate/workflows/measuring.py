@@ -173,7 +173,11 @@ class Sides:
     def hubness(self, bank: Bank, ids: Sequence[str]) -> dict[Channel, PerPoint]:
         """Hubness of the points in each channel."""
         channels = (Channel.OLD, Channel.FORWARD, Channel.NEW)
-        return hubness_by_channel(bank, ids, {c: self._scored(c, bank) for c in channels})
+        return hubness_by_channel(bank, ids, self.scored(bank, channels))
+
+    def scored(self, bank: Bank, channels: Sequence[Channel]) -> dict[Channel, Scored]:
+        """For each channel, a function from a slice of points to their scores with a bank."""
+        return {channel: self._scored(channel, bank) for channel in channels}
 
     def _scored(self, channel: Channel, bank: Bank) -> Scored:
         met = self.space(channel, bank.of(channel))

@@ -1,0 +1,86 @@
+"""Qdrant: one number per point, stored in the tool's own payload key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from qdrant_client import models
+
+from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.pages import stored_id
+from xbtmigrate.qdrant.provenance import PLAN_LENGTH, PROVENANCE
+from xbtmigrate.types import Kind, PointId
+
+PAGE = 512
+
+
+def points_without(
+    connection: Connection, collection: str, plan: str, key: str
+) -> Iterator[list[PointId]]:
+    """Yield pages of the points that this plan has marked and that lack a number.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Real name of the collection that holds the marks.
+        plan: Digest of the plan.
+        key: Name of the number.
+    """
+    lacking = models.Filter(
+        must=[
+            _marked("plan", plan[:PLAN_LENGTH]),
+            models.IsEmptyCondition(is_empty=models.PayloadField(key=f"{PROVENANCE}.{key}")),
+        ]
+    )
+    after: models.ExtendedPointId | None = None
+    while True:
+        records, after = connection.call(
+            lambda offset=after: connection.client.scroll(  # type: ignore[misc]
+                collection, lacking, limit=PAGE, offset=offset, with_payload=False
+            )
+        )
+        if records:
+            yield [str(record.id) for record in records]
+        if after is None:
+            return
+
+
+def store_numbers(
+    connection: Connection,
+    collection: str,
+    plan: str,
+    key: str,
+    numbers: tuple[Sequence[PointId], Sequence[Kind], npt.NDArray[np.float32]],
+) -> None:
+    """Store a number on each point whose mark still is what the number was made for.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Real name of the collection that holds the marks.
+        plan: Digest of the plan.
+        key: Name of the number.
+        numbers: Ids, kinds and numbers of n points.
+    """
+    operations: list[models.UpdateOperation] = [
+        models.SetPayloadOperation(
+            set_payload=models.SetPayload(
+                payload={key: float(number)},
+                key=PROVENANCE,
+                filter=models.Filter(
+                    must=[
+                        models.HasIdCondition(has_id=[stored_id(point)]),
+                        _marked("kind", kind.value),
+                        _marked("plan", plan[:PLAN_LENGTH]),
+                    ]
+                ),
+            )
+        )
+        for point, kind, number in zip(*numbers, strict=True)
+    ]
+    client = connection.client
+    connection.write(lambda: client.batch_update_points(collection, operations, wait=True))
+
+
+def _marked(name: str, value: str) -> models.FieldCondition:
+    return models.FieldCondition(key=f"{PROVENANCE}.{name}", match=models.MatchValue(value=value))

@@ -1,0 +1,140 @@
+"""Room `search`: where a migration stands, as one immutable value, and what can be served there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from xbtmigrate.errors import UnsupportedError
+from xbtmigrate.journal import Phase
+from xbtmigrate.plan import Plan
+from xbtmigrate.projectors import Projector
+from xbtmigrate.serving.arrangement import Arrangement
+from xbtmigrate.serving.hubs import StoredHubness
+from xbtmigrate.serving.mixture import BRIDGE, KEEP, MERGE, SINGLE, SLERP, Mixture, calibrated
+from xbtmigrate.types import Distance, Layout
+
+SERVINGS = ("keep", "bridge", "single", "merge", "slerp", "calibrated")
+SWITCHED = (Phase.CUT_OVER, Phase.FINALIZING, Phase.FINALIZED)
+"""Phases in which the new vectors are what an application is to query."""
+UNTOUCHED = (
+    None,
+    Phase.PLANNED,
+    Phase.TRAINED,
+    Phase.ROLLING_BACK,
+    Phase.ROLLED_BACK,
+    Phase.ABORTING,
+    Phase.ABORTED,
+)
+"""Phases in which there may be no new vectors, or they are not to be relied on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """One vector of the collection that holds it; the name is "" for an unnamed one."""
+
+    collection: str
+    name: str
+    size: int
+    distance: Distance
+
+    @property
+    def sign(self) -> float:
+        """1 where a higher score is nearer, -1 for a distance."""
+        return -1.0 if self.distance in (Distance.EUCLID, Distance.MANHATTAN) else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a searcher knows; it is replaced as a whole when anything of it changes.
+
+    Attributes:
+        migration: Name of the migration.
+        names: What the application may call the collection: its name and its aliases.
+        phase: Where the migration stands; None before the first backfill.
+        plan: The plan.
+        layout: Where the new vectors are.
+        old: The old vectors.
+        new: The new vectors.
+        covered: Whether every point had its new vector once; what came later may wait for it.
+        encoded: Whether every point was re-encoded.
+        waiting: Whether points without a new vector were seen.
+        advised: The serving to use, as measured or asked for; "" leaves it to the phase.
+        bridge: Projector of queries into the old space.
+        forward: Projector of old vectors into the new space.
+        arrangement: Calibration and blend; None where nothing was calibrated.
+        hubness: Hubness stored on the points for this calibration.
+        one_request: Whether the server can fuse both spaces in one request.
+        seen: What it was made from, to be compared with.
+    """
+
+    migration: str
+    names: frozenset[str]
+    phase: Phase | None
+    plan: Plan
+    layout: Layout
+    old: Space
+    new: Space
+    covered: bool
+    encoded: bool
+    waiting: bool
+    advised: str
+    bridge: Projector | None
+    forward: Projector | None
+    arrangement: Arrangement | None
+    hubness: StoredHubness | None
+    one_request: bool
+    seen: object = None
+
+    def mixture(self, *, old_model: bool, new_model: bool) -> tuple[Mixture, str]:
+        """Choose how to serve.
+
+        Args:
+            old_model: Whether the query can be embedded by the old model.
+            new_model: Whether it can be embedded by the new model.
+
+        Returns:
+            The mixture, and why it is not the one that should be served; "" where it is.
+
+        Raises:
+            UnsupportedError: Nothing can answer with the models at hand.
+        """
+        wanted = self._ranked()
+        for mixture in wanted:
+            lacks = self._lacks(mixture, old_model=old_model, new_model=new_model)
+            if not lacks:
+                reason = self._lacks(wanted[0], old_model=old_model, new_model=new_model)
+                note = f"{wanted[0].name} needs {reason}: serving {mixture.name}" if reason else ""
+                return mixture, note
+        raise UnsupportedError(
+            f"'{self.old.collection}' cannot be searched in phase {self.phase or 'none'} with "
+            f"{'the old' if old_model else 'the new' if new_model else 'no'} model alone",
+            "give the searcher both encoders, or train a bridge with `xbtmigrate train-projector`",
+        )
+
+    def _ranked(self) -> Sequence[Mixture]:
+        """Ways to serve in this phase, the best first."""
+        if self.phase in SWITCHED and (self.encoded or self.phase is not Phase.CUT_OVER):
+            return [SINGLE]
+        if self.phase in UNTOUCHED:
+            old = [replace(each, parts=KEEP.parts) for each in (KEEP, SLERP, BRIDGE)]
+            return sorted(old, key=lambda each: each.name != self.advised)
+        known = {each.name: each for each in (KEEP, SLERP, BRIDGE, MERGE)}
+        if self.covered:
+            known |= {SINGLE.name: SINGLE}
+        if self.covered and self.arrangement is not None:
+            known |= {"calibrated": calibrated(self.arrangement.fusion)}
+        order = (self.advised, "calibrated", "single", *known)
+        return [known[name] for name in dict.fromkeys(order) if name in known]
+
+    def _lacks(self, mixture: Mixture, *, old_model: bool, new_model: bool) -> str:
+        """What a mixture needs and is not there, "" where all is."""
+        if mixture.needs_old_model(waiting=self.waiting) and not old_model:
+            return "the old model"
+        if mixture.needs_new_model(waiting=self.waiting) and not new_model:
+            return "the new model"
+        if mixture.name in ("bridge", "slerp") and self.bridge is None:
+            return "a bridge"
+        if mixture.name == "slerp" and self.arrangement is None:
+            return "a calibration"
+        return ""

@@ -1,0 +1,54 @@
+"""Room `search`: a least score in the old model's scale, translated to that of another serving.
+
+Scores of two servings are matched by rank: both answer the same known queries, and a threshold is
+moved to the score that as many of the answers reach (quantile mapping).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.types import Vectors
+
+QUERIES = 64
+"""Known queries that are asked."""
+ANSWERS = 10
+"""Best answers of each that are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Scores of the same rank in two servings, ascending; higher is nearer in both.
+
+    Attributes:
+        keep: Scores of the old model.
+        serving: Scores of the other serving.
+    """
+
+    keep: npt.NDArray[np.float64]
+    serving: npt.NDArray[np.float64]
+
+    @classmethod
+    def matched(cls, keep: Sequence[float], serving: Sequence[float]) -> Scale:
+        """Match scores by rank."""
+        at = np.linspace(0, 1, 101)
+        return cls(np.quantile(keep, at), np.quantile(serving, at))
+
+    def translated(self, threshold: float) -> float:
+        """Translate one threshold; outside of what was seen, along a straight line."""
+        low, high = self.keep[0], self.keep[-1]
+        slope = (self.serving[-1] - self.serving[0]) / max(high - low, 1e-12)
+        if threshold < low:
+            return float(self.serving[0] + slope * (threshold - low))
+        if threshold > high:
+            return float(self.serving[-1] + slope * (threshold - high))
+        return float(np.interp(threshold, self.keep, self.serving))
+
+
+def sampled(queries: Vectors) -> Vectors:
+    """Choose the known queries that are asked, evenly."""
+    return queries[:: max(1, len(queries) // QUERIES)][:QUERIES]
