@@ -85,6 +85,11 @@ class Artefacts:
         """The fitted projector of one direction."""
         return self.folder / "projector" / direction
 
+    @property
+    def shared_folder(self) -> Path:
+        """The pair of maps to the space that both models share."""
+        return self.folder / "projector" / "shared"
+
     def save_plan(self, plan: Plan) -> None:
         """Store the plan."""
         text = plan.model_dump_json(indent=2)

@@ -75,7 +75,11 @@ def test_auto_tries_every_kind_and_reports_baselines():
     said = []
     report = fit(Direction.BRIDGE, [pairs], task, options("auto"), said.append)
     closed = {"compatible", "mean_shift", "procrustes", "whitened", "ridge", "low_rank"}
-    assert {c.kind for c in report.candidates} == closed | {"mlp", "reverse_query"}
+    assert {c.kind for c in report.candidates} == closed | {
+        "mlp",
+        "reverse_query",
+        "lambda_orthogonal",
+    }
     assert len(said) == len(report.candidates)
     assert report.baselines["full"].recall_at_1 == 1
     assert 0.2 < report.baselines["keep"].recall_at_10 <= 1

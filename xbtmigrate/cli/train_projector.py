@@ -73,4 +73,10 @@ def _show(trained: Trained) -> None:
             rows,
         )
         render.say(f"Kept: {result['kind']} in {result['folder']}")
+    if shared := content["shared"]:
+        found = next(each for each in shared["candidates"] if each["chosen"])
+        render.say(
+            f"Shared space (lambda {found['lambda']:g}): recall@10 {found['recall@10']:.3f} over "
+            f"galleries in every state, in {shared['folder']}"
+        )
     render.say("Next: xbtmigrate evaluate --queries FILE, or xbtmigrate backfill")

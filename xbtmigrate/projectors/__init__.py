@@ -1,8 +1,9 @@
 """Domain: projectors between the spaces of two models, in numpy, and their form on disk."""
 
-from xbtmigrate.projectors.architectures import Affine, Architecture, Mlp, project
+from xbtmigrate.projectors.architectures import Affine, Architecture, Mlp, followed_by, project
 from xbtmigrate.projectors.artefact import Manifest
 from xbtmigrate.projectors.projector import Projector
+from xbtmigrate.projectors.shared import SharedSpace
 from xbtmigrate.projectors.uncertainty import HeteroscedasticHead, NeighbourResidual, Uncertainty
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "Mlp",
     "NeighbourResidual",
     "Projector",
+    "SharedSpace",
     "Uncertainty",
+    "followed_by",
     "project",
 ]

@@ -144,6 +144,20 @@ ARCHITECTURES: dict[str, type[Architecture]] = {"affine": Affine, "mlp": Mlp}
 """Architectures that can be loaded, by the name in projector.json."""
 
 
+def followed_by(architecture: Architecture, weight: Vectors) -> Architecture:
+    """Compose with a linear map of shape (d_out, d), in one architecture of the same form."""
+    if isinstance(architecture, Affine):
+        return Affine(architecture.weight @ weight, architecture.bias @ weight)
+    if isinstance(architecture, Mlp):
+        weights, biases = architecture.weights, architecture.biases
+        return Mlp(
+            architecture.skip @ weight,
+            (*weights[:-1], weights[-1] @ weight),
+            (*biases[:-1], biases[-1] @ weight),
+        )
+    raise TypeError(f"{architecture.name} does not end in a linear layer")
+
+
 def gelu(x: Vectors) -> Vectors:
     """GELU in its tanh form (Hendrycks & Gimpel 2016), equal to torch's approximate="tanh"."""
     inner = np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x * x * x)

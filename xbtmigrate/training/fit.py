@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -16,12 +16,13 @@ from xbtmigrate.errors import ConfigError, TrainingError
 from xbtmigrate.journal import utc_now
 from xbtmigrate.projectors import Manifest, Projector, Uncertainty
 from xbtmigrate.training.kinds import AUTO, trainer_of, trainers_of
+from xbtmigrate.training.orthogonal import LAMBDA_ORTHOGONAL, SharedReport, fit_shared
 from xbtmigrate.training.pairs import Pairs, PairSource, pairs_digest
 from xbtmigrate.training.problem import Candidate, Problem, Space, check_task, make_problem
 from xbtmigrate.training.race import race
 from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
 from xbtmigrate.training.uncertainty import fit_uncertainty, unseen_projections
-from xbtmigrate.types import Direction, PointId, Vectors
+from xbtmigrate.types import Direction, Distance, PointId, Vectors
 
 Progress = Callable[[str], None]
 """Told what is fitted next, in words."""
@@ -123,13 +124,7 @@ def fit(
     if not pairs:
         raise TrainingError("there are no pairs", "take a larger sample of the collection")
     check_task(task, pairs)
-    spaces = (options.old, options.new)
-    problems = {
-        group.source: make_problem(
-            direction, group, task, spaces, seed=options.seed, threads=options.threads
-        )
-        for group in pairs
-    }
+    problems = {group.source: _problem(direction, group, task, options) for group in pairs}
     candidates = race(trainers, list(problems.values()), options.kinds, say)
     candidates.sort(key=_preference(next(iter(problems.values()))), reverse=True)
     best, unseen, error = candidates[0], None, None
@@ -143,6 +138,39 @@ def fit(
     projector = Projector(manifest, best.fitted.architecture, error)
     baselines = _baselines(task, options)
     return FitReport(projector, candidates, baselines, time.monotonic() - started, unseen)
+
+
+def share(
+    pairs: Sequence[Pairs],
+    task: SelectionTask,
+    options: FitOptions,
+    fits: Mapping[Direction, FitReport],
+) -> SharedReport | None:
+    """Fit the space that both models share, if it is asked for and makes sense.
+
+    Args:
+        pairs: What both directions were fitted on.
+        task: Held-out retrieval to choose by.
+        options: The kinds; those for the shared space are "auto" and "lambda_orthogonal".
+        fits: What was fitted for each direction.
+
+    Returns:
+        None where another kind was asked for, a direction is missing, or a space knows lengths.
+    """
+    wanted = {AUTO, LAMBDA_ORTHOGONAL.kind} & set(options.kinds)
+    cosine = {options.old.distance, options.new.distance} == {Distance.COSINE}
+    if not wanted or not cosine or set(fits) != set(Direction):
+        return None
+    bridge, forward = (fits[each].projector for each in Direction)
+    group = next(each for each in pairs if each.source == bridge.manifest.pair_source)
+    return fit_shared(_problem(Direction.BRIDGE, group, task, options), bridge, forward)
+
+
+def _problem(
+    direction: Direction, pairs: Pairs, task: SelectionTask, options: FitOptions
+) -> Problem:
+    spaces = (options.old, options.new)
+    return make_problem(direction, pairs, task, spaces, seed=options.seed, threads=options.threads)
 
 
 def _preference(problem: Problem) -> Callable[[Candidate], tuple[float, ...]]:

@@ -48,9 +48,8 @@ def race(
     done: list[Candidate] = []
     heats: list[_Heat] = []
     for trainer, problem in product(trainers, problems):
-        short = trainer.closed_form or len(problem.x) <= FEW_PAIRS
         for settings in trainer.settings(problem, [c for c in done if c.source == problem.source]):
-            if short:
+            if "epochs" not in settings or len(problem.x) <= FEW_PAIRS:
                 done.append(attempt(trainer, problem, settings, say))
             else:
                 heats.append(_heat(trainer, problem, settings, say))

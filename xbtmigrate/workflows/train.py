@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ import numpy as np
 from xbtmigrate.config import Config
 from xbtmigrate.errors import TrainingError
 from xbtmigrate.plan import Plan
-from xbtmigrate.training.fit import FitReport, fit
+from xbtmigrate.training.fit import FitReport, fit, share
 from xbtmigrate.training.kinds import trainers_of
+from xbtmigrate.training.orthogonal import SharedReport
 from xbtmigrate.training.pairs import save_pairs
 from xbtmigrate.types import Direction, Modality, PointId
 from xbtmigrate.workflows.asking import judged_questions
@@ -36,12 +38,16 @@ class Trained:
         material: Pairs and task.
         reports: Fit of each direction.
         folders: Where the kept projectors are.
+        shared: Fit of the space that both models share, where there is one.
+        shared_folder: Where its pair of maps is.
     """
 
     plan: Plan
     material: Material
     reports: Mapping[Direction, FitReport]
     folders: Mapping[Direction, Path]
+    shared: SharedReport | None
+    shared_folder: Path
 
     def document(self) -> dict[str, Any]:
         """Return the stable JSON form."""
@@ -54,6 +60,18 @@ class Trained:
                 direction.value: self._direction(direction, report)
                 for direction, report in self.reports.items()
             },
+            "shared": self._shared(self.shared) if self.shared else None,
+        }
+
+    def _shared(self, report: SharedReport) -> dict[str, Any]:
+        chosen = report.space.bridge.manifest.hyperparameters["lambda"]
+        return {
+            "folder": str(self.shared_folder),
+            "seconds": report.seconds,
+            "candidates": [
+                {"lambda": bound, **scores.as_metrics(), "chosen": bound == chosen}
+                for bound, scores in report.scores.items()
+            ],
         }
 
     def _direction(self, direction: Direction, report: FitReport) -> dict[str, Any]:
@@ -125,10 +143,14 @@ def train(
             found.projector.save(folders[each])
         if Direction.FORWARD in reports:
             artefacts.order_file.unlink(missing_ok=True)
+        shared = share(material.pairs, material.task, options, reports)
+        shutil.rmtree(artefacts.shared_folder, ignore_errors=True)
+        if shared is not None:
+            shared.space.save(artefacts.shared_folder)
         if direction == "both":
             report("calibrating", 0, 0)
             _calibrate(migration, points, new, reports)
-    return Trained(plan, material, reports, folders)
+    return Trained(plan, material, reports, folders, shared, artefacts.shared_folder)
 
 
 def _calibrate(
