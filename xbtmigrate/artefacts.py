@@ -90,6 +90,11 @@ class Artefacts:
         """The pair of maps to the space that both models share."""
         return self.folder / "projector" / "shared"
 
+    @property
+    def lora_folder(self) -> Path:
+        """PEFT directory of additions to the new model, for queries over the bridge."""
+        return self.folder / "projector" / "lora"
+
     def save_plan(self, plan: Plan) -> None:
         """Store the plan."""
         text = plan.model_dump_json(indent=2)

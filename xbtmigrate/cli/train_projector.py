@@ -25,6 +25,14 @@ def train_projector(
     kind: Annotated[
         str, typer.Option(help="Kinds to try, comma-separated; auto for all of them.")
     ] = "auto",
+    lora: Annotated[
+        int,
+        typer.Option(
+            "--lora",
+            min=0,
+            help="Passes to tune the new text tower by LoRA for the bridge; 0: not.",
+        ),
+    ] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads for training.")] = 2,
     json: JsonOption = False,
 ) -> None:
@@ -43,6 +51,7 @@ def train_projector(
             direction=direction,
             kinds=kind.split(","),
             threads=threads,
+            lora=lora,
             report=bars,
         )
     if json:
@@ -78,5 +87,11 @@ def _show(trained: Trained) -> None:
         render.say(
             f"Shared space (lambda {found['lambda']:g}): recall@10 {found['recall@10']:.3f} over "
             f"galleries in every state, in {shared['folder']}"
+        )
+    if tuned := content["lora"]:
+        render.say(
+            f"LoRA on {tuned['pairs']:,} pairs: recall@10 of the bridge "
+            f"{tuned['off']['recall@10']:.3f} without, {tuned['on']['recall@10']:.3f} with, "
+            f"in {tuned['folder']}"
         )
     render.say("Next: xbtmigrate evaluate --queries FILE, or xbtmigrate backfill")

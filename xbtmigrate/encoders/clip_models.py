@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +139,39 @@ def load(source: ClipSource, device: torch.device, precision: str) -> ClipModel:
             else "open_clip.list_pretrained() lists the names; published weights are downloaded"
         )
         raise EncoderError(f"cannot load the CLIP model {origin}: {error}", hint) from error
+
+
+def with_additions(model: ClipModel, folder: Path) -> ClipModel:
+    """Merge a PEFT directory into a loaded model; the files of the model stay as they are.
+
+    Raises:
+        EncoderError: peft is missing, or the directory does not fit the model.
+    """
+    try:
+        from peft import PeftModel
+
+        merged = PeftModel.from_pretrained(model.network, str(folder)).merge_and_unload()
+    except Exception as error:
+        raise EncoderError(
+            f"cannot add {folder} to the CLIP model: {error}",
+            "it must be a PEFT directory made for this model; pip install 'xbtmigrate[train]'",
+        ) from error
+    return replace(model, network=merged.eval())
+
+
+def additions_digest(folder: Path) -> str:
+    """Digest of a PEFT directory.
+
+    Raises:
+        EncoderError: It is none.
+    """
+    try:
+        files = [folder / name for name in ("adapter_config.json", "adapter_model.safetensors")]
+        return digest_of([file.read_bytes() for file in files])
+    except OSError as error:
+        raise EncoderError(
+            f"{folder} is no PEFT directory: {error}", "train one with train-projector --lora"
+        ) from error
 
 
 def _published(model: str | None, pretrained: str | None, config: Path | None) -> ClipSource:

@@ -6,16 +6,18 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from xbtmigrate.encoders.clip_models import (
     ClipModel,
+    additions_digest,
     find_source,
     load,
     local_digest,
     read_settings,
+    with_additions,
 )
 from xbtmigrate.encoders.images import ImagePolicy, open_images
 from xbtmigrate.encoders.weights import weights_digest
@@ -41,6 +43,7 @@ class OpenClipEncoder:
         config: Its open_clip_config.json; Hugging Face folders named in it are relative to it.
         device: "auto" (CUDA, then MPS, then CPU) or a torch device.
         precision: Arithmetic of the model; the vectors are float32 in any case.
+        lora: PEFT directory of additions to the model, such as train-projector --lora writes.
         batch_size: Items embedded at once.
         threads: CPU threads of torch; unset, torch chooses. It holds for the whole process.
         image_root: Folder that image paths start from, and may not leave.
@@ -63,6 +66,7 @@ class OpenClipEncoder:
         config: Path | None = None,
         device: str = "auto",
         precision: Literal["fp32", "fp16", "bf16"] = "fp32",
+        lora: Path | None = None,
         batch_size: int = 64,
         threads: int | None = None,
         image_root: Path | None = None,
@@ -76,7 +80,7 @@ class OpenClipEncoder:
         self._source = find_source(model, pretrained, checkpoint, config)
         self._settings = read_settings(self._source.config) if self._source.config else None
         self._device, self._precision, self._threads = device, precision, threads
-        self._batch_size = batch_size
+        self._lora, self._batch_size = lora, batch_size
         self._images = ImagePolicy(
             root=image_root,
             transparent=transparent,
@@ -97,6 +101,8 @@ class OpenClipEncoder:
         else:
             settings = json.dumps(self._model.settings, sort_keys=True)
             parts = [settings, weights_digest(self._model.network)]
+        if self._lora is not None:
+            parts.append(additions_digest(self._lora))
         return f"open_clip:{digest_of([*parts, self._precision, self._images.transparent])}"
 
     @property
@@ -123,6 +129,14 @@ class OpenClipEncoder:
                 'use precision = "fp32" or "bf16"',
             )
         return vectors
+
+    def text_tower(self) -> tuple[Any, Callable[[list[str]], torch.Tensor]]:
+        """The loaded network, whose `encode_text` embeds token ids, and its tokenizer.
+
+        Raises:
+            EncoderError: The model cannot be loaded.
+        """
+        return self._model.network, self._model.tokenize
 
     def _texts(self, texts: Sequence[str]) -> Iterator[Vectors]:
         for _, part in _slices(texts, self._batch_size):
@@ -172,7 +186,8 @@ class OpenClipEncoder:
             ) from error
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        return load(self._source, _device(self._device), self._precision)
+        model = load(self._source, _device(self._device), self._precision)
+        return model if self._lora is None else with_additions(model, self._lora)
 
 
 def _slices(items: Sequence[str], size: int) -> Iterator[tuple[int, Sequence[str]]]:

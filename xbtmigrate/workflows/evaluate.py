@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from xbtmigrate.errors import ArtefactError
 from xbtmigrate.evaluation.gates import Gate
 from xbtmigrate.evaluation.recommendation import Costs, Recommendation
 from xbtmigrate.projectors import Projector
-from xbtmigrate.types import Direction, Strategy
+from xbtmigrate.types import Direction, Modality, Strategy
 from xbtmigrate.workflows.collecting import Wanted, pose
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.findings import METRIC, Findings
@@ -79,6 +80,9 @@ def _document(
 
 def _findings(migration: Migration, maps: Maps, trial: Trial) -> Findings:
     seed = migration.config.plan.seed
+    encoder, asked = migration.tuned_encoder, trial.questions
+    if encoder is not None and asked.modality is Modality.TEXT and len(asked):
+        maps = replace(maps, tuned=encoder.encode(asked.texts, Modality.TEXT))
     return Findings(migration.stored, trial, maps, judge(trial, maps, seed), seed)
 
 

@@ -96,11 +96,19 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """What was fitted: projectors of both directions, and how a mixed gallery is searched."""
+    """What was fitted: projectors of both directions, and how a mixed gallery is searched.
+
+    Attributes:
+        bridge: Projector of queries.
+        forward: Projector of stored vectors.
+        arrangement: Calibrated fusion.
+        tuned: Queries of the trial in the new model with the additions trained for the bridge.
+    """
 
     bridge: Projector | None = None
     forward: Projector | None = None
     arrangement: Arrangement | None = None
+    tuned: Vectors | None = None
 
 
 def judge(trial: Trial, maps: Maps, seed: int) -> Judged:
@@ -120,6 +128,9 @@ def judge(trial: Trial, maps: Maps, seed: int) -> Judged:
         bridged = maps.bridge.apply(trial.queries_new)
         space = Space(bridged, trial.old, trial.old_distance)
         rows[f"bridge:{maps.bridge.kind}"] = evaluate(space, relevance)
+        if maps.tuned is not None:
+            tuned = Space(maps.bridge.apply(maps.tuned), trial.old, trial.old_distance)
+            rows[f"bridge:{maps.bridge.kind}+lora"] = evaluate(tuned, relevance)
         if maps.arrangement is not None:
             blended = slerp(trial.queries_old, bridged, maps.arrangement.blend)
             spaces[Channel.BLEND] = Space(blended, trial.old, trial.old_distance)

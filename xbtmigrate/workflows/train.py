@@ -5,16 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
-from xbtmigrate.errors import TrainingError
+from xbtmigrate.errors import ConfigError, TrainingError
 from xbtmigrate.plan import Plan
+from xbtmigrate.projectors import Projector
 from xbtmigrate.training.fit import FitReport, fit, share
 from xbtmigrate.training.kinds import trainers_of
+from xbtmigrate.training.lora import LoraReport, LoraTask, TextTower, fit_lora
 from xbtmigrate.training.orthogonal import SharedReport
 from xbtmigrate.training.pairs import save_pairs
 from xbtmigrate.types import Direction, Modality, PointId
@@ -35,19 +37,19 @@ class Trained:
 
     Attributes:
         plan: The plan it belongs to.
+        artefacts: Where everything is.
         material: Pairs and task.
         reports: Fit of each direction.
-        folders: Where the kept projectors are.
         shared: Fit of the space that both models share, where there is one.
-        shared_folder: Where its pair of maps is.
+        lora: What additions to the new model's text tower brought, where they were asked for.
     """
 
     plan: Plan
+    artefacts: Artefacts
     material: Material
     reports: Mapping[Direction, FitReport]
-    folders: Mapping[Direction, Path]
     shared: SharedReport | None
-    shared_folder: Path
+    lora: LoraReport | None
 
     def document(self) -> dict[str, Any]:
         """Return the stable JSON form."""
@@ -61,12 +63,22 @@ class Trained:
                 for direction, report in self.reports.items()
             },
             "shared": self._shared(self.shared) if self.shared else None,
+            "lora": self._lora(self.lora) if self.lora else None,
+        }
+
+    def _lora(self, report: LoraReport) -> dict[str, Any]:
+        return {
+            "folder": str(self.artefacts.lora_folder),
+            "pairs": report.pairs,
+            "seconds": report.seconds,
+            "off": report.off.as_metrics(),
+            "on": report.on.as_metrics(),
         }
 
     def _shared(self, report: SharedReport) -> dict[str, Any]:
         chosen = report.space.bridge.manifest.hyperparameters["lambda"]
         return {
-            "folder": str(self.shared_folder),
+            "folder": str(self.artefacts.shared_folder),
             "seconds": report.seconds,
             "candidates": [
                 {"lambda": bound, **scores.as_metrics(), "chosen": bound == chosen}
@@ -77,7 +89,7 @@ class Trained:
     def _direction(self, direction: Direction, report: FitReport) -> dict[str, Any]:
         return {
             "kind": report.projector.kind,
-            "folder": str(self.folders[direction]),
+            "folder": str(self.artefacts.projector_folder(direction)),
             "digest": report.projector.digest,
             "seconds": report.seconds,
             "baselines": {name: s.as_metrics() for name, s in report.baselines.items()},
@@ -105,6 +117,7 @@ def train(
     direction: Literal["both", "bridge", "forward"],
     kinds: Sequence[str],
     threads: int,
+    lora: int = 0,
     report: Report,
 ) -> Trained:
     """Fit projectors from the collection's own content.
@@ -115,15 +128,20 @@ def train(
         direction: Which way, or both.
         kinds: Names of kinds, or "auto".
         threads: Threads for training.
+        lora: Passes over the pairs to tune the new text tower by; 0 leaves it as it is.
         report: Called with progress.
 
     Raises:
         ArtefactError: There is no plan.
+        ConfigError: An unknown kind, or LoRA where there is no text tower to tune.
         StaleError: The plan no longer fits.
         TrainingError: The collection does not give enough pairs.
     """
     trainers_of(kinds)
+    if lora and direction == "forward":
+        raise ConfigError("--lora tunes queries for the bridge", "leave out --direction forward")
     with open_migration(config) as migration:
+        tower = _text_tower(migration) if lora else None
         plan = migration.artefacts.load_plan()
         plan.check_current(migration.binding())
         migration.refuse_while_under_way("a new projector would mix two maps in one gallery")
@@ -136,21 +154,50 @@ def train(
             each: fit(each, material.pairs, material.task, options, _named(report, each))
             for each in directions
         }
-        artefacts = migration.artefacts
-        save_pairs(artefacts.pairs_file, material.pairs)
-        folders = {each: artefacts.projector_folder(each) for each in directions}
-        for each, found in reports.items():
-            found.projector.save(folders[each])
-        if Direction.FORWARD in reports:
-            artefacts.order_file.unlink(missing_ok=True)
+        _keep(migration.artefacts, material, reports)
         shared = share(material.pairs, material.task, options, reports)
-        shutil.rmtree(artefacts.shared_folder, ignore_errors=True)
         if shared is not None:
-            shared.space.save(artefacts.shared_folder)
+            shared.space.save(migration.artefacts.shared_folder)
+        tuned = None
+        if tower is not None:
+            report("tuning the text tower", 0, 0)
+            task = _lora_task(points, material, reports[Direction.BRIDGE].projector)
+            folder = migration.artefacts.lora_folder
+            tuned = fit_lora(tower, task, folder, epochs=lora, seed=options.seed, threads=threads)
         if direction == "both":
             report("calibrating", 0, 0)
             _calibrate(migration, points, new, reports)
-    return Trained(plan, material, reports, folders, shared, artefacts.shared_folder)
+    return Trained(plan, migration.artefacts, material, reports, shared, tuned)
+
+
+def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, FitReport]) -> None:
+    """Write pairs and projectors, and drop what was made with the ones they replace."""
+    save_pairs(artefacts.pairs_file, material.pairs)
+    for direction, found in reports.items():
+        found.projector.save(artefacts.projector_folder(direction))
+    if Direction.FORWARD in reports:
+        artefacts.order_file.unlink(missing_ok=True)
+    if Direction.BRIDGE in reports:
+        shutil.rmtree(artefacts.lora_folder, ignore_errors=True)
+    shutil.rmtree(artefacts.shared_folder, ignore_errors=True)
+
+
+def _text_tower(migration: Migration) -> TextTower:
+    """The part of the new model that LoRA tunes."""
+    found = getattr(migration.new_encoder, "text_tower", None)
+    if found is None or not migration.config.payload.text:
+        raise ConfigError(
+            "LoRA tunes the text tower of an open_clip model with texts of the payload",
+            'use new_model.encoder = "open_clip" and payload.text, or leave out --lora',
+        )
+    return TextTower(*found())
+
+
+def _lora_task(points: Points, material: Material, bridge: Projector) -> LoraTask:
+    """Texts and stored old vectors of the pairs' points: none of them is held out."""
+    place = {point: row for row, point in enumerate(points.ids)}
+    rows = [place[point] for point in material.pairs[0].ids if points.texts[place[point]]]
+    return LoraTask([str(points.texts[row]) for row in rows], points.old[rows], bridge)
 
 
 def _calibrate(

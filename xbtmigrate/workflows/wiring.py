@@ -74,6 +74,14 @@ class Migration:
         return self._encoder(self.config.new_model)
 
     @cached_property
+    def tuned_encoder(self) -> Encoder | None:
+        """The new model with the additions that were trained for the bridge, if there are any."""
+        folder = self.artefacts.lora_folder
+        if not folder.exists():
+            return None
+        return self._encoder(self.config.new_model, lora=str(folder.resolve()))
+
+    @cached_property
     def known(self) -> KnownVectors:
         """Vectors of the new model paid for so far."""
         encoder = self.new_encoder
@@ -174,8 +182,8 @@ class Migration:
             "new_model.fingerprint": self.new_encoder.fingerprint,
         }
 
-    def _encoder(self, section: OldModelSection | NewModelSection) -> Encoder:
-        options = section.model_extra or {}
+    def _encoder(self, section: OldModelSection | NewModelSection, **more: str) -> Encoder:
+        options = {**(section.model_extra or {}), **more}
         encoder: Encoder = registry.build(
             registry.ENCODERS, section.encoder, options, self.config.base
         )
