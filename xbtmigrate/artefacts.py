@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xbtmigrate.errors import ArtefactError
+from xbtmigrate.ledger import Ledger
 from xbtmigrate.orderfile import OrderedIds, write_sorted
 from xbtmigrate.plan import Plan
 from xbtmigrate.serving.arrangement import Arrangement, Bank
@@ -80,6 +81,11 @@ class Artefacts:
     def hubness_file(self) -> Path:
         """Where the points keep their hubness."""
         return self.serving_folder / "hubness.json"
+
+    @property
+    def ledger_file(self) -> Path:
+        """What every point was when old and new side were alike."""
+        return self.folder / "ledger.parquet"
 
     def projector_folder(self, direction: Direction) -> Path:
         """The fitted projector of one direction."""
@@ -144,6 +150,26 @@ class Artefacts:
     def load_witness(self) -> pa.Table | None:
         """Read what some points were before the first write; None if nobody looked."""
         return _read_part(self.witness_file) if self.witness_file.exists() else None
+
+    def save_ledger(self, ledger: Ledger) -> None:
+        """Store what every point was when old and new side were alike."""
+        write_atomically(self.ledger_file, lambda path: pq.write_table(ledger.table(), path))
+
+    def load_ledger(self) -> Ledger:
+        """Read what every point was when old and new side were alike.
+
+        Raises:
+            ArtefactError: It is lost or damaged: nobody can tell then which side is newer.
+        """
+        try:
+            table = pq.read_table(self.ledger_file)
+        except (OSError, pa.ArrowException) as error:
+            raise ArtefactError(
+                f"{self.ledger_file} cannot be read: {error}",
+                "restore it from a copy; without it nobody can tell which writes came after the "
+                "cutover. `xbtmigrate doctor` says what is left to do",
+            ) from error
+        return Ledger(table["id"].to_pylist(), table["hash"].to_pylist())
 
     def save_arrangement(self, arrangement: Arrangement) -> None:
         """Store how the mixed gallery is searched."""

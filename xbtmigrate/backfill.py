@@ -111,6 +111,16 @@ class Backfill:
         spent = self.record.seconds - before
         return Outcome(self.record, self.counts, left, self.quarantined, self.stopped, spent)
 
+    def catch_up(self) -> int:
+        """Sweep alone, in whatever phase the record is.
+
+        Returns:
+            Points that the last sweep still found to be completed.
+        """
+        self._points = self.gallery.count()
+        with self._later:
+            return self._sweep()
+
     def _project_all(self) -> None:
         """Give every point without a valid new vector a projected one, in the store's own order."""
         if not self.goal.projects or self.record.stage not in (None, Stage.PROJECT):

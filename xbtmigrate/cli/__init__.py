@@ -10,16 +10,21 @@ import typer
 
 from xbtmigrate import __version__
 from xbtmigrate.cli import (
+    abort,
     backfill,
     bench,
+    cutover,
     demo,
+    doctor,
     evaluate,
+    finalize,
     initialize,
     pause,
     plan,
     publish,
     render,
     resume,
+    rollback,
     status,
     throttle,
     train_projector,
@@ -53,6 +58,11 @@ app.command("publish", short_help="Store what applications need for queries.")(p
 app.command("bench", short_help="Measure rates on your server.")(bench.bench)
 app.command("status", short_help="Show where the migration stands.")(status.status)
 app.command("verify", short_help="Check every point before a cutover.")(verify.verify)
+app.command("cutover", short_help="Switch applications to the new vectors.")(cutover.cutover)
+app.command("rollback", short_help="Switch back to the old vectors.")(rollback.rollback)
+app.command("finalize", short_help="Drop the old side for good.")(finalize.finalize)
+app.command("abort", short_help="Undo a migration before its cutover.")(abort.abort)
+app.command("doctor", short_help="Name what is wrong and the way out.")(doctor.doctor)
 app.command("evaluate", short_help="Measure quality on judged queries.")(evaluate.evaluate)
 app.command("demo", short_help="Run the whole path on sample data.")(demo.demo)
 

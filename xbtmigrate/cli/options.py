@@ -13,4 +13,7 @@ ConfigOption: TypeAlias = Annotated[
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")
 ]
+YesOption: TypeAlias = Annotated[
+    bool, typer.Option("--yes", help="Do it; without this it only says what it would do.")
+]
 CONFIG = Path("xbtmigrate.toml")

@@ -15,7 +15,7 @@ from typing import Any
 
 from qdrant_client import models
 
-from xbtmigrate.errors import LeaseError, XbtMigrateError
+from xbtmigrate.errors import LeaseError, UnsupportedError, XbtMigrateError
 from xbtmigrate.journal import Counts, MigrationRecord, Phase, Stage, utc_now
 from xbtmigrate.qdrant.connection import CONDITIONAL_UPSERT, Connection
 from xbtmigrate.qdrant.marks import JOURNAL, ensure_journal, record_id
@@ -217,6 +217,12 @@ def record_of(payload: Mapping[str, Any]) -> MigrationRecord:
     """Read the payload of a migration's record."""
     names = MigrationRecord.__dataclass_fields__
     values = {key: value for key, value in payload.items() if key in names and value is not None}
+    if values["phase"] not in set(Phase):
+        raise UnsupportedError(
+            f"xbtmigrate {values.get('tool_version', '')} left the migration "
+            f"'{values['migration']}' in the phase '{values['phase']}', which is not known here",
+            "go on with that version",
+        )
     values["phase"] = Phase(values["phase"])
     values["counts"] = Counts(**values.get("counts", {}))
     if "stage" in values:

@@ -64,3 +64,11 @@ def mark_shadow(connection: Connection, shadow: str, mark: Mark) -> None:
     }
     point = models.PointStruct(id=record_id("shadow", shadow), vector={}, payload=payload)
     connection.write(lambda: connection.client.upsert(JOURNAL, [point], wait=True))
+
+
+def forget_shadow(connection: Connection, shadow: str) -> None:
+    """Remove the note that a shadow is ours: it is gone, or it is the application's now."""
+    client = connection.client
+    if connection.call(lambda: client.collection_exists(JOURNAL)):
+        note = models.PointIdsList(points=[record_id("shadow", shadow)])
+        connection.write(lambda: client.delete(JOURNAL, note, wait=True))

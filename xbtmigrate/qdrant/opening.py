@@ -56,11 +56,15 @@ def open_fidelity(
     """Open what compares a shadow with its source; None for a layout in place."""
     if choice.layout is Layout.IN_PLACE:
         return None
-    page = _page(connection, facts)
     source, shadow = (
-        Reader(connection, name, page) for name in (facts.collection, choice.collection)
+        open_reader(connection, facts, name) for name in (facts.collection, choice.collection)
     )
     return Fidelity(source, shadow, _copied(facts, choice))
+
+
+def open_reader(connection: Connection, facts: CollectionFacts, collection: str) -> Reader:
+    """Open a collection of the migration for reading in pages that its limits allow."""
+    return Reader(connection, collection, _page(connection, facts))
 
 
 def _page(connection: Connection, facts: CollectionFacts) -> int:

@@ -1,4 +1,4 @@
-"""Qdrant: does the index of a vector find what an exact search finds? Reads only."""
+"""Qdrant: searches, and whether an index finds what an exact search finds. Reads only."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def recall_of_index(
     shares = []
     for start in range(0, len(queries), _BATCH):
         part = queries[start : start + _BATCH]
-        exact = _found(connection, collection, vector, part, models.SearchParams(exact=True))
-        params = models.SearchParams(hnsw_ef=hnsw_ef)
-        indexed = _found(connection, collection, vector, part, params)
+        place = (connection, collection, vector)
+        exact = search(*place, part, depth=DEPTH + 1, params=models.SearchParams(exact=True))
+        indexed = search(*place, part, depth=DEPTH + 1, params=models.SearchParams(hnsw_ef=hnsw_ef))
         for row, (wanted, found) in enumerate(zip(exact, indexed, strict=True)):
             skipped = {own[start + row]} if own is not None else set()
             nearest = [each for each in wanted if each not in skipped][:DEPTH]
@@ -47,17 +47,18 @@ def recall_of_index(
     return float(np.mean(shares))
 
 
-def _found(
+def search(
     connection: Connection,
     collection: str,
     vector: str,
     queries: Vectors,
-    params: models.SearchParams,
+    *,
+    depth: int,
+    params: models.SearchParams | None = None,
 ) -> list[list[PointId]]:
+    """Search as an application does; returns the ids of each query's `depth` nearest points."""
     requests = [
-        models.QueryRequest(
-            query=row.tolist(), using=vector or None, limit=DEPTH + 1, params=params
-        )
+        models.QueryRequest(query=row.tolist(), using=vector or None, limit=depth, params=params)
         for row in queries
     ]
     answers = connection.call(lambda: connection.client.query_batch_points(collection, requests))

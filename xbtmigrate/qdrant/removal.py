@@ -6,12 +6,13 @@ and whatever is done twice changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from qdrant_client import models
 
-from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.connection import ADD_VECTOR, Connection
 from xbtmigrate.qdrant.gallery import rows_by_key
+from xbtmigrate.qdrant.inspection import dense_vectors
 from xbtmigrate.qdrant.layouts import LayoutChoice
 from xbtmigrate.qdrant.pages import Page, stored_id
 from xbtmigrate.qdrant.provenance import PROVENANCE
@@ -45,12 +46,95 @@ def remove_marks(
     connection: Connection, collection: str, ids: Sequence[PointId], key: models.ShardKey | None
 ) -> None:
     """Take the tool's payload key from points that live under one shard key."""
-    points = models.PointIdsList(points=[stored_id(each) for each in ids])
     connection.write(
         lambda: connection.client.delete_payload(
-            collection, [PROVENANCE], points, wait=True, ordering=MEDIUM, shard_key_selector=key
+            collection,
+            [PROVENANCE],
+            _these(ids),
+            wait=True,
+            ordering=MEDIUM,
+            shard_key_selector=key,
         )
     )
+
+
+def strip(
+    connection: Connection,
+    collection: str,
+    vectors: Sequence[str],
+    on_page: Callable[[int], None],
+    *,
+    marks: bool = True,
+) -> int:
+    """Take vectors and the tool's payload key from every point.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Real name of the collection.
+        vectors: Names of the vectors; none to take the payload key alone.
+        on_page: Called with the number of points done.
+        marks: Whether to take the payload key.
+
+    Returns:
+        Number of points.
+    """
+    client, done = connection.client, 0
+    for page in Reader(connection, collection, _PAGE).scroll(payload=False, vectors=False):
+        for key, members in _by_key(page):
+            if vectors:
+                connection.write(
+                    lambda members=members, key=key: client.delete_vectors(  # type: ignore[misc]
+                        collection,
+                        list(vectors),
+                        _these(members),
+                        wait=True,
+                        ordering=MEDIUM,
+                        shard_key_selector=key,
+                    )
+                )
+            if marks:
+                remove_marks(connection, collection, members, key)
+        done += len(page)
+        on_page(done)
+    return done
+
+
+def drop_vector(connection: Connection, collection: str, vector: str) -> bool:
+    """Take a vector's name from a collection, with all its values, where the server can.
+
+    Returns:
+        Whether the name is gone; else its values have to be deleted point by point.
+    """
+    client = connection.client
+    if not connection.at_least(ADD_VECTOR):
+        return False
+    if vector in dense_vectors(connection.call(lambda: client.get_collection(collection))):
+        connection.write(lambda: client.delete_vector_name(collection, vector))
+    return True
+
+
+def drop_indexes(connection: Connection, collection: str) -> None:
+    """Delete the payload indexes on the tool's own key."""
+    client = connection.client
+    info = connection.call(lambda: client.get_collection(collection))
+    for field in (name for name in info.payload_schema if name.startswith(PROVENANCE)):
+        connection.write(
+            lambda field=field: client.delete_payload_index(collection, field, wait=True)  # type: ignore[misc]
+        )
+
+
+def drop_collection(connection: Connection, collection: str) -> bool:
+    """Delete a collection, if it is there."""
+    client = connection.client
+    if not connection.call(lambda: client.collection_exists(collection)):
+        return False
+    connection.call(lambda: client.delete_collection(collection))
+    return True
+
+
+def _these(ids: Sequence[PointId]) -> models.Filter:
+    """Select points by id; unlike a list of ids, a filter passes over those that are gone."""
+    return models.Filter(must=[models.HasIdCondition(has_id=[stored_id(each) for each in ids])])
 
 
 def _by_key(page: Page) -> list[tuple[models.ShardKey | None, list[PointId]]]:

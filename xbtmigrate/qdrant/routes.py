@@ -145,7 +145,7 @@ class ClientRoute:
         structs = [
             models.PointStruct(
                 id=stored_id(point.id),
-                vector={name: _model_of(each) for name, each in point.vectors.items()},
+                vector={name: model_of(each) for name, each in point.vectors.items()},
                 payload=dict(point.payload),
             )
             for point in points
@@ -204,7 +204,8 @@ def _json_of(vector: Vector) -> object:
     return vector
 
 
-def _model_of(vector: Vector) -> Any:
+def model_of(vector: Vector) -> Any:
+    """Turn a vector into what the client library takes."""
     if isinstance(vector, Sparse):
         return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
     return vector.tolist()

@@ -13,7 +13,7 @@ from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.inspection import CollectionFacts, inspect
 from xbtmigrate.qdrant.layouts import SHADOW_SUFFIX, NewSpace, choose_layout
-from xbtmigrate.qdrant.marks import JOURNAL, record_id
+from xbtmigrate.qdrant.marks import forget_shadow
 from xbtmigrate.qdrant.opening import open_gallery
 from xbtmigrate.qdrant.pages import NewPoint
 from xbtmigrate.qdrant.payload import EmbeddedFields
@@ -21,6 +21,7 @@ from xbtmigrate.qdrant.preparation import prepare
 from xbtmigrate.qdrant.writing import Writer
 from xbtmigrate.types import Layout, Modality, vectors_of
 
+BENCH = "_xbtmigrate_bench_"
 _OLD, _NEW = "old", "new"
 
 
@@ -41,7 +42,7 @@ def scratch_gallery(
         space: The new vectors.
         batches: Points with the columns id, text, image and old.
     """
-    name = f"_xbtmigrate_bench_{uuid.uuid4().hex[:12]}"
+    name = f"{BENCH}{uuid.uuid4().hex[:12]}"
     new = NewSpace(_NEW, space.size, space.distance)
     try:
         _create(connection, name, facts, layout, new)
@@ -89,6 +90,4 @@ def _delete(connection: Connection, name: str) -> None:
     for each in (name, shadow):
         if connection.call(lambda each=each: client.collection_exists(each)):  # type: ignore[misc]
             connection.call(lambda each=each: client.delete_collection(each))  # type: ignore[misc]
-    if connection.call(lambda: client.collection_exists(JOURNAL)):
-        note = models.PointIdsList(points=[record_id("shadow", shadow)])
-        connection.write(lambda: client.delete(JOURNAL, note, wait=True))
+    forget_shadow(connection, shadow)

@@ -136,7 +136,7 @@ def run(
         intent = intend(migration, request, record)
         check_writable(migration.connection, migration.facts.collection)
         projector = projector_of(migration, intent)
-        start = migration.journal.load() or _first_record(intent)
+        start = intent.record or _first_record(intent)
         held = migration.journal.acquire(_bound(start, intent, projector))
         try:
             prepare_layout(migration.connection, migration.facts, choice_of(intent.plan.target))

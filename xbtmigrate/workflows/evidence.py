@@ -14,7 +14,7 @@ from xbtmigrate.plan import Plan, Target
 from xbtmigrate.protocols import Encoder, Gallery
 from xbtmigrate.qdrant.recall import recall_of_index
 from xbtmigrate.qdrant.witness import Testimony
-from xbtmigrate.types import Kind, Layout, Modality, PointId, Vectors, vectors_of
+from xbtmigrate.types import Kind, Layout, PointId, Vectors, vectors_of
 from xbtmigrate.workflows.asking import judged_questions
 from xbtmigrate.workflows.encoding import encode_readable
 from xbtmigrate.workflows.examination import Fault
@@ -215,7 +215,7 @@ def _recall_of_questions(
 ) -> IndexRecall | None:
     texts = questions.sampled(QUERIES, migration.config.plan.seed).texts
     encoders: tuple[Encoder, Encoder] = (migration.old_encoder, migration.new_encoder)
-    made = [encode_readable(each, texts, Modality.TEXT) for each in encoders]
+    made = [encode_readable(each, texts, questions.modality) for each in encoders]
     rows = np.flatnonzero(made[0][1] & made[1][1])
     if not len(rows):
         return None

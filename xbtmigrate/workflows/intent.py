@@ -9,7 +9,7 @@ from typing import Any
 
 from xbtmigrate import registry
 from xbtmigrate.errors import ConfigError, GateError, StaleError
-from xbtmigrate.journal import MigrationRecord, Phase
+from xbtmigrate.journal import OVER, MigrationRecord, Phase
 from xbtmigrate.pacing import Limits
 from xbtmigrate.plan import Plan
 from xbtmigrate.types import Kind, Strategy
@@ -164,6 +164,8 @@ def intend(migration: Migration, request: Request, record: MigrationRecord | Non
     request.seconds, request.limits  # noqa: B018 - raise where they are not what they should be
     plan = migration.artefacts.load_plan()
     plan.check_current(migration.binding())
+    if record is not None and record.phase in OVER:
+        record = None
     if record is not None and record.plan_digest != plan.digest:
         raise StaleError(
             f"migration '{record.migration}' is {record.phase} under plan "

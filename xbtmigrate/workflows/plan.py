@@ -12,7 +12,7 @@ import xbtmigrate
 from xbtmigrate.artefacts import write_atomically
 from xbtmigrate.config import Config
 from xbtmigrate.errors import CollectionError, GateError
-from xbtmigrate.journal import utc_now
+from xbtmigrate.journal import OVER, utc_now
 from xbtmigrate.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
 from xbtmigrate.types import Layout, Strategy
 from xbtmigrate.workflows.bench import measured_write_rate
@@ -58,7 +58,8 @@ def make_plan(
         check_page(page)
     with open_migration(config) as migration:
         migration.refuse_while_under_way("a new plan would orphan the vectors it has written")
-        layout = migration.layout(resuming=migration.journal.load() is not None)
+        record = migration.journal.load()
+        layout = migration.layout(resuming=record is not None and record.phase not in OVER)
         seen = survey(
             migration.reader(), sample=config.plan.sample, seed=config.plan.seed, report=report
         )

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.journal import MigrationRecord, Phase
 from xbtmigrate.plan import Plan
+from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.control import Control
+from xbtmigrate.qdrant.journal import QdrantJournal
+from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.types import Direction, Kind, Strategy
 from xbtmigrate.workflows.load import LOAD
 from xbtmigrate.workflows.steering import is_running
-from xbtmigrate.workflows.wiring import Migration, open_migration
+from xbtmigrate.workflows.wiring import Migration, artefacts_of, connected, migration_over
+
+ENDING = (Phase.ABORTING, Phase.FINALIZING, Phase.FINALIZED)
+"""Phases in which one of the collections may be gone."""
+NEXT = {
+    Phase.BACKFILLED: "xbtmigrate evaluate --queries FILE, then xbtmigrate verify",
+    Phase.VERIFIED: "xbtmigrate cutover",
+    Phase.CUTTING_OVER: "xbtmigrate cutover --yes",
+    Phase.CUT_OVER: "xbtmigrate cutover --yes again for late writes, then xbtmigrate finalize",
+    Phase.ROLLING_BACK: "xbtmigrate rollback --yes",
+    Phase.ROLLED_BACK: "xbtmigrate abort, or xbtmigrate verify to cut over again",
+    Phase.FINALIZING: "xbtmigrate finalize",
+    Phase.FINALIZED: "nothing: it is over",
+    Phase.ABORTING: "xbtmigrate abort --yes",
+}
 
 
 def report_status(config: Config) -> dict[str, Any]:
@@ -21,37 +39,72 @@ def report_status(config: Config) -> dict[str, Any]:
     Raises:
         XbtMigrateError: The server or the collection cannot be used.
     """
-    with open_migration(config) as migration:
-        record = migration.journal.load()
+    with connected(config) as connection:
+        record = QdrantJournal(connection, config.migration).load()
+        if record is not None and record.phase in ENDING:
+            return _ending(config, connection, record)
+        migration = migration_over(config, connection)
         plan = _plan(migration)
         written = plan is not None and record is not None and record.stage is not None
         counts = {kind: _count(migration, plan, kind) if written else 0 for kind in Kind}
-        points = migration.facts.points
         phase = record.phase if record is not None else _phase_without_record(migration, plan)
-        fraction = record.fraction if record is not None else plan.fraction if plan else 0.0
-        strategy = plan.strategy if plan else None
-        rate = _rate(record)
-        left = _left(strategy, fraction, points, counts)
-        return {
-            "migration": config.migration,
+        points = migration.facts.points
+        left = _left(plan.strategy if plan else None, _fraction(plan, record), points, counts)
+        return _document(config, connection, phase, record, plan) | {
             "collection": migration.facts.collection,
-            "phase": phase.value if phase else "not planned",
-            "strategy": strategy.value if strategy else None,
-            "plan": plan.digest if plan else None,
-            "fraction": fraction,
             "points": points,
             "projected": counts[Kind.PROJECTED],
             "encoded": counts[Kind.ENCODED],
             "without_new": max(0, points - sum(counts.values())),
             "left": left,
-            "points_per_second": round(rate, 1) if rate else None,
-            "eta_seconds": round(left / rate, 1) if rate and left else None,
-            "owner": record.owner or None if record else None,
-            "updated_at": record.updated_at if record else None,
-            "load": _load(migration, record),
-            "artefacts": _artefacts(migration),
-            "next": _next(phase, strategy),
+            "eta_seconds": round(left / rate, 1) if (rate := _rate(record)) and left else None,
         }
+
+
+def _ending(config: Config, connection: Connection, record: MigrationRecord) -> dict[str, Any]:
+    """Say how far the end has come: one of the collections may be gone."""
+    plan = artefacts_of(config).load_plan()
+    source, target = plan.collection.name, plan.target.collection
+    there = source if record.phase is Phase.ABORTING else target
+    return _document(config, connection, record.phase, record, plan) | {
+        "collection": there,
+        "points": Reader(connection, there, 1).count(),
+        "projected": 0,
+        "encoded": 0,
+        "without_new": 0,
+        "left": 0,
+        "eta_seconds": None,
+    }
+
+
+def _document(
+    config: Config,
+    connection: Connection,
+    phase: Phase | None,
+    record: MigrationRecord | None,
+    plan: Plan | None,
+) -> dict[str, Any]:
+    """Everything but what is counted in the collection."""
+    rate, strategy = _rate(record), plan.strategy if plan else None
+    return {
+        "migration": config.migration,
+        "phase": phase.value if phase else "not planned",
+        "strategy": strategy.value if strategy else None,
+        "plan": plan.digest if plan else None,
+        "fraction": _fraction(plan, record),
+        "points_per_second": round(rate, 1) if rate else None,
+        "owner": record.owner or None if record else None,
+        "updated_at": record.updated_at if record else None,
+        "load": _load(config, connection, record),
+        "artefacts": _artefacts(artefacts_of(config)),
+        "next": _next(phase, strategy),
+    }
+
+
+def _fraction(plan: Plan | None, record: MigrationRecord | None) -> float:
+    if record is not None:
+        return record.fraction
+    return plan.fraction if plan else 0.0
 
 
 def _plan(migration: Migration) -> Plan | None:
@@ -66,9 +119,9 @@ def _plan(migration: Migration) -> Plan | None:
     return migration.artefacts.load_plan()
 
 
-def _load(migration: Migration, record: MigrationRecord | None) -> dict[str, Any]:
+def _load(config: Config, connection: Connection, record: MigrationRecord | None) -> dict[str, Any]:
     """What the run that is going, or the last one, said of its pace."""
-    said = Control(migration.connection, migration.config.migration).load()
+    said = Control(connection, config.migration).load()
     load = {name: said.get(name) for name in LOAD}
     load["pauses"] = said.get("pauses", {})
     if said and not is_running(record):
@@ -105,14 +158,14 @@ def _left(strategy: Strategy | None, fraction: float, points: int, counts: dict[
     return encode + max(0, points - sum(counts.values()))
 
 
-def _artefacts(migration: Migration) -> dict[str, str]:
-    artefacts = migration.artefacts
+def _artefacts(artefacts: Artefacts) -> dict[str, str]:
     files = {
         "plan": artefacts.plan_file,
         "pairs": artefacts.pairs_file,
         "bridge": artefacts.projector_folder(Direction.BRIDGE),
         "forward": artefacts.projector_folder(Direction.FORWARD),
         "serving": artefacts.serving_folder,
+        "switch": artefacts.switch_file,
         "order": artefacts.order_file,
     }
     return {name: str(path) for name, path in files.items() if path.exists()}
@@ -127,6 +180,4 @@ def _next(phase: Phase | None, strategy: Strategy | None) -> str:
         return "xbtmigrate train-projector"
     if strategy is Strategy.BRIDGE:
         return "serve with the bridge projector: nothing is written"
-    if phase is Phase.BACKFILLED:
-        return "xbtmigrate evaluate --queries FILE"
-    return "xbtmigrate backfill --online"
+    return NEXT.get(phase, "xbtmigrate backfill --online")

@@ -11,11 +11,12 @@ from functools import cached_property
 from xbtmigrate import registry
 from xbtmigrate.artefacts import FOLDER, Artefacts, KnownVectors
 from xbtmigrate.config import Config, NewModelSection, OldModelSection
-from xbtmigrate.errors import GateError
+from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.journal import OVER, Phase
 from xbtmigrate.plan import Plan, Target
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Encoder, Gallery, Journal, Ordering
+from xbtmigrate.qdrant.aliases import aliases
 from xbtmigrate.qdrant.connection import Connection, connect
 from xbtmigrate.qdrant.inspection import CollectionFacts, inspect
 from xbtmigrate.qdrant.journal import QdrantJournal
@@ -61,7 +62,7 @@ class Migration:
     @cached_property
     def artefacts(self) -> Artefacts:
         """The migration's folder."""
-        return Artefacts(self.config.base / FOLDER / self.config.migration)
+        return artefacts_of(self.config)
 
     @cached_property
     def old_encoder(self) -> Encoder:
@@ -190,12 +191,17 @@ class Migration:
         return encoder
 
 
+def artefacts_of(config: Config) -> Artefacts:
+    """The folder of a migration."""
+    return Artefacts(config.base / FOLDER / config.migration)
+
+
 @contextmanager
-def open_migration(config: Config) -> Iterator[Migration]:
-    """Connect, inspect the collection, and close the connection at the end.
+def connected(config: Config) -> Iterator[Connection]:
+    """Connect, and close the connection at the end.
 
     Raises:
-        XbtMigrateError: The server or the collection cannot be used as configured.
+        XbtMigrateError: The server cannot be used as configured.
     """
     qdrant = config.qdrant
     connection = connect(
@@ -206,8 +212,51 @@ def open_migration(config: Config) -> Iterator[Migration]:
         timeout=qdrant.timeout,
     )
     with connection:
-        facts = inspect(connection, qdrant.collection, qdrant.vector)
-        yield Migration(config, connection, facts)
+        yield connection
+
+
+@contextmanager
+def open_migration(config: Config) -> Iterator[Migration]:
+    """Connect, inspect the collection, and close the connection at the end.
+
+    Raises:
+        XbtMigrateError: The server or the collection cannot be used as configured.
+    """
+    with connected(config) as connection:
+        yield migration_over(config, connection)
+
+
+def migration_over(config: Config, connection: Connection) -> Migration:
+    """Inspect the collection of a migration over an open connection.
+
+    Raises:
+        GateError: It is being deleted by a command that was killed.
+        XbtMigrateError: The collection cannot be used as configured.
+    """
+    try:
+        facts = inspect(connection, _source(config, connection), config.qdrant.vector)
+    except CollectionError as error:
+        record = QdrantJournal(connection, config.migration).load()
+        if record is not None and record.phase in (Phase.FINALIZING, Phase.ABORTING):
+            raise GateError(
+                f"migration '{config.migration}' is {record.phase}: {error.message}",
+                "`xbtmigrate status` names the command that goes on",
+            ) from error
+        raise
+    return Migration(config, connection, facts)
+
+
+def _source(config: Config, connection: Connection) -> str:
+    """Name of the collection with the old vectors, also when its alias has been moved on."""
+    file = artefacts_of(config).plan_file
+    name = config.qdrant.collection
+    if not file.exists():
+        return name
+    plan = artefacts_of(config).load_plan()
+    source, target = plan.collection.name, plan.target
+    moved = target.layout is Layout.SHADOW and aliases(connection).get(name) == target.collection
+    there = moved and connection.call(lambda: connection.client.collection_exists(source))
+    return source if there else name
 
 
 def target_of(choice: LayoutChoice) -> Target:

@@ -1,0 +1,24 @@
+"""Command line: `abort`, undo a migration that is not cut over."""
+
+from __future__ import annotations
+
+from xbtmigrate.cli import render
+from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption, YesOption
+
+
+def abort(config: ConfigOption = CONFIG, yes: YesOption = False, json: JsonOption = False) -> None:
+    """Take back all that the migration wrote: the collection is then as it was found.
+
+    Projectors and vectors that were paid for are kept under .xbtmigrate/.
+    """
+    from xbtmigrate.config import load_config
+    from xbtmigrate.workflows.abort import abort as run
+
+    with render.ProgressBars() as bars:
+        content = run(load_config(config), act=yes, report=bars)
+    if json:
+        render.document(content)
+        return
+    names = ("status", "phase", "removes")
+    render.facts(f"Abort of {content['collection']}", [(name, content[name]) for name in names])
+    render.say(f"Next: {content['next']}")

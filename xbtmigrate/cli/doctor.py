@@ -1,0 +1,32 @@
+"""Command line: `doctor`, name every inconsistency and the way out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from xbtmigrate.cli import render
+from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+
+
+def doctor(
+    config: ConfigOption = CONFIG,
+    fix: Annotated[bool, typer.Option("--fix", help="Put right what is safe.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Compare journal, artefacts and collections, and say what is wrong and what to do."""
+    from xbtmigrate.config import load_config
+    from xbtmigrate.workflows.doctor import examine
+
+    content = examine(load_config(config), fix=fix)
+    if json:
+        render.document(content)
+    else:
+        for each in content["findings"]:
+            state = "fixed" if each["fixed"] else each["name"]
+            render.say(f"{state}: {each['message']}\n    way out: {each['way_out']}")
+        if not content["findings"]:
+            render.say("Nothing is wrong.")
+    if not content["healthy"]:
+        raise typer.Exit(3)

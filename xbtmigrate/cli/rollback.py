@@ -1,0 +1,43 @@
+"""Command line: `rollback`, carry back what came since the cutover, and switch back."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from xbtmigrate.cli import render
+from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption, YesOption
+
+
+def rollback(
+    config: ConfigOption = CONFIG,
+    yes: YesOption = False,
+    leave_behind: Annotated[
+        bool,
+        typer.Option("--leave-behind", help="Also if some points cannot be carried back."),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Switch applications back to the old vectors, with every write since the cutover.
+
+    Run it again afterwards to carry back what slow writers still wrote the new way.
+    """
+    from xbtmigrate.config import load_config
+    from xbtmigrate.workflows.rollback import rollback as run
+
+    with render.ProgressBars() as bars:
+        switched = run(load_config(config), act=yes, leave_behind=leave_behind, report=bars)
+    content = switched.document
+    if json:
+        render.document(content)
+    else:
+        names = ("status", "phase", "layout", "alias", "carried_back", "deleted", "newer_kept")
+        render.facts(
+            f"Rollback of {content['collection']}", [(name, content[name]) for name in names]
+        )
+        for point in content["left_behind"]:
+            render.say(f"Cannot be carried back: point {point}")
+        render.say(f"Next: {content['next']}")
+    if not switched.passed:
+        raise typer.Exit(3)

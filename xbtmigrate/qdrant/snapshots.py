@@ -1,0 +1,30 @@
+"""Qdrant: a copy of a collection on the server before something is deleted for good."""
+
+from __future__ import annotations
+
+from xbtmigrate.errors import UnsupportedError
+from xbtmigrate.qdrant.connection import Connection
+
+
+def take_snapshot(connection: Connection, collection: str) -> str:
+    """Let the server store a snapshot of a collection, unless it has one already.
+
+    Returns:
+        Its name, under `snapshots/<collection>/` of the server's storage.
+
+    Raises:
+        UnsupportedError: The embedded mode has none.
+        XbtMigrateError: The server cannot store it.
+    """
+    client = connection.client
+    if connection.embedded:
+        raise UnsupportedError(
+            "the embedded mode has no snapshots",
+            "copy the database's folder while nothing has it open, then give --no-snapshot",
+        )
+    made = connection.call(lambda: client.create_snapshot(collection, wait=True))
+    if made is None:
+        raise UnsupportedError(
+            f"the server made no snapshot of '{collection}'", "check its disk and its log"
+        )
+    return made.name

@@ -1,0 +1,126 @@
+"""Workflows: abort. Take back what a migration wrote: the collection is then as it was found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from xbtmigrate.config import Config
+from xbtmigrate.errors import GateError, StaleError
+from xbtmigrate.journal import TRANSITIONS, Counts, MigrationRecord, Phase
+from xbtmigrate.plan import Plan
+from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.journal import QdrantJournal
+from xbtmigrate.qdrant.marks import forget_shadow, shadow_mark
+from xbtmigrate.qdrant.removal import drop_collection, drop_indexes, drop_vector, strip
+from xbtmigrate.types import Layout
+from xbtmigrate.workflows.encoding import Report
+from xbtmigrate.workflows.switching import publish, switched_to
+from xbtmigrate.workflows.wiring import artefacts_of, connected
+
+
+def abort(config: Config, *, act: bool, report: Report) -> dict[str, Any]:
+    """Undo a migration that is not cut over, or say what that would remove.
+
+    Args:
+        config: The settings.
+        act: Do it; else only look.
+        report: Called with progress.
+
+    Raises:
+        GateError: Nothing was begun, or it is cut over.
+        XbtMigrateError: A part failed; the same call goes on from there.
+    """
+    plan = artefacts_of(config).load_plan()
+    with connected(config) as connection:
+        journal = QdrantJournal(connection, config.migration)
+        record = _abortable(journal.load(), plan)
+        if act:
+            record = journal.acquire(record)
+            try:
+                record = record.moved_to(Phase.ABORTING)
+                journal.save(record)
+                _undo(connection, plan, report)
+                record = _forgotten(switched_to(record, Phase.ABORTED))
+                journal.save(record)
+            finally:
+                journal.release()
+            artefacts = artefacts_of(config)
+            publish(artefacts, record)
+            for file in (
+                artefacts.order_file,
+                artefacts.ledger_file,
+                artefacts.verification_file,
+            ):
+                file.unlink(missing_ok=True)
+    return {
+        "collection": plan.collection.name,
+        "removes": _shown(plan),
+        "phase": record.phase.value,
+        "status": "aborted" if act else "nothing was removed",
+        "next": "xbtmigrate plan, or xbtmigrate backfill --online to begin anew"
+        if act
+        else "xbtmigrate abort --yes",
+    }
+
+
+def _abortable(record: MigrationRecord | None, plan: Plan) -> MigrationRecord:
+    if record is None or record.phase is Phase.ABORTED:
+        raise GateError("there is no migration to abort", "nothing of it is in the collection")
+    if record.phase is not Phase.ABORTING and Phase.ABORTING not in TRANSITIONS[record.phase]:
+        over = record.phase is Phase.FINALIZED
+        raise GateError(
+            f"the migration is {record.phase}",
+            "it is over" if over else "run `xbtmigrate rollback` first",
+        )
+    if record.plan_digest != plan.digest:
+        raise StaleError(
+            f"the migration is under plan {record.plan_digest[:12]}, the plan here is "
+            f"{plan.digest[:12]}",
+            "restore that plan.json",
+        )
+    return record
+
+
+def _undo(connection: Connection, plan: Plan, report: Report) -> None:
+    """Remove the shadow, or the new vectors and the marks; what is gone is passed over."""
+    target = plan.target
+    if target.layout is Layout.SHADOW:
+        # Only what is marked as the tool's own is deleted; the mark goes last.
+        if shadow_mark(connection, target.collection) is not None:
+            drop_collection(connection, target.collection)
+            forget_shadow(connection, target.collection)
+        return
+    named = target.creates_vector and drop_vector(connection, target.collection, target.vector)
+    points = plan.collection.points
+    strip(
+        connection,
+        target.collection,
+        [] if named else [target.vector],
+        lambda done: report("cleaning up", done, max(points, done)),
+    )
+    drop_indexes(connection, target.collection)
+
+
+def _forgotten(record: MigrationRecord) -> MigrationRecord:
+    """Return the record without the places that a new run would go on from."""
+    return replace(
+        record,
+        projector_digest="",
+        order_digest="",
+        stage=None,
+        cursor=None,
+        position=0,
+        fraction=0.0,
+        counts=Counts(),
+        seconds=0.0,
+        verified_at="",
+    )
+
+
+def _shown(plan: Plan) -> str:
+    target = plan.target
+    if target.layout is Layout.SHADOW:
+        return f"the collection '{target.collection}'"
+    what = f"the vector '{target.vector}' and the payload key _xbtmigrate of every point"
+    return what + (", and the vector's name" if target.creates_vector else "")

@@ -1,0 +1,181 @@
+"""Workflows: finalize. Drop the old side for good, and take the tool's marks from the points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from xbtmigrate.config import Config
+from xbtmigrate.errors import ConfigError, GateError, StaleError
+from xbtmigrate.journal import MigrationRecord, Phase
+from xbtmigrate.plan import Plan
+from xbtmigrate.qdrant.aliases import aliases
+from xbtmigrate.qdrant.connection import ADD_VECTOR, Connection
+from xbtmigrate.qdrant.health import troubles
+from xbtmigrate.qdrant.journal import QdrantJournal
+from xbtmigrate.qdrant.marks import forget_shadow
+from xbtmigrate.qdrant.removal import drop_collection, drop_indexes, drop_vector, strip
+from xbtmigrate.qdrant.snapshots import take_snapshot
+from xbtmigrate.switch import Switch
+from xbtmigrate.types import Layout
+from xbtmigrate.workflows.backfill import projector_of
+from xbtmigrate.workflows.carrying import Carrier
+from xbtmigrate.workflows.encoding import Report
+from xbtmigrate.workflows.intent import Request, intend
+from xbtmigrate.workflows.switching import publish, switched_to
+from xbtmigrate.workflows.wiring import artefacts_of, connected, migration_over
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What is removed.
+
+    Attributes:
+        plan: The plan.
+        connection: The open Qdrant.
+    """
+
+    plan: Plan
+    connection: Connection
+
+    @property
+    def shadow(self) -> bool:
+        """Whether the old side is a collection of its own."""
+        return self.plan.target.layout is Layout.SHADOW
+
+    @property
+    def shown(self) -> str:
+        """What is deleted for good, in words."""
+        if self.shadow:
+            return f"the collection '{self.plan.collection.name}'"
+        old = f"the vector '{self.plan.collection.vector}' of every point"
+        if self.connection.at_least(ADD_VECTOR):
+            return old
+        return f"{old}; its name stays, because servers before 1.18 cannot remove one"
+
+    def run(self, report: Report) -> int:
+        """Remove it; what is already gone is passed over. Returns the number of points."""
+        plan, connection, points = self.plan, self.connection, self.plan.collection.points
+        vectors: list[str] = []
+        if self.shadow:
+            drop_collection(connection, plan.collection.name)
+        elif not drop_vector(connection, plan.collection.name, plan.collection.vector):
+            vectors = [plan.collection.vector]
+        done = strip(
+            connection,
+            plan.target.collection,
+            vectors,
+            lambda count: report("cleaning up", count, max(points, count)),
+        )
+        drop_indexes(connection, plan.target.collection)
+        forget_shadow(connection, plan.target.collection)
+        return done
+
+
+def finalize(
+    config: Config, *, confirm: str | None, snapshot: bool, report: Report
+) -> dict[str, Any]:
+    """Drop the old side, or say what would be dropped.
+
+    Args:
+        config: The settings.
+        confirm: Name of the collection, typed by the user; None only to look.
+        snapshot: Whether to let the server store a snapshot of the old side first.
+        report: Called with progress.
+
+    Raises:
+        ConfigError: `confirm` is another name.
+        GateError: The migration is not cut over, or the old side is still used.
+        UnsupportedError: A snapshot is asked for where there are none.
+        XbtMigrateError: A part failed; the same call goes on from there.
+    """
+    plan = artefacts_of(config).load_plan()
+    if confirm not in (None, plan.collection.name):
+        raise ConfigError(
+            f"'{confirm}' is not the name of the collection", f"type {plan.collection.name}"
+        )
+    with connected(config) as connection:
+        journal = QdrantJournal(connection, config.migration)
+        record = _finalizable(journal.load(), plan)
+        removal = Removal(plan, connection)
+        if record.phase is Phase.CUT_OVER:
+            _check(config, connection, record)
+        if confirm is None:
+            return _document(removal, record, None)
+        record = journal.acquire(record)
+        stored = None
+        try:
+            if record.phase is Phase.CUT_OVER:
+                stored = take_snapshot(connection, plan.collection.name) if snapshot else None
+                record = record.moved_to(Phase.FINALIZING)
+                journal.save(record)
+            removal.run(report)
+            record = switched_to(record, Phase.FINALIZED)
+            journal.save(record)
+        finally:
+            journal.release()
+    publish(artefacts_of(config), record)
+    return _document(removal, record, stored)
+
+
+def _finalizable(record: MigrationRecord | None, plan: Plan) -> MigrationRecord:
+    if record is None or record.phase not in (Phase.CUT_OVER, Phase.FINALIZING):
+        phase = "not begun" if record is None else str(record.phase)
+        raise GateError(f"the migration is {phase}, not cut over", "see `xbtmigrate status`")
+    if record.plan_digest != plan.digest:
+        raise StaleError(
+            f"the migration was cut over under plan {record.plan_digest[:12]}, the plan here is "
+            f"{plan.digest[:12]}",
+            "restore that plan.json",
+        )
+    return record
+
+
+def _check(config: Config, connection: Connection, record: MigrationRecord) -> None:
+    """See that nothing uses the old side any more.
+
+    Raises:
+        GateError: Something does.
+    """
+    migration = migration_over(config, connection)
+    intent = intend(migration, Request(None, None, None, 256), record)
+    plan, switch = intent.plan, Switch.parse(record.switch or {}, "the journal")
+    if plan.target.layout is Layout.SHADOW:
+        leading = aliases(connection)
+        if switch.alias is not None and leading.get(switch.alias) != plan.target.collection:
+            raise GateError(
+                f"the alias '{switch.alias}' leads to '{leading.get(switch.alias)}', not to "
+                f"'{plan.target.collection}'",
+                "`xbtmigrate doctor` says what to do",
+            )
+        using = [name for name, to in leading.items() if to == plan.collection.name]
+        if using:
+            raise GateError(
+                f"the alias(es) {', '.join(using)} still lead to '{plan.collection.name}'",
+                "move or delete them first",
+            )
+    carrier = Carrier(migration, intent, projector_of(migration, intent))
+    late = carrier.to_new(migration.artefacts.load_ledger(), dry=True)
+    if late.changes:
+        raise GateError(
+            f"{late.changes:,} point(s) were still written the old way since the cutover",
+            "`xbtmigrate cutover --yes` carries them over; finalize when nobody writes there",
+        )
+    for trouble in troubles(connection, plan.target.collection):
+        raise GateError(trouble, "wait until it has settled")
+
+
+def _document(removal: Removal, record: MigrationRecord, snapshot: str | None) -> dict[str, Any]:
+    over = record.phase is Phase.FINALIZED
+    name = removal.plan.collection.name
+    return {
+        "collection": name,
+        "deletes": removal.shown,
+        "snapshot": snapshot,
+        "snapshots_possible": not removal.connection.embedded,
+        "phase": record.phase.value,
+        "status": "finalized" if over else "nothing was deleted",
+        "next": "set qdrant.vector to the new vector before the next migration"
+        if over
+        else f"xbtmigrate finalize --confirm {name}",
+    }

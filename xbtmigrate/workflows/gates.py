@@ -1,0 +1,181 @@
+"""Workflows: everything that has to hold before a cutover, each condition by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from xbtmigrate.errors import ConfigError, XbtMigrateError
+from xbtmigrate.evaluation.gates import Gate
+from xbtmigrate.evaluation.retrieval import DEPTH, Relevance, judge
+from xbtmigrate.journal import MigrationRecord, Phase
+from xbtmigrate.qdrant.health import troubles
+from xbtmigrate.qdrant.recall import search
+from xbtmigrate.types import PointId
+from xbtmigrate.workflows.asking import judged_questions
+from xbtmigrate.workflows.encoding import encode_readable
+from xbtmigrate.workflows.intent import Intent
+from xbtmigrate.workflows.questions import Questions, read_questions
+from xbtmigrate.workflows.wiring import Migration
+
+QUERIES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One condition.
+
+    Attributes:
+        name: Its name.
+        passed: Whether it holds.
+        detail: What was found, in words.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Quality gates, and what they are measured with.
+
+    Attributes:
+        gates: The conditions.
+        queries: Judged queries; None for those of the configuration.
+        split: Only the queries of this split.
+    """
+
+    gates: Sequence[Gate]
+    queries: Path | None
+    split: str | None
+
+
+def check_cutover(
+    migration: Migration,
+    intent: Intent,
+    record: MigrationRecord,
+    *,
+    max_age: float,
+    quality: Quality,
+) -> list[Check]:
+    """Check everything that has to hold before a cutover. Reads only.
+
+    Args:
+        migration: The migration.
+        intent: Its plan.
+        record: Its record.
+        max_age: Seconds that a verification may be old.
+        quality: The quality gates.
+    """
+    plan = intent.plan
+    behind = max(0, intent.points - intent.projected - intent.encoded)
+    collections = dict.fromkeys((plan.collection.name, plan.target.collection))
+    troubled = [each for name in collections for each in troubles(migration.connection, name)]
+    return [
+        _verified(record, max_age),
+        Check(
+            "caught_up",
+            behind <= migration.config.plan.max_missing * intent.points,
+            f"{behind:,} of {intent.points:,} points have no new vector",
+        ),
+        Check("settled", not troubled, "; ".join(troubled) or "green, no optimizer backlog"),
+        _way_back(migration),
+        *_quality(migration, intent, quality),
+    ]
+
+
+def _verified(record: MigrationRecord, max_age: float) -> Check:
+    if record.phase is not Phase.VERIFIED:
+        return Check("verified", passed=False, detail=f"the migration is {record.phase}")
+    age = (datetime.now(UTC) - datetime.fromisoformat(record.verified_at)).total_seconds()
+    detail = f"verified {age / 3600:.1f} h ago, at most {max_age / 3600:g} h are allowed"
+    return Check("verified", age <= max_age, detail)
+
+
+def _way_back(migration: Migration) -> Check:
+    """See that the old vectors are there and that the old model still makes them."""
+    name, facts = "rollback_possible", migration.facts
+    if facts.with_vector == 0:
+        return Check(name, passed=False, detail="there are no old vectors")
+    sample = next(migration.reader().read({"source"})).slice(0, 1)
+    try:
+        items = sample[migration.stored.value].to_pylist()
+        _, valid = encode_readable(
+            migration.old_encoder, items, migration.stored, ids=sample["id"].to_pylist()
+        )
+    except XbtMigrateError as error:
+        return Check(name, passed=False, detail=f"the old model cannot be used: {error.message}")
+    works = "the old model answers" if valid.all() else "the old model cannot embed a first point"
+    detail = f"{facts.with_vector:,} old vectors are there and {works}"
+    return Check(name, bool(valid.all()) or not items[0], detail)
+
+
+def _quality(migration: Migration, intent: Intent, quality: Quality) -> Iterator[Check]:
+    """Hold the quality gates against searches as the application makes them before and after."""
+    if not quality.gates:
+        return
+    for questions in _questions(migration, quality):
+        relevant = sorted({point for points in questions.relevant for point in points})
+        found = migration.reader().read(set(), ids=relevant)
+        present = {point for batch in found for point in batch["id"].to_pylist()}
+        yield from _judged(migration, intent, quality.gates, questions.answerable(present))
+
+
+def _judged(
+    migration: Migration, intent: Intent, gates: Sequence[Gate], asked: Questions
+) -> Iterator[Check]:
+    facts, target = migration.facts, intent.plan.target
+    encoders = (migration.old_encoder, migration.new_encoder)
+    made = [encode_readable(each, asked.texts, asked.modality) for each in encoders]
+    rows = np.flatnonzero(made[0][1] & made[1][1])
+    if not len(rows):
+        name = f"quality ({asked.modality} queries)"
+        yield Check(name, passed=False, detail="no judged query can be asked in both spaces")
+        return
+    asked = asked.kept(rows)
+    places = ((facts.collection, facts.vector), (target.collection, target.vector))
+    keep, single = (
+        _means(migration, asked, place, vectors[rows])
+        for place, (vectors, _) in zip(places, made, strict=True)
+    )
+    cells = {"keep": keep} | ({"full": single} if intent.projected == 0 else {})
+    for gate in gates:
+        verdict = gate.judge(single, cells)
+        what = f"{verdict} on {len(asked):,} {asked.modality} queries"
+        yield Check(f"quality {gate.text}", verdict.met, what)
+
+
+def _questions(migration: Migration, quality: Quality) -> list[Questions]:
+    if quality.queries is not None:
+        found = read_questions(quality.queries, quality.split)
+    else:
+        found = judged_questions(migration)
+    if not found:
+        raise ConfigError(
+            "a quality gate needs judged queries", "give --queries FILE, or set plan.queries"
+        )
+    return [each.sampled(QUERIES, migration.config.plan.seed) for each in found]
+
+
+def _means(
+    migration: Migration, asked: Questions, place: tuple[str, str], vectors: np.ndarray
+) -> dict[str, float]:
+    """Search one space through its index and judge the lists."""
+    found: list[list[PointId]] = []
+    for start in range(0, len(vectors), 20):
+        found += search(migration.connection, *place, vectors[start : start + 20], depth=DEPTH)
+    row_of: dict[PointId, int] = {}
+    for points in (*asked.relevant, *found):
+        for point in points:
+            row_of.setdefault(point, len(row_of))
+    # A list that is shorter than the longest one is filled up with rows that answer nothing.
+    ranked = np.full((len(found), max(map(len, found))), len(row_of), np.intp)
+    for row, points in enumerate(found):
+        ranked[row, : len(points)] = [row_of[point] for point in points]
+    relevance = Relevance.from_rows([[row_of[each] for each in ids] for ids in asked.relevant])
+    return judge(ranked, relevance).means
