@@ -6,6 +6,7 @@ import json
 import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.support.collections import fresh_name
 from tests.support.command import answer_inside, inside, start
 from tests.support.documents import check_keys
 from tests.support.proxy import Proxy, Request, proxied
+from tests.support.qdrant_server import free_port
 from tests.support.texts import Service, Texts, embedding_service, write_text_config
 from xbtmigrate.pacing import WINDOW, WINDOWS
 from xbtmigrate.qdrant.connection import Connection
@@ -85,6 +87,15 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def check_metrics(port: str, migration: str) -> None:
+    """A scrape tells of the paused run."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        figures = answer.read().decode()
+    assert f'xbtmigrate_state{{migration="{migration}",state="paused"}} 1.0' in figures
+    labels = f'{{kind="projected",migration="{migration}"}}'
+    assert f"xbtmigrate_points_written_total{labels} {COUNT}.0" in figures
+
+
 def test_paused_killed_and_resumed(
     server_db: Connection, texts: Texts, service: Service, name: str, tmp_path: Path
 ):
@@ -92,9 +103,13 @@ def test_paused_killed_and_resumed(
         code, _, err = inside(*verb, cwd=tmp_path)
         assert (code, "no run of migration" in err) == (3, True), err
 
-    gate, first = Gate(service), start(*RUN, cwd=tmp_path)
+    port = str(free_port())
+    metrics = ("--metrics-port", port)
+    gate, first = Gate(service), start(*RUN, *metrics, cwd=tmp_path)
     try:
         wait_until(gate.reached.is_set, first)
+        code, _, err = inside(*RUN, *metrics, cwd=tmp_path)
+        assert (code, f"cannot be served at 127.0.0.1:{port}" in err) == (2, True), err
         paused = answer_inside("pause", cwd=tmp_path)
         check_keys(paused, "pause")
         assert (paused["running"], paused["paused"]) == (True, True)
@@ -110,6 +125,7 @@ def test_paused_killed_and_resumed(
         after = answer_inside("status", cwd=tmp_path)
         assert after["encoded"] == status["encoded"] < COUNT
         assert after["load"]["pauses"]["request"]["count"] >= 1
+        check_metrics(port, f"{name}-old")
     finally:
         first.kill()
     _, _, err = ended(first)

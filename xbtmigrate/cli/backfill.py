@@ -36,6 +36,10 @@ def backfill(
         str, typer.Option(help="Largest ratio of the queries' p95 to that before the run, or off.")
     ] = "1.5",
     max_rate: Annotated[str, typer.Option(help="Most points written per second, or off.")] = "off",
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port to serve figures for Prometheus at.")
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="Address of that port.")] = "127.0.0.1",
     json: JsonOption = False,
 ) -> None:
     """Write the new vectors while the collection keeps serving.
@@ -49,7 +53,16 @@ def backfill(
     from xbtmigrate.workflows.backfill import prepare, run
     from xbtmigrate.workflows.intent import Request
 
-    request = Request(fraction, budget, order, batch_size, max_slowdown, max_rate)
+    request = Request(
+        fraction=fraction,
+        budget=budget,
+        order=order,
+        batch_size=batch_size,
+        max_slowdown=max_slowdown,
+        max_rate=max_rate,
+        metrics_port=metrics_port,
+        metrics_host=metrics_host,
+    )
     settings = load_config(config)
     if not online:
         intent = prepare(settings, request)

@@ -15,6 +15,7 @@ from xbtmigrate.config import Config
 from xbtmigrate.errors import StaleError
 from xbtmigrate.goal import Goal, Known, Outcome, Progress
 from xbtmigrate.journal import MigrationRecord, Phase
+from xbtmigrate.metrics import RunMetrics, served
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.connection import check_writable
@@ -22,7 +23,7 @@ from xbtmigrate.qdrant.preparation import prepare as prepare_layout
 from xbtmigrate.types import Direction, Kind, Strategy
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.intent import Intent, Request, intend
-from xbtmigrate.workflows.load import paced
+from xbtmigrate.workflows.load import load_of, paced
 from xbtmigrate.workflows.ordering import FrozenOrder
 from xbtmigrate.workflows.publishing import publish_artefacts, store_hubness
 from xbtmigrate.workflows.wiring import Migration, choice_of, open_migration
@@ -131,7 +132,11 @@ def run(
         XbtMigrateError: Something failed; the same call goes on from there.
     """
     deadline = time.monotonic() + request.seconds
-    with open_migration(config) as migration:
+    metrics = RunMetrics(config.migration)
+    with (
+        served(metrics, request.metrics_port, request.metrics_host),
+        open_migration(config) as migration,
+    ):
         record = migration.journal.load()
         intent = intend(migration, request, record)
         check_writable(migration.connection, migration.facts.collection)
@@ -146,8 +151,13 @@ def run(
                 loop = loop_of(
                     migration, intent, held, projector, gallery=sparing, size=request.batch_size
                 )
-                loop.on_progress = lambda step: _show(report, step)
-                loop.should_stop = stop
+                metrics.load = lambda: load_of(sparing.pace, migration.connection)
+
+                def show(step: Progress) -> None:
+                    metrics.progress, metrics.quarantined = step, len(loop.quarantined)
+                    report(step.stage.value, step.done, step.total)
+
+                loop.on_progress, loop.should_stop = show, stop
                 outcome = loop.run()
             if not outcome.stopped:
                 store_hubness(migration, intent.plan, report)
@@ -250,10 +260,6 @@ class _NothingKnown:
 
 
 _NOTHING = _NothingKnown()
-
-
-def _show(report: Report, step: Progress) -> None:
-    report(step.stage.value, step.done, step.total)
 
 
 def _stop_at(deadline: float, should_stop: Callable[[], str]) -> Callable[[], str]:

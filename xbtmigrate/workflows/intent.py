@@ -30,6 +30,8 @@ class Request:
         batch_size: Points per batch.
         max_slowdown: Largest ratio of the queries' p95 to that before the run, or "off".
         max_rate: Most points written per second, or "off".
+        metrics_port: Port that Prometheus finds the figures at; None for none.
+        metrics_host: Address that this port is opened at.
     """
 
     fraction: float | None
@@ -38,6 +40,8 @@ class Request:
     batch_size: int
     max_slowdown: str = "off"
     max_rate: str = "off"
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
 
     @property
     def seconds(self) -> float:

@@ -112,27 +112,8 @@ class Watch:
             self.control.publish(state)
 
     def state(self) -> dict[str, Any]:
-        """Say how the run goes, as `status` shows it."""
-        pace = self.pace
-        pauses = {**pace.pauses, **self.connection.patience.pauses}
-        return {
-            "state": _state(pace),
-            "reason": "; ".join(pace.holds.values()) or pace.slow_because,
-            "batch_size": pace.batch,
-            "delay_seconds": round(pace.delay, 3),
-            "points_per_second": round(pace.rate, 1),
-            "probe_p95_ms": _rounded(pace.p95),
-            "baseline_p95_ms": _rounded(pace.baseline),
-            "slowdown": _rounded(pace.slowdown),
-            "max_slowdown": pace.limits.max_slowdown,
-            "max_rate": pace.limits.max_rate,
-            "pauses": {
-                str(reason): {"count": each.count, "seconds": round(each.seconds, 1)}
-                for reason, each in pauses.items()
-            },
-            "token": self._token,
-            "updated_at": utc_now(),
-        }
+        """Say how the run goes, and which wish it obeys."""
+        return {**load_of(self.pace, self.connection), "token": self._token}
 
     def _run(self) -> None:
         while not self._ended.wait(TICK):
@@ -267,6 +248,28 @@ def paced(
         yield PacedGallery(gallery, pace, should_stop)
     finally:
         watch.end()
+
+
+def load_of(pace: Pace, connection: Connection) -> dict[str, Any]:
+    """Say how a run goes, as `status` shows it."""
+    pauses = {**pace.pauses, **connection.patience.pauses}
+    return {
+        "state": _state(pace),
+        "reason": "; ".join(pace.holds.values()) or pace.slow_because,
+        "batch_size": pace.batch,
+        "delay_seconds": round(pace.delay, 3),
+        "points_per_second": round(pace.rate, 1),
+        "probe_p95_ms": _rounded(pace.p95),
+        "baseline_p95_ms": _rounded(pace.baseline),
+        "slowdown": _rounded(pace.slowdown),
+        "max_slowdown": pace.limits.max_slowdown,
+        "max_rate": pace.limits.max_rate,
+        "pauses": {
+            str(reason): {"count": each.count, "seconds": round(each.seconds, 1)}
+            for reason, each in pauses.items()
+        },
+        "updated_at": utc_now(),
+    }
 
 
 def _state(pace: Pace) -> str:
