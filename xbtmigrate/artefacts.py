@@ -114,7 +114,7 @@ class Artefacts:
         """
         file = self.plan_file
         try:
-            return Plan.parse(file.read_text("utf-8"), str(file))
+            return Plan.parse(file.read_bytes(), str(file))
         except OSError as error:
             raise ArtefactError(
                 f"there is no plan at {file}", "make one with `xbtmigrate plan`"

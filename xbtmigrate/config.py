@@ -28,6 +28,8 @@ class QdrantSection(_Section):
 
     url: str
     api_key_env: str | None = None
+    api_key_file: Path | None = None
+    ca_file: Path | None = None
     collection: str = Field(min_length=1)
     vector: str = ""
     new_vector: str | None = None
@@ -40,7 +42,15 @@ class QdrantSection(_Section):
     def _known_scheme(cls, url: str) -> str:
         if not re.match(r"https?://[^/]+|path:.", url):
             raise ValueError('must be "http://host:6333", "https://host" or "path:DIR"')
+        if "@" in url.partition("//")[2].partition("/")[0]:
+            raise ValueError("must hold no user or password: use api_key_env or api_key_file")
         return url
+
+    @pydantic.model_validator(mode="after")
+    def _one_key(self) -> QdrantSection:
+        if self.api_key_env is not None and self.api_key_file is not None:
+            raise ValueError("api_key_env and api_key_file name two keys: keep one of them")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _two_names(self) -> QdrantSection:
@@ -136,25 +146,22 @@ class Config(_Section):
 
     @property
     def api_key(self) -> str | None:
-        """The API key out of the named environment variable.
+        """The API key out of the named environment variable or file.
 
         Raises:
-            ConfigError: The variable is named but not set.
+            ConfigError: The variable is not set, or the file cannot be read or is empty.
         """
-        name = self.qdrant.api_key_env
-        if name is None:
-            return None
-        if not os.environ.get(name):
-            raise ConfigError(
-                f"qdrant.api_key_env names {name}, which is not set in the environment",
-                f"export {name}=… or remove the key where the server needs none",
-            )
-        return os.environ[name]
+        return read_key(self.qdrant.api_key_env, self.qdrant.api_key_file, self.base)
+
+    @property
+    def ca_file(self) -> Path | None:
+        """The certificates to trust; None for the usual ones."""
+        return None if self.qdrant.ca_file is None else self.base / self.qdrant.ca_file
 
     def binding(self) -> dict[str, str]:
         """Flatten what a plan depends on into dotted key -> value, without any secret."""
         sections = self.model_dump(mode="json", exclude_none=True)
-        for key in ("api_key_env", "grpc", "grpc_port", "timeout"):
+        for key in ("api_key_env", "api_key_file", "ca_file", "grpc", "grpc_port", "timeout"):
             sections["qdrant"].pop(key, None)
         sections["payload"].pop("query", None)
         sections["plan"] = {key: sections["plan"][key] for key in ("strategy", "layout", "seed")}
@@ -163,6 +170,40 @@ class Config(_Section):
             for section, values in sections.items()
             for key, value in values.items()
         }
+
+
+def read_key(variable: str | None, file: Path | None, base: Path) -> str | None:
+    """Read an API key from where the user keeps it.
+
+    Args:
+        variable: Environment variable that holds it, None for none.
+        file: File that holds it and nothing else, None for none.
+        base: Folder that a relative file starts from.
+
+    Raises:
+        ConfigError: The variable is not set, or the file cannot be read or is empty.
+    """
+    if variable is not None:
+        if key := os.environ.get(variable):
+            return key
+        raise ConfigError(
+            f"qdrant.api_key_env names {variable}, which is not set in the environment",
+            f"export {variable}=… or remove the key where the server needs none",
+        )
+    if file is None:
+        return None
+    try:
+        key = (base / file).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"qdrant.api_key_file cannot be read: {base / file}: {type(error).__name__}",
+            "make the file readable for this user, or name another one",
+        ) from error
+    if not key or not key.isascii() or any(map(str.isspace, key)):
+        raise ConfigError(
+            f"qdrant.api_key_file {base / file} does not hold a key", "put the key alone into it"
+        )
+    return key
 
 
 def load_config(path: Path) -> Config:

@@ -202,7 +202,7 @@ class Plan(_Part):
             )
 
     @classmethod
-    def parse(cls, text: str, origin: str) -> Plan:
+    def parse(cls, text: str | bytes, origin: str) -> Plan:
         """Read a plan and check its digest.
 
         Raises:

@@ -102,9 +102,14 @@ def explain(
         elif item["type"] == "missing":
             text = "is required"
         else:
-            text = f"{item['msg'].removeprefix('Value error, ')} (found {item['input']!r})"
+            text = item["msg"].removeprefix("Value error, ") + _found(item["input"])
         mistakes.append((key, text))
     return mistakes
+
+
+def _found(value: object) -> str:
+    """Repeat a wrong value, unless there may be a password in it."""
+    return "" if "@" in str(value) else f" (found {value!r})"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

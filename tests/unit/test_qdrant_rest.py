@@ -18,11 +18,13 @@ from werkzeug import Response
 from tests.support.qdrant_server import free_port
 from xbtmigrate.qdrant.failures import is_transient
 from xbtmigrate.qdrant.rest import Rest
+from xbtmigrate.qdrant.trust import Trust
 
 
 def rest_of(url: str, **settings: object) -> Rest:
     client = QdrantClient(url=url, check_compatibility=False)
-    return Rest(client, settings.pop("api_key", None), settings.pop("timeout", 5))  # type: ignore[arg-type]
+    key, timeout = settings.pop("api_key", None), settings.pop("timeout", 5)
+    return Rest(client, key, timeout, Trust.of(None))  # type: ignore[arg-type]
 
 
 def test_path_prefix_key_and_body_arrive(httpserver: HTTPServer) -> None:

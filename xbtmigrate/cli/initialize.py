@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +23,12 @@ def init(
     api_key_env: Annotated[
         str | None, typer.Option(help="Environment variable that holds the API key.")
     ] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="File that holds the API key; relative to the config's.")
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="PEM file of the certificates to trust; likewise.")
+    ] = None,
     config: ConfigOption = CONFIG,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     json: JsonOption = False,
@@ -32,7 +39,13 @@ def init(
     if config.exists() and not force:
         raise ConfigError(f"{config} exists", "give --force to overwrite it, or another --config")
     text = describe(
-        url=url, collection=collection, vector=vector, api_key_env=api_key_env, base=config.parent
+        url=url,
+        collection=collection,
+        vector=vector,
+        api_key_env=api_key_env,
+        api_key_file=api_key_file,
+        ca_file=ca_file,
+        base=config.parent,
     )
     config.write_text(text, "utf-8")
     following = f"fill in the two models, then run: xbtmigrate plan -c {config}"

@@ -27,6 +27,7 @@ from xbtmigrate.qdrant.failures import (
 from xbtmigrate.qdrant.patience import Patience
 from xbtmigrate.qdrant.rest import Rest
 from xbtmigrate.qdrant.rpc import PLAIN, Rpc
+from xbtmigrate.qdrant.trust import Trust
 
 T = TypeVar("T")
 Version: TypeAlias = tuple[int, int, int]
@@ -140,6 +141,7 @@ def connect(
     prefer_grpc: bool = False,
     grpc_port: int = 6334,
     timeout: int = 60,
+    ca_file: Path | None = None,
 ) -> Connection:
     """Open a server (`http://...`) or an embedded database (`path:DIR`).
 
@@ -149,8 +151,10 @@ def connect(
         prefer_grpc: Speak gRPC where the client library can.
         grpc_port: Port of the server's gRPC interface.
         timeout: Seconds until one request is given up.
+        ca_file: Certificates to trust in place of the usual ones, PEM.
 
     Raises:
+        ConfigError: The file of certificates cannot be used.
         ConnectionFailedError: Nothing answers, the credentials are refused, or the folder is not
             an embedded Qdrant or is open in another process.
         UnsupportedError: The server is too old.
@@ -162,6 +166,7 @@ def connect(
             f"'{url}' is not an address of a Qdrant",
             'write qdrant.url = "http://host:6333", or "path:DIR" for the embedded mode',
         )
+    trust = Trust.of(ca_file)
     with warnings.catch_warnings():
         # The library warns of versions, which are checked here, and of keys over plain HTTP.
         warnings.simplefilter("ignore")
@@ -171,15 +176,16 @@ def connect(
                 api_key=api_key,
                 prefer_grpc=prefer_grpc,
                 grpc_port=grpc_port,
-                grpc_options=dict(PLAIN),
+                grpc_options={**PLAIN, **trust.grpc_options},
                 timeout=timeout,
+                verify=trust.context(),
                 check_compatibility=False,
             )
         except ValueError as error:
             raise ConnectionFailedError(
                 f"'{url}' is not a valid address: {error}", "correct qdrant.url"
             ) from error
-    rest = Rest(client, api_key, timeout)
+    rest = Rest(client, api_key, timeout, trust)
     probe = Connection(
         client,
         "server",
@@ -187,7 +193,7 @@ def connect(
         url,
         attempts=2,
         rest=None if prefer_grpc and not rest.answers() else rest,
-        rpc=Rpc(url, grpc_port, api_key, timeout, trusted=prefer_grpc),
+        rpc=Rpc(url, grpc_port, api_key, timeout, trust=trust, trusted=prefer_grpc),
     )
     return _checked(probe)
 

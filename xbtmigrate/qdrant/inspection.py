@@ -104,7 +104,7 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
         raise CollectionError(
             f"the collection '{name}' is empty", "there is nothing to migrate: check its name"
         )
-    strict = _strict_mode(info.config)
+    strict = strict_mode(info.config)
     hnsw = params.hnsw_config or models.HnswConfigDiff()
     others = {each: config for each, config in dense_vectors(info).items() if each != vector}
     return CollectionFacts(
@@ -168,7 +168,7 @@ def dense_vectors(info: models.CollectionInfo) -> dict[str, models.VectorParams]
     return dict(vectors or {})
 
 
-def _strict_mode(config: models.CollectionConfig) -> models.StrictModeConfigOutput:
+def strict_mode(config: models.CollectionConfig) -> models.StrictModeConfigOutput:
     """Return the limits that hold: none while strict mode is off."""
     strict = config.strict_mode_config
     return strict if strict and strict.enabled else models.StrictModeConfigOutput(enabled=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xbtmigrate.qdrant.connection import Connection
-from xbtmigrate.qdrant.inspection import dense_vectors, real_name
+from xbtmigrate.qdrant.inspection import dense_vectors, real_name, strict_mode
 from xbtmigrate.types import Distance
 
 
@@ -32,8 +32,9 @@ def look(connection: Connection, collection: str, sample: int = 64) -> Overview:
     """
     client, name = connection.client, real_name(connection, collection)
     info = connection.call(lambda: client.get_collection(name))
+    limit = min(sample, strict_mode(info.config).max_query_limit or sample)
     records, _ = connection.call(
-        lambda: client.scroll(name, limit=sample, with_payload=True, with_vectors=False)
+        lambda: client.scroll(name, limit=limit, with_payload=True, with_vectors=False)
     )
     return Overview(
         vectors={

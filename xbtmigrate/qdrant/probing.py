@@ -51,7 +51,7 @@ class Probes:
         asked = {
             "url": f"{rest.root}/collections/{quote(collection, safe='')}/points/query",
             "headers": rest.headers,
-            "certificates": rest.certificates,
+            "certificates": rest.trust.path,
             "proxy": rest.proxy,
             "bodies": queries,
             "spacing": spacing,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import ssl
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import certifi
 import httpx
 import orjson
 import urllib3
@@ -16,6 +13,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from xbtmigrate.qdrant.failures import said_by
+from xbtmigrate.qdrant.trust import Trust
 
 _PATIENCE = 5.0
 _CONNECTIONS = 4
@@ -32,9 +30,12 @@ class Rest:
         client: The client of the same server; gives the address.
         api_key: Key or JWT of the server.
         timeout: Seconds until one request is given up.
+        trust: Certificates to trust.
     """
 
-    def __init__(self, client: QdrantClient, api_key: str | None, timeout: int) -> None:
+    def __init__(
+        self, client: QdrantClient, api_key: str | None, timeout: int, trust: Trust
+    ) -> None:
         self.root = client.http.client.host.rstrip("/")
         self.headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if api_key is not None:
@@ -42,7 +43,7 @@ class Rest:
         address = urlsplit(self.root)
         bypassed = proxy_bypass(address.netloc)
         self.proxy = None if bypassed else getproxies().get(address.scheme)
-        self.certificates = os.environ.get("SSL_CERT_FILE") or certifi.where()
+        self.trust = trust
         self._pool = self._opened(timeout)
 
     def send(self, method: str, collection: str, path: str, body: object) -> bytes:
@@ -93,7 +94,7 @@ class Rest:
 
     def _opened(self, timeout: int) -> urllib3.PoolManager:
         secure = self.root.startswith("https:")
-        trusted = ssl.create_default_context(cafile=self.certificates) if secure else None
+        trusted = self.trust.context() if secure else None
         if self.proxy:
             return urllib3.ProxyManager(
                 self.proxy, timeout=timeout, ssl_context=trusted, maxsize=_CONNECTIONS

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 import grpc  # type: ignore[import-untyped]
 from qdrant_client.connection import get_channel
 
+from xbtmigrate.qdrant.trust import Trust
+
 PLAIN = {"grpc.compression_enabled_algorithms_bitset": 1}
 """Channel options that keep a server from compressing its answers.
 
@@ -23,6 +25,7 @@ class Rpc:
         port: Port of its gRPC interface.
         api_key: Key or JWT of the server.
         timeout: Seconds until one request is given up.
+        trust: Certificates to trust.
         trusted: Whether the port certainly leads to the server of that address.
 
     Attributes:
@@ -30,13 +33,21 @@ class Rpc:
     """
 
     def __init__(
-        self, url: str, port: int, api_key: str | None, timeout: int, *, trusted: bool
+        self,
+        url: str,
+        port: int,
+        api_key: str | None,
+        timeout: int,
+        *,
+        trust: Trust,
+        trusted: bool,
     ) -> None:
         address = urlsplit(url)
         self._host, self._port = address.hostname or "", port
         self._ssl = address.scheme == "https"
         self._metadata = [] if api_key is None else [("api-key", api_key)]
         self._timeout = timeout
+        self._options = {**PLAIN, **trust.grpc_options}
         self._channel: grpc.Channel | None = None
         self._methods: dict[str, Any] = {}
         self.trusted = trusted
@@ -49,7 +60,7 @@ class Rpc:
         """
         if self._channel is None:
             self._channel = get_channel(
-                self._host, self._port, self._ssl, self._metadata, dict(PLAIN)
+                self._host, self._port, self._ssl, self._metadata, self._options
             )
         if method not in self._methods:
             self._methods[method] = self._channel.unary_unary(f"/qdrant.Points/{method}")

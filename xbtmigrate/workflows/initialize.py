@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from xbtmigrate import registry
-from xbtmigrate.errors import CollectionError, ConfigError
+from xbtmigrate.config import read_key
+from xbtmigrate.errors import CollectionError
 from xbtmigrate.qdrant.connection import connect
 from xbtmigrate.qdrant.overview import Overview, look
 
@@ -19,7 +19,14 @@ IMAGE_ENDS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def describe(
-    *, url: str, collection: str, vector: str | None, api_key_env: str | None, base: Path
+    *,
+    url: str,
+    collection: str,
+    vector: str | None,
+    api_key_env: str | None,
+    api_key_file: Path | None,
+    ca_file: Path | None,
+    base: Path,
 ) -> str:
     """Return the text of a configuration with what was found in the collection.
 
@@ -28,32 +35,35 @@ def describe(
         collection: Collection to migrate.
         vector: Vector to migrate; None if there is only one.
         api_key_env: Name of the variable that holds the API key.
+        api_key_file: File that holds it, relative to `base`.
+        ca_file: Certificates to trust, relative to `base`.
         base: Folder the file will be in.
 
     Raises:
-        ConfigError: The variable of the API key is not set.
+        ConfigError: The API key or the certificates are not there.
         CollectionError: No such collection or vector, or it has to be chosen.
     """
-    if api_key_env is not None and not os.environ.get(api_key_env):
-        raise ConfigError(f"{api_key_env} is not set", f"export {api_key_env}=…")
+    key = read_key(api_key_env, api_key_file, base)
+    trusted = None if ca_file is None else base / ca_file
     address = url
     if url.startswith("path:"):
         address = f"path:{(base / url.removeprefix('path:')).resolve()}"
-    with connect(address, api_key=os.environ.get(api_key_env or "")) as connection:
+    with connect(address, api_key=key, ca_file=trusted) as connection:
         seen = look(connection, collection)
     name = _chosen_vector(seen, collection, vector)
     size, distance = seen.vectors[name]
     texts, images = _fields(seen.payloads)
     encoders = ", ".join(registry.names(registry.ENCODERS))
     stored = "text" if texts or not images else "image"
-    key = _value("api_key_env", api_key_env, "QDRANT_API_KEY")
     return f"""\
 # What xbtmigrate found in '{collection}', and what it needs to know. Every key is described in
 # docs/configuration.md.
 
 [qdrant]
 url = {_quoted(url)}
-{key}            # name of the environment variable that holds the API key
+{_value("api_key_env", api_key_env, "QDRANT_API_KEY")}   # the environment variable of the API key
+{_value("api_key_file", api_key_file and str(api_key_file), "key.txt")}         # or the file
+{_value("ca_file", ca_file and str(ca_file), "ca.pem")}               # certificates to trust
 collection = {_quoted(collection)}
 vector = {_quoted(name)}            # the old vector: {size}-d, {distance}; "" is the unnamed one
 # new_vector = "new"     # name of the new vector

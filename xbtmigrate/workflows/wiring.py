@@ -210,6 +210,7 @@ def connected(config: Config) -> Iterator[Connection]:
         prefer_grpc=qdrant.grpc,
         grpc_port=qdrant.grpc_port,
         timeout=qdrant.timeout,
+        ca_file=config.ca_file,
     )
     with connection:
         yield connection
