@@ -1,264 +1,90 @@
 """How fast the data path is, beside what one would use instead; run by hand on a calm machine.
 
-python benchmarks/data_path.py --points 100000 --json figures.json
+python benchmarks/data_path.py                        # 100,000 points, 8 minutes
+python benchmarks/data_path.py --points 1000000 --contenders forward forward-torch   # 8 minutes
 
 Starts a real server as the tests do, and gives each contender a fresh collection of its own and a
-process of its own, so that processor time and memory are its own. Every contender reads each stored
-vector, multiplies it by the same matrix and writes the product into the second vector:
+process of its own, so that processor time and memory are its own. Each round runs all of them once,
+and the best round of each counts. Bytes are counted by a proxy in a run over few points apart.
 
 - plain-rest, plain-grpc: scroll 256, project, update_vectors, as in Qdrant's tutorial;
-- forward: this tool's own backfill with provenance, journal and the last sweep;
+- client-migrate: `QdrantClient.migrate` to a second server, 512 numbers a point, nothing projected;
+- rebasis, rebasis-bare: `rebasis migrate` 512 -> 512 with and without its shadow copy, if --rebasis
+  names a Python 3.12 with it;
+- forward: this tool's own backfill with provenance, journal and the last sweep; forward-torch with
+  torch loaded, for its memory;
 - read-ceiling, write-ceiling: the same bytes, neither parsed nor made while the clock runs, over
-  one and two connections; the faster counts.
+  one and two streams.
 
-Indexing is off, because whose turn the optimizer gets is chance. Every contender multiplies with as
-many threads as `backfill` would: threads that spin for their turn count as work done.
+Optimizers are off, because whose turn they get is chance. Every contender multiplies with as many
+threads as `backfill` would: threads that spin for their turn count as work done.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
-import resource
+import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import grpc
 import numpy as np
-from qdrant_client import QdrantClient, models
-from qdrant_client.grpc import PointsOperationResponse
+from qdrant_client import models
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.contenders import MATRIX, NEW, OLD, PAGE, Target
 from tests.support.qdrant_server import running_server
-from xbtmigrate.backfill import Backfill
-from xbtmigrate.goal import Goal
-from xbtmigrate.journal import MigrationRecord, Phase
-from xbtmigrate.qdrant.connection import Connection, connect
-from xbtmigrate.qdrant.inspection import inspect
-from xbtmigrate.qdrant.journal import QdrantJournal
-from xbtmigrate.qdrant.layouts import NewSpace, choose_layout
-from xbtmigrate.qdrant.opening import open_gallery
-from xbtmigrate.qdrant.packing import vector_updates
 from xbtmigrate.qdrant.pages import NewPoint
-from xbtmigrate.qdrant.payload import EmbeddedFields
-from xbtmigrate.qdrant.routes import PackedRoute
 from xbtmigrate.qdrant.scan import Reader
-from xbtmigrate.types import Direction, Distance, Modality, Vectors
+from xbtmigrate.qdrant.writing import Writer
 
-OLD, NEW = 512, 768
-PAGE = 512
-MATRIX = np.random.default_rng(1).standard_normal((OLD, NEW), dtype=np.float32) / np.float32(22.6)
 SETTINGS = {"QDRANT__STORAGE__WAL__WAL_CAPACITY_MB": "32"}
-CONTENDERS = ("plain-rest", "plain-grpc", "read-ceiling", "write-ceiling", "forward")
+CEILINGS = ("read-ceiling-1", "read-ceiling-2", "write-ceiling-1", "write-ceiling-2")
+USUAL = ("plain-rest", "plain-grpc", "client-migrate", "rebasis", "rebasis-bare", "forward")
+COUNTED = 2048
+"""Points in the run whose bytes are counted."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """One collection on one server."""
-
-    url: str
-    grpc_port: int
-    collection: str
-    points: int
-
-    def client(self, *, prefer_grpc: bool) -> QdrantClient:
-        """Open it with the client library."""
-        return QdrantClient(
-            url=self.url,
-            grpc_port=self.grpc_port,
-            prefer_grpc=prefer_grpc,
-            timeout=120,
-            check_compatibility=False,
-        )
-
-    def connect(self) -> Connection:
-        """Open it as the tool does."""
-        return connect(self.url, grpc_port=self.grpc_port, timeout=120)
+def caption(number: int) -> str:
+    """Return the payload's text of a point."""
+    return f"a caption of about the usual length, of picture number {number}"
 
 
-class Multiply:
-    """The projector of this benchmark."""
-
-    direction = Direction.FORWARD
-
-    def apply(self, vectors: Vectors) -> Vectors:
-        """Map (n, 512) to (n, 768)."""
-        mapped: Vectors = vectors @ MATRIX
-        return mapped
-
-    def uncertainty(self, vectors: Vectors) -> Vectors:
-        """Not used."""
-        return np.zeros(len(vectors), np.float32)
-
-
-class Nothing:
-    """No vectors paid for earlier."""
-
-    def find(self, hashes: Any) -> tuple[Vectors, Any]:
-        """Find none."""
-        return np.empty((len(hashes), 0), np.float32), np.zeros(len(hashes), np.bool_)
-
-
-def fill(target: Target) -> None:
-    """Create the collection with random unit vectors and a caption each."""
-    vectors = {
+def fill(target: Target, *, alone: bool) -> None:
+    """Create the collection with random vectors and a caption each; `alone` without a new one."""
+    named = {
         name: models.VectorParams(size=size, distance=models.Distance.COSINE)
         for name, size in (("old", OLD), ("new", NEW))
     }
     with target.connect() as connection:
         connection.client.create_collection(
-            target.collection, vectors_config=vectors, hnsw_config=models.HnswConfigDiff(m=0)
+            target.collection,
+            vectors_config=named["old"] if alone else named,
+            hnsw_config=models.HnswConfigDiff(m=0),
+            optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0),
         )
-        route = PackedRoute(connection.rpc, target.collection)
-        rng = np.random.default_rng(0)
+        writer, rng = Writer(connection, target.collection), np.random.default_rng(0)
         for start in range(0, target.points, PAGE):
             ids = range(start, min(start + PAGE, target.points))
             rows = rng.standard_normal((len(ids), OLD), dtype=np.float32)
             points = [
                 NewPoint(
                     str(each),
-                    {"text": f"a caption of about the usual length, of picture number {each}"},
-                    {"old": row},
+                    {"text": caption(each)},
+                    {"" if alone else "old": row},
                 )
                 for each, row in zip(ids, rows, strict=True)
             ]
-            connection.write(lambda points=points: route.upsert(points, None))
-
-
-def plain(target: Target, *, prefer_grpc: bool) -> int:
-    """Loop as a tutorial does."""
-    client, offset, done = target.client(prefer_grpc=prefer_grpc), None, 0
-    while True:
-        records, offset = client.scroll(
-            target.collection, limit=256, offset=offset, with_payload=True, with_vectors=["old"]
-        )
-        old = np.array([record.vector["old"] for record in records], np.float32)
-        points = [
-            models.PointVectors(id=record.id, vector={"new": row.tolist()})
-            for record, row in zip(records, old @ MATRIX, strict=True)
-        ]
-        client.update_vectors(target.collection, points, wait=True)
-        done += len(points)
-        if offset is None:
-            return done
-
-
-def read_ceiling(target: Target, streams: int) -> int:
-    """Take pages off the wire; the next page's id is known, so nothing is parsed."""
-    address = urlsplit(target.url).netloc
-    path = f"/collections/{target.collection}/points/scroll"
-
-    def read(first: int, last: int) -> int:
-        wire = http.client.HTTPConnection(address)
-        for offset in range(first, last, PAGE):
-            body = {
-                "limit": min(PAGE, last - offset),
-                "offset": offset,
-                "with_payload": True,
-                "with_vector": ["old"],
-            }
-            wire.request("POST", path, json.dumps(body), {"content-type": "application/json"})
-            answer = wire.getresponse()
-            if answer.status != 200 or len(answer.read()) < 1000:
-                raise SystemExit("the server did not answer with a page")
-        return last - first
-
-    return _shared(read, target.points, streams)
-
-
-def write_ceiling(target: Target, streams: int) -> tuple[int, float]:
-    """Send packed requests; returns the points and the seconds that the sending took."""
-    options = [("grpc.max_send_message_length", -1)]
-    channel = grpc.insecure_channel(f"{urlsplit(target.url).hostname}:{target.grpc_port}", options)
-    send = channel.unary_unary(
-        "/qdrant.Points/UpdateVectors",
-        request_serializer=None,
-        response_deserializer=PointsOperationResponse.FromString,
-    )
-    rows = np.random.default_rng(2).standard_normal((PAGE, NEW), dtype=np.float32)
-    seconds = [0.0] * streams
-
-    def write(first: int, last: int) -> int:
-        stream = first * streams // target.points
-        for start in range(first, last, PAGE):
-            ids = [str(each) for each in range(start, min(start + PAGE, last))]
-            request = vector_updates(target.collection, ids, "new", rows[: len(ids)], None)
-            begun = time.perf_counter()
-            send(request, timeout=120)
-            seconds[stream] += time.perf_counter() - begun
-        return last - first
-
-    return _shared(write, target.points, streams), max(seconds)
-
-
-def _shared(work: Callable[[int, int], int], points: int, streams: int) -> int:
-    bounds = [points * each // streams for each in range(streams + 1)]
-    with ThreadPoolExecutor(streams) as pool:
-        return sum(pool.map(work, bounds[:-1], bounds[1:]))
-
-
-def forward(target: Target) -> int:
-    """Run the tool's own backfill to its end, sweep included."""
-    with target.connect() as connection:
-        facts = inspect(connection, target.collection, "old")
-        choice = choose_layout(
-            facts, connection, None, NewSpace("new", NEW, Distance.COSINE), resuming=True
-        )
-        fields = EmbeddedFields("text", None, Modality.TEXT)
-        journal = QdrantJournal(connection, target.collection)
-        record = journal.acquire(MigrationRecord(target.collection, Phase.PLANNED, "p" * 64))
-        outcome = Backfill(
-            gallery=open_gallery(connection, facts, choice, fields, "p" * 64),
-            journal=journal,
-            record=record,
-            goal=Goal(0.0, projects=True, max_quarantined=0.0),
-            order=lambda: ([], ""),
-            modality=Modality.TEXT,
-            encoder=None,
-            projector=Multiply(),
-            known=Nothing(),
-            batch_size=256,
-            on_progress=lambda _: None,
-            should_stop=lambda: "",
-        ).run()
-        journal.release()
-    return outcome.counts.projected
-
-
-def one(name: str, target: Target) -> dict[str, float]:
-    """Run one contender in this process and say what it took."""
-    before, begun = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    spent = None
-    if name.startswith("plain"):
-        points = plain(target, prefer_grpc=name.endswith("grpc"))
-    elif name == "forward":
-        points = forward(target)
-    else:
-        kind, streams = name.rsplit("-", 1)
-        if kind == "read-ceiling":
-            points = read_ceiling(target, int(streams))
-        else:
-            points, spent = write_ceiling(target, int(streams))
-    seconds = spent or time.perf_counter() - begun
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {
-        "points": points,
-        "seconds": seconds,
-        "points_per_second": points / seconds,
-        "cpu_seconds_per_million": used / points * 1e6,
-        "peak_rss_mib": after.ru_maxrss / 1024,
-    }
+            writer.upsert(points, None)
 
 
 def check(target: Target) -> float:
@@ -275,58 +101,148 @@ def check(target: Target) -> float:
     return worst
 
 
-def trials(names: list[str]) -> Iterator[str]:
-    """Ceilings are tried with one and with two connections."""
-    for name in names:
-        if name.endswith("ceiling"):
-            yield from (f"{name}-1", f"{name}-2")
-        else:
-            yield name
+@contextmanager
+def counting(port: int) -> Iterator[tuple[int, list[int]]]:
+    """Forward a port of its own to `port`, and count the bytes of both directions."""
+    total = [0]
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while piece := source.recv(1 << 20):
+                total[0] += len(piece)
+                sink.sendall(piece)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            sink.close()
+
+    def accept() -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", port))
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listener.getsockname()[1], total
+    finally:
+        listener.close()
 
 
-def compare(points: int, names: list[str]) -> dict[str, Any]:
-    """Run every contender on a server of its own collection and print a line for each."""
-    figures: dict[str, Any] = {"points": points, "load_before": os.getloadavg()}
-    print(f"{points:,} points, {OLD} -> {NEW}, load {os.getloadavg()[0]:.1f}")
-    print(f"{'':16} points/s   CPU s/million   peak RSS MiB")
-    with running_server(SETTINGS) as server:
-        for name in trials(names):
-            target = Target(server.url, server.grpc_port, name, points)
-            fill(target)
-            command = [sys.executable, __file__, "--one", name, "--url", server.url]
-            command += ["--grpc-port", str(server.grpc_port), "--points", str(points)]
-            threads = str(max(1, (os.cpu_count() or 1) - 2))
-            environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads}
-            answer = subprocess.run(
-                command, check=True, capture_output=True, text=True, env=environment
-            )
-            row = json.loads(answer.stdout.splitlines()[-1])
-            if name == "forward":
-                row["largest_difference"] = check(target)
-            figures[name] = row
-            rate, cpu = row["points_per_second"], row["cpu_seconds_per_million"]
-            print(f"{name:16} {rate:8,.0f} {cpu:15,.1f} {row['peak_rss_mib']:14,.0f}", flush=True)
-            with target.connect() as connection:
-                connection.client.delete_collection(name)
-    figures["load_after"] = os.getloadavg()
+def started(name: str, target: Target, python: str) -> list[float]:
+    """Run a contender in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.contenders", name, json.dumps(asdict(target))]
+    threads = str(max(1, (os.cpu_count() or 1) - 2))
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads}
+    root = Path(__file__).resolve().parents[1]
+    answer = subprocess.run(
+        [*command, "--python", python],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=root,
+    )
+    figures: list[float] = json.loads(answer.stdout.splitlines()[-1])
     return figures
+
+
+def measured(name: str, target: Target, python: str) -> dict[str, float]:
+    """Fill a collection, run a contender over it, and delete it."""
+    fill(target, alone=name.startswith("rebasis"))
+    rate, used, memory = started(name, target, python)
+    row = {"rate": rate, "cpu": used / target.points * 1e6, "rss": memory}
+    if name.startswith("forward"):
+        row["difference"] = check(target)
+    with target.connect() as connection:
+        connection.client.delete_collection(target.collection)
+    return row
+
+
+def moved(name: str, target: Target, python: str) -> float:
+    """Count the bytes that a contender moves, for each point."""
+    few = replace(target, points=COUNTED, collection=f"{name}-bytes")
+    fill(few, alone=name.startswith("rebasis"))
+    port = urlsplit(target.url).port
+    assert port is not None
+    with counting(port) as (rest, first), counting(target.grpc_port) as (rpc, second):
+        through = replace(few, url=f"http://127.0.0.1:{rest}", grpc_port=rpc)
+        started(name, through, python)
+        return (first[0] + second[0]) / COUNTED
+
+
+def compare(points: int, names: list[str], rounds: int, python: str) -> dict[str, Any]:
+    """Run every contender in every round; returns the best of each."""
+    best: dict[str, dict[str, float]] = {}
+    with running_server(SETTINGS) as server, running_server(SETTINGS) as other:
+        for turn in range(rounds):
+            for name in names:
+                target = Target(
+                    server.url, server.grpc_port, f"{name}-{turn}", points, other_url=other.url
+                )
+                row = measured(name, target, python)
+                if name not in best or row["rate"] > best[name]["rate"]:
+                    best[name] = row
+                print(f"{name}: {row['rate']:,.0f} points/s", file=sys.stderr, flush=True)
+        for name in names:
+            target = Target(server.url, server.grpc_port, name, points, other_url=other.url)
+            if "ceiling" not in name:
+                best[name]["bytes"] = moved(name, target, python)
+    return best
+
+
+def table(points: int, figures: dict[str, Any]) -> str:
+    """Lay the figures out in Markdown."""
+    lines = [
+        f"| {points:,} points | points/s | CPU s/million | peak RSS, MiB | bytes/point |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in figures.items():
+        size = f"{row['bytes']:,.0f}" if "bytes" in row else "-"
+        lines.append(
+            f"| {name} | {row['rate']:,.0f} | {row['cpu']:.0f} | {row['rss']:,.0f} | {size} |"
+        )
+    if "forward" in figures:
+        lines += ["", f"Largest difference: {figures['forward']['difference']:.1e}."]
+        lines.append(f"`forward` against: {', '.join(ratios(figures))}.")
+    return "\n".join(lines)
+
+
+def ratios(figures: dict[str, Any]) -> list[str]:
+    """Say how `forward` compares with each of the others, and with the lower ceiling."""
+    forward = figures["forward"]["rate"]
+    found = [
+        f"{name} {forward / figures[name]['rate']:.1f}x" for name in USUAL[:-1] if name in figures
+    ]
+    if all(name in figures for name in CEILINGS):
+        read, write = (
+            max(figures[f"{kind}-ceiling-{streams}"]["rate"] for streams in (1, 2))
+            for kind in ("read", "write")
+        )
+        found.append(f"lower ceiling {forward / min(read, write):.2f}")
+    return found
 
 
 def main() -> None:
     """Parse, measure, print, write."""
     parser = argparse.ArgumentParser(description="Compare the data path with what is there")
     parser.add_argument("--points", type=int, default=100_000)
-    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--contenders", nargs="+", default=[*USUAL, *CEILINGS])
+    parser.add_argument("--rebasis", default="", help="a Python with rebasis 0.1")
     parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--url", help=argparse.SUPPRESS)
-    parser.add_argument("--grpc-port", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one:
-        target = Target(arguments.url, arguments.grpc_port, arguments.one, arguments.points)
-        print(json.dumps(one(arguments.one, target)))
-        return
-    figures = compare(arguments.points, arguments.contenders)
+    names = [
+        name for name in arguments.contenders if arguments.rebasis or not name.startswith("rebasis")
+    ]
+    before = os.getloadavg()[0]
+    figures = compare(arguments.points, names, arguments.rounds, arguments.rebasis)
+    print(f"load {before:.1f} before, {os.getloadavg()[0]:.1f} after\n")
+    print(table(arguments.points, figures))
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import overload
 
@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 
 from xbtmigrate.types import PointId
 
-RUN = 2_000_000
-"""Points sorted in memory at a time; a run takes some 150 bytes a point."""
-BLOCK = 8_192
+RUN = 1_000_000
+"""Points sorted in memory at a time."""
+BLOCK = 4_096
 """Points of each run that a merge holds."""
 GROUP = 65_536
 """Points in a row group of the file, and so in one read."""
@@ -61,9 +61,12 @@ def write_sorted(path: Path, batches: Iterable[pa.RecordBatch], name: str) -> No
         tempfile.TemporaryDirectory(prefix=".sorting-", dir=path.parent) as folder,
         pq.ParquetWriter(path, schema) as writer,
     ):
-        runs = [_spilled(run, Path(folder), n) for n, run in enumerate(_runs(batches))]
-        for group in _regrouped(_merged([_blocks(run) for run in runs])):
-            writer.write_table(group.select(["id", "score"]), row_group_size=GROUP)
+        spill = Path(folder) / "runs.arrow"
+        ends = _spill(spill, _runs(batches))
+        with pa.OSFile(str(spill)) as source, pa.ipc.open_file(source) as reader:
+            runs = [map(reader.get_batch, range(*each)) for each in pairwise([0, *ends])]
+            for group in _regrouped(_merged(runs)):
+                writer.write_table(group.select(["id", "score"]), row_group_size=GROUP)
 
 
 @dataclass(frozen=True)
@@ -142,21 +145,19 @@ def _runs(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     yield pa.Table.from_batches(gathered, _SCORED).sort_by(_KEYS)
 
 
-def _spilled(run: pa.Table, folder: Path, number: int) -> Path:
-    path = folder / f"{number:06d}.arrow"
+def _spill(path: Path, runs: Iterable[pa.Table]) -> list[int]:
+    """Write all runs behind each other in blocks; returns the block that each ends before."""
+    ends = [0]
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, _SCORED) as writer:
-        writer.write_table(run, max_chunksize=BLOCK)
-    return path
+        for run in runs:
+            blocks = run.combine_chunks().to_batches(BLOCK)
+            for block in blocks:
+                writer.write_batch(block)
+            ends.append(ends[-1] + len(blocks))
+    return ends[1:]
 
 
-def _blocks(run: Path) -> Iterator[pa.RecordBatch]:
-    with pa.OSFile(str(run)) as source:
-        reader = pa.ipc.open_file(source)
-        for number in range(reader.num_record_batches):
-            yield reader.get_batch(number)
-
-
-def _merged(runs: list[Iterator[pa.RecordBatch]]) -> Iterator[pa.Table]:
+def _merged(runs: Sequence[Iterator[pa.RecordBatch]]) -> Iterator[pa.Table]:
     """Yield sorted tables, each wholly before the next, from runs that are sorted by themselves."""
     heads = {number: block for number, run in enumerate(runs) if (block := next(run, None))}
     while heads:

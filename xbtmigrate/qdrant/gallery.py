@@ -192,18 +192,17 @@ class InPlaceGallery:
         groups = rows_by_key(ids, keys)
         for key, rows in groups.items():
             members = [ids[row] for row in rows]
-            chosen = vectors[0] if len(rows) == len(ids) else vectors[0][rows]
-            self._writer.update_vectors(members, self._settings.new.name, chosen, key)
             marks = []
             for start in range(0, len(rows), GROUP):
                 group = rows[start : start + GROUP]
                 made_from = {ids[row]: hashes[row] for row in group}
                 mark = shared_provenance(self._settings.plan, kind, made_from, sketches[group])
                 marks.append((list(made_from), {PROVENANCE: mark}))
-            # A mark that got lost costs one more encoding: its point does not count as done.
+            # The vectors of the same points go to the same shards, which apply them behind the
+            # marks: to wait for these is to wait for both. A mark without its vector is not true.
             self._writer.enqueue_payloads(marks, key)
-        if groups:
-            self._writer.settle(groups)
+            chosen = vectors[0] if len(rows) == len(ids) else vectors[0][rows]
+            self._writer.update_vectors(members, self._settings.new.name, chosen, key)
 
 
 def made_by(settings: GallerySettings, kind: Kind) -> models.Filter:

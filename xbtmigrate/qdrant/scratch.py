@@ -32,6 +32,8 @@ def scratch_gallery(
     layout: Layout,
     space: NewSpace,
     batches: Sequence[pa.RecordBatch],
+    *,
+    stored: Modality,
 ) -> Iterator[Gallery]:
     """Copy points into a new collection and open it for a migration; delete it afterwards.
 
@@ -41,6 +43,7 @@ def scratch_gallery(
         layout: Where the new vectors go.
         space: The new vectors.
         batches: Points with the columns id, text, image and old.
+        stored: What the vectors embed.
     """
     name = f"{BENCH}{uuid.uuid4().hex[:12]}"
     new = NewSpace(_NEW, space.size, space.distance)
@@ -52,7 +55,7 @@ def scratch_gallery(
         copy = inspect(connection, name, _OLD)
         choice = choose_layout(copy, connection, layout, new)
         prepare(connection, copy, choice)
-        fields = EmbeddedFields("text", "image", Modality.TEXT)
+        fields = EmbeddedFields("text", "image", stored)
         yield open_gallery(connection, copy, choice, fields, uuid.uuid4().hex)
     finally:
         _delete(connection, name)
@@ -69,9 +72,18 @@ def _create(
         for each, (size, distance) in sizes.items()
     }
     hnsw = models.HnswConfigDiff(m=facts.hnsw_m, ef_construct=facts.hnsw_ef_construct)
+    client = connection.client
+    source = connection.call(lambda: client.get_collection(facts.collection)).config
+    optimizers = models.OptimizersConfigDiff(
+        indexing_threshold=source.optimizer_config.indexing_threshold
+    )
     connection.call(
-        lambda: connection.client.create_collection(
-            name, vectors_config=vectors, hnsw_config=hnsw, shard_number=facts.shard_number
+        lambda: client.create_collection(
+            name,
+            vectors_config=vectors,
+            hnsw_config=hnsw,
+            optimizers_config=optimizers,
+            shard_number=facts.shard_number,
         )
     )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 from qdrant_client import models
@@ -71,7 +70,8 @@ class Writer:
     def enqueue_payloads(self, payloads: Payloads, key: models.ShardKey | None) -> None:
         """Merge keys into the payloads of points without waiting for it to be applied.
 
-        To wait for each operation would take 7 times as long; `settle` waits for all of them.
+        To wait for each operation would take 7 times as long. A shard applies in order, so what is
+        written to the same points afterwards is applied when these are.
 
         Args:
             payloads: Ids of points, and what is merged into the payload of each of them.
@@ -79,20 +79,15 @@ class Writer:
         """
         self._connection.call(lambda: self._unpacked.enqueue_payloads(payloads, key))
 
-    def settle(self, keys: Collection[models.ShardKey | None]) -> None:
-        """Send every shard a write that changes nothing: it is applied behind what was enqueued.
-
-        Args:
-            keys: Shard keys that something was enqueued for.
-        """
-        if self._connection.embedded:
-            return
-        nothing = models.Filter(must=[models.HasIdCondition(has_id=[str(uuid.uuid4())])])
-        self._delete(nothing, [key for key in keys if key is not None] or None)
-
     def delete(self, ids: Sequence[PointId], key: models.ShardKey | None) -> None:
         """Delete points that live under one shard key."""
-        self._delete(models.PointIdsList(points=[stored_id(each) for each in ids]), key)
+        selector = models.PointIdsList(points=[stored_id(each) for each in ids])
+        client = self._connection.client
+        self._connection.write(
+            lambda: client.delete(
+                self._collection, selector, wait=True, ordering=MEDIUM, shard_key_selector=key
+            )
+        )
 
     @cached_property
     def _fastest(self) -> Route:
@@ -102,15 +97,3 @@ class Writer:
             return self._unpacked
         rpc.trusted = rpc.trusted or reaches_same_server(self._connection, rpc)
         return PackedRoute(rpc, self._collection) if rpc.trusted else self._unpacked
-
-    def _delete(
-        self,
-        selector: models.PointIdsList | models.Filter,
-        key: models.ShardKeySelector | None,
-    ) -> None:
-        client = self._connection.client
-        self._connection.write(
-            lambda: client.delete(
-                self._collection, selector, wait=True, ordering=MEDIUM, shard_key_selector=key
-            )
-        )

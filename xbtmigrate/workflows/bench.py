@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from xbtmigrate.types import (
     Direction,
     Kind,
     Layout,
-    Modality,
+    PointId,
     Strategy,
     Vectors,
     make_batch,
@@ -36,32 +37,14 @@ from xbtmigrate.types import (
     vectors_of,
 )
 from xbtmigrate.workflows.encoding import Report, encode_readable
+from xbtmigrate.workflows.rates import Rates
 from xbtmigrate.workflows.wiring import Migration, open_migration
 
 ENCODED = 256
 """Points encoded, at most, to measure the encoder; it gets `SECONDS` at most."""
 SECONDS = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Points per second of each stage; None where it was not measured.
-
-    Attributes:
-        read: Read with sources and old vectors.
-        sweep: Read with sources alone, as the last pass does.
-        project: Mapped from the old space into the new one.
-        encode: Encoded by the new model.
-        write: Written with provenance.
-        forward: Read, projected, written and swept, all stages overlapping.
-    """
-
-    read: float
-    sweep: float
-    project: float
-    encode: float
-    write: float | None
-    forward: float | None
+LEAST = 32
+"""Points re-encoded, at least, to measure the loop with the encoder in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,38 +65,22 @@ class Bench:
     layout: Layout
     map: str
 
-    def seconds(self, strategy: Strategy, fraction: float) -> float | None:
-        """Predict a run of a strategy that encodes this share of the points.
-
-        Writes hide behind the encoder, except where it is the faster of the two. None where that
-        takes a write rate and none was measured.
-        """
-        if strategy in (Strategy.KEEP, Strategy.BRIDGE):
-            return 0.0
-        rates = self.rates
-        if rates.write is None or rates.forward is None:
-            return None
-        forward = self.points / rates.forward if strategy is not Strategy.FULL else 0.0
-        encoded = fraction * self.points / min(rates.encode, rates.write)
-        return forward + encoded + (self.points / rates.sweep if fraction else 0.0)
-
     def document(self) -> dict[str, Any]:
         """Return the stable JSON form."""
         fractions = {Strategy.FASTFILL: 0.5, Strategy.FULL: 1.0}
-        rates = {name: getattr(self.rates, name) for name in Rates.__dataclass_fields__}
         return {
             "points": self.points,
             "sample": self.sample,
             "layout": self.layout.value,
             "projector": self.map,
-            "points_per_second": {
-                name: None if rate is None else round(rate, 1) for name, rate in rates.items()
-            },
+            "points_per_second": self.rates.document(),
             "predicted_seconds": [
                 {
                     "strategy": strategy.value,
                     "fraction": fractions.get(strategy, 0.0),
-                    "seconds": self.seconds(strategy, fractions.get(strategy, 0.0)),
+                    "seconds": self.rates.seconds(
+                        strategy, self.points, round(fractions.get(strategy, 0.0) * self.points)
+                    ),
                 }
                 for strategy in Strategy
             ],
@@ -134,34 +101,16 @@ def bench(config: Config, *, write: bool, sample: int, report: Report) -> Bench:
         XbtMigrateError: The server, the collection or a model cannot be used.
     """
     with open_migration(config) as migration:
-        batches, read = _read(migration, {"source", "old"}, sample, report)
-        _, sweep = _read(migration, {"source"}, sample, report)
-        batches = [batch.filter(pc.is_valid(batch["old"])) for batch in batches]
-        if not sum(map(len, batches)):
-            raise CollectionError(
-                f"no point of '{migration.facts.collection}' has an old vector",
-                "check qdrant.vector",
-            )
+        batches, read = _read(migration, sample, report)
         projector = _projector(migration)
-        mapped, project = _project(projector, batches)
+        project = _project(projector, batches)
         layout = migration.layout(resuming=True).layout
-        writing: tuple[float, float] | None = None
+        alone = Rates(read, project, _encode(migration, batches))
+        rates = alone
         if write:
-            check_writable(migration.connection, migration.facts.collection)
-            space = NewSpace("new", mapped.shape[1], migration.new_distance)
-            with scratch_gallery(
-                migration.connection, migration.facts, layout, space, batches
-            ) as gallery:
-                writing = _write(gallery, batches, projector, report)
+            rates = _writing(migration, layout, batches, projector, alone=alone, report=report)
         measured = Bench(
-            Rates(
-                read,
-                sweep,
-                project,
-                _encode(migration, batches),
-                write=writing[0] if writing else None,
-                forward=writing[1] if writing else None,
-            ),
+            rates,
             sample=sum(map(len, batches)),
             points=migration.facts.points,
             layout=layout,
@@ -173,18 +122,18 @@ def bench(config: Config, *, write: bool, sample: int, report: Report) -> Bench:
     return measured
 
 
-def measured_write_rate(migration: Migration, layout: Layout) -> float | None:
-    """Return the points per second that the last `bench --write` wrote in this layout."""
+def measured_rates(migration: Migration, layout: Layout) -> Rates | None:
+    """Return what the last `bench --write` measured in this layout, if it did."""
     try:
         found = json.loads(_file(migration).read_text("utf-8"))
+        rates = Rates(**found["points_per_second"])
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise ArtefactError(
             f"{_file(migration)} is damaged: {error}", "delete it, or run bench --write again"
         ) from error
-    rate: float | None = found["points_per_second"]["write"]
-    return rate if found["layout"] == layout.value else None
+    return rates if found["layout"] == layout.value else None
 
 
 def _file(migration: Migration) -> Path:
@@ -242,27 +191,33 @@ def _projector(migration: Migration) -> _Map:
     return _Map(trained, np.random.default_rng(0).standard_normal(shape, np.float32))
 
 
-def _read(
-    migration: Migration, columns: set[str], sample: int, report: Report
-) -> tuple[list[pa.RecordBatch], float]:
-    """Read at most so many points; returns them and the rate."""
+def _read(migration: Migration, sample: int, report: Report) -> tuple[list[pa.RecordBatch], float]:
+    """Read at most so many points; returns those with an old vector, and the rate.
+
+    Raises:
+        CollectionError: No point has an old vector.
+    """
     batches: list[pa.RecordBatch] = []
     seen, start = 0, time.monotonic()
-    for batch in migration.reader().read(columns):
+    for batch in migration.reader().read({"source", "old"}):
         batches.append(batch)
         seen += len(batch)
         report("reading", min(seen, sample), sample)
         if seen >= sample:
             break
-    return batches, seen / max(time.monotonic() - start, 1e-9)
+    rate = seen / max(time.monotonic() - start, 1e-9)
+    batches = [batch.filter(pc.is_valid(batch["old"])) for batch in batches]
+    if not sum(map(len, batches)):
+        raise CollectionError(
+            f"no point of '{migration.facts.collection}' has an old vector", "check qdrant.vector"
+        )
+    return batches, rate
 
 
-def _project(projector: _Map, batches: Sequence[pa.RecordBatch]) -> tuple[Vectors, float]:
+def _project(projector: _Map, batches: Sequence[pa.RecordBatch]) -> float:
     projector.apply(vectors_of(batches[0], "old"))
-    start = time.monotonic()
-    mapped = [projector.apply(vectors_of(batch, "old")) for batch in batches]
-    seconds = max(time.monotonic() - start, 1e-9)
-    return mapped[0], sum(map(len, batches)) / seconds
+    seconds = _timed(lambda: [projector.apply(vectors_of(batch, "old")) for batch in batches])
+    return sum(map(len, batches)) / seconds
 
 
 def _encode(migration: Migration, batches: Sequence[pa.RecordBatch]) -> float:
@@ -290,35 +245,72 @@ def _encode(migration: Migration, batches: Sequence[pa.RecordBatch]) -> float:
     return max(encoded, 1) / max(time.monotonic() - start, 1e-9)
 
 
-def _write(
-    gallery: Gallery, batches: Sequence[pa.RecordBatch], projector: _Map, report: Report
-) -> tuple[float, float]:
-    """Return the rates of writing alone, and of a whole forward run."""
-    points, ready = sum(map(len, batches)), [_to_write(projector, batch) for batch in batches]
+def _writing(
+    migration: Migration,
+    layout: Layout,
+    batches: Sequence[pa.RecordBatch],
+    projector: _Map,
+    *,
+    alone: Rates,
+    report: Report,
+) -> Rates:
+    """Measure what writes, on copies of the points in a collection of its own."""
+    check_writable(migration.connection, migration.facts.collection)
+    points, ready = sum(map(len, batches)), [_to_write(projector, each) for each in batches]
+    ids = [point for batch in batches for point in batch["id"].to_pylist()]
+    few = min(points, max(LEAST, round(alone.encode * SECONDS / 2)))
+    space = NewSpace("new", ready[0]["new"].type.list_size, migration.new_distance)
+    with scratch_gallery(
+        migration.connection, migration.facts, layout, space, batches, stored=migration.stored
+    ) as gallery:
+        loop = partial(_run, migration, gallery, projector, ids=ids, report=report)
+        forward = _timed(lambda: loop(Goal(0.0, projects=True, max_quarantined=1.0)))
+        sweep = _timed(lambda: list(gallery.read({"source"})))
+        order = _timed(lambda: list(gallery.read({"source", "old"})))
+        write = _timed(lambda: [gallery.write(each, Kind.PROJECTED) for each in ready])
+        again = _timed(lambda: loop(Goal(few / points, projects=False, max_quarantined=1.0)))
+    return replace(
+        alone,
+        forward=points / forward,
+        sweep=points / sweep,
+        order=points / order,
+        write=points / write,
+        # The run ended with a sweep of what it had encoded.
+        reencode=few / max(again - sweep * few / points, again / 2),
+    )
+
+
+def _timed(work: Callable[[], object]) -> float:
     start = time.monotonic()
-    _run_forward(gallery, projector, report)
-    middle = time.monotonic()
-    for batch in ready:
-        gallery.write(batch, Kind.ENCODED)
-    end = time.monotonic()
-    return points / (end - middle), points / (middle - start)
+    work()
+    return max(time.monotonic() - start, 1e-9)
 
 
 def _to_write(projector: _Map, batch: pa.RecordBatch) -> pa.RecordBatch:
     new = vector_array(projector.apply(vectors_of(batch, "old")))
-    return make_batch(batch["id"].to_pylist(), content_hash=batch["content_hash"], new=new)
+    ids, hashes = batch["id"].to_pylist(), batch["content_hash"]
+    return make_batch(ids, content_hash=hashes, old=batch["old"], new=new)
 
 
-def _run_forward(gallery: Gallery, projector: _Map, report: Report) -> None:
+def _run(
+    migration: Migration,
+    gallery: Gallery,
+    projector: _Map,
+    goal: Goal,
+    *,
+    ids: Sequence[PointId],
+    report: Report,
+) -> None:
+    """Go through the loop itself, with nothing known and nothing kept."""
     forgotten = _Forgotten()
     Backfill(
         gallery=gallery,
         journal=forgotten,
         record=MigrationRecord("bench", Phase.PLANNED, ""),
-        goal=Goal(0.0, projects=True, max_quarantined=1.0),
-        order=lambda: ([], ""),
-        modality=Modality.TEXT,
-        encoder=None,
+        goal=goal,
+        order=lambda: (ids, ""),
+        modality=migration.stored,
+        encoder=migration.new_encoder,
         projector=projector,
         known=forgotten,
         batch_size=ENCODED,

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 from xbtmigrate.plan import Cost
 from xbtmigrate.types import Layout, Strategy
+from xbtmigrate.workflows.rates import Rates
 
 FLOAT = 4
 PROVENANCE_BYTES = 310
 """A point's provenance in the payload: plan, kind and content hash, as stored."""
 INDEX_FACTOR = 1.5
 """Memory of vectors with their HNSW links over the bare vectors (Qdrant, capacity planning)."""
-READS_PER_WRITE = 4
-"""Points read in the time that one is written, as long as `bench --write` has not measured it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +25,8 @@ class Workload:
         size: Length of the new vectors.
         layout: Where they go.
         other_bytes: Bytes a shadow copies besides the new vectors: payload and other vectors.
-        scan_rate: Points read per second.
-        encode_rate: Items encoded per second.
+        rates: How fast each stage goes.
         price: Money for one encoded item, None if unknown.
-        write_rate: Points written per second; None takes a quarter of the scan rate.
     """
 
     points: int
@@ -37,10 +34,8 @@ class Workload:
     size: int
     layout: Layout
     other_bytes: int
-    scan_rate: float
-    encode_rate: float
+    rates: Rates
     price: float | None
-    write_rate: float | None = None
 
     def cost(self, strategy: Strategy, fraction: float) -> Cost:
         """Estimate a strategy that re-encodes this share of the points."""
@@ -56,9 +51,7 @@ class Workload:
             writes=writes,
             disk_bytes=round(vector_bytes * INDEX_FACTOR) + stored * PROVENANCE_BYTES + copied,
             ram_bytes=round(vector_bytes * INDEX_FACTOR),
-            seconds=writes / self.scan_rate
-            + writes / (self.write_rate or self.scan_rate / READS_PER_WRITE)
-            + encodes / self.encode_rate,
+            seconds=self.rates.seconds(strategy, self.points, encodes) or 0.0,
             money=None if self.price is None else encodes * self.price,
         )
 

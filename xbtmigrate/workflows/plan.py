@@ -15,11 +15,12 @@ from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.journal import OVER, utc_now
 from xbtmigrate.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
 from xbtmigrate.types import Layout, Strategy
-from xbtmigrate.workflows.bench import measured_write_rate
+from xbtmigrate.workflows.bench import measured_rates
 from xbtmigrate.workflows.costs import FLOAT, Workload, all_costs
 from xbtmigrate.workflows.encoding import Report, encode_gallery
 from xbtmigrate.workflows.matching import match_old_model, require_match
 from xbtmigrate.workflows.pairing import Embedded
+from xbtmigrate.workflows.rates import guessed
 from xbtmigrate.workflows.reporting import check_page, write_page
 from xbtmigrate.workflows.sampling import Points, Survey, survey, take
 from xbtmigrate.workflows.trial import advice_of, judge_sample
@@ -187,10 +188,9 @@ def _workload(migration: Migration, seen: Survey, sampled: _Sampled, layout: Lay
         size=migration.new_encoder.dimension,
         layout=layout,
         other_bytes=other + seen.content_bytes,
-        scan_rate=seen.rate,
-        encode_rate=sampled.rate,
+        rates=measured_rates(migration, layout)
+        or guessed(seen.rate, sampled.rate, migration.connection.mode),
         price=migration.price_per_item(contents),
-        write_rate=measured_write_rate(migration, layout),
     )
 
 

@@ -1,0 +1,106 @@
+"""How well `bench` predicts whole runs on a real server; run by hand (100,000 points: 6 minutes).
+
+python benchmarks/prediction.py --points 100000
+
+For each strategy a fresh collection of random vectors, 512 -> 768, whose new ones are precomputed,
+so that no encoder hides what the loop takes: `plan`, `train-projector`, `bench --write`, then
+`backfill --online` to its end. Compared are the predicted seconds and the run's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.contenders import MATRIX, OLD, Target
+from benchmarks.data_path import SETTINGS, caption, fill
+from tests.support.qdrant_server import Server, running_server
+
+STRATEGIES = {"forward": 0.0, "fastfill": 0.5, "full": 1.0}
+CONFIG = """
+[qdrant]
+url = "{url}"
+grpc_port = {port}
+collection = "{name}"
+vector = "old"
+[payload]
+text = "text"
+[old_model]
+encoder = "precomputed"
+path = "old.parquet"
+stored = "text"
+[new_model]
+encoder = "precomputed"
+path = "new.parquet"
+[plan]
+strategy = "{name}"
+layout = "in_place"
+sample = 2000
+"""
+
+
+def models(folder: Path, points: int) -> None:
+    """Write both models' vectors of every caption, those that `fill` stores."""
+    old = np.random.default_rng(0).standard_normal((points, OLD), dtype=np.float32)
+    new = old @ MATRIX
+    new += np.random.default_rng(3).standard_normal(new.shape, dtype=np.float32) * 0.3
+    keys = [caption(number) for number in range(points)]
+    for name, rows in (("old", old), ("new", new)):
+        column = pa.FixedSizeListArray.from_arrays(rows.reshape(-1), rows.shape[1])
+        pq.write_table(pa.table({"key": keys, "vector": column}), folder / f"{name}.parquet")
+
+
+def answer(folder: Path, *arguments: str) -> dict[str, Any]:
+    """Run one command and return its document."""
+    command = [sys.executable, "-m", "xbtmigrate", *arguments, "--json"]
+    done = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def row(folder: Path, server: Server, strategy: str, points: int) -> str:
+    """Predict and run one strategy."""
+    fill(Target(server.url, server.grpc_port, strategy, points), alone=False)
+    text = CONFIG.format(url=server.url, port=server.grpc_port, name=strategy)
+    (folder / "xbtmigrate.toml").write_text(text)
+    answer(folder, "plan")
+    if strategy != "full":
+        answer(folder, "train-projector")
+    rates = answer(folder, "bench", "--write")
+    predicted = next(
+        each["seconds"] for each in rates["predicted_seconds"] if each["strategy"] == strategy
+    )
+    share = str(STRATEGIES[strategy])
+    run = answer(folder, "backfill", "--online", "--max-slowdown", "off", "--fraction", share)
+    seconds = run["seconds"]
+    return f"| {strategy} | {predicted:.1f} | {seconds:.1f} | {predicted / seconds - 1:+.0%} |"
+
+
+def main() -> None:
+    """Parse, measure, print a table."""
+    parser = argparse.ArgumentParser(description="Compare predicted and true times")
+    parser.add_argument("--points", type=int, default=100_000)
+    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
+    arguments = parser.parse_args()
+    print(f"load {os.getloadavg()[0]:.1f}\n")
+    print(f"| {arguments.points:,} points | predicted, s | run, s | error |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as root, running_server(SETTINGS) as server:
+        models(Path(root), arguments.points)
+        for strategy in arguments.strategies:
+            print(row(Path(root), server, strategy, arguments.points), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Workflows: how fast each stage goes, and what a whole run of each strategy takes then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from xbtmigrate.types import Strategy
+
+WRITE_OVER_READ = {"server": 1.1, "embedded": 50.0}
+"""Time to write a point over that to read it with its old vector, until `bench --write` tells."""
+SWEEP_OVER_READ = 2.3
+"""Time to see that a finished point is true, over the same; both measured at 512 -> 768."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Points per second; None where it was not measured.
+
+    Attributes:
+        read: Read with sources and old vectors.
+        project: Mapped from the old space into the new one.
+        encode: Encoded by the new model.
+        write: Written with provenance.
+        sweep: Finished points read and compared with their provenance, as the last pass does.
+        order: Finished points read with their old vectors, as it takes to put them into order.
+        forward: Read, projected, written and swept, all stages overlapping.
+        reencode: Read in a given order, encoded and written, all stages overlapping.
+    """
+
+    read: float
+    project: float
+    encode: float
+    write: float | None = None
+    sweep: float | None = None
+    order: float | None = None
+    forward: float | None = None
+    reencode: float | None = None
+
+    def seconds(self, strategy: Strategy, points: int, encoded: int) -> float | None:
+        """Predict a whole run; None where that takes a rate that was not measured.
+
+        Args:
+            strategy: What is done.
+            points: Points of the collection.
+            encoded: Points that are encoded.
+        """
+        if strategy in (Strategy.KEEP, Strategy.BRIDGE):
+            return 0.0
+        if not (self.forward and self.sweep and self.order and self.reencode):
+            return None
+        if strategy is Strategy.FORWARD:
+            return points / self.forward
+        # To put the points into order, every old vector is read once.
+        encoding = encoded / self.reencode
+        if strategy is Strategy.FULL:
+            return points / self.read + encoding + points / self.sweep
+        return points / self.forward + points / self.order + encoding
+
+    def document(self) -> dict[str, float | None]:
+        """Return the stable JSON form."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: None if rate is None else round(rate, 1) for name, rate in values.items()}
+
+
+def guessed(read: float, encode: float, mode: str) -> Rates:
+    """Guess what only writing could tell, from what it took elsewhere.
+
+    Args:
+        read: Points read per second.
+        encode: Items encoded per second.
+        mode: Whether a server or an embedded database is written to.
+    """
+    write, sweep = read / WRITE_OVER_READ[mode], read / SWEEP_OVER_READ
+    return Rates(
+        read,
+        project=float("inf"),
+        encode=encode,
+        write=write,
+        sweep=sweep,
+        order=sweep,
+        forward=1 / (1 / read + 1 / write + 1 / sweep),
+        reencode=1 / (1 / read + 1 / write + 1 / encode),
+    )
