@@ -34,6 +34,7 @@ from xbtmigrate.training.uncertainty import rank_correlation
 from xbtmigrate.types import Direction, Distance, Vectors
 
 VALIDATION_QUERIES = 1000
+VALIDATION_GALLERY = 5000
 SPACE = Distance.COSINE
 Rows = npt.NDArray[np.int64]
 
@@ -87,6 +88,17 @@ def debian(data: Path, seed: int) -> Corpus:
         relevant = [answer[[row]] for row in rows]
         return SelectionTask(queries_new[rows], old, relevant, queries_old[rows], new)
 
+    def choice(rows: Rows, others: Rows) -> SelectionTask:
+        gallery = np.concatenate([rows, others])[:VALIDATION_GALLERY]
+        relevant = [np.array([place]) for place in range(len(rows))]
+        return SelectionTask(
+            queries_new[rows],
+            old[answer[gallery]],
+            relevant,
+            queries_old[rows],
+            new[answer[gallery]],
+        )
+
     kept = answer[train]
     pairs = Pairs(
         [str(packages["id"][row]) for row in kept],
@@ -95,7 +107,7 @@ def debian(data: Path, seed: int) -> Corpus:
         new[kept],
         PairSource.TEXT,
     )
-    return Corpus([pairs], task(validation), task(np.flatnonzero(is_test)))
+    return Corpus([pairs], choice(validation, train), task(np.flatnonzero(is_test)))
 
 
 def clipart(data: Path, seed: int) -> Corpus:
@@ -138,19 +150,25 @@ def shown(name: str, scores: Scores, extra: str = "") -> str:
 
 def measure(corpus: Corpus, direction: Direction, options: FitOptions) -> dict[str, object]:
     """Fit one direction and score every candidate on the test task."""
+    started = time.process_time()
     report = fit(direction, corpus.pairs, corpus.validation, options, progress=print)
+    cpu = time.process_time() - started
     test, projector = corpus.test, report.projector
     rows = []
-    print(f"\n{direction}, {report.seconds:.0f} s in all\n{'':44} R@1    R@10   MRR    fit")
+    print(
+        f"\n{direction}, {report.seconds:.0f} s, {cpu:.0f} s of CPU in all\n"
+        f"{'':44} R@1    R@10   MRR    fit"
+    )
     for candidate in report.candidates:
         scores = _test_scores(candidate.fitted.architecture, test, direction)
-        settings = ", ".join(f"{k}={v:g}" for k, v in candidate.settings.items())
-        name = f"{candidate.kind} {candidate.source} {settings}"
+        settings = ", ".join(f"{k}={v}" for k, v in candidate.settings.items())
+        name = f"{candidate.kind} {candidate.pairs} {candidate.source} {settings}"
         print(shown(name, scores, f"{candidate.seconds:.1f} s"))
         rows.append(
             {
                 "kind": candidate.kind,
                 "source": candidate.source,
+                "pairs": candidate.pairs,
                 "settings": dict(candidate.settings),
                 "validation": candidate.scores.as_metrics(),
                 "test": scores.as_metrics(),
@@ -158,7 +176,11 @@ def measure(corpus: Corpus, direction: Direction, options: FitOptions) -> dict[s
                 "seconds": candidate.seconds,
             }
         )
-    figures: dict[str, object] = {"seconds": report.seconds, "candidates": rows}
+    figures: dict[str, object] = {
+        "seconds": report.seconds,
+        "cpu_seconds": cpu,
+        "candidates": rows,
+    }
     if projector.has_uncertainty and test.gallery_new is not None:
         started = time.monotonic()
         estimate = projector.uncertainty(test.gallery_old)

@@ -65,7 +65,7 @@ MLP = Neural(
     "mlp",
     "residual",
     [{"loss": "distance"}, {"loss": "contrastive"}],
-    epochs=24,
+    epochs=16,
     noises=NOISES,
 )
 """Residual MLP, pretrained on texts with noise (XBT, ICCV 2025, arXiv 2405.14715; the residual form
@@ -73,13 +73,13 @@ is Drift-Adapter's, EMNLP 2025). Contrastive is InfoNCE (van den Oord et al. 201
 the search to come: a bridge's outputs are queries, a forward map's outputs are the gallery."""
 
 REVERSE_QUERY = Neural(
-    "reverse_query", "residual", [{"loss": "pooled"}], epochs=24, directions=(Direction.BRIDGE,)
+    "reverse_query", "residual", [{"loss": "pooled"}], epochs=16, directions=(Direction.BRIDGE,)
 )
 """Reverse query transform with the metric-compatible contrastive loss (Seo et al., WACV 2025, arXiv
 2301.03767): negatives are pooled from both spaces, so that distances of the two compare."""
 
 FCT = Neural(
-    "fct", "two_branch", [{"loss": "distance"}], epochs=24, directions=(Direction.FORWARD,)
+    "fct", "two_branch", [{"loss": "distance"}], epochs=16, directions=(Direction.FORWARD,)
 )
 """Two-branch network (FCT, CVPR 2022, arXiv 2112.02805), with GELU where the paper has ReLU, so
 that one architecture serves every network. Without side vectors the old one feeds both."""
@@ -88,7 +88,7 @@ FASTFILL = Neural(
     "fastfill",
     "residual",
     [{"loss": "likelihood", "classes": 0}, {"loss": "likelihood", "classes": 64}],
-    epochs=24,
+    epochs=16,
     directions=(Direction.FORWARD,),
 )
 """The map and its log-variance in one network (FastFill, ICLR 2023, arXiv 2303.04766). Classes,

@@ -22,9 +22,9 @@ from xbtmigrate.types import Direction, Vectors
 LAMBDAS = (0.0, 3.0, 12.0)
 SHARPNESS = 10.0
 """How steeply the penalty sets in at lambda."""
-STEPS = 200
+STEPS = 100
 BATCH = 512
-RATE = 1e-3
+RATE = 2e-3
 
 
 @dataclass(frozen=True, slots=True)

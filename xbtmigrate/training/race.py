@@ -1,7 +1,7 @@
 """Training: every kind is tried on every source of pairs, but only what leads is trained in full.
 
 Closed forms are solved on all pairs. Networks run a heat first, on some of the pairs and for some
-of the epochs; the leaders of the heats go on to all pairs and all epochs (successive halving,
+of the epochs; the leader of the heats goes on to all pairs and all epochs (successive halving,
 Jamieson & Talwalkar 2016).
 """
 
@@ -18,12 +18,12 @@ from xbtmigrate.training.problem import Candidate, Problem, Settings, Trainer
 
 FEW_PAIRS = 1000
 """So many pairs or fewer are trained on in full at once, without a heat."""
-HEAT_PAIRS = 4000
+HEAT_PAIRS = 3000
 """Pairs of a heat, at most."""
-HEAT_EPOCHS = 1 / 3
+HEAT_EPOCHS = 1 / 4
 """Share of the epochs that a heat takes."""
 LEAST_EPOCHS = 4
-FINALISTS = 2
+FINALISTS = 1
 
 Progress = Callable[[str], None]
 
