@@ -101,6 +101,10 @@ class Artefacts:
         """PEFT directory of additions to the new model, for queries over the bridge."""
         return self.folder / "projector" / "lora"
 
+    def further_folder(self, direction: Direction) -> Path:
+        """The best projector of every other kind, one folder each."""
+        return self.folder / "projector" / "further" / direction
+
     def save_plan(self, plan: Plan) -> None:
         """Store the plan."""
         text = plan.model_dump_json(indent=2)

@@ -95,6 +95,16 @@ def test_full_where_the_target_needs_nearly_everything():
     assert (answer.strategy, answer.fraction) == (Strategy.FULL, 1.0)
 
 
+def test_full_where_mapping_first_and_a_part_cost_more():
+    good = curve([0.25, 0.5, 0.77, 0.79, 0.8])
+    cheap = recommend(cells(), [good], Costs(forward=400, full=1000))
+    assert (cheap.strategy, cheap.serving) == (Strategy.FASTFILL, "single")
+    dear = recommend(cells(), [good], Costs(forward=600, full=1000))
+    assert (dear.strategy, dear.fraction) == (Strategy.FULL, 1.0)
+    assert "to map every point first costs more" in dear.reason
+    assert recommend(cells(), [good], Costs()).strategy is Strategy.FASTFILL
+
+
 def test_a_budget_short_of_the_target_buys_the_best_it_can():
     partial = curve([0.25, 0.45, 0.6, 0.75, 0.8])
     answer = recommend(cells(), [partial], Costs(forward=10, full=1000, limit=520.0))

@@ -24,6 +24,8 @@ class Costs:
         forward: Project and write every point.
         full: Encode and write every point.
         limit: The most that may be spent; None for no limit.
+
+    All zero means that they are not known.
     """
 
     forward: float = 0.0
@@ -32,12 +34,19 @@ class Costs:
 
     def allow(self, strategy: Strategy, fraction: float) -> bool:
         """Tell whether a strategy that re-encodes this share of the points can be afforded."""
+        return self.limit is None or self._spent(strategy, fraction) <= self.limit
+
+    def saves(self, fraction: float) -> bool:
+        """Tell whether re-encoding a part after mapping everything is cheaper than full."""
+        return self.full == 0 or self._spent(Strategy.FASTFILL, fraction) < self.full
+
+    def _spent(self, strategy: Strategy, fraction: float) -> float:
         spent = {
             Strategy.FORWARD: self.forward,
             Strategy.FASTFILL: self.forward + fraction * self.full,
             Strategy.FULL: self.full,
         }
-        return self.limit is None or spent.get(strategy, 0.0) <= self.limit
+        return spent.get(strategy, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +143,8 @@ def recommend(
     `keep` where full does not beat keep significantly (paired p < 0.05) or nothing affordable
     does. A bridge, then a projected gallery, where it beats keep and closes the target share of
     the gap to full. Else the smallest re-encoded fraction that reaches the target share of full
-    and beats keep, where it is at most 0.9; else full. Where the budget ends before the target,
-    the best of what it allows.
+    and beats keep, where it is at most 0.9 and costs less than full; else full. Where the budget
+    ends before the target, the best of what it allows.
 
     Args:
         cells: `keep`, `full` and any `bridge:<kind>` and `forward:<kind>`, on the same queries.
@@ -176,12 +185,15 @@ def _choose(
     cells: Mapping[str, QueryScores], curves: Sequence[Curve], costs: Costs, measured: _Measured
 ) -> tuple[_Option | None, str]:
     """Take the first good enough option by cost, or the best one that can be afforded."""
-    options = [*_without_encoding(cells, curves), *_partial(curves, measured)]
+    partial = _partial(curves, measured)
+    saving = [option for option in partial if costs.saves(option.fraction)]
+    options = [*_without_encoding(cells, curves), *saving]
     options.append(_Option(Strategy.FULL, "full", "single", measured.full, fraction=1.0))
     affordable = [o for o in options if costs.allow(o.strategy, o.fraction)]
     for option in affordable:
         if _good_enough(option, measured):
-            return option, _reason(option, measured)
+            dearer = partial if option.strategy is Strategy.FULL and not saving else []
+            return option, _reason(option, measured) + _dearer(dearer)
     affordable += [o for o in _grid(curves) if costs.allow(o.strategy, o.fraction)]
     better = [o for o in affordable if measured.beats_keep(o.scores)]
     if not better:
@@ -242,6 +254,13 @@ def _good_enough(option: _Option, measured: _Measured) -> bool:
         if closed is None or closed < measured.criteria.target:
             return False
     return measured.beats_keep(option.scores)
+
+
+def _dearer(partial: Sequence[_Option]) -> str:
+    """Say that a part would have been enough, but costs more than everything."""
+    if not partial:
+        return ""
+    return f"; {partial[0].name} would be enough, but to map every point first costs more"
 
 
 def _reason(option: _Option, measured: _Measured) -> str:

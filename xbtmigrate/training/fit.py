@@ -82,6 +82,7 @@ class FitReport:
         baselines: Scores of "keep" and "full" on the same task, where it has their vectors.
         seconds: Time of the whole.
         unseen: Honest projections of the pairs, for a forward map.
+        others: The best candidate of every other kind, to be measured beside the chosen one.
     """
 
     projector: Projector
@@ -89,6 +90,7 @@ class FitReport:
     baselines: dict[str, Scores]
     seconds: float
     unseen: Unseen | None
+    others: Sequence[Projector]
 
 
 def fit(
@@ -134,10 +136,25 @@ def fit(
         groups = {group.source: group for group in pairs}
         unseen = _unseen(best, problems[best.source], groups[best.source])
         error, figures = _uncertainty(best, unseen, problems, groups)
-    manifest = _manifest(best, problems[best.source], options, pairs_digest(pairs), figures)
-    projector = Projector(manifest, best.fitted.architecture, error)
-    baselines = _baselines(task, options)
-    return FitReport(projector, candidates, baselines, time.monotonic() - started, unseen)
+    digest = pairs_digest(pairs)
+    manifest = _manifest(best, problems[best.source], options, digest, figures)
+    others = [
+        Projector(
+            _manifest(each, problems[each.source], options, digest, {}),
+            each.fitted.architecture,
+            None,
+        )
+        for each in {each.kind: each for each in reversed(candidates)}.values()
+        if each.kind != best.kind
+    ]
+    return FitReport(
+        Projector(manifest, best.fitted.architecture, error),
+        candidates,
+        _baselines(task, options),
+        time.monotonic() - started,
+        unseen,
+        others,
+    )
 
 
 def share(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from xbtmigrate.evaluation.recommendation import Costs
 from xbtmigrate.plan import Cost
 from xbtmigrate.types import Layout, Strategy
 from xbtmigrate.workflows.rates import Rates
@@ -54,6 +56,17 @@ class Workload:
             seconds=self.rates.seconds(strategy, self.points, encodes) or 0.0,
             money=None if self.price is None else encodes * self.price,
         )
+
+
+def to_compare(costs: Sequence[Cost]) -> Costs:
+    """What strategies are compared by: the price where there is one, else the time."""
+    rows = {cost.strategy: cost for cost in costs}
+    if not rows:
+        return Costs()
+    forward, full = rows[Strategy.FORWARD], rows[Strategy.FULL]
+    if full.money:
+        return Costs(full=full.money)
+    return Costs(forward=forward.seconds, full=full.seconds)
 
 
 def all_costs(work: Workload, fastfill_fraction: float) -> list[Cost]:

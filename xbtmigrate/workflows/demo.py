@@ -119,6 +119,7 @@ def _rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
             **{name: system[name] for name in ("recall@1", "recall@10", "mrr@10")},
         }
         for system in measured["systems"]
+        if system["chosen"]
     ]
     curves = {(curve["ordering"], curve["serving"]): curve for curve in measured["curves"]}
     serving = "calibrated" if ("uncertainty", "calibrated") in curves else "single"

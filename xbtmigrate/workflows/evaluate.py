@@ -10,10 +10,12 @@ from typing import Any
 from xbtmigrate.config import Config
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.evaluation.gates import Gate
-from xbtmigrate.evaluation.recommendation import Costs, Recommendation
+from xbtmigrate.evaluation.recommendation import Recommendation
+from xbtmigrate.evaluation.retrieval import QueryScores, Space, evaluate
 from xbtmigrate.projectors import Projector
 from xbtmigrate.types import Direction, Modality, Strategy
 from xbtmigrate.workflows.collecting import Wanted, pose
+from xbtmigrate.workflows.costs import to_compare
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.findings import METRIC, Findings
 from xbtmigrate.workflows.measuring import Maps, Trial, judge
@@ -55,19 +57,22 @@ def measure(
         findings = [_findings(migration, maps, trial) for trial in trials]
         if maps.bridge is None and maps.forward is None:
             warnings.append("no projector was trained yet: run `xbtmigrate train-projector`")
-        content = _document(findings, gates, config.plan.target, warnings)
+        planned = migration.artefacts.plan_file.exists()
+        costs = migration.artefacts.load_plan().costs if planned else []
+        advice = findings[0].advise(config.plan.target, to_compare(costs))
+        content = _document(findings, gates, advice, warnings)
         if page is not None:
-            planned = migration.artefacts.plan_file.exists()
-            costs = migration.artefacts.load_plan().costs if planned else []
             write_page(page, migration, content, costs)
     return content
 
 
 def _document(
-    findings: Sequence[Findings], gates: Sequence[Gate], target: float, warnings: Sequence[str]
+    findings: Sequence[Findings],
+    gates: Sequence[Gate],
+    advice: Recommendation,
+    warnings: Sequence[str],
 ) -> dict[str, Any]:
     first, *others = findings
-    advice = first.advise(target, Costs())
     return {
         "metric": METRIC,
         "seed": first.seed,
@@ -83,7 +88,21 @@ def _findings(migration: Migration, maps: Maps, trial: Trial) -> Findings:
     encoder, asked = migration.tuned_encoder, trial.questions
     if encoder is not None and asked.modality is Modality.TEXT and len(asked):
         maps = replace(maps, tuned=encoder.encode(asked.texts, Modality.TEXT))
-    return Findings(migration.stored, trial, maps, judge(trial, maps, seed), seed)
+    cells = {
+        f"{direction}:{projector.kind}": _cell(trial, projector)
+        for direction in Direction
+        for projector in _further(migration, direction)
+    }
+    return Findings(migration.stored, trial, maps, judge(trial, maps, seed), seed, cells)
+
+
+def _cell(trial: Trial, projector: Projector) -> QueryScores:
+    """Judge one projector by itself."""
+    if projector.direction is Direction.BRIDGE:
+        space = Space(projector.apply(trial.queries_new), trial.old, trial.old_distance)
+    else:
+        space = Space(trial.queries_new, projector.apply(trial.old), trial.new_distance)
+    return evaluate(space, trial.relevance)
 
 
 def _against(others: Sequence[Findings], advice: Recommendation) -> list[str]:
@@ -124,8 +143,16 @@ def _maps(migration: Migration) -> Maps:
 def _projector(migration: Migration, direction: Direction) -> Projector | None:
     """Load a projector; a missing one is no error here, a damaged or foreign one is."""
     folder = migration.artefacts.projector_folder(direction)
-    if not folder.exists():
-        return None
+    return _loaded(migration, folder) if folder.exists() else None
+
+
+def _further(migration: Migration, direction: Direction) -> list[Projector]:
+    """Load the best projector of every kind that was not chosen."""
+    folders = migration.artefacts.further_folder(direction).glob("*")
+    return [_loaded(migration, folder) for folder in sorted(folders)]
+
+
+def _loaded(migration: Migration, folder: Path) -> Projector:
     projector = Projector.load(folder)
     if projector.manifest.new_model != migration.new_encoder.fingerprint:
         raise ArtefactError(

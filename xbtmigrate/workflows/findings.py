@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from xbtmigrate.workflows.diagnosing import error_estimate, flips, score_shapes
 from xbtmigrate.workflows.measuring import Judged, Maps, Trial
 
 METRIC = "recall@10"
+SYSTEMS = ("keep", "bridge", "forward", "fusion", "full")
+"""Order of the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Findings:
         maps: What was fitted.
         judged: The figures.
         seed: Seed of the resampling.
+        further: Cells of projectors that were fitted and not chosen: shown, never recommended.
     """
 
     stored: Modality
@@ -36,6 +40,7 @@ class Findings:
     maps: Maps
     judged: Judged
     seed: int
+    further: Mapping[str, QueryScores] = field(default_factory=dict)
 
     @property
     def direction(self) -> str:
@@ -77,6 +82,8 @@ class Findings:
     def figures(self) -> dict[str, Any]:
         """Return the stable JSON form of cells and curves."""
         questions = self.trial.questions
+        cells = {**self.judged.cells, **self.further}
+        order = sorted(cells, key=lambda name: SYSTEMS.index(name.partition(":")[0]))
         return {
             "direction": self.direction,
             "basis": questions.basis,
@@ -85,8 +92,12 @@ class Findings:
             "query_count": len(questions),
             "gallery_count": len(self.trial.ids),
             "systems": [
-                {"name": name, **_system(compare(scores, self.keep, self.full, seed=self.seed))}
-                for name, scores in self.judged.cells.items()
+                {
+                    "name": name,
+                    "chosen": name in self.judged.cells,
+                    **_system(compare(cells[name], self.keep, self.full, seed=self.seed)),
+                }
+                for name in order
             ],
             "curves": [self._curve(curve) for curve in self.judged.curves],
         }

@@ -138,7 +138,7 @@ def _offers(content: Document, costs: Sequence[Cost]) -> Section:
     best: dict[str, float] = {}
     for row in content["systems"]:
         strategy = row["name"].partition(":")[0]
-        if strategy != "fusion":
+        if strategy != "fusion" and row["chosen"]:
             best[strategy] = max(best.get(strategy, 0.0), row[METRIC])
     points = [
         Offer(name, hours(costs, name, 0.0) or 0.0, value, name == advice["strategy"])

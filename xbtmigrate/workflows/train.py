@@ -175,6 +175,9 @@ def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, 
     save_pairs(artefacts.pairs_file, material.pairs)
     for direction, found in reports.items():
         found.projector.save(artefacts.projector_folder(direction))
+        shutil.rmtree(artefacts.further_folder(direction), ignore_errors=True)
+        for other in found.others:
+            other.save(artefacts.further_folder(direction) / other.kind)
     if Direction.FORWARD in reports:
         artefacts.order_file.unlink(missing_ok=True)
     if Direction.BRIDGE in reports:

@@ -11,15 +11,15 @@ import numpy as np
 
 from xbtmigrate.errors import EncoderError, TrainingError
 from xbtmigrate.evaluation.curves import Curve
-from xbtmigrate.evaluation.recommendation import Costs, Recommendation
+from xbtmigrate.evaluation.recommendation import Recommendation
 from xbtmigrate.plan import Advice, CurvePoint, Measurement, System
 from xbtmigrate.serving.arrangement import Arrangement
 from xbtmigrate.training.fit import FitOptions, FitReport, fit
 from xbtmigrate.training.problem import Space as ModelSpace
-from xbtmigrate.types import Direction, Modality, Strategy
+from xbtmigrate.types import Direction, Modality
 from xbtmigrate.workflows.asking import judged_questions, made_questions, neighbours
 from xbtmigrate.workflows.calibrating import arrange
-from xbtmigrate.workflows.costs import Workload
+from xbtmigrate.workflows.costs import Workload, all_costs, to_compare
 from xbtmigrate.workflows.encoding import Report, encode_gallery, encode_readable
 from xbtmigrate.workflows.findings import Findings
 from xbtmigrate.workflows.measuring import Maps, Trial, judge
@@ -54,11 +54,7 @@ class Judgement:
 
     def advise(self, work: Workload, target: float) -> Recommendation:
         """Recommend a strategy for this workload."""
-        costs = Costs(
-            forward=work.cost(Strategy.FORWARD, 0.0).seconds,
-            full=work.cost(Strategy.FULL, 1.0).seconds,
-        )
-        return self.findings.advise(target, costs)
+        return self.findings.advise(target, to_compare(all_costs(work, 1.0)))
 
 
 def advice_of(found: Recommendation) -> Advice:
