@@ -1,0 +1,130 @@
+"""From two models' vectors to a recommendation, where the right answer is known by construction."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xbtmigrate.evaluation.recommendation import Costs
+from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit
+from xbtmigrate.training import Space as ModelSpace
+from xbtmigrate.types import Direction, Distance, Modality, Strategy, Vectors, normalized
+from xbtmigrate.workflows.diagnosing import error_estimate, flips
+from xbtmigrate.workflows.findings import Findings
+from xbtmigrate.workflows.measuring import Maps, Trial, judge
+from xbtmigrate.workflows.questions import Questions
+
+POINTS, ASKED, SIZE = 900, 300, 24
+RNG = np.random.default_rng(0)
+MEANING = normalized(RNG.normal(size=(POINTS, SIZE)).astype(np.float32))
+TURN = np.linalg.qr(RNG.normal(size=(SIZE, SIZE)))[0].astype(np.float32)
+OTHER = normalized(RNG.normal(size=(POINTS, SIZE)).astype(np.float32))
+
+
+def noisy(vectors: Vectors, much: float) -> Vectors:
+    noise = np.random.default_rng(len(vectors)).normal(size=vectors.shape)
+    return normalized((vectors + much * noise / np.sqrt(SIZE)).astype(np.float32))
+
+
+def findings(old: Vectors, new: Vectors, queries_old: Vectors, queries_new: Vectors) -> Findings:
+    """Fit both directions on points that no query asks for, and judge the rest."""
+    kept = np.arange(ASKED, POINTS)
+    held = kept[:100]
+    pairs = Pairs(
+        [str(row) for row in kept[100:]],
+        [""] * len(kept[100:]),
+        old[kept[100:]],
+        new[kept[100:]],
+        PairSource.TEXT,
+    )
+    task = SelectionTask(new[held], old[kept], [np.array([row]) for row in range(100)])
+    options = FitOptions(
+        ModelSpace("old", Distance.COSINE), ModelSpace("new", Distance.COSINE), ["ridge"], threads=1
+    )
+    bridge, forward = (fit(direction, [pairs], task, options).projector for direction in Direction)
+    ids = [str(row) for row in range(POINTS)]
+    asked = Questions(
+        [f"query {row}" for row in range(ASKED)], [[i] for i in ids[:ASKED]], "made", False
+    )
+    trial = Trial(asked, ids, queries_old, queries_new, old, new, Distance.COSINE, Distance.COSINE)
+    maps = Maps(bridge, forward)
+    return Findings(Modality.TEXT, trial, maps, judge(trial, maps, 0), 0)
+
+
+def turned(vectors: Vectors) -> Vectors:
+    return vectors @ TURN
+
+
+def test_keep_where_the_new_model_says_less():
+    found = findings(
+        MEANING,
+        noisy(turned(MEANING), 3),
+        noisy(MEANING[:ASKED], 0.7),
+        noisy(turned(MEANING[:ASKED]), 0.7),
+    )
+    assert found.advise(0.95, Costs()).strategy is Strategy.KEEP
+
+
+def test_bridge_where_only_the_queries_were_bad():
+    found = findings(
+        MEANING, turned(MEANING), noisy(MEANING[:ASKED], 2.5), noisy(turned(MEANING[:ASKED]), 0.3)
+    )
+    assert found.advise(0.95, Costs()).strategy is Strategy.BRIDGE
+
+
+def test_forward_where_the_old_vectors_hold_the_new_ones_among_noise():
+    """A bridged query meets the noise of the stored vectors, a projected gallery is rid of it."""
+    noise = RNG.gamma(0.5, 2.0, (POINTS, 1)) * RNG.normal(size=(POINTS, 8))
+    old = np.concatenate([MEANING, noise], axis=1).astype(np.float32)
+    queries = np.concatenate([MEANING, RNG.normal(size=(POINTS, 8))], axis=1).astype(np.float32)
+    found = findings(old, turned(MEANING), queries[:ASKED], noisy(turned(MEANING[:ASKED]), 0.5))
+    advice = found.advise(0.95, Costs())
+    assert (advice.strategy, advice.fraction) == (Strategy.FORWARD, 0.0), advice.reason
+
+
+def test_fastfill_where_a_part_of_the_old_vectors_says_nothing():
+    lost = (np.arange(POINTS) % 3 == 0)[:, None]
+    old = normalized(np.where(lost, 0.05 * OTHER + TURN[0], MEANING).astype(np.float32))
+    found = findings(
+        old, turned(MEANING), noisy(MEANING[:ASKED], 0.7), noisy(turned(MEANING[:ASKED]), 0.7)
+    )
+    advice = found.advise(0.95, Costs())
+    assert advice.strategy is Strategy.FASTFILL, advice.reason
+    assert advice.ordering == "uncertainty"
+    assert 0.1 < advice.fraction < 0.6
+
+
+def test_full_where_the_old_vectors_say_nothing():
+    found = findings(OTHER, turned(MEANING), noisy(MEANING[:ASKED], 0.7), turned(MEANING[:ASKED]))
+    advice = found.advise(0.95, Costs())
+    assert (advice.strategy, advice.fraction) == (Strategy.FULL, 1.0), advice.reason
+
+
+@pytest.fixture(scope="module")
+def partly() -> Findings:
+    lost = (np.arange(POINTS) % 3 == 0)[:, None]
+    old = normalized(np.where(lost, 0.05 * OTHER + TURN[0], MEANING).astype(np.float32))
+    return findings(old, turned(MEANING), MEANING[:ASKED], turned(MEANING[:ASKED]))
+
+
+def test_the_predicted_error_is_held_against_the_true_one(partly: Findings):
+    found = error_estimate(partly.trial, partly.maps.forward)
+    assert found is not None
+    assert found["rank_correlation"] > 0.4
+    assert found["predicted"] == sorted(found["predicted"])
+    assert found["true"][-1] > 5 * found["true"][0]
+    for low, mean, high in zip(found["low"], found["true"], found["high"], strict=True):
+        assert low <= mean <= high
+    assert error_estimate(partly.trial, partly.maps.bridge) is None
+
+
+def test_queries_that_change_sides_are_named(partly: Findings):
+    found = flips(partly.trial, partly.keep, partly.full)
+    assert found["lost"] == []
+    assert found["gained"]
+    for example in found["gained"]:
+        row = int(example["query"].removeprefix("query "))
+        assert row % 3 == 0
+        assert (example["before"], example["after"]) == (None, 1)
+    reversed_ = flips(partly.trial, partly.full, partly.keep)
+    assert [each["before"] for each in reversed_["lost"]] == [1] * len(reversed_["lost"])
