@@ -21,17 +21,34 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 from projectors import lookup
 
-from xbtmigrate.evaluation.comparison import compare
+from xbtmigrate.evaluation.comparison import bootstrap_intervals, compare
 from xbtmigrate.evaluation.curves import Curve, backfilling_curves
-from xbtmigrate.evaluation.galleries import Merge, Serving, Single, spent_first
+from xbtmigrate.evaluation.galleries import (
+    Merge,
+    ReciprocalRanks,
+    Serving,
+    Single,
+    TwoStage,
+    spent_first,
+)
 from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Space, evaluate
-from xbtmigrate.ordering import CentroidOrdering, RandomOrdering, UncertaintyOrdering, rank
+from xbtmigrate.ordering import (
+    BenefitOrdering,
+    CentroidOrdering,
+    CombinedOrdering,
+    RandomOrdering,
+    UncertaintyOrdering,
+    rank,
+)
+from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
 from xbtmigrate.projectors import Projector
+from xbtmigrate.serving.arrangement import Arrangement, Bank
 from xbtmigrate.serving.blend import SlerpServing, choose_alpha, slerp
 from xbtmigrate.serving.calibration import CalibrationSet, calibrate
-from xbtmigrate.serving.fusion import CalibratedServing, hubness
+from xbtmigrate.serving.fusion import CalibratedServing, Fusion, hubness
 from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit, trainer_of
 from xbtmigrate.training import Space as ModelSpace
+from xbtmigrate.training.benefit import fit_estimates, measure_benefit
 from xbtmigrate.training.problem import make_problem
 from xbtmigrate.types import Channel, Direction, Distance, Vectors, normalized
 
@@ -143,7 +160,7 @@ def hubs(spaces: dict[Channel, Space], bank: Rows, rows: Rows) -> dict[Channel, 
 
 def servings(
     corpus: Corpus, maps: Maps, spent: Rows, projected: Vectors, seed: int
-) -> list[Serving]:
+) -> tuple[list[Serving], Fusion]:
     """Calibrate on half of the spent documents' queries; the other half is the bank."""
     everything = np.arange(len(corpus.old))
     bank, asked = spent[1::2][:MOST_QUERIES], spent[::2][:MOST_QUERIES]
@@ -157,24 +174,66 @@ def servings(
     old_only = calibrate(corrected, waiting=[Channel.OLD], encoded=[Channel.NEW], seed=seed)
     fusion = calibrate(corrected, seed=seed)
     print(fusion)
+    fused = CalibratedServing(fusion, known, "calibrated, hubness")
     return [
         Single(),
         Merge(),
         SlerpServing(),
+        ReciprocalRanks(),
         CalibratedServing(new_only, {}, "calibrated, new alone"),
         CalibratedServing(calibrate(plain, seed=seed), {}, "calibrated"),
         CalibratedServing(old_only, known, "merge, hubness"),
-        CalibratedServing(fusion, known, "calibrated, hubness"),
-    ]
+        TwoStage(fused),
+        fused,
+    ], fusion
 
 
-def orders(corpus: Corpus, maps: Maps, projected: Vectors, seed: int) -> dict[str, Rows]:
+def learn_benefit(
+    corpus: Corpus, maps: Maps, spent: Rows, fusion: Fusion, seed: int
+) -> BenefitModel:
+    """Learn what re-encoding a document is worth, from the queries of the spent documents."""
+    ids = [str(row) for row in spent]
+    halves = [np.arange(len(spent))[half::2][:MOST_QUERIES] for half in (1, 0)]
+    known, rows = spent[halves[0]], np.concatenate(halves)
+    near = hubs(corpus.spaces(known, spent, maps.unseen), known, spent)
+    spaces = corpus.spaces(spent[rows], spent, maps.unseen)
+
+    def states(part: slice) -> tuple[Vectors, Vectors]:
+        blocks = {channel: space.scores(part) for channel, space in spaces.items()}
+        waiting, encoded = (
+            fusion.score(blocks, near, np.full(len(spent), state)) for state in (False, True)
+        )
+        return waiting, encoded
+
+    own = np.arange(len(known)), halves[0]
+    bank = Bank([str(row) for row in known], corpus.queries_old[known], corpus.queries_new[known])
+    around = Surroundings(
+        Arrangement(fusion, 0.0, bank, ("", "")),
+        np.stack([state[own] for state in states(slice(0, len(known)))], axis=1),
+        Reference(ids[:2000], corpus.old[spent[:2000]], maps.unseen[:2000]),
+        Distance.COSINE,
+        Distance.COSINE,
+    )
+    features = around.features(
+        ids, corpus.old[spent], maps.unseen, maps.forward.uncertainty(corpus.old[spent])
+    )
+    scale = len(corpus.old) / len(spent)
+    measured = measure_benefit(states, rows, scale=scale, seed=seed)
+    return BenefitModel(around, *fit_estimates(features, rows, measured, seed=seed), "")
+
+
+def orders(
+    corpus: Corpus, maps: Maps, benefit: BenefitModel, projected: Vectors, seed: int
+) -> dict[str, Rows]:
     """Rank every document by each order; the last one needs the answer."""
     ids = [str(row) for row in range(len(corpus.old))]
+    learned = {"projector": maps.forward, "benefit": benefit}
     chosen = {
         "random": RandomOrdering(seed=seed),
         "centroid": CentroidOrdering(seed=seed),
         "uncertainty": UncertaintyOrdering(projector=maps.forward),
+        "combined": CombinedOrdering(**learned),
+        "benefit": BenefitOrdering(**learned),
     }
     ranked = {name: rank(ids, order.score(ids, corpus.old)) for name, order in chosen.items()}
     true_error = np.linalg.norm(projected - corpus.new, axis=1).astype(np.float32)
@@ -187,13 +246,25 @@ def paid(curve: Curve, share: float, keep: QueryScores) -> Curve:
     return replace(curve, points=tuple(keep if f < share else point for f, point in points))
 
 
-def report(curve: Curve, keep: QueryScores, full: QueryScores, seed: int) -> dict[str, object]:
-    """Print one line and return the figures."""
+def ahead_of(curve: Curve, other: Curve, seed: int) -> tuple[float, float]:
+    """Bootstrap interval of the difference of two areas, query by query."""
+    areas = [np.mean([p.values["recall@10"] for p in each.points], 0) for each in (curve, other)]
+    found = bootstrap_intervals((areas[0] - areas[1])[:, None], seed=seed)[0]
+    return found.low, found.high
+
+
+def report(
+    curve: Curve, first: Curve, keep: QueryScores, full: QueryScores, seed: int
+) -> dict[str, object]:
+    """Print one line and return the figures; `first` is what the area is compared with."""
+    low, high = curve.auc_interval(seed=seed).low, curve.auc_interval(seed=seed).high
+    more = ahead_of(curve, first, seed)
     start = compare(curve.points[0], keep, full, seed=seed)
     reach = curve.fractions_to_full(full)
     shown = {share: "-" if f is None else f"{f:.2f}" for share, f in reach.items()}
     print(
-        f"{curve.serving:22} {curve.ordering:12} {curve.auc():.3f} {curve.auc('mrr@10'):.3f}  "
+        f"{curve.serving:22} {curve.ordering:12} {curve.auc():.3f} [{low:.3f} {high:.3f}] "
+        f"({more[0]:+.3f} {more[1]:+.3f}) {curve.auc('mrr@10'):.3f}  "
         f"{' '.join(f'{value:.3f}' for value in curve.values())}  "
         f"{' '.join(shown.values()):16} {'yes' if curve.no_regret(keep) else 'no':4}"
         f"{start.p_value['recall@10']:.4f} {start.p_value['mrr@10']:.4f}"
@@ -205,6 +276,8 @@ def report(curve: Curve, keep: QueryScores, full: QueryScores, seed: int) -> dic
         "recall@10": curve.values(),
         "mrr@10": curve.values("mrr@10"),
         "auc": curve.auc(),
+        "auc_ci95": [low, high],
+        "auc_ahead_of_random_ci95": more,
         "fractions_to_full": {str(share): f for share, f in reach.items()},
         "no_regret": curve.no_regret(keep) and curve.no_regret(keep, "mrr@10"),
         "start": {
@@ -248,18 +321,23 @@ def measure(corpus: Corpus, arguments: argparse.Namespace) -> dict[str, object]:
     for channel, scores in cells.items():
         print(f"{channel:10}", {metric: round(mean, 4) for metric, mean in scores.means.items()})
     print(f"forward is {maps.forward.kind}, blend is slerp {alpha}")
-    ranked = orders(corpus, maps, projected, seed)
+    ways, fusion = servings(corpus, maps, spent, projected, seed)
+    benefit = learn_benefit(corpus, maps, spent, fusion, seed)
+    ranked = orders(corpus, maps, benefit, projected, seed)
     if arguments.count_spent:
         ranked = {name: spent_first(order, spent) for name, order in ranked.items()}
-    ways = servings(corpus, maps, spent, projected, seed)
-    curves = backfilling_curves(channels, relevance, orders=ranked, servings=ways)
+    curves = backfilling_curves(channels, relevance, orders=ranked, servings=ways[-1:])
+    plain = {name: ranked[name] for name in ("random", "benefit")}
+    curves += backfilling_curves(channels, relevance, orders=plain, servings=ways[:-1])
     keep, full = cells[Channel.OLD], cells[Channel.NEW]
     if arguments.count_spent:
         curves = [paid(curve, len(spent) / len(corpus.old), keep) for curve in curves]
     print(
-        "serving                order        AUC   (MRR)  R@10 at 0, .1 ... 1; 90/95/98 % of full"
+        "serving                order        AUC [95 %] (ahead of random) of MRR  "
+        "R@10 at 0, .1 ... 1; 90/95/98 % of full"
     )
-    rows = [report(curve, keep, full, seed) for curve in curves]
+    randoms = {c.serving: c for c in curves if c.ordering == "random"}
+    rows = [report(curve, randoms[curve.serving], keep, full, seed) for curve in curves]
     print(f"{time.monotonic() - started:.0f} s")
     means = {channel.value: scores.means for channel, scores in cells.items()}
     return {"arguments": vars(arguments), "alpha": alpha, "cells": means, "curves": rows}

@@ -17,17 +17,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import safetensors.numpy
+from safetensors import SafetensorError
 
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.ledger import Ledger
 from xbtmigrate.orderfile import OrderedIds, write_sorted
+from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
 from xbtmigrate.plan import Plan
 from xbtmigrate.serving.arrangement import Arrangement, Bank
 from xbtmigrate.serving.fusion import Fusion
 from xbtmigrate.serving.hubs import StoredHubness
 from xbtmigrate.switch import FILE, Switch
-from xbtmigrate.types import Direction, Vectors, vector_array, vectors_of
+from xbtmigrate.types import Direction, Distance, PointId, Vectors, vector_array, vectors_of
 
 FOLDER = ".xbtmigrate"
 
@@ -134,6 +138,21 @@ class Artefacts:
         write_atomically(self.order_file, lambda path: write_sorted(path, batches, name))
         return OrderedIds.open(self.order_file)
 
+    def save_spent(self, ids: Sequence[PointId]) -> None:
+        """Store which points were re-encoded for the training pairs."""
+        table = pa.table({"id": pa.array(ids, pa.string())})
+        write_atomically(self.folder / "spent.parquet", lambda path: pq.write_table(table, path))
+
+    def load_spent(self) -> set[PointId]:
+        """Read which points were re-encoded for the training pairs; none before a training."""
+        path = self.folder / "spent.parquet"
+        try:
+            return set(pq.read_table(path)["id"].to_pylist()) if path.exists() else set()
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise ArtefactError(
+                f"{path} cannot be read: {error}", "train again with train-projector"
+            ) from error
+
     def load_order(self) -> tuple[OrderedIds, str] | None:
         """Read the order, first to be encoded first, and its name; None if there is none."""
         if not self.order_file.exists():
@@ -174,6 +193,11 @@ class Artefacts:
                 "cutover. `xbtmigrate doctor` says what is left to do",
             ) from error
         return Ledger(table["id"].to_pylist(), table["hash"].to_pylist())
+
+    def unpaid(self) -> list[PointId]:
+        """Points of the order whose new vectors were not known when it was made."""
+        table = pq.read_table(self.order_file, columns=["id", "paid"])
+        return list(table.filter(pc.invert(table["paid"]))["id"].to_pylist())
 
     def save_arrangement(self, arrangement: Arrangement) -> None:
         """Store how the mixed gallery is searched."""
@@ -227,6 +251,58 @@ class Artefacts:
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise ArtefactError(
                 f"{path} cannot be read: {error}", "calibrate again with train-projector"
+            ) from error
+
+    def save_benefit(self, model: BenefitModel) -> None:
+        """Store what re-encoding a point is worth."""
+        reference, around = model.surroundings.reference, model.surroundings
+        table = pa.table(
+            {
+                "id": pa.array(reference.ids, pa.string()),
+                "old": vector_array(reference.old),
+                "projected": vector_array(reference.projected),
+            }
+        ).replace_schema_metadata(
+            {
+                "forward": model.forward,
+                "old_distance": around.old_distance.value,
+                "new_distance": around.new_distance.value,
+            }
+        )
+        tensors = {"answers": around.answers} | model.tensors()
+        plain = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        folder = self.serving_folder
+        write_atomically(folder / "benefit.parquet", lambda path: pq.write_table(table, path))
+        write_atomically(
+            folder / "benefit.safetensors", lambda path: safetensors.numpy.save_file(plain, path)
+        )
+
+    def load_benefit(self, arrangement: Arrangement) -> BenefitModel | None:
+        """Read what re-encoding a point is worth; None if it was not learned for these parts."""
+        path = self.serving_folder / "benefit.parquet"
+        if not path.exists():
+            return None
+        try:
+            table = pq.read_table(path).combine_chunks()
+            facts = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
+            if facts["forward"] != arrangement.projectors[1]:
+                return None
+            tensors = safetensors.numpy.load_file(path.with_suffix(".safetensors"))
+            around = Surroundings(
+                arrangement,
+                tensors["answers"],
+                Reference(
+                    table["id"].to_pylist(),
+                    vectors_of(table, "old"),
+                    vectors_of(table, "projected"),
+                ),
+                Distance(facts["old_distance"]),
+                Distance(facts["new_distance"]),
+            )
+            return BenefitModel.from_tensors(around, tensors, facts["forward"])
+        except (OSError, KeyError, ValueError, pa.ArrowException, SafetensorError) as error:
+            raise ArtefactError(
+                f"{path} cannot be read: {error}", "learn it again with train-projector"
             ) from error
 
     def known_vectors(self, fingerprint: str, dimension: int) -> KnownVectors:

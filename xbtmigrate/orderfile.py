@@ -18,6 +18,7 @@ from typing import overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xbtmigrate.types import PointId
@@ -28,6 +29,8 @@ BLOCK = 4_096
 """Points of each run that a merge holds."""
 GROUP = 65_536
 """Points in a row group of the file, and so in one read."""
+UNPAID = 2**32
+"""Least key of a point whose new vector is not paid for."""
 _SCORED = pa.schema([("key", pa.uint64()), ("id", pa.string()), ("score", pa.float32())])
 _KEYS = [("key", "ascending"), ("id", "ascending")]
 
@@ -56,7 +59,8 @@ def write_sorted(path: Path, batches: Iterable[pa.RecordBatch], name: str) -> No
         batches: What `scored` built, in any order.
         name: Name of the ordering, kept in the file.
     """
-    schema = pa.schema(list(_SCORED)[1:], metadata={"ordering": name})
+    columns = [*list(_SCORED)[1:], pa.field("paid", pa.bool_())]
+    schema = pa.schema(columns, metadata={"ordering": name})
     with (
         tempfile.TemporaryDirectory(prefix=".sorting-", dir=path.parent) as folder,
         pq.ParquetWriter(path, schema) as writer,
@@ -66,7 +70,9 @@ def write_sorted(path: Path, batches: Iterable[pa.RecordBatch], name: str) -> No
         with pa.OSFile(str(spill)) as source, pa.ipc.open_file(source) as reader:
             runs = [map(reader.get_batch, range(*each)) for each in pairwise([0, *ends])]
             for group in _regrouped(_merged(runs)):
-                writer.write_table(group.select(["id", "score"]), row_group_size=GROUP)
+                paid = pc.less(group["key"], pa.scalar(UNPAID, pa.uint64()))
+                table = group.select(["id", "score"]).append_column("paid", paid)
+                writer.write_table(table, row_group_size=GROUP)
 
 
 @dataclass(frozen=True)

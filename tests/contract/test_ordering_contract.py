@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from xbtmigrate.ordering import CentroidOrdering, RandomOrdering, UncertaintyOrdering
+from xbtmigrate.ordering import (
+    CentroidOrdering,
+    DemandOrdering,
+    RandomOrdering,
+    UncertaintyOrdering,
+)
 from xbtmigrate.testing.orderings import OrderingContract
 from xbtmigrate.types import Direction
 
@@ -36,3 +41,9 @@ class TestCentroidOrdering(OrderingContract):
     @pytest.fixture
     def make(self):
         return lambda: CentroidOrdering(seed=3, clusters=4)
+
+
+class TestDemandOrdering(OrderingContract):
+    @pytest.fixture
+    def make(self):
+        return lambda: DemandOrdering(demand={"1003": 4, "1017": 1})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,11 @@ import typer
 from xbtmigrate.cli import render
 from xbtmigrate.cli.interrupt import stop_on_interrupt
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.errors import GateError
+
+ORDER_HELP = (
+    "Order of re-encoding: benefit, combined, uncertainty, centroid, demand, random or a plugin's."
+)
 
 if TYPE_CHECKING:
     from xbtmigrate.workflows.backfill import Result
@@ -28,8 +34,21 @@ def backfill(
     budget: Annotated[
         str | None, typer.Option(help="Stop after this long, for example 30m, 8h or 90s.")
     ] = None,
-    order: Annotated[
-        str | None, typer.Option(help="Order of re-encoding: uncertainty, random or a plugin's.")
+    order: Annotated[str | None, typer.Option(help=ORDER_HELP)] = None,
+    demand: Annotated[
+        Path | None,
+        typer.Option(help="Log of the traffic, Parquet or JSON lines: id or text, and hits."),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="Stop where held-out queries on the live gallery say so, for example "
+            '"recall@10>=0.95*full".'
+        ),
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="Judged queries for --until; else they are made from the points."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=10_000, help="Points per batch.")] = 256,
     max_slowdown: Annotated[
@@ -50,6 +69,7 @@ def backfill(
     # Two threads read and write beside the projector; spinning BLAS threads would starve them.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 2)))
     from xbtmigrate.config import load_config
+    from xbtmigrate.evaluation.gates import Gate
     from xbtmigrate.workflows.backfill import prepare, run
     from xbtmigrate.workflows.intent import Request
 
@@ -62,6 +82,9 @@ def backfill(
         max_rate=max_rate,
         metrics_port=metrics_port,
         metrics_host=metrics_host,
+        demand=demand,
+        until=None if until is None else Gate.parse(until),
+        queries=queries,
     )
     settings = load_config(config)
     if not online:
@@ -79,6 +102,8 @@ def backfill(
         _show_result(result)
     if result.interrupted:
         raise typer.Exit(130)
+    if result.refused:
+        raise typer.Exit(GateError.exit_code)
 
 
 def _show_intent(intent: Intent) -> None:

@@ -40,6 +40,18 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="Also write a self-contained HTML page here.")
     ] = None,
+    orders: Annotated[
+        str | None,
+        typer.Option(help="Orders to draw curves of, separated by commas; oracle is a bound."),
+    ] = None,
+    servings: Annotated[
+        str | None,
+        typer.Option(help="Servings: merge, slerp, single, calibrated, two-stage, rrf."),
+    ] = None,
+    demand: Annotated[
+        Path | None,
+        typer.Option(help="Log of the traffic, for the orders that use it."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure keep, bridge, forward and full, and the mixed gallery at every fraction. Reads only.
@@ -50,12 +62,20 @@ def evaluate(
     from xbtmigrate.config import load_config
     from xbtmigrate.evaluation.gates import Gate
     from xbtmigrate.workflows.collecting import Wanted
+    from xbtmigrate.workflows.curves import Curves
     from xbtmigrate.workflows.evaluate import measure
 
     gates = [Gate.parse(text) for text in gate or []]
     wanted = Wanted(queries, split, max_gallery, max_queries)
     with render.ProgressBars() as bars:
-        content = measure(load_config(config), wanted, gates=gates, page=report, report=bars)
+        content = measure(
+            load_config(config),
+            wanted,
+            gates=gates,
+            curves=Curves(_names(orders), _names(servings), demand),
+            page=report,
+            report=bars,
+        )
     if json:
         render.document(content)
     else:
@@ -109,3 +129,7 @@ def _show_figures(content: dict[str, Any]) -> None:
             for curve in content["curves"]
         ),
     )
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbtmigrate.errors import EvaluationError
+from xbtmigrate.evaluation.comparison import Interval, bootstrap_intervals
 from xbtmigrate.evaluation.galleries import Serving, encoded_mask
 from xbtmigrate.evaluation.retrieval import (
     DEPTH,
@@ -48,6 +49,11 @@ class Curve:
     def auc(self, metric: str = "recall@10") -> float:
         """Plain mean of the values over the fractions, both ends included."""
         return float(np.mean(self.values(metric)))
+
+    def auc_interval(self, metric: str = "recall@10", *, seed: int) -> Interval:
+        """Bootstrap interval of `auc` over the queries, 95 %."""
+        table = np.mean([point.values[metric] for point in self.points], axis=0)[:, None]
+        return bootstrap_intervals(table, seed=seed)[0]
 
     def smallest_fraction(self, level: float, metric: str = "recall@10") -> float | None:
         """First fraction where the curve reaches a level, between fractions by a straight line.

@@ -165,7 +165,16 @@ def judge(ranked: Rows, relevance: Relevance) -> QueryScores:
     width = 1 + max(int(ranked.max(initial=0)), int(relevance.row.max(initial=0)))
     listed = np.arange(relevance.query_count)[:, None] * width + ranked
     hits = np.isin(listed, relevance.query * width + relevance.row)[:, :DEPTH]
-    counts = relevance.counts
+    return judge_hits(hits, relevance.counts)
+
+
+def judge_hits(hits: npt.NDArray[np.bool_], counts: Rows) -> QueryScores:
+    """Compute the metrics from which places of the ranked lists hold a relevant row.
+
+    Args:
+        hits: Shape (n_q, k), best place first.
+        counts: Number of relevant rows of each query, shape (n_q,).
+    """
     rank = np.arange(1, hits.shape[1] + 1)
     first = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, np.inf)
     discount = 1 / np.log2(np.arange(2, 12))

@@ -26,9 +26,12 @@ from xbtmigrate.workflows.intent import Intent, Request, intend
 from xbtmigrate.workflows.load import load_of, paced
 from xbtmigrate.workflows.ordering import FrozenOrder
 from xbtmigrate.workflows.publishing import publish_artefacts, store_hubness
+from xbtmigrate.workflows.until import Watch
 from xbtmigrate.workflows.wiring import Migration, choice_of, open_migration
 
 QUARANTINE_SHOWN = 100
+LEARNED = ("uncertainty", "combined", "benefit")
+"""Orders that need the forward projector even where nothing is projected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Result:
         projected: Points with a projected vector.
         encoded: Points with a true new vector.
         points: Points of the collection.
+        until: What the live gallery was measured to reach, where a gate was given.
     """
 
     intent: Intent
@@ -48,6 +52,12 @@ class Result:
     projected: int
     encoded: int
     points: int
+    until: dict[str, Any] | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the run went to its end and its gate is still not met."""
+        return self.until is not None and not self.until["met"] and not self.outcome.stopped
 
     @property
     def interrupted(self) -> bool:
@@ -66,7 +76,8 @@ class Result:
             "strategy": plan.strategy.value,
             "status": self._status(),
             "phase": outcome.record.phase.value,
-            "fraction": self.intent.fraction,
+            "fraction": outcome.record.fraction,
+            "until": self.until,
             "planned": self.intent.to_project + self.intent.to_encode,
             "projected": counts.projected,
             "encoded": counts.encoded,
@@ -143,6 +154,7 @@ def run(
         projector = projector_of(migration, intent)
         start = intent.record or _first_record(intent)
         held = migration.journal.acquire(_bound(start, intent, projector))
+        watch: Watch | None = None
         try:
             prepare_layout(migration.connection, migration.facts, choice_of(intent.plan.target))
             publish_artefacts(migration, intent.plan)
@@ -151,6 +163,9 @@ def run(
                 loop = loop_of(
                     migration, intent, held, projector, gallery=sparing, size=request.batch_size
                 )
+                loop.order = FrozenOrder(
+                    migration, sparing, intent.order, projector, request.demand
+                )
                 metrics.load = lambda: load_of(sparing.pace, migration.connection)
 
                 def show(step: Progress) -> None:
@@ -158,7 +173,8 @@ def run(
                     report(step.stage.value, step.done, step.total)
 
                 loop.on_progress, loop.should_stop = show, stop
-                outcome = loop.run()
+                watch = _watch(migration, intent, request, loop, report)
+                outcome = _watched(loop, watch, intent.points)
             if not outcome.stopped:
                 store_hubness(migration, intent.plan, report)
                 publish_artefacts(migration, intent.plan)
@@ -171,7 +187,30 @@ def run(
             gallery.count(Kind.PROJECTED),
             gallery.count(Kind.ENCODED),
             gallery.count(),
+            None if watch is None else watch.document(),
         )
+
+
+def _watch(
+    migration: Migration, intent: Intent, request: Request, loop: Backfill, report: Report
+) -> Watch | None:
+    """Look at the live gallery on the way where a gate was given."""
+    if request.until is None:
+        return None
+    projector = projector_of(migration, intent) if intent.projects else None
+    parts = migration, loop.gallery, loop.order, projector
+    return Watch(*parts, request.until, request.queries, report)
+
+
+def _watched(loop: Backfill, watch: Watch | None, points: int) -> Outcome:
+    """Run the loop, to its end or as far as a watch on the live gallery lets it."""
+    if watch is None:
+        return loop.run()
+    loop.until = watch.until(points, loop.batch_size)
+    outcome = loop.run()
+    if not (outcome.stopped or watch.met):
+        watch.reached(outcome.record.position, points)
+    return outcome
 
 
 def projector_of(migration: Migration, intent: Intent) -> Projector | None:
@@ -180,7 +219,7 @@ def projector_of(migration: Migration, intent: Intent) -> Projector | None:
     Raises:
         StaleError: It is another one.
     """
-    needed = intent.projects or intent.order == "uncertainty"
+    needed = intent.projects or intent.order in LEARNED
     if not needed:
         return None
     folder = migration.artefacts.projector_folder(Direction.FORWARD)

@@ -7,6 +7,7 @@ the point it projects.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +15,16 @@ import numpy.typing as npt
 
 from xbtmigrate.errors import EncoderError
 from xbtmigrate.evaluation.retrieval import Relevance, evaluate
-from xbtmigrate.protocols import Projector
+from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
+from xbtmigrate.projectors import Projector
 from xbtmigrate.serving.arrangement import Arrangement, Bank
 from xbtmigrate.serving.blend import choose_alpha
 from xbtmigrate.serving.calibration import LEAST_QUERIES, CalibrationSet, calibrate
+from xbtmigrate.serving.fusion import PerPoint
+from xbtmigrate.training.benefit import fit_estimates, measure_benefit
 from xbtmigrate.training.fit import FitReport
 from xbtmigrate.training.pairs import PairSource
-from xbtmigrate.types import Channel, Modality, Vectors
+from xbtmigrate.types import Channel, Modality, Scores, Vectors
 from xbtmigrate.workflows.encoding import encode_readable
 from xbtmigrate.workflows.measuring import Sides
 from xbtmigrate.workflows.pairing import Embedded
@@ -28,8 +32,22 @@ from xbtmigrate.workflows.questions import Questions
 from xbtmigrate.workflows.sampling import Points
 from xbtmigrate.workflows.wiring import Migration
 
-MOST_QUERIES = 4000
+MOST_QUERIES = 6000
 MOST_POINTS = 6000
+MOST_REFERENCE = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What queries with known answers teach.
+
+    Attributes:
+        arrangement: How a mixed gallery is searched.
+        benefit: What re-encoding a point is worth; None without an uncertainty of the projection.
+    """
+
+    arrangement: Arrangement
+    benefit: BenefitModel | None
 
 
 def arrange(
@@ -38,8 +56,8 @@ def arrange(
     new: Embedded,
     fits: tuple[FitReport, FitReport],
     questions: Questions,
-) -> Arrangement | None:
-    """Calibrate on points whose true new vectors are known.
+) -> Learned | None:
+    """Calibrate, and learn what to re-encode first, on points whose true new vectors are known.
 
     Args:
         migration: The migration.
@@ -49,7 +67,7 @@ def arrange(
         questions: Queries, each asking for one of the points.
 
     Returns:
-        The arrangement, or None where there are too few queries that both models can embed.
+        What was learned, or None where there are too few queries that both models can embed.
     """
     seed = migration.config.plan.seed
     rows = np.flatnonzero(new.valid)[:MOST_POINTS]
@@ -66,13 +84,20 @@ def arrange(
         migration.facts.distance,
         migration.new_distance,
     )
-    asked, bank = _halves(points, *embedded)
-    return Arrangement(
-        calibrate(_calibration_set(sides, asked, bank, points), seed=seed),
+    everything = _asked(points, *embedded)
+    asked, bank = everything.rest(0), everything.rest(1).bank(points)
+    hubness = sides.hubness(bank, points.ids)
+    arrangement = Arrangement(
+        calibrate(_calibration_set(sides, asked, hubness), seed=seed),
         _blend(sides, asked, bridge.projector),
         bank,
         (bridge.projector.digest, forward.projector.digest),
     )
+    if not forward.projector.has_uncertainty:
+        return Learned(arrangement, None)
+    mixed = _Mixed(sides, points, arrangement, hubness, forward.projector)
+    scale = migration.facts.points / len(points)
+    return Learned(arrangement, _benefit(mixed, everything, scale, seed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +108,75 @@ class _Asked:
     old: Vectors
     new: Vectors
 
+    def rest(self, remainder: int) -> _Asked:
+        """Every other query, from the first or the second on."""
+        half = slice(remainder, None, 2)
+        return _Asked(self.rows[half], self.old[half], self.new[half])
 
-def _halves(
-    points: Points, questions: Questions, old: Vectors, new: Vectors
-) -> tuple[_Asked, Bank]:
+    def bank(self, points: Points) -> Bank:
+        """Make these queries the bank."""
+        return Bank([points.ids[row] for row in self.rows], self.old, self.new)
+
+
+def _asked(points: Points, questions: Questions, old: Vectors, new: Vectors) -> _Asked:
     place = {point: row for row, point in enumerate(points.ids)}
-    answers = np.array([place[relevant[0]] for relevant in questions.relevant])
-    bank = Bank([points.ids[row] for row in answers[1::2]], old[1::2], new[1::2])
-    return _Asked(answers[::2], old[::2], new[::2]), bank
+    return _Asked(np.array([place[relevant[0]] for relevant in questions.relevant]), old, new)
 
 
-def _calibration_set(sides: Sides, asked: _Asked, bank: Bank, points: Points) -> CalibrationSet:
+def _calibration_set(
+    sides: Sides, asked: _Asked, hubness: Mapping[Channel, PerPoint]
+) -> CalibrationSet:
     return CalibrationSet(
-        blocks={
-            Channel.OLD: sides.space(Channel.OLD, asked.old).scores(),
-            Channel.FORWARD: sides.space(Channel.FORWARD, asked.new).scores(),
-            Channel.NEW: sides.space(Channel.NEW, asked.new).scores(),
-        },
+        blocks=sides.blocks(asked.old, asked.new),
         query=np.arange(len(asked.rows)),
         row=asked.rows,
-        hubness=sides.hubness(bank, points.ids),
+        hubness=hubness,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Mixed:
+    """The known points in both states, and how they are searched."""
+
+    sides: Sides
+    points: Points
+    arrangement: Arrangement
+    hubness: Mapping[Channel, PerPoint]
+    forward: Projector
+
+    def states(self, asked: _Asked, part: slice) -> tuple[Scores, Scores]:
+        """Fused scores of some queries with all points waiting, and with all re-encoded."""
+        blocks = self.sides.blocks(asked.old[part], asked.new[part])
+        count = len(self.points)
+        waiting, encoded = (
+            self.arrangement.fusion.score(blocks, self.hubness, np.full(count, state))
+            for state in (False, True)
+        )
+        return waiting, encoded
+
+
+def _benefit(mixed: _Mixed, everything: _Asked, scale: float, seed: int) -> BenefitModel:
+    """Measure what re-encoding each known point changes, and learn it from its features."""
+    points, sides = mixed.points, mixed.sides
+    bank = everything.rest(1)
+    states = mixed.states(bank, slice(None))
+    own = np.arange(len(bank.rows)), bank.rows
+    some = slice(0, MOST_REFERENCE)
+    surroundings = Surroundings(
+        mixed.arrangement,
+        np.stack([state[own] for state in states], axis=1),
+        Reference(points.ids[some], points.old[some], sides.projected[some]),
+        sides.old_distance,
+        sides.new_distance,
+    )
+    features = surroundings.features(
+        points.ids, points.old, sides.projected, mixed.forward.uncertainty(points.old)
+    )
+    measured = measure_benefit(
+        lambda part: mixed.states(everything, part), everything.rows, scale=scale, seed=seed
+    )
+    combined, trees = fit_estimates(features, everything.rows, measured, seed=seed)
+    return BenefitModel(surroundings, combined, trees, mixed.forward.digest)
 
 
 def _blend(sides: Sides, asked: _Asked, bridge: Projector) -> float:

@@ -73,7 +73,7 @@ def pose(migration: Migration, wanted: Wanted, report: Report) -> tuple[list[Tri
     refused: list[CollectionError | EncoderError] = []
     for questions in judged:
         try:
-            trials.append(_asked(migration, collected, questions, report))
+            trials.append(asking(migration, collected, questions, report))
         except (CollectionError, EncoderError) as error:
             refused.append(error)
     if not trials:
@@ -86,7 +86,7 @@ def collect(
 ) -> Collected:
     """Take the gallery with its true new vectors: those written, those known, the rest encoded."""
     needed = {point for each in judged for relevant in each.relevant for point in relevant}
-    points = _gallery(migration, needed, max_gallery, report)
+    points = gallery_of(migration, needed, max_gallery, report)
     vectors, valid = _new_vectors(migration, points, report)
     found = Collected(points.rows(np.flatnonzero(valid)), vectors[valid])
     if not valid.all():
@@ -119,7 +119,7 @@ def _made(
     for questions in made_questions(migration, collected.points.rows(unseen)):
         sampled = questions.sampled(most, migration.config.plan.seed)
         try:
-            trial = _asked(migration, collected, sampled, report)
+            trial = asking(migration, collected, sampled, report)
         except EncoderError as error:
             warnings.append(f"not asked: {questions.basis} ({error.message})")
             continue
@@ -143,7 +143,7 @@ def _unseen(migration: Migration, points: Points) -> np.ndarray:
     return np.array([row for row, point in enumerate(points.ids) if point not in seen], np.intp)
 
 
-def _asked(
+def asking(
     migration: Migration, collected: Collected, questions: Questions, report: Report
 ) -> Trial:
     """Embed queries with both models; those that cannot be asked are left out with a warning.
@@ -193,7 +193,7 @@ def _asked(
     )
 
 
-def _gallery(
+def gallery_of(
     migration: Migration, needed: Iterable[PointId], max_gallery: int, report: Report
 ) -> Points:
     """The whole collection, or a uniform sample that holds every relevant point."""

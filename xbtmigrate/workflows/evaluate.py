@@ -16,6 +16,7 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.types import Direction, Modality, Strategy
 from xbtmigrate.workflows.collecting import Wanted, pose
 from xbtmigrate.workflows.costs import to_compare
+from xbtmigrate.workflows.curves import USUAL, Curves
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.findings import METRIC, Findings
 from xbtmigrate.workflows.measuring import Maps, Trial, judge
@@ -29,6 +30,7 @@ def measure(
     *,
     gates: Sequence[Gate] = (),
     page: Path | None = None,
+    curves: Curves = USUAL,
     report: Report,
 ) -> dict[str, Any]:
     """Evaluate on judged queries, or on made ones where there are none.
@@ -38,6 +40,7 @@ def measure(
         wanted: What to evaluate on.
         gates: Conditions on the recommended move; what they say is part of the result.
         page: Also write the report here.
+        curves: Which curves of the mixed gallery to draw.
         report: Called with progress.
 
     Returns:
@@ -54,7 +57,7 @@ def measure(
         maps = _maps(migration)
         trials, warnings = pose(migration, wanted, report)
         report("judging", 0, 0)
-        findings = [_findings(migration, maps, trial) for trial in trials]
+        findings = [_findings(migration, maps, trial, curves) for trial in trials]
         if maps.bridge is None and maps.forward is None:
             warnings.append("no projector was trained yet: run `xbtmigrate train-projector`")
         planned = migration.artefacts.plan_file.exists()
@@ -83,8 +86,7 @@ def _document(
     }
 
 
-def _findings(migration: Migration, maps: Maps, trial: Trial) -> Findings:
-    seed = migration.config.plan.seed
+def _findings(migration: Migration, maps: Maps, trial: Trial, curves: Curves) -> Findings:
     encoder, asked = migration.tuned_encoder, trial.questions
     if encoder is not None and asked.modality is Modality.TEXT and len(asked):
         maps = replace(maps, tuned=encoder.encode(asked.texts, Modality.TEXT))
@@ -93,7 +95,9 @@ def _findings(migration: Migration, maps: Maps, trial: Trial) -> Findings:
         for direction in Direction
         for projector in _further(migration, direction)
     }
-    return Findings(migration.stored, trial, maps, judge(trial, maps, seed), seed, cells)
+    judged = judge(trial, maps, curves.asked(migration, trial, maps.forward))
+    seed = migration.config.plan.seed
+    return Findings(migration.stored, trial, maps, judged, seed, cells)
 
 
 def _cell(trial: Trial, projector: Projector) -> QueryScores:
@@ -137,7 +141,8 @@ def _maps(migration: Migration) -> Maps:
     arrangement = migration.artefacts.load_arrangement()
     if arrangement is not None and arrangement.projectors != (bridge.digest, forward.digest):
         arrangement = None
-    return Maps(bridge, forward, arrangement)
+    benefit = None if arrangement is None else migration.artefacts.load_benefit(arrangement)
+    return Maps(bridge, forward, arrangement, benefit)
 
 
 def _projector(migration: Migration, direction: Direction) -> Projector | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -132,6 +132,7 @@ class Findings:
             **{name: curve.values(name) for name in METRICS},
             "ci95": [[each.low, each.high] for each in bootstrap_intervals(table, seed=self.seed)],
             "auc": curve.auc(METRIC),
+            "auc_ci95": [*astuple(curve.auc_interval(METRIC, seed=self.seed))],
             "no_regret": curve.no_regret(self.keep, METRIC),
             "fraction_to_full": {f"{share:g}": fraction for share, fraction in shares.items()},
         }

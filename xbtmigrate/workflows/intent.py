@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from xbtmigrate import registry
 from xbtmigrate.errors import ConfigError, GateError, StaleError
+from xbtmigrate.evaluation.gates import Gate
 from xbtmigrate.journal import OVER, MigrationRecord, Phase
 from xbtmigrate.pacing import Limits
 from xbtmigrate.plan import Plan
@@ -32,6 +34,9 @@ class Request:
         max_rate: Most points written per second, or "off".
         metrics_port: Port that Prometheus finds the figures at; None for none.
         metrics_host: Address that this port is opened at.
+        demand: Log of the traffic, for the orders that use it.
+        until: End the encoding where the live gallery meets this gate; None for no gate.
+        queries: Judged queries for the gate; None to make them from the points.
     """
 
     fraction: float | None
@@ -42,6 +47,9 @@ class Request:
     max_rate: str = "off"
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
+    demand: Path | None = None
+    until: Gate | None = None
+    queries: Path | None = None
 
     @property
     def seconds(self) -> float:
@@ -79,6 +87,7 @@ class Intent:
         projected: Points with a projected vector now.
         encoded: Points with a true new vector now.
         order: Name of the ordering.
+        until: Gate that ends the encoding before `fraction`, if one was given.
     """
 
     plan: Plan
@@ -88,6 +97,7 @@ class Intent:
     projected: int
     encoded: int
     order: str
+    until: Gate | None = None
 
     @property
     def projects(self) -> bool:
@@ -118,16 +128,22 @@ class Intent:
             "phase": self.record.phase.value if self.record else Phase.PLANNED.value,
             "order": self.order,
             "fraction": self.fraction,
+            "until": None if self.until is None else self.until.text,
             "points": self.points,
             "projected": self.projected,
             "encoded": self.encoded,
             "to_project": self.to_project,
             "to_encode": self.to_encode,
             "estimated_seconds": round(seconds, 1),
-            "next": f"xbtmigrate backfill --online --fraction {self.fraction:g}"
-            if self.fraction
-            else "xbtmigrate backfill --online",
+            "next": self._next(),
         }
+
+    def _next(self) -> str:
+        """The command that does it."""
+        command = "xbtmigrate backfill --online"
+        if self.until is not None:
+            return f'{command} --until "{self.until.text}"'
+        return f"{command} --fraction {self.fraction:g}" if self.fraction else command
 
 
 def parse_slowdown(text: str) -> float | None:
@@ -182,8 +198,7 @@ def intend(migration: Migration, request: Request, record: MigrationRecord | Non
             'to backfill all the same set plan.strategy = "fastfill" or "full" and plan again',
         )
     fraction = _fraction(plan, request, record)
-    order = request.order or plan.ordering
-    _check_order(migration, order)
+    order = _order(migration, request.order, plan)
     written = record is not None and record.stage is not None
     gallery = migration.gallery(plan)
     return Intent(
@@ -194,36 +209,42 @@ def intend(migration: Migration, request: Request, record: MigrationRecord | Non
         projected=gallery.count(Kind.PROJECTED) if written else 0,
         encoded=gallery.count(Kind.ENCODED) if written else 0,
         order=order,
+        until=request.until,
     )
 
 
-def _check_order(migration: Migration, name: str) -> None:
-    """See that there is such an order, and that this migration was not begun in another one.
+def _order(migration: Migration, asked: str | None, plan: Plan) -> str:
+    """The order that is asked for, else the one this migration was begun in, else the plan's.
 
     Raises:
         PluginError: There is no such ordering.
         ConfigError: The order is frozen as another one.
     """
-    registry.load(registry.ORDERINGS, name)
     frozen = migration.artefacts.load_order()
+    name = asked or (frozen[1] if frozen is not None else plan.ordering)
+    registry.load(registry.ORDERINGS, name)
     if frozen is not None and frozen[1] != name:
         raise ConfigError(
             f"the order of this migration is frozen as '{frozen[1]}', not '{name}'",
             f"run it without --order; to order anew delete {migration.artefacts.order_file}: "
             "what is encoded stays encoded",
         )
+    return name
 
 
 def _fraction(plan: Plan, request: Request, record: MigrationRecord | None) -> float:
     """Share to re-encode: what is asked, else what is under way, else the plan's."""
     if plan.strategy is Strategy.FORWARD:
-        if request.fraction:
+        if request.fraction or request.until:
             raise ConfigError(
-                "the plan says forward, which encodes nothing: --fraction cannot be given",
+                "the plan says forward, which encodes nothing: neither --fraction nor --until "
+                "can be given",
                 'set plan.strategy = "fastfill" and plan again',
             )
         return 0.0
     reached = record.fraction if record is not None else 0.0
     if request.fraction is not None:
         return max(request.fraction, reached)
+    if request.until is not None:
+        return 1.0
     return reached if record is not None else plan.fraction

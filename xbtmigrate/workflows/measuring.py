@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from xbtmigrate.errors import ConfigError
 from xbtmigrate.evaluation.curves import Curve, backfilling_curves
-from xbtmigrate.evaluation.galleries import Merge, Serving, Single
-from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Space, evaluate
-from xbtmigrate.ordering import RandomOrdering, UncertaintyOrdering, rank
+from xbtmigrate.evaluation.galleries import (
+    Merge,
+    ReciprocalRanks,
+    Serving,
+    Single,
+    TwoStage,
+    spent_first,
+)
+from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Rows, Space, evaluate
+from xbtmigrate.ordering import rank
+from xbtmigrate.ordering.benefit import BenefitModel
 from xbtmigrate.projectors import Projector
+from xbtmigrate.protocols import Ordering
 from xbtmigrate.serving.arrangement import Arrangement, Bank, Scored, hubness_by_channel
 from xbtmigrate.serving.blend import SlerpServing, slerp
 from xbtmigrate.serving.fusion import CalibratedServing, PerPoint
-from xbtmigrate.types import Channel, Distance, PointId, Vectors
+from xbtmigrate.types import Channel, Distance, PointId, Scores, Vectors
 from xbtmigrate.workflows.questions import Questions
 
 ORACLE = "oracle"
+ORDERS = ("random", "uncertainty", "benefit", ORACLE)
+"""Orders that are measured unless others are asked for."""
+
+SERVINGS = ("merge", "slerp", "single", "calibrated", "two-stage", "rrf")
+"""Ways to search a mixed gallery; the first four are measured unless others are asked for."""
+
+BASELINES = ("rrf",)
+"""Servings to compare with, never to be recommended."""
+
 FUSIONS = ("slerp", "calibrated")
 
 
@@ -90,78 +109,132 @@ class Judged:
 
     @property
     def deployable(self) -> list[Curve]:
-        """Curves whose order can be known before anything is encoded."""
-        return [curve for curve in self.curves if curve.ordering != ORACLE]
+        """Curves that can be had: their order is known beforehand, their serving is no baseline."""
+        return [
+            curve
+            for curve in self.curves
+            if curve.ordering != ORACLE and curve.serving not in BASELINES
+        ]
 
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """What was fitted: projectors of both directions, and how a mixed gallery is searched.
+    """What was fitted: projectors of both directions, how a mixed gallery is searched and filled.
 
     Attributes:
-        bridge: Projector of queries.
-        forward: Projector of stored vectors.
-        arrangement: Calibrated fusion.
+        bridge: New queries into the old space.
+        forward: Stored vectors into the new space.
+        arrangement: How the scores of both spaces are fused.
+        benefit: What re-encoding a point is worth.
         tuned: Queries of the trial in the new model with the additions trained for the bridge.
     """
 
     bridge: Projector | None = None
     forward: Projector | None = None
     arrangement: Arrangement | None = None
+    benefit: BenefitModel | None = None
     tuned: Vectors | None = None
 
 
-def judge(trial: Trial, maps: Maps, seed: int) -> Judged:
-    """Judge every cell and draw every curve.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which curves are drawn: every order with every serving, as far as the maps allow.
+
+    Attributes:
+        orders: Names of orders, those of plugins too; `oracle` needs the answer and is a bound.
+        servings: Names of servings, see `SERVINGS`.
+        make: Makes an order by its name.
+        spent: Gallery rows that were re-encoded for training pairs: the backfill writes them
+            first, whatever the order, and so do the curves.
+    """
+
+    make: Callable[[str], Ordering]
+    orders: Sequence[str] = ORDERS
+    servings: Sequence[str] = SERVINGS[:4]
+    spent: Rows = field(default_factory=lambda: np.empty(0, np.intp))
+
+
+def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
+    """Judge every cell and draw every curve that was asked for.
 
     Args:
         trial: Queries and gallery in both spaces.
         maps: What was fitted.
-        seed: Seed of the random order.
+        asked: Which curves.
+
+    Raises:
+        ConfigError: There is no such serving.
+        PluginError: There is no such order.
     """
+    unknown = [name for name in asked.servings if name not in SERVINGS]
+    if unknown:
+        raise ConfigError(
+            f"there is no serving '{unknown[0]}'", f"choose from {', '.join(SERVINGS)}"
+        )
     spaces = {Channel.OLD: trial.old_space, Channel.NEW: trial.full_space}
     relevance = trial.relevance
-    servings: list[Serving] = [Merge()]
     rows = {"keep": evaluate(spaces[Channel.OLD], relevance)}
-    orders = {"random": RandomOrdering(seed=seed).score(trial.ids, trial.old)}
     if maps.bridge is not None:
         bridged = maps.bridge.apply(trial.queries_new)
-        space = Space(bridged, trial.old, trial.old_distance)
-        rows[f"bridge:{maps.bridge.kind}"] = evaluate(space, relevance)
+        spaces[Channel.BRIDGE] = Space(bridged, trial.old, trial.old_distance)
+        rows[f"bridge:{maps.bridge.kind}"] = evaluate(spaces[Channel.BRIDGE], relevance)
         if maps.tuned is not None:
             tuned = Space(maps.bridge.apply(maps.tuned), trial.old, trial.old_distance)
             rows[f"bridge:{maps.bridge.kind}+lora"] = evaluate(tuned, relevance)
         if maps.arrangement is not None:
             blended = slerp(trial.queries_old, bridged, maps.arrangement.blend)
             spaces[Channel.BLEND] = Space(blended, trial.old, trial.old_distance)
-            servings.append(SlerpServing())
+    sides = None
     if maps.forward is not None:
         sides = trial.sides(maps.forward)
         spaces[Channel.FORWARD] = sides.space(Channel.FORWARD, trial.queries_new)
         rows[f"forward:{maps.forward.kind}"] = evaluate(spaces[Channel.FORWARD], relevance)
-        servings.append(Single())
-        orders |= _informed_orders(sides, maps.forward, trial.ids)
-        if maps.arrangement is not None:
-            hubs = sides.hubness(maps.arrangement.bank, trial.ids)
-            servings.append(CalibratedServing(maps.arrangement.fusion, hubs))
-    ranked = {name: rank(trial.ids, scores) for name, scores in orders.items()}
+    ranked = {
+        name: spent_first(rank(trial.ids, scores), asked.spent)
+        for name, scores in _orders(trial, sides, maps, asked).items()
+    }
+    servings = [
+        each
+        for name, each in _servings(trial, sides, maps).items()
+        if name in asked.servings and each.channels <= set(spaces)
+    ]
     curves = backfilling_curves(spaces, relevance, orders=ranked, servings=servings)
     for curve in curves:
-        if curve.ordering == "random" and curve.serving in FUSIONS:
+        if curve.ordering == next(iter(ranked)) and curve.serving in FUSIONS:
             rows[f"fusion:{curve.serving}"] = curve.points[0]
     rows["full"] = evaluate(spaces[Channel.NEW], relevance)
     return Judged(rows, curves)
 
 
-def _informed_orders(
-    sides: Sides, forward: Projector, ids: Sequence[PointId]
+def _orders(
+    trial: Trial, sides: Sides | None, maps: Maps, asked: Asked
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Scores of the orders that need a projector; the oracle's error is only a bound."""
-    error = np.linalg.norm(sides.new - sides.projected, axis=1).astype(np.float32)
-    if not forward.has_uncertainty:
-        return {ORACLE: error}
-    uncertain = UncertaintyOrdering(projector=forward).score(ids, sides.old)
-    return {"uncertainty": uncertain, ORACLE: error}
+    """Scores of the orders that were asked for and that the maps allow."""
+    uncertain = maps.forward is not None and maps.forward.has_uncertainty
+    possible = {
+        ORACLE: sides is not None,
+        "uncertainty": uncertain,
+        "combined": uncertain and maps.benefit is not None,
+        "benefit": uncertain and maps.benefit is not None and maps.benefit.trees is not None,
+    }
+    found = {}
+    for name in asked.orders:
+        if name == ORACLE and sides is not None:
+            error = np.linalg.norm(sides.new - sides.projected, axis=1)
+            found[name] = error.astype(np.float32)
+        elif possible.get(name, True):
+            found[name] = asked.make(name).score(trial.ids, trial.old)
+    return found
+
+
+def _servings(trial: Trial, sides: Sides | None, maps: Maps) -> dict[str, Serving]:
+    """Every serving by name; the calibrated ones where there is a calibration."""
+    plain: list[Serving] = [Merge(), SlerpServing(), Single(), ReciprocalRanks()]
+    if maps.arrangement is not None and sides is not None:
+        hubs = sides.hubness(maps.arrangement.bank, trial.ids)
+        calibrated = CalibratedServing(maps.arrangement.fusion, hubs)
+        plain += [calibrated, TwoStage(calibrated)]
+    return {serving.name: serving for serving in plain}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +253,15 @@ class Sides:
             return Space(queries, self.old, self.old_distance)
         gallery = self.projected if channel is Channel.FORWARD else self.new
         return Space(queries, gallery, self.new_distance)
+
+    def rows(self, rows: Rows) -> Sides:
+        """Keep these points."""
+        return replace(self, old=self.old[rows], projected=self.projected[rows], new=self.new[rows])
+
+    def blocks(self, old: Vectors, new: Vectors) -> dict[Channel, Scores]:
+        """Score queries in both models against all points in every channel, each (m, n)."""
+        asked = {Channel.OLD: old, Channel.FORWARD: new, Channel.NEW: new}
+        return {channel: self.space(channel, each).scores() for channel, each in asked.items()}
 
     def hubness(self, bank: Bank, ids: Sequence[str]) -> dict[Channel, PerPoint]:
         """Hubness of the points in each channel."""

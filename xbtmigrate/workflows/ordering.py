@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -11,6 +12,7 @@ from xbtmigrate.orderfile import OrderedIds, scored
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.types import PointId, vectors_of
+from xbtmigrate.workflows.demand import read_demand
 from xbtmigrate.workflows.wiring import Migration
 
 
@@ -23,12 +25,14 @@ class FrozenOrder:
         gallery: Its points.
         name: Name of the ordering.
         projector: The forward projector, where the ordering may ask for one.
+        demand: Log of the traffic, where one was given.
     """
 
     migration: Migration
     gallery: Gallery
     name: str
     projector: Projector | None
+    demand: Path | None = None
     _loaded: tuple[Sequence[PointId], str] | None = None
 
     def __call__(self) -> tuple[Sequence[PointId], str]:
@@ -46,7 +50,8 @@ class FrozenOrder:
 
     def _scored(self) -> Iterator[pa.RecordBatch]:
         """Score every point by its old vector; what is already paid for comes first."""
-        ordering = self.migration.ordering(self.name, self.projector)
+        demand = None if self.demand is None else read_demand(self.migration, self.demand)
+        ordering = self.migration.ordering(self.name, self.projector, demand)
         for batch in self.gallery.read({"source", "old"}):
             ids = batch["id"].to_pylist()
             scores = ordering.score(ids, vectors_of(batch, "old"))

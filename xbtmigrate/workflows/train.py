@@ -155,6 +155,7 @@ def train(
             for each in directions
         }
         _keep(migration.artefacts, material, reports)
+        migration.artefacts.save_spent(points.rows(np.flatnonzero(new.valid)).ids)
         shared = share(material.pairs, material.task, options, reports)
         if shared is not None:
             shared.space.save(migration.artefacts.shared_folder)
@@ -207,9 +208,11 @@ def _calibrate(
     migration: Migration, points: Points, new: Embedded, reports: Mapping[Direction, FitReport]
 ) -> None:
     fits = reports[Direction.BRIDGE], reports[Direction.FORWARD]
-    arrangement = calibrated(migration, points, new, fits)
-    if arrangement is not None:
-        migration.artefacts.save_arrangement(arrangement)
+    learned = calibrated(migration, points, new, fits)
+    if learned is not None:
+        migration.artefacts.save_arrangement(learned.arrangement)
+        if learned.benefit is not None:
+            migration.artefacts.save_benefit(learned.benefit)
 
 
 def _named(report: Report, direction: Direction) -> Callable[[str], None]:

@@ -13,16 +13,15 @@ from xbtmigrate.errors import EncoderError, TrainingError
 from xbtmigrate.evaluation.curves import Curve
 from xbtmigrate.evaluation.recommendation import Recommendation
 from xbtmigrate.plan import Advice, CurvePoint, Measurement, System
-from xbtmigrate.serving.arrangement import Arrangement
 from xbtmigrate.training.fit import FitOptions, FitReport, fit
 from xbtmigrate.training.problem import Space as ModelSpace
 from xbtmigrate.types import Direction, Modality
 from xbtmigrate.workflows.asking import judged_questions, made_questions, neighbours
-from xbtmigrate.workflows.calibrating import arrange
+from xbtmigrate.workflows.calibrating import Learned, arrange
 from xbtmigrate.workflows.costs import Workload, all_costs, to_compare
 from xbtmigrate.workflows.encoding import Report, encode_gallery, encode_readable
 from xbtmigrate.workflows.findings import Findings
-from xbtmigrate.workflows.measuring import Maps, Trial, judge
+from xbtmigrate.workflows.measuring import Asked, Maps, Trial, judge
 from xbtmigrate.workflows.pairing import Embedded, Material, embed, pair_captions, pair_texts
 from xbtmigrate.workflows.questions import Questions
 from xbtmigrate.workflows.sampling import Points, take
@@ -90,7 +89,7 @@ def judge_sample(migration: Migration, points: Points, new: Embedded, report: Re
     except TrainingError as error:
         maps = Maps()
         warnings.append(f"no projector was measured: {error.message}")
-    judged = judge(trial, maps, seed)
+    judged = judge(trial, maps, _asked_curves(migration, trial, maps))
     measurement = Measurement(
         basis=trial.questions.basis,
         provisional=trial.questions.provisional,
@@ -100,6 +99,16 @@ def judge_sample(migration: Migration, points: Points, new: Embedded, report: Re
         curve=_curve_points(judged.deployable),
     )
     return Judgement(measurement, Findings(migration.stored, trial, maps, judged, seed), warnings)
+
+
+def _asked_curves(migration: Migration, trial: Trial, maps: Maps) -> Asked:
+    """The usual curves; the share of the collection that the sample costs comes first in each."""
+    share = min(1.0, len(trial.ids) / max(1, migration.facts.points))
+    rng = np.random.default_rng(migration.config.plan.seed)
+    return Asked(
+        make=lambda name: migration.ordering(name, maps.forward, benefit=maps.benefit),
+        spent=rng.permutation(len(trial.ids))[: round(share * len(trial.ids))],
+    )
 
 
 def _curve_points(curves: Sequence[Curve]) -> list[CurvePoint]:
@@ -173,13 +182,15 @@ def _quick_maps(migration: Migration, points: Points, new: Embedded, report: Rep
     options = fit_options(migration, QUICK_KINDS)
     bridge = fit(Direction.BRIDGE, material.pairs, material.task, options)
     forward = fit(Direction.FORWARD, material.pairs, material.task, options)
-    arrangement = calibrated(migration, points, new, (bridge, forward))
-    return Maps(bridge.projector, forward.projector, arrangement)
+    learned = calibrated(migration, points, new, (bridge, forward))
+    if learned is None:
+        return Maps(bridge.projector, forward.projector)
+    return Maps(bridge.projector, forward.projector, learned.arrangement, learned.benefit)
 
 
 def calibrated(
     migration: Migration, points: Points, new: Embedded, fits: tuple[FitReport, FitReport]
-) -> Arrangement | None:
+) -> Learned | None:
     """Calibrate on the first kind of queries that can be made and embedded; None without any."""
     made = made_questions(migration, points)
     found = (arrange(migration, points, new, fits, questions) for questions in made)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect as introspection
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +13,8 @@ from xbtmigrate.artefacts import FOLDER, Artefacts, KnownVectors
 from xbtmigrate.config import Config, NewModelSection, OldModelSection
 from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.journal import OVER, Phase
+from xbtmigrate.ordering import BenefitOrdering, UncertaintyOrdering
+from xbtmigrate.ordering.benefit import BenefitModel
 from xbtmigrate.plan import Plan, Target
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Encoder, Gallery, Journal, Ordering
@@ -21,9 +23,10 @@ from xbtmigrate.qdrant.connection import Connection, connect
 from xbtmigrate.qdrant.inspection import CollectionFacts, inspect
 from xbtmigrate.qdrant.journal import QdrantJournal
 from xbtmigrate.qdrant.layouts import LayoutChoice, NewSpace, choose_layout
+from xbtmigrate.qdrant.nearest import nearest
 from xbtmigrate.qdrant.opening import open_gallery
 from xbtmigrate.qdrant.payload import EmbeddedFields
-from xbtmigrate.types import Distance, Layout, Modality
+from xbtmigrate.types import Distance, Layout, Modality, PointId, Vectors
 
 FREE_PHASES = (Phase.PLANNED, Phase.TRAINED, *OVER)
 """Phases in which nothing has been written that a new plan or projector could orphan."""
@@ -137,18 +140,59 @@ class Migration:
             resuming=resuming,
         )
 
-    def ordering(self, name: str, projector: Projector | None) -> Ordering:
+    def ordering(
+        self,
+        name: str,
+        projector: Projector | None,
+        demand: Mapping[PointId, int] | None = None,
+        benefit: BenefitModel | None = None,
+    ) -> Ordering:
         """Make an ordering, giving it what its factory asks for by name.
 
+        Args:
+            name: Name of the ordering.
+            projector: The forward projector, where there is one.
+            demand: How often queries reached points, where a log was given.
+            benefit: What re-encoding a point is worth; None for what train-projector kept.
+
         Raises:
-            PluginError: There is no such ordering, or it needs a projector and there is none.
+            PluginError: There is no such ordering, or it needs what there is not.
         """
         factory = registry.load(registry.ORDERINGS, name)
-        offered = {"seed": self.config.plan.seed, "projector": projector}
         wanted = introspection.signature(factory).parameters
+        offered: dict[str, object] = {
+            "seed": self.config.plan.seed,
+            "projector": projector,
+            "demand": demand,
+        }
+        if "benefit" in wanted:
+            offered["benefit"] = benefit or self._benefit(projector)
+        if "otherwise" in wanted:
+            offered["otherwise"] = self._otherwise(projector)
         options = {key: value for key, value in offered.items() if key in wanted}
         ordering: Ordering = registry.build(registry.ORDERINGS, name, options, self.config.base)
         return ordering
+
+    def _benefit(self, projector: Projector | None) -> BenefitModel | None:
+        """What train-projector learned for this projector."""
+        arrangement = self.artefacts.load_arrangement()
+        if arrangement is None or projector is None:
+            return None
+        found = self.artefacts.load_benefit(arrangement)
+        return found if found is not None and found.forward == projector.digest else None
+
+    def _otherwise(self, projector: Projector | None) -> Ordering | None:
+        """The best order for points that another one does not tell apart."""
+        if projector is None or not projector.has_uncertainty:
+            return None
+        learned = self._benefit(projector)
+        if learned is None or learned.trees is None:
+            return UncertaintyOrdering(projector=projector)
+        return BenefitOrdering(projector=projector, benefit=learned)
+
+    def nearest(self, vectors: Vectors, count: int) -> list[list[PointId]]:
+        """Points that old-model queries find in the collection as it is, best first."""
+        return nearest(self.connection, self.facts, vectors, count)
 
     def price_per_item(self, items: Sequence[str]) -> float | None:
         """Price of encoding one item: configured, else from the encoder's price per token."""

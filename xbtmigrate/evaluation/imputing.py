@@ -1,0 +1,87 @@
+"""Room `evaluation`: what a fully re-encoded gallery would reach, told before it is.
+
+A query's answer stands behind every point that is nearer to the query. Among the re-encoded points
+these are counted; among the others their number is drawn, several times (multiple imputation,
+Rubin 1987), from what a fair sample of them shows (beta-binomial). The prior is nearly
+log-uniform: for most queries next to nothing is nearer than the answer. A sample of a thousand
+tells recall@10 of some ten thousands to about 0.02; figures of the very first place come out
+too high until a good part is encoded.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.evaluation.retrieval import (
+    DEPTH,
+    QueryScores,
+    Relevance,
+    Space,
+    judge_hits,
+    query_chunks,
+)
+
+DRAWS = 16
+PRIOR = 0.05
+
+Mask = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
+
+
+def impute_full(
+    space: Space,
+    relevance: Relevance,
+    *,
+    encoded: Mask,
+    sample: Mask,
+    points: int,
+    seed: int,
+) -> QueryScores:
+    """Estimate the metrics of new queries over a gallery that holds true new vectors only.
+
+    Args:
+        space: New queries and the k true new vectors that are known.
+        relevance: The right rows among these k.
+        encoded: Rows that are re-encoded points of the gallery, (k,); all of those.
+        sample: Rows that are a fair sample of the gallery's other points, (k,).
+        points: Number of points of the gallery.
+        seed: Seed of the draws.
+
+    Returns:
+        Metrics per query, the mean over the draws; exact once every point is re-encoded.
+    """
+    rng = np.random.default_rng(seed)
+    parts = []
+    for chunk in query_chunks(relevance.query_count, len(space.gallery)):
+        asked = relevance.part(chunk)
+        scores = space.scores(chunk)[asked.query]
+        ahead = scores > scores[np.arange(len(scores)), asked.row][:, None]
+        own = sample[asked.row]
+        unseen = points - int(encoded.sum()) - ~encoded[asked.row]
+        before = ahead[:, encoded].sum(axis=1)
+        seen = ahead[:, sample].sum(axis=1)
+        sampled = int(sample.sum()) - own
+        parts.append(_judged(asked, rng, before=before, seen=seen, sampled=sampled, unseen=unseen))
+    return QueryScores.joined(parts)
+
+
+def _judged(
+    asked: Relevance,
+    rng: np.random.Generator,
+    *,
+    before: Counts,
+    seen: Counts,
+    sampled: Counts,
+    unseen: Counts,
+) -> QueryScores:
+    """Draw the ranks of the answers and judge each draw; the mean over the draws."""
+    drawn = []
+    for _ in range(DRAWS):
+        share = rng.beta(seen + PRIOR, sampled - seen + 0.5)
+        rank = before + rng.binomial(np.maximum(unseen, 0), share)
+        hits = np.zeros((asked.query_count, DEPTH), np.bool_)
+        listed = rank < DEPTH
+        hits[asked.query[listed], rank[listed]] = True
+        drawn.append(judge_hits(hits, asked.counts).values)
+    return QueryScores({name: np.mean([one[name] for one in drawn], axis=0) for name in drawn[0]})

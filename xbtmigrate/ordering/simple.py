@@ -1,0 +1,107 @@
+"""Room `ordering`: orders that need nothing, or only a projector, and how scores become ranks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.errors import PluginError
+from xbtmigrate.protocols import Ordering, Projector
+from xbtmigrate.types import Direction, PointId, Vectors
+
+PriorityScores = npt.NDArray[np.float32]
+
+
+class RandomOrdering:
+    """No preference: a stable hash of seed and id, so batches and restarts change nothing.
+
+    Args:
+        seed: Chooses the order.
+    """
+
+    def __init__(self, *, seed: int = 0) -> None:
+        self._key = str(seed).encode()
+
+    def score(self, ids: Sequence[PointId], old: Vectors) -> PriorityScores:  # noqa: ARG002
+        """Draw one score in [0, 1) for each id. Shape (n,)."""
+        hashes = b"".join(
+            hashlib.blake2b(point.encode(), key=self._key, digest_size=8).digest() for point in ids
+        )
+        return (np.frombuffer(hashes, "<u8") / 2**64).astype(np.float32)
+
+
+class UncertaintyOrdering:
+    """Points whose projection is expected to be the worst come first (FastFill, section 3.2).
+
+    Args:
+        projector: A forward projector that estimates its own error.
+
+    Raises:
+        PluginError: The projector maps queries, not stored vectors.
+    """
+
+    def __init__(self, *, projector: Projector) -> None:
+        if projector.direction is not Direction.FORWARD:
+            raise PluginError(
+                f"the uncertainty order needs a forward projector, not a {projector.direction}",
+                "train a forward projector, or choose another order",
+            )
+        self._projector = projector
+
+    def score(self, ids: Sequence[PointId], old: Vectors) -> PriorityScores:  # noqa: ARG002
+        """Return the predicted log-variance of each projection. Shape (n,)."""
+        return self._projector.uncertainty(old)
+
+
+class DemandOrdering:
+    """Points that queries reach most often come first, by a log of the traffic.
+
+    Args:
+        demand: Point id -> how often queries reached it.
+        otherwise: Order of points with equally many hits, most of them with none; None leaves it
+            to the seed.
+        seed: Chooses the order of equals where there is no other preference.
+
+    Raises:
+        PluginError: There is no log.
+    """
+
+    def __init__(
+        self,
+        *,
+        demand: Mapping[PointId, int] | None = None,
+        otherwise: Ordering | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not demand:
+            raise PluginError(
+                "the demand order needs a log of the points that queries reach",
+                "give it with --demand FILE, or choose another order",
+            )
+        self._demand = demand
+        self._otherwise = otherwise or RandomOrdering(seed=seed)
+
+    def score(self, ids: Sequence[PointId], old: Vectors) -> PriorityScores:
+        """Return the hits of each point, and between equal ones a share below one. Shape (n,)."""
+        hits = np.array([self._demand.get(point, 0) for point in ids], np.float32)
+        other = np.nan_to_num(self._otherwise.score(ids, old), nan=np.inf)
+        # Squashed without looking at the other points, so that batches change nothing.
+        below = 0.999 * (0.5 + np.arctan(other) / np.pi)
+        return (hits + below).astype(np.float32)
+
+
+def rank(ids: Sequence[PointId], scores: PriorityScores) -> npt.NDArray[np.intp]:
+    """Sort points by descending score, equal ones by id, whatever order they came in.
+
+    Args:
+        ids: Point ids, n of them.
+        scores: Shape (n,). NaN (no old vector, so nothing to project) ranks before every number.
+
+    Returns:
+        Positions in `ids`, the first to be re-encoded first, shape (n,).
+    """
+    priority = np.where(np.isnan(scores), np.inf, scores)
+    return np.lexsort((np.asarray(ids, dtype=np.str_), -priority))

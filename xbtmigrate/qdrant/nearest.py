@@ -1,0 +1,40 @@
+"""Adapter, Qdrant: the points that old-model queries find in the collection as it is."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from qdrant_client import models
+
+from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.inspection import CollectionFacts
+from xbtmigrate.types import PointId, Vectors
+
+BATCH = 100
+
+
+def nearest(
+    connection: Connection, facts: CollectionFacts, vectors: Vectors, count: int
+) -> list[list[PointId]]:
+    """Search the old vectors.
+
+    Args:
+        connection: The open Qdrant.
+        facts: The collection.
+        vectors: Queries in the old space, (n, d_old).
+        count: Points wanted for each.
+
+    Returns:
+        One list of ids for each query, best first.
+    """
+    found: list[list[PointId]] = []
+    for start in range(0, len(vectors), BATCH):
+        requests = [
+            models.QueryRequest(query=row.tolist(), using=facts.vector or None, limit=count)
+            for row in vectors[start : start + BATCH]
+        ]
+        answers = connection.call(
+            partial(connection.client.query_batch_points, facts.collection, requests)
+        )
+        found += [[str(point.id) for point in answer.points] for answer in answers]
+    return found
