@@ -62,8 +62,8 @@ def describe(
 [qdrant]
 url = {_quoted(url)}
 {_value("api_key_env", api_key_env, "QDRANT_API_KEY")}   # the environment variable of the API key
-{_value("api_key_file", api_key_file and str(api_key_file), "key.txt")}         # or the file
-{_value("ca_file", ca_file and str(ca_file), "ca.pem")}               # certificates to trust
+{_value("api_key_file", api_key_file, "key.txt")}         # or the file
+{_value("ca_file", ca_file, "ca.pem")}               # certificates to trust
 collection = {_quoted(collection)}
 vector = {_quoted(name)}            # the old vector: {size}-d, {distance}; "" is the unnamed one
 # new_vector = "new"     # name of the new vector
@@ -136,8 +136,8 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _value(key: str, value: str | None, example: str) -> str:
-    return f"{key} = {_quoted(value)}" if value else f'# {key} = "{example}"'
+def _value(key: str, value: object, example: str) -> str:
+    return f"{key} = {_quoted(str(value))}" if value else f'# {key} = "{example}"'
 
 
 def _listed(fields: Sequence[str]) -> str:
