@@ -220,3 +220,18 @@ client.close()
     config.write_text(WORDHASH.replace("dimension = 128", "dimensions = 128"), "utf-8")
     refused = run("xbtmigrate", "plan", cwd=tmp_path, expect=2, **with_plugin)
     assert "did you mean 'dimension'?" in refused.stderr
+
+
+def test_an_application_searches_while_its_collection_is_migrated(tmp_path: Path):
+    folder = copied("04_search_while_migrating", tmp_path)
+    assert commands_of(folder / "README.md") == ["python run.py"]
+    lines = run("python", "run.py", cwd=folder).stdout.splitlines()
+    served = [line.split("  ")[0].strip() + " " + line[12:22].strip() for line in lines]
+    assert served == [
+        "not begun keep",
+        "not begun bridge",
+        "backfilled calibrated",
+        "backfilled single",
+        "backfilled calibrated",
+    ]
+    assert "2 dead frogs" in lines[-1]

@@ -52,6 +52,12 @@ class Migrating:
         answer_inside("backfill", "--online", "--fraction", str(fraction), cwd=self.folder)
 
     @property
+    def shadow(self) -> str:
+        """Name of the shadow, "" in place."""
+        plan = self.artefacts.load_plan()
+        return plan.target.collection if plan.target.layout == "shadow" else ""
+
+    @property
     def artefacts(self) -> Artefacts:
         return Artefacts(self.folder / ".xbtmigrate" / f"{self.name}-old")
 

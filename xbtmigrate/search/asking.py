@@ -7,7 +7,7 @@ two functions at the end are all that differs between the clients.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +24,7 @@ class Search:
 
     collection: str
     request: models.QueryRequest
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,22 +129,24 @@ class _Parcel:
 
 def _parcels(asks: Sequence[Ask]) -> list[_Parcel]:
     parcels: list[_Parcel] = []
-    searches: dict[str, list[int]] = {}
+    searches: dict[tuple[str, tuple[tuple[str, Any], ...]], list[int]] = {}
     for row, ask in enumerate(asks):
         if isinstance(ask, Work):
             parcels.append(_Parcel(_ignoring_client(ask), [row], works=True))
         elif not isinstance(ask, Search):
             parcels.append(_Parcel(ask, [row]))
         else:
-            searches.setdefault(ask.collection, []).append(row)
-    for collection, rows in searches.items():
-        parcels.append(_Parcel(_batch(collection, asks, rows), rows, batch=True))
+            searches.setdefault((ask.collection, ask.options), []).append(row)
+    for (collection, options), rows in searches.items():
+        requests = [ask.request for row in rows if isinstance(ask := asks[row], Search)]
+        parcels.append(_Parcel(_batch(collection, requests, dict(options)), rows, batch=True))
     return parcels
 
 
-def _batch(collection: str, asks: Sequence[Ask], rows: list[int]) -> Call:
-    requests = [ask.request for row in rows if isinstance(ask := asks[row], Search)]
-    return lambda client: client.query_batch_points(collection, requests)
+def _batch(
+    collection: str, requests: list[models.QueryRequest], options: Mapping[str, Any]
+) -> Call:
+    return lambda client: client.query_batch_points(collection, requests, **options)
 
 
 def _ignoring_client(work: Work) -> Call:

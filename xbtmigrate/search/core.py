@@ -115,6 +115,7 @@ class Core:
         self.note = ""
         self.demand = demand
         self._loader = loader
+        self.encoders = encoders
         self._old, self._new = encoders
         self._interval = interval
         self._look_at = time.monotonic() + interval
@@ -155,8 +156,12 @@ class Core:
         if self.situation is before:
             raise error
 
-    def prepare(self, question: Question) -> Prepared:
+    def prepare(self, question: Question, *, within: str | None = None) -> Prepared:
         """Choose how to serve, and make the query vectors. Embeds, so it may take its time.
+
+        Args:
+            question: The query.
+            within: The collection of the larger request that it is a part of.
 
         Raises:
             UnsupportedError: Nothing can answer with the models at hand.
@@ -167,6 +172,7 @@ class Core:
         mixture, note = situation.mixture(
             old_model=question.old_vector is not None or (item and self._old is not None),
             new_model=question.vector is not None or (item and self._new is not None),
+            within=within,
         )
         if note and note != self.note:
             warnings.warn(note, stacklevel=3)
@@ -267,8 +273,8 @@ class Core:
 
     def _embedded(self, encoder: AnyEncoder, question: Question) -> Vectors:
         if question.text is not None:
-            return embed(encoder, question.text, Modality.TEXT)
-        return embed(encoder, question.image or "", Modality.IMAGE)
+            return embed(encoder, [question.text], Modality.TEXT)
+        return embed(encoder, [question.image or ""], Modality.IMAGE)
 
     def _replace(self, situation: Situation) -> None:
         if situation is not self.situation:

@@ -1,7 +1,8 @@
-"""Room `search`: one query embedded by whatever the application calls an encoder."""
+"""Room `search`: queries and points embedded by whatever the application calls an encoder."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,25 +16,30 @@ AnyEncoder: TypeAlias = Any
 `encode(items)` (sentence-transformers); or a function from a list of items to vectors."""
 
 
-def embed(encoder: AnyEncoder, item: str, modality: Modality) -> Vectors:
-    """Embed one query.
+def embed(
+    encoder: AnyEncoder, items: Sequence[str], modality: Modality, *, gallery: bool = False
+) -> Vectors:
+    """Embed queries, or what is to be found.
 
     Args:
         encoder: The encoder, in any of the forms.
-        item: A text or an image reference.
+        items: n texts or image references.
         modality: Which of the two.
+        gallery: Whether they are not queries, for encoders that tell the two apart.
 
     Returns:
-        Shape (1, d).
+        Shape (n, d).
     """
     if isinstance(encoder, Encoder):
-        found: Any = encoder.encode([item], modality)
+        found: Any = encoder.encode(items, modality)
+    elif modality is Modality.TEXT and gallery and hasattr(encoder, "embed_documents"):
+        found = encoder.embed_documents(list(items))
     elif modality is Modality.TEXT and hasattr(encoder, "embed_query"):
-        found = [encoder.embed_query(item)]
+        found = [encoder.embed_query(item) for item in items]
     elif hasattr(encoder, "encode"):
-        found = encoder.encode([item])
+        found = encoder.encode(list(items))
     else:
-        found = encoder([item])
+        found = encoder(list(items))
     return np.asarray(found, np.float32)
 
 

@@ -38,6 +38,7 @@ class Wanted:
         score_threshold: Least score, in the scale of the serving.
         params: Qdrant's search parameters, used in both spaces.
         shard_key: Shard keys to search.
+        options: What goes with the request, such as a timeout.
     """
 
     limit: int = 10
@@ -48,6 +49,7 @@ class Wanted:
     score_threshold: float | None = None
     params: models.SearchParams | None = None
     shard_key: models.ShardKeySelector | None = None
+    options: tuple[tuple[str, Any], ...] = ()
 
     @property
     def depth(self) -> int:
@@ -82,6 +84,7 @@ def in_one_space(space: Space, vector: list[float], wanted: Wanted) -> Search:
             with_vector=wanted.with_vectors,
             shard_key=wanted.shard_key,
         ),
+        wanted.options,
     )
 
 
@@ -101,6 +104,7 @@ def in_both_spaces(
             with_vector=wanted.with_vectors,
             shard_key=wanted.shard_key,
         ),
+        wanted.options,
     )
 
 

@@ -9,12 +9,11 @@ from typing import Any, Self
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from xbtmigrate.errors import ConfigError
-from xbtmigrate.search.asking import Steps, is_embedded, run, run_async
+from xbtmigrate.search.asking import is_embedded, run, run_async
 from xbtmigrate.search.core import INTERVAL, Answer, Core, Question
 from xbtmigrate.search.demand import DemandLog
 from xbtmigrate.search.embedding import AnyEncoder
-from xbtmigrate.search.loading import Loader
-from xbtmigrate.search.origin import find_origin
+from xbtmigrate.search.opening import open_core
 from xbtmigrate.search.requests import Wanted
 from xbtmigrate.search.situation import Situation
 
@@ -83,9 +82,18 @@ class MigrationSearcher(_Searcher):
         Raises:
             ArtefactError: There are no artefacts, or they do not belong to the migration.
         """
-        opened = _open(collection, vector, folder, serving, embedded=is_embedded(client))
-        loader, situation = run(client, opened)
-        return cls(client, Core(loader, situation, (old_encoder, new_encoder), interval, demand))
+        opened = open_core(
+            collection,
+            embedded=is_embedded(client),
+            new_encoder=new_encoder,
+            old_encoder=old_encoder,
+            folder=folder,
+            vector=vector,
+            serving=serving,
+            interval=interval,
+            demand=demand,
+        )
+        return cls(client, run(client, opened))
 
     def search(
         self,
@@ -158,9 +166,18 @@ class AsyncMigrationSearcher(_Searcher):
         demand: DemandLog | None = None,
     ) -> Self:
         """Open a searcher; see `MigrationSearcher.open`."""
-        opened = _open(collection, vector, folder, serving, embedded=is_embedded(client))
-        loader, situation = await run_async(client, opened)
-        return cls(client, Core(loader, situation, (old_encoder, new_encoder), interval, demand))
+        opened = open_core(
+            collection,
+            embedded=is_embedded(client),
+            new_encoder=new_encoder,
+            old_encoder=old_encoder,
+            folder=folder,
+            vector=vector,
+            serving=serving,
+            interval=interval,
+            demand=demand,
+        )
+        return cls(client, await run_async(client, opened))
 
     async def search(
         self,
@@ -190,14 +207,6 @@ class AsyncMigrationSearcher(_Searcher):
         """Look at journal and artefacts now, whatever the interval."""
         await run_async(self._client, self.core.reload())
         return self.core.situation
-
-
-def _open(
-    collection: str, vector: str | None, folder: Path | str | None, serving: str, *, embedded: bool
-) -> Steps[tuple[Loader, Situation]]:
-    origin = yield from find_origin(collection, vector, folder)
-    loader = Loader(origin, serving, embedded)
-    return loader, (yield from loader.first())
 
 
 def _question(

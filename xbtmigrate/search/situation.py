@@ -86,12 +86,15 @@ class Situation:
     one_request: bool
     seen: object = None
 
-    def mixture(self, *, old_model: bool, new_model: bool) -> tuple[Mixture, str]:
+    def mixture(
+        self, *, old_model: bool, new_model: bool, within: str | None = None
+    ) -> tuple[Mixture, str]:
         """Choose how to serve.
 
         Args:
             old_model: Whether the query can be embedded by the old model.
             new_model: Whether it can be embedded by the new model.
+            within: The collection of the larger request that the search is a part of.
 
         Returns:
             The mixture, and why it is not the one that should be served; "" where it is.
@@ -99,7 +102,7 @@ class Situation:
         Raises:
             UnsupportedError: Nothing can answer with the models at hand.
         """
-        wanted = self._ranked()
+        wanted = [each for each in self._ranked() if within is None or self._fits(each, within)]
         for mixture in wanted:
             lacks = self._lacks(mixture, old_model=old_model, new_model=new_model)
             if not lacks:
@@ -126,6 +129,13 @@ class Situation:
             known |= {"calibrated": calibrated(self.arrangement.fusion)}
         order = (self.advised, "calibrated", "single", *known)
         return [known[name] for name in dict.fromkeys(order) if name in known]
+
+    def _fits(self, mixture: Mixture, collection: str) -> bool:
+        """Whether a search can be a part of a larger request to a collection."""
+        space = mixture.space(waiting=self.waiting)
+        if space is None:
+            return self.one_request
+        return collection == (self.new if space == "new" else self.old).collection
 
     def _lacks(self, mixture: Mixture, *, old_model: bool, new_model: bool) -> str:
         """What a mixture needs and is not there, "" where all is."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from xbtmigrate.search.client import wrap as wrap
+    from xbtmigrate.search.client import wrap_async as wrap_async
     from xbtmigrate.search.demand import DemandLog as DemandLog
     from xbtmigrate.search.searcher import AsyncMigrationSearcher as AsyncMigrationSearcher
     from xbtmigrate.search.searcher import MigrationSearcher as MigrationSearcher
@@ -17,9 +19,11 @@ _PLACES = {
     "AsyncMigrationSearcher": "xbtmigrate.search.searcher",
     "DemandLog": "xbtmigrate.search.demand",
     "MigrationSearcher": "xbtmigrate.search.searcher",
+    "wrap": "xbtmigrate.search.client",
+    "wrap_async": "xbtmigrate.search.client",
 }
 
-__all__ = ["AsyncMigrationSearcher", "DemandLog", "MigrationSearcher"]
+__all__ = ["AsyncMigrationSearcher", "DemandLog", "MigrationSearcher", "wrap", "wrap_async"]
 
 
 def __getattr__(name: str) -> object:

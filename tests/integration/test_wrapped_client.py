@@ -1,0 +1,193 @@
+"""A wrapped client under an application that knows nothing of the migration."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
+
+from tests.support.collections import fresh_name
+from tests.support.migrating import Migrating, new_model, old_model
+from xbtmigrate.serving import MigrationSearcher, wrap, wrap_async
+from xbtmigrate.types import Kind
+
+COUNT = 300
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def client(qdrant_url: str):
+    client = QdrantClient(url=qdrant_url, check_compatibility=False)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module", params=["in_place", "shadow"])
+def migrating(request, client: QdrantClient, qdrant_url: str, tmp_path_factory) -> Migrating:
+    folder = tmp_path_factory.mktemp("wrapped")
+    made = Migrating.start(client, qdrant_url, folder, layout=request.param, count=COUNT)
+    made.backfill(0.5)
+    return made
+
+
+@pytest.fixture(scope="module")
+def opening(migrating: Migrating) -> dict:
+    return {
+        "new_encoder": new_model,
+        "old_encoder": old_model,
+        "folder": migrating.artefacts.folder,
+        "interval": 0,
+    }
+
+
+@pytest.fixture(scope="module")
+def wrapped(migrating: Migrating, client: QdrantClient, opening: dict):
+    return wrap(client, migrating.name, **opening)
+
+
+def marked(migrating: Migrating, kind: Kind) -> int:
+    """Points that the tool itself would take for done."""
+    from xbtmigrate.config import load_config
+    from xbtmigrate.workflows.wiring import open_migration
+
+    with open_migration(load_config(migrating.folder / "xbtmigrate.toml")) as opened:
+        plan = opened.artefacts.load_plan()
+        batches = list(opened.gallery(plan).read({"source"}))
+    return sum(batch["kind"].to_pylist().count(kind) for batch in batches)
+
+
+def ids(response) -> list[int]:
+    return [point.id for point in response.points]
+
+
+def test_it_is_a_client_and_leaves_other_collections_alone(wrapped, client):
+    assert isinstance(wrapped, QdrantClient)
+    name = fresh_name()
+    wrapped.create_collection(
+        name, vectors_config=models.VectorParams(size=4, distance=models.Distance.DOT)
+    )
+    rows = [[0.05, 0.61, 0.76, 0.74], [0.19, 0.81, 0.75, 0.11], [0.36, 0.55, 0.47, 0.94]]
+    points = [
+        models.PointStruct(id=number, vector=row, payload={"city": f"c{number}"})
+        for number, row in enumerate(rows, 1)
+    ]
+    wrapped.upsert(collection_name=name, wait=True, points=points)
+    found = wrapped.query_points(
+        collection_name=name, query=[0.2, 0.1, 0.9, 0.7], with_payload=False, limit=3
+    )
+    assert ids(found) == ids(client.query_points(name, query=[0.2, 0.1, 0.9, 0.7], limit=3))
+    wrapped.upload_points(name, iter(points))
+    wrapped.delete(name, models.PointIdsList(points=[1]))
+    assert wrapped.count(name).count == 2
+    wrapped.delete_collection(name)
+
+
+def test_queries_get_the_answers_of_the_searcher(migrating, client, wrapped, opening):
+    searcher = MigrationSearcher.open(client, migrating.name, **opening)
+    vectors = new_model(migrating.clipart.captions[:10])
+    expected = [[p.id for p in searcher.search(vector=each)] for each in vectors]
+    found = [
+        ids(wrapped.query_points(migrating.name, query=each, using="old", limit=10))
+        for each in vectors
+    ]
+    assert found == expected
+    requests = [models.QueryRequest(query=each.tolist(), using="old", limit=10) for each in vectors]
+    assert [ids(each) for each in wrapped.query_batch_points(migrating.name, requests)] == expected
+    old = old_model(migrating.clipart.captions[:1])[0]
+    assert ids(wrapped.query_points(migrating.name, old, "old", limit=5)) == ids(
+        client.query_points(migrating.name, old, "old", limit=5)
+    )
+
+
+def test_a_search_within_a_larger_request_is_translated(migrating, client, wrapped):
+    vector = new_model(migrating.clipart.captions[:1])[0].tolist()
+    prefetch = [models.Prefetch(query=vector, using="old", limit=20)]
+    fused = wrapped.query_points(
+        migrating.name, prefetch=prefetch, query=models.FusionQuery(fusion=models.Fusion.RRF)
+    )
+    assert len(fused.points) == 10
+    grouped = wrapped.query_points_groups(
+        migrating.name, "caption", query=vector, using="old", limit=3, group_size=1
+    )
+    assert len(grouped.groups) == 3
+    by_id = wrapped.query_points(migrating.name, query=migrating.clipart.ids[0], using="old")
+    assert ids(by_id) == ids(
+        client.query_points(migrating.name, query=migrating.clipart.ids[0], using="old")
+    )
+
+
+def test_answers_show_vectors_of_the_applications_model(migrating, wrapped):
+    vector = new_model(migrating.clipart.captions[:1])[0]
+    assert wrapped.get_collection(migrating.name).config.params.vectors["old"].size == 256
+    found = wrapped.query_points(migrating.name, query=vector, using="old", with_vectors=True)
+    assert {len(point.vector["old"]) for point in found.points} == {256}
+
+
+@pytest.mark.parametrize("given", ["new", "old"])
+def test_writes_reach_both_vectors_with_their_provenance(migrating, client, wrapped, given):
+    clipart = migrating.clipart
+    before = marked(migrating, Kind.ENCODED)
+    fresh = 7_000_000 if given == "new" else 8_000_000
+    images = clipart.images[:4]
+    vectors = {"new": new_model, "old": old_model}[given](images)
+    points = [
+        models.PointStruct(
+            id=fresh + row,
+            vector={"old": vectors[row].tolist()},
+            payload={"image": images[row], "caption": clipart.captions[row]},
+        )
+        for row in range(4)
+    ]
+    try:
+        wrapped.upsert(migrating.name, points[:1], wait=True)
+        wrapped.upload_points(migrating.name, points[1:3], wait=True)
+        upsert = models.UpsertOperation(upsert=models.PointsList(points=points[3:]))
+        wrapped.batch_update_points(migrating.name, [upsert])
+        assert marked(migrating, Kind.ENCODED) == before + 4
+        wrapped.update_vectors(
+            migrating.name,
+            [models.PointVectors(id=fresh, vector={"old": vectors[0].tolist()})],
+            wait=True,
+        )
+        assert marked(migrating, Kind.ENCODED) == before + 4
+        [record] = client.retrieve(migrating.name, [fresh], with_vectors=["old"])
+        np.testing.assert_allclose(record.vector["old"], old_model(images[:1])[0], atol=2e-3)
+        query = new_model(images[:1])[0]
+        assert fresh in ids(wrapped.query_points(migrating.name, query, "old", limit=10))
+    finally:
+        wrapped.delete(migrating.name, [point.id for point in points], wait=True)
+    assert marked(migrating, Kind.ENCODED) == before
+    if migrating.shadow:
+        assert client.count(migrating.shadow).count == COUNT
+
+
+def test_without_encoders_what_is_missing_is_projected(migrating, client):
+    lone = wrap(client, migrating.name, folder=migrating.artefacts.folder)
+    image, point = migrating.clipart.images[9], 9_000_001
+    projected = marked(migrating, Kind.PROJECTED)
+    payload = {"image": image, "caption": "x"}
+    vector = {"old": old_model([image])[0].tolist()}
+    lone.upsert(migrating.name, [models.PointStruct(id=point, vector=vector, payload=payload)])
+    try:
+        assert marked(migrating, Kind.PROJECTED) == projected + 1
+    finally:
+        lone.delete(migrating.name, [point], wait=True)
+
+
+def test_the_asyncio_client_does_the_same(migrating, wrapped, opening, qdrant_url):
+    vector = new_model(migrating.clipart.captions[:1])[0]
+
+    async def found() -> list[int]:
+        client = await wrap_async(
+            AsyncQdrantClient(url=qdrant_url, check_compatibility=False), migrating.name, **opening
+        )
+        assert isinstance(client, AsyncQdrantClient)
+        answer = await client.query_points(migrating.name, query=vector, using="old", limit=10)
+        await client.close()
+        return ids(answer)
+
+    expected = ids(wrapped.query_points(migrating.name, query=vector, using="old", limit=10))
+    assert asyncio.run(found()) == expected

@@ -1,0 +1,291 @@
+"""Room `search`: Qdrant clients with which an application goes on unchanged."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from inspect import signature
+from itertools import islice, repeat
+from typing import Any, cast
+from uuid import uuid4
+
+import numpy as np
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
+from qdrant_client.http.models import QueryResponse
+
+from xbtmigrate.search.asking import is_embedded, run, run_async
+from xbtmigrate.search.completing import Model
+from xbtmigrate.search.crossing import Crossing, request_of
+from xbtmigrate.search.opening import open_core
+
+
+class MigratingClient(QdrantClient):
+    """A `QdrantClient` that translates what concerns one collection; made by `wrap`."""
+
+    _bare: QdrantClient
+    _crossing: Crossing
+
+    def __del__(self) -> None:
+        """Leave the connections to the client that they are shared with."""
+
+    def query_points(self, collection_name: str, *args: Any, **kwargs: Any) -> QueryResponse:
+        """Answer from the mixed gallery."""
+        if not self._crossing.concerns(collection_name):
+            return super().query_points(collection_name, *args, **kwargs)
+        [points] = run(self._bare, self._crossing.query([request_of(args, kwargs)]))
+        return QueryResponse(points=points)
+
+    def query_batch_points(
+        self, collection_name: str, requests: Any, *args: Any, **kwargs: Any
+    ) -> list[QueryResponse]:
+        """Answer several requests from the mixed gallery."""
+        if not self._crossing.concerns(collection_name):
+            return super().query_batch_points(collection_name, requests, *args, **kwargs)
+        options = _options(_QUERIES, args, kwargs)
+        found = run(self._bare, self._crossing.query([(each, options) for each in requests]))
+        return [QueryResponse(points=points) for points in found]
+
+    def query_points_groups(
+        self, collection_name: str, group_by: str, *args: Any, **kwargs: Any
+    ) -> models.GroupsResult:
+        """Group what the mixed gallery answers."""
+        if self._crossing.concerns(collection_name):
+            collection_name, args, kwargs = _grouped(self._crossing, args, kwargs)
+        return super().query_points_groups(collection_name, group_by, *args, **kwargs)
+
+    def upsert(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
+        """Write points with both vectors and provenance."""
+        if not self._crossing.concerns(collection_name):
+            return super().upsert(collection_name, points, *args, **kwargs)
+        options = _options(_UPSERT, args, kwargs)
+        return run(self._bare, self._crossing.upsert(points, options))
+
+    def upload_points(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> None:
+        """Write points with both vectors and provenance, in batches."""
+        if not self._crossing.concerns(collection_name):
+            return super().upload_points(collection_name, points, *args, **kwargs)
+        size, options = _upload_options(args, kwargs)
+        for part in _parts(points, size):
+            run(self._bare, self._crossing.upsert(part, options))
+        return None
+
+    def upload_collection(
+        self,
+        collection_name: str,
+        vectors: Any,
+        payload: Any = None,
+        ids: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Write points with both vectors and provenance, in batches."""
+        if not self._crossing.concerns(collection_name):
+            return super().upload_collection(
+                collection_name, vectors, payload, ids, *args, **kwargs
+            )
+        return self.upload_points(collection_name, _rows(vectors, payload, ids), *args, **kwargs)
+
+    def update_vectors(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
+        """Write vectors of existing points in both spaces."""
+        if not self._crossing.concerns(collection_name):
+            return super().update_vectors(collection_name, points, *args, **kwargs)
+        options = _options(_UPDATE, args, kwargs)
+        return run(self._bare, self._crossing.update_vectors(points, options))
+
+    def delete(self, collection_name: str, points_selector: Any, *args: Any, **kwargs: Any) -> Any:
+        """Delete points, also in the shadow."""
+        if not self._crossing.concerns(collection_name):
+            return super().delete(collection_name, points_selector, *args, **kwargs)
+        options = _options(_DELETE, args, kwargs)
+        return run(self._bare, self._crossing.delete(points_selector, options))
+
+    def batch_update_points(
+        self, collection_name: str, update_operations: Any, *args: Any, **kwargs: Any
+    ) -> list[models.UpdateResult]:
+        """Run update operations, each translated."""
+        if not self._crossing.concerns(collection_name):
+            return super().batch_update_points(collection_name, update_operations, *args, **kwargs)
+        options = _options(_BATCH, args, kwargs)
+        return run(self._bare, self._crossing.batch(update_operations, options))
+
+    def get_collection(self, collection_name: str, **kwargs: Any) -> models.CollectionInfo:
+        """Describe the collection with the application's model as its vector."""
+        info = super().get_collection(collection_name, **kwargs)
+        concerned = self._crossing.concerns(collection_name)
+        return self._crossing.described(info) if concerned else info
+
+
+class AsyncMigratingClient(AsyncQdrantClient):
+    """An `AsyncQdrantClient` that translates what concerns one collection; made by `wrap`."""
+
+    _bare: AsyncQdrantClient
+    _crossing: Crossing
+
+    async def query_points(self, collection_name: str, *args: Any, **kwargs: Any) -> QueryResponse:
+        """Answer from the mixed gallery."""
+        if not self._crossing.concerns(collection_name):
+            return await super().query_points(collection_name, *args, **kwargs)
+        [points] = await run_async(self._bare, self._crossing.query([request_of(args, kwargs)]))
+        return QueryResponse(points=points)
+
+    async def query_batch_points(
+        self, collection_name: str, requests: Any, *args: Any, **kwargs: Any
+    ) -> list[QueryResponse]:
+        """Answer several requests from the mixed gallery."""
+        if not self._crossing.concerns(collection_name):
+            return await super().query_batch_points(collection_name, requests, *args, **kwargs)
+        options = _options(_QUERIES, args, kwargs)
+        asked = [(each, options) for each in requests]
+        found = await run_async(self._bare, self._crossing.query(asked))
+        return [QueryResponse(points=points) for points in found]
+
+    async def query_points_groups(
+        self, collection_name: str, group_by: str, *args: Any, **kwargs: Any
+    ) -> models.GroupsResult:
+        """Group what the mixed gallery answers."""
+        if self._crossing.concerns(collection_name):
+            collection_name, args, kwargs = _grouped(self._crossing, args, kwargs)
+        return await super().query_points_groups(collection_name, group_by, *args, **kwargs)
+
+    async def upsert(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
+        """Write points with both vectors and provenance."""
+        if not self._crossing.concerns(collection_name):
+            return await super().upsert(collection_name, points, *args, **kwargs)
+        options = _options(_UPSERT, args, kwargs)
+        return await run_async(self._bare, self._crossing.upsert(points, options))
+
+    async def update_vectors(
+        self, collection_name: str, points: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Write vectors of existing points in both spaces."""
+        if not self._crossing.concerns(collection_name):
+            return await super().update_vectors(collection_name, points, *args, **kwargs)
+        options = _options(_UPDATE, args, kwargs)
+        return await run_async(self._bare, self._crossing.update_vectors(points, options))
+
+    async def delete(
+        self, collection_name: str, points_selector: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Delete points, also in the shadow."""
+        if not self._crossing.concerns(collection_name):
+            return await super().delete(collection_name, points_selector, *args, **kwargs)
+        options = _options(_DELETE, args, kwargs)
+        return await run_async(self._bare, self._crossing.delete(points_selector, options))
+
+    async def batch_update_points(
+        self, collection_name: str, update_operations: Any, *args: Any, **kwargs: Any
+    ) -> list[models.UpdateResult]:
+        """Run update operations, each translated."""
+        if not self._crossing.concerns(collection_name):
+            return await super().batch_update_points(
+                collection_name, update_operations, *args, **kwargs
+            )
+        options = _options(_BATCH, args, kwargs)
+        return await run_async(self._bare, self._crossing.batch(update_operations, options))
+
+    async def get_collection(self, collection_name: str, **kwargs: Any) -> models.CollectionInfo:
+        """Describe the collection with the application's model as its vector."""
+        info = await super().get_collection(collection_name, **kwargs)
+        concerned = self._crossing.concerns(collection_name)
+        return self._crossing.described(info) if concerned else info
+
+
+def wrap(
+    client: QdrantClient, collection: str, *, model: Model = "new", **opening: Any
+) -> MigratingClient:
+    """Make a client with which an application goes on as if nothing was migrated.
+
+    Searches of the collection are bridged or fused; upserts, vector updates and deletes reach both
+    vectors, with their provenance. All other requests and collections pass through.
+
+    Args:
+        client: The application's client. It stays usable; both share their connections.
+        collection: Name or alias of the collection, as the application uses it.
+        model: The model that the application embeds with: its vectors under the old name, or
+            without a name, are taken for this model's where both models' have one length.
+        **opening: As for `MigrationSearcher.open`: encoders, folder, serving, interval, demand.
+
+    Raises:
+        XbtMigrateError: As `MigrationSearcher.open`.
+    """
+    core = run(client, open_core(collection, embedded=is_embedded(client), **opening))
+    wrapped = copy.copy(client)
+    wrapped.__class__ = MigratingClient
+    wrapped.__dict__ |= {"_bare": client, "_crossing": Crossing(core, collection, model)}
+    return cast("MigratingClient", wrapped)
+
+
+async def wrap_async(
+    client: AsyncQdrantClient, collection: str, *, model: Model = "new", **opening: Any
+) -> AsyncMigratingClient:
+    """Make an asyncio client of that kind; see `wrap`."""
+    steps = open_core(collection, embedded=is_embedded(client), **opening)
+    core = await run_async(client, steps)
+    wrapped = copy.copy(client)
+    wrapped.__class__ = AsyncMigratingClient
+    wrapped.__dict__ |= {"_bare": client, "_crossing": Crossing(core, collection, model)}
+    return cast("AsyncMigratingClient", wrapped)
+
+
+_UPSERT = tuple(signature(QdrantClient.upsert).parameters)[3:]
+_UPDATE = tuple(signature(QdrantClient.update_vectors).parameters)[3:]
+_DELETE = tuple(signature(QdrantClient.delete).parameters)[3:]
+_BATCH = tuple(signature(QdrantClient.batch_update_points).parameters)[3:]
+_QUERIES = tuple(signature(QdrantClient.query_batch_points).parameters)[3:]
+_UPLOAD = tuple(signature(QdrantClient.upload_points).parameters)[3:]
+_GROUPED = ("group_size", "with_lookup")
+_GROUPS = tuple(signature(QdrantClient.query_points_groups).parameters)[3:]
+_UPLOADED = ("wait", "shard_key_selector", "update_filter", "update_mode")
+
+
+def _options(
+    names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Name the positional arguments and leave out those that are not set."""
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _upload_options(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    given = {"wait": False, **_options(_UPLOAD, args, kwargs)}
+    options = {name: given[name] for name in _UPLOADED if name in given}
+    return int(given.get("batch_size", 64)), options
+
+
+def _parts(points: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(points)
+    while part := list(islice(rest, size)):
+        yield part
+
+
+def _rows(vectors: Any, payload: Any, ids: Any) -> Iterator[models.PointStruct]:
+    """Turn the columns of `upload_collection` into points."""
+    each_id = iter(ids) if ids is not None else iter(lambda: str(uuid4()), None)
+    payloads = iter(payload) if payload is not None else repeat(None)
+    if isinstance(vectors, Mapping):
+        names = list(vectors)
+        columns = zip(*(vectors[name] for name in names), strict=True)
+        rows: Iterable[Any] = (dict(zip(names, map(_plain, row), strict=True)) for row in columns)
+    else:
+        rows = map(_plain, vectors)
+    for vector, point_id, content in zip(rows, each_id, payloads, strict=False):
+        yield models.PointStruct(id=point_id, vector=vector, payload=content)
+
+
+def _plain(vector: Any) -> Any:
+    if isinstance(vector, Mapping):
+        return {name: _plain(each) for name, each in vector.items()}
+    return vector.tolist() if isinstance(vector, np.ndarray) else vector
+
+
+def _grouped(
+    crossing: Crossing, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """Translate the search within a grouping."""
+    given = _options(_GROUPS, args, kwargs)
+    rest = {name: given.pop(name) for name in _GROUPED if name in given}
+    request, options = request_of((), given)
+    made = crossing.rewritten(request)
+    query = {name: getattr(made, name) for name in ("query", "using", "prefetch")}
+    query |= {"query_filter": made.filter, "search_params": made.params}
+    return crossing.home, (), {**given, **rest, **options, **query}
