@@ -25,6 +25,7 @@ from xbtmigrate.cli import (
     render,
     resume,
     rollback,
+    serve,
     status,
     throttle,
     train_projector,
@@ -64,6 +65,7 @@ app.command("finalize", short_help="Drop the old side for good.")(finalize.final
 app.command("abort", short_help="Undo a migration before its cutover.")(abort.abort)
 app.command("doctor", short_help="Name what is wrong and the way out.")(doctor.doctor)
 app.command("evaluate", short_help="Measure quality on judged queries.")(evaluate.evaluate)
+app.command("serve", short_help="Answer queries over HTTP.")(serve.serve)
 app.command("demo", short_help="Run the whole path on sample data.")(demo.demo)
 
 

@@ -1,0 +1,67 @@
+"""Command line: `serve`, the searcher behind HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xbtmigrate.cli import render
+from xbtmigrate.cli.options import CONFIG, ConfigOption
+
+
+def serve(
+    config: ConfigOption = CONFIG,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8765,
+    serving: Annotated[
+        str | None, typer.Option(help="Way to serve; by default what the migration recommends.")
+    ] = None,
+    old_model: Annotated[
+        bool, typer.Option("--old-model/--no-old-model", help="Load the old model too.")
+    ] = True,
+    canary: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of queries to answer by the new serving."),
+    ] = None,
+    shadow_read: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of queries to compare behind the old answer."),
+    ] = None,
+    demand: Annotated[
+        Path | None, typer.Option(help="Parquet file to count the points in that queries reach.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Longest time for one request, in seconds.")
+    ] = 10.0,
+    max_requests: Annotated[
+        int, typer.Option(min=1, help="Requests under way; more are refused with 503.")
+    ] = 256,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the key that clients must send in the header api-key."),
+    ] = None,
+) -> None:
+    """Answer queries over HTTP while the model is being replaced: /search, /embed, /docs.
+
+    The key may also come from the environment variable XBTMIGRATE_SERVICE_KEY. Without one, only
+    this machine may connect. A change of the migration's phase is taken up while running.
+    """
+    from xbtmigrate.config import load_config
+    from xbtmigrate.workflows.serve import Service, application, key_of
+
+    service = Service(
+        serving=serving or "",
+        with_old_model=old_model,
+        canary=canary,
+        shadow_read=shadow_read,
+        demand=demand,
+        seconds=timeout,
+        key=key_of(api_key_file, host),
+    )
+    app = application(load_config(config), service)
+    import uvicorn
+
+    render.say(f"Listening on http://{host}:{port}; http://{host}:{port}/docs describes it.")
+    uvicorn.run(app, host=host, port=port, limit_concurrency=max_requests, log_level="warning")

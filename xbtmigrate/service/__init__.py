@@ -1,0 +1,1 @@
+"""Room `service`: a searcher behind HTTP, for applications that are not written in Python."""

@@ -1,0 +1,67 @@
+"""Room `service`: what Prometheus is told. One registry for each service."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+class Metrics:
+    """Counts and times of one service."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "xbtmigrate_service_requests",
+            "Requests answered.",
+            ["route", "status"],
+            registry=self._registry,
+        )
+        self.seconds = Histogram(
+            "xbtmigrate_search_seconds",
+            "Time of a search, embedding included; side is `new` or `old` during a trial.",
+            ["side", "serving"],
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self.agreement = Histogram(
+            "xbtmigrate_trial_agreement",
+            "Share of the points that the new and the old serving of one query have in common.",
+            buckets=SHARES,
+            registry=self._registry,
+        )
+        self.failures = Counter(
+            "xbtmigrate_trial_failures",
+            "Trial searches that failed; their queries were answered by the other side.",
+            registry=self._registry,
+        )
+        self.skipped = Counter(
+            "xbtmigrate_trial_skipped",
+            "Comparisons left out because too many were under way.",
+            registry=self._registry,
+        )
+        self._phase = Gauge(
+            "xbtmigrate_service_phase",
+            "1 for the phase that the service serves in.",
+            ["phase"],
+            registry=self._registry,
+        )
+        self._problem = Gauge(
+            "xbtmigrate_service_problem",
+            "1 while the journal or the artefacts cannot be read again.",
+            registry=self._registry,
+        )
+
+    def exposed(self, phase: str, *, problem: bool) -> bytes:
+        """Render everything in Prometheus' text format.
+
+        Args:
+            phase: The phase of the migration now.
+            problem: Whether something could not be read again.
+        """
+        self._phase.clear()
+        self._phase.labels(phase).set(1)
+        self._problem.set(problem)
+        return generate_latest(self._registry)
