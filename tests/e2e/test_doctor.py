@@ -64,8 +64,13 @@ def lose_artefacts(place: Place, folder: Path, tmp_path: Path) -> None:
 
 
 def change_the_record(place: Place, folder: Path, client: QdrantClient) -> None:
-    record = client.scroll(JOURNAL, limit=1000, with_payload=True)[0]
-    own = next(each.id for each in record if each.payload.get("migration") == folder.name)
+    named = {"kind": "migration", "migration": folder.name}
+    records = client.scroll(JOURNAL, limit=1000, with_payload=True)[0]
+    own = next(
+        each.id
+        for each in records
+        if all(each.payload.get(key) == value for key, value in named.items())
+    )
     client.set_payload(JOURNAL, {"tool_version": "99.0"}, points=[own])
     dead = "host|boot|1|0|token"
     client.set_payload(JOURNAL, {"phase": "backfilling"}, points=[own])
