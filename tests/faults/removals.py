@@ -1,0 +1,126 @@
+"""The protections of a backfill, each of which can be taken out of a process that runs one.
+
+What a suite does not see when it is missing, the suite does not test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+
+from xbtmigrate import backfill
+from xbtmigrate.errors import XbtMigrateError
+from xbtmigrate.qdrant import connection, gallery, provenance, scan, shadow
+from xbtmigrate.qdrant import journal as journals
+from xbtmigrate.qdrant.pages import Page
+from xbtmigrate.qdrant.provenance import PROVENANCE
+
+
+def _content() -> None:
+    """A mark is true whatever the content is."""
+    whole, name = provenance.whole_hash, provenance._name
+    kinds = shadow.ShadowGallery._kinds
+
+    def ignoring(self, page: Page, copies: Page, hashes: list[str]) -> pa.Array:
+        made_from = [copy.get(PROVENANCE, {}).get("hash") for copy in copies.payloads]
+        return kinds(self, page, copies, made_from)
+
+    provenance._name = lambda point, _: name(point, "")
+    shadow.ShadowGallery._kinds = ignoring
+    shadow.whole_hash = lambda payload: whole({})
+
+
+def _payload() -> None:
+    """A copy is true whatever the payload but its content is."""
+    shadow.whole_hash = lambda payload: ""
+
+
+def _presence() -> None:
+    """A mark is true also where the vector is missing, or is another one."""
+    gallery.same_vectors = lambda entries, present: np.ones(len(entries), np.bool_)
+
+
+def _vector() -> None:
+    """A mark is true of whatever vector is there: it names the content alone."""
+    gallery.same_vectors = lambda entries, present: np.isfinite(present).all(axis=1)
+
+
+def _old_vector() -> None:
+    """A projected vector is true whatever the old one is that it was made from."""
+    gallery.InPlaceGallery._bound = lambda self, kind: [self._settings.new]
+    shadow.same_vectors = lambda entries, present: np.ones(len(entries), np.bool_)
+
+
+def _sweep() -> None:
+    """The passes are the end."""
+    backfill.Backfill._sweep = lambda self: 0
+
+
+def _one_sweep() -> None:
+    """One look, whatever it finds; it counts as the end."""
+    sweep = backfill.Backfill._sweep
+
+    def once(self: backfill.Backfill) -> int:
+        sweep(self)
+        return 0
+
+    backfill.SWEEP_PASSES = 1
+    backfill.Backfill._sweep = once
+
+
+def _vanished() -> None:
+    """A missing point is asked for again and again."""
+    gallery.InPlaceGallery._present = lambda self, ids: dict.fromkeys(ids)
+
+
+def _prune() -> None:
+    """Copies of points that were deleted stay."""
+    shadow.ShadowGallery.prune = lambda self: 0
+
+
+def _lease() -> None:
+    """Whoever comes takes the lease, and nobody looks whether it is still his."""
+    journals.QdrantJournal._wait_until_free = lambda self, present: None
+
+
+def _end_of_data() -> None:
+    """An error while reading is the end of the data."""
+    pages = scan.Reader.scroll
+
+    def short(self, **asked):
+        try:
+            yield from pages(self, **asked)
+        except XbtMigrateError:
+            return
+
+    scan.Reader.scroll = short
+    connection.ATTEMPTS = 1
+
+
+def _retry() -> None:
+    """A request is sent once."""
+    connection.ATTEMPTS = 1
+
+
+REMOVALS: dict[str, Callable[[], None]] = {
+    "content hash": _content,
+    "payload hash of a copy": _payload,
+    "presence of the vector": _presence,
+    "mark names the vector": _vector,
+    "mark names the old vector": _old_vector,
+    "sweep": _sweep,
+    "sweep until nothing is found": _one_sweep,
+    "vanished points": _vanished,
+    "prune": _prune,
+    "lease": _lease,
+    "an error is not the end": _end_of_data,
+}
+"""Protection -> what takes it out of this process."""
+
+
+def remove(name: str) -> None:
+    """Take one protection out of this process; "" takes none."""
+    if name:
+        REMOVALS[name]()

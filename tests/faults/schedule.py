@@ -1,0 +1,306 @@
+"""One schedule: what is drawn from a seed, how it is played, and what must be true at its end."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qdrant_client import QdrantClient, models
+
+from tests.faults.application import Application, Point, new_of
+from tests.faults.lanes import PAGE, Lane
+from tests.faults.network import Event, Network
+from tests.faults.tool import Tool
+from xbtmigrate import Projector
+
+RUNS, SECONDS = 12, 90.0
+_EVENTS = {
+    Event.DELAY: 4,
+    Event.LOSE_REQUEST: 4,
+    Event.LOSE_ANSWER: 4,
+    Event.ARRIVE_LATE: 6,
+    Event.KILL_BEFORE: 3,
+    Event.KILL_AFTER: 3,
+    Event.RIVAL: 1,
+}
+
+
+class WrongError(AssertionError):
+    """A point is not what it must be, or a run did not end as it must."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What one seed stands for.
+
+    Attributes:
+        seed: The seed.
+        layout: in_place or shadow.
+        strategy: fastfill or full.
+        fraction: Share that is re-encoded.
+        batch: Points in a batch.
+        writers: Writers of the application.
+        operations: Operations of each.
+        roughness: Chance of a reset of the gRPC connection; None where gRPC is not used.
+        runs: For each of the first runs, request number -> event.
+    """
+
+    seed: int
+    layout: str
+    strategy: str
+    fraction: float
+    batch: int
+    writers: int
+    operations: int
+    roughness: float | None
+    runs: tuple[Mapping[int, Event], ...]
+
+    @classmethod
+    def draw(cls, seed: int) -> Schedule:
+        rng = random.Random(seed)
+        strategy = rng.choice(["fastfill", "fastfill", "fastfill", "full"])
+        runs = [_draw_events(rng) for _ in range(rng.randint(1, 4))]
+        if rng.random() < 0.15:
+            runs[0][rng.randint(5, 60)] = Event.KILL_SERVER
+        return cls(
+            seed=seed,
+            layout=["in_place", "shadow"][seed % 2],
+            strategy=strategy,
+            fraction=rng.choice([0.0, 0.4, 1.0]) if strategy == "fastfill" else 1.0,
+            batch=rng.choice([5, 12, 24]),
+            writers=rng.randint(2, 4),
+            operations=rng.randint(30, 90),
+            roughness=rng.choice([None, 0.0, 0.01]),
+            runs=tuple(runs),
+        )
+
+
+def _draw_events(rng: random.Random) -> dict[int, Event]:
+    drawn = rng.choices(list(_EVENTS), list(_EVENTS.values()), k=rng.randint(1, 6))
+    return {rng.randint(3, 110): event for event in drawn}
+
+
+@dataclass(slots=True)
+class Play:
+    """One schedule on one lane, with a fresh collection.
+
+    Attributes:
+        schedule: What is played.
+        lane: Where.
+        removed: Protection that the tool runs without.
+        story: What happened, for whoever reads the log.
+    """
+
+    schedule: Schedule
+    lane: Lane
+    removed: str = ""
+    story: Counter[str] = field(default_factory=Counter)
+    _tool: Tool | None = None
+    _rivals: list[threading.Thread] = field(default_factory=list)
+    _wrong: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Play it to its end.
+
+        Raises:
+            WrongError: Something is lost, stale, brought back or changed, or does not end.
+        """
+        lane, schedule = self.lane, self.schedule
+        client = QdrantClient(url=lane.server.server.url, check_compatibility=False, timeout=60)
+        with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
+            folder = Path(scratch) / "job"
+            template = lane.template(schedule.layout, schedule.strategy)
+            shutil.copytree(template, folder)
+            name = lane.reset(client, schedule.layout, schedule.strategy)
+            lane.configure(folder, grpc=schedule.roughness is not None)
+            application = Application(lane.server.server.url, name)
+            application.fill(client)
+            lane.channel.roughness = schedule.roughness or 0.0
+            try:
+                self._play(client, application, folder)
+            finally:
+                lane.channel.roughness = 0.0
+                client.close()
+
+    def _play(self, client: QdrantClient, application: Application, folder: Path) -> None:
+        schedule = self.schedule
+        acts = {
+            Event.KILL_BEFORE: self._kill,
+            Event.KILL_AFTER: self._kill,
+            Event.KILL_SERVER: self._restart_server,
+            Event.RIVAL: lambda: self._challenge(folder),
+        }
+        network = Network(self.lane.proxy, application.name, acts)
+        application.start(schedule.seed, schedule.writers, schedule.operations)
+        try:
+            for number in range(RUNS):
+                network.begin(schedule.runs[number] if number < len(schedule.runs) else {})
+                complete = self._run_tool(folder)
+                if complete and number >= len(schedule.runs) - 1:
+                    application.end()
+                    network.settle()
+                    if self._check(client, application, network, folder):
+                        return
+        finally:
+            for each in self._rivals:
+                each.join()
+            self.story.update({str(event): times for event, times in network.happened.items()})
+            self.story.update(application.done)
+            self.story["points looked at"] += len(application.changed)
+        raise WrongError(f"not complete after {RUNS} runs")
+
+    def _run_tool(self, folder: Path) -> bool:
+        """Run the backfill to whatever end; says whether it is through."""
+        self.story["runs"] += 1
+        self._tool = Tool(self._command(), folder, self.removed).start()
+        code, out, err = self._tool.end(SECONDS)
+        for each in self._rivals:
+            each.join()
+        if self._wrong:
+            raise WrongError(self._wrong[0])
+        if code is None or "Traceback" in err or code not in (0, 1, -9):
+            raise WrongError(f"the tool ended with {code}\n{out}\n{err}")
+        self.story[f"exit {code}"] += 1
+        if code != 0:
+            return False
+        answer = json.loads(out)
+        self.story["left changing"] += answer["still_changing"] > 0
+        return answer["phase"] == "backfilled"
+
+    def _command(self) -> list[str]:
+        schedule = self.schedule
+        options = ["--batch-size", str(schedule.batch), "--fraction", str(schedule.fraction)]
+        return ["backfill", "--online", "--json", *options]
+
+    def _kill(self) -> None:
+        if self._tool is not None:
+            self._tool.kill()
+
+    def _restart_server(self) -> None:
+        self.lane.server.kill()
+        self.lane.server.start()
+
+    def _challenge(self, folder: Path) -> None:
+        first = self._tool
+
+        def rival() -> None:
+            second = Tool(self._command(), folder, self.removed).start()
+            code, out, err = second.end(SECONDS)
+            if first is not None and first.alive and code != 3:
+                self._wrong.append(f"a second run was let in: {code}\n{out}\n{err}")
+
+        thread = threading.Thread(target=rival, daemon=True)
+        self._rivals.append(thread)
+        thread.start()
+
+    def _check(
+        self, client: QdrantClient, application: Application, network: Network, folder: Path
+    ) -> bool:
+        """Judge what the last pass has surely seen; says whether that was everything.
+
+        Raises:
+            WrongError: A point is not what it must be.
+        """
+        behind = {
+            number for number, when in application.changed.items() if when >= network.last_pass
+        }
+        self._judge(client, application, behind, folder)
+        # What arrived late may have hit any point behind the pass, and makes one more run due.
+        return not behind and network.settled < network.last_pass
+
+    def _judge(
+        self, client: QdrantClient, application: Application, behind: set[int], folder: Path
+    ) -> None:
+        projector = Projector.load(next((folder / ".xbtmigrate").glob("*/projector/forward")))
+        shadow = self.schedule.layout == "shadow"
+        source = stored(client, application.name)
+        compare_ids(source, application.points, "source", ())
+        target = stored(client, f"{application.name}__xbtmigrate") if shadow else source
+        compare_ids(target, application.points, "target", behind)
+        for number, point in application.points.items():
+            self._judge_own(number, point, source[number], marked=not shadow)
+            if number in behind:
+                continue
+            if shadow:
+                self._judge_own(number, point, target[number], marked=True)
+            self._judge_new(number, point, target[number], projector)
+
+    def _judge_own(
+        self, number: int, point: Point, record: models.Record, *, marked: bool
+    ) -> None:
+        payload = dict(record.payload or {})
+        if payload.pop("_xbtmigrate", None) is not None and not marked:
+            raise WrongError(f"point {number} of the source is marked")
+        if payload != point.payload:
+            raise WrongError(f"payload of {number} is {payload}, must be {point.payload}")
+        vectors: Any = record.vector
+        for name in ("old", "extra"):
+            if name in vectors and not close(vectors[name], getattr(point, name)):
+                raise WrongError(f"vector '{name}' of {number} was changed")
+
+    def _judge_new(
+        self, number: int, point: Point, record: models.Record, projector: Projector
+    ) -> None:
+        mark = (record.payload or {}).get("_xbtmigrate")
+        vectors: Any = record.vector
+        if mark is None or "new" not in vectors:
+            raise WrongError(f"point {number} was left without a new vector: {mark}")
+        encoded, projected = new_of(point.text), projector.apply(point.old[None])[0]
+        truth = encoded if mark["kind"] == "encoded" else projected
+        if not close(vectors["new"], truth):
+            kin = "encoded" if close(vectors["new"], encoded) else "projected"
+            other = f", it is {kin}" if close(vectors["new"], [encoded, projected]) else ""
+            raise WrongError(f"the {mark['kind']} vector of {number} is stale{other}")
+        if self.schedule.fraction == 1 and mark["kind"] != "encoded":
+            raise WrongError(f"point {number} was never encoded")
+
+
+def stored(client: QdrantClient, name: str) -> dict[int, models.Record]:
+    """Return every point of a collection, whole."""
+    found: dict[int, models.Record] = {}
+    offset = None
+    while True:
+        records, offset = client.scroll(
+            name, limit=PAGE, offset=offset, with_vectors=True, with_payload=True
+        )
+        found |= {int(record.id): record for record in records}
+        if offset is None:
+            return found
+
+
+def compare_ids(
+    found: Mapping[int, object], due: Mapping[int, object], where: str, behind: Collection[int]
+) -> None:
+    """See that nothing was lost or brought back, but for what was written behind the last pass."""
+    lost = due.keys() - found.keys() - set(behind)
+    risen = found.keys() - due.keys() - set(behind)
+    if lost or risen:
+        raise WrongError(f"{where}: lost {sorted(lost)}, brought back {sorted(risen)}")
+
+
+def close(vector: Any, others: Any) -> bool:
+    """Whether a vector has the direction of another, or of one of some."""
+    values, rows = np.asarray(vector, np.float64), np.atleast_2d(np.asarray(others, np.float64))
+    cosines = rows @ values / np.linalg.norm(rows, axis=1) / np.linalg.norm(values)
+    return bool(cosines.max() > 1 - 1e-5)
+
+
+def played(seed: int, lane: Lane, removed: str = "") -> tuple[str, Counter[str], float]:
+    """Play one seed; returns what is wrong ("" if nothing), what happened, and the seconds."""
+    started, play = time.monotonic(), Play(Schedule.draw(seed), lane, removed)
+    wrong = ""
+    try:
+        play.run()
+    except WrongError as error:
+        wrong = str(error)
+    return wrong, play.story, time.monotonic() - started
