@@ -1,4 +1,4 @@
-"""Seeded schedules of writes, kills and broken connections against a real backfill on a real server.
+"""Seeded schedules of writes, kills and cut connections against real backfills on a real server.
 
 `python -m tests.faults --help` runs and replays them; docs/safety.md says what they cover.
 """

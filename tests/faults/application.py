@@ -1,4 +1,4 @@
-"""An application that writes while its collection is migrated, and knows what each point must be."""
+"""An application that writes while its collection is migrated, and knows what each point is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.texts import NEW, OLD
 from xbtmigrate.types import Modality
 
 POINTS, BEYOND, VERSIONS = 150, 30, 4
-PAUSE = 0.012
+PAUSE = 0.015
 _PATIENCE = 60.0
 
 
@@ -84,6 +84,7 @@ class Application:
     _kept: dict[int, list[models.Record]] = field(default_factory=dict)
     _locks: dict[int, threading.Lock] = field(default_factory=dict)
     _writers: list[threading.Thread] = field(default_factory=list)
+    _quiet: threading.Event = field(default_factory=threading.Event)
     _failures: list[BaseException] = field(default_factory=list)
 
     def fill(self, client: QdrantClient) -> None:
@@ -95,24 +96,29 @@ class Application:
         ]
         client.upsert(self.name, stored, wait=True)
 
-    def start(self, seed: int, writers: int, operations: int) -> None:
+    def start(self, seed: int, writers: int) -> None:
         for writer in range(writers):
             rng = random.Random(f"{seed}/{writer}")
-            thread = threading.Thread(target=self._write, args=(rng, operations), daemon=True)
+            thread = threading.Thread(target=self._write, args=(rng,), daemon=True)
             self._writers.append(thread)
             thread.start()
 
+    def quieten(self) -> None:
+        """Let each writer end with the operation it is at."""
+        self._quiet.set()
+
     def end(self) -> None:
-        """Wait for the writers."""
+        """End the writers, and wait for them."""
+        self.quieten()
         for writer in self._writers:
             writer.join()
         if self._failures:
             raise self._failures[0]
 
-    def _write(self, rng: random.Random, operations: int) -> None:
+    def _write(self, rng: random.Random) -> None:
         client = QdrantClient(url=self.url, check_compatibility=False, timeout=30)
         try:
-            for _ in range(operations):
+            while not self._quiet.is_set():
                 # A few points are written much more often than the others.
                 hot = rng.random() < 0.5
                 number = rng.randrange(12) * 13 if hot else rng.randrange(POINTS + BEYOND)
@@ -192,9 +198,7 @@ class Application:
         self._set_vector(client, number, "extra", fresh.extra)
         return replace(present, extra=fresh.extra)
 
-    def _set_vector(
-        self, client: QdrantClient, number: int, name: str, vector: np.ndarray
-    ) -> None:
+    def _set_vector(self, client: QdrantClient, number: int, name: str, vector: np.ndarray) -> None:
         changed = models.PointVectors(id=number, vector={name: vector.tolist()})
         client.update_vectors(self.name, [changed], wait=True)
 

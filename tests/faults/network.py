@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import random
 import socket
 import threading
@@ -29,6 +28,7 @@ class Event(StrEnum):
     KILL_AFTER = "kill the tool after"
     KILL_SERVER = "kill the server"
     RIVAL = "a second run"
+    QUIET = "the writers end"
 
 
 @dataclass(slots=True)
@@ -72,9 +72,8 @@ class Network:
         with self._lock:
             self._seen += 1
             event = self._events.get(self._seen)
-        if request.path == f"/collections/{self.collection}/points/scroll" and (
-            "offset" not in json.loads(request.body)
-        ):
+        scrolls = request.path == f"/collections/{self.collection}/points/scroll"
+        if scrolls and b'"offset"' not in request.body:
             self.last_pass = time.monotonic()
         if event is None or (event is Event.ARRIVE_LATE and not _may_be_late(request)):
             return
@@ -88,10 +87,11 @@ class Network:
             self._late.append(thread)
             thread.start()
             raise DroppedError
-        elif event in (Event.KILL_BEFORE, Event.KILL_SERVER, Event.RIVAL):
+        elif event in (Event.RIVAL, Event.QUIET):
             self.acts[event]()
-            if event is not Event.RIVAL:
-                raise DroppedError
+        elif event in (Event.KILL_BEFORE, Event.KILL_SERVER):
+            self.acts[event]()
+            raise DroppedError
         else:
             # Only when Qdrant has done it.
             _LATER.event = event

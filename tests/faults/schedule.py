@@ -50,7 +50,6 @@ class Schedule:
         fraction: Share that is re-encoded.
         batch: Points in a batch.
         writers: Writers of the application.
-        operations: Operations of each.
         roughness: Chance of a reset of the gRPC connection; None where gRPC is not used.
         runs: For each of the first runs, request number -> event.
     """
@@ -61,7 +60,6 @@ class Schedule:
     fraction: float
     batch: int
     writers: int
-    operations: int
     roughness: float | None
     runs: tuple[Mapping[int, Event], ...]
 
@@ -72,6 +70,8 @@ class Schedule:
         runs = [_draw_events(rng) for _ in range(rng.randint(1, 4))]
         if rng.random() < 0.15:
             runs[0][rng.randint(5, 60)] = Event.KILL_SERVER
+        # The writers go on into the last of these runs, sometimes to its end.
+        runs[-1][rng.randint(5, 160)] = Event.QUIET
         return cls(
             seed=seed,
             layout=["in_place", "shadow"][seed % 2],
@@ -79,7 +79,6 @@ class Schedule:
             fraction=rng.choice([0.0, 0.4, 1.0]) if strategy == "fastfill" else 1.0,
             batch=rng.choice([5, 12, 24]),
             writers=rng.randint(2, 4),
-            operations=rng.randint(30, 90),
             roughness=rng.choice([None, 0.0, 0.01]),
             runs=tuple(runs),
         )
@@ -139,19 +138,22 @@ class Play:
             Event.KILL_AFTER: self._kill,
             Event.KILL_SERVER: self._restart_server,
             Event.RIVAL: lambda: self._challenge(folder),
+            Event.QUIET: application.quieten,
         }
         network = Network(self.lane.proxy, application.name, acts)
-        application.start(schedule.seed, schedule.writers, schedule.operations)
+        application.start(schedule.seed, schedule.writers)
         try:
             for number in range(RUNS):
                 network.begin(schedule.runs[number] if number < len(schedule.runs) else {})
                 complete = self._run_tool(folder)
-                if complete and number >= len(schedule.runs) - 1:
-                    application.end()
-                    network.settle()
-                    if self._check(client, application, network, folder):
-                        return
+                if number < len(schedule.runs) - 1:
+                    continue
+                application.end()
+                network.settle()
+                if complete and self._check(client, application, network, folder):
+                    return
         finally:
+            application.quieten()
             for each in self._rivals:
                 each.join()
             self.story.update({str(event): times for event, times in network.happened.items()})
@@ -235,9 +237,7 @@ class Play:
                 self._judge_own(number, point, target[number], marked=True)
             self._judge_new(number, point, target[number], projector)
 
-    def _judge_own(
-        self, number: int, point: Point, record: models.Record, *, marked: bool
-    ) -> None:
+    def _judge_own(self, number: int, point: Point, record: models.Record, *, marked: bool) -> None:
         payload = dict(record.payload or {})
         if payload.pop("_xbtmigrate", None) is not None and not marked:
             raise WrongError(f"point {number} of the source is marked")
