@@ -43,8 +43,9 @@ def _presence() -> None:
 
 
 def _vector() -> None:
-    """A mark is true of whatever vector is there: it names the content alone."""
-    gallery.same_vectors = lambda entries, present: np.isfinite(present).all(axis=1)
+    """A mark is true of whatever new vector is there: it names the content alone."""
+    whole = gallery.sketch
+    gallery.sketch = lambda name, rows: whole(name, rows) * (name == "old")
 
 
 def _old_vector() -> None:
@@ -56,18 +57,6 @@ def _old_vector() -> None:
 def _sweep() -> None:
     """The passes are the end."""
     backfill.Backfill._sweep = lambda self: 0
-
-
-def _one_sweep() -> None:
-    """One look, whatever it finds; it counts as the end."""
-    sweep = backfill.Backfill._sweep
-
-    def once(self: backfill.Backfill) -> int:
-        sweep(self)
-        return 0
-
-    backfill.SWEEP_PASSES = 1
-    backfill.Backfill._sweep = once
 
 
 def _vanished() -> None:
@@ -99,11 +88,6 @@ def _end_of_data() -> None:
     connection.ATTEMPTS = 1
 
 
-def _retry() -> None:
-    """A request is sent once."""
-    connection.ATTEMPTS = 1
-
-
 REMOVALS: dict[str, Callable[[], None]] = {
     "content hash": _content,
     "payload hash of a copy": _payload,
@@ -111,7 +95,6 @@ REMOVALS: dict[str, Callable[[], None]] = {
     "mark names the vector": _vector,
     "mark names the old vector": _old_vector,
     "sweep": _sweep,
-    "sweep until nothing is found": _one_sweep,
     "vanished points": _vanished,
     "prune": _prune,
     "lease": _lease,

@@ -182,7 +182,7 @@ class Play:
     def _command(self) -> list[str]:
         schedule = self.schedule
         options = ["--batch-size", str(schedule.batch), "--fraction", str(schedule.fraction)]
-        return ["backfill", "--online", "--json", *options]
+        return ["backfill", "--online", "--json", "--max-slowdown", "off", *options]
 
     def _kill(self) -> None:
         if self._tool is not None:

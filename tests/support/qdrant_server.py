@@ -69,7 +69,8 @@ def running_server(
         for attempt in range(3):
             scheme = "https" if "QDRANT__TLS__CERT" in (settings or {}) else "http"
             server = Server(f"{scheme}://127.0.0.1:{free_port()}", free_port())
-            with _started(command, server, Path(folder), settings or {}, clustered) as process:
+            peers = (free_port(),) * 2 if clustered else None
+            with _started(command, server, Path(folder), settings or {}, peers=peers) as process:
                 if _is_ready(server, process):
                     yield server
                     return
@@ -80,15 +81,22 @@ def running_server(
 
 @dataclass(slots=True)
 class MortalServer:
-    """A server that a test kills and starts again, on the same address and storage."""
+    """A server that a test kills and starts again, on the same address and storage.
+
+    Attributes:
+        server: Its addresses.
+        folder: Its storage and its log.
+        peers: For one of a cluster, the port of its own for the others, and the first one's.
+    """
 
     server: Server
     folder: Path
+    peers: tuple[int, int] | None = None
     _life: ExitStack = field(default_factory=ExitStack)
 
     def start(self) -> None:
         process = self._life.enter_context(
-            _started(_command(), self.server, self.folder, {}, clustered=False)
+            _started(_command(), self.server, self.folder, {}, peers=self.peers)
         )
         if not _is_ready(self.server, process):
             log = (self.folder / "log").read_text(errors="replace")[-2000:]
@@ -112,8 +120,32 @@ def mortal_server() -> Iterator[MortalServer]:
 
 
 @contextmanager
+def running_cluster(count: int) -> Iterator[list[MortalServer]]:
+    """Start a cluster of some peers, the first one of which must outlive the others' starts."""
+    with ExitStack() as stack:
+        root = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="qdrant-test-", dir=_quick_folder())
+        )
+        first, cluster = free_port(), []
+        for number in range(count):
+            folder = Path(root) / str(number)
+            folder.mkdir()
+            server = Server(f"http://127.0.0.1:{free_port()}", free_port())
+            peers = (first if number == 0 else free_port(), first)
+            cluster.append(MortalServer(server, folder, peers))
+            stack.callback(cluster[-1].kill)
+            cluster[-1].start()
+        yield cluster
+
+
+@contextmanager
 def _started(
-    command: list[str], server: Server, folder: Path, settings: Mapping[str, str], clustered: bool
+    command: list[str],
+    server: Server,
+    folder: Path,
+    settings: Mapping[str, str],
+    *,
+    peers: tuple[int, int] | None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         "QDRANT__SERVICE__HOST": "127.0.0.1",
@@ -129,11 +161,13 @@ def _started(
         **settings,
     }
     arguments: list[str] = []
-    if clustered:
-        peer = free_port()
+    if peers is not None:
+        own, first = peers
         environment["QDRANT__CLUSTER__ENABLED"] = "true"
-        environment["QDRANT__CLUSTER__P2P__PORT"] = str(peer)
-        arguments = ["--uri", f"http://127.0.0.1:{peer}"]
+        environment["QDRANT__CLUSTER__P2P__PORT"] = str(own)
+        arguments = ["--uri", f"http://127.0.0.1:{own}"]
+        if own != first:
+            arguments += ["--bootstrap", f"http://127.0.0.1:{first}"]
     docker = command[0].endswith("docker")
     if docker:
         command = _docker_arguments(command, environment, folder)

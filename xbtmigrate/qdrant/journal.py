@@ -7,6 +7,7 @@ the clocks of two machines are never compared.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 from qdrant_client import models
 
+import xbtmigrate
 from xbtmigrate.errors import LeaseError, UnsupportedError, XbtMigrateError
 from xbtmigrate.journal import Counts, MigrationRecord, Phase, Stage, utc_now
 from xbtmigrate.qdrant.connection import CONDITIONAL_UPSERT, Connection
@@ -58,9 +60,11 @@ class QdrantJournal:
 
         Raises:
             LeaseError: Another run holds the lease and is alive.
+            UnsupportedError: A newer version of the tool wrote the record.
         """
         ensure_journal(self._connection)
         present = self.load() or self._insert(record)
+        _refuse_newer(present)
         self._wait_until_free(present)
         owner = str(Owner.here())
         held = replace(record, owner=owner, heartbeat=present.heartbeat + 1, updated_at=utc_now())
@@ -214,17 +218,41 @@ def _payload(record: MigrationRecord) -> dict[str, Any]:
 
 
 def record_of(payload: Mapping[str, Any]) -> MigrationRecord:
-    """Read the payload of a migration's record."""
+    """Read the payload of a migration's record.
+
+    Raises:
+        UnsupportedError: A newer version of the tool wrote it, or something else changed it.
+    """
     names = MigrationRecord.__dataclass_fields__
     values = {key: value for key, value in payload.items() if key in names and value is not None}
-    if values["phase"] not in set(Phase):
-        raise UnsupportedError(
-            f"xbtmigrate {values.get('tool_version', '')} left the migration "
-            f"'{values['migration']}' in the phase '{values['phase']}', which is not known here",
-            "go on with that version",
-        )
-    values["phase"] = Phase(values["phase"])
-    values["counts"] = Counts(**values.get("counts", {}))
-    if "stage" in values:
-        values["stage"] = Stage(values["stage"])
-    return MigrationRecord(**values)
+    try:
+        values["phase"] = Phase(values["phase"])
+        values["counts"] = Counts(**values.get("counts", {}))
+        if "stage" in values:
+            values["stage"] = Stage(values["stage"])
+        return MigrationRecord(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _foreign(str(values.get("migration", "?")), values) from error
+
+
+def _refuse_newer(record: MigrationRecord) -> None:
+    """Leave alone what a newer version has begun: its marks may mean more than this one knows.
+
+    Raises:
+        UnsupportedError: It is the record of a newer version.
+    """
+    if _numbers(record.tool_version) > _numbers(xbtmigrate.__version__):
+        raise _foreign(record.migration, asdict(record))
+
+
+def _foreign(migration: str, values: Mapping[str, Any]) -> UnsupportedError:
+    version, phase = values.get("tool_version") or "of another version", values.get("phase")
+    return UnsupportedError(
+        f"xbtmigrate {version} left the migration '{migration}' in the phase '{phase}', in a form "
+        f"that is not known here, to {xbtmigrate.__version__}",
+        "go on with that version or a newer one; nothing was changed",
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
