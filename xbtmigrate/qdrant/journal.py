@@ -246,10 +246,11 @@ def _refuse_newer(record: MigrationRecord) -> None:
 
 
 def _foreign(migration: str, values: Mapping[str, Any]) -> UnsupportedError:
-    version, phase = values.get("tool_version") or "of another version", values.get("phase")
+    version, phase = values.get("tool_version") or "of another version", str(values.get("phase"))
+    known = "whose record holds more than" if phase in set(Phase) else "which is not"
     return UnsupportedError(
-        f"xbtmigrate {version} left the migration '{migration}' in the phase '{phase}', in a form "
-        f"that is not known here, to {xbtmigrate.__version__}",
+        f"xbtmigrate {version} left the migration '{migration}' in the phase '{phase}', {known} "
+        f"known here, to version {xbtmigrate.__version__}",
         "go on with that version or a newer one; nothing was changed",
     )
 
