@@ -59,11 +59,6 @@ def _sweep() -> None:
     backfill.Backfill._sweep = lambda self: 0
 
 
-def _vanished() -> None:
-    """A missing point is asked for again and again."""
-    gallery.InPlaceGallery._present = lambda self, ids: dict.fromkeys(ids)
-
-
 def _prune() -> None:
     """Copies of points that were deleted stay."""
     shadow.ShadowGallery.prune = lambda self: 0
@@ -85,7 +80,7 @@ def _end_of_data() -> None:
             return
 
     scan.Reader.scroll = short
-    connection.ATTEMPTS = 1
+    connection.is_transient = lambda error: False
 
 
 REMOVALS: dict[str, Callable[[], None]] = {
@@ -95,7 +90,6 @@ REMOVALS: dict[str, Callable[[], None]] = {
     "mark names the vector": _vector,
     "mark names the old vector": _old_vector,
     "sweep": _sweep,
-    "vanished points": _vanished,
     "prune": _prune,
     "lease": _lease,
     "an error is not the end": _end_of_data,
