@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -23,6 +20,8 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from xbtmigrate.errors import ArtefactError
+from xbtmigrate.files import read_parquet, write_atomically
+from xbtmigrate.known import KnownVectors
 from xbtmigrate.ledger import Ledger
 from xbtmigrate.orderfile import OrderedIds, write_sorted
 from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
@@ -31,7 +30,7 @@ from xbtmigrate.serving.arrangement import Arrangement, Bank
 from xbtmigrate.serving.fusion import Fusion
 from xbtmigrate.serving.hubs import StoredHubness
 from xbtmigrate.switch import FILE, Switch
-from xbtmigrate.types import Direction, Distance, PointId, Vectors, vector_array, vectors_of
+from xbtmigrate.types import Direction, Distance, PointId, vector_array, vectors_of
 
 FOLDER = ".xbtmigrate"
 
@@ -172,7 +171,7 @@ class Artefacts:
 
     def load_witness(self) -> pa.Table | None:
         """Read what some points were before the first write; None if nobody looked."""
-        return _read_part(self.witness_file) if self.witness_file.exists() else None
+        return read_parquet(self.witness_file) if self.witness_file.exists() else None
 
     def save_ledger(self, ledger: Ledger) -> None:
         """Store what every point was when old and new side were alike."""
@@ -309,87 +308,3 @@ class Artefacts:
         """The new-model vectors paid for so far, for one model."""
         name = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
         return KnownVectors(self.folder / "encoded" / name, dimension)
-
-
-class KnownVectors:
-    """Vectors of the new model for gallery content, kept by content hash.
-
-    Args:
-        folder: Where the Parquet parts lie.
-        dimension: Length of the vectors.
-    """
-
-    def __init__(self, folder: Path, dimension: int) -> None:
-        self._folder = folder
-        self._hashes: npt.NDArray[np.bytes_] = np.empty(0, "S32")
-        self._vectors: Vectors = np.empty((0, dimension), np.float32)
-        for part in sorted(folder.glob("*.parquet")):
-            table = _read_part(part)
-            self._merge(table["content_hash"].to_pylist(), vectors_of(table, "vector"))
-
-    def __len__(self) -> int:
-        """Number of vectors kept."""
-        return len(self._hashes)
-
-    def find(self, hashes: Sequence[str]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
-        """Look up by content hash; returns (n, d) vectors, zero where unknown, and the found."""
-        wanted = np.array(hashes, "S32")
-        vectors = np.zeros((len(wanted), self._vectors.shape[1]), np.float32)
-        if not len(self._hashes):
-            return vectors, np.zeros(len(wanted), np.bool_)
-        places = np.minimum(np.searchsorted(self._hashes, wanted), len(self._hashes) - 1)
-        found = (self._hashes[places] == wanted) & (wanted != b"")
-        vectors[found] = self._vectors[places[found]]
-        return vectors, found
-
-    def add(self, hashes: Sequence[str], vectors: Vectors) -> None:
-        """Keep more vectors, on disk first."""
-        if not len(hashes):
-            return
-        table = pa.table({"content_hash": pa.array(hashes), "vector": vector_array(vectors)})
-        count = len(list(self._folder.glob("*.parquet")))
-        path = self._folder / f"{count:06d}.parquet"
-        write_atomically(path, lambda temporary: pq.write_table(table, temporary))
-        self._merge(hashes, vectors)
-
-    def _merge(self, hashes: Sequence[str], vectors: Vectors) -> None:
-        joined = np.concatenate([self._hashes, np.array(hashes, "S32")])
-        self._hashes, rows = np.unique(joined, return_index=True)
-        self._vectors = np.concatenate([self._vectors, vectors])[rows]
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place, flush it to disk, then move it there.
-
-    Args:
-        path: Where the file shall be; missing folders are made.
-        write: Writes the file at the temporary path it is given.
-
-    Raises:
-        ArtefactError: The disk is full or not writable.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            write(temporary)
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ArtefactError(
-            f"{path} cannot be written: {error}", "free some space, or check the permissions"
-        ) from error
-
-
-def _read_part(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise ArtefactError(
-            f"{path} cannot be read: {error}", "delete the file: it can be done without"
-        ) from error

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.types import Direction, Distance
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 JSON_NAME = "projector.json"
 TENSORS_NAME = "projector.safetensors"
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from qdrant_client import models
 
-from xbtmigrate.artefacts import write_atomically
+from xbtmigrate.files import write_atomically
 
 DEPTH = 10
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.errors import ArtefactError
+from xbtmigrate.files import write_atomically
 from xbtmigrate.types import Channel, Scores
 
 PerPoint: TypeAlias = npt.NDArray[np.float32]
@@ -100,9 +101,8 @@ class Fusion:
             "queries": self.queries,
             "loss": self.loss,
         }
-        unfinished = folder / f"{FILE}.part"
-        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(folder / FILE)
+        text = json.dumps(content, indent=2) + "\n"
+        write_atomically(folder / FILE, lambda path: path.write_text(text, "utf-8"))
 
     @classmethod
     def load(cls, folder: Path) -> Fusion:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xbtmigrate.errors import ArtefactError, TrainingError
+from xbtmigrate.files import write_atomically
 from xbtmigrate.types import PointId, Vectors, digest_of, vector_array, vectors_of
 
 COLUMNS = ("id", "content_hash", "source", "old", "new")
@@ -89,11 +89,8 @@ def save_pairs(path: Path, pairs: Sequence[Pairs]) -> None:
         )
         for group in pairs
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".pairs-", dir=path.parent) as temporary:
-        fresh = Path(temporary, path.name)
-        pq.write_table(pa.concat_tables(tables), fresh, compression="zstd")
-        fresh.replace(path)
+    table = pa.concat_tables(tables)
+    write_atomically(path, lambda fresh: pq.write_table(table, fresh, compression="zstd"))
 
 
 def load_pairs(path: Path) -> list[Pairs]:

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xbtmigrate.artefacts import write_atomically
 from xbtmigrate.backfill import Backfill
 from xbtmigrate.config import Config
 from xbtmigrate.errors import ArtefactError, CollectionError
+from xbtmigrate.files import write_atomically
 from xbtmigrate.goal import Goal
 from xbtmigrate.journal import MigrationRecord, Phase
 from xbtmigrate.projectors import Projector

@@ -8,8 +8,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xbtmigrate.artefacts import KnownVectors
 from xbtmigrate.errors import UnreadableSourceError
+from xbtmigrate.known import KnownVectors
 from xbtmigrate.protocols import Encoder
 from xbtmigrate.types import Modality, PointId, Vectors
 from xbtmigrate.workflows.sampling import Points

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 import xbtmigrate
-from xbtmigrate.artefacts import write_atomically
 from xbtmigrate.config import Config
 from xbtmigrate.errors import CollectionError, GateError
+from xbtmigrate.files import write_atomically
 from xbtmigrate.journal import OVER, utc_now
 from xbtmigrate.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
 from xbtmigrate.types import Layout, Strategy

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import xbtmigrate
-from xbtmigrate.artefacts import write_atomically
 from xbtmigrate.errors import ConfigError
+from xbtmigrate.files import write_atomically
 from xbtmigrate.journal import utc_now
 from xbtmigrate.plan import Cost
 from xbtmigrate.report.page import Notice, Page, Tile, render, require_libraries

@@ -8,7 +8,7 @@ from typing import Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict
 
-from xbtmigrate.artefacts import write_atomically
+from xbtmigrate.files import write_atomically
 from xbtmigrate.types import PointId
 from xbtmigrate.workflows.examination import BEHIND, Fault, Found
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from xbtmigrate import registry
-from xbtmigrate.artefacts import FOLDER, Artefacts, KnownVectors
+from xbtmigrate.artefacts import FOLDER, Artefacts
 from xbtmigrate.config import Config, NewModelSection, OldModelSection
 from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.journal import OVER, Phase
+from xbtmigrate.known import KnownVectors
 from xbtmigrate.ordering import BenefitOrdering, UncertaintyOrdering
 from xbtmigrate.ordering.benefit import BenefitModel
 from xbtmigrate.plan import Plan, Target
