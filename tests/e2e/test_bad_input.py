@@ -284,7 +284,7 @@ def test_a_fraction_of_forward(world: World, tmp_path: Path):
         ({"query": ["a"], "relevant": [["1"]]}, 2, "is not a query file"),
         ({"text": ["a"], "relevant": ["1"]}, 2, "is not a query file"),
         ({"text": [], "relevant": []}, 2, "has no queries"),
-        ({"text": ["a", None], "relevant": [["1"], ["1"]]}, 2, "without a text"),
+        ({"text": ["a", None], "relevant": [["1"], ["1"]]}, 2, "without a query"),
         ({"text": ["a"], "relevant": [["no-such-point"]]}, 1, "none of the relevant points"),
     ],
 )

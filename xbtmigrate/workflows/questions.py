@@ -89,7 +89,9 @@ def read_questions(path: Path, split: str | None = None) -> list[Questions]:
         raise ConfigError(f"there is no query file {path}", hint) from error
     except (KeyError, OSError, pa.ArrowException) as error:
         raise ConfigError(f"{path} is not a query file: {error}", hint) from error
-    if not asked or not relevant:
+    if not asked:
+        raise ConfigError(f"{path} is not a query file: it has no column text or image", hint)
+    if not relevant:
         raise ConfigError(f"{path} has no queries", hint)
     if not all(relevant) or not all(map(any, zip(*asked.values(), strict=True))):
         raise ConfigError(f"{path} has rows without a query or without a relevant point", hint)
