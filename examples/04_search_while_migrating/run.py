@@ -20,7 +20,7 @@ from qdrant_client import QdrantClient, models
 from xbtmigrate.serving import MigrationSearcher
 
 DATA = Path(str(files("xbtmigrate"))) / "demo_data"
-QUESTION = "2 dead frogs"
+QUESTION = "seagull, bird"
 
 
 class Model:

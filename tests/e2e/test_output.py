@@ -50,7 +50,11 @@ def documents(migration: Path) -> dict[str, dict[str, Any]]:
         "backfill --online": answer("backfill", "--online", "--fraction", "1", cwd=migration),
         "status": answer("status", cwd=migration),
         "publish": answer("publish", "--yes", cwd=migration),
-        "evaluate": answer("evaluate", "--gate", "recall@10>=0.1", cwd=migration)
+        "evaluate": answer(
+            *("evaluate", "--gate", "recall@10>=0.1"),
+            *("--servings", ",".join(rows(SECTIONS["Servings"]))),
+            cwd=migration,
+        )
         | {"directions": 0},
     }
 

@@ -36,8 +36,14 @@ def check_keys(document: dict[str, Any], section: str) -> None:
     described = {key for key in rows(sections(DOCS / "output.md")[section]) if _is_key(key)}
     paths = set(_paths(document))
     unknown = {path for path in paths if not any(_same(path, key) for key in described)}
-    absent = {key for key in described if not any(_same(path, key) for path in paths)}
-    assert (unknown, absent) == (set(), set())
+    empty = tuple(f"{key}." for key, value in document.items() if value is None)
+    absent = {
+        key
+        for key in described
+        if not any(_same(path, key) or path.startswith(f"{key}.") for path in paths)
+        and not key.startswith(empty)
+    }
+    assert (unknown, absent) == (set(), set()), f"not described {unknown}, not printed {absent}"
 
 
 def _is_key(name: str) -> bool:
@@ -62,8 +68,8 @@ def _same(path: str, described: str) -> bool:
     if path.endswith(" []"):
         return described.endswith("[]") and _same(path[:-3], described[:-2])
     if path.endswith(" {}"):
-        whole, _, last = described.rpartition(".<")
-        return last.endswith(">") and _same(path[:-3], whole)
+        wholes = [described[: each.start()] for each in re.finditer(r"\.<", described)]
+        return any(_same(path[:-3], whole) for whole in wholes)
     parts = re.split(r"(<[^>]+>)", described)
     variable = {"<metric>": METRIC}
     expression = "".join(
