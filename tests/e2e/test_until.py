@@ -98,7 +98,7 @@ def test_a_log_that_is_none_is_refused_before_anything_is_written(
     trained: tuple[Clipart, str], tmp_path: Path
 ):
     online = ("backfill", "--online", "--fraction", "0.5", "--order", "demand")
-    refused = answer(*online, cwd=tmp_path, expect=1)
+    refused = answer(*online, cwd=tmp_path, expect=2)
     assert "needs a log" in refused["error"]["message"]
     pq.write_table(pa.table({"point": ["1"]}), tmp_path / "log.parquet")
     refused = answer(*online, "--demand", "log.parquet", cwd=tmp_path, expect=2)

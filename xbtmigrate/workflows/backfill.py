@@ -123,7 +123,7 @@ def prepare(config: Config, request: Request) -> Intent:
     """
     with open_migration(config) as migration:
         intent = intend(migration, request, migration.journal.load())
-        projector_of(migration, intent)
+        _order(migration, intent, request, projector_of(migration, intent))
     return intent
 
 
@@ -152,6 +152,7 @@ def run(
         intent = intend(migration, request, record)
         check_writable(migration.connection, migration.facts.collection)
         projector = projector_of(migration, intent)
+        order = _order(migration, intent, request, projector)
         start = intent.record or _first_record(intent)
         held = migration.journal.acquire(_bound(start, intent, projector))
         watch: Watch | None = None
@@ -163,9 +164,7 @@ def run(
                 loop = loop_of(
                     migration, intent, held, projector, gallery=sparing, size=request.batch_size
                 )
-                loop.order = FrozenOrder(
-                    migration, sparing, intent.order, projector, request.demand
-                )
+                order.gallery, loop.order = sparing, order
                 metrics.load = lambda: load_of(sparing.pace, migration.connection)
 
                 def show(step: Progress) -> None:
@@ -189,6 +188,17 @@ def run(
             gallery.count(),
             None if watch is None else watch.document(),
         )
+
+
+def _order(
+    migration: Migration, intent: Intent, request: Request, projector: Projector | None
+) -> FrozenOrder:
+    """Choose the order of encoding; what it needs is looked for before anything is written."""
+    gallery = migration.gallery(intent.plan)
+    order = FrozenOrder(migration, gallery, intent.order, projector, request.demand)
+    if intent.fraction > 0:
+        order.check()
+    return order
 
 
 def _watch(

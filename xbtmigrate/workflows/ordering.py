@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from xbtmigrate.orderfile import OrderedIds, scored
 from xbtmigrate.projectors import Projector
-from xbtmigrate.protocols import Gallery
+from xbtmigrate.protocols import Gallery, Ordering
 from xbtmigrate.types import PointId, vectors_of
 from xbtmigrate.workflows.demand import read_demand
 from xbtmigrate.workflows.wiring import Migration
@@ -34,6 +34,17 @@ class FrozenOrder:
     projector: Projector | None
     demand: Path | None = None
     _loaded: tuple[Sequence[PointId], str] | None = None
+    _ordering: Ordering | None = None
+
+    def check(self) -> None:
+        """See that the order is there or can be made, before anything is written.
+
+        Raises:
+            PluginError: The ordering needs something that is not there.
+            ConfigError: The log of the traffic is none.
+        """
+        if self._reloaded() is None:
+            self._ordering = self._made()
 
     def __call__(self) -> tuple[Sequence[PointId], str]:
         """Return the ids, first to be encoded first, and the digest of their order."""
@@ -50,10 +61,13 @@ class FrozenOrder:
 
     def _scored(self) -> Iterator[pa.RecordBatch]:
         """Score every point by its old vector; what is already paid for comes first."""
-        demand = None if self.demand is None else read_demand(self.migration, self.demand)
-        ordering = self.migration.ordering(self.name, self.projector, demand)
+        ordering = self._ordering or self._made()
         for batch in self.gallery.read({"source", "old"}):
             ids = batch["id"].to_pylist()
             scores = ordering.score(ids, vectors_of(batch, "old"))
             paid = self.migration.known.find(batch["content_hash"].to_pylist())[1]
             yield scored(ids, scores, paid)
+
+    def _made(self) -> Ordering:
+        demand = None if self.demand is None else read_demand(self.migration, self.demand)
+        return self.migration.ordering(self.name, self.projector, demand)
