@@ -14,7 +14,7 @@ install: $(BIN)/python  ## Everything needed to develop
 	$(BIN)/pip install --quiet --editable '.[test]' $(addprefix --editable ./,$(PLUGINS))
 
 test: install  ## All tests, with a real Qdrant server
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests plugins
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests plugins
 
 lint: install  ## Style, types and the layers
 	$(BIN)/ruff check .

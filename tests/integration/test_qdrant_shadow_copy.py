@@ -241,15 +241,6 @@ def test_writes_in_place_follow_the_shard_keys(cluster: Connection) -> None:
     assert sorted(vectors_of(table, "new")[:, 0].tolist()) == [1.0, 3.0, 4.0]
 
 
-def test_one_id_under_two_shard_keys_is_refused(cluster: Connection) -> None:
-    name = create_rich(cluster, KEYS)
-    for row, each in enumerate(IDS):
-        cluster.client.upsert(name, [point(each, row)], shard_key_selector=key_of(row))
-    cluster.client.upsert(name, [point(IDS[1], 1)], shard_key_selector=7)
-    with pytest.raises(XbtMigrateError, match=f"point {IDS[1]} .* more than one shard key"):
-        migrated(cluster, name)
-
-
 def test_a_shadow_that_disappears_is_an_error(server_db: Connection) -> None:
     name = create_rich(server_db)
     server_db.client.upsert(name, [point("1", 1)])

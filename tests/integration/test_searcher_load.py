@@ -38,7 +38,8 @@ class Load:
         self.possible = {
             "keep": in_old[None],
             "single": in_new,
-            "merge": np.concatenate([in_old[None], in_new[:1]]),
+            # For a moment a mark is ahead of its vector: the projected one, of the same space.
+            "merge": np.concatenate([in_old[None], in_new]),
         }
 
     def run(self) -> None:

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from xbtmigrate.evaluation.recommendation import Costs
+from xbtmigrate.ordering import RandomOrdering, UncertaintyOrdering
+from xbtmigrate.projectors import Projector
 from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit
 from xbtmigrate.training import Space as ModelSpace
 from xbtmigrate.types import Direction, Distance, Modality, Strategy, Vectors, normalized
 from xbtmigrate.workflows.diagnosing import error_estimate, flips
 from xbtmigrate.workflows.findings import Findings
-from xbtmigrate.workflows.measuring import Maps, Trial, judge
+from xbtmigrate.workflows.measuring import ORACLE, Asked, Maps, Trial, judge
 from xbtmigrate.workflows.questions import Questions
 
 POINTS, ASKED, SIZE = 900, 300, 24
@@ -24,6 +26,11 @@ OTHER = normalized(RNG.normal(size=(POINTS, SIZE)).astype(np.float32))
 def noisy(vectors: Vectors, much: float) -> Vectors:
     noise = np.random.default_rng(len(vectors)).normal(size=vectors.shape)
     return normalized((vectors + much * noise / np.sqrt(SIZE)).astype(np.float32))
+
+
+def asked_of(forward: Projector) -> Asked:
+    orders = {"random": RandomOrdering(), "uncertainty": UncertaintyOrdering(projector=forward)}
+    return Asked(make=orders.__getitem__, orders=[*orders, ORACLE])
 
 
 def findings(old: Vectors, new: Vectors, queries_old: Vectors, queries_new: Vectors) -> Findings:
@@ -48,7 +55,7 @@ def findings(old: Vectors, new: Vectors, queries_old: Vectors, queries_new: Vect
     )
     trial = Trial(asked, ids, queries_old, queries_new, old, new, Distance.COSINE, Distance.COSINE)
     maps = Maps(bridge, forward)
-    return Findings(Modality.TEXT, trial, maps, judge(trial, maps, 0), 0)
+    return Findings(Modality.TEXT, trial, maps, judge(trial, maps, asked_of(forward)), 0)
 
 
 def turned(vectors: Vectors) -> Vectors:

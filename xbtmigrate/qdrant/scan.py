@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, TypeAlias
 
 from qdrant_client import grpc, models
 
-from xbtmigrate.errors import CollectionError
 from xbtmigrate.qdrant import unpacking
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.pages import (
@@ -55,7 +53,7 @@ class Reader:
     ) -> Iterator[Page]:
         """Yield all points in id order, behind `after`; pages shrink where payloads are large."""
         offset: StoredId | None = None if after is None else stored_id(after)
-        limit, last = self.page, after
+        limit = self.page
         while True:
             page, following = self._page(offset, limit, payload, vectors)
             limit = self._fitting(page)
@@ -63,8 +61,6 @@ class Reader:
                 # A page begins with its offset, and the caller already has that point.
                 page, after = page.rows(range(1, len(page))), None
             if len(page):
-                self._refuse_twins([last, *page.ids])
-                last = page.ids[-1]
                 yield page
             if following is None:
                 return
@@ -98,20 +94,6 @@ class Reader:
             parts = self.pages_of(ids)
             pages = (self.retrieve(part, payload=payload, vectors=vectors) for part in parts)
         yield from (page for page in pages if len(page))
-
-    def _refuse_twins(self, ids: Sequence[PointId | None]) -> None:
-        """Refuse an id that exists under several shard keys: its points cannot be told apart.
-
-        Raises:
-            CollectionError: There is such an id.
-        """
-        twins = [each for each, following in pairwise(ids) if each == following]
-        if twins:
-            raise CollectionError(
-                f"point {twins[0]} of '{self.collection}' exists under more than one shard key",
-                "give each point an id of its own, or delete one of the two: "
-                "a migration cannot tell them apart",
-            )
 
     def pages_of(self, ids: Sequence[PointId]) -> Iterator[Sequence[PointId]]:
         """Split ids into pages."""

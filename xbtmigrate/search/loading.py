@@ -15,7 +15,7 @@ from xbtmigrate.search.asking import Ask, Steps
 from xbtmigrate.search.origin import Origin, Parts, Stamp, names_of
 from xbtmigrate.search.requests import has_no
 from xbtmigrate.search.situation import SERVINGS, SWITCHED, UNTOUCHED, Situation, Space
-from xbtmigrate.types import Distance, Layout
+from xbtmigrate.types import Distance, Layout, Strategy
 
 FORMULA = (1, 14)
 """Server version that brought formulas."""
@@ -121,7 +121,7 @@ class Loader:
             covered=_covered(record, few=seen.few),
             encoded=record is not None and record.fraction >= 1 and phase in COMPLETE,
             waiting=seen.waiting or (layout is Layout.SHADOW and phase not in SWITCHED),
-            advised=self.serving or plan.recommendation.serving or plan.strategy.value,
+            advised=self.serving or _advised(plan),
             bridge=parts.bridge,
             forward=parts.forward,
             arrangement=parts.arrangement,
@@ -156,6 +156,13 @@ def _steady(record: MigrationRecord | None) -> MigrationRecord | None:
         stage=record.stage,
         fraction=record.fraction,
     )
+
+
+def _advised(plan: Plan) -> str:
+    """What the plan recommends for a mixed gallery; "" where it recommends that there be none."""
+    if plan.strategy is Strategy.FULL:
+        return ""
+    return plan.recommendation.serving or plan.strategy.value
 
 
 def _covered(record: MigrationRecord | None, *, few: bool) -> bool:
