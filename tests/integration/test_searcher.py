@@ -48,6 +48,7 @@ def searcher(migrating: Migrating, client: QdrantClient) -> MigrationSearcher:
         new_encoder=new_model,
         old_encoder=old_model,
         folder=migrating.artefacts.folder,
+        serving="calibrated",
     )
 
 
@@ -93,7 +94,11 @@ def test_an_application_elsewhere_needs_no_folder(
 ):
     monkeypatch.chdir(tmp_path)
     elsewhere = MigrationSearcher.open(
-        client, migrating.name, new_encoder=new_model, old_encoder=old_model
+        client,
+        migrating.name,
+        new_encoder=new_model,
+        old_encoder=old_model,
+        serving="calibrated",
     )
     for text in asked(migrating)[:10]:
         assert ids(elsewhere.search(text=text)) == ids(searcher.search(text=text))
@@ -190,6 +195,7 @@ def test_the_asynchronous_searcher_gives_the_same_answers(migrating, searcher, q
             new_encoder=new_model,
             old_encoder=old_model,
             folder=migrating.artefacts.folder,
+            serving="calibrated",
         )
         found = await asyncio.gather(*(twin.search(text=text) for text in texts))
         await client.close()
@@ -214,7 +220,12 @@ def test_what_cannot_be_read_again_leaves_the_searcher_as_it_was(migrating, clie
         target.write_bytes(path.read_bytes())
     renamed = folder.rename(tmp_path / source.name)
     watching = MigrationSearcher.open(
-        client, migrating.name, new_encoder=new_model, folder=renamed, interval=0
+        client,
+        migrating.name,
+        new_encoder=new_model,
+        folder=renamed,
+        interval=0,
+        serving="calibrated",
     )
     before = watching.search(text=asked(migrating)[0])
     (renamed / "plan.json").write_text("{}")
@@ -227,7 +238,11 @@ def test_what_cannot_be_read_again_leaves_the_searcher_as_it_was(migrating, clie
 
 def test_a_warning_is_given_once(migrating, client):
     lone = MigrationSearcher.open(
-        client, migrating.name, new_encoder=new_model, folder=migrating.artefacts.folder
+        client,
+        migrating.name,
+        new_encoder=new_model,
+        folder=migrating.artefacts.folder,
+        serving="calibrated",
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
