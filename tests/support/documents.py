@@ -66,7 +66,8 @@ def _paths(node: Any, path: str = "") -> Iterator[str]:
 def _same(path: str, described: str) -> bool:
     """Whether a printed path is the described one, where <name> stands for any key."""
     if path.endswith(" []"):
-        return described.endswith("[]") and _same(path[:-3], described[:-2])
+        wholes = [described[: each.start()] for each in re.finditer(r"\[\]", described)]
+        return any(_same(path[:-3], whole) for whole in [described, *wholes])
     if path.endswith(" {}"):
         wholes = [described[: each.start()] for each in re.finditer(r"\.<", described)]
         return any(_same(path[:-3], whole) for whole in wholes)
