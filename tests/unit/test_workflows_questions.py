@@ -47,7 +47,7 @@ def test_a_split_and_numbers_as_ids_are_read(tmp_path: Path):
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"relevant": [["1"]]}, "no queries"),
+        ({"relevant": [["1"]]}, "no column text or image"),
         ({"text": ["a"]}, "not a query file"),
         ({"text": ["a"], "image": [None], "relevant": [[]]}, "without a relevant point"),
         ({"text": ["a", ""], "image": ["b", None], "relevant": [["1"], ["2"]]}, "without a query"),
