@@ -19,6 +19,7 @@ new            fixed_size_list<float32>[d]     vector of the new model, nullable
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, TypeAlias, cast
@@ -98,10 +99,13 @@ def content_hash(content: str | None) -> str:
 
 def normalized(vectors: Vectors) -> Vectors:
     """Scale each row to unit length; a zero row stays zero. Shape (n, d) -> (n, d)."""
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return cast(
-        "Vectors", (vectors / np.where(norms == 0, 1, norms)).astype(np.float32, copy=False)
-    )
+    rows = np.asarray(vectors, np.float32)
+    if rows.ndim == 2 and len(rows) == 1:  # a query: here each call of numpy's would be felt
+        length = np.float32(math.sqrt(rows[0].dot(rows[0])) or 1)
+        return cast("Vectors", rows / length)
+    norms = np.sqrt(np.einsum("...d,...d->...", rows, rows))[..., None]
+    norms[norms == 0] = 1
+    return cast("Vectors", rows / norms)
 
 
 def vector_array(vectors: Vectors, valid: npt.NDArray[np.bool_] | None = None) -> pa.Array:
