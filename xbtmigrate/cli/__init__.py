@@ -17,6 +17,7 @@ from xbtmigrate.cli import (
     demo,
     doctor,
     evaluate,
+    export_onnx,
     finalize,
     initialize,
     pause,
@@ -66,6 +67,9 @@ app.command("abort", short_help="Undo a migration before its cutover.")(abort.ab
 app.command("doctor", short_help="Name what is wrong and the way out.")(doctor.doctor)
 app.command("evaluate", short_help="Measure quality on judged queries.")(evaluate.evaluate)
 app.command("serve", short_help="Answer queries over HTTP.")(serve.serve)
+app.command("export-onnx", short_help="Write a projector for other languages.")(
+    export_onnx.export_onnx
+)
 app.command("demo", short_help="Run the whole path on sample data.")(demo.demo)
 
 

@@ -1,0 +1,39 @@
+"""Command line: `export-onnx`, a projector as a file for services in other languages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from xbtmigrate.cli import render
+from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+
+
+def export_onnx(
+    config: ConfigOption = CONFIG,
+    direction: Annotated[
+        Literal["bridge", "forward"],
+        typer.Option(help="bridge maps queries new -> old, forward the gallery old -> new."),
+    ] = "bridge",
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; DIRECTION.onnx if unset.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Write a trained projector as an ONNX model, compared with the projector before."""
+    from xbtmigrate.config import load_config
+    from xbtmigrate.types import Direction
+    from xbtmigrate.workflows.export_onnx import run
+
+    file = out or Path(f"{direction}.onnx")
+    result = run(load_config(config), direction=Direction(direction), out=file, force=force)
+    if json:
+        render.document(result.document())
+        return
+    render.say(
+        f"Wrote {result.file}: {direction} by {result.kind}, {result.d_in} -> {result.d_out}, "
+        f"{result.bytes:,} bytes, within {result.difference:.0e} of the projector."
+    )
