@@ -192,17 +192,28 @@ def read_key(variable: str | None, file: Path | None, base: Path) -> str | None:
         )
     if file is None:
         return None
+    return key_in(base / file, "qdrant.api_key_file")
+
+
+def key_in(file: Path, setting: str) -> str:
+    """Read the key that a file holds and nothing else.
+
+    Args:
+        file: The file.
+        setting: What names the file, for messages.
+
+    Raises:
+        ConfigError: The file cannot be read or is empty.
+    """
     try:
-        key = (base / file).read_text("utf-8").strip()
+        key = file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"qdrant.api_key_file cannot be read: {base / file}: {type(error).__name__}",
+            f"{setting} cannot be read: {file}: {type(error).__name__}",
             "make the file readable for this user, or name another one",
         ) from error
     if not key or not key.isascii() or any(map(str.isspace, key)):
-        raise ConfigError(
-            f"qdrant.api_key_file {base / file} does not hold a key", "put the key alone into it"
-        )
+        raise ConfigError(f"{setting} {file} does not hold a key", "put the key alone into it")
     return key
 
 

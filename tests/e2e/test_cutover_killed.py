@@ -16,8 +16,10 @@ from tests.support.clipart import Clipart
 from tests.support.command import start
 from tests.support.proxy import DroppedError, Proxy, Request, proxied
 from tests.support.switching import Place
+from xbtmigrate.serving import MigrationSearcher
 
 COUNT = 150
+AT_ONCE = ("--notice", "0")
 pytestmark = pytest.mark.server
 
 
@@ -84,17 +86,18 @@ def test_killed_at_every_step(layout: str, clipart: Clipart, proxy: Proxy, tmp_p
     client = place.open()
     before = place.points(place.name, "old")
 
-    kill_at(place, proxy, phase_is("aborting"), "abort", "--yes", after=True)
-    kill_at(place, proxy, removed_by(place), "abort", "--yes", after=True)
+    kill_at(place, proxy, phase_is("aborting"), "abort", "--yes", *AT_ONCE, after=True)
+    kill_at(place, proxy, removed_by(place), "abort", "--yes", *AT_ONCE, after=True)
     assert place.run("status")["phase"] == "aborting"
-    assert place.run("abort", "--yes")["phase"] == "aborted"
+    assert place.run("abort", "--yes", *AT_ONCE)["phase"] == "aborted"
     check_as_found(place, before)
-    assert place.run("abort", "--yes", expect=3)["error"]["type"] == "GateError"
+    assert place.run("abort", "--yes", *AT_ONCE, expect=3)["error"]["type"] == "GateError"
     place.run("backfill", "--online", "--fraction", "0.5")
     assert place.run("verify")["clean"]
 
     kill_at(place, proxy, phase_is("cutting_over"), "cutover", "--yes", after=True)
     assert place.leads_to() == place.name
+    assert found(place, 3)[0] == "merge"
     if place.shadow:
         kill_at(place, proxy, alias_is_moved, "cutover", "--yes", after=True)
         assert place.leads_to() == place.target
@@ -105,6 +108,8 @@ def test_killed_at_every_step(layout: str, clipart: Clipart, proxy: Proxy, tmp_p
     added = 900_001
     place.upsert(added, 3, "new")
     kill_at(place, proxy, phase_is("rolling_back"), "rollback", "--yes", after=True)
+    serving, ids = found(place, 3)
+    assert (serving, added in ids) == ("single", True)
     if place.shadow:
         kill_at(place, proxy, alias_is_moved, "rollback", "--yes", after=True)
     kill_at(place, proxy, phase_is("rolled_back"), "rollback", "--yes", after=False)
@@ -121,19 +126,26 @@ def test_killed_at_every_step(layout: str, clipart: Clipart, proxy: Proxy, tmp_p
     looked = place.run("finalize")
     assert looked["status"] == "nothing was deleted"
     assert place.run("finalize", "--confirm", "other", expect=2)
-    confirmed = ("finalize", "--confirm", place.name)
+    confirmed = ("finalize", "--confirm", place.name, *AT_ONCE)
     kill_at(place, proxy, phase_is("finalizing"), *confirmed, after=True)
     kill_at(place, proxy, removed_by(place), *confirmed, after=True)
     kill_at(place, proxy, asks("POST", "/points/payload/delete"), *confirmed, after=False)
     assert place.run("rollback", expect=3)["error"]["type"] == "GateError"
     assert place.run(*confirmed)["phase"] == "finalized"
     assert place.run("status")["phase"] == "finalized"
-    assert client.collection_exists(place.name) is not place.shadow
-    records, _ = client.scroll(place.live, limit=1000, with_vectors=True)
-    assert {record.id for record in records} == set(clipart.ids)
-    assert all("_xbtmigrate" not in record.payload for record in records)
-    assert all(set(record.vector) == {"new"} for record in records)
+    check_ended(place)
     client.close()
+
+
+def found(place: Place, row: int) -> tuple[str, list[int]]:
+    """What a searcher answers to a picture's own vectors, and by which serving."""
+    client = place.open()
+    folder = next(place.folder.glob(".xbtmigrate/*"))
+    searcher = MigrationSearcher.open(client, place.live, folder=folder, serving="merge")
+    clipart = place.clipart
+    answer = searcher.search(vector=clipart.new[row], old_vector=clipart.old[row])
+    client.close()
+    return answer.serving, [point.id for point in answer]
 
 
 def check_as_found(place: Place, before: dict) -> None:
@@ -144,6 +156,16 @@ def check_as_found(place: Place, before: dict) -> None:
     assert all("_xbtmigrate" not in record.payload for record in records)
     client.close()
     check_same(place.points(place.name, "old"), before)
+
+
+def check_ended(place: Place) -> None:
+    client = place.open()
+    assert client.collection_exists(place.name) is not place.shadow
+    records, _ = client.scroll(place.live, limit=1000, with_vectors=True)
+    client.close()
+    assert {record.id for record in records} == set(place.clipart.ids)
+    assert all("_xbtmigrate" not in record.payload for record in records)
+    assert all(set(record.vector) == {"new"} for record in records)
 
 
 def check_same(now: dict, before: dict) -> None:

@@ -38,7 +38,7 @@ def test_every_finding_and_its_way_out(qdrant_url: str, tmp_path: Path):
     lose_what_a_cutover_needs(place, folder, tmp_path, client)
     client.delete_collection(place.target)
     assert "target_missing" in names(place)
-    place.run("abort", "--yes")
+    place.run("abort", "--yes", "--notice", "0")
     assert place.run("doctor")["healthy"]
     client.close()
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,9 @@ from tests.support.checks import check_vectors, stored
 from tests.support.clipart import DATA, Clipart, write_config
 from tests.support.command import answer, answer_inside, inside, xbtmigrate
 from tests.support.documents import check_keys
+from tests.support.migrating import Migrating, new_model, old_model
+from tests.support.switching import Place
+from xbtmigrate.serving import MigrationSearcher, wrap
 
 COUNT = 400
 VERBS = ["init", "plan", "train-projector", "backfill", "status", "evaluate", "demo"]
@@ -136,3 +140,44 @@ def test_both_names_of_the_program(tmp_path: Path):
     listed = xbtmigrate("--help", cwd=tmp_path).stdout
     assert all(verb in listed for verb in VERBS)
     assert "3 a gate said no" in listed
+
+
+@pytest.mark.parametrize("layout", ["in_place", "shadow"])
+def test_a_searcher_and_a_wrapped_client_over_an_embedded_database(
+    layout: str, clipart: Clipart, tmp_path: Path
+):
+    place = Place(f"embedded-{layout}", "", tmp_path, clipart)
+    migrating = Migrating("", place.live, tmp_path, clipart)
+    texts = clipart.captions[::10]
+    opening = {
+        "new_encoder": new_model,
+        "old_encoder": old_model,
+        "folder": migrating.artefacts.folder,
+        "serving": "calibrated",
+    }
+    client = place.open()
+    encoded = migrating.encoded(client, place.target)
+    assert 0.4 < encoded.mean() < 0.6
+    searcher = MigrationSearcher.open(client, place.live, **opening)
+    found = [[point.id for point in searcher.search(text=text)] for text in texts]
+    expected = migrating.expected(texts, encoded, 10)
+    # Equal scores may differ in order.
+    assert np.mean([a == b for a, b in zip(found, expected, strict=True)]) >= 0.95
+    wrapped = wrap(client, place.live, **opening)
+    vector = new_model(clipart.images[:1])[0].tolist()
+    point = models.PointStruct(id=900_000, vector={"old": vector}, payload=clipart.payloads[0])
+    wrapped.upsert(place.live, [point])
+    answered = wrapped.query_points(place.live, query=vector, using="old", limit=5).points
+    assert {900_000, clipart.ids[0]} <= {each.id for each in answered}
+    client.close()
+
+    place.run("verify")
+    place.run("cutover", "--yes")
+    place.run("finalize", "--confirm", place.name, "--no-snapshot")
+    client = place.open()
+    after = MigrationSearcher.open(client, place.live, **opening).search(text=texts[0])
+    assert after.serving == "single"
+    [record] = client.retrieve(place.live, [900_000], with_vectors=True)
+    assert set(record.vector) == {"new"}
+    np.testing.assert_allclose(record.vector["new"], vector, atol=2e-6)
+    client.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from tests.support.checks import check_vectors
 from tests.support.clipart import Clipart, vectors, write_config
 from tests.support.collections import fresh_name
 from tests.support.command import answer
+from xbtmigrate.serving import DemandLog, MigrationSearcher
 
 COUNT, SAMPLE = 600, 150
 
@@ -91,6 +93,28 @@ def test_points_that_queries_reach_are_encoded_first(
         answers = [client.query_points(name, query=q, using="old", limit=10) for q in asking]
         reached = {str(point.id) for found in answers for point in found.points} & set(unpaid)
         assert set(unpaid[: len(reached)]) == reached
+
+
+@pytest.mark.server
+def test_points_that_a_searcher_was_asked_for_are_encoded_first(
+    trained: tuple[Clipart, str], client: QdrantClient, tmp_path: Path
+):
+    clipart, name = trained
+    log = DemandLog(tmp_path / "log.parquet")
+    folder = next(tmp_path.glob(".xbtmigrate/*"))
+    searcher = MigrationSearcher.open(client, name, folder=folder, serving="keep", demand=log)
+    asked = vectors("old", clipart.captions[-20:])
+    found = Counter(str(point.id) for query in asked for point in searcher.search(old_vector=query))
+    log.flush()
+    assert log.problem == ""
+    written = pq.read_table(tmp_path / "log.parquet").to_pylist()
+    assert {row["id"]: row["hits"] for row in written} == found
+    options = ("--order", "demand", "--demand", "log.parquet")
+    answer("backfill", "--online", "--fraction", "0.6", *options, cwd=tmp_path)
+    order = pq.read_table(next(tmp_path.glob(".xbtmigrate/*/order.parquet"))).to_pylist()
+    hits = [found[row["id"]] for row in order if not row["paid"]]
+    assert hits == sorted(hits, reverse=True)
+    assert hits[0] > 0
 
 
 @pytest.mark.server

@@ -19,6 +19,13 @@ class DroppedError(Exception):
     """Raised by a hook: the client gets no answer, its connection is closed."""
 
 
+class RefusedError(Exception):
+    """Raised by a hook: the client is told to come back after so many seconds."""
+
+    def __init__(self, seconds: int) -> None:
+        self.seconds = seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request of the client."""
@@ -141,11 +148,17 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self._upstream.getresponse()
             content = answer.read()
             self.passes_to.after(request)
+        except RefusedError as refused:
+            said = b'{"status": {"error": "rate limit exceeded"}, "time": 0}'
+            self._answer(429, [("Retry-After", str(refused.seconds))], said)
         except (DroppedError, OSError, http.client.HTTPException):
             self.close_connection = True
-            return
-        self.send_response_only(answer.status)
-        for key, value in answer.getheaders():
+        else:
+            self._answer(answer.status, answer.getheaders(), content)
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+        self.send_response_only(status)
+        for key, value in headers:
             if key.lower() not in {"content-length", "transfer-encoding", "connection"}:
                 self.send_header(key, value)
         self.send_header("Content-Length", str(len(content)))

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption, YesOption
+from xbtmigrate.cli.options import (
+    CONFIG,
+    NOTICE,
+    ConfigOption,
+    JsonOption,
+    NoticeOption,
+    YesOption,
+)
 
 
-def abort(config: ConfigOption = CONFIG, yes: YesOption = False, json: JsonOption = False) -> None:
+def abort(
+    config: ConfigOption = CONFIG,
+    yes: YesOption = False,
+    notice: NoticeOption = NOTICE,
+    json: JsonOption = False,
+) -> None:
     """Take back all that the migration wrote: the collection is then as it was found.
 
     Projectors and vectors that were paid for are kept under .xbtmigrate/.
@@ -15,7 +27,7 @@ def abort(config: ConfigOption = CONFIG, yes: YesOption = False, json: JsonOptio
     from xbtmigrate.workflows.abort import abort as run
 
     with render.ProgressBars() as bars:
-        content = run(load_config(config), act=yes, report=bars)
+        content = run(load_config(config), act=yes, notice=notice, report=bars)
     if json:
         render.document(content)
         return

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.interrupt import stop_on_interrupt
+from xbtmigrate.cli.interrupt import end, stop_on_interrupt
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
-from xbtmigrate.errors import GateError
 
 ORDER_HELP = (
     "Order of re-encoding: benefit, combined, uncertainty, centroid, demand, random or a plugin's."
@@ -100,10 +99,7 @@ def backfill(
         render.document(result.document())
     else:
         _show_result(result)
-    if result.interrupted:
-        raise typer.Exit(130)
-    if result.refused:
-        raise typer.Exit(GateError.exit_code)
+    end(passed=not result.refused, interrupted=result.interrupted)
 
 
 def _show_intent(intent: Intent) -> None:

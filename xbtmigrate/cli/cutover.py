@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.interrupt import stop_on_interrupt
+from xbtmigrate.cli.interrupt import end, stop_on_interrupt
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption, YesOption
 
 
@@ -69,10 +69,7 @@ def cutover(
         render.document(switched.document)
     else:
         _show(switched.document)
-    if switched.interrupted:
-        raise typer.Exit(130)
-    if not switched.passed:
-        raise typer.Exit(3)
+    end(passed=switched.passed, interrupted=switched.interrupted)
 
 
 def _show(content: dict[str, Any]) -> None:

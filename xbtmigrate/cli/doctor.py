@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from xbtmigrate.cli import render
+from xbtmigrate.cli.interrupt import end
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 
 
@@ -28,5 +29,4 @@ def doctor(
             render.say(f"{state}: {each['message']}\n    way out: {each['way_out']}")
         if not content["findings"]:
             render.say("Nothing is wrong.")
-    if not content["healthy"]:
-        raise typer.Exit(3)
+    end(passed=content["healthy"])

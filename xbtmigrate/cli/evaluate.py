@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from xbtmigrate.cli import render
+from xbtmigrate.cli.interrupt import end
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
-from xbtmigrate.errors import GateError
 
 SHOWN = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
@@ -80,8 +80,7 @@ def evaluate(
         render.document(content)
     else:
         _show(content)
-    if not all(verdict["met"] for verdict in content["gates"]):
-        raise typer.Exit(GateError.exit_code)
+    end(passed=all(verdict["met"] for verdict in content["gates"]))
 
 
 def _show(content: dict[str, Any]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli.options import CONFIG, NOTICE, ConfigOption, JsonOption, NoticeOption
 
 
 def finalize(
@@ -20,30 +21,33 @@ def finalize(
     no_snapshot: Annotated[
         bool, typer.Option("--no-snapshot", help="Do not let the server store a snapshot first.")
     ] = False,
+    notice: NoticeOption = NOTICE,
     json: JsonOption = False,
 ) -> None:
     """Drop the old vectors for good, and take the tool's marks from the points.
 
     At a terminal it asks for the collection's name; a script gives it with --confirm.
     """
-    content = _run(config, confirm, snapshot=not no_snapshot)
+    run = partial(_run, config, snapshot=not no_snapshot, notice=notice)
+    content = run(confirm)
     asks = confirm is None and not json and sys.stdin.isatty()
     if asks:
         _show(content)
         typed = typer.prompt("This cannot be undone. Type the collection's name", err=True)
-        content = _run(config, typed, snapshot=not no_snapshot)
+        content = run(typed)
     if json:
         render.document(content)
     else:
         _show(content)
 
 
-def _run(config: Path, confirm: str | None, *, snapshot: bool) -> dict[str, Any]:
+def _run(config: Path, confirm: str | None, *, snapshot: bool, notice: float) -> dict[str, Any]:
     from xbtmigrate.config import load_config
     from xbtmigrate.workflows.finalize import finalize as run
 
     with render.ProgressBars() as bars:
-        return run(load_config(config), confirm=confirm, snapshot=snapshot, report=bars)
+        settings = load_config(config)
+        return run(settings, confirm=confirm, snapshot=snapshot, notice=notice, report=bars)
 
 
 def _show(content: dict[str, Any]) -> None:

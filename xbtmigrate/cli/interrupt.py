@@ -1,4 +1,4 @@
-"""Command line: Ctrl-C and SIGTERM let a run end in order."""
+"""Command line: a run ends in order on Ctrl-C and SIGTERM, and with the code that tells how."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import typer
+
 from xbtmigrate.cli import render
+from xbtmigrate.errors import GateError
+
+INTERRUPTED = 130
 
 
 @contextmanager
@@ -27,3 +32,11 @@ def stop_on_interrupt() -> Iterator[Callable[[], str]]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def end(*, passed: bool, interrupted: bool = False) -> None:
+    """Leave with 130 where the user stopped it, and with 3 where a gate said no."""
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if not passed:
+        raise typer.Exit(GateError.exit_code)

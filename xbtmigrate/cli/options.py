@@ -16,4 +16,8 @@ JsonOption: TypeAlias = Annotated[
 YesOption: TypeAlias = Annotated[
     bool, typer.Option("--yes", help="Do it; without this it only says what it would do.")
 ]
+NoticeOption: TypeAlias = Annotated[
+    float, typer.Option(min=0, help="Seconds that running applications get to notice first.")
+]
+NOTICE = 10.0
 CONFIG = Path("xbtmigrate.toml")

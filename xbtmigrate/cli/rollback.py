@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from xbtmigrate.cli import render
+from xbtmigrate.cli.interrupt import end
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption, YesOption
 
 
@@ -39,5 +40,4 @@ def rollback(
         for point in content["left_behind"]:
             render.say(f"Cannot be carried back: point {point}")
         render.say(f"Next: {content['next']}")
-    if not switched.passed:
-        raise typer.Exit(3)
+    end(passed=switched.passed)

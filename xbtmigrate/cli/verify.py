@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.interrupt import stop_on_interrupt
+from xbtmigrate.cli.interrupt import end, stop_on_interrupt
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 
 
@@ -46,10 +46,7 @@ def verify(
         render.document(verdict.document)
     else:
         _show(verdict.document)
-    if verdict.interrupted:
-        raise typer.Exit(130)
-    if not verdict.clean:
-        raise typer.Exit(3)
+    end(passed=verdict.clean, interrupted=verdict.interrupted)
 
 
 def _show(content: dict[str, Any]) -> None:

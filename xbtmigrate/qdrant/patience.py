@@ -89,10 +89,14 @@ def _is_refusal(state: RetryCallState) -> bool:
 
 
 def _seconds_to_wait(state: RetryCallState) -> float:
-    """Obey the server's Retry-After; else double from 0.2 s to 10 s, with jitter."""
+    """Obey the server's Retry-After; else double from 0.2 s to 10 s, with jitter.
+
+    What is refused again waits twice as long: a server charges a request of many operations one by
+    one, refuses it in the middle, and names the time until the next one alone.
+    """
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, ResourceExhaustedResponse):
-        return min(float(error.retry_after_s), _LONGEST_WAIT)
+        return min(float(error.retry_after_s) * 2.0 ** (state.attempt_number - 1), _LONGEST_WAIT)
     spread: float = random.uniform(0.5, 1.0)  # noqa: S311
     return spread * min(0.2 * 2.0**state.attempt_number, 10.0)
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
 from inspect import signature
 from itertools import islice, repeat
-from typing import Any, cast
+from typing import Any, Unpack, cast
 from uuid import uuid4
 
 import numpy as np
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_client.http.models import QueryResponse
 
+from xbtmigrate.search.arguments import request_of
 from xbtmigrate.search.asking import is_embedded, run, run_async
 from xbtmigrate.search.completing import Model
-from xbtmigrate.search.crossing import Crossing, request_of
-from xbtmigrate.search.opening import open_core
+from xbtmigrate.search.crossing import Crossing
+from xbtmigrate.search.opening import Opening, open_core
 
 
 class MigratingClient(QdrantClient):
@@ -49,9 +51,10 @@ class MigratingClient(QdrantClient):
         self, collection_name: str, group_by: str, *args: Any, **kwargs: Any
     ) -> models.GroupsResult:
         """Group what the mixed gallery answers."""
-        if self._crossing.concerns(collection_name):
-            collection_name, args, kwargs = _grouped(self._crossing, args, kwargs)
-        return super().query_points_groups(collection_name, group_by, *args, **kwargs)
+        if not self._crossing.concerns(collection_name):
+            return super().query_points_groups(collection_name, group_by, *args, **kwargs)
+        given = _options(_GROUPS, args, kwargs)
+        return run(self._bare, self._crossing.groups(group_by, given))
 
     def upsert(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
         """Write points with both vectors and provenance."""
@@ -110,9 +113,10 @@ class MigratingClient(QdrantClient):
 
     def get_collection(self, collection_name: str, **kwargs: Any) -> models.CollectionInfo:
         """Describe the collection with the application's model as its vector."""
-        info = super().get_collection(collection_name, **kwargs)
-        concerned = self._crossing.concerns(collection_name)
-        return self._crossing.described(info) if concerned else info
+        if not self._crossing.concerns(collection_name):
+            return super().get_collection(collection_name, **kwargs)
+        info = run(self._bare, self._crossing.passed("get_collection", (), kwargs))
+        return self._crossing.described(info)
 
 
 class AsyncMigratingClient(AsyncQdrantClient):
@@ -143,9 +147,10 @@ class AsyncMigratingClient(AsyncQdrantClient):
         self, collection_name: str, group_by: str, *args: Any, **kwargs: Any
     ) -> models.GroupsResult:
         """Group what the mixed gallery answers."""
-        if self._crossing.concerns(collection_name):
-            collection_name, args, kwargs = _grouped(self._crossing, args, kwargs)
-        return await super().query_points_groups(collection_name, group_by, *args, **kwargs)
+        if not self._crossing.concerns(collection_name):
+            return await super().query_points_groups(collection_name, group_by, *args, **kwargs)
+        given = _options(_GROUPS, args, kwargs)
+        return await run_async(self._bare, self._crossing.groups(group_by, given))
 
     async def upsert(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
         """Write points with both vectors and provenance."""
@@ -185,13 +190,58 @@ class AsyncMigratingClient(AsyncQdrantClient):
 
     async def get_collection(self, collection_name: str, **kwargs: Any) -> models.CollectionInfo:
         """Describe the collection with the application's model as its vector."""
-        info = await super().get_collection(collection_name, **kwargs)
-        concerned = self._crossing.concerns(collection_name)
-        return self._crossing.described(info) if concerned else info
+        if not self._crossing.concerns(collection_name):
+            return await super().get_collection(collection_name, **kwargs)
+        steps = self._crossing.passed("get_collection", (), kwargs)
+        return self._crossing.described(await run_async(self._bare, steps))
+
+
+def _passing(name: str) -> Callable[..., Any]:
+    """A method that needs no translation but has to meet the collection that is in use."""
+
+    @wraps(getattr(QdrantClient, name))
+    def method(self: MigratingClient, collection_name: str, *args: Any, **kwargs: Any) -> Any:
+        if not self._crossing.concerns(collection_name):
+            return getattr(self._bare, name)(collection_name, *args, **kwargs)
+        return run(self._bare, self._crossing.passed(name, args, kwargs))
+
+    return method
+
+
+def _passing_async(name: str) -> Callable[..., Any]:
+    @wraps(getattr(AsyncQdrantClient, name))
+    async def method(
+        self: AsyncMigratingClient, collection_name: str, *args: Any, **kwargs: Any
+    ) -> Any:
+        if not self._crossing.concerns(collection_name):
+            return await getattr(self._bare, name)(collection_name, *args, **kwargs)
+        return await run_async(self._bare, self._crossing.passed(name, args, kwargs))
+
+    return method
+
+
+for _name in (
+    "retrieve",
+    "scroll",
+    "count",
+    "facet",
+    "search_matrix_pairs",
+    "search_matrix_offsets",
+    "set_payload",
+    "overwrite_payload",
+    "delete_payload",
+    "clear_payload",
+    "delete_vectors",
+    "create_payload_index",
+    "delete_payload_index",
+    "collection_exists",
+):
+    setattr(MigratingClient, _name, _passing(_name))
+    setattr(AsyncMigratingClient, _name, _passing_async(_name))
 
 
 def wrap(
-    client: QdrantClient, collection: str, *, model: Model = "new", **opening: Any
+    client: QdrantClient, collection: str, *, model: Model = "new", **opening: Unpack[Opening]
 ) -> MigratingClient:
     """Make a client with which an application goes on as if nothing was migrated.
 
@@ -203,7 +253,7 @@ def wrap(
         collection: Name or alias of the collection, as the application uses it.
         model: The model that the application embeds with: its vectors under the old name, or
             without a name, are taken for this model's where both models' have one length.
-        **opening: As for `MigrationSearcher.open`: encoders, folder, serving, interval, demand.
+        **opening: As for `MigrationSearcher.open`.
 
     Raises:
         XbtMigrateError: As `MigrationSearcher.open`.
@@ -216,7 +266,7 @@ def wrap(
 
 
 async def wrap_async(
-    client: AsyncQdrantClient, collection: str, *, model: Model = "new", **opening: Any
+    client: AsyncQdrantClient, collection: str, *, model: Model = "new", **opening: Unpack[Opening]
 ) -> AsyncMigratingClient:
     """Make an asyncio client of that kind; see `wrap`."""
     steps = open_core(collection, embedded=is_embedded(client), **opening)
@@ -233,7 +283,6 @@ _DELETE = tuple(signature(QdrantClient.delete).parameters)[3:]
 _BATCH = tuple(signature(QdrantClient.batch_update_points).parameters)[3:]
 _QUERIES = tuple(signature(QdrantClient.query_batch_points).parameters)[3:]
 _UPLOAD = tuple(signature(QdrantClient.upload_points).parameters)[3:]
-_GROUPED = ("group_size", "with_lookup")
 _GROUPS = tuple(signature(QdrantClient.query_points_groups).parameters)[3:]
 _UPLOADED = ("wait", "shard_key_selector", "update_filter", "update_mode")
 
@@ -276,16 +325,3 @@ def _plain(vector: Any) -> Any:
     if isinstance(vector, Mapping):
         return {name: _plain(each) for name, each in vector.items()}
     return vector.tolist() if isinstance(vector, np.ndarray) else vector
-
-
-def _grouped(
-    crossing: Crossing, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-    """Translate the search within a grouping."""
-    given = _options(_GROUPS, args, kwargs)
-    rest = {name: given.pop(name) for name in _GROUPED if name in given}
-    request, options = request_of((), given)
-    made = crossing.rewritten(request)
-    query = {name: getattr(made, name) for name in ("query", "using", "prefetch")}
-    query |= {"query_filter": made.filter, "search_params": made.params}
-    return crossing.home, (), {**given, **rest, **options, **query}

@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from qdrant_client import models
 
-from xbtmigrate.journal import Phase
 from xbtmigrate.projectors import Projector
 from xbtmigrate.qdrant.payload import EmbeddedFields
 from xbtmigrate.qdrant.provenance import (
@@ -22,7 +21,7 @@ from xbtmigrate.qdrant.provenance import (
     whole_sketches,
 )
 from xbtmigrate.search.embedding import AnyEncoder, embed
-from xbtmigrate.search.situation import SWITCHED, UNTOUCHED, Situation
+from xbtmigrate.search.situation import WITHOUT_NEW, WITHOUT_OLD, Situation
 from xbtmigrate.types import Kind, Layout, Modality, Vectors
 
 Model: TypeAlias = Literal["new", "old"]
@@ -72,12 +71,12 @@ class Completion:
     @property
     def writes_new(self) -> bool:
         """Whether there is a place for new vectors."""
-        return self.situation.phase not in UNTOUCHED
+        return self.situation.phase not in WITHOUT_NEW
 
     @property
     def writes_old(self) -> bool:
         """Whether there still is one for old vectors."""
-        return self.situation.phase not in SWITCHED[1:]
+        return self.situation.phase not in WITHOUT_OLD
 
     def pairs(
         self, vectors: Sequence[Any], payloads: Sequence[Mapping[str, Any] | None]
@@ -172,8 +171,8 @@ class Completion:
 
     @property
     def marks(self) -> bool:
-        """Whether points are marked: not before the backfill, and not after the end."""
-        return self.writes_new and self.situation.phase is not Phase.FINALIZED
+        """Whether points are marked: not before the backfill, and not at the end."""
+        return self.writes_new and self.writes_old
 
     def copy(self, point: models.PointStruct, pair: Pair) -> models.PointStruct:
         """The copy of a point in the shadow."""

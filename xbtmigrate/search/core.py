@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from qdrant_client import models
@@ -20,11 +20,13 @@ from xbtmigrate.search.embedding import AnyEncoder, checked, embed
 from xbtmigrate.search.fusing import Points, fused_here
 from xbtmigrate.search.loading import Loader
 from xbtmigrate.search.requests import QueryVectors, Wanted, in_both_spaces, in_one_space
-from xbtmigrate.search.situation import Situation
+from xbtmigrate.search.situation import WITHOUT_OLD, Situation
 from xbtmigrate.search.thresholds import ANSWERS, Scale, sampled
 from xbtmigrate.serving.blend import slerp
 from xbtmigrate.serving.mixture import KEEP, Mixture
 from xbtmigrate.types import Channel, Modality, Vectors
+
+T = TypeVar("T")
 
 REFUSED = (*SERVER_ERRORS, *EMBEDDED_ERRORS)
 """Errors of the client library."""
@@ -190,18 +192,22 @@ class Core:
         query = query_vectors(situation, mixture, old, new)
         return Prepared(situation, mixture, note, query, question.wanted)
 
-    def ask(self, questions: Sequence[Question]) -> Steps[list[Answer]]:
-        """Answer several questions in common round trips, from embedding to the points.
+    def attended(self, procedure: Callable[[], Steps[T]]) -> Steps[T]:
+        """Run a procedure in the present situation.
 
-        A request that Qdrant refuses is asked once more if the situation has changed.
+        What Qdrant refuses is done once more if the situation has changed: it may be done twice.
         """
         if self.is_due():
             yield from self.look()
         try:
-            return (yield from self._attempt(questions))
+            return (yield from procedure())
         except REFUSED as error:
             yield from self.look_after(error)
-        return (yield from self._attempt(questions))
+        return (yield from procedure())
+
+    def ask(self, questions: Sequence[Question]) -> Steps[list[Answer]]:
+        """Answer several questions in common round trips, from embedding to the points."""
+        return self.attended(lambda: self.answered(questions))
 
     def answers(self, prepared: list[Prepared]) -> Steps[list[Answer]]:
         """Answer several queries in common round trips."""
@@ -211,17 +217,20 @@ class Core:
                 self.demand.note(each.query.new or each.query.old, found)
         return answers
 
-    def translated(self, threshold: float, mixture: Mixture) -> Steps[float | None]:
+    def translated(
+        self, threshold: float, situation: Situation, mixture: Mixture
+    ) -> Steps[float | None]:
         """Translate a threshold of the old model's scale; None where nothing tells how."""
-        situation = self.situation
         key = id(situation), mixture.name
         if key not in self._scales:
-            if situation.arrangement is None or not len(situation.arrangement.bank.ids):
+            known = situation.arrangement is not None and len(situation.arrangement.bank.ids)
+            if not known or situation.phase in WITHOUT_OLD:
                 return None
             self._scales[key] = yield from self._scale(situation, mixture)
         return self._scales[key].translated(threshold)
 
-    def _attempt(self, questions: Sequence[Question]) -> Steps[list[Answer]]:
+    def answered(self, questions: Sequence[Question]) -> Steps[list[Answer]]:
+        """Answer several questions in the situation as it is known."""
         if any(each.text is not None or each.image is not None for each in questions):
             [prepared] = yield [Work(lambda: [self.prepare(each) for each in questions])]
         else:
@@ -239,9 +248,9 @@ class Core:
     def _threshold(self, situation: Situation, mixture: Mixture, threshold: float) -> Steps[float]:
         """Translate a threshold as Qdrant takes it for one space, or as a fusion's least score."""
         space = mixture.space(waiting=situation.waiting)
-        found = yield from self.translated(situation.old.sign * threshold, mixture)
+        found = yield from self.translated(situation.old.sign * threshold, situation, mixture)
         if found is None:
-            self._tell("no known queries tell how to translate a score threshold: used as it is")
+            self._tell("nothing tells how to translate a score threshold: used as it is")
             found = situation.old.sign * threshold
         sign = situation.new.sign if space == "new" else situation.old.sign
         return sign * found if space else found

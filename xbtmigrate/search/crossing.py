@@ -7,31 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any, TypeVar
 
 import numpy as np
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 
 from xbtmigrate.qdrant.provenance import PROVENANCE
+from xbtmigrate.search.arguments import plain_vector, request_of
 from xbtmigrate.search.asking import Ask, Search, Steps, Work, together
 from xbtmigrate.search.completing import Completion, Model, point_structs
 from xbtmigrate.search.core import Core, Question
 from xbtmigrate.search.fusing import Points
 from xbtmigrate.search.requests import Wanted, formula_of, scored_in_both
-from xbtmigrate.search.situation import SWITCHED, Situation
+from xbtmigrate.search.situation import Situation
 from xbtmigrate.types import Layout
 
 Node = TypeVar("Node", models.QueryRequest, models.Prefetch)
 
-PARAMETERS = list(signature(QdrantClient.query_points).parameters)[2:]
-_FIELDS = {
-    "query_filter": "filter",
-    "search_params": "params",
-    "with_vectors": "with_vector",
-    "shard_key_selector": "shard_key",
-}
-_OPTIONS = ("consistency", "timeout")
+_GROUPED = ("group_size", "with_lookup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +54,7 @@ class Crossing:
     def home(self) -> str:
         """The collection that answers what is not translated."""
         situation = self.situation
-        switched = situation.phase in SWITCHED
-        return situation.new.collection if switched else situation.old.collection
+        return situation.new.collection if situation.switched else situation.old.collection
 
     def query(
         self, requests: Sequence[tuple[models.QueryRequest, Mapping[str, Any]]]
@@ -72,7 +64,9 @@ class Crossing:
         Args:
             requests: Each with its options, such as a timeout.
         """
-        return together([self._query(request, options) for request, options in requests])
+        return self.core.attended(
+            lambda: together([self._query(request, options) for request, options in requests])
+        )
 
     def _query(self, request: models.QueryRequest, options: Mapping[str, Any]) -> Steps[Points]:
         vector = self._own_vector(request)
@@ -91,7 +85,7 @@ class Crossing:
             shard_key=request.shard_key,
             options=tuple(options.items()),
         )
-        [answer] = yield from self.core.ask([self._question(request, vector, wanted)])
+        [answer] = yield from self.core.answered([self._question(request, vector, wanted)])
         return [self._as_asked(point) for point in answer.points]
 
     def rewritten(self, node: Node) -> Node:
@@ -120,9 +114,33 @@ class Crossing:
         nearest = models.NearestQuery(nearest=query.old or query.new or [])
         return node.model_copy(update={"query": nearest, "using": space.name or None})
 
+    def groups(self, group_by: str, given: Mapping[str, Any]) -> Steps[models.GroupsResult]:
+        """Group what the mixed gallery answers.
+
+        Args:
+            group_by: Payload key.
+            given: The other arguments of `query_points_groups`, by name.
+        """
+        return self.core.attended(lambda: self._groups(group_by, given))
+
+    def _groups(self, group_by: str, given: Mapping[str, Any]) -> Steps[models.GroupsResult]:
+        rest = {name: given[name] for name in _GROUPED if name in given}
+        asked = {name: value for name, value in given.items() if name not in _GROUPED}
+        request, options = request_of((), asked)
+        made = self.rewritten(request)
+        query = {name: getattr(made, name) for name in ("query", "using", "prefetch")}
+        query |= {"query_filter": made.filter, "search_params": made.params}
+        merged = {**asked, **rest, **options, **query}
+        [found] = yield [lambda client: client.query_points_groups(self.home, group_by, **merged)]
+        groups: models.GroupsResult = found
+        return groups
+
     def upsert(self, points: Any, options: Mapping[str, Any]) -> Steps[Any]:
         """Write whole points with both vectors."""
         whole = point_structs(points)
+        return (yield from self.core.attended(lambda: self._upsert(whole, options)))
+
+    def _upsert(self, whole: list[models.PointStruct], options: Mapping[str, Any]) -> Steps[Any]:
         [(source, shadow)] = yield [Work(lambda: self._completion().points(whole))]
         asks = [
             _writing("upsert", collection, written, options)
@@ -138,6 +156,11 @@ class Crossing:
         self, points: Sequence[models.PointVectors], options: Mapping[str, Any]
     ) -> Steps[Any]:
         """Write vectors of existing points, each with its counterpart and mark."""
+        return (yield from self.core.attended(lambda: self._update_vectors(points, options)))
+
+    def _update_vectors(
+        self, points: Sequence[models.PointVectors], options: Mapping[str, Any]
+    ) -> Steps[Any]:
         situation, completion = self.situation, self._completion()
         ids = [each.id for each in points]
         [records] = yield [
@@ -162,7 +185,7 @@ class Crossing:
                 for point in points
                 if point.id in known
             ]
-            return (yield from self.upsert(whole, options))
+            return (yield from self._upsert(whole, options))
         written = [
             models.PointVectors(id=each, vector=completion.vectors_in_place(pair))
             for each, pair in zip(ids, pairs, strict=True)
@@ -186,6 +209,9 @@ class Crossing:
 
     def delete(self, selector: Any, options: Mapping[str, Any]) -> Steps[Any]:
         """Delete points here and in the shadow."""
+        return (yield from self.core.attended(lambda: self._delete(selector, options)))
+
+    def _delete(self, selector: Any, options: Mapping[str, Any]) -> Steps[Any]:
         situation = self.situation
         places = {self.home: None}
         if situation.layout is Layout.SHADOW and self._completion().writes_new:
@@ -218,6 +244,15 @@ class Crossing:
             lambda client: client.batch_update_points(self.home, [operation], **options)
         ]
         return result
+
+    def passed(self, method: str, args: Sequence[Any], named: Mapping[str, Any]) -> Steps[Any]:
+        """Call a method of the client for the collection that answers what is not translated."""
+
+        def call() -> Steps[Any]:
+            [found] = yield [lambda client: getattr(client, method)(self.home, *args, **named)]
+            return found
+
+        return self.core.attended(call)
 
     def described(self, info: models.CollectionInfo) -> models.CollectionInfo:
         """Describe the collection as the application's model finds it: the migrated vector new."""
@@ -271,30 +306,6 @@ class Crossing:
         if not isinstance(point.vector, Mapping):
             return point.model_copy(update={"vector": shown})
         return point.model_copy(update={"vector": {**vectors, old.name: shown}})
-
-
-def plain_vector(query: Any) -> list[float] | None:
-    """The vector of a plain nearest-neighbour query, None for any other query."""
-    if isinstance(query, models.NearestQuery):
-        return plain_vector(query.nearest) if query.mmr is None else None
-    if isinstance(query, np.ndarray):
-        return query.tolist() if query.ndim == 1 else None
-    if isinstance(query, list | tuple) and query and isinstance(query[0], float | int):
-        return [float(each) for each in query]
-    return None
-
-
-def request_of(
-    arguments: Sequence[Any], named: Mapping[str, Any]
-) -> tuple[models.QueryRequest, dict[str, Any]]:
-    """Turn the arguments of `query_points` into a request and its options."""
-    given = {**dict(zip(PARAMETERS, arguments, strict=False)), **named}
-    options = {key: given.pop(key) for key in _OPTIONS if given.get(key) is not None}
-    values = {_FIELDS.get(key, key): value for key, value in given.items() if value is not None}
-    if isinstance(values.get("query"), np.ndarray):
-        values["query"] = values["query"].tolist()
-    values.setdefault("with_payload", True)
-    return models.QueryRequest(**values), options
 
 
 def _named(vector: Any) -> dict[str, Any]:

@@ -14,14 +14,21 @@ from xbtmigrate.qdrant.marks import JOURNAL, record_id
 from xbtmigrate.search.asking import Ask, Steps
 from xbtmigrate.search.origin import Origin, Parts, Stamp, names_of
 from xbtmigrate.search.requests import has_no
-from xbtmigrate.search.situation import SERVINGS, SWITCHED, UNTOUCHED, Situation, Space
+from xbtmigrate.search.situation import SERVINGS, UNTOUCHED, WITHOUT_OLD, Situation, Space
 from xbtmigrate.types import Distance, Layout, Strategy
 
 FORMULA = (1, 14)
 """Server version that brought formulas."""
 FEW = 0.01
 """Share of points without a new vector up to which a gallery counts as covered."""
-COMPLETE = (Phase.BACKFILLED, Phase.VERIFIED, Phase.CUTTING_OVER, *SWITCHED)
+COMPLETE = (
+    Phase.BACKFILLED,
+    Phase.VERIFIED,
+    Phase.CUTTING_OVER,
+    Phase.CUT_OVER,
+    Phase.ROLLING_BACK,
+    *WITHOUT_OLD,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,7 @@ class Seen:
     """What a re-read looks at; equal means that nothing has changed."""
 
     record: MigrationRecord | None
+    switched: bool
     stamp: Stamp
     waiting: bool
     few: bool
@@ -77,14 +85,17 @@ class Loader:
     def _look(self, plan: Plan) -> Steps[Seen]:
         stamp = yield from self.origin.stamp()
         record = yield from self._record()
-        if record is None or record.phase in UNTOUCHED or record.phase is Phase.FINALIZED:
-            return Seen(_steady(record), stamp, waiting=False, few=False)
+        switched, shadow = _is_switched(record), plan.target.layout is Layout.SHADOW
+        if (
+            record is None
+            or record.phase in (*UNTOUCHED, *WITHOUT_OLD)
+            or (switched and shadow)  # nothing waits there: the shadow is the collection now
+        ):
+            return Seen(_steady(record), switched, stamp, waiting=False, few=False)
         waiting, points = yield _counts(plan)
-        missing = waiting.count
-        if plan.target.layout is Layout.SHADOW:
-            missing = points.count - waiting.count
+        missing = points.count - waiting.count if shadow else waiting.count
         few = missing <= FEW * points.count
-        return Seen(_steady(record), stamp, waiting=missing > 0, few=few)
+        return Seen(_steady(record), switched, stamp, waiting=missing > 0, few=few)
 
     def _record(self) -> Steps[MigrationRecord | None]:
         [exists] = yield [lambda client: client.collection_exists(JOURNAL)]
@@ -108,7 +119,7 @@ class Loader:
         layout = Layout(target.layout)
         phase = record.phase if record else None
         fuses = False
-        if layout is Layout.IN_PLACE and not self.embedded and phase not in SWITCHED[1:]:
+        if layout is Layout.IN_PLACE and not self.embedded and phase not in WITHOUT_OLD:
             fuses = yield from _fuses(old.collection)
         return Situation(
             migration=plan.migration,
@@ -118,9 +129,9 @@ class Loader:
             layout=layout,
             old=old,
             new=new,
+            switched=seen.switched,
             covered=_covered(record, few=seen.few),
-            encoded=record is not None and record.fraction >= 1 and phase in COMPLETE,
-            waiting=seen.waiting or (layout is Layout.SHADOW and phase not in SWITCHED),
+            waiting=seen.waiting or (layout is Layout.SHADOW and not seen.switched),
             advised=self.serving or _advised(plan),
             bridge=parts.bridge,
             forward=parts.forward,
@@ -156,6 +167,16 @@ def _steady(record: MigrationRecord | None) -> MigrationRecord | None:
         stage=record.stage,
         fraction=record.fraction,
     )
+
+
+def _is_switched(record: MigrationRecord | None) -> bool:
+    """Whether applications are to query the new vectors, as the journal's switch says.
+
+    The phase tells it but for a rollback on its way, which may have begun on either side.
+    """
+    if record is None or record.phase is not Phase.ROLLING_BACK:
+        return record is not None and record.phase in (Phase.CUT_OVER, *WITHOUT_OLD)
+    return (record.switch or {}).get("active") == "new"
 
 
 def _advised(plan: Plan) -> str:

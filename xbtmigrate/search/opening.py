@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypedDict
 
 from xbtmigrate.search.asking import Steps
 from xbtmigrate.search.core import INTERVAL, Core
@@ -10,6 +11,30 @@ from xbtmigrate.search.demand import DemandLog
 from xbtmigrate.search.embedding import AnyEncoder
 from xbtmigrate.search.loading import Loader
 from xbtmigrate.search.origin import find_origin
+
+
+class Opening(TypedDict, total=False):
+    """What searchers and wrapped clients may be opened with.
+
+    Attributes:
+        new_encoder: The new model, for queries given as text or image.
+        old_encoder: The old model; servings that need it give way to others without it.
+        folder: `.xbtmigrate/<migration>`; None looks for it under the working directory, then for
+            what `xbtmigrate publish` or a backfill stored in Qdrant.
+        vector: Name of the old vector, where the collection has several migrations.
+        serving: The way to serve: keep, bridge, single, merge, slerp or calibrated. "" takes what
+            the plan recommends.
+        interval: Seconds between two looks at the journal, at least.
+        demand: Where the points found are counted.
+    """
+
+    new_encoder: AnyEncoder | None
+    old_encoder: AnyEncoder | None
+    folder: Path | str | None
+    vector: str | None
+    serving: str
+    interval: float
+    demand: DemandLog | None
 
 
 def open_core(
@@ -24,18 +49,7 @@ def open_core(
     interval: float = INTERVAL,
     demand: DemandLog | None = None,
 ) -> Steps[Core]:
-    """Find the artefacts of a collection's migration and read where it stands.
-
-    Args:
-        collection: Name or alias of the collection.
-        embedded: Whether the database is within this process.
-        new_encoder: The new model.
-        old_encoder: The old model.
-        folder: `.xbtmigrate/<migration>`; None looks under the working directory, then in Qdrant.
-        vector: Name of the old vector, where the collection has several migrations.
-        serving: The serving asked for, "" for the recommended one.
-        interval: Seconds between two looks at the journal, at least.
-        demand: Where the points found are counted.
+    """Find the artefacts of a collection's migration and read where it stands; see `Opening`.
 
     Raises:
         ArtefactError: There are no artefacts, or they do not belong to the migration.

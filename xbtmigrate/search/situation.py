@@ -15,18 +15,12 @@ from xbtmigrate.serving.mixture import BRIDGE, KEEP, MERGE, SINGLE, SLERP, Mixtu
 from xbtmigrate.types import Distance, Layout
 
 SERVINGS = ("keep", "bridge", "single", "merge", "slerp", "calibrated")
-SWITCHED = (Phase.CUT_OVER, Phase.FINALIZING, Phase.FINALIZED)
-"""Phases in which the new vectors are what an application is to query."""
-UNTOUCHED = (
-    None,
-    Phase.PLANNED,
-    Phase.TRAINED,
-    Phase.ROLLING_BACK,
-    Phase.ROLLED_BACK,
-    Phase.ABORTING,
-    Phase.ABORTED,
-)
+WITHOUT_NEW = (None, Phase.PLANNED, Phase.TRAINED, Phase.ABORTING, Phase.ABORTED)
+"""Phases in which there may be no place for new vectors."""
+UNTOUCHED = (*WITHOUT_NEW, Phase.ROLLED_BACK)
 """Phases in which there may be no new vectors, or they are not to be relied on."""
+WITHOUT_OLD = (Phase.FINALIZING, Phase.FINALIZED)
+"""Phases in which old vectors are being removed, or gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +50,8 @@ class Situation:
         layout: Where the new vectors are.
         old: The old vectors.
         new: The new vectors.
+        switched: Whether the new vectors are what an application is to query.
         covered: Whether every point had its new vector once; what came later may wait for it.
-        encoded: Whether every point was re-encoded.
         waiting: Whether points without a new vector were seen.
         advised: The serving to use, as measured or asked for; "" leaves it to the phase.
         bridge: Projector of queries into the old space.
@@ -75,8 +69,8 @@ class Situation:
     layout: Layout
     old: Space
     new: Space
+    switched: bool
     covered: bool
-    encoded: bool
     waiting: bool
     advised: str
     bridge: Projector | None
@@ -117,7 +111,8 @@ class Situation:
 
     def _ranked(self) -> Sequence[Mixture]:
         """Ways to serve in this phase, the best first."""
-        if self.phase in SWITCHED and (self.encoded or self.phase is not Phase.CUT_OVER):
+        if self.switched:
+            # Applications may write new vectors alone now: an old one may be missing, or stale.
             return [SINGLE]
         if self.phase in UNTOUCHED:
             old = [replace(each, parts=KEEP.parts) for each in (KEEP, SLERP, BRIDGE)]

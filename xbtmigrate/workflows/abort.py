@@ -15,16 +15,17 @@ from xbtmigrate.qdrant.marks import forget_shadow, shadow_mark
 from xbtmigrate.qdrant.removal import drop_collection, drop_indexes, drop_vector, strip
 from xbtmigrate.types import Layout
 from xbtmigrate.workflows.encoding import Report
-from xbtmigrate.workflows.switching import publish, switched_to
+from xbtmigrate.workflows.switching import give_notice, publish, switched_to
 from xbtmigrate.workflows.wiring import artefacts_of, connected
 
 
-def abort(config: Config, *, act: bool, report: Report) -> dict[str, Any]:
+def abort(config: Config, *, act: bool, notice: float, report: Report) -> dict[str, Any]:
     """Undo a migration that is not cut over, or say what that would remove.
 
     Args:
         config: The settings.
         act: Do it; else only look.
+        notice: Seconds between saying so in the journal and removing anything.
         report: Called with progress.
 
     Raises:
@@ -40,6 +41,7 @@ def abort(config: Config, *, act: bool, report: Report) -> dict[str, Any]:
             try:
                 record = record.moved_to(Phase.ABORTING)
                 journal.save(record)
+                give_notice(connection, notice, report)
                 _undo(connection, plan, report)
                 record = _forgotten(switched_to(record, Phase.ABORTED))
                 journal.save(record)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xbtmigrate.config import Config
+from xbtmigrate.config import Config, key_in
 from xbtmigrate.errors import ConfigError, PluginError
 from xbtmigrate.protocols import Encoder
 from xbtmigrate.qdrant.asynchronous import open_async
@@ -57,15 +57,7 @@ def key_of(file: Path | None, host: str) -> str | None:
         ConfigError: The file cannot be read or is empty, or strangers could connect without a key.
     """
     if file is not None:
-        try:
-            key = file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"the key file {file} cannot be read: {error}", "correct --api-key-file"
-            ) from error
-        if not key:
-            raise ConfigError(f"the key file {file} is empty", "write the key into it")
-        return key
+        return key_in(file, "--api-key-file")
     if os.environ.get(KEY_VARIABLE):
         return os.environ[KEY_VARIABLE]
     if host not in ("127.0.0.1", "::1", "localhost"):

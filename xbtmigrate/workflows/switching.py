@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -15,8 +16,10 @@ from xbtmigrate.plan import Plan
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Encoder
 from xbtmigrate.qdrant.aliases import aliases
+from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.switch import EncoderReference, Switch
 from xbtmigrate.types import Direction, Layout, digest_of
+from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.wiring import Migration
 
 _SECRET = re.compile(r"key|token|secret|password|header|auth", re.IGNORECASE)
@@ -94,6 +97,17 @@ def switched_to(record: MigrationRecord, phase: Phase) -> MigrationRecord:
     switch = Switch.parse(record.switch, "the journal")
     changed = switch.model_copy(update={"phase": phase.value, "written_at": utc_now()})
     return replace(moved, switch=changed.model_dump(mode="json"))
+
+
+def give_notice(connection: Connection, seconds: float, report: Report) -> None:
+    """Wait until searchers and wrapped clients have seen the new phase in the journal.
+
+    One that has not would write vectors and marks that are just being removed. An embedded
+    database has no other users.
+    """
+    if seconds and not connection.embedded:
+        report(f"giving applications {seconds:g} s to notice", 0, 0)
+        time.sleep(seconds)
 
 
 def publish(artefacts: Artefacts, record: MigrationRecord) -> None:

@@ -1,0 +1,134 @@
+"""What a cutover, a rollback and a finalize may be told, and what stands against them."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from qdrant_client import models
+
+from tests.support.clipart import Clipart
+from tests.support.command import PROGRAM, SETTINGS
+from tests.support.switching import Place
+from xbtmigrate.switch import read_switch
+
+COUNT = 200
+EMBEDDED = ["embedded-in_place", "embedded-shadow"]
+
+
+@pytest.fixture(scope="module")
+def clipart() -> Clipart:
+    return Clipart.load(COUNT)
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, clipart: Clipart, tmp_path: Path) -> Place:
+    made = Place(request.param, "", tmp_path, clipart)
+    made.run("verify")
+    return made
+
+
+def refused(place: Place, *command: str) -> list[str]:
+    """The gates that say no."""
+    said = place.run(*command, expect=3)
+    assert (said["phase"], said["status"]) == ("verified", "a gate said no")
+    return [gate["name"] for gate in said["gates"] if not gate["passed"]]
+
+
+@pytest.mark.parametrize("place", EMBEDDED[:1], indirect=True)
+def test_gates_of_quality_and_age(place: Place, clipart: Clipart):
+    asked = {"text": clipart.captions, "relevant": [[str(each)] for each in clipart.ids]}
+    pq.write_table(pa.table(asked), place.folder / "q.parquet")
+    quality = ("--queries", "q.parquet", "--gate")
+    gate = "recall@10>=0.99"
+    assert refused(place, "cutover", "--yes", *quality, gate) == [f"quality {gate}"]
+    assert refused(place, "cutover", "--yes", "--max-age", "0") == ["verified"]
+    assert place.run("cutover", *quality, "recall@10>=0.01")["ready"]
+
+
+@pytest.mark.parametrize("place", EMBEDDED[1:], indirect=True)
+def test_without_an_alias_applications_follow_the_switch(place: Place, clipart: Clipart):
+    no_alias = place.run("cutover", "--alias", "other", "--yes", expect=3)
+    assert "'other' is not an alias" in no_alias["error"]["message"]
+    assert "cannot be turned into an alias" in no_alias["error"]["hint"]
+    done = place.run("cutover", "--yes", "--by-switch")
+    assert (done["phase"], done["alias"]) == ("cut_over", None)
+    assert place.leads_to() == place.name
+    switch = read_switch(next(place.folder.glob(".xbtmigrate/*")))
+    assert switch is not None
+    assert (switch.query_collection, switch.query_vector) == (place.target, "new")
+    still = place.run("finalize", "--confirm", place.name, "--no-snapshot", expect=3)
+    assert f"{place.alias} still lead to '{place.name}'" in still["error"]["message"]
+    client = place.open()
+    delete = models.DeleteAlias(alias_name=place.alias)
+    client.update_collection_aliases([models.DeleteAliasOperation(delete_alias=delete)])
+    client.close()
+    code, said = type_name(place, place.name, "--no-snapshot")
+    assert code == 0, said
+    assert "Type the collection's name" in said
+    client = place.open()
+    assert not client.collection_exists(place.name)
+    assert client.count(place.target).count == len(clipart.ids)
+    client.close()
+
+
+def type_name(place: Place, name: str, *arguments: str) -> tuple[int, str]:
+    """Answer the question of `finalize` at a terminal; returns the code and all that was said."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, "finalize", *arguments],
+        cwd=place.folder,
+        env=os.environ | SETTINGS,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    os.close(theirs)
+    os.write(ours, f"{name}\n".encode())
+    said, _ = process.communicate(timeout=120)
+    os.close(ours)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("place", EMBEDDED, indirect=True)
+def test_what_the_old_model_cannot_embed_stays_behind_if_the_user_says_so(
+    place: Place, clipart: Clipart
+):
+    place.run("cutover", "--yes")
+    client = place.open()
+    strange = {"image": "of no table", "caption": "of no table"}
+    vector = {"new": clipart.new[0].tolist()}
+    point = models.PointStruct(id=900_001, vector=vector, payload=strange)
+    client.upsert(place.live, [point], wait=True)
+    client.close()
+    looked = place.run("rollback", expect=3)
+    assert (looked["cannot_be_carried"], looked["left_behind"]) == (1, ["900001"])
+    assert looked["next"].endswith("--leave-behind")
+    stopped = place.run("rollback", "--yes", expect=3)
+    assert "900001" in stopped["error"]["message"]
+    assert place.leads_to() == place.target
+    back = place.run("rollback", "--yes", "--leave-behind")
+    assert (back["phase"], back["left_behind"]) == ("rolled_back", ["900001"])
+    assert place.leads_to() == place.name
+    old = place.points(place.name, "old")
+    left = {point for point, (vector, _) in old.items() if vector is None}
+    assert set(clipart.ids) <= old.keys() - left
+    assert left == (set() if place.shadow else {900_001})
+    assert 900_001 in place.points(place.target, "new")
+
+
+@pytest.mark.parametrize("place", EMBEDDED[1:], indirect=True)
+def test_a_lost_ledger_stops_a_rollback_unless_the_user_says_so(place: Place):
+    place.run("cutover", "--yes")
+    next(place.folder.glob(".xbtmigrate/*/ledger*")).unlink()
+    lost = place.run("rollback", "--yes", expect=1)
+    assert lost["error"]["type"] == "ArtefactError"
+    assert place.leads_to() == place.target
+    assert place.run("rollback", "--yes", "--leave-behind")["phase"] == "rolled_back"
+    assert place.leads_to() == place.name

@@ -1,0 +1,43 @@
+"""Room `search`: the arguments of an application's own calls, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from typing import Any
+
+import numpy as np
+from qdrant_client import QdrantClient, models
+
+PARAMETERS = list(signature(QdrantClient.query_points).parameters)[2:]
+_FIELDS = {
+    "query_filter": "filter",
+    "search_params": "params",
+    "with_vectors": "with_vector",
+    "shard_key_selector": "shard_key",
+}
+_OPTIONS = ("consistency", "timeout")
+
+
+def plain_vector(query: Any) -> list[float] | None:
+    """The vector of a plain nearest-neighbour query, None for any other query."""
+    if isinstance(query, models.NearestQuery):
+        return plain_vector(query.nearest) if query.mmr is None else None
+    if isinstance(query, np.ndarray):
+        return query.tolist() if query.ndim == 1 else None
+    if isinstance(query, list | tuple) and query and isinstance(query[0], float | int):
+        return [float(each) for each in query]
+    return None
+
+
+def request_of(
+    arguments: Sequence[Any], named: Mapping[str, Any]
+) -> tuple[models.QueryRequest, dict[str, Any]]:
+    """Turn the arguments of `query_points` into a request and its options."""
+    given = {**dict(zip(PARAMETERS, arguments, strict=False)), **named}
+    options = {key: given.pop(key) for key in _OPTIONS if given.get(key) is not None}
+    values = {_FIELDS.get(key, key): value for key, value in given.items() if value is not None}
+    if isinstance(values.get("query"), np.ndarray):
+        values["query"] = values["query"].tolist()
+    values.setdefault("with_payload", True)
+    return models.QueryRequest(**values), options
