@@ -108,7 +108,7 @@ class Load:
             try:
                 answer = self._searcher.search(limit=DEPTH, with_payload=False, **vectors)
             except Exception as error:  # noqa: BLE001
-                self.failed.append(f"{self.now:.1f} s: {error!r}")
+                self.failed.append(f"{self.now:.1f} s: {error}")
                 continue
             phase = self._searcher.situation.phase
             found = judge.right[row] in [point.id for point in answer]
