@@ -1,9 +1,9 @@
 """Domain: THE loop. Next batch, project or encode, write and wait, advance; then sweep until clean.
 
-Three things overlap: the next batch is read, this one is encoded or projected, the last one is
-written. Writes and the journal share one thread and keep their order, so the journal never says
-more than was written. Encoding goes in halves of a batch, and never while more than one half waits
-to be written: at most one batch of encoded vectors is lost by a kill.
+Three things overlap: the next batch is read, this one is encoded or projected, the last two are
+written. The journal is stored when all before it is written, so it never says more than that.
+Encoding goes in halves of a batch, and never while more than one half waits to be written: at most
+one batch of encoded vectors is lost by a kill.
 
 No point is trusted to a counter: every pass asks each point what it has (column `kind`) and does
 what is missing, so a pass may be cut off anywhere and run again. The journal's cursor only saves
@@ -28,7 +28,7 @@ from xbtmigrate.errors import GateError, UnreadableSourceError, XbtMigrateError
 from xbtmigrate.goal import Goal, Known, Outcome, Progress, Until
 from xbtmigrate.journal import Counts, MigrationRecord, Phase, Stage
 from xbtmigrate.overlap import InOrder, read_ahead
-from xbtmigrate.protocols import Encoder, Gallery, Journal, Projector
+from xbtmigrate.protocols import Encoder, Gallery, Journal, Projector, Written
 from xbtmigrate.types import Kind, Modality, PointId, Vectors, vector_array, vectors_of
 
 SWEEP_PASSES = 5
@@ -51,7 +51,7 @@ class Backfill:
         projector: Old -> new; None where nothing is projected.
         known: New vectors paid for earlier.
         batch_size: Points per batch.
-        on_progress: Called after each batch that is written, in the writing thread.
+        on_progress: Called after each batch that is written, in a writing thread.
         should_stop: Asked after each batch; a reason stops the run, "" lets it go on.
         until: Asked between batches of the encoding; may end it before the goal's fraction.
     """
@@ -191,7 +191,7 @@ class Backfill:
     def _swept(self) -> Iterator[pa.RecordBatch]:
         """Batches of the points the goal covers."""
         if self.goal.projects or self.goal.fraction >= 1:
-            yield from self.gallery.read({"source"})
+            yield from self.gallery.read({"source"}, mostly_done=True)
             return
         ids, _ = self.order()
         for _, batches in self._chunks(ids[: self._places(len(ids))]):
@@ -256,10 +256,10 @@ class Backfill:
         made_from = ["id", "content_hash", *(["old"] if kind is Kind.PROJECTED else [])]
         whole = batch.select(made_from).append_column("new", vector_array(vectors))
         self._later.wait_below(2)
-        self._later.do(partial(self._write_now, whole, kind), weight=1)
+        written = self._later.begin(partial(self.gallery.write, whole, kind))
+        self._later.do(lambda: self._count_written(written.result(), kind))
 
-    def _write_now(self, batch: pa.RecordBatch, kind: Kind) -> None:
-        result = self.gallery.write(batch, kind)
+    def _count_written(self, result: Written, kind: Kind) -> None:
         self._count(**{kind.value: len(result.written)}, vanished=len(result.vanished))
 
     def _quarantine(self, batch: pa.RecordBatch, reason: str) -> int:

@@ -1,18 +1,22 @@
-"""Domain: two threads beside the loop, one reading ahead, one doing in order what may take time.
+"""Domain: threads beside the loop, one reading ahead, two doing what may take time.
 
-Both hold a bounded amount and end when the loop does. Both hand their first failure to the loop,
-once, and do nothing more after it.
+They hold a bounded amount and end when the loop does. They hand their first failure to the loop
+and do nothing more after it.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
+_THREADS = 2
 _MOST = 8
 """Pieces of work given and not yet done, at most."""
 
@@ -50,23 +54,38 @@ def read_ahead(source: Iterable[T]) -> Iterator[T]:
         wanted.put(item=False)
 
 
-class InOrder:
-    """Does work in the order given, in a thread of its own; a context that ends when it is done.
+@dataclass(eq=False, slots=True)
+class _Task:
+    """Something to do; `beside` if it need not wait for what was given before it."""
 
-    Leaving the context waits for what was given, and raises its failure; left by an error, it
-    waits and keeps quiet; left by an interrupt, it drops what has not begun.
+    work: Callable[[], Any]
+    beside: bool
+    weight: int
+    result: Future[Any] = field(default_factory=Future)
+    begun: bool = False
+
+
+class InOrder:
+    """Does work in two threads of its own; a context that ends when it is done.
+
+    What is given to `begin` may run beside what was given before it, what is given to `do` begins
+    when all of that is done. Leaving the context waits for what was given, and raises its failure;
+    left by an error, it waits and keeps quiet; left by an interrupt, it drops what has not begun.
     """
 
     def __init__(self) -> None:
-        self._work: SimpleQueue[tuple[Callable[[], object], int] | None] = SimpleQueue()
+        self._tasks: deque[_Task] = deque()
         self._changed = threading.Condition()
-        self._given = 0
-        self._weight = 0
+        self._closing = False
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="in-order", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name=f"in-order-{number}", daemon=True)
+            for number in range(_THREADS)
+        ]
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -75,16 +94,27 @@ class InOrder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None and not isinstance(error, Exception):
-            self._failure = self._failure or error
-        self._work.put(None)
+        with self._changed:
+            if error is not None and not isinstance(error, Exception):
+                self._fail(error)
+            self._closing = True
+            self._changed.notify_all()
+        if error is None or isinstance(error, Exception):
+            for thread in self._threads:
+                thread.join()
         if error is None:
             self.wait()
-        if error is None or isinstance(error, Exception):
-            self._thread.join()
 
-    def do(self, work: Callable[[], object], *, weight: int = 0) -> None:
-        """Take work, once there is room for it; what it returns is lost.
+    def do(self, work: Callable[[], object]) -> None:
+        """Take work that begins when everything given before it is done; its result is lost.
+
+        Raises:
+            BaseException: What earlier work raised.
+        """
+        self._take(_Task(work, beside=False, weight=0))
+
+    def begin(self, work: Callable[[], T], *, weight: int = 1) -> Future[T]:
+        """Take work that may run beside what was given before it; returns its result to be.
 
         Args:
             work: What to do.
@@ -93,11 +123,9 @@ class InOrder:
         Raises:
             BaseException: What earlier work raised.
         """
-        self._wait_for(lambda: self._given < _MOST)
-        with self._changed:
-            self._given += 1
-            self._weight += weight
-        self._work.put((work, weight))
+        task = _Task(work, beside=True, weight=weight)
+        self._take(task)
+        return task.result
 
     def wait(self) -> None:
         """Wait until everything given is done.
@@ -105,7 +133,7 @@ class InOrder:
         Raises:
             BaseException: What the work raised.
         """
-        self._wait_for(lambda: self._given == 0)
+        self._wait_for(lambda: not self._tasks)
 
     def wait_below(self, weight: int) -> None:
         """Wait until what is not yet done weighs less than `weight`.
@@ -113,23 +141,47 @@ class InOrder:
         Raises:
             BaseException: What the work raised.
         """
-        self._wait_for(lambda: self._weight < weight)
+        self._wait_for(lambda: sum(each.weight for each in self._tasks) < weight)
+
+    def _take(self, task: _Task) -> None:
+        self._wait_for(lambda: len(self._tasks) < _MOST)
+        with self._changed:
+            self._tasks.append(task)
+            self._changed.notify_all()
 
     def _wait_for(self, reached: Callable[[], bool]) -> None:
         with self._changed:
             self._changed.wait_for(lambda: reached() or self._failure is not None)
-        if self._failure is not None:
-            raise self._failure
+            if self._failure is not None:
+                raise self._failure
 
     def _run(self) -> None:
-        while (task := self._work.get()) is not None:
-            work, weight = task
-            if self._failure is None:
-                try:
-                    work()
-                except BaseException as error:  # noqa: BLE001 - raised again by `wait`
-                    self._failure = error
+        while (task := self._next()) is not None:
+            try:
+                task.result.set_result(task.work())
+            except BaseException as error:  # noqa: BLE001 - raised again by `wait`
+                with self._changed:
+                    self._fail(error)
             with self._changed:
-                self._given -= 1
-                self._weight -= weight
+                self._tasks.remove(task)
                 self._changed.notify_all()
+
+    def _next(self) -> _Task | None:
+        """Wait for work that may begin; None once there will be none."""
+        with self._changed:
+            while True:
+                waiting = [each for each in self._tasks if not each.begun]
+                for task in waiting:
+                    if task.beside or task is self._tasks[0]:
+                        task.begun = True
+                        return task
+                if self._closing and not waiting:
+                    return None
+                self._changed.wait()
+
+    def _fail(self, error: BaseException) -> None:
+        """Keep the first failure, and drop what has not begun."""
+        self._failure = self._failure or error
+        for task in [each for each in self._tasks if not each.begun]:
+            self._tasks.remove(task)
+        self._changed.notify_all()

@@ -42,9 +42,10 @@ class PacedGallery:
         *,
         ids: Sequence[PointId] | None = None,
         after: PointId | None = None,
+        mostly_done: bool = False,
     ) -> Iterator[pa.RecordBatch]:
         """Yield batches of points, each when the pace allows it."""
-        batches = self.gallery.read(columns, ids=ids, after=after)
+        batches = self.gallery.read(columns, ids=ids, after=after, mostly_done=mostly_done)
         while True:
             self._wait(writes=False)
             with self._request():

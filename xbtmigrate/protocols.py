@@ -88,6 +88,7 @@ class Gallery(Protocol):
         *,
         ids: Sequence[PointId] | None = None,
         after: PointId | None = None,
+        mostly_done: bool = False,
     ) -> Iterator[pa.RecordBatch]:
         """Yield batches of points.
 
@@ -95,6 +96,8 @@ class Gallery(Protocol):
             columns: Any of "source" (text, image, content_hash, kind), "old" and "new".
             ids: Only these points, in this order; absent ones are left out.
             after: Only points behind this id in the store's own order: a cursor to resume from.
+            mostly_done: Whether most of them are expected to have a kind, so that what proves it
+                is better read along with them.
 
         Raises:
             XbtMigrateError: On any failure; the end of the iterator is the end of the data.

@@ -57,12 +57,44 @@ def test_work_is_done_in_order_and_waited_for() -> None:
     assert done == list(range(51))
 
 
+def test_what_may_run_beside_does_and_the_rest_waits_for_it() -> None:
+    done: list[str] = []
+    free = threading.Event()
+    with InOrder() as later:
+        slow = later.begin(lambda: free.wait(SECONDS))
+        later.do(lambda: done.append("after the slow one"))
+        assert later.begin(lambda: "beside").result(SECONDS) == "beside"
+        later.do(lambda: done.append("after both"))
+        assert done == []
+        free.set()
+        later.wait()
+        assert slow.result() is True
+    assert done == ["after the slow one", "after both"]
+
+
+def test_what_is_under_way_ends_when_something_else_fails() -> None:
+    free, done = threading.Event(), []
+
+    def fail() -> None:
+        free.set()
+        raise LookupError("gone")
+
+    def finish() -> None:
+        free.wait(SECONDS)
+        done.append("under way")
+
+    with pytest.raises(LookupError, match="gone"), InOrder() as later:  # noqa: PT012
+        later.begin(finish)
+        later.begin(fail)
+    assert done == ["under way"]
+
+
 def test_weight_and_number_of_what_waits_are_bounded() -> None:
     free, full = threading.Event(), threading.Event()
     with InOrder() as later:
-        later.do(lambda: free.wait(SECONDS), weight=1)
+        later.begin(lambda: free.wait(SECONDS))
         later.wait_below(2)
-        later.do(lambda: None, weight=1)
+        later.begin(lambda: free.wait(SECONDS))
         threading.Thread(target=lambda: (later.wait_below(2), full.set())).start()
         assert not full.wait(0.05)
         free.set()
@@ -120,6 +152,7 @@ def test_an_interrupt_does_not_wait_and_drops_what_has_not_begun() -> None:
         raise KeyboardInterrupt
     assert not over.is_set()
     free.set()
-    later._thread.join(SECONDS)
+    for thread in later._threads:
+        thread.join(SECONDS)
     assert over.is_set()
     assert done == []

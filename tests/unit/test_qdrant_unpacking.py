@@ -32,7 +32,7 @@ def test_floats_each_behind_a_tag_are_read_at_once() -> None:
     assert packed != tagged, "protobuf packs them; a server of Qdrant does not"
     inside = b"\x0a" + bytes([len(tagged)]) + tagged
     point = b"\x22" + bytes([len(inside)]) + inside
-    page, _ = scrolled(b"\x12" + bytes([len(point)]) + point)
+    page = scrolled(b"\x12" + bytes([len(point)]) + point)[0]()
     assert np.asarray(page.vectors[0][""]).tolist() == ROW
 
 
@@ -44,7 +44,8 @@ def test_floats_each_behind_a_tag_are_read_at_once() -> None:
     ],
 )
 def test_a_dense_vector_is_read_in_every_form(vector: grpc.VectorOutput) -> None:
-    page, following = scrolled(scroll_of(unnamed(vector)))
+    unread, following = scrolled(scroll_of(unnamed(vector)))
+    page = unread()
     assert np.asarray(page.vectors[0][""]).tolist() == ROW
     assert following is None
 
@@ -59,7 +60,7 @@ def test_a_dense_vector_is_read_in_every_form(vector: grpc.VectorOutput) -> None
     ],
 )
 def test_a_multivector_is_read_in_every_form(vector: grpc.VectorOutput) -> None:
-    page, _ = scrolled(scroll_of(unnamed(vector)))
+    page = scrolled(scroll_of(unnamed(vector)))[0]()
     assert np.asarray(page.vectors[0][""]).tolist() == ROWS
 
 
@@ -71,7 +72,7 @@ def test_a_multivector_is_read_in_every_form(vector: grpc.VectorOutput) -> None:
     ],
 )
 def test_a_sparse_vector_is_read_in_every_form(vector: grpc.VectorOutput) -> None:
-    page, _ = scrolled(scroll_of(unnamed(vector)))
+    page = scrolled(scroll_of(unnamed(vector)))[0]()
     found = page.vectors[0][""]
     assert isinstance(found, Sparse)
     assert (found.indices.tolist(), found.values.tolist()) == ([1, 5, 2**32 - 1], ROW)

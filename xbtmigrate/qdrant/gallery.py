@@ -87,14 +87,16 @@ class InPlaceGallery:
         *,
         ids: Sequence[PointId] | None = None,
         after: PointId | None = None,
+        mostly_done: bool = False,
     ) -> Iterator[pa.RecordBatch]:
         """Yield batches of points in id order, or of `ids` in the order given."""
         source = "source" in columns
         payload = [*self._settings.fields.keys(), f'"{PROVENANCE}"'] if source else False
-        names = [getattr(self._settings, each).name for each in ("old", "new") if each in columns]
-        vectors = list(dict.fromkeys(names)) or False
-        pages = self._reader.select(ids, after=after, payload=payload, vectors=vectors)
-        yield from (self._batch(page, columns) for page in pages)
+        wanted = {"old", "new"} if mostly_done else columns
+        names = [getattr(self._settings, each).name for each in ("old", "new") if each in wanted]
+        vectors = list(dict.fromkeys(names))
+        pages = self._reader.select(ids, after=after, payload=payload, vectors=vectors or False)
+        yield from (self._batch(page, columns, vectors) for page in pages)
 
     def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
         """Store `new` and its provenance, and wait until every shard has applied both."""
@@ -108,18 +110,20 @@ class InPlaceGallery:
         """Remove nothing: a point takes its new vector along when it is deleted."""
         return 0
 
-    def _batch(self, page: Page, columns: Collection[str]) -> pa.RecordBatch:
+    def _batch(
+        self, page: Page, columns: Collection[str], vectors: Collection[str]
+    ) -> pa.RecordBatch:
         arrays: dict[str, pa.Array] = {}
         if "source" in columns:
             arrays = page.source_columns(self._settings.fields)
-            arrays["kind"] = self._kinds(page, arrays["content_hash"].to_pylist())
+            arrays["kind"] = self._kinds(page, arrays["content_hash"].to_pylist(), vectors)
         for name in ("old", "new"):
             if name in columns:
                 space: Space = getattr(self._settings, name)
                 arrays[name] = page.dense(space.name, space.size)
         return make_batch(page.ids, **arrays)
 
-    def _kinds(self, page: Page, hashes: Sequence[str]) -> pa.Array:
+    def _kinds(self, page: Page, hashes: Sequence[str], vectors: Collection[str]) -> pa.Array:
         """Say how each point's new vector was made, null if not by this plan from its content."""
         made: dict[PointId, tuple[str, str]] = {}
         for point_id, payload, present in zip(page.ids, page.payloads, hashes, strict=True):
@@ -127,19 +131,25 @@ class InPlaceGallery:
             entry = remembered(mark, self._settings.plan, point_id, present)
             if entry is not None:
                 made[point_id] = mark["kind"], entry
-        true = self._true_of(made)
+        true = self._true_of(made, page, vectors)
         kinds = [made[each][0] if each in true else None for each in page.ids]
         return pa.array(kinds, pa.string())
 
-    def _true_of(self, made: Mapping[PointId, tuple[str, str]]) -> set[PointId]:
-        """Return the points that hold the vectors they remember."""
+    def _true_of(
+        self, made: Mapping[PointId, tuple[str, str]], page: Page, vectors: Collection[str]
+    ) -> set[PointId]:
+        """Return the points that hold the vectors they remember; `vectors` are in the page."""
         true: set[PointId] = set()
         for kind in Kind:
             ids = [each for each, (name, _) in made.items() if name == kind]
             if not ids:
                 continue
             spaces = self._bound(kind)
-            present = self._reader.retrieve(ids, vectors=[each.name for each in spaces])
+            names = [each.name for each in spaces]
+            if set(names) <= set(vectors):
+                present = page.having(ids)
+            else:
+                present = self._reader.retrieve(ids, vectors=names)
             sketches = self._sketches(
                 [present.matrix(each.name, each.size) for each in spaces], kind
             )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -71,6 +72,11 @@ class Page:
             [self.vectors[row] for row in rows],
         )
 
+    def having(self, ids: Collection[PointId]) -> Page:
+        """Keep the points of these ids."""
+        wanted = set(ids)
+        return self.rows([row for row, each in enumerate(self.ids) if each in wanted])
+
     def dense(self, name: str, size: int) -> pa.Array:
         """Build a fixed_size_list column of one vector; points without it become null."""
         valid = [isinstance(vectors.get(name), np.ndarray) for vectors in self.vectors]
@@ -92,6 +98,10 @@ class Page:
             "content_hash": [fields.hash_of(payload) for payload in self.payloads],
         }
         return {name: pa.array(values, pa.string()) for name, values in columns.items()}
+
+
+Unread: TypeAlias = Callable[[], Page]
+"""An answer that has come and is not yet taken apart."""
 
 
 def stored_id(point_id: PointId) -> StoredId:
@@ -120,14 +130,15 @@ def page_of_records(records: Sequence[models.Record]) -> Page:
     )
 
 
-def scrolled(answer: bytes) -> tuple[Page, StoredId | None]:
-    """Parse the answer to a scroll: the points, and where the next page starts.
+def scrolled(answer: bytes) -> tuple[Unread, StoredId | None]:
+    """Parse the answer to a scroll: the points to be read, and where the next page starts.
 
     Raises:
         JSONDecodeError: It is not the answer of a Qdrant.
     """
     result = _result(answer)
-    return _page(result["points"]), cast("StoredId | None", result["next_page_offset"])
+    following = cast("StoredId | None", result["next_page_offset"])
+    return partial(_page, result["points"]), following
 
 
 def retrieved(answer: bytes) -> Page:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from qdrant_client import grpc, models
 
+from xbtmigrate.overlap import read_ahead
 from xbtmigrate.qdrant import unpacking
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.pages import (
     Page,
     StoredId,
+    Unread,
     page_of_records,
     retrieved,
     scrolled,
@@ -51,20 +54,28 @@ class Reader:
         vectors: Wanted,
         after: PointId | None = None,
     ) -> Iterator[Page]:
-        """Yield all points in id order, behind `after`; pages shrink where payloads are large."""
-        offset: StoredId | None = None if after is None else stored_id(after)
+        """Yield all points in id order, behind `after`; pages shrink where payloads are large.
+
+        The next page is asked for while the last one is taken apart.
+        """
         limit = self.page
-        while True:
-            page, following = self._page(offset, limit, payload, vectors)
+
+        def answers() -> Iterator[Unread]:
+            offset: StoredId | None = None if after is None else stored_id(after)
+            while True:
+                unread, offset = self._answer(offset, limit, payload, vectors)
+                yield unread
+                if offset is None:
+                    return
+
+        for number, unread in enumerate(read_ahead(answers())):
+            page = unread()
             limit = self._fitting(page)
-            if after is not None and page.ids[:1] == [after]:
+            if number == 0 and page.ids[:1] == [after]:
                 # A page begins with its offset, and the caller already has that point.
-                page, after = page.rows(range(1, len(page))), None
+                page = page.rows(range(1, len(page)))
             if len(page):
                 yield page
-            if following is None:
-                return
-            offset = following
 
     def retrieve(
         self,
@@ -108,14 +119,14 @@ class Reader:
             )
         ).count
 
-    def _page(
+    def _answer(
         self, offset: StoredId | None, limit: int, payload: Wanted, vectors: Wanted
-    ) -> tuple[Page, StoredId | None]:
+    ) -> tuple[Unread, StoredId | None]:
         return self.connection.call(lambda: self._scroll(offset, limit, payload, vectors))
 
     def _scroll(
         self, offset: StoredId | None, limit: int, payload: Wanted, vectors: Wanted
-    ) -> tuple[Page, StoredId | None]:
+    ) -> tuple[Unread, StoredId | None]:
         rpc, rest = self._rpc(payload, vectors), self.connection.rest
         if rpc is not None:
             request = grpc.ScrollPoints(
@@ -136,7 +147,7 @@ class Reader:
             with_payload=payload,
             with_vectors=vectors,
         )
-        return page_of_records(records), following  # type: ignore[return-value]
+        return partial(page_of_records, records), following  # type: ignore[return-value]
 
     def _retrieve(self, ids: Sequence[StoredId], payload: Wanted, vectors: Wanted) -> Page:
         rpc, rest = self._rpc(payload, vectors), self.connection.rest

@@ -70,8 +70,12 @@ class ShadowGallery:
         *,
         ids: Sequence[PointId] | None = None,
         after: PointId | None = None,
+        mostly_done: bool = False,  # noqa: ARG002 - see below
     ) -> Iterator[pa.RecordBatch]:
-        """Yield batches of the source's points in id order, or of `ids` in the order given."""
+        """Yield batches of the source's points in id order, or of `ids` in the order given.
+
+        Whole payloads come as JSON and vectors do not, so proofs are read apart in any case.
+        """
         payload = "source" in columns
         vectors = [self._settings.old.name] if "old" in columns else False
         pages = self._source.select(ids, after=after, payload=payload, vectors=vectors)

@@ -7,7 +7,7 @@ A vector's message is kept as bytes: for that, Qdrant's message types are declar
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from google.protobuf.descriptor import FileDescriptor  # type: ignore[import-unt
 from qdrant_client.conversions.conversion import grpc_to_payload
 from qdrant_client.grpc import VectorOutput, points_pb2
 
-from xbtmigrate.qdrant.pages import Page, Sparse, StoredId, Vector
+from xbtmigrate.qdrant.pages import Page, Sparse, StoredId, Unread, Vector
 from xbtmigrate.types import Vectors
 
 _Field = descriptor_pb2.FieldDescriptorProto
@@ -29,11 +29,12 @@ _ONE_BY_ONE = np.dtype([("tag", "u1"), ("value", "<f4")])
 _TAG = 1 << 3 | 5
 
 
-def scrolled(answer: bytes) -> tuple[Page, StoredId | None]:
-    """Parse a ScrollResponse: the points, and where the next page starts."""
+def scrolled(answer: bytes) -> tuple[Unread, StoredId | None]:
+    """Parse a ScrollResponse: the points to be read, and where the next page starts."""
     response = _type("ScrollResponse").FromString(answer)
     more = response.HasField("next_page_offset")
-    return _page(response.result), _id(response.next_page_offset) if more else None
+    following = _id(response.next_page_offset) if more else None
+    return partial(_page, response.result), following
 
 
 def retrieved(answer: bytes) -> Page:

@@ -93,6 +93,7 @@ class FakeGallery:
         *,
         ids: Sequence[PointId] | None = None,
         after: PointId | None = None,
+        mostly_done: bool = False,  # noqa: ARG002 - nothing is dear here
     ) -> Iterator[pa.RecordBatch]:
         """Yield batches of points in id order, or of `ids` in the order given."""
         order = sorted(self.points, key=store_order) if ids is None else list(ids)
