@@ -17,7 +17,7 @@ from qdrant_client import models
 
 from xbtmigrate.errors import CollectionError
 from xbtmigrate.qdrant.payload import EmbeddedFields
-from xbtmigrate.types import PointId, Vectors, vector_array
+from xbtmigrate.types import PointId, Vectors, content_hash, vector_array
 
 StoredId: TypeAlias = int | str
 
@@ -92,11 +92,11 @@ class Page:
 
     def source_columns(self, fields: EmbeddedFields) -> dict[str, pa.Array]:
         """Build the columns text, image and content_hash."""
-        columns = {
+        columns: dict[str, list[str | None]] = {
             "text": [fields.text_of(payload) for payload in self.payloads],
             "image": [fields.image_of(payload) for payload in self.payloads],
-            "content_hash": [fields.hash_of(payload) for payload in self.payloads],
         }
+        columns["content_hash"] = [content_hash(each) for each in columns[fields.stored.value]]
         return {name: pa.array(values, pa.string()) for name, values in columns.items()}
 
 

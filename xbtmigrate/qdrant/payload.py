@@ -81,6 +81,9 @@ def paths_of(field: str) -> list[str]:
 
 
 def _rendered(field: str, payload: Payload) -> str | None:
+    plain = payload.get(field)
+    if isinstance(plain, str) and "." not in field and "{" not in field:
+        return plain if plain.strip() else None
     values = [_value(payload, path) for path in paths_of(field)]
     if not any(values):
         return None

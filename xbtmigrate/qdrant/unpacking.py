@@ -6,7 +6,7 @@ A vector's message is kept as bytes: for that, Qdrant's message types are declar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -70,13 +70,13 @@ def _with_imports(file: FileDescriptor) -> list[FileDescriptor]:
 
 
 def _page(points: Iterable[Any]) -> Page:
-    page = Page([], [], [], [])
+    ids, payloads, keys, packed = [], [], [], []
     for point in points:
-        page.ids.append(str(_id(point.id)))
-        page.payloads.append(grpc_to_payload(point.payload))
-        page.shard_keys.append(_shard_key(point))
-        page.vectors.append(_vectors(point))
-    return page
+        ids.append(str(_id(point.id)))
+        payloads.append(grpc_to_payload(point.payload))
+        keys.append(_shard_key(point))
+        packed.append(_packed_vectors(point))
+    return Page(ids, payloads, keys, _unpacked(packed))
 
 
 def _id(point_id: Any) -> StoredId:
@@ -91,22 +91,39 @@ def _shard_key(point: Any) -> StoredId | None:
     return key
 
 
-def _vectors(point: Any) -> dict[str, Vector]:
+def _packed_vectors(point: Any) -> dict[str, bytes]:
     match point.vectors.WhichOneof("vectors_options"):
         case "vectors":
             named = point.vectors.vectors.vectors
-            return {name: _vector(named[name]) for name in named}
+            return {name: named[name] for name in named}
         case "vector":
-            return {"": _vector(point.vectors.vector)}
+            return {"": point.vectors.vector}
         case _:
             return {}
 
 
+def _unpacked(packed: Sequence[Mapping[str, bytes]]) -> list[dict[str, Vector]]:
+    rows: list[dict[str, Vector]] = [{} for _ in packed]
+    for name in dict.fromkeys(name for each in packed for name in each):
+        owners = [row for row, each in enumerate(packed) if name in each]
+        vectors = _vectors([packed[row][name] for row in owners])
+        for row, vector in zip(owners, vectors, strict=True):
+            rows[row][name] = vector
+    return rows
+
+
+def _vectors(packed: Sequence[bytes]) -> list[Vector]:
+    """Read each VectorOutput: all at once if they hold equally many numbers and nothing else."""
+    length = len(packed[0])
+    if length % _ONE_BY_ONE.itemsize == 0 and all(len(each) == length for each in packed):
+        together = np.frombuffer(b"".join(packed), _ONE_BY_ONE)
+        if np.all(together["tag"] == _TAG):
+            return list(np.ascontiguousarray(together["value"]).reshape(len(packed), -1))
+    return [_vector(each) for each in packed]
+
+
 def _vector(packed: bytes) -> Vector:
-    """Read a VectorOutput: at once what holds numbers alone, anything else by protobuf."""
-    step = _ONE_BY_ONE.itemsize
-    if len(packed) % step == 0 and packed[::step].count(_TAG) == len(packed) // step:
-        return np.ascontiguousarray(np.frombuffer(packed, _ONE_BY_ONE)["value"])
+    """Read a VectorOutput of any kind."""
     message = VectorOutput.FromString(packed)
     match message.WhichOneof("vector"):
         case "dense":
