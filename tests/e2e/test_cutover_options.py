@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pytest
 from qdrant_client import models
 
 from tests.support.clipart import Clipart
-from tests.support.command import PROGRAM, SETTINGS
+from tests.support.command import PROGRAM, SETTINGS, answer_inside
 from tests.support.switching import Place
 from xbtmigrate.switch import read_switch
 
@@ -64,10 +65,13 @@ def test_without_an_alias_applications_follow_the_switch(place: Place, clipart: 
     assert (switch.query_collection, switch.query_vector) == (place.target, "new")
     still = place.run("finalize", "--confirm", place.name, "--no-snapshot", expect=3)
     assert f"{place.alias} still lead to '{place.name}'" in still["error"]["message"]
-    client = place.open()
-    delete = models.DeleteAlias(alias_name=place.alias)
-    client.update_collection_aliases([models.DeleteAliasOperation(delete_alias=delete)])
-    client.close()
+
+
+@pytest.mark.parametrize("place", EMBEDDED[1:], indirect=True)
+def test_the_end_is_confirmed_by_typing_the_name(place: Place, clipart: Clipart):
+    place.run("cutover", "--yes")
+    code, said = type_name(place, f"{place.name}x")
+    assert code == 2, said
     code, said = type_name(place, place.name, "--no-snapshot")
     assert code == 0, said
     assert "Type the collection's name" in said
@@ -132,3 +136,82 @@ def test_a_lost_ledger_stops_a_rollback_unless_the_user_says_so(place: Place):
     assert place.leads_to() == place.target
     assert place.run("rollback", "--yes", "--leave-behind")["phase"] == "rolled_back"
     assert place.leads_to() == place.name
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("layout", ["in_place", "shadow"])
+def test_ready_and_caught_up_until_the_file_says_go(
+    layout: str, clipart: Clipart, qdrant_url: str, tmp_path: Path
+):
+    """An application that knows nothing of it writes the old way all the while, and stops later."""
+    place = Place(f"server-{layout}", qdrant_url, tmp_path, clipart)
+    place.run("verify")
+    before = len(clipart.ids)
+    writer = OldWay(place)
+    process = subprocess.Popen(
+        [*PROGRAM, "cutover", "--yes", "--go-file", "go", "--json"],
+        cwd=tmp_path,
+        env=os.environ | SETTINGS,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        assert any("ready; waiting for go" in line for line in process.stderr)
+        with writer:
+            assert answer_inside("status", cwd=tmp_path)["phase"] == "verified"
+            assert place.leads_to() == place.name
+            writer.write_some(10)
+            (tmp_path / "go").touch()
+            said, _ = process.communicate(timeout=120)
+            assert process.returncode == 0, said
+            writer.write_some(5)
+    finally:
+        process.kill()
+    assert writer.wrong == []
+    assert place.leads_to() == place.target
+    again = place.run("cutover", "--yes")
+    assert again["phase"] == "cut_over"
+    assert again["carried_over"] >= 5
+    after = place.points(place.target, "new")
+    assert len(after) == before + len(writer.rows)
+    for point, row in writer.rows.items():
+        vector, payload = after[point]
+        assert payload == clipart.payloads[row]
+        assert vector @ clipart.new[row] > 1 - 1e-4
+    assert place.run("cutover", "--yes")["carried_over"] == 0
+
+
+class OldWay:
+    """Writes new points with the old model's vectors into the collection by its real name."""
+
+    def __init__(self, place: Place) -> None:
+        self.place, self.rows = place, dict[int, int]()
+        self.wrong: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> OldWay:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def write_some(self, count: int) -> None:
+        """Wait until so many more points are written."""
+        until = len(self.rows) + count
+        while len(self.rows) < until and not self.wrong:
+            self._stop.wait(0.05)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.02):
+            point = 900_000 + len(self.rows)
+            row = point % COUNT
+            try:
+                self.place.upsert(point, row, "old", self.place.name)
+                self.rows[point] = row
+            except Exception as error:  # noqa: BLE001
+                self.wrong.append(repr(error))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 
-from tests.support.command import answer_inside
+from tests.support.command import answer_inside, inside
 from tests.support.proxy import Proxy, RefusedError, Request, proxied
 from tests.support.twins import COUNT, Twins, check_points
 
@@ -67,3 +69,28 @@ def test_retry_after_is_obeyed_from_the_backfill_to_the_cutover(
 def refuse(proxy: Proxy) -> Busy:
     proxy.before = busy = Busy()
     return busy
+
+
+def test_rate_limits_of_strict_mode_are_back_pressure(
+    client: QdrantClient, qdrant_url: str, tmp_path: Path
+):
+    """The server charges a batch of marks one by one, and refuses it in the middle."""
+    twins = Twins.start(client, qdrant_url, tmp_path, "in_place")
+    strict = models.StrictModeConfig(enabled=True, write_rate_limit=12_000)
+    client.update_collection(twins.name, strict_mode_config=strict)
+    points = [
+        models.PointStruct(id=row + 1, vector={"old": vector.tolist()}, payload={"text": text})
+        for row, (text, vector) in enumerate(zip(twins.texts[:COUNT], twins.old, strict=False))
+    ]
+    with pytest.raises(ResourceExhaustedResponse):
+        write_on(client, twins.name, points)
+    code, out, err = inside(*RUN, "--fraction", "0", "--json", cwd=tmp_path)
+    assert code == 0, err
+    assert json.loads(out)["gallery"]["projected"] == COUNT
+    assert answer_inside("status", cwd=tmp_path)["load"]["pauses"]["server_limit"]["count"] >= 1
+    check_points(client, twins.name, twins, {row + 1: row for row in range(COUNT)}, "old")
+
+
+def write_on(client: QdrantClient, name: str, points: list[models.PointStruct]) -> None:
+    while True:
+        client.upsert(name, points)
