@@ -9,7 +9,8 @@ import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from tests.support.collections import fresh_name
-from tests.support.migrating import Migrating, new_model, old_model
+from tests.support.migrating import Migrating, marked, new_model, old_model
+from xbtmigrate.errors import UnsupportedError
 from xbtmigrate.serving import MigrationSearcher, wrap, wrap_async
 from xbtmigrate.types import Kind
 
@@ -46,17 +47,6 @@ def opening(migrating: Migrating) -> dict:
 @pytest.fixture(scope="module")
 def wrapped(migrating: Migrating, client: QdrantClient, opening: dict):
     return wrap(client, migrating.name, **opening)
-
-
-def marked(migrating: Migrating, kind: Kind) -> int:
-    """Points that the tool itself would take for done."""
-    from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.wiring import open_migration
-
-    with open_migration(load_config(migrating.folder / "xbtmigrate.toml")) as opened:
-        plan = opened.artefacts.load_plan()
-        batches = list(opened.gallery(plan).read({"source"}))
-    return sum(batch["kind"].to_pylist().count(kind) for batch in batches)
 
 
 def ids(response) -> list[int]:
@@ -129,7 +119,7 @@ def test_answers_show_vectors_of_the_applications_model(migrating, wrapped):
 @pytest.mark.parametrize("given", ["new", "old"])
 def test_writes_reach_both_vectors_with_their_provenance(migrating, client, wrapped, given):
     clipart = migrating.clipart
-    before = marked(migrating, Kind.ENCODED)
+    before = marked(migrating.folder, Kind.ENCODED)
     fresh = 7_000_000 if given == "new" else 8_000_000
     images = clipart.images[:4]
     vectors = {"new": new_model, "old": old_model}[given](images)
@@ -146,20 +136,20 @@ def test_writes_reach_both_vectors_with_their_provenance(migrating, client, wrap
         wrapped.upload_points(migrating.name, points[1:3], wait=True)
         upsert = models.UpsertOperation(upsert=models.PointsList(points=points[3:]))
         wrapped.batch_update_points(migrating.name, [upsert])
-        assert marked(migrating, Kind.ENCODED) == before + 4
+        assert marked(migrating.folder, Kind.ENCODED) == before + 4
         wrapped.update_vectors(
             migrating.name,
             [models.PointVectors(id=fresh, vector={"old": vectors[0].tolist()})],
             wait=True,
         )
-        assert marked(migrating, Kind.ENCODED) == before + 4
+        assert marked(migrating.folder, Kind.ENCODED) == before + 4
         [record] = client.retrieve(migrating.name, [fresh], with_vectors=["old"])
         np.testing.assert_allclose(record.vector["old"], old_model(images[:1])[0], atol=2e-3)
         query = new_model(images[:1])[0]
         assert fresh in ids(wrapped.query_points(migrating.name, query, "old", limit=10))
     finally:
         wrapped.delete(migrating.name, [point.id for point in points], wait=True)
-    assert marked(migrating, Kind.ENCODED) == before
+    assert marked(migrating.folder, Kind.ENCODED) == before
     if migrating.shadow:
         assert client.count(migrating.shadow).count == COUNT
 
@@ -167,12 +157,12 @@ def test_writes_reach_both_vectors_with_their_provenance(migrating, client, wrap
 def test_without_encoders_what_is_missing_is_projected(migrating, client):
     lone = wrap(client, migrating.name, folder=migrating.artefacts.folder)
     image, point = migrating.clipart.images[9], 9_000_001
-    projected = marked(migrating, Kind.PROJECTED)
+    projected = marked(migrating.folder, Kind.PROJECTED)
     payload = {"image": image, "caption": "x"}
     vector = {"old": old_model([image])[0].tolist()}
     lone.upsert(migrating.name, [models.PointStruct(id=point, vector=vector, payload=payload)])
     try:
-        assert marked(migrating, Kind.PROJECTED) == projected + 1
+        assert marked(migrating.folder, Kind.PROJECTED) == projected + 1
     finally:
         lone.delete(migrating.name, [point], wait=True)
 
@@ -191,3 +181,96 @@ def test_the_asyncio_client_does_the_same(migrating, wrapped, opening, qdrant_ur
 
     expected = ids(wrapped.query_points(migrating.name, query=vector, using="old", limit=10))
     assert asyncio.run(found()) == expected
+
+
+def test_the_librarys_own_examples_run_on_the_migrated_collection(migrating, client, wrapped):
+    """Insert, upload, search, filter, batch, scroll and delete as its documentation shows them."""
+    name, clipart = migrating.name, migrating.clipart
+    vectors, first = new_model(clipart.images[:30]), 6_000_000
+    payload = [
+        {"image": image, "caption": "red", "rand_number": row % 10}
+        for row, image in enumerate(clipart.images[:30])
+    ]
+    ids_ = list(range(first, first + 30))
+    try:
+        wrapped.upsert(
+            collection_name=name,
+            points=[
+                models.PointStruct(
+                    id=ids_[row], vector={"old": vectors[row].tolist()}, payload=payload[row]
+                )
+                for row in range(10)
+            ],
+        )
+        wrapped.upsert(
+            name,
+            models.Batch(
+                ids=ids_[10:15],
+                vectors={"old": vectors[10:15].tolist()},
+                payloads=payload[10:15],
+            ),
+        )
+        wrapped.upload_collection(
+            collection_name=name,
+            vectors={"old": vectors[15:25]},
+            payload=payload[15:25],
+            ids=ids_[15:25],
+            batch_size=4,
+            wait=True,
+        )
+        wrapped.upload_points(
+            name,
+            (
+                models.PointStruct(
+                    id=ids_[row], vector={"old": vectors[row].tolist()}, payload=payload[row]
+                )
+                for row in range(25, 30)
+            ),
+            wait=True,
+        )
+        red = models.FieldCondition(key="caption", match=models.MatchValue(value="red"))
+        high = models.FieldCondition(key="rand_number", range=models.Range(gte=3))
+        asked = models.Filter(must=[red, high])
+        found = wrapped.query_points(
+            collection_name=name, query=vectors[4], using="old", query_filter=asked, limit=5
+        )
+        assert ids(found)[0] == ids_[4]
+        assert all(point.payload["rand_number"] >= 3 for point in found.points)
+        assert wrapped.count(name, count_filter=asked).count == 21
+        batch = wrapped.query_batch_points(
+            collection_name=name,
+            requests=[
+                models.QueryRequest(query=vectors[row].tolist(), using="old", filter=asked, limit=1)
+                for row in (4, 26)
+            ],
+        )
+        assert [ids(each) for each in batch] == [[ids_[4]], [ids_[26]]]
+        rows, after = wrapped.scroll(name, scroll_filter=asked, limit=21)
+        assert (len(rows), after) == (21, None)
+        wrapped.set_payload(name, {"color": "blue"}, points=ids_[:1])
+        [record] = wrapped.retrieve(name, ids_[:1])
+        assert record.payload["color"] == "blue"
+        assert {len(each.vector) for each in client.retrieve(name, ids_, with_vectors=True)} == (
+            {1} if migrating.shadow else {2}
+        )
+        wrapped.delete(name, points_selector=ids_[:15], wait=True)
+        wrapped.delete(name, models.FilterSelector(filter=models.Filter(must=[red])), wait=True)
+        assert client.count(name).count == COUNT
+    finally:
+        wrapped.delete(name, points_selector=ids_, wait=True)
+
+
+def test_the_asyncio_client_refuses_what_it_cannot_translate(migrating, opening, qdrant_url):
+    async def upload() -> None:
+        bare = AsyncQdrantClient(url=qdrant_url, check_compatibility=False)
+        client = await wrap_async(bare, migrating.name, **opening)
+        try:
+            with pytest.raises(UnsupportedError, match="upload_points") as refused:
+                client.upload_points(migrating.name, [])
+            assert "upsert" in refused.value.hint
+            with pytest.raises(UnsupportedError, match="upload_collection"):
+                client.upload_collection(migrating.name, [])
+        finally:
+            await client.close()
+
+    asyncio.run(upload())

@@ -13,11 +13,13 @@ from tests.support.clipart import Clipart, vectors, write_config
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside
 from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.config import load_config
 from xbtmigrate.evaluation.retrieval import Space, top_k
 from xbtmigrate.projectors import Projector
 from xbtmigrate.serving.fusion import CalibratedServing
-from xbtmigrate.types import Channel, Direction, Distance
+from xbtmigrate.types import Channel, Direction, Distance, Kind
 from xbtmigrate.workflows.measuring import Sides
+from xbtmigrate.workflows.wiring import open_migration
 
 
 def old_model(items: Sequence[str]) -> np.ndarray:
@@ -88,3 +90,11 @@ class Migrating:
         """The nearest points of one space."""
         rows = top_k(Space(queries, gallery).scores(), k)
         return [[self.clipart.ids[row] for row in each] for each in rows]
+
+
+def marked(folder: Path, kind: Kind) -> int:
+    """Points that the tool itself would take for done."""
+    with open_migration(load_config(folder / "xbtmigrate.toml")) as opened:
+        plan = opened.artefacts.load_plan()
+        batches = list(opened.gallery(plan).read({"source"}))
+    return sum(batch["kind"].to_pylist().count(kind) for batch in batches)

@@ -14,6 +14,7 @@ import numpy as np
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_client.http.models import QueryResponse
 
+from xbtmigrate.errors import UnsupportedError
 from xbtmigrate.search.arguments import request_of
 from xbtmigrate.search.asking import is_embedded, run, run_async
 from xbtmigrate.search.completing import Model
@@ -158,6 +159,23 @@ class AsyncMigratingClient(AsyncQdrantClient):
             return await super().upsert(collection_name, points, *args, **kwargs)
         options = _options(_UPSERT, args, kwargs)
         return await run_async(self._bare, self._crossing.upsert(points, options))
+
+    def upload_points(self, collection_name: str, *args: Any, **kwargs: Any) -> None:
+        """Upload to other collections: it does not wait for an event loop, as writes here must."""
+        self._refuse("upload_points", collection_name)
+        super().upload_points(collection_name, *args, **kwargs)
+
+    def upload_collection(self, collection_name: str, *args: Any, **kwargs: Any) -> None:
+        """Upload to other collections; see `upload_points`."""
+        self._refuse("upload_collection", collection_name)
+        super().upload_collection(collection_name, *args, **kwargs)
+
+    def _refuse(self, method: str, collection: str) -> None:
+        if self._crossing.concerns(collection):
+            raise UnsupportedError(
+                f"`{method}` of the asyncio client cannot write both vectors of '{collection}'",
+                "await `upsert` with batches of points, or use the client of `wrap`",
+            )
 
     async def update_vectors(
         self, collection_name: str, points: Any, *args: Any, **kwargs: Any

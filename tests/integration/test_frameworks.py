@@ -1,0 +1,286 @@
+"""Vector stores of other packages, unmodified, on wrapped clients, their collection migrated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
+
+from tests.support.clipart import DATA, Clipart
+from tests.support.collections import fresh_name
+from tests.support.command import answer_inside
+from tests.support.migrating import marked, new_model, old_model
+from xbtmigrate.serving import wrap, wrap_async
+from xbtmigrate.types import Kind
+
+COUNT = 120
+GROUPS = ("a", "b", "c")
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def client(qdrant_url: str) -> Iterator[QdrantClient]:
+    client = QdrantClient(url=qdrant_url, check_compatibility=False)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def captions() -> list[str]:
+    """Captions for the collection, and one that is added while it is migrated."""
+    return list(dict.fromkeys(Clipart.load(3 * COUNT).captions))[: COUNT + 1]
+
+
+def group(captions: Sequence[str], caption: str) -> str:
+    return GROUPS[captions.index(caption) % len(GROUPS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Halfway:
+    """A collection that a package has filled with the old model, half of it re-encoded."""
+
+    client: QdrantClient
+    url: str
+    name: str
+    folder: Path
+    encoded: int
+
+    @classmethod
+    def start(
+        cls, client: QdrantClient, url: str, name: str, folder: Path, *, vector: str, text: str
+    ) -> Halfway:
+        (folder / "xbtmigrate.toml").write_text(
+            f"""
+[qdrant]
+url = "{url}"
+collection = "{name}"
+vector = "{vector}"
+
+[payload]
+text = "{text}"
+
+[old_model]
+encoder = "precomputed"
+path = "{DATA / "old.parquet"}"
+stored = "text"
+
+[new_model]
+encoder = "precomputed"
+path = "{DATA / "new.parquet"}"
+
+[plan]
+strategy = "fastfill"
+sample = 100
+""",
+            "utf-8",
+        )
+        answer_inside("plan", cwd=folder)
+        answer_inside("train-projector", "--kind", "ridge", cwd=folder)
+        answer_inside("backfill", "--online", "--fraction", "0.5", cwd=folder)
+        return cls(client, url, name, folder, marked(folder, Kind.ENCODED))
+
+    @property
+    def opening(self) -> dict[str, Any]:
+        # The application embeds with the new model; what it writes is embedded by both.
+        folder = self.folder / ".xbtmigrate"
+        return {
+            "new_encoder": new_model,
+            "old_encoder": old_model,
+            "folder": next(folder.iterdir()),
+            "interval": 0,
+        }
+
+    def wrapped(self) -> QdrantClient:
+        return wrap(self.client, self.name, **self.opening)
+
+    def on_asyncio(self, use: Callable[[AsyncQdrantClient], Any]) -> Any:
+        async def run() -> Any:
+            bare = AsyncQdrantClient(url=self.url, check_compatibility=False)
+            client = await wrap_async(bare, self.name, **self.opening)
+            try:
+                return await use(client)
+            finally:
+                await client.close()
+
+        return asyncio.run(run())
+
+    def has_both(self, count: int, text: str, added: str) -> None:
+        """Check that both sides hold so many points, and what was added is as if backfilled."""
+        shadow = f"{self.name}__xbtmigrate"
+        both = self.client.collection_exists(shadow)
+        for collection in [self.name, shadow] if both else [self.name]:
+            assert self.client.count(collection).count == count
+        if not added:
+            return
+        assert marked(self.folder, Kind.ENCODED) == self.encoded + 1
+        for collection in [self.name, shadow] if both else [self.name]:
+            condition = models.FieldCondition(key=text, match=models.MatchValue(value=added))
+            [[record], _] = self.client.scroll(
+                collection, models.Filter(must=[condition]), with_vectors=True
+            )
+            held = record.vector if isinstance(record.vector, dict) else {"": record.vector}
+            for vector in held.values():
+                wanted = (old_model if len(vector) == 128 else new_model)([added])[0]
+                np.testing.assert_allclose(vector, wanted, atol=2e-3)
+            assert both or len(held) == 2
+
+
+@pytest.mark.parametrize("layout", ["in_place", "shadow"])
+def test_langchain(layout, client, qdrant_url, captions, tmp_path):
+    langchain = pytest.importorskip("langchain_qdrant")
+    from langchain_core.embeddings import Embeddings
+
+    class Model(Embeddings):
+        def __init__(self, encode) -> None:
+            self.encode = encode
+
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            # The store embeds a text of its own to learn the length of the vectors.
+            known = [captions[0] if text == "dummy_text" else text for text in texts]
+            return self.encode(known).tolist()
+
+        def embed_query(self, text: str) -> list[float]:
+            return self.encode([text])[0].tolist()
+
+    name, (*known, fresh) = fresh_name(), captions
+    vector = "old" if layout == "in_place" else ""
+    sizes = {"old": 128, "new": 256} if vector else {"": 128}
+    client.create_collection(
+        name,
+        vectors_config={
+            key: models.VectorParams(size=size, distance=models.Distance.COSINE)
+            for key, size in sizes.items()
+        },
+    )
+
+    def store(on: QdrantClient, encode: Callable[..., np.ndarray]):
+        return langchain.QdrantVectorStore(on, name, Model(encode), vector_name=vector)
+
+    metadatas = [{"group": group(captions, text)} for text in captions]
+    store(client, old_model).add_texts(known, metadatas[:-1])
+    halfway = Halfway.start(client, qdrant_url, name, tmp_path, vector=vector, text="page_content")
+    migrated = store(halfway.wrapped(), new_model)
+    for asked in known[::20]:
+        found = [each.page_content for each in migrated.similarity_search(asked, k=5)]
+        assert asked in found
+        assert len(set(found)) == 5
+    only = models.FieldCondition(key="metadata.group", match=models.MatchValue(value="b"))
+    filtered = migrated.similarity_search(known[1], k=5, filter=models.Filter(must=[only]))
+    assert filtered[0].page_content == known[1]
+    assert {each.metadata["group"] for each in filtered} == {"b"}
+    varied = migrated.max_marginal_relevance_search(known[3], k=3, fetch_k=10)
+    assert len({each.page_content for each in varied}) == 3
+    [added] = migrated.add_texts([fresh], metadatas[-1:])
+    assert fresh in [each.page_content for each in migrated.similarity_search(fresh, k=3)]
+    halfway.has_both(COUNT + 1, "page_content", fresh)
+    assert migrated.delete([added])
+    halfway.has_both(COUNT, "page_content", "")
+
+
+def test_llama_index(client, qdrant_url, captions, tmp_path):
+    llama_index = pytest.importorskip("llama_index.vector_stores.qdrant")
+    from llama_index.core.schema import TextNode
+    from llama_index.core.vector_stores.types import (
+        MetadataFilter,
+        MetadataFilters,
+        VectorStoreQuery,
+    )
+
+    def nodes(texts: list[str], encode) -> list[TextNode]:
+        return [
+            TextNode(
+                text=text,
+                metadata={"caption": text, "group": group(captions, text)},
+                embedding=vector.tolist(),
+            )
+            for text, vector in zip(texts, encode(texts), strict=True)
+        ]
+
+    def query(asked: str, **more: Any) -> VectorStoreQuery:
+        embedding = new_model([asked])[0].tolist()
+        return VectorStoreQuery(query_embedding=embedding, similarity_top_k=5, **more)
+
+    name, (*known, fresh) = fresh_name(), captions
+    llama_index.QdrantVectorStore(name, client=client).add(nodes(known, old_model))
+    vectors = client.get_collection(name).config.params.vectors
+    vector = next(iter(vectors)) if isinstance(vectors, dict) else ""
+    halfway = Halfway.start(client, qdrant_url, name, tmp_path, vector=vector, text="caption")
+    store = llama_index.QdrantVectorStore(name, client=halfway.wrapped())
+    for asked in known[::20]:
+        result = store.query(query(asked))
+        assert asked in [node.get_content() for node in result.nodes]
+        assert len(set(result.ids)) == 5
+    only = MetadataFilters(filters=[MetadataFilter(key="group", value="b")])
+    filtered = store.query(query(known[1], filters=only)).nodes
+    assert filtered[0].get_content() == known[1]
+    assert {node.metadata["group"] for node in filtered} == {"b"}
+    [added] = nodes([fresh], new_model)
+    store.add([added])
+    assert fresh in [node.get_content() for node in store.query(query(fresh)).nodes]
+    halfway.has_both(COUNT + 1, "caption", fresh)
+    store.delete_nodes([added.node_id])
+    halfway.has_both(COUNT, "caption", "")
+
+    async def use(aclient: AsyncQdrantClient) -> list[str]:
+        store = llama_index.QdrantVectorStore(name, aclient=aclient)
+        await store.async_add([added])
+        found = (await store.aquery(query(fresh))).nodes
+        halfway.has_both(COUNT + 1, "caption", fresh)
+        await store.adelete_nodes([added.node_id])
+        return [node.get_content() for node in found]
+
+    assert fresh in halfway.on_asyncio(use)
+    halfway.has_both(COUNT, "caption", "")
+
+
+def test_haystack(client, qdrant_url, captions, tmp_path):
+    haystack = pytest.importorskip("haystack_integrations.document_stores.qdrant")
+    from haystack import Document
+    from haystack_integrations.components.retrievers.qdrant import QdrantEmbeddingRetriever
+
+    def documents(texts: list[str], encode) -> list[Document]:
+        return [
+            Document(
+                content=text,
+                meta={"group": group(captions, text)},
+                embedding=vector.tolist(),
+            )
+            for text, vector in zip(texts, encode(texts), strict=True)
+        ]
+
+    def store(size: int, on: QdrantClient):
+        made = haystack.QdrantDocumentStore(
+            url=qdrant_url, index=name, embedding_dim=size, progress_bar=False
+        )
+        made._client = on  # it takes no client
+        made._set_up_collection(name, size, False, "cosine", False, False)
+        return made
+
+    name, (*known, fresh) = fresh_name(), captions
+    store(128, client).write_documents(documents(known, old_model))
+    halfway = Halfway.start(client, qdrant_url, name, tmp_path, vector="", text="content")
+    migrated = store(256, halfway.wrapped())
+    retriever = QdrantEmbeddingRetriever(document_store=migrated, top_k=5)
+
+    def found(asked: str, **more: Any) -> list[Document]:
+        return retriever.run(query_embedding=new_model([asked])[0].tolist(), **more)["documents"]
+
+    for asked in known[::20]:
+        assert asked in [each.content for each in found(asked)]
+    filtered = found(known[1], filters={"field": "meta.group", "operator": "==", "value": "b"})
+    assert filtered[0].content == known[1]
+    assert {each.meta["group"] for each in filtered} == {"b"}
+    [added] = documents([fresh], new_model)
+    migrated.write_documents([added])
+    assert fresh in [each.content for each in found(fresh)]
+    assert migrated.count_documents() == COUNT + 1
+    halfway.has_both(COUNT + 1, "content", fresh)
+    migrated.delete_documents([added.id])
+    halfway.has_both(COUNT, "content", "")
