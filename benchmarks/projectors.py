@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from xbtmigrate.training import (
     SelectionTask,
     Space,
     fit,
+    race,
     retrieval_scores,
 )
 from xbtmigrate.training.uncertainty import rank_correlation
@@ -214,8 +216,11 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=["auto"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--full", action="store_true", help="train every setting in full")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
+    if arguments.full:
+        race.FEW_PAIRS = sys.maxsize
     corpus = {"debian": debian, "clipart": clipart}[arguments.corpus](
         arguments.data, arguments.seed
     )

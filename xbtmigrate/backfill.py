@@ -29,10 +29,22 @@ from xbtmigrate.goal import Goal, Known, Outcome, Progress, Until
 from xbtmigrate.journal import Counts, MigrationRecord, Phase, Stage
 from xbtmigrate.overlap import InOrder, read_ahead
 from xbtmigrate.protocols import Encoder, Gallery, Journal, Projector, Written
-from xbtmigrate.types import Kind, Modality, PointId, Vectors, vector_array, vectors_of
+from xbtmigrate.types import (
+    Kind,
+    Modality,
+    PointId,
+    Vectors,
+    given_of,
+    vector_array,
+    with_given,
+)
 
 SWEEP_PASSES = 5
 SAVE_SECONDS = 0.5
+MADE_FROM = {
+    Kind.ENCODED: ("id", "content_hash"),
+    Kind.PROJECTED: ("id", "content_hash", "old", "side"),
+}
 Done: TypeAlias = tuple[int, int]  # points of a pass: done, all
 
 
@@ -213,12 +225,14 @@ class Backfill:
         return len(todo)
 
     def _project(self, batch: pa.RecordBatch) -> None:
-        """Write projected vectors for the points of a batch that have an old vector."""
+        """Write projected vectors for the points of a batch that have what is projected."""
         assert self.projector is not None
-        self._quarantine(batch.filter(pc.is_null(batch["old"])), "it has no old vector")
-        batch = batch.filter(pc.is_valid(batch["old"]))
+        for name in ("old", "side"):
+            if name in batch.schema.names:
+                self._quarantine(batch.filter(pc.is_null(batch[name])), f"it has no {name} vector")
+        batch = with_given(batch)
         if len(batch):
-            self._write(batch, self.projector.apply(vectors_of(batch, "old")), Kind.PROJECTED)
+            self._write(batch, self.projector.apply(*given_of(batch)), Kind.PROJECTED)
 
     def _encode(self, batch: pa.RecordBatch) -> None:
         """Write true new vectors for the points of a batch that have a source."""
@@ -253,7 +267,7 @@ class Backfill:
                 batch = batch.filter(pa.array(~rows))
 
     def _write(self, batch: pa.RecordBatch, vectors: Vectors, kind: Kind) -> None:
-        made_from = ["id", "content_hash", *(["old"] if kind is Kind.PROJECTED else [])]
+        made_from = [name for name in MADE_FROM[kind] if name in batch.schema.names]
         whole = batch.select(made_from).append_column("new", vector_array(vectors))
         self._later.wait_below(2)
         written = self._later.begin(partial(self.gallery.write, whole, kind))

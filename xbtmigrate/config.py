@@ -33,6 +33,7 @@ class QdrantSection(_Section):
     collection: str = Field(min_length=1)
     vector: str = ""
     new_vector: str | None = None
+    side_vector: str | None = None
     grpc: bool = False
     grpc_port: int = Field(default=6334, ge=1, le=65535)
     timeout: int = Field(default=60, ge=1, le=3600)
@@ -58,6 +59,8 @@ class QdrantSection(_Section):
             raise ValueError(
                 "the new vector needs a name of its own: set new_vector to another name than vector"
             )
+        if self.side_vector in (self.vector, self.new_vector_name):
+            raise ValueError("side_vector must be another vector than the old and the new one")
         return self
 
     @property
@@ -74,6 +77,7 @@ class PayloadSection(_Section):
     text: str | None = None
     image: str | None = None
     query: str | None = None
+    label: str | None = None
 
 
 class OldModelSection(BaseModel):
@@ -163,7 +167,8 @@ class Config(_Section):
         sections = self.model_dump(mode="json", exclude_none=True)
         for key in ("api_key_env", "api_key_file", "ca_file", "grpc", "grpc_port", "timeout"):
             sections["qdrant"].pop(key, None)
-        sections["payload"].pop("query", None)
+        for key in ("query", "label"):
+            sections["payload"].pop(key, None)
         sections["plan"] = {key: sections["plan"][key] for key in ("strategy", "layout", "seed")}
         return {
             f"{section}.{key}": str(value)

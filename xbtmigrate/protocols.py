@@ -58,8 +58,8 @@ class Projector(Protocol):
         """Bridge (new -> old, for queries) or forward (old -> new, for the gallery)."""
         ...
 
-    def apply(self, vectors: Vectors) -> Vectors:
-        """Map (n, d_in) float32 to (n, d_out) float32."""
+    def apply(self, vectors: Vectors, side: Vectors | None = None) -> Vectors:
+        """Map (n, d_in) float32 to (n, d_out) float32; `side` (n, d_side) where it takes one."""
         ...
 
     def uncertainty(self, vectors: Vectors) -> npt.NDArray[np.float32]:
@@ -93,7 +93,8 @@ class Gallery(Protocol):
         """Yield batches of points.
 
         Args:
-            columns: Any of "source" (text, image, content_hash, kind), "old" and "new".
+            columns: Any of "source" (text, image, content_hash, kind), "old" and "new". Where the
+                projector takes a side vector, "side" comes with "old".
             ids: Only these points, in this order; absent ones are left out.
             after: Only points behind this id in the store's own order: a cursor to resume from.
             mostly_done: Whether most of them are expected to have a kind, so that what proves it
@@ -109,7 +110,7 @@ class Gallery(Protocol):
 
         Args:
             batch: Columns id, content_hash (of the content the vector was made from) and new;
-                for projected vectors also old, which they were made from.
+                for projected vectors also old (and side), which they were made from.
             kind: How the vectors were made.
         """
         ...

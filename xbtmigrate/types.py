@@ -12,6 +12,8 @@ content_hash   string                          hash of the embedded field only; 
 kind           string, nullable                kind of the new vector, null unless it was made by
                                                this plan from the present content
 old            fixed_size_list<float32>[d]     stored vector of the old model, nullable
+side           fixed_size_list<float32>[d]     side vector of the projector, nullable; comes with
+                                               "old" where the projector takes one
 new            fixed_size_list<float32>[d]     vector of the new model, nullable
 =============  ==============================  ===================================================
 """
@@ -22,11 +24,13 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from functools import reduce
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 PointId: TypeAlias = str
 Vectors: TypeAlias = npt.NDArray[np.float32]
@@ -135,6 +139,21 @@ def vectors_of(batch: pa.RecordBatch | pa.Table, column: str) -> Vectors:
     return cast("Vectors", values.to_numpy(zero_copy_only=True).reshape(len(array), width))
 
 
+def given_of(batch: pa.RecordBatch) -> list[Vectors]:
+    """What a forward projector is given: old vectors, and side vectors where the batch has them."""
+    return [vectors_of(batch, name) for name in _given_columns(batch)]
+
+
+def has_given(batch: pa.RecordBatch) -> pa.Array:
+    """Whether each point has every vector that a forward projector is given; boolean (n,)."""
+    return reduce(pc.and_, [pc.is_valid(batch[name]) for name in _given_columns(batch)])
+
+
+def with_given(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Keep the points that a forward projector can map."""
+    return batch.filter(has_given(batch))
+
+
 def make_batch(ids: Sequence[PointId], **columns: pa.Array | Sequence[Any]) -> pa.RecordBatch:
     """Build a batch from ids and named columns; string columns may be plain sequences."""
     arrays: dict[str, pa.Array] = {"id": pa.array(ids, pa.string())}
@@ -150,3 +169,7 @@ def digest_of(parts: Iterable[str | bytes]) -> str:
         data = part if isinstance(part, bytes) else part.encode()
         digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
+
+
+def _given_columns(batch: pa.RecordBatch) -> list[str]:
+    return [name for name in ("old", "side") if name in batch.schema.names]

@@ -34,7 +34,7 @@ def edit(saved, **changes):
 
 def test_the_json_says_what_the_projector_is(saved):
     document = json.loads((saved / JSON).read_text())
-    assert document["schema_version"] == 2
+    assert document["schema_version"] == 3
     assert document["architecture"] == "affine"
     assert (document["kind"], document["direction"], document["seed"]) == ("ridge", "bridge", 7)
     assert document["normalizes_output"] is False
@@ -61,7 +61,7 @@ def test_missing_file(saved, name):
     assert "train-projector" in caught.value.hint
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 2}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 3}'])
 def test_damaged_json(saved, text):
     (saved / JSON).write_text(text)
     with pytest.raises(ArtefactError):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.unit.test_training_fit import options, world
-from xbtmigrate.errors import ConfigError
+from xbtmigrate.errors import ArtefactError, ConfigError
 from xbtmigrate.training import fit, trainer_of
 from xbtmigrate.training.problem import make_problem
 from xbtmigrate.training.race import attempt, race
@@ -115,6 +115,48 @@ def test_fastfill_knows_where_it_is_wrong(classes):
     assert rank_correlation(estimate, given.x_held[:, 0]) > 0.5
 
 
+def test_fastfill_takes_labels_for_classes():
+    pairs, _ = world()
+    # Whatever the label says, the map has to tell it apart: pairs of one label come together.
+    labels = ["left" if row[0] < 0 else "right" for row in pairs.new]
+    labels[::5] = [None] * len(labels[::5])
+    given = problem(pairs=dataclasses.replace(pairs, labels=labels))
+    assert set(given.labels) == {-1, 0, 1}
+    wanted = [each["classes"] for each in trainer_of("fastfill").settings(given, [])]
+    assert wanted == [0, 64, "label"]
+    assert [e["classes"] for e in trainer_of("fastfill").settings(problem(), [])] == [0, 64]
+    means = normalized(np.stack([given.y[given.labels == each].mean(axis=0) for each in (0, 1)]))
+    apart = {}
+    for classes in (0, "label"):
+        mapped = given.project(fitted("fastfill", given, classes=classes).architecture, given.x)
+        margin = (mapped @ means.T) @ np.array([-1, 1])
+        apart[classes] = np.mean(np.abs(margin))
+    assert apart["label"] > apart[0]
+
+
+def test_side_vectors_are_for_the_kind_that_takes_them():
+    pytest.importorskip("torch")
+    pairs, task = world()
+    side = pairs.old[:, 4:] * 3
+    pairs = dataclasses.replace(pairs, old=pairs.old[:, :4], side=side)
+    whole = task.gallery_old
+    task = dataclasses.replace(
+        task, gallery_old=whole[:, :4], gallery_side=whole[:, 4:] * 3, queries_old=None
+    )
+    report = fit(Direction.FORWARD, [pairs], task, options("ridge", "fct"))
+    projector = report.projector
+    assert (report.candidates[0].kind, projector.d_in, projector.d_side) == ("fct", 4, 4)
+    assert [c.settings.get("side") for c in report.candidates if c.kind == "ridge"] == [None] * 7
+    mapped = projector.apply(pairs.old, pairs.side)
+    np.testing.assert_allclose(mapped, projector.apply(5 * pairs.old, pairs.side), atol=1e-5)
+    assert np.mean((mapped * pairs.new).sum(axis=1)) > 0.9
+    assert projector.uncertainty(pairs.old).shape == (len(pairs),)
+    with pytest.raises(ArtefactError, match="side vectors of shape"):
+        projector.apply(pairs.old)
+    bridge = fit(Direction.BRIDGE, [pairs], task, options("ridge", "fct"))
+    assert (bridge.projector.kind, bridge.projector.d_side) == ("ridge", 0)
+
+
 def test_reverse_queries_retrieve_like_the_new_model():
     given = problem(Direction.BRIDGE)
     found = fitted("reverse_query", given, epochs=6)
@@ -132,6 +174,17 @@ def test_leaders_are_trained_on_all_pairs_and_the_rest_on_some(monkeypatch):
     assert by_kind["fct"] == [len(given.x)]
     assert sorted(by_kind["mlp"]) == [200, len(given.x)]
     assert all(c.pairs == len(given.x) for c in found if c.kind == "ridge")
+
+
+def test_a_heat_is_judged_by_what_it_learned_and_not_by_its_start():
+    pytest.importorskip("torch")
+    given, trainer = problem(), trainer_of("mlp")
+    start = fitted("ridge", given, penalty=1e-2).architecture(given.x)
+    heat = fitted("mlp", given, epochs=2).architecture(given.x)
+    assert np.abs(heat - start).max() > 1e-3
+    losses = {each["loss"] for each in trainer.settings(given, [])}
+    heats = [fitted("mlp", given, epochs=2, loss=loss).architecture(given.x) for loss in losses]
+    assert np.abs(heats[0] - heats[1]).max() > 1e-3
 
 
 def test_a_candidate_says_what_was_fitted():

@@ -1,6 +1,13 @@
 """Domain: projectors between the spaces of two models, in numpy, and their form on disk."""
 
-from xbtmigrate.projectors.architectures import Affine, Architecture, Mlp, followed_by, project
+from xbtmigrate.projectors.architectures import (
+    Affine,
+    Architecture,
+    Mlp,
+    beside,
+    followed_by,
+    project,
+)
 from xbtmigrate.projectors.artefact import Manifest
 from xbtmigrate.projectors.projector import Projector
 from xbtmigrate.projectors.shared import SharedSpace
@@ -16,6 +23,7 @@ __all__ = [
     "Projector",
     "SharedSpace",
     "Uncertainty",
+    "beside",
     "followed_by",
     "project",
 ]

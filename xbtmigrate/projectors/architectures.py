@@ -212,6 +212,17 @@ def project(
     return out
 
 
+def beside(x: Vectors, side: Vectors, *, cosine: bool) -> Vectors:
+    """Put side vectors behind the inputs of a map, (n, d) and (n, s) -> (n, d + s).
+
+    Args:
+        x: Inputs; brought to unit length first where they are of a cosine space.
+        side: Side vectors, taken as they are.
+        cosine: Whether the inputs are.
+    """
+    return np.concatenate([normalized(x) if cosine else x, side], axis=1)
+
+
 def _check_layer(weight: Vectors, bias: Vectors) -> None:
     """Raise ValueError unless (d_in, d_out) and (d_out,) belong together."""
     if weight.ndim != 2 or bias.shape != weight.shape[1:]:

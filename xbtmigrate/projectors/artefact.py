@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.types import Direction, Distance
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 JSON_NAME = "projector.json"
 TENSORS_NAME = "projector.safetensors"
 
@@ -38,6 +38,7 @@ class Manifest:
         direction: Bridge (new -> old) or forward (old -> new).
         kind: Method it was fitted by, such as "ridge".
         d_in: Length of the input vectors.
+        d_side: Length of the side vectors that it takes beside them; 0 for none.
         d_out: Length of the output vectors.
         input_distance: Distance of the input space; cosine inputs are normalised first.
         output_distance: Distance of the output space; outputs are normalised iff it is cosine.
@@ -59,6 +60,7 @@ class Manifest:
     d_out: int
     input_distance: Distance
     output_distance: Distance
+    d_side: int = 0
     old_model: str = ""
     new_model: str = ""
     data_digest: str = ""

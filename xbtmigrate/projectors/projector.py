@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.errors import ArtefactError
-from xbtmigrate.projectors.architectures import ARCHITECTURES, Architecture, project
+from xbtmigrate.projectors.architectures import ARCHITECTURES, Architecture, beside, project
 from xbtmigrate.projectors.artefact import (
     Artefact,
     Manifest,
@@ -41,7 +41,8 @@ class Projector:
 
     def __post_init__(self) -> None:
         """Check that the parts have the manifest's dimensions."""
-        manifest, found = self.manifest, (self.architecture.d_in, self.architecture.d_out)
+        manifest = self.manifest
+        found = self.architecture.d_in - manifest.d_side, self.architecture.d_out
         if found != (manifest.d_in, manifest.d_out):
             raise ArtefactError(
                 f"the projector maps {found[0]} -> {found[1]} dimensions, "
@@ -76,6 +77,11 @@ class Projector:
         return self.manifest.d_out
 
     @property
+    def d_side(self) -> int:
+        """Length of the side vectors that it takes beside the input; 0 for none."""
+        return self.manifest.d_side
+
+    @property
     def has_uncertainty(self) -> bool:
         """Whether `uncertainty` can be asked."""
         return self.error is not None
@@ -95,23 +101,27 @@ class Projector:
             parts += [name, str(tensor.dtype), str(tensor.shape), tensor.tobytes()]
         return digest_of(parts)
 
-    def apply(self, vectors: Vectors) -> Vectors:
+    def apply(self, vectors: Vectors, side: Vectors | None = None) -> Vectors:
         """Map vectors to the other model's space.
 
         Args:
             vectors: Float32 (n, d_in). Of any length where the input space is cosine.
+            side: Float32 (n, d_side); not looked at by a projector that takes none.
 
         Returns:
             Float32 (n, d_out), of unit length iff the output space is cosine.
 
         Raises:
-            ArtefactError: The vectors do not have the projector's input dimension.
+            ArtefactError: The vectors do not have the projector's dimensions.
         """
+        rows, manifest = self._checked(vectors), self.manifest
+        if self.d_side:
+            rows = beside(rows, self._checked_side(rows, side), cosine=manifest.normalizes_input)
         return project(
             self.architecture,
-            self._checked(vectors),
-            normalize_input=self.manifest.normalizes_input,
-            normalize_output=self.manifest.normalizes_output,
+            rows,
+            normalize_input=manifest.normalizes_input and not self.d_side,
+            normalize_output=manifest.normalizes_output,
         )
 
     def uncertainty(self, vectors: Vectors) -> npt.NDArray[np.float32]:
@@ -184,6 +194,17 @@ class Projector:
                 "give it vectors of the model it maps from, one per row",
             )
         return rows
+
+    def _checked_side(self, rows: Vectors, side: Vectors | None) -> Vectors:
+        """Return the side vectors as float32, or raise if they are not (n, d_side)."""
+        found = np.empty((0, 0), np.float32) if side is None else np.asarray(side, np.float32)
+        if found.shape != (len(rows), self.d_side):
+            raise ArtefactError(
+                f"this {self.direction} projector ({self.kind}) takes side vectors of shape "
+                f"({len(rows)}, {self.d_side}) beside the stored ones, not {found.shape}",
+                "give it the vectors of qdrant.side_vector, or train without that key",
+            )
+        return found
 
 
 def _by_prefix(tensors: Tensors) -> dict[str, dict[str, npt.NDArray[np.float32]]]:

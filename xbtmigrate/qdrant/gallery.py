@@ -52,6 +52,7 @@ class GallerySettings:
         plan: Digest of the plan that the writes belong to.
         old: The stored vector.
         new: The vector that is filled.
+        side: The vector that the projector takes beside the stored one; None for none.
         custom_sharding: Whether writes have to name a shard key.
         page: Points in a batch of `read`, at most.
         write_limit: Points in one write, at most.
@@ -61,9 +62,20 @@ class GallerySettings:
     plan: str
     old: Space
     new: Space
+    side: Space | None = None
     custom_sharding: bool = False
     page: int = 512
     write_limit: int = 512
+
+    def read_for(self, columns: Collection[str]) -> dict[str, Space]:
+        """The vectors that `columns` of a batch stand for, by column."""
+        spaces = {"old": self.old, "side": self.side if "old" in columns else None, "new": self.new}
+        wanted = {*columns, "side"}
+        return {name: space for name, space in spaces.items() if space and name in wanted}
+
+    def bound(self, kind: Kind) -> dict[str, Space]:
+        """The vectors that a mark names: a projected one is true only of those it is from."""
+        return {"new": self.new} | (self.read_for(["old"]) if kind is Kind.PROJECTED else {})
 
 
 class InPlaceGallery:
@@ -93,8 +105,8 @@ class InPlaceGallery:
         source = "source" in columns
         payload = [*self._settings.fields.keys(), f'"{PROVENANCE}"'] if source else False
         wanted = {"old", "new"} if mostly_done else columns
-        names = [getattr(self._settings, each).name for each in ("old", "new") if each in wanted]
-        vectors = list(dict.fromkeys(names))
+        spaces = self._settings.read_for(wanted).values()
+        vectors = list(dict.fromkeys(space.name for space in spaces))
         pages = self._reader.select(ids, after=after, payload=payload, vectors=vectors or False)
         yield from (self._batch(page, columns, vectors) for page in pages)
 
@@ -117,10 +129,8 @@ class InPlaceGallery:
         if "source" in columns:
             arrays = page.source_columns(self._settings.fields)
             arrays["kind"] = self._kinds(page, arrays["content_hash"].to_pylist(), vectors)
-        for name in ("old", "new"):
-            if name in columns:
-                space: Space = getattr(self._settings, name)
-                arrays[name] = page.dense(space.name, space.size)
+        for name, space in self._settings.read_for(columns).items():
+            arrays[name] = page.dense(space.name, space.size)
         return make_batch(page.ids, **arrays)
 
     def _kinds(self, page: Page, hashes: Sequence[str], vectors: Collection[str]) -> pa.Array:
@@ -144,7 +154,7 @@ class InPlaceGallery:
             ids = [each for each, (name, _) in made.items() if name == kind]
             if not ids:
                 continue
-            spaces = self._bound(kind)
+            spaces = list(self._settings.bound(kind).values())
             names = [each.name for each in spaces]
             if set(names) <= set(vectors):
                 present = page.having(ids)
@@ -157,13 +167,8 @@ class InPlaceGallery:
             true.update(each for each, yes in zip(present.ids, same, strict=True) if yes)
         return true
 
-    def _bound(self, kind: Kind) -> list[Space]:
-        """The vectors that a mark names: a projected one is true only of the old one it is from."""
-        old, new = self._settings.old, self._settings.new
-        return [new, old] if kind is Kind.PROJECTED else [new]
-
     def _sketches(self, vectors: Sequence[Vectors], kind: Kind) -> Sketches:
-        pairs = zip(self._bound(kind), vectors, strict=True)
+        pairs = zip(self._settings.bound(kind).values(), vectors, strict=True)
         sketches: Sketches = np.add.reduce([sketch(space.name, rows) for space, rows in pairs])
         return sketches
 
@@ -196,8 +201,7 @@ class InPlaceGallery:
     def _send(self, part: pa.RecordBatch, kind: Kind, keys: ShardKeys) -> None:
         ids: list[PointId] = part.column("id").to_pylist()
         hashes: list[str] = part.column("content_hash").to_pylist()
-        columns = ("new", "old")[: len(self._bound(kind))]
-        vectors = [vectors_of(part, name) for name in columns]
+        vectors = [vectors_of(part, name) for name in self._settings.bound(kind)]
         sketches = self._sketches(vectors, kind)
         groups = rows_by_key(ids, keys)
         for key, rows in groups.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xbtmigrate.errors import CollectionError
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.fidelity import Fidelity
@@ -24,6 +25,8 @@ def open_gallery(
     choice: LayoutChoice,
     fields: EmbeddedFields,
     plan_digest: str,
+    *,
+    side: str | None = None,
 ) -> Gallery:
     """Open the gallery of a prepared layout.
 
@@ -33,6 +36,10 @@ def open_gallery(
         choice: The layout; for writes `prepare` has been called with it.
         fields: Where the embedded content is.
         plan_digest: Digest of the plan that the writes belong to.
+        side: Name of the vector that the projector takes beside the stored one, if any.
+
+    Raises:
+        CollectionError: The collection has no such side vector.
     """
     page = _page(connection, facts)
     settings = GallerySettings(
@@ -40,6 +47,7 @@ def open_gallery(
         plan=plan_digest,
         old=Space(facts.vector, facts.size),
         new=Space(choice.space.name, choice.space.size),
+        side=None if side is None else _side(facts, side),
         custom_sharding=facts.custom_sharding,
         page=page,
         write_limit=min(page, facts.write_limit or page),
@@ -70,6 +78,16 @@ def open_reader(connection: Connection, facts: CollectionFacts, collection: str)
 def _page(connection: Connection, facts: CollectionFacts) -> int:
     page = EMBEDDED_PAGE if connection.embedded else PAGE
     return min(page, facts.read_limit or page)
+
+
+def _side(facts: CollectionFacts, name: str) -> Space:
+    if name not in facts.dense:
+        there = ", ".join(f"'{each}'" for each in facts.dense) or "none at all"
+        raise CollectionError(
+            f"'{facts.collection}' has no dense vector '{name}' to put beside the stored one",
+            f"correct qdrant.side_vector or remove it; other dense vectors there: {there}",
+        )
+    return Space(name, facts.dense[name][0])
 
 
 def _copied(facts: CollectionFacts, choice: LayoutChoice) -> list[str]:

@@ -12,6 +12,7 @@ from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.gallery import (
     GallerySettings,
     ShardKeys,
+    Space,
     made_by,
     result_of,
     rows_by_key,
@@ -77,7 +78,7 @@ class ShadowGallery:
         Whole payloads come as JSON and vectors do not, so proofs are read apart in any case.
         """
         payload = "source" in columns
-        vectors = [self._settings.old.name] if "old" in columns else False
+        vectors = [each.name for each in self._given(columns).values()] or False
         pages = self._source.select(ids, after=after, payload=payload, vectors=vectors)
         yield from (self._batch(page, columns) for page in pages)
 
@@ -107,17 +108,21 @@ class ShadowGallery:
         return removed
 
     def _batch(self, page: Page, columns: Collection[str]) -> pa.RecordBatch:
-        old, new = self._settings.old, self._settings.new
+        new = self._settings.new
         arrays: dict[str, pa.Array] = {}
         copies = self._copies(page, columns)
         if "source" in columns:
             arrays = page.source_columns(self._settings.fields)
             arrays["kind"] = self._kinds(page, copies, arrays["content_hash"].to_pylist())
-        if "old" in columns:
-            arrays["old"] = page.dense(old.name, old.size)
+        for name, space in self._given(columns).items():
+            arrays[name] = page.dense(space.name, space.size)
         if "new" in columns:
             arrays["new"] = copies.dense(new.name, new.size)
         return make_batch(page.ids, **arrays)
+
+    def _given(self, columns: Collection[str]) -> dict[str, Space]:
+        """The vectors of the source that are read, by column."""
+        return self._settings.read_for([name for name in columns if name != "new"])
 
     def _copies(self, page: Page, columns: Collection[str]) -> Page:
         """Return the copies of a page's points, row by row; empty rows where there is none."""
@@ -182,9 +187,14 @@ class ShadowGallery:
         """Build what each copy remembers: the content, the whole payload, the other vectors."""
         made_from = sources.vectors
         if kind is Kind.PROJECTED:
-            # The old vector may have changed since the new one was made from it.
-            old, name = vectors_of(part, "old"), self._settings.old.name
-            made_from = [{**each, name: old[row]} for row, each in enumerate(made_from)]
+            # These vectors may have changed since the new one was made from them.
+            given = {
+                space.name: vectors_of(part, name) for name, space in self._given(["old"]).items()
+            }
+            made_from = [
+                {**each, **{name: rows[row] for name, rows in given.items()}}
+                for row, each in enumerate(made_from)
+            ]
         entries = packed(whole_sketches(made_from))
         hashes = part.column("content_hash").to_pylist()
         return [

@@ -69,6 +69,11 @@ class Completion:
         )
 
     @property
+    def side(self) -> str:
+        """Name of the vector that a forward projector may take beside the old one."""
+        return self.situation.plan.binding.get("qdrant.side_vector", "")
+
+    @property
     def writes_new(self) -> bool:
         """Whether there is a place for new vectors."""
         return self.situation.phase not in WITHOUT_NEW
@@ -167,6 +172,8 @@ class Completion:
         made_of = sketch(situation.new.name, _row(pair.new))
         if pair.kind is Kind.PROJECTED:
             made_of = made_of + sketch(situation.old.name, _row(pair.old))
+            if situation.forward is not None and situation.forward.d_side:
+                made_of = made_of + sketch(self.side, _row(pair.others[self.side]))
         return dict(shared_provenance(plan, pair.kind, {str(point_id): content}, made_of))
 
     @property
@@ -215,10 +222,15 @@ class Completion:
         wanted: str,
     ) -> None:
         rows = [row for row in rows if getattr(pairs[row], given) is not None]
+        if projector is not None and projector.d_side:
+            rows = [row for row in rows if self.side in pairs[row].others]
         if projector is None or not rows:
             return
         known = np.array([getattr(pairs[row], given) for row in rows], np.float32)
-        _put(pairs, rows, wanted, projector.apply(known))
+        side = None
+        if projector.d_side:
+            side = np.array([pairs[row].others[self.side] for row in rows], np.float32)
+        _put(pairs, rows, wanted, projector.apply(known, side))
         if wanted == "new":
             for row in rows:
                 pairs[row] = replace(pairs[row], kind=Kind.PROJECTED)

@@ -299,7 +299,7 @@ class Crossing:
         shown = vectors.get(new.name) if new.name != old.name else None
         if shown is None and self.situation.forward is not None and old.name in vectors:
             known = np.asarray([vectors[old.name]], np.float32)
-            if known.shape[1] == self.situation.forward.d_in:
+            if known.shape[1] == self.situation.forward.d_in and not self.situation.forward.d_side:
                 shown = self.situation.forward.apply(known)[0].tolist()
         if shown is None:
             return point

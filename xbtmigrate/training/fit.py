@@ -208,13 +208,15 @@ def _manifest(
     digest: str,
     figures: dict[str, float],
 ) -> Manifest:
+    side = problem.given(best.settings).side
     return Manifest(
         direction=problem.direction,
         kind=best.kind,
-        d_in=best.fitted.architecture.d_in,
+        d_in=best.fitted.architecture.d_in - side,
         d_out=best.fitted.architecture.d_out,
         input_distance=problem.x_distance,
         output_distance=problem.y_distance,
+        d_side=side,
         old_model=options.old.fingerprint,
         new_model=options.new.fingerprint,
         data_digest=digest,
@@ -229,7 +231,8 @@ def _manifest(
 
 
 def _unseen(best: Candidate, problem: Problem, pairs: Pairs) -> Unseen:
-    projected = unseen_projections(problem, trainer_of(best.kind), best.settings)
+    given = problem.given(best.settings)
+    projected = unseen_projections(given, trainer_of(best.kind), best.settings)
     return Unseen(best.source, [pairs.ids[row] for row in problem.rows], projected)
 
 
@@ -247,11 +250,13 @@ def _uncertainty(
     source = best.source
     if source is PairSource.CAPTION_IMAGE and PairSource.IMAGE in problems:
         source = PairSource.IMAGE
-    problem = problems[source]
+    problem = problems[source].given(best.settings)
     ids = [groups[source].ids[row] for row in problem.rows]
     projected = unseen.of(ids, problem.project(best.fitted.architecture, problem.x))
     errors = np.asarray(np.mean((projected - problem.y) ** 2, axis=1), np.float32)
-    return fit_uncertainty(problem, best.fitted, errors)
+    truth = problem.squared_errors(best.fitted.architecture, problem.x_held, problem.y_held)
+    # An order asks for it by stored vectors alone, so it is learned from these.
+    return fit_uncertainty(problem.alone, best.fitted.error, errors, truth)
 
 
 def _baselines(task: SelectionTask, options: FitOptions) -> dict[str, Scores]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import cast
 
 import numpy as np
@@ -12,11 +13,14 @@ from torch import Tensor, nn
 
 from xbtmigrate.projectors import Affine, HeteroscedasticHead, Mlp
 from xbtmigrate.training.linear import RIDGE
-from xbtmigrate.training.objectives import objective_of
+from xbtmigrate.training.objectives import Objective, objective_of
 from xbtmigrate.training.problem import Fitted, Problem, Settings
 from xbtmigrate.types import Vectors
 
+WIDTHS = (512, 512)
+"""Hidden layers of the residual network."""
 HIDDEN = 512
+"""Width of the two-branch network's trunk."""
 INPUT_SCALE = 8.0
 """Length that inputs are scaled to: coordinates near one, where GELU bends."""
 DROPOUT = 0.1
@@ -24,8 +28,8 @@ LARGEST_BATCH = 512
 LEAST_STEPS = 16
 """Steps an epoch has at least, as far as batches of 64 allow: few pairs need steps as well."""
 RATE = 2.5e-3
-MEASUREMENTS = 4
-"""Times the held-out retrieval is measured on the way; the best state is kept."""
+ROUND = 4
+"""Epochs between measurements of the held-out retrieval; the best state is kept."""
 
 
 def train(problem: Problem, name: str, settings: Settings) -> Fitted:
@@ -63,11 +67,8 @@ class Residual(nn.Module):
         self.error_scale = math.log(float(problem.y.var(axis=0).mean()))
         self.likely = settings["loss"] == "likelihood"
         self.skip = nn.Linear(start.d_in, start.d_out)
-        self.layers = nn.Sequential(
-            nn.Linear(start.d_in, HIDDEN), nn.GELU(approximate="tanh"), nn.Dropout(DROPOUT),
-            nn.Linear(HIDDEN, HIDDEN), nn.GELU(approximate="tanh"), nn.Dropout(DROPOUT),
-            nn.Linear(HIDDEN, start.d_out + self.likely),
-        )  # fmt: skip
+        hidden = [layer for each in pairwise((start.d_in, *WIDTHS)) for layer in _hidden(*each)]
+        self.layers = nn.Sequential(*hidden, nn.Linear(WIDTHS[-1], start.d_out + self.likely))
         with torch.no_grad():
             self.skip.weight.copy_(torch.from_numpy(start.weight.T / self.x_scale / self.y_scale))
             self.skip.bias.copy_(torch.from_numpy(start.bias / self.y_scale))
@@ -156,10 +157,14 @@ def length(vectors: Vectors) -> float:
 def _rounds(
     problem: Problem,
     network: Residual | TwoBranch,
-    objective: Callable[[Tensor, Tensor, Tensor], Tensor],
+    objective: Objective,
     settings: Settings,
 ) -> Iterable[int]:
-    """Train in place; yields where it is to be measured: untrained, and at the end of rounds."""
+    """Train in place; yields where it is to be measured: untrained, and at the end of rounds.
+
+    A training of one round is only measured at its end: short as it is, it may not have come back
+    to the level it started from, and still tell which settings learn most.
+    """
     x = torch.from_numpy(problem.x)
     y = torch.from_numpy(problem.y / np.float32(network.y_scale))
     epochs, noise = int(settings["epochs"]), float(settings["noise"]) * length(problem.x)
@@ -168,9 +173,11 @@ def _rounds(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, RATE, epochs * math.ceil(len(x) / batch), pct_start=0.15
     )
-    ends = {round(epochs * (part + 1) / MEASUREMENTS) for part in range(MEASUREMENTS)}
+    rounds = math.ceil(epochs / ROUND)
+    ends = {round(epochs * (part + 1) / rounds) for part in range(rounds)}
     network.eval()
-    if settings["loss"] != "likelihood":  # an untrained estimate of the error says nothing
+    # An untrained estimate of the error says nothing.
+    if rounds > 1 and settings["loss"] != "likelihood":
         yield 0
     for epoch in range(1, epochs + 1):
         network.train()
@@ -178,7 +185,7 @@ def _rounds(
             if len(rows) == 1:
                 continue  # one row has no batch statistics, and schedules allow a step too few
             inputs = x[rows] + noise * torch.randn(len(rows), x.shape[1]) if noise else x[rows]
-            loss = objective(network(inputs), x[rows], y[rows])
+            loss = objective(network(inputs), x[rows], y[rows], rows)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
@@ -186,6 +193,10 @@ def _rounds(
         network.eval()
         if epoch in ends:
             yield epoch
+
+
+def _hidden(d_in: int, d_out: int) -> list[nn.Module]:
+    return [nn.Linear(d_in, d_out), nn.GELU(approximate="tanh"), nn.Dropout(DROPOUT)]
 
 
 def _normed(d_in: int, d_out: int) -> list[nn.Module]:

@@ -13,6 +13,8 @@ from xbtmigrate.types import Direction
 
 NOISES: Final = (0.0, 0.02, 0.05)
 BOTH: Final = tuple(Direction)
+BY_LABEL: Final = "label"
+"""Value of the setting `classes` that stands for the labels of the pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Neural:
         directions: Ways it can map.
         noises: Standard deviations of the Gaussian noise on each coordinate of the inputs, in units
             of their length, to try where both sides embed text.
+        takes_side: Whether it can take side vectors, where there are any.
     """
 
     kind: str
@@ -35,6 +38,7 @@ class Neural:
     epochs: int
     directions: Collection[Direction] = BOTH
     noises: Sequence[float] = (0.0,)
+    takes_side: bool = False
     closed_form: bool = False
 
     def settings(self, problem: Problem, earlier: Sequence[Candidate]) -> Sequence[Settings]:
@@ -47,11 +51,17 @@ class Neural:
         best = max(ridges, key=lambda c: c.scores.order, default=None)
         penalty = best.settings["penalty"] if best else 1e-2
         noises = self.noises if problem.source is PairSource.TEXT else self.noises[:1]
-        grid = self.grid if problem.cosine else self.grid[:1]
+        grid = [
+            each
+            for each in self.grid
+            if each.get("classes") != BY_LABEL or problem.labels is not None
+        ]
+        grid = grid if problem.cosine else grid[:1]
         return [
-            {"penalty": penalty, "epochs": self.epochs, "noise": noise, **each}
+            {"penalty": penalty, "epochs": self.epochs, "noise": noise, **each, **side}
             for each in grid
             for noise in noises
+            for side in ([{}, {"side": True}] if self.takes_side and problem.side else [{}])
         ]
 
     def fit(self, problem: Problem, settings: Settings) -> Fitted:
@@ -79,17 +89,23 @@ REVERSE_QUERY = Neural(
 2301.03767): negatives are pooled from both spaces, so that distances of the two compare."""
 
 FCT = Neural(
-    "fct", "two_branch", [{"loss": "distance"}], epochs=16, directions=(Direction.FORWARD,)
+    "fct",
+    "two_branch",
+    [{"loss": "distance"}],
+    epochs=16,
+    directions=(Direction.FORWARD,),
+    takes_side=True,
 )
 """Two-branch network (FCT, CVPR 2022, arXiv 2112.02805), with GELU where the paper has ReLU, so
-that one architecture serves every network. Without side vectors the old one feeds both."""
+that one architecture serves every network. Where there are side vectors it is tried with and
+without them; without, the old vector feeds both branches."""
 
 FASTFILL = Neural(
     "fastfill",
     "residual",
-    [{"loss": "likelihood", "classes": 0}, {"loss": "likelihood", "classes": 64}],
+    [{"loss": "likelihood", "classes": classes} for classes in (0, 64, BY_LABEL)],
     epochs=16,
     directions=(Direction.FORWARD,),
 )
 """The map and its log-variance in one network (FastFill, ICLR 2023, arXiv 2303.04766). Classes,
-where the loss has them, are clusters of the new vectors: they stand for the labels of the paper."""
+where the loss has them, are the labels of the pairs, or clusters of the new vectors instead."""

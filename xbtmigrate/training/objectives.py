@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
+from xbtmigrate.training.neural import BY_LABEL
 from xbtmigrate.training.problem import Problem, Settings
-from xbtmigrate.types import Direction, Vectors
+from xbtmigrate.types import Direction
 
-Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From a batch of outputs, inputs and targets to one number."""
+Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""From a batch of outputs, inputs, targets and their rows in the problem to one number."""
 
 TEMPERATURE = 0.04
 ALIGNMENT = 0.1
@@ -34,27 +35,27 @@ def objective_of(problem: Problem, settings: Settings) -> Objective:
     near = partial(_distances, cosine=problem.cosine, variance=variance)
     bridge = problem.direction is Direction.BRIDGE
 
-    def distance(outputs: Tensor, x: Tensor, y: Tensor) -> Tensor:  # noqa: ARG001
+    def distance(outputs: Tensor, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG001
         return near(outputs, y).mean()
 
-    def contrastive(outputs: Tensor, x: Tensor, y: Tensor) -> Tensor:  # noqa: ARG001
+    def contrastive(outputs: Tensor, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG001
         queries, gallery = (normalize(outputs), y) if bridge else (y, normalize(outputs))
         logits = queries @ gallery.T / TEMPERATURE
         return cross_entropy(logits, torch.arange(len(y))) + ALIGNMENT * near(outputs, y).mean()
 
-    def pooled(outputs: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    def pooled(outputs: Tensor, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG001
         across = normalize(outputs) @ y.T / TEMPERATURE
         within = normalize(x) @ normalize(x).T / TEMPERATURE
         within = within.masked_fill(torch.eye(len(x), dtype=torch.bool), -torch.inf)
         logits = torch.cat([across, within], dim=1)
         return cross_entropy(logits, torch.arange(len(y))) + ALIGNMENT * near(outputs, y).mean()
 
-    def likelihood(outputs: Tensor, x: Tensor, y: Tensor) -> Tensor:  # noqa: ARG001
+    def likelihood(outputs: Tensor, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG001
         mapped, s = outputs[:, :-1], outputs[:, -1]
-        losses = near(mapped, y) + discriminate(mapped, y)
+        losses = near(mapped, y) + discriminate(mapped, rows)
         return ((-s).exp() * losses / 2 + s / 2).mean()
 
-    discriminate = _discrimination(problem.y, int(settings.get("classes", 0)), problem.seed)
+    discriminate = _discrimination(problem, settings.get("classes", 0))
     named = {
         "distance": distance,
         "contrastive": contrastive,
@@ -71,17 +72,30 @@ def _distances(outputs: Tensor, targets: Tensor, *, cosine: bool, variance: floa
 
 
 def _discrimination(
-    y: Vectors, classes: int, seed: int
+    problem: Problem, classes: float | str
 ) -> Callable[[Tensor, Tensor], Tensor | float]:
-    """FastFill's cross-entropy on h(o), the classes being clusters of the new vectors."""
+    """FastFill's cross-entropy on h(o), 0 for pairs without a class.
+
+    The new model's own classifier is the nearest mean of a class: of the pairs' labels, or of
+    clusters of the new vectors where there are no labels.
+    """
     if not classes:
         return lambda *_: 0.0
-    centres = _centres(normalize(torch.from_numpy(y)), classes, seed)
+    y = normalize(torch.from_numpy(problem.y))
+    if classes == BY_LABEL and problem.labels is not None:
+        labels = torch.from_numpy(problem.labels)
+        known = labels >= 0
+        sums = torch.zeros(int(labels.max()) + 1, y.shape[1])
+        centres = normalize(sums.index_add_(0, labels[known], y[known]))
+    else:
+        centres = _centres(y, int(classes), problem.seed)
+        labels = (y @ centres.T).argmax(dim=1)
 
-    def loss(mapped: Tensor, y: Tensor) -> Tensor:
-        labels = (normalize(y) @ centres.T).argmax(dim=1)
+    def loss(mapped: Tensor, rows: Tensor) -> Tensor:
         logits = normalize(mapped) @ centres.T / TEMPERATURE
-        return cross_entropy(logits, labels, reduction="none", label_smoothing=SMOOTHING)
+        return cross_entropy(
+            logits, labels[rows], reduction="none", label_smoothing=SMOOTHING, ignore_index=-1
+        )
 
     return loss
 

@@ -15,8 +15,6 @@ from xbtmigrate.errors import ArtefactError, TrainingError
 from xbtmigrate.files import write_atomically
 from xbtmigrate.types import PointId, Vectors, digest_of, vector_array, vectors_of
 
-COLUMNS = ("id", "content_hash", "source", "old", "new")
-
 
 class PairSource(StrEnum):
     """What the two sides of a pair embed."""
@@ -39,6 +37,8 @@ class Pairs:
         old: Vectors of the old model, float32 (n, d_old).
         new: Vectors of the new model, float32 (n, d_new).
         source: What the two sides embed.
+        side: Side vectors of the points, float32 (n, d_side); None for none.
+        labels: Label of each point, None where it has none; n, or None without labels.
 
     Raises:
         TrainingError: The columns do not have the same length, or a matrix is not (n, d).
@@ -49,10 +49,13 @@ class Pairs:
     old: Vectors
     new: Vectors
     source: PairSource
+    side: Vectors | None = None
+    labels: Sequence[str | None] | None = None
 
     def __post_init__(self) -> None:
         """Check that the columns belong together."""
-        lengths = {len(self.ids), len(self.content_hashes), len(self.old), len(self.new)}
+        columns = (self.ids, self.content_hashes, self.old, self.new, self.side, self.labels)
+        lengths = {len(each) for each in columns if each is not None}
         if len(lengths) != 1 or self.old.ndim != 2 or self.new.ndim != 2:
             raise TrainingError(
                 f"pairs '{self.source}' have {len(self.ids)} ids, old vectors of shape "
@@ -70,8 +73,9 @@ def pairs_digest(pairs: Sequence[Pairs]) -> str:
     parts: list[str | bytes] = []
     for group in pairs:
         parts += [group.source, *group.ids, *group.content_hashes]
-        parts += [np.ascontiguousarray(group.old).data.tobytes()]
-        parts += [np.ascontiguousarray(group.new).data.tobytes()]
+        for vectors in (group.old, group.new, group.side):
+            parts += [] if vectors is None else [np.ascontiguousarray(vectors).data.tobytes()]
+        parts += [str(label) for label in group.labels or ()]
     return digest_of(parts)
 
 
@@ -86,6 +90,8 @@ def save_pairs(path: Path, pairs: Sequence[Pairs]) -> None:
                 "old": vector_array(group.old),
                 "new": vector_array(group.new),
             }
+            | ({} if group.side is None else {"side": vector_array(group.side)})
+            | ({} if group.labels is None else {"label": pa.array(group.labels, pa.string())})
         )
         for group in pairs
     ]
@@ -100,7 +106,7 @@ def load_pairs(path: Path) -> list[Pairs]:
         ArtefactError: The file is missing, damaged or not a file of pairs.
     """
     try:
-        table = pq.read_table(path, columns=list(COLUMNS))
+        table = pq.read_table(path)
         sources = table.column("source").to_numpy(zero_copy_only=False)
         return [
             _group(table.filter(pa.array(sources == name)), PairSource(name))
@@ -116,4 +122,7 @@ def load_pairs(path: Path) -> list[Pairs]:
 def _group(table: pa.Table, source: PairSource) -> Pairs:
     """Build the pairs of one source."""
     ids, hashes = table.column("id").to_pylist(), table.column("content_hash").to_pylist()
-    return Pairs(ids, hashes, vectors_of(table, "old"), vectors_of(table, "new"), source)
+    side = vectors_of(table, "side") if "side" in table.column_names else None
+    labels = table.column("label").to_pylist() if "label" in table.column_names else None
+    old, new = (vectors_of(table, name) for name in ("old", "new"))
+    return Pairs(ids, hashes, old, new, source, side, labels)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.errors import TrainingError
-from xbtmigrate.projectors import Architecture, Uncertainty, project
+from xbtmigrate.projectors import Architecture, Uncertainty, beside, project
 from xbtmigrate.training.moments import Moments
 from xbtmigrate.training.pairs import Pairs, PairSource
 from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
@@ -56,6 +56,7 @@ class Problem:
         seed: Seed of every random choice.
         threads: Threads torch may use.
         side: How many of the last coordinates of an input are its side vector.
+        labels: Number of each input's label, (n,), -1 for none; None where there are no labels.
     """
 
     direction: Direction
@@ -71,11 +72,37 @@ class Problem:
     seed: int
     threads: int
     side: int = 0
+    labels: npt.NDArray[np.int64] | None = None
 
     @property
     def cosine(self) -> bool:
         """Whether the target space is a cosine space."""
         return self.y_distance is Distance.COSINE
+
+    def given(self, settings: Settings) -> Problem:
+        """Return the problem as these settings see it: without side vectors unless they want them.
+
+        Args:
+            settings: Hyperparameters; "side" says whether a map takes side vectors.
+        """
+        return self if settings.get("side") else self.alone
+
+    @cached_property
+    def alone(self) -> Problem:
+        """The same problem without side vectors."""
+        if not self.side:
+            return self
+        x, x_held = self.x[:, : -self.side], self.x_held[:, : -self.side]
+        task = replace(self.task, gallery_side=None)
+        return replace(self, x=x, x_held=x_held, task=task, side=0)
+
+    @property
+    def gallery(self) -> Vectors:
+        """Inputs of the task's gallery for a forward map, (m, d_in)."""
+        task, cosine = self.task, self.x_distance is Distance.COSINE
+        if not self.side or task.gallery_side is None:
+            return task.gallery_old
+        return beside(task.gallery_old, task.gallery_side, cosine=cosine)
 
     @cached_property
     def moments(self) -> Moments:
@@ -84,14 +111,15 @@ class Problem:
 
     def subset(self, rows: npt.NDArray[np.integer]) -> Problem:
         """Return the same problem with some of the pairs only."""
-        return replace(self, rows=self.rows[rows], x=self.x[rows], y=self.y[rows])
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, rows=self.rows[rows], x=self.x[rows], y=self.y[rows], labels=labels)
 
     def project(self, architecture: Architecture, x: Vectors) -> Vectors:
         """Map (n, d_in) to the target space."""
         return project(
             architecture,
             x,
-            normalize_input=self.x_distance is Distance.COSINE,
+            normalize_input=self.x_distance is Distance.COSINE and not self.side,
             normalize_output=self.cosine,
         )
 
@@ -105,7 +133,7 @@ class Problem:
         if self.direction is Direction.BRIDGE:
             queries, galleries = self.project(architecture, task.queries_new), [task.gallery_old]
         else:
-            queries, galleries = task.queries_new, [self.project(architecture, task.gallery_old)]
+            queries, galleries = task.queries_new, [self.project(architecture, self.gallery)]
             if task.gallery_new is not None:
                 galleries += [reencoded(galleries[0], task.gallery_new, each) for each in (4, 2)]
         return Scores.mean(
@@ -228,13 +256,24 @@ def make_problem(
     (x, x_distance), (y, y_distance) = sides if direction is Direction.FORWARD else sides[::-1]
     x = normalized(x) if x_distance is Distance.COSINE else np.asarray(x, np.float32)
     y = normalized(y) if y_distance is Distance.COSINE else np.asarray(y, np.float32)
+    side = 0
+    if direction is Direction.FORWARD and pairs.side is not None:
+        check_vectors(f"side vectors of the '{pairs.source}' pairs", pairs.side)
+        side, x = pairs.side.shape[1], beside(x, pairs.side, cosine=False)
     order = np.random.default_rng(seed).permutation(len(pairs))
     held = order[: min(MOST_HELD_OUT, max(2, int(HELD_OUT_SHARE * len(order))))]
     kept = np.sort(order[len(held) :])
+    labels = None if pairs.labels is None else numbered(pairs.labels)[kept]
     return Problem(
         direction, pairs.source, kept, x[kept], y[kept], x[held], y[held],
-        x_distance, y_distance, task, seed, threads,
+        x_distance, y_distance, task, seed, threads, side, labels,
     )  # fmt: skip
+
+
+def numbered(labels: Sequence[str | None]) -> npt.NDArray[np.int64]:
+    """Number labels in the order of their names, (n,); -1 stands for none."""
+    place = {name: number for number, name in enumerate(sorted({*labels} - {None}, key=str))}
+    return np.array([-1 if each is None else place[each] for each in labels], np.int64)
 
 
 def check_task(task: SelectionTask, pairs: Sequence[Pairs]) -> None:

@@ -1,8 +1,9 @@
 """Training: every kind is tried on every source of pairs, but only what leads is trained in full.
 
-Closed forms are solved on all pairs. Networks run a heat first, on some of the pairs and for some
-of the epochs; the leader of the heats goes on to all pairs and all epochs (successive halving,
-Jamieson & Talwalkar 2016).
+Closed forms are solved on all pairs. Networks run a heat first, for a few of the epochs; the leader
+of the heats goes on to all epochs (successive halving, Jamieson & Talwalkar 2016). Heats save on
+epochs and not on pairs: with few pairs no network gets beyond the closed form it starts from, and
+those that are held back most by noise look best.
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ import numpy as np
 
 from xbtmigrate.training.problem import Candidate, Problem, Settings, Trainer
 
-FEW_PAIRS = 1000
+FEW_PAIRS = 2000
 """So many pairs or fewer are trained on in full at once, without a heat."""
-HEAT_PAIRS = 3000
+HEAT_PAIRS = 16_000
 """Pairs of a heat, at most."""
-HEAT_EPOCHS = 1 / 4
-"""Share of the epochs that a heat takes."""
-LEAST_EPOCHS = 4
+HEAT_EPOCHS = range(2, 5)
+"""Epochs that a heat takes: the most where pairs are few."""
 FINALISTS = 1
 
 Progress = Callable[[str], None]
@@ -62,7 +62,7 @@ def attempt(trainer: Trainer, problem: Problem, settings: Settings, say: Progres
     """Fit and measure once."""
     shown = ", ".join(f"{name}={_shown(value)}" for name, value in settings.items())
     say(f"{trainer.kind} on {len(problem.x):,} {problem.source} pairs ({shown})")
-    started = time.monotonic()
+    started, problem = time.monotonic(), problem.given(settings)
     fitted = trainer.fit(problem, settings)
     seconds = time.monotonic() - started
     mapped, target = problem.project(fitted.architecture, problem.x_held), problem.y_held
@@ -93,7 +93,8 @@ class _Heat:
 
 def _heat(trainer: Trainer, problem: Problem, settings: Settings, say: Progress) -> _Heat:
     rows = np.random.default_rng(problem.seed).permutation(len(problem.x))[:HEAT_PAIRS]
-    epochs = max(LEAST_EPOCHS, round(HEAT_EPOCHS * float(settings["epochs"])))
+    least, *_, most = HEAT_EPOCHS
+    epochs = min(most, max(least, round(least * HEAT_PAIRS / len(rows))))
     short = attempt(trainer, problem.subset(np.sort(rows)), {**settings, "epochs": epochs}, say)
     return _Heat(trainer, problem, settings, short)
 

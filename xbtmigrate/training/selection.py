@@ -24,6 +24,7 @@ class SelectionTask:
         relevant: For each query the rows of `gallery_old` that answer it, q integer arrays.
         queries_old: Queries in the old model, float32 (q, d_old), where the old model can be run.
         gallery_new: Gallery in the new model, float32 (m, d_new), where it was encoded.
+        gallery_side: Side vectors of the gallery, float32 (m, d_side), where there are any.
     """
 
     queries_new: Vectors
@@ -31,6 +32,7 @@ class SelectionTask:
     relevant: Sequence[npt.NDArray[np.integer]]
     queries_old: Vectors | None = None
     gallery_new: Vectors | None = None
+    gallery_side: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True)

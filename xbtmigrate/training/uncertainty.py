@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from xbtmigrate.projectors import HeteroscedasticHead, Mlp, NeighbourResidual
 from xbtmigrate.projectors.uncertainty import LEAST_ERROR, Uncertainty
-from xbtmigrate.training.problem import Fitted, Problem, Settings, Trainer
+from xbtmigrate.training.problem import Problem, Settings, Trainer
 from xbtmigrate.types import Vectors
 
 FOLDS = 2
@@ -22,14 +22,15 @@ BATCH = 128
 
 
 def fit_uncertainty(
-    problem: Problem, fitted: Fitted, errors: Vectors
+    problem: Problem, trained: Uncertainty | None, errors: Vectors, truth: Vectors
 ) -> tuple[Uncertainty, dict[str, float]]:
     """Fit every estimate of a map's error and keep the best on held-out pairs.
 
     Args:
         problem: Pairs whose inputs the estimates learn from, with held-out pairs.
-        fitted: The map, with the estimate that was trained with it, if any.
+        trained: The estimate that was trained with the map, if any.
         errors: Squared error per coordinate of the map at each pair of `problem`, shape (n,).
+        truth: The same at each held-out pair, shape (k,).
 
     Returns:
         The best estimate, and the rank correlation of each with the true error. Without torch the
@@ -37,11 +38,10 @@ def fit_uncertainty(
     """
     errors = np.maximum(errors, np.float32(LEAST_ERROR))
     estimates: list[Uncertainty] = [_keep_neighbours(problem, errors)]
-    if fitted.error is not None:
-        estimates.append(fitted.error)
+    if trained is not None:
+        estimates.append(trained)
     elif find_spec("torch") is not None:
         estimates.append(_fit_head(problem, errors))
-    truth = problem.squared_errors(fitted.architecture, problem.x_held, problem.y_held)
     figures = {e.name: rank_correlation(e(problem.x_held), truth) for e in estimates}
     return max(estimates, key=lambda e: figures[e.name]), figures
 

@@ -63,6 +63,7 @@ def neighbours(migration: Migration, points: Points, new: Vectors) -> Trial:
         new=new[rest],
         old_distance=migration.facts.distance,
         new_distance=migration.new_distance,
+        side=None if points.side is None else points.side[rest],
     )
     near = top_k(trial.full_space.scores(), NEIGHBOURS)
     return trial.asking(

@@ -155,7 +155,7 @@ class _Map:
     def direction(self) -> Direction:
         return Direction.FORWARD
 
-    def apply(self, vectors: Vectors) -> Vectors:
+    def apply(self, vectors: Vectors, side: Vectors | None = None) -> Vectors:  # noqa: ARG002
         if self.projector is not None:
             return self.projector.apply(vectors)
         mapped: Vectors = vectors @ self.matrix
@@ -187,6 +187,8 @@ class _Forgotten:
 def _projector(migration: Migration) -> _Map:
     folder = migration.artefacts.projector_folder(Direction.FORWARD)
     trained = Projector.load(folder) if folder.exists() else None
+    if trained is not None and trained.d_side:
+        trained = None  # the copies that are written to have no side vector
     shape = (migration.facts.size, migration.new_encoder.dimension)
     return _Map(trained, np.random.default_rng(0).standard_normal(shape, np.float32))
 

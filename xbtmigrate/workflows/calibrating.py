@@ -43,7 +43,8 @@ class Learned:
 
     Attributes:
         arrangement: How a mixed gallery is searched.
-        benefit: What re-encoding a point is worth; None without an uncertainty of the projection.
+        benefit: What re-encoding a point is worth; None without an uncertainty of the projection,
+            or where the projection needs more than the stored vector.
     """
 
     arrangement: Arrangement
@@ -93,7 +94,7 @@ def arrange(
         bank,
         (bridge.projector.digest, forward.projector.digest),
     )
-    if not forward.projector.has_uncertainty:
+    if not forward.projector.has_uncertainty or forward.projector.d_side:
         return Learned(arrangement, None)
     mixed = _Mixed(sides, points, arrangement, hubness, forward.projector)
     scale = migration.facts.points / len(points)
@@ -207,7 +208,7 @@ def _embedded(
 
 def _projected(migration: Migration, points: Points, forward: FitReport) -> Vectors:
     """Projections of the stored vectors by maps that had not seen them."""
-    applied = forward.projector.apply(points.old)
+    applied = forward.projector.apply(points.old, points.side)
     unseen = forward.unseen
     texts_for_images = migration.stored is Modality.IMAGE and (
         unseen is not None and unseen.source is PairSource.TEXT

@@ -22,7 +22,7 @@ from xbtmigrate.qdrant.following import (
 from xbtmigrate.qdrant.opening import open_fidelity, open_reader
 from xbtmigrate.qdrant.pages import Page
 from xbtmigrate.qdrant.scan import Reader
-from xbtmigrate.types import Layout, PointId, Vectors, normalized, vectors_of
+from xbtmigrate.types import Layout, PointId, Vectors, given_of, normalized, vectors_of, with_given
 from xbtmigrate.workflows.encoding import encode_gallery, encode_readable
 from xbtmigrate.workflows.examination import LIKE
 from xbtmigrate.workflows.intent import Intent
@@ -171,10 +171,9 @@ class Carrier:
             found = {page.ids[row]: made[row] for row in np.flatnonzero(valid)}
         rest = [each for each in page.ids if each not in found]
         if self.projector is not None and rest:
-            old = self._stored(rest, "old")
-            if old:
-                projected = self.projector.apply(np.stack(list(old.values())))
-                found.update(zip(old, projected, strict=True))
+            for batch in map(with_given, self._gallery().read({"old"}, ids=rest)):
+                projected = self.projector.apply(*given_of(batch))
+                found.update(zip(batch["id"].to_pylist(), projected, strict=True))
         return found
 
     def _old_vectors(self, page: Page) -> Mapping[PointId, Vectors]:

@@ -190,6 +190,7 @@ def asking(
         new=collected.new,
         old_distance=migration.facts.distance,
         new_distance=migration.new_distance,
+        side=points.side,
     )
 
 

@@ -105,7 +105,8 @@ def _cell(trial: Trial, projector: Projector) -> QueryScores:
     if projector.direction is Direction.BRIDGE:
         space = Space(projector.apply(trial.queries_new), trial.old, trial.old_distance)
     else:
-        space = Space(trial.queries_new, projector.apply(trial.old), trial.new_distance)
+        projected = projector.apply(trial.old, trial.side)
+        space = Space(trial.queries_new, projected, trial.new_distance)
     return evaluate(space, trial.relevance)
 
 

@@ -17,7 +17,16 @@ import pyarrow.compute as pc
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Encoder, Gallery
 from xbtmigrate.qdrant.fidelity import Fidelity
-from xbtmigrate.types import Kind, Modality, PointId, Vectors, normalized, vectors_of
+from xbtmigrate.types import (
+    Kind,
+    Modality,
+    PointId,
+    Vectors,
+    given_of,
+    has_given,
+    normalized,
+    vectors_of,
+)
 from xbtmigrate.workflows.encoding import encode_readable
 
 LIKE = 0.999
@@ -135,9 +144,10 @@ class Examiner:
         """Find points without the vector that they should have."""
         found: Found = {}
         sourced = pc.not_equal(batch["content_hash"], "").to_pylist()
-        with_old, with_new = (pc.is_valid(batch[each]).to_pylist() for each in ("old", "new"))
+        with_given = has_given(batch).to_pylist()
+        with_new = pc.is_valid(batch["new"]).to_pylist()
         for row, (point, kind) in enumerate(zip(ids, kinds, strict=True)):
-            possible = sourced[row] if not self.demand.projects else with_old[row] or sourced[row]
+            possible = sourced[row] if not self.demand.projects else with_given[row] or sourced[row]
             if kind is None and not possible:
                 self.unembeddable.add(point)
             elif kind is None and with_new[row]:
@@ -152,7 +162,7 @@ class Examiner:
         usable = np.array(rows, np.intp)
         if not len(usable) or self.projector is None:
             return np.empty(0, np.intp), np.empty((0, 0), np.float32)
-        return usable, self.projector.apply(vectors_of(batch, "old")[usable])
+        return usable, self.projector.apply(*(rows[usable] for rows in given_of(batch)))
 
     def _encode(self, batch: pa.RecordBatch, rows: Rows) -> tuple[Rows, Vectors]:
         part = batch.take(pa.array(rows))
@@ -181,13 +191,13 @@ class Examiner:
     def _without_unreadable(self, batch: pa.RecordBatch, found: Found) -> Found:
         """Drop the points that only lack what the new model cannot make of their content."""
         lacking = (Fault.MISSING, Fault.STALE, Fault.WRONG_KIND)
-        with_old = pc.is_valid(batch["old"]).to_pylist()
+        with_given = has_given(batch).to_pylist()
         rows = [
             row
             for row, point in enumerate(batch["id"].to_pylist())
             if point in found
             and found[point][0] in lacking
-            and not (self.demand.projects and with_old[row] and found[point][0] in BEHIND)
+            and not (self.demand.projects and with_given[row] and found[point][0] in BEHIND)
         ]
         readable, _ = self._encode(batch, np.array(rows, np.intp))
         excused = {batch["id"][row].as_py() for row in set(rows) - set(readable.tolist())}

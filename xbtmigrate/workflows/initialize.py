@@ -67,11 +67,13 @@ url = {_quoted(url)}
 collection = {_quoted(collection)}
 vector = {_quoted(name)}            # the old vector: {size}-d, {distance}; "" is the unnamed one
 # new_vector = "new"     # name of the new vector
+# side_vector = "side"   # another vector that a forward projector may take beside the old one
 
 [payload]                # dotted paths, or templates such as "{{title}}. {{keywords}}"
 {_value("text", texts[0] if texts else None, "description")}            # found: {_listed(texts)}
 {_value("image", images[0] if images else None, "image")}            # found: {_listed(images)}
 # query = "title"        # another text field that could ask for its point: used to measure
+# label = "section"      # a category: used to train FastFill's uncertainty
 
 [old_model]              # the model that made the stored vectors
 encoder = "precomputed"  # one of: {encoders}

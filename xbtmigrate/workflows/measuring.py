@@ -55,6 +55,7 @@ class Trial:
         new: True new vectors, (n, d_new).
         old_distance: Distance of the old space.
         new_distance: Distance of the new space.
+        side: Side vectors of the gallery, (n, d_side); None where none is configured.
     """
 
     questions: Questions
@@ -65,6 +66,7 @@ class Trial:
     new: Vectors
     old_distance: Distance
     new_distance: Distance
+    side: Vectors | None = None
 
     @property
     def relevance(self) -> Relevance:
@@ -90,9 +92,8 @@ class Trial:
 
     def sides(self, forward: Projector) -> Sides:
         """The gallery's vectors in every channel."""
-        return Sides(
-            self.old, forward.apply(self.old), self.new, self.old_distance, self.new_distance
-        )
+        projected = forward.apply(self.old, self.side)
+        return Sides(self.old, projected, self.new, self.old_distance, self.new_distance)
 
 
 @dataclass(frozen=True, slots=True)

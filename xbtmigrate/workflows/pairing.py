@@ -64,6 +64,7 @@ def pair_texts(points: Points, new: Embedded, seed: int) -> Material:
         queries_new=new.vectors[held],
         gallery_old=points.old[gallery],
         relevant=[np.array([row]) for row in range(len(held))],
+        gallery_side=None if points.side is None else points.side[gallery],
     )
     return Material([_pairs(points, kept, points.old, new.vectors, PairSource.TEXT)], task)
 
@@ -105,6 +106,7 @@ def pair_captions(
         relevant=[np.array([row]) for row in range(len(held))],
         queries_old=_all_valid(old_captions, held),
         gallery_new=_all_valid(new_images, gallery),
+        gallery_side=None if points.side is None else points.side[gallery],
     )
     return Material([group for group in pairs if len(group)], task)
 
@@ -147,6 +149,8 @@ def _pairs(
         old=old[rows],
         new=new[rows],
         source=source,
+        side=None if points.side is None else points.side[rows],
+        labels=None if points.labels is None else [points.labels[row] for row in rows],
     )
 
 

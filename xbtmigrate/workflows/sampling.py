@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from xbtmigrate.protocols import Gallery
-from xbtmigrate.types import Modality, PointId, Vectors, vectors_of
+from xbtmigrate.types import Modality, PointId, Vectors, given_of, with_given
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class Points:
         images: Image references, None where missing.
         hashes: Hashes of the embedded field.
         old: Stored old vectors, float32 (n, d_old).
+        side: Their side vectors, float32 (n, d_side); None where none is configured.
+        labels: Their labels, None where missing; None where none are asked for.
     """
 
     ids: Sequence[PointId]
@@ -32,6 +34,8 @@ class Points:
     images: Sequence[str | None]
     hashes: Sequence[str]
     old: Vectors
+    side: Vectors | None = None
+    labels: Sequence[str | None] | None = None
 
     def __len__(self) -> int:
         """Number of points."""
@@ -49,6 +53,8 @@ class Points:
             [self.images[row] for row in rows],
             [self.hashes[row] for row in rows],
             self.old[rows],
+            None if self.side is None else self.side[rows],
+            None if self.labels is None else [self.labels[row] for row in rows],
         )
 
 
@@ -112,27 +118,25 @@ def survey(
 
 
 def take(gallery: Gallery, ids: Sequence[PointId] | None = None) -> Points:
-    """Read points with their sources and old vectors; those without an old vector are left out.
+    """Read points with their sources, old and side vectors; those that lack one are left out.
 
     Args:
         gallery: The collection.
         ids: Which points, in this order; None for all of them.
     """
-    batches = [
-        batch.filter(pc.is_valid(batch["old"])).select(
-            ["id", "text", "image", "content_hash", "old"]
-        )
-        for batch in gallery.read({"source", "old"}, ids=ids)
-    ]
+    batches = [with_given(batch) for batch in gallery.read({"source", "old"}, ids=ids)]
     if not batches:
         return Points([], [], [], [], np.empty((0, 0), np.float32))
     table = pa.Table.from_batches(batches)
+    given = [given_of(batch) for batch in batches]
+    old, *side = (np.concatenate(each) for each in zip(*given, strict=True))
     return Points(
         ids=table["id"].to_pylist(),
         texts=table["text"].to_pylist(),
         images=table["image"].to_pylist(),
         hashes=table["content_hash"].to_pylist(),
-        old=np.concatenate([vectors_of(batch, "old") for batch in batches]),
+        old=old,
+        side=side[0] if side else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -87,8 +87,10 @@ class Trained:
         }
 
     def _direction(self, direction: Direction, report: FitReport) -> dict[str, Any]:
+        side = self.plan.binding.get("qdrant.side_vector")
         return {
             "kind": report.projector.kind,
+            "side_vector": side if report.projector.d_side else None,
             "folder": str(self.artefacts.projector_folder(direction)),
             "digest": report.projector.digest,
             "seconds": report.seconds,
@@ -226,12 +228,33 @@ def _sample(migration: Migration, plan: Plan, pairs: int | None, report: Report)
     count = plan.coverage.points if pairs is None else pairs
     seen = survey(reader, sample=max(count, 1) + len(held_out), seed=plan.seed, report=report)
     points = take(reader, [point for point in seen.sample if point not in held_out][:count])
+    points = replace(points, labels=_labels(migration, points))
     if not len(points):
         raise TrainingError(
             "no point has both its source and an old vector",
             "check payload and qdrant.vector, and plan again",
         )
     return points
+
+
+def _labels(migration: Migration, points: Points) -> list[str | None] | None:
+    """Labels of the points, from the payload field that is configured for them.
+
+    Raises:
+        TrainingError: None of the points has a label.
+    """
+    field = migration.config.payload.label
+    if field is None or not len(points):
+        return None
+    found: dict[PointId, str | None] = {}
+    for batch in migration.reader(field).read({"source"}, ids=points.ids):
+        found.update(zip(batch["id"].to_pylist(), batch["text"].to_pylist(), strict=True))
+    if not any(found.values()):
+        raise TrainingError(
+            f"no point has a label in the payload field '{field}'",
+            "correct payload.label or remove it",
+        )
+    return [found.get(point) for point in points.ids]
 
 
 def _asked_for(migration: Migration) -> set[PointId]:

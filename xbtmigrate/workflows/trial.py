@@ -173,6 +173,7 @@ def _asked(
         new=vectors,
         old_distance=migration.facts.distance,
         new_distance=migration.new_distance,
+        side=gallery.side,
     )
 
 
@@ -244,4 +245,7 @@ def _joined(first: Points, second: Points) -> Points:
         [*first.images, *second.images],
         [*first.hashes, *second.hashes],
         np.concatenate([first.old, second.old]),
+        None
+        if first.side is None or second.side is None
+        else np.concatenate([first.side, second.side]),
     )

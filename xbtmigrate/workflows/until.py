@@ -214,7 +214,7 @@ class Live:
         self._row = {point: row for row, point in enumerate(trial.ids)}
         projected = np.zeros_like(trial.new)
         if self.projector is not None:
-            projected = self.projector.apply(trial.old)
+            projected = self.projector.apply(trial.old, trial.side)
         self._sides = Sides(trial.old, projected, trial.new, trial.old_distance, trial.new_distance)
         if self.arrangement is not None:
             self._hubness = self._sides.hubness(self.arrangement.bank, trial.ids)

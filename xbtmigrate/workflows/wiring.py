@@ -27,7 +27,7 @@ from xbtmigrate.qdrant.layouts import LayoutChoice, NewSpace, choose_layout
 from xbtmigrate.qdrant.nearest import nearest
 from xbtmigrate.qdrant.opening import open_gallery
 from xbtmigrate.qdrant.payload import EmbeddedFields
-from xbtmigrate.types import Distance, Layout, Modality, PointId, Vectors
+from xbtmigrate.types import Direction, Distance, Layout, Modality, PointId, Vectors
 
 FREE_PHASES = (Phase.PLANNED, Phase.TRAINED, *OVER)
 """Phases in which nothing has been written that a new plan or projector could orphan."""
@@ -98,7 +98,7 @@ class Migration:
         return QdrantJournal(self.connection, self.config.migration)
 
     def reader(self, query_field: str | None = None) -> Gallery:
-        """The collection before anything is decided: sources and old vectors only.
+        """The collection before anything is decided: sources, old and side vectors only.
 
         Args:
             query_field: Read this payload field in place of the embedded text.
@@ -115,12 +115,18 @@ class Migration:
             creates_collection=False,
             reason="",
         )
-        return open_gallery(self.connection, facts, as_it_is, fields, "")
+        side = self.config.qdrant.side_vector
+        return open_gallery(self.connection, facts, as_it_is, fields, "", side=side)
 
     def gallery(self, plan: Plan) -> Gallery:
         """The collection as the plan migrates it."""
         choice = choice_of(plan.target)
-        return open_gallery(self.connection, self.facts, choice, self.fields, plan.digest)
+        folder = self.artefacts.projector_folder(Direction.FORWARD)
+        given = folder.exists() and Projector.load(folder).d_side > 0
+        side = self.config.qdrant.side_vector if given else None
+        return open_gallery(
+            self.connection, self.facts, choice, self.fields, plan.digest, side=side
+        )
 
     def layout(self, *, resuming: bool) -> LayoutChoice:
         """Where the new vectors go.
