@@ -30,7 +30,7 @@ from xbtmigrate.training.problem import Problem, make_problem
 from xbtmigrate.training.uncertainty import rank_correlation
 from xbtmigrate.types import Direction, Vectors
 
-SETTINGS = {"loss": "likelihood", "penalty": 1e-2, "epochs": 16, "noise": 0.0}
+SETTINGS = {"loss": "likelihood", "penalty": 1e-2, "epochs": 10, "noise": 0.0}
 
 
 def problem_of(

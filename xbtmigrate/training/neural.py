@@ -11,7 +11,7 @@ from xbtmigrate.training.pairs import PairSource
 from xbtmigrate.training.problem import Candidate, Fitted, Problem, Settings
 from xbtmigrate.types import Direction
 
-NOISES: Final = (0.0, 0.02, 0.05)
+NOISES: Final = (0.0, 0.05)
 BOTH: Final = tuple(Direction)
 BY_LABEL: Final = "label"
 """Value of the setting `classes` that stands for the labels of the pairs."""
@@ -75,7 +75,7 @@ MLP = Neural(
     "mlp",
     "residual",
     [{"loss": "distance"}, {"loss": "contrastive"}],
-    epochs=16,
+    epochs=10,
     noises=NOISES,
 )
 """Residual MLP, pretrained on texts with noise (XBT, ICCV 2025, arXiv 2405.14715; the residual form
@@ -83,7 +83,7 @@ is Drift-Adapter's, EMNLP 2025). Contrastive is InfoNCE (van den Oord et al. 201
 the search to come: a bridge's outputs are queries, a forward map's outputs are the gallery."""
 
 REVERSE_QUERY = Neural(
-    "reverse_query", "residual", [{"loss": "pooled"}], epochs=16, directions=(Direction.BRIDGE,)
+    "reverse_query", "residual", [{"loss": "pooled"}], epochs=10, directions=(Direction.BRIDGE,)
 )
 """Reverse query transform with the metric-compatible contrastive loss (Seo et al., WACV 2025, arXiv
 2301.03767): negatives are pooled from both spaces, so that distances of the two compare."""
@@ -92,7 +92,7 @@ FCT = Neural(
     "fct",
     "two_branch",
     [{"loss": "distance"}],
-    epochs=16,
+    epochs=10,
     directions=(Direction.FORWARD,),
     takes_side=True,
 )
@@ -104,7 +104,7 @@ FASTFILL = Neural(
     "fastfill",
     "residual",
     [{"loss": "likelihood", "classes": classes} for classes in (0, 64, BY_LABEL)],
-    epochs=16,
+    epochs=10,
     directions=(Direction.FORWARD,),
 )
 """The map and its log-variance in one network (FastFill, ICLR 2023, arXiv 2303.04766). Classes,
