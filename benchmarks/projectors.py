@@ -139,8 +139,10 @@ def clipart(data: Path, seed: int) -> Corpus:
             (old_image, new_image, PairSource.IMAGE),
         )
     ]
-    available = np.flatnonzero(~is_test)
-    return Corpus(pairs, task(validation, available), task(np.flatnonzero(is_test), everything))
+    others = np.setdiff1d(np.flatnonzero(~is_test), validation)
+    rest = np.random.default_rng(seed).permutation(others)[: VALIDATION_GALLERY - len(validation)]
+    gallery = np.sort(np.concatenate([validation, rest]))
+    return Corpus(pairs, task(validation, gallery), task(np.flatnonzero(is_test), everything))
 
 
 def shown(name: str, scores: Scores, extra: str = "") -> str:

@@ -172,13 +172,16 @@ def share(
         fits: What was fitted for each direction.
 
     Returns:
-        None where another kind was asked for, a direction is missing, or a space knows lengths.
+        None where another kind was asked for, a direction is missing, a space knows lengths, or the
+        forward map takes more than the old vector.
     """
     wanted = {AUTO, LAMBDA_ORTHOGONAL.kind} & set(options.kinds)
     cosine = {options.old.distance, options.new.distance} == {Distance.COSINE}
     if not wanted or not cosine or set(fits) != set(Direction):
         return None
     bridge, forward = (fits[each].projector for each in Direction)
+    if forward.d_side:
+        return None
     group = next(each for each in pairs if each.source == bridge.manifest.pair_source)
     return fit_shared(_problem(Direction.BRIDGE, group, task, options), bridge, forward)
 

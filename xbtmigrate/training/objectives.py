@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from xbtmigrate.training.neural import BY_LABEL
+from xbtmigrate.training.pairs import PairSource
 from xbtmigrate.training.problem import Problem, Settings
 from xbtmigrate.types import Direction
 
@@ -21,6 +22,9 @@ TEMPERATURE = 0.04
 ALIGNMENT = 1.0
 """Weight of the distance to the target beside a contrastive loss, whose weight is 1: without it a
 projected gallery ranks well alone, but worse among true new vectors."""
+ACROSS = 0.1
+"""The same where one side of the pairs is an image and the other its caption: these are not meant
+to be near each other."""
 SMOOTHING = 0.1
 LLOYD_STEPS = 10
 
@@ -35,6 +39,7 @@ def objective_of(problem: Problem, settings: Settings) -> Objective:
     variance = float(y.var(dim=0).sum() / y.square().sum(dim=1).mean())
     near = partial(_distances, cosine=problem.cosine, variance=variance)
     bridge = problem.direction is Direction.BRIDGE
+    alignment = ACROSS if problem.source is PairSource.CAPTION_IMAGE else ALIGNMENT
 
     def distance(outputs: Tensor, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG001
         return near(outputs, y).mean()
@@ -42,14 +47,14 @@ def objective_of(problem: Problem, settings: Settings) -> Objective:
     def contrastive(outputs: Tensor, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG001
         queries, gallery = (normalize(outputs), y) if bridge else (y, normalize(outputs))
         logits = queries @ gallery.T / TEMPERATURE
-        return cross_entropy(logits, torch.arange(len(y))) + ALIGNMENT * near(outputs, y).mean()
+        return cross_entropy(logits, torch.arange(len(y))) + alignment * near(outputs, y).mean()
 
     def pooled(outputs: Tensor, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG001
         across = normalize(outputs) @ y.T / TEMPERATURE
         within = normalize(x) @ normalize(x).T / TEMPERATURE
         within = within.masked_fill(torch.eye(len(x), dtype=torch.bool), -torch.inf)
         logits = torch.cat([across, within], dim=1)
-        return cross_entropy(logits, torch.arange(len(y))) + ALIGNMENT * near(outputs, y).mean()
+        return cross_entropy(logits, torch.arange(len(y))) + alignment * near(outputs, y).mean()
 
     def likelihood(outputs: Tensor, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG001
         mapped, s = outputs[:, :-1], outputs[:, -1]

@@ -20,7 +20,7 @@ from xbtmigrate.training.problem import Candidate, Problem, Settings, Trainer
 FEW_PAIRS = 2000
 """So many pairs or fewer are trained on in full at once, without a heat."""
 HEAT_PAIRS = 8000
-"""Pairs of a heat, at most."""
+"""Pairs of a heat, at most; from three sources two thirds of that, to keep the time."""
 HEAT_EPOCHS = 3
 FINALISTS = 1
 
@@ -51,7 +51,8 @@ def race(
             if "epochs" not in settings or len(problem.x) <= FEW_PAIRS:
                 done.append(attempt(trainer, problem, settings, say))
             else:
-                heats.append(_heat(trainer, problem, settings, say))
+                count = min(HEAT_PAIRS, 2 * HEAT_PAIRS // len(problems))
+                heats.append(_heat(trainer, problem, settings, count, say))
     finals = _leaders(heats, named)
     done += [attempt(each.trainer, each.problem, each.settings, say) for each in finals]
     return done + [each.candidate for each in heats if each not in finals]
@@ -90,8 +91,10 @@ class _Heat:
     candidate: Candidate
 
 
-def _heat(trainer: Trainer, problem: Problem, settings: Settings, say: Progress) -> _Heat:
-    rows = np.random.default_rng(problem.seed).permutation(len(problem.x))[:HEAT_PAIRS]
+def _heat(
+    trainer: Trainer, problem: Problem, settings: Settings, count: int, say: Progress
+) -> _Heat:
+    rows = np.random.default_rng(problem.seed).permutation(len(problem.x))[:count]
     shorter = {**settings, "epochs": HEAT_EPOCHS}
     short = attempt(trainer, problem.subset(np.sort(rows)), shorter, say)
     return _Heat(trainer, problem, settings, short)
