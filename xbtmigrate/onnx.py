@@ -28,8 +28,13 @@ def model_of(projector: Projector) -> ModelProto:
     scaled as `Projector.apply` scales. Its metadata names direction, kind, digest and both models.
 
     Raises:
-        UnsupportedError: The architecture has no ONNX form.
+        UnsupportedError: The architecture has no ONNX form, or the projector takes side vectors.
     """
+    if projector.d_side:
+        raise UnsupportedError(
+            f"this {projector.direction} projector takes side vectors, and the model has one input",
+            "train it again without qdrant.side_vector, or export the bridge",
+        )
     graph, manifest = _Graph(), projector.manifest
     rows = graph.unit(INPUT) if manifest.normalizes_input else INPUT
     mapped = _mapped(graph, projector, rows)
