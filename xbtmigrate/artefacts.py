@@ -208,7 +208,12 @@ class Artefacts:
                 "new": vector_array(bank.new),
             }
         ).replace_schema_metadata(
-            {"blend": repr(arrangement.blend), "bridge": bridge, "forward": forward}
+            {
+                "blend": repr(arrangement.blend),
+                "gate": repr(arrangement.gate),
+                "bridge": bridge,
+                "forward": forward,
+            }
         )
         folder = self.serving_folder
         write_atomically(folder / "bank.parquet", lambda path: pq.write_table(table, path))
@@ -246,6 +251,7 @@ class Artefacts:
                 float(facts["blend"]),
                 bank,
                 (facts["bridge"], facts["forward"]),
+                float(facts.get("gate", "inf")),
             )
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise ArtefactError(

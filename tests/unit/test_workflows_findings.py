@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from xbtmigrate.evaluation.recommendation import Costs
 from xbtmigrate.ordering import RandomOrdering, UncertaintyOrdering
-from xbtmigrate.projectors import Projector
+from xbtmigrate.projectors import Affine, Projector, SharedSpace, followed_by
+from xbtmigrate.serving.arrangement import Arrangement, Bank
+from xbtmigrate.serving.fusion import Fusion
 from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit
 from xbtmigrate.training import Space as ModelSpace
 from xbtmigrate.types import Direction, Distance, Modality, Strategy, Vectors, normalized
@@ -135,3 +139,38 @@ def test_queries_that_change_sides_are_named(partly: Findings):
         assert (example["before"], example["after"]) == (None, 1)
     reversed_ = flips(partly.trial, partly.full, partly.keep)
     assert [each["before"] for each in reversed_["lost"]] == [1] * len(reversed_["lost"])
+
+
+def test_a_shared_space_by_a_rotation_ranks_as_one_space_does(partly: Findings):
+    bridge, forward = partly.maps.bridge, partly.maps.forward
+    shared = SharedSpace(
+        replace(bridge, architecture=Affine(TURN, np.zeros(SIZE, np.float32))),
+        replace(forward, architecture=followed_by(forward.architecture, TURN)),
+    )
+    asked = replace(asked_of(forward), servings=["single", "shared-space"])
+    judged = judge(partly.trial, replace(partly.maps, shared=shared), asked)
+    curves = {(curve.ordering, curve.serving): curve.values() for curve in judged.curves}
+    for ordering in ("random", "uncertainty"):
+        assert curves[ordering, "shared-space"] == pytest.approx(curves[ordering, "single"])
+    start = judged.cells["fusion:shared-space"].means
+    assert start == pytest.approx(judged.cells["forward:ridge"].means)
+    assert {curve.serving for curve in judged.deployable} == {"single"}
+    without = judge(partly.trial, partly.maps, asked)
+    assert {curve.serving for curve in without.curves} == {"single"}
+
+
+def test_points_above_the_gate_are_left_to_the_old_space(partly: Findings):
+    """Without a gate as one space, with every point left as merge."""
+    trial, maps = partly.trial, partly.maps
+    fusion, bank = Fusion({}, {}, 0.0, 0, 0.0), Bank(["0", "1"], trial.old[:2], trial.new[:2])
+    asked = replace(asked_of(maps.forward), servings=["single", "merge", "gated"])
+
+    def curves(gate: float) -> dict[str, list[float]]:
+        arrangement = Arrangement(fusion, 0.0, bank, ("", ""), gate)
+        judged = judge(trial, replace(maps, arrangement=arrangement), asked)
+        return {each.serving: each.values() for each in judged.curves if each.ordering == "random"}
+
+    assert curves(np.inf)["gated"] == curves(np.inf)["single"]
+    assert curves(-np.inf)["gated"] == curves(-np.inf)["merge"]
+    some = curves(float(np.median(maps.forward.uncertainty(trial.old))))
+    assert some["gated"] not in (some["single"], some["merge"])

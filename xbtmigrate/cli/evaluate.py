@@ -46,7 +46,9 @@ def evaluate(
     ] = None,
     servings: Annotated[
         str | None,
-        typer.Option(help="Servings: merge, slerp, single, calibrated, two-stage, rrf."),
+        typer.Option(
+            help="Servings: merge, slerp, single, calibrated, gated, shared-space, two-stage, rrf."
+        ),
     ] = None,
     demand: Annotated[
         Path | None,

@@ -54,15 +54,40 @@ class Keep:
         return blocks[Channel.OLD]
 
 
+@dataclass(frozen=True, slots=True)
 class Single:
-    """One space: the new query meets true new vectors and projected old ones (FCT, FastFill)."""
+    """One space: the new query meets true new vectors and projected old ones (FCT, FastFill).
 
-    name = "single"
-    channels = frozenset({Channel.FORWARD, Channel.NEW})
+    Attributes:
+        name: Name in tables.
+        waiting: The channel of projected vectors.
+        encoded: The channel of true new vectors.
+    """
+
+    name: str = "single"
+    waiting: Channel = Channel.FORWARD
+    encoded: Channel = Channel.NEW
+
+    @property
+    def channels(self) -> frozenset[Channel]:
+        """The scores it needs."""
+        return frozenset({self.waiting, self.encoded})
 
     def score(self, blocks: Blocks, encoded: Mask) -> Scores:
         """Take the new score of re-encoded rows and the forward score of the rest."""
-        return np.where(encoded, blocks[Channel.NEW], blocks[Channel.FORWARD])
+        return np.where(encoded, blocks[self.encoded], blocks[self.waiting])
+
+
+SHARED_SPACE = Single("shared-space", Channel.SHARED_FORWARD, Channel.SHARED_NEW)
+"""The space that both models are mapped to (lambda-orthogonality, Ricci et al. 2025)."""
+
+NOT_SERVED = {
+    SHARED_SPACE.name: "no vector is stored in the space that both models share",
+    "gated": "a backfill projects every point",
+    "two-stage": "searchers recall from both spaces at once, by calibrated",
+    "rrf": "it is a baseline to compare with",
+}
+"""Servings that are measured to compare with, and why no searcher has them."""
 
 
 class Merge:

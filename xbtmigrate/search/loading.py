@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xbtmigrate.errors import ArtefactError, ConfigError
+from xbtmigrate.evaluation.galleries import NOT_SERVED
 from xbtmigrate.journal import MigrationRecord, Phase, Stage
 from xbtmigrate.plan import Plan
 from xbtmigrate.qdrant.journal import record_of
@@ -57,10 +58,12 @@ class Loader:
     embedded: bool
 
     def __post_init__(self) -> None:
+        hint = f"choose one of {', '.join(SERVINGS)}"
+        if self.serving in NOT_SERVED:
+            why = NOT_SERVED[self.serving]
+            raise ConfigError(f"'{self.serving}' is only measured, not served: {why}", hint)
         if self.serving and self.serving not in SERVINGS:
-            raise ConfigError(
-                f"there is no serving '{self.serving}'", f"choose one of {', '.join(SERVINGS)}"
-            )
+            raise ConfigError(f"there is no serving '{self.serving}'", hint)
 
     def first(self) -> Steps[Situation]:
         """Read everything."""
@@ -132,7 +135,8 @@ class Loader:
             switched=seen.switched,
             covered=_covered(record, few=seen.few),
             waiting=seen.waiting or (layout is Layout.SHADOW and not seen.switched),
-            advised=self.serving or _advised(plan),
+            asked=self.serving,
+            recommended=_recommended(plan),
             bridge=parts.bridge,
             forward=parts.forward,
             arrangement=parts.arrangement,
@@ -179,7 +183,7 @@ def _is_switched(record: MigrationRecord | None) -> bool:
     return (record.switch or {}).get("active") == "new"
 
 
-def _advised(plan: Plan) -> str:
+def _recommended(plan: Plan) -> str:
     """What the plan recommends for a mixed gallery; "" where it recommends that there be none."""
     if plan.strategy is Strategy.FULL:
         return ""

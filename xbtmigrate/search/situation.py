@@ -53,7 +53,8 @@ class Situation:
         switched: Whether the new vectors are what an application is to query.
         covered: Whether every point had its new vector once; what came later may wait for it.
         waiting: Whether points without a new vector were seen.
-        advised: The serving to use, as measured or asked for; "" leaves it to the phase.
+        asked: The serving that the application asks for; "" for none.
+        recommended: The serving that measured best; "" leaves it to the phase.
         bridge: Projector of queries into the old space.
         forward: Projector of old vectors into the new space.
         arrangement: Calibration and blend; None where nothing was calibrated.
@@ -72,7 +73,8 @@ class Situation:
     switched: bool
     covered: bool
     waiting: bool
-    advised: str
+    asked: str
+    recommended: str
     bridge: Projector | None
     forward: Projector | None
     arrangement: Arrangement | None
@@ -116,13 +118,13 @@ class Situation:
             return [SINGLE]
         if self.phase in UNTOUCHED:
             old = [replace(each, parts=KEEP.parts) for each in (KEEP, SLERP, BRIDGE)]
-            return sorted(old, key=lambda each: each.name != self.advised)
+            return sorted(old, key=lambda each: each.name != (self.asked or self.recommended))
         known = {each.name: each for each in (KEEP, SLERP, BRIDGE, MERGE)}
         if self.covered:
             known |= {SINGLE.name: SINGLE}
         if self.covered and self.arrangement is not None:
             known |= {"calibrated": calibrated(self.arrangement.fusion)}
-        order = (self.advised, "calibrated", "single", *known)
+        order = (self.asked, self.recommended, "calibrated", "single", *known)
         return [known[name] for name in dict.fromkeys(order) if name in known]
 
     def _fits(self, mixture: Mixture, collection: str) -> bool:

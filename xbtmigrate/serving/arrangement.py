@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -44,12 +45,14 @@ class Arrangement:
         blend: Share of the bridged query in the slerp blend.
         bank: Queries for the hubness.
         projectors: Digests of the bridge and the forward projector it was fitted with.
+        gate: Uncertainty above which `gated` leaves a point to the old space; inf for no point.
     """
 
     fusion: Fusion
     blend: float
     bank: Bank
     projectors: tuple[str, str]
+    gate: float = math.inf
 
 
 def hubness_by_channel(

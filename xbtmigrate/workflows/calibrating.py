@@ -7,6 +7,7 @@ the point it projects.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.errors import EncoderError
-from xbtmigrate.evaluation.retrieval import Relevance, evaluate
+from xbtmigrate.evaluation.retrieval import DEPTH, Relevance, evaluate, judge, top_k
 from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
 from xbtmigrate.projectors import Projector
 from xbtmigrate.serving.arrangement import Arrangement, Bank
 from xbtmigrate.serving.blend import choose_alpha
 from xbtmigrate.serving.calibration import LEAST_QUERIES, CalibrationSet, calibrate
 from xbtmigrate.serving.fusion import PerPoint
+from xbtmigrate.serving.gate import GatedServing, choose_gate
 from xbtmigrate.training.benefit import fit_estimates, measure_benefit
 from xbtmigrate.training.fit import FitReport
 from xbtmigrate.training.pairs import PairSource
@@ -35,6 +37,8 @@ from xbtmigrate.workflows.wiring import Migration
 MOST_QUERIES = 6000
 MOST_POINTS = 6000
 MOST_REFERENCE = 2000
+MOST_CHOOSING = 1000
+"""Queries that the gate is chosen on, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ def arrange(
         _blend(sides, asked, bridge.projector),
         bank,
         (bridge.projector.digest, forward.projector.digest),
+        _gate(sides, asked, points, forward.projector),
     )
     if not forward.projector.has_uncertainty or forward.projector.d_side:
         return Learned(arrangement, None)
@@ -189,6 +194,21 @@ def _blend(sides: Sides, asked: _Asked, bridge: Projector) -> float:
         lambda queries: evaluate(sides.space(Channel.OLD, queries), relevance).means["mrr@10"],
     )
     return chosen
+
+
+def _gate(sides: Sides, asked: _Asked, points: Points, forward: Projector) -> float:
+    """Choose which points are left to the old space, before any is re-encoded."""
+    if not forward.has_uncertainty:
+        return math.inf
+    some = slice(0, MOST_CHOOSING)
+    relevance = Relevance.from_rows(asked.rows[some, None].tolist())
+    blocks, none = sides.blocks(asked.old[some], asked.new[some]), np.zeros(len(points), np.bool_)
+
+    def quality(left: npt.NDArray[np.bool_]) -> float:
+        ranked = top_k(GatedServing(left).score(blocks, none), DEPTH)
+        return judge(ranked, relevance).means["mrr@10"]
+
+    return choose_gate(forward.uncertainty(points.old), quality)
 
 
 def _embedded(

@@ -12,7 +12,7 @@ from xbtmigrate.errors import ArtefactError
 from xbtmigrate.evaluation.gates import Gate
 from xbtmigrate.evaluation.recommendation import Recommendation
 from xbtmigrate.evaluation.retrieval import QueryScores, Space, evaluate
-from xbtmigrate.projectors import Projector
+from xbtmigrate.projectors import Projector, SharedSpace
 from xbtmigrate.types import Direction, Modality, Strategy
 from xbtmigrate.workflows.collecting import Wanted, pose
 from xbtmigrate.workflows.costs import to_compare
@@ -139,11 +139,13 @@ def _maps(migration: Migration) -> Maps:
     bridge, forward = (_projector(migration, direction) for direction in Direction)
     if bridge is None or forward is None:
         return Maps(bridge, forward)
+    folder = migration.artefacts.shared_folder
+    shared = SharedSpace.load(folder) if folder.exists() else None
     arrangement = migration.artefacts.load_arrangement()
     if arrangement is not None and arrangement.projectors != (bridge.digest, forward.digest):
         arrangement = None
     benefit = None if arrangement is None else migration.artefacts.load_benefit(arrangement)
-    return Maps(bridge, forward, arrangement, benefit)
+    return Maps(bridge, forward, shared, arrangement, benefit)
 
 
 def _projector(migration: Migration, direction: Direction) -> Projector | None:

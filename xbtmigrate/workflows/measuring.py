@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy.typing as npt
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.evaluation.curves import Curve, backfilling_curves
 from xbtmigrate.evaluation.galleries import (
+    NOT_SERVED,
+    SHARED_SPACE,
     Merge,
     ReciprocalRanks,
     Serving,
@@ -21,11 +23,12 @@ from xbtmigrate.evaluation.galleries import (
 from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Rows, Space, evaluate
 from xbtmigrate.ordering import rank
 from xbtmigrate.ordering.benefit import BenefitModel
-from xbtmigrate.projectors import Projector
+from xbtmigrate.projectors import Projector, SharedSpace
 from xbtmigrate.protocols import Ordering
 from xbtmigrate.serving.arrangement import Arrangement, Bank, Scored, hubness_by_channel
 from xbtmigrate.serving.blend import SlerpServing, slerp
 from xbtmigrate.serving.fusion import CalibratedServing, PerPoint
+from xbtmigrate.serving.gate import GatedServing
 from xbtmigrate.types import Channel, Distance, PointId, Scores, Vectors
 from xbtmigrate.workflows.questions import Questions
 
@@ -33,13 +36,10 @@ ORACLE = "oracle"
 ORDERS = ("random", "uncertainty", "benefit", ORACLE)
 """Orders that are measured unless others are asked for."""
 
-SERVINGS = ("merge", "slerp", "single", "calibrated", "two-stage", "rrf")
+SERVINGS = ("merge", "slerp", "single", "calibrated", "gated", "shared-space", "two-stage", "rrf")
 """Ways to search a mixed gallery; the first four are measured unless others are asked for."""
 
-BASELINES = ("rrf",)
-"""Servings to compare with, never to be recommended."""
-
-FUSIONS = ("slerp", "calibrated")
+FUSIONS = ("slerp", "shared-space", "calibrated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +110,11 @@ class Judged:
 
     @property
     def deployable(self) -> list[Curve]:
-        """Curves that can be had: their order is known beforehand, their serving is no baseline."""
+        """Curves that can be had: their order is known beforehand, a searcher has their serving."""
         return [
             curve
             for curve in self.curves
-            if curve.ordering != ORACLE and curve.serving not in BASELINES
+            if curve.ordering != ORACLE and curve.serving not in NOT_SERVED
         ]
 
 
@@ -125,6 +125,7 @@ class Maps:
     Attributes:
         bridge: New queries into the old space.
         forward: Stored vectors into the new space.
+        shared: Both models' vectors into one space.
         arrangement: How the scores of both spaces are fused.
         benefit: What re-encoding a point is worth.
         tuned: Queries of the trial in the new model with the additions trained for the bridge.
@@ -132,6 +133,7 @@ class Maps:
 
     bridge: Projector | None = None
     forward: Projector | None = None
+    shared: SharedSpace | None = None
     arrangement: Arrangement | None = None
     benefit: BenefitModel | None = None
     tuned: Vectors | None = None
@@ -172,24 +174,9 @@ def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
         raise ConfigError(
             f"there is no serving '{unknown[0]}'", f"choose from {', '.join(SERVINGS)}"
         )
-    spaces = {Channel.OLD: trial.old_space, Channel.NEW: trial.full_space}
-    relevance = trial.relevance
-    rows = {"keep": evaluate(spaces[Channel.OLD], relevance)}
-    if maps.bridge is not None:
-        bridged = maps.bridge.apply(trial.queries_new)
-        spaces[Channel.BRIDGE] = Space(bridged, trial.old, trial.old_distance)
-        rows[f"bridge:{maps.bridge.kind}"] = evaluate(spaces[Channel.BRIDGE], relevance)
-        if maps.tuned is not None:
-            tuned = Space(maps.bridge.apply(maps.tuned), trial.old, trial.old_distance)
-            rows[f"bridge:{maps.bridge.kind}+lora"] = evaluate(tuned, relevance)
-        if maps.arrangement is not None:
-            blended = slerp(trial.queries_old, bridged, maps.arrangement.blend)
-            spaces[Channel.BLEND] = Space(blended, trial.old, trial.old_distance)
-    sides = None
-    if maps.forward is not None:
-        sides = trial.sides(maps.forward)
-        spaces[Channel.FORWARD] = sides.space(Channel.FORWARD, trial.queries_new)
-        rows[f"forward:{maps.forward.kind}"] = evaluate(spaces[Channel.FORWARD], relevance)
+    sides = None if maps.forward is None else trial.sides(maps.forward)
+    spaces, relevance = _spaces(trial, maps, sides), trial.relevance
+    rows = {name: evaluate(space, relevance) for name, space in _cells(trial, maps, spaces)}
     ranked = {
         name: spent_first(rank(trial.ids, scores), asked.spent)
         for name, scores in _orders(trial, sides, maps, asked).items()
@@ -205,6 +192,41 @@ def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
             rows[f"fusion:{curve.serving}"] = curve.points[0]
     rows["full"] = evaluate(spaces[Channel.NEW], relevance)
     return Judged(rows, curves)
+
+
+def _spaces(trial: Trial, maps: Maps, sides: Sides | None) -> dict[Channel, Space]:
+    """Every channel that the maps allow."""
+    spaces = {Channel.OLD: trial.old_space, Channel.NEW: trial.full_space}
+    if maps.bridge is not None:
+        bridged = maps.bridge.apply(trial.queries_new)
+        spaces[Channel.BRIDGE] = Space(bridged, trial.old, trial.old_distance)
+        if maps.arrangement is not None:
+            blended = slerp(trial.queries_old, bridged, maps.arrangement.blend)
+            spaces[Channel.BLEND] = Space(blended, trial.old, trial.old_distance)
+    if sides is not None:
+        spaces[Channel.FORWARD] = sides.space(Channel.FORWARD, trial.queries_new)
+    if maps.shared is not None:
+        queries, space = maps.shared.bridge.apply(trial.queries_new), maps.shared
+        spaces[Channel.SHARED_FORWARD] = Space(queries, space.forward.apply(trial.old))
+        spaces[Channel.SHARED_NEW] = Space(queries, space.bridge.apply(trial.new))
+    return spaces
+
+
+def _cells(
+    trial: Trial, maps: Maps, spaces: Mapping[Channel, Space]
+) -> Iterator[tuple[str, Space]]:
+    """The systems of one space that re-encode nothing, keep first."""
+    yield "keep", spaces[Channel.OLD]
+    if maps.bridge is not None:
+        yield f"bridge:{maps.bridge.kind}", spaces[Channel.BRIDGE]
+        if maps.tuned is not None:
+            tuned = maps.bridge.apply(maps.tuned)
+            yield (
+                f"bridge:{maps.bridge.kind}+lora",
+                Space(tuned, trial.old, trial.old_distance),
+            )
+    if maps.forward is not None:
+        yield f"forward:{maps.forward.kind}", spaces[Channel.FORWARD]
 
 
 def _orders(
@@ -230,11 +252,14 @@ def _orders(
 
 def _servings(trial: Trial, sides: Sides | None, maps: Maps) -> dict[str, Serving]:
     """Every serving by name; the calibrated ones where there is a calibration."""
-    plain: list[Serving] = [Merge(), SlerpServing(), Single(), ReciprocalRanks()]
+    plain: list[Serving] = [Merge(), SlerpServing(), Single(), SHARED_SPACE, ReciprocalRanks()]
     if maps.arrangement is not None and sides is not None:
         hubs = sides.hubness(maps.arrangement.bank, trial.ids)
         calibrated = CalibratedServing(maps.arrangement.fusion, hubs)
         plain += [calibrated, TwoStage(calibrated)]
+        if maps.forward is not None and maps.forward.has_uncertainty:
+            left = maps.forward.uncertainty(trial.old) > maps.arrangement.gate
+            plain.append(GatedServing(left))
     return {serving.name: serving for serving in plain}
 
 

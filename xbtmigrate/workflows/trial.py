@@ -186,7 +186,12 @@ def _quick_maps(migration: Migration, points: Points, new: Embedded, report: Rep
     learned = calibrated(migration, points, new, (bridge, forward))
     if learned is None:
         return Maps(bridge.projector, forward.projector)
-    return Maps(bridge.projector, forward.projector, learned.arrangement, learned.benefit)
+    return Maps(
+        bridge.projector,
+        forward.projector,
+        arrangement=learned.arrangement,
+        benefit=learned.benefit,
+    )
 
 
 def calibrated(
