@@ -24,6 +24,7 @@ from projectors import lookup
 from xbtmigrate.evaluation.comparison import bootstrap_intervals, compare
 from xbtmigrate.evaluation.curves import Curve, backfilling_curves
 from xbtmigrate.evaluation.galleries import (
+    SHARED_SPACE,
     Merge,
     ReciprocalRanks,
     Serving,
@@ -31,7 +32,15 @@ from xbtmigrate.evaluation.galleries import (
     TwoStage,
     spent_first,
 )
-from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Space, evaluate
+from xbtmigrate.evaluation.retrieval import (
+    DEPTH,
+    QueryScores,
+    Relevance,
+    Space,
+    evaluate,
+    judge,
+    top_k,
+)
 from xbtmigrate.ordering import (
     BenefitOrdering,
     CentroidOrdering,
@@ -41,14 +50,16 @@ from xbtmigrate.ordering import (
     rank,
 )
 from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
-from xbtmigrate.projectors import Projector
+from xbtmigrate.projectors import Projector, SharedSpace
 from xbtmigrate.serving.arrangement import Arrangement, Bank
 from xbtmigrate.serving.blend import SlerpServing, choose_alpha, slerp
 from xbtmigrate.serving.calibration import CalibrationSet, calibrate
 from xbtmigrate.serving.fusion import CalibratedServing, Fusion, hubness
+from xbtmigrate.serving.gate import GatedServing, choose_gate
 from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit, trainer_of
 from xbtmigrate.training import Space as ModelSpace
 from xbtmigrate.training.benefit import fit_estimates, measure_benefit
+from xbtmigrate.training.fit import share
 from xbtmigrate.training.problem import make_problem
 from xbtmigrate.types import Channel, Direction, Distance, Vectors, normalized
 
@@ -84,6 +95,7 @@ class Maps:
     forward: Projector
     bridge: Projector
     unseen: Vectors  # projections of the spent documents by maps that had not seen them
+    shared: SharedSpace
 
 
 def load(data: Path) -> Corpus:
@@ -141,7 +153,11 @@ def learn(corpus: Corpus, spent: Rows, options: FitOptions) -> Maps:
         part = replace(problem, x=x[~out], y=y[~out])
         unaware = trainer_of(best.kind).fit(part, best.settings).architecture
         unseen[out] = problem.project(unaware, x[out])
-    return Maps(forward.projector, bridge.projector, unseen)
+    fits = {Direction.FORWARD: forward, Direction.BRIDGE: bridge}
+    shared = share([pairs], task, replace(options, kinds=["lambda_orthogonal"]), fits)
+    assert shared is not None
+    print("shared space, MRR of each lambda:", {k: s.mrr for k, s in shared.scores.items()})
+    return Maps(forward.projector, bridge.projector, unseen, shared.space)
 
 
 def hubs(spaces: dict[Channel, Space], bank: Rows, rows: Rows) -> dict[Channel, Vectors]:
@@ -156,6 +172,23 @@ def hubs(spaces: dict[Channel, Space], bank: Rows, rows: Rows) -> dict[Channel, 
             ]
         )
     return found
+
+
+def gated(
+    corpus: Corpus, maps: Maps, spent: Rows, blocks: dict[Channel, Vectors], answers: Rows
+) -> GatedServing:
+    """Choose on queries of the spent documents which ones are left to the old space."""
+    relevance = Relevance.from_rows(answers[:, None].tolist())
+    none = np.zeros(len(spent), np.bool_)
+
+    def quality(left: npt.NDArray[np.bool_]) -> float:
+        ranked = top_k(GatedServing(left).score(blocks, none), DEPTH)
+        return judge(ranked, relevance).means["mrr@10"]
+
+    gate = choose_gate(maps.forward.uncertainty(corpus.old[spent]), quality)
+    left = maps.forward.uncertainty(corpus.old) > gate
+    print(f"the gate leaves {left.mean():.0%} of the documents to the old space")
+    return GatedServing(left)
 
 
 def servings(
@@ -178,6 +211,8 @@ def servings(
     return [
         Single(),
         Merge(),
+        gated(corpus, maps, spent, blocks, pairs[1]),
+        SHARED_SPACE,
         SlerpServing(),
         ReciprocalRanks(),
         CalibratedServing(new_only, {}, "calibrated, new alone"),
@@ -300,10 +335,13 @@ def search_spaces(
         lambda q: evaluate(Space(q, corpus.old[spent]), answers).means["mrr@10"],
     )
     bridged = maps.bridge.apply(corpus.queries_new[corpus.test])
+    shared = maps.shared.bridge.apply(corpus.queries_new[corpus.test])
     blended = slerp(corpus.queries_old[corpus.test], bridged, alpha)
     return corpus.spaces(corpus.test, everything, projected) | {
         Channel.BRIDGE: Space(bridged, corpus.old),
         Channel.BLEND: Space(blended, corpus.old),
+        Channel.SHARED_FORWARD: Space(shared, maps.shared.forward.apply(corpus.old)),
+        Channel.SHARED_NEW: Space(shared, maps.shared.bridge.apply(corpus.new)),
     }, alpha
 
 

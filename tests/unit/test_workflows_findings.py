@@ -159,9 +159,15 @@ def test_a_shared_space_by_a_rotation_ranks_as_one_space_does(partly: Findings):
     assert {curve.serving for curve in without.curves} == {"single"}
 
 
-def test_points_above_the_gate_are_left_to_the_old_space(partly: Findings):
+def test_points_above_the_gate_are_left_to_the_old_space():
     """Without a gate as one space, with every point left as merge."""
-    trial, maps = partly.trial, partly.maps
+    found = findings(
+        noisy(MEANING, 1.5),
+        turned(MEANING),
+        noisy(MEANING[:ASKED], 1.5),
+        noisy(turned(MEANING[:ASKED]), 0.5),
+    )
+    trial, maps = found.trial, found.maps
     fusion, bank = Fusion({}, {}, 0.0, 0, 0.0), Bank(["0", "1"], trial.old[:2], trial.new[:2])
     asked = replace(asked_of(maps.forward), servings=["single", "merge", "gated"])
 
@@ -170,7 +176,7 @@ def test_points_above_the_gate_are_left_to_the_old_space(partly: Findings):
         judged = judge(trial, replace(maps, arrangement=arrangement), asked)
         return {each.serving: each.values() for each in judged.curves if each.ordering == "random"}
 
-    assert curves(np.inf)["gated"] == curves(np.inf)["single"]
-    assert curves(-np.inf)["gated"] == curves(-np.inf)["merge"]
-    some = curves(float(np.median(maps.forward.uncertainty(trial.old))))
-    assert some["gated"] not in (some["single"], some["merge"])
+    none, everything = curves(np.inf), curves(-np.inf)
+    assert none["single"] != none["merge"]
+    assert none["gated"] == none["single"]
+    assert everything["gated"] == everything["merge"]

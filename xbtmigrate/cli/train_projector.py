@@ -94,4 +94,6 @@ def _show(trained: Trained) -> None:
             f"{tuned['off']['recall@10']:.3f} without, {tuned['on']['recall@10']:.3f} with, "
             f"in {tuned['folder']}"
         )
+    if fitted := content["calibration"]:
+        render.say(f"Calibrated on {fitted['queries']:,} queries; {fitted['basis']}")
     render.say("Next: xbtmigrate evaluate --queries FILE, or xbtmigrate backfill")

@@ -49,10 +49,12 @@ class Learned:
         arrangement: How a mixed gallery is searched.
         benefit: What re-encoding a point is worth; None without an uncertainty of the projection,
             or where the projection needs more than the stored vector.
+        basis: What stood for queries and relevance, in words.
     """
 
     arrangement: Arrangement
     benefit: BenefitModel | None
+    basis: str
 
 
 def arrange(
@@ -100,10 +102,11 @@ def arrange(
         _gate(sides, asked, points, forward.projector),
     )
     if not forward.projector.has_uncertainty or forward.projector.d_side:
-        return Learned(arrangement, None)
+        return Learned(arrangement, None, questions.basis)
     mixed = _Mixed(sides, points, arrangement, hubness, forward.projector)
     scale = migration.facts.points / len(points)
-    return Learned(arrangement, _benefit(mixed, everything, scale, seed))
+    benefit = _benefit(mixed, everything, scale, seed)
+    return Learned(arrangement, benefit, questions.basis)
 
 
 @dataclass(frozen=True, slots=True)

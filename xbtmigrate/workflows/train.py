@@ -21,6 +21,7 @@ from xbtmigrate.training.orthogonal import SharedReport
 from xbtmigrate.training.pairs import save_pairs
 from xbtmigrate.types import Direction, Modality, PointId
 from xbtmigrate.workflows.asking import judged_questions
+from xbtmigrate.workflows.calibrating import Learned
 from xbtmigrate.workflows.encoding import Report, encode_gallery
 from xbtmigrate.workflows.pairing import Embedded, Material
 from xbtmigrate.workflows.sampling import Points, survey, take
@@ -42,6 +43,7 @@ class Trained:
         reports: Fit of each direction.
         shared: Fit of the space that both models share, where there is one.
         lora: What additions to the new model's text tower brought, where they were asked for.
+        learned: What queries with known answers taught; None where there were none.
     """
 
     plan: Plan
@@ -50,6 +52,7 @@ class Trained:
     reports: Mapping[Direction, FitReport]
     shared: SharedReport | None
     lora: LoraReport | None
+    learned: Learned | None
 
     def document(self) -> dict[str, Any]:
         """Return the stable JSON form."""
@@ -64,7 +67,12 @@ class Trained:
             },
             "shared": self._shared(self.shared) if self.shared else None,
             "lora": self._lora(self.lora) if self.lora else None,
+            "calibration": self._calibration(self.learned) if self.learned else None,
         }
+
+    def _calibration(self, learned: Learned) -> dict[str, Any]:
+        fusion = learned.arrangement.fusion
+        return {"basis": learned.basis, "queries": fusion.queries, "loss": fusion.loss}
 
     def _lora(self, report: LoraReport) -> dict[str, Any]:
         return {
@@ -167,10 +175,11 @@ def train(
             task = _lora_task(points, material, reports[Direction.BRIDGE].projector)
             folder = migration.artefacts.lora_folder
             tuned = fit_lora(tower, task, folder, epochs=lora, seed=options.seed, threads=threads)
+        learned = None
         if direction == "both":
             report("calibrating", 0, 0)
-            _calibrate(migration, points, new, reports)
-    return Trained(plan, migration.artefacts, material, reports, shared, tuned)
+            learned = _calibrate(migration, points, new, reports)
+    return Trained(plan, migration.artefacts, material, reports, shared, tuned, learned)
 
 
 def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, FitReport]) -> None:
@@ -208,13 +217,14 @@ def _lora_task(points: Points, material: Material, bridge: Projector) -> LoraTas
 
 def _calibrate(
     migration: Migration, points: Points, new: Embedded, reports: Mapping[Direction, FitReport]
-) -> None:
+) -> Learned | None:
     fits = reports[Direction.BRIDGE], reports[Direction.FORWARD]
     learned = calibrated(migration, points, new, fits)
     if learned is not None:
         migration.artefacts.save_arrangement(learned.arrangement)
         if learned.benefit is not None:
             migration.artefacts.save_benefit(learned.benefit)
+    return learned
 
 
 def _named(report: Report, direction: Direction) -> Callable[[str], None]:
