@@ -201,7 +201,7 @@ def _blend(sides: Sides, asked: _Asked, bridge: Projector) -> float:
 
 def _gate(sides: Sides, asked: _Asked, points: Points, forward: Projector) -> float:
     """Choose which points are left to the old space, before any is re-encoded."""
-    if not forward.has_uncertainty:
+    if not forward.has_uncertainty or forward.d_side:
         return math.inf
     some = slice(0, MOST_CHOOSING)
     relevance = Relevance.from_rows(asked.rows[some, None].tolist())
