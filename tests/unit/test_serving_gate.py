@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.evaluation.galleries import NOT_SERVED
 from xbtmigrate.search.loading import Loader
 from xbtmigrate.search.origin import InFolder
 from xbtmigrate.search.situation import SERVINGS
+from xbtmigrate.serving.arrangement import Arrangement, Bank
+from xbtmigrate.serving.fusion import Fusion, Weights
 from xbtmigrate.serving.gate import GatedServing, choose_gate
 from xbtmigrate.types import Channel
 
@@ -38,6 +41,20 @@ def test_all_or_none_may_be_left(best, gate):
 
 def test_none_is_left_without_a_reason():
     assert choose_gate(UNCERTAINTY, lambda left: 0.5) == np.inf
+
+
+@pytest.mark.parametrize("gate", [-1.25, np.inf, -np.inf])
+def test_the_gate_is_kept_with_the_arrangement(gate, tmp_path):
+    vectors = np.eye(3, dtype=np.float32)
+    arrangement = Arrangement(
+        Fusion({Channel.OLD: Weights(1.0)}, {Channel.NEW: Weights(2.0)}, 0.5, 40, 1.0),
+        0.3,
+        Bank(["1", "2", "3"], vectors, vectors),
+        ("b", "f"),
+        gate,
+    )
+    Artefacts(tmp_path).save_arrangement(arrangement)
+    assert Artefacts(tmp_path).load_arrangement().gate == gate
 
 
 @pytest.mark.parametrize("serving", NOT_SERVED)
