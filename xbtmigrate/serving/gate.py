@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,8 @@ import numpy as np
 from xbtmigrate.serving.fusion import Mask, PerPoint
 from xbtmigrate.types import Channel, Scores
 
-SHARES = tuple(step / 10 for step in range(11))
+SHARES = tuple(step / 10 for step in range(1, 10))
+"""Shares of the points that are tried to be left, besides none and all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def choose_gate(uncertainty: PerPoint, quality: Callable[[Mask], float]) -> floa
         Uncertainty above which a point is left; of equals the one that leaves the fewest, inf for
         none.
     """
-    gates = [np.inf, *(float(np.quantile(uncertainty, 1 - share)) for share in SHARES[1:-1])]
-    gates.append(-np.inf)
+    between = [float(np.quantile(uncertainty, 1 - share)) for share in SHARES]
+    gates = [math.inf, *between, -math.inf]
     measured = {gate: quality(uncertainty > gate) for gate in gates}
     return max(measured, key=lambda gate: measured[gate])

@@ -37,7 +37,7 @@ from xbtmigrate.workflows.wiring import Migration
 MOST_QUERIES = 6000
 MOST_POINTS = 6000
 MOST_REFERENCE = 2000
-MOST_CHOOSING = 1000
+MOST_CHOOSING = 300
 """Queries that the gate is chosen on, at most."""
 
 

@@ -174,6 +174,8 @@ def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
         raise ConfigError(
             f"there is no serving '{unknown[0]}'", f"choose from {', '.join(SERVINGS)}"
         )
+    if SHARED_SPACE.name not in asked.servings:
+        maps = replace(maps, shared=None)
     sides = None if maps.forward is None else trial.sides(maps.forward)
     spaces, relevance = _spaces(trial, maps, sides), trial.relevance
     rows = {name: evaluate(space, relevance) for name, space in _cells(trial, maps, spaces)}
