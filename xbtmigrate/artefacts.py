@@ -124,7 +124,9 @@ class Artefacts:
             return Plan.parse(file.read_bytes(), str(file))
         except OSError as error:
             raise ArtefactError(
-                f"there is no plan at {file}", "make one with `xbtmigrate plan`"
+                f"there is no plan at {file}",
+                "make one with `xbtmigrate plan`; of a migration that has begun, "
+                "`xbtmigrate doctor --fix` restores it",
             ) from error
 
     def save_switch(self, switch: Switch) -> None:

@@ -116,8 +116,8 @@ class Backfill:
                     self.record = replace(self.record, fraction=self.goal.fraction)
                     left = self._sweep()
             self._finish(Phase.PAUSED if self.stopped or left else Phase.BACKFILLED)
-        except XbtMigrateError:
-            with contextlib.suppress(XbtMigrateError):
+        except (XbtMigrateError, MemoryError, OSError, RuntimeError):
+            with contextlib.suppress(XbtMigrateError, MemoryError):
                 self._finish(Phase.PAUSED)
             raise
         spent = self.record.seconds - before

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import ClassVar
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class XbtMigrateError(Exception):
@@ -77,6 +80,25 @@ class UnreadableSourceError(EncoderError):
 
 class ArtefactError(XbtMigrateError):
     """A file under .xbtmigrate/ is missing, damaged or of another version."""
+
+
+class ExhaustedError(XbtMigrateError):
+    """This machine has not enough memory, threads or disk space left for the tool."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> ExhaustedError | None:
+        """Put a failure of Python or of a library into words; None if it is of another kind."""
+        goes_on = "then run the same command again: it goes on from here"
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return cls(f"no disk space left: {error}", f"free some space, {goes_on}")
+        threads = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+        if isinstance(error, MemoryError) or threads:
+            what = "threads" if threads else "memory"
+            return cls(
+                f"there is not enough {what} for this: {error or type(error).__name__}",
+                f"give the process more, or lower --batch-size, {goes_on}",
+            )
+        return None
 
 
 class TrainingError(XbtMigrateError):

@@ -144,4 +144,14 @@ class MigrationRecord:
 
 def utc_now() -> str:
     """Return the present time in UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return _now().isoformat(timespec="seconds")
+
+
+def seconds_since(moment: str) -> float:
+    """Return how long ago `utc_now` said this; below zero if the clock was put back since."""
+    return (_now() - datetime.fromisoformat(moment)).total_seconds()
+
+
+def _now() -> datetime:
+    """The one place where the wall clock is read: it may jump, so nothing waits by it."""
+    return datetime.now(UTC)

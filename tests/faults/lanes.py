@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from tests.faults.application import NEW_ROWS, OLD_ROWS, TEXTS, Application
 from tests.faults.network import Channel, rough_channel
 from tests.support.command import answer_inside
 from tests.support.proxy import Proxy, proxied
-from tests.support.qdrant_server import MortalServer, mortal_server
+from tests.support.qdrant_server import MortalServer, mortal_server, running_cluster
 from xbtmigrate.types import vector_array
 
 PAGE = 24
@@ -53,17 +55,38 @@ class Lane:
     """What one schedule after another is played on.
 
     Attributes:
-        server: Its own server.
+        servers: Its own server, or the peers of its own cluster; the tool asks the first one.
         proxy: The way to its REST interface.
         channel: The way to its gRPC interface.
         folder: Where the models' vectors and the templates are.
     """
 
-    server: MortalServer
+    servers: list[MortalServer]
     proxy: Proxy
     channel: Channel
     folder: Path
     _templates: dict[tuple[str, str], Path] = field(default_factory=dict)
+
+    @property
+    def server(self) -> MortalServer:
+        """The one that is asked."""
+        return self.servers[0]
+
+    def lose_peer(self) -> None:
+        """Kill -9 a peer that is not asked."""
+        self.servers[-1].kill()
+
+    def regain_peer(self) -> None:
+        """Let it come back; whoever asks the others does not wait for that."""
+        threading.Thread(target=self.servers[-1].start, daemon=True).start()
+
+    def settle(self, client: QdrantClient) -> None:
+        """Wait until every replica is active again."""
+        names = [each.name for each in client.get_collections().collections]
+        deadline = time.monotonic() + 60
+        while len(self.servers) > 1 and not all(_whole(client, name) for name in names):
+            assert time.monotonic() < deadline, "the replicas do not recover"
+            time.sleep(0.2)
 
     def template(self, layout: str, strategy: str) -> Path:
         """Return the folder of a migration that is planned and trained."""
@@ -102,6 +125,7 @@ class Lane:
                 key: models.VectorParams(size=size, distance=cosine) for key, size in sizes.items()
             },
             strict_mode_config=models.StrictModeConfig(enabled=True, max_query_limit=PAGE),
+            **({"shard_number": 3, "replication_factor": 2} if len(self.servers) > 1 else {}),
         )
         return name
 
@@ -112,20 +136,31 @@ class Lane:
         file.write_text(file.read_text().replace("grpc_port = 1\n", f"grpc_port = {port}\n"))
 
 
+def _whole(client: QdrantClient, name: str) -> bool:
+    info = client.collection_cluster_info(name)
+    shards = [*info.local_shards, *info.remote_shards]
+    return all(each.state is models.ReplicaState.ACTIVE for each in shards)
+
+
 def _name(layout: str, strategy: str) -> str:
     return f"faults_{layout}_{strategy}"
 
 
 @contextmanager
-def open_lane(seed: int = 0) -> Iterator[Lane]:
-    """Start a server and the ways to it."""
+def open_lane(seed: int = 0, *, peers: int = 1) -> Iterator[Lane]:
+    """Start a server, or a cluster of some peers, and the ways to it."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
         for name, rows in (("old", OLD_ROWS), ("new", NEW_ROWS)):
             table = pa.table({"key": TEXTS, "vector": vector_array(rows)})
             pq.write_table(table, folder / f"{name}.parquet")
-        server = stack.enter_context(mortal_server())
-        proxy = stack.enter_context(proxied(server.server.url))
-        target = ("127.0.0.1", server.server.grpc_port)
+        cluster = (
+            [stack.enter_context(mortal_server())]
+            if peers == 1
+            else (stack.enter_context(running_cluster(peers)))
+        )
+        first = cluster[0].server
+        proxy = stack.enter_context(proxied(first.url))
+        target = ("127.0.0.1", first.grpc_port)
         channel = stack.enter_context(rough_channel(target, random.Random(seed)))
-        yield Lane(server, proxy, channel, folder)
+        yield Lane(cluster, proxy, channel, folder)

@@ -29,6 +29,8 @@ class Event(StrEnum):
     KILL_SERVER = "kill the server"
     RIVAL = "a second run"
     QUIET = "the writers end"
+    PEER_DIES = "a peer is killed"
+    PEER_RETURNS = "the peer is started again"
 
 
 @dataclass(slots=True)
@@ -87,7 +89,7 @@ class Network:
             self._late.append(thread)
             thread.start()
             raise DroppedError
-        elif event in (Event.RIVAL, Event.QUIET):
+        elif event in _BESIDE:
             self.acts[event]()
         elif event in (Event.KILL_BEFORE, Event.KILL_SERVER):
             self.acts[event]()
@@ -117,6 +119,7 @@ class Network:
         self.settled = time.monotonic()
 
 
+_BESIDE = (Event.RIVAL, Event.QUIET, Event.PEER_DIES, Event.PEER_RETURNS)
 _LATER = threading.local()
 
 

@@ -12,10 +12,11 @@ import pyarrow as pa
 
 from xbtmigrate import backfill
 from xbtmigrate.errors import XbtMigrateError
-from xbtmigrate.qdrant import connection, gallery, provenance, scan, shadow
+from xbtmigrate.qdrant import connection, gallery, provenance, routes, scan, shadow, writing
 from xbtmigrate.qdrant import journal as journals
 from xbtmigrate.qdrant.pages import Page
 from xbtmigrate.qdrant.provenance import PROVENANCE
+from xbtmigrate.types import Kind, PointId
 
 
 def _content() -> None:
@@ -59,6 +60,41 @@ def _sweep() -> None:
     backfill.Backfill._sweep = lambda self: 0
 
 
+def _one_sweep() -> None:
+    """The first sweep is the last, whatever it found."""
+    backfill.SWEEP_PASSES = 1
+
+
+def _vanished() -> None:
+    """A batch with a point that is gone is an error."""
+
+    def write(self, part: pa.RecordBatch, kind: Kind) -> list[PointId]:
+        ids = part.column("id").to_pylist()
+        self._send(part, kind, dict.fromkeys(ids))
+        return ids
+
+    gallery.InPlaceGallery._write_part = write
+
+
+def _marks_first() -> None:
+    """Vectors are written before their marks, for which nobody waits."""
+    enqueue, update = writing.Writer.enqueue_payloads, writing.Writer.update_vectors
+    held = []
+
+    def later(self, *rest) -> None:
+        update(self, *rest)
+        enqueue(self, *held.pop())
+
+    writing.Writer.enqueue_payloads = lambda self, *given: held.append(given)
+    writing.Writer.update_vectors = later
+
+
+def _wait() -> None:
+    """What a server has taken in counts as written."""
+    routes._APPLIED = routes._ENQUEUED
+    connection._is_unconfirmed = lambda result: False
+
+
 def _prune() -> None:
     """Copies of points that were deleted stay."""
     shadow.ShadowGallery.prune = lambda self: 0
@@ -90,6 +126,10 @@ REMOVALS: dict[str, Callable[[], None]] = {
     "mark names the vector": _vector,
     "mark names the old vector": _old_vector,
     "sweep": _sweep,
+    "more than one sweep": _one_sweep,
+    "retry without the vanished": _vanished,
+    "marks before vectors": _marks_first,
+    "wait until applied": _wait,
     "prune": _prune,
     "lease": _lease,
     "an error is not the end": _end_of_data,

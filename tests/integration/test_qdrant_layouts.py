@@ -229,6 +229,15 @@ def test_small_datatypes_are_read_and_bytes_are_not_inherited(
     assert inspect(server_db, store.name, "old").datatype == datatype.value
 
 
+@pytest.mark.server
+def test_bytes_are_no_place_for_new_vectors(server_db: Connection) -> None:
+    config = vectors(old=4, new=3)
+    config["new"].datatype = models.Datatype.UINT8
+    store = filled(server_db, config)
+    with pytest.raises(CollectionError, match="vector 'new' as uint8"):
+        choose_layout(inspect(server_db, store.name, "old"), server_db, None, NEW)
+
+
 def test_points_without_the_old_vector_are_null(db: Connection) -> None:
     store = filled(db, vectors(old=4, new=3))
     point = models.PointStruct(id=7, vector={}, payload={"text": "seven"})

@@ -10,7 +10,7 @@ from qdrant_client import models
 
 from tests.support.collections import NEW, TEXT, fresh_name, vectors
 from tests.support.qdrant_server import free_port, running_server
-from xbtmigrate.errors import XbtMigrateError
+from xbtmigrate.errors import CollectionError, XbtMigrateError
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.connection import Connection, connect
 from xbtmigrate.qdrant.inspection import CollectionFacts, inspect, shards_per_key
@@ -18,6 +18,7 @@ from xbtmigrate.qdrant.layouts import LayoutChoice, choose_layout
 from xbtmigrate.qdrant.marks import mark_shadow
 from xbtmigrate.qdrant.opening import open_gallery
 from xbtmigrate.qdrant.preparation import prepare
+from xbtmigrate.qdrant.twins import refuse_twins
 from xbtmigrate.testing.galleries import table_of, to_write
 from xbtmigrate.types import Kind, Layout, vectors_of
 
@@ -239,6 +240,36 @@ def test_writes_in_place_follow_the_shard_keys(cluster: Connection) -> None:
     table = table_of(gallery.read({"source", "new"}))
     assert table.column("kind").to_pylist() == ["encoded"] * 3
     assert sorted(vectors_of(table, "new")[:, 0].tolist()) == [1.0, 3.0, 4.0]
+
+
+def test_a_point_that_moved_to_another_shard_key_leaves_no_copy_behind(cluster: Connection) -> None:
+    name = create_rich(cluster, KEYS)
+    for row, each in enumerate(IDS):
+        cluster.client.upsert(name, [point(each, row)], shard_key_selector=key_of(row))
+    _, choice, gallery = migrated(cluster, name)
+    cluster.client.upsert(name, [point(IDS[0], 0)], shard_key_selector="eu")
+    there = models.PointIdsList(points=[point(IDS[0], 0).id])
+    cluster.client.delete(name, there, shard_key_selector=7)
+    gallery.write(to_write(IDS[:1], ["t"], 1.0), Kind.ENCODED)
+    assert gallery.prune() == 1
+    assert gallery.prune() == 0
+    for key in KEYS:
+        counts = {
+            cluster.client.count(each, shard_key_selector=key).count
+            for each in (name, choice.collection)
+        }
+        assert len(counts) == 1
+
+
+def test_one_id_under_two_shard_keys_is_refused(cluster: Connection) -> None:
+    name = create_rich(cluster, KEYS)
+    for row, each in enumerate(IDS):
+        cluster.client.upsert(name, [point(each, row)], shard_key_selector=key_of(row))
+    facts = inspect(cluster, name, "old")
+    refuse_twins(cluster, facts)
+    cluster.client.upsert(name, [point(IDS[1], 1)], shard_key_selector=7)
+    with pytest.raises(CollectionError, match=f"point {IDS[1]} of .* shard key: 7, 'eu'"):
+        refuse_twins(cluster, facts)
 
 
 def test_a_shadow_that_disappears_is_an_error(server_db: Connection) -> None:

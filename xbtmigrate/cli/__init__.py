@@ -32,7 +32,7 @@ from xbtmigrate.cli import (
     train_projector,
     verify,
 )
-from xbtmigrate.errors import ConfigError, XbtMigrateError
+from xbtmigrate.errors import ConfigError, ExhaustedError, XbtMigrateError
 
 # Whether typer uses click or brings its own copy of it depends on typer's version.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
@@ -109,6 +109,12 @@ def main() -> None:
             hint = "`xbtmigrate --help` lists the verbs, `xbtmigrate VERB --help` its options"
             render.error(ConfigError(error.format_message(), hint), as_json=as_json)
         sys.exit(ConfigError.exit_code)
+    except (MemoryError, OSError, RuntimeError) as error:
+        exhausted = ExhaustedError.of(error)
+        if exhausted is None:
+            raise
+        render.error(exhausted, as_json=as_json)
+        sys.exit(exhausted.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)

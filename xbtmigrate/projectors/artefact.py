@@ -147,7 +147,8 @@ def read_artefact(directory: Path) -> Artefact:
     except FileNotFoundError as error:
         raise ArtefactError(
             f"there is no projector in {directory}: {Path(error.filename).name} is missing",
-            "train one with `xbtmigrate train-projector`",
+            "train one with `xbtmigrate train-projector`; of a migration that has begun, "
+            "`xbtmigrate doctor --fix` restores it",
         ) from error
     except (OSError, ValueError) as error:
         raise _damaged(directory, str(error)) from error

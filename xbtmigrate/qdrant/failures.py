@@ -27,6 +27,7 @@ EMBEDDED_ERRORS = (ValueError, KeyError, RuntimeError, OSError, sqlite3.Error)
 
 _TOO_LARGE = "larger than rate limiter capacity"
 """What a server says of a request that its rate limit never lets through."""
+_NO_SPACE = "No space left on device"
 _STATUS_OF = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
     grpc.StatusCode.PERMISSION_DENIED: 403,
@@ -91,9 +92,11 @@ def translated(error: BaseException, url: str) -> XbtMigrateError:
             "then run the same command again",
         )
     if isinstance(error, ResponseHandlingException) or (status or 0) > 429:
+        what, remedy = "does not answer", "check qdrant.url and that the server is running"
+        if _NO_SPACE in said:
+            what, remedy = "has no disk space left", "free space on the server's disk"
         return ConnectionFailedError(
-            f"Qdrant at {url} does not answer: {said}",
-            "check qdrant.url and that the server is running, then run the same command again",
+            f"Qdrant at {url} {what}: {said}", f"{remedy}, then run the same command again"
         )
     return UnsupportedError(
         f"Qdrant at {url} refused a request: {said}",

@@ -53,7 +53,7 @@ class GallerySettings:
         old: The stored vector.
         new: The vector that is filled.
         side: The vector that the projector takes beside the stored one; None for none.
-        custom_sharding: Whether writes have to name a shard key.
+        shard_keys: Shard keys, one of which writes have to name; none under automatic sharding.
         page: Points in a batch of `read`, at most.
         write_limit: Points in one write, at most.
     """
@@ -63,7 +63,7 @@ class GallerySettings:
     old: Space
     new: Space
     side: Space | None = None
-    custom_sharding: bool = False
+    shard_keys: Sequence[models.ShardKey] = ()
     page: int = 512
     write_limit: int = 512
 
@@ -175,7 +175,7 @@ class InPlaceGallery:
     def _write_part(self, part: pa.RecordBatch, kind: Kind) -> list[PointId]:
         """Write until every point of the part is either stored or gone."""
         keys: ShardKeys = dict.fromkeys(part.column("id").to_pylist())
-        if self._settings.custom_sharding:
+        if self._settings.shard_keys:
             keys = self._present(list(keys))
         unexplained = 0
         while True:

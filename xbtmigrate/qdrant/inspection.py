@@ -30,6 +30,7 @@ class CollectionFacts:
         hnsw_m: Edges per node of its index.
         hnsw_ef_construct: Neighbours looked at while its index is built.
         dense: Size and distance of the other dense vectors.
+        of_bytes: Names of the vectors that are stored as uint8.
         sparse: Names of the sparse vectors.
         multi: Names of the multivectors.
         payload_indexes: Field -> type of its index.
@@ -58,6 +59,7 @@ class CollectionFacts:
     hnsw_m: int
     hnsw_ef_construct: int
     dense: Mapping[str, tuple[int, Distance]]
+    of_bytes: tuple[str, ...]
     sparse: tuple[str, ...]
     multi: tuple[str, ...]
     payload_indexes: Mapping[str, str]
@@ -121,6 +123,9 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
         hnsw_m=info.config.hnsw_config.m if hnsw.m is None else hnsw.m,
         hnsw_ef_construct=hnsw.ef_construct or info.config.hnsw_config.ef_construct,
         dense=_spaces(others),
+        of_bytes=tuple(
+            name for name, each in others.items() if each.datatype is models.Datatype.UINT8
+        ),
         sparse=tuple(sorted(info.config.params.sparse_vectors or {})),
         multi=tuple(each for each, config in others.items() if config.multivector_config),
         payload_indexes={name: each.data_type.value for name, each in info.payload_schema.items()},

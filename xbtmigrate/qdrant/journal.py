@@ -3,6 +3,10 @@
 Every change of a record is one conditional write: it applies only while the owner is still the
 one that was read. The holder's heartbeat grows; a rival watches it by its own monotonic clock, so
 the clocks of two machines are never compared.
+
+In a cluster these writes pass through the leader of the moment, not through the permanent one
+(ordering strong), without which no run could go on while that peer is down. Should two runs hold
+the lease while leaders change, a mark still names the vector it was made for.
 """
 
 from __future__ import annotations
@@ -22,8 +26,7 @@ from xbtmigrate.journal import Counts, MigrationRecord, Phase, Stage, utc_now
 from xbtmigrate.qdrant.connection import CONDITIONAL_UPSERT, Connection
 from xbtmigrate.qdrant.marks import JOURNAL, ensure_journal, record_id
 from xbtmigrate.qdrant.ownership import Owner
-
-STRONG = models.WriteOrdering.STRONG
+from xbtmigrate.qdrant.routes import MEDIUM
 
 
 class QdrantJournal:
@@ -113,7 +116,7 @@ class QdrantJournal:
                 JOURNAL,
                 [point],
                 wait=True,
-                ordering=STRONG,
+                ordering=MEDIUM,
                 update_filter=never if atomic else None,
             )
         )
@@ -207,7 +210,7 @@ class QdrantJournal:
                 dict(changes),
                 models.Filter(must=conditions),
                 wait=True,
-                ordering=STRONG,
+                ordering=MEDIUM,
             )
         )
         return self._read(connection)

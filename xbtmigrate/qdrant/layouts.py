@@ -133,6 +133,12 @@ def _check_name(facts: CollectionFacts, space: NewSpace) -> None:
             f"{distance}; the new model needs {space.size} and {space.distance}",
             "choose another name for the new vector",
         )
+    if space.name in facts.of_bytes:
+        raise CollectionError(
+            f"'{facts.collection}' stores its vector '{space.name}' as uint8, which cannot hold "
+            "what an embedding model makes",
+            "choose another name for the new vector, stored as float32 or float16",
+        )
 
 
 def _check_not_foreign(facts: CollectionFacts, connection: Connection, name: str) -> None:

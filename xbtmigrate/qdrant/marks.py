@@ -15,6 +15,8 @@ from xbtmigrate.types import Distance
 
 JOURNAL = "_xbtmigrate"
 """Collection without vectors that keeps the tool's records; never deleted by the tool."""
+REPLICAS = 3
+"""Copies of the records, on as many peers as there are: a migration outlives the loss of one."""
 _NAMESPACE = uuid.UUID("6f1d1a4e-6d0d-5b57-9a0b-5b3c2f6f0e11")
 
 Mark: TypeAlias = tuple[str, str, int, Distance]
@@ -32,7 +34,11 @@ def ensure_journal(connection: Connection) -> None:
     if connection.call(lambda: client.collection_exists(JOURNAL)):
         return
     try:
-        connection.call(lambda: client.create_collection(JOURNAL, vectors_config={}))
+        connection.call(
+            lambda: client.create_collection(
+                JOURNAL, vectors_config={}, shard_number=1, replication_factor=REPLICAS
+            )
+        )
     except Exception:
         # Another run may have created it between the two requests.
         if not connection.call(lambda: client.collection_exists(JOURNAL)):

@@ -48,7 +48,7 @@ def open_gallery(
         old=Space(facts.vector, facts.size),
         new=Space(choice.space.name, choice.space.size),
         side=None if side is None else _side(facts, side),
-        custom_sharding=facts.custom_sharding,
+        shard_keys=facts.shard_keys,
         page=page,
         write_limit=min(page, facts.write_limit or page),
     )

@@ -115,6 +115,23 @@ def unpack(published: Published, parts: Sequence[models.Record], folder: Path) -
         ) from error
 
 
+def fetch(connection: Connection, migration: str, folder: Path) -> bool:
+    """Write the files that are published of a migration into a folder; false if there are none.
+
+    Raises:
+        ArtefactError: A part is missing or damaged.
+    """
+    published, client = _present(connection, migration), connection.client
+    if published is None:
+        return False
+    unpack(
+        published,
+        connection.call(lambda: client.retrieve(JOURNAL, published.part_ids, with_payload=True)),
+        folder,
+    )
+    return True
+
+
 def _archive(files: Mapping[str, bytes]) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:

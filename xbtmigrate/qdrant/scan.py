@@ -41,11 +41,13 @@ class Reader:
         connection: The open Qdrant.
         collection: Real name of the collection.
         page: Points in a page, at most.
+        key: Read the points under this shard key alone.
     """
 
     connection: Connection
     collection: str
     page: int
+    key: models.ShardKey | None = None
 
     def scroll(
         self,
@@ -139,13 +141,14 @@ class Reader:
         if rest is not None:
             body = {"limit": limit, "with_payload": payload, "with_vector": vectors}
             asked = body if offset is None else {**body, "offset": offset}
-            return scrolled(rest.send("POST", self.collection, "points/scroll", asked))
+            return scrolled(rest.send("POST", self.collection, "points/scroll", self._keyed(asked)))
         records, following = self.connection.client.scroll(
             self.collection,
             limit=limit,
             offset=offset,
             with_payload=payload,
             with_vectors=vectors,
+            shard_key_selector=self.key,
         )
         return partial(page_of_records, records), following  # type: ignore[return-value]
 
@@ -160,17 +163,24 @@ class Reader:
             return unpacking.retrieved(rpc.send("Get", request.SerializeToString()))
         if rest is not None:
             body = {"ids": ids, "with_payload": payload, "with_vector": vectors}
-            return retrieved(rest.send("POST", self.collection, "points", body))
+            return retrieved(rest.send("POST", self.collection, "points", self._keyed(body)))
         return page_of_records(
             self.connection.client.retrieve(
-                self.collection, ids, with_payload=payload, with_vectors=vectors
+                self.collection,
+                ids,
+                with_payload=payload,
+                with_vectors=vectors,
+                shard_key_selector=self.key,
             )
         )
+
+    def _keyed(self, body: dict[str, Any]) -> dict[str, Any]:
+        return body if self.key is None else {**body, "shard_key": self.key}
 
     def _rpc(self, payload: Wanted, vectors: Wanted) -> Rpc | None:
         """Return the gRPC interface where it reads the same as REST, and faster."""
         rpc = self.connection.rpc
-        same = isinstance(vectors, list) and payload is not True
+        same = isinstance(vectors, list) and payload is not True and self.key is None
         return rpc if rpc is not None and rpc.trusted and same else None
 
     def _fitting(self, page: Page) -> int:

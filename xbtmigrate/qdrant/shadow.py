@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -31,6 +32,8 @@ from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.qdrant.writing import Writer
 from xbtmigrate.types import Kind, PointId, make_batch, vectors_of
 
+_GONE = object()
+
 
 class ShadowGallery:
     """The source's points; their new vectors live on copies in the shadow.
@@ -57,6 +60,7 @@ class ShadowGallery:
         self._bound = list(dict.fromkeys([*copied, settings.old.name]))
         self._source = Reader(connection, source, settings.page)
         self._shadow = Reader(connection, shadow, settings.page)
+        self._keyed = [replace(self._shadow, key=key) for key in settings.shard_keys or (None,)]
         self._writer = Writer(connection, shadow)
 
     def count(self, kind: Kind | None = None) -> int:
@@ -95,16 +99,16 @@ class ShadowGallery:
         return result_of(batch, written)
 
     def prune(self) -> int:
-        """Remove the copies whose source points are gone; returns how many."""
+        """Remove copies whose source points are gone, or under another key; returns how many."""
         removed = 0
-        for copies in self._shadow.scroll(payload=False, vectors=False):
-            keys = dict(zip(copies.ids, copies.shard_keys, strict=True))
-            for each in self._source.retrieve(copies.ids).ids:
-                del keys[each]
-            ids = list(keys)
-            for key, rows in rows_by_key(ids, keys).items():
-                self._writer.delete([ids[row] for row in rows], key)
-            removed += len(ids)
+        for reader in self._keyed:
+            for copies in reader.scroll(payload=False, vectors=False):
+                sources = self._source.retrieve(copies.ids)
+                keys = dict(zip(sources.ids, sources.shard_keys, strict=True))
+                strays = [each for each in copies.ids if keys.get(each, _GONE) != reader.key]
+                if strays:
+                    self._writer.delete(strays, reader.key)
+                removed += len(strays)
         return removed
 
     def _batch(self, page: Page, columns: Collection[str]) -> pa.RecordBatch:

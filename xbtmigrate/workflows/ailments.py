@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import xbtmigrate
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
 from xbtmigrate.errors import XbtMigrateError
+from xbtmigrate.files import write_atomically
 from xbtmigrate.journal import OVER, MigrationRecord, Phase
 from xbtmigrate.plan import Plan
 from xbtmigrate.projectors import Projector
@@ -27,6 +29,7 @@ from xbtmigrate.qdrant.ownership import Owner
 from xbtmigrate.qdrant.removal import strip
 from xbtmigrate.switch import Switch
 from xbtmigrate.types import Direction, Layout
+from xbtmigrate.workflows.publishing import lost_files
 from xbtmigrate.workflows.status import NEXT
 from xbtmigrate.workflows.wiring import migration_over
 
@@ -99,12 +102,13 @@ def plan_lost(case: Case) -> Iterator[Ailment]:
     record, plan = case.begun, case.plan
     restore = f"restore {case.artefacts.folder} from a copy"
     if case.trouble:
-        yield Ailment("plan_damaged", case.trouble, restore if record else "make a new plan")
+        way_out = f"{restore}, or delete {case.artefacts.plan_file} and run this again"
+        yield Ailment("plan_damaged", case.trouble, way_out if record else "make a new plan")
     elif record is not None and plan is None:
         yield Ailment(
             "artefacts_lost",
             f"the migration is {record.phase}, but there is no {case.artefacts.plan_file}",
-            f"{restore}: plan and projector are bound to the vectors written so far",
+            *_restoring(case, f"{restore}: plan and projector are bound to the vectors written"),
         )
     elif record is not None and plan is not None and record.plan_digest != plan.digest:
         yield Ailment(
@@ -112,6 +116,24 @@ def plan_lost(case: Case) -> Iterator[Ailment]:
             f"the migration is under plan {record.plan_digest[:12]}, here is {plan.digest[:12]}",
             f"{restore}, or run this from the folder that the migration was begun in",
         )
+
+
+def _restoring(case: Case, otherwise: str) -> tuple[str, Callable[[], object] | None]:
+    """The way out where files are lost: what is published of them in Qdrant, if anything is."""
+    assert case.record is not None
+    lost = lost_files(case.connection, case.artefacts, case.record.plan_digest)
+    if not lost:
+        return otherwise, None
+
+    def restore() -> None:
+        for place, data in lost.items():
+            write_atomically(place, partial(_write, data))
+
+    return "`xbtmigrate doctor --fix` restores what the run has stored in Qdrant", restore
+
+
+def _write(data: bytes, path: Path) -> None:
+    path.write_bytes(data)
 
 
 def plan_stale(case: Case) -> Iterator[Ailment]:
@@ -135,7 +157,9 @@ def projector_lost(case: Case) -> Iterator[Ailment]:
     try:
         found = Projector.load(folder).digest
     except XbtMigrateError as error:
-        yield Ailment("projector_lost", error.message, restore)
+        # With the plan it is found lost, and restored.
+        if case.plan is not None:
+            yield Ailment("projector_lost", error.message, *_restoring(case, restore))
         return
     if found != record.projector_digest:
         yield Ailment("projector_differs", f"{folder} is not the one that was used", restore)

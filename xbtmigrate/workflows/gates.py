@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from xbtmigrate.errors import ConfigError, XbtMigrateError
 from xbtmigrate.evaluation.gates import Gate
 from xbtmigrate.evaluation.retrieval import DEPTH, Relevance, judge
-from xbtmigrate.journal import MigrationRecord, Phase
+from xbtmigrate.journal import MigrationRecord, Phase, seconds_since
 from xbtmigrate.qdrant.health import troubles
 from xbtmigrate.qdrant.recall import search
 from xbtmigrate.types import PointId
@@ -23,6 +22,8 @@ from xbtmigrate.workflows.questions import Questions, read_questions
 from xbtmigrate.workflows.wiring import Migration
 
 QUERIES = 1000
+SKEW = 60.0
+"""Seconds that another machine's clock may be ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,10 @@ def check_cutover(
 def _verified(record: MigrationRecord, max_age: float) -> Check:
     if record.phase is not Phase.VERIFIED:
         return Check("verified", passed=False, detail=f"the migration is {record.phase}")
-    age = (datetime.now(UTC) - datetime.fromisoformat(record.verified_at)).total_seconds()
+    age = seconds_since(record.verified_at)
+    if age < -SKEW:
+        detail = f"verified at {record.verified_at}, which by this machine's clock is yet to come"
+        return Check("verified", passed=False, detail=detail)
     detail = f"verified {age / 3600:.1f} h ago, at most {max_age / 3600:g} h are allowed"
     return Check("verified", age <= max_age, detail)
 

@@ -14,6 +14,7 @@ from xbtmigrate.evaluation.gates import Gate
 from xbtmigrate.journal import OVER, MigrationRecord, Phase
 from xbtmigrate.pacing import Limits
 from xbtmigrate.plan import Plan
+from xbtmigrate.qdrant.twins import refuse_twins
 from xbtmigrate.types import Kind, Strategy
 from xbtmigrate.workflows.wiring import Migration
 
@@ -197,6 +198,7 @@ def intend(migration: Migration, request: Request, record: MigrationRecord | Non
             f"the plan says {plan.strategy}, which writes nothing: {plan.recommendation.reason}",
             'to backfill all the same set plan.strategy = "fastfill" or "full" and plan again',
         )
+    refuse_twins(migration.connection, migration.facts)
     fraction = _fraction(plan, request, record)
     order = _order(migration, request.order, plan)
     written = record is not None and record.stage is not None

@@ -14,6 +14,7 @@ from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.files import write_atomically
 from xbtmigrate.journal import OVER, utc_now
 from xbtmigrate.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
+from xbtmigrate.qdrant.twins import refuse_twins
 from xbtmigrate.types import Layout, Strategy
 from xbtmigrate.workflows.bench import measured_rates
 from xbtmigrate.workflows.costs import FLOAT, Workload, all_costs
@@ -60,6 +61,7 @@ def make_plan(
     with open_migration(config) as migration:
         migration.refuse_while_under_way("a new plan would orphan the vectors it has written")
         record = migration.journal.load()
+        refuse_twins(migration.connection, migration.facts)
         layout = migration.layout(resuming=record is not None and record.phase not in OVER)
         seen = survey(
             migration.reader(), sample=config.plan.sample, seed=config.plan.seed, report=report

@@ -14,8 +14,9 @@ from xbtmigrate.config import Config
 from xbtmigrate.plan import Plan
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
+from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.hubs import points_without, store_numbers
-from xbtmigrate.qdrant.published import Published, publish
+from xbtmigrate.qdrant.published import Published, fetch, publish
 from xbtmigrate.search.origin import names_of
 from xbtmigrate.serving.arrangement import Arrangement, Bank
 from xbtmigrate.serving.hubs import StoredHubness, key_of, stored_hubness
@@ -65,6 +66,24 @@ def run(config: Config, *, yes: bool) -> Result:
 def publish_artefacts(migration: Migration, plan: Plan) -> None:
     """Publish what there is."""
     _published(migration, plan, _files(migration.artefacts, plan))
+
+
+def lost_files(connection: Connection, artefacts: Artefacts, digest: str) -> dict[Path, bytes]:
+    """Return published files of a plan that the folder of artefacts lacks, by their places.
+
+    Args:
+        connection: The open Qdrant.
+        artefacts: The migration's folder.
+        digest: Digest of the plan that the migration was begun under.
+    """
+    with TemporaryDirectory(prefix="xbtmigrate-") as name:
+        published = Artefacts(Path(name))
+        found = fetch(connection, artefacts.folder.name, published.folder)
+        if not found or published.load_plan().digest != digest:
+            return {}
+        files = [each for each in published.folder.rglob("*") if each.is_file()]
+        places = {artefacts.folder / each.relative_to(published.folder): each for each in files}
+        return {place: file.read_bytes() for place, file in places.items() if not place.exists()}
 
 
 def store_hubness(migration: Migration, plan: Plan, report: Report) -> None:
@@ -140,8 +159,11 @@ def _files(artefacts: Artefacts, plan: Plan) -> dict[str, bytes]:
         for direction in Direction:
             folder = artefacts.projector_folder(direction)
             if folder.exists():
-                slim = replace(Projector.load(folder), error=None)
-                slim.save(fresh.projector_folder(direction))
+                projector = Projector.load(folder)
+                if direction is Direction.BRIDGE:
+                    projector = replace(projector, error=None)
+                # The forward one stays whole: the journal names it, and it may have to be restored.
+                projector.save(fresh.projector_folder(direction))
         arrangement = artefacts.load_arrangement()
         if arrangement is not None:
             fresh.save_arrangement(replace(arrangement, bank=_cut(arrangement.bank)))
