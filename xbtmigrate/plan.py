@@ -175,6 +175,13 @@ class Plan(_Part):
     warnings: list[str] = []
     digest: str = Field(default="", repr=False)
 
+    @property
+    def serving(self) -> str:
+        """How to answer queries meanwhile; "" where what is done is not what was recommended."""
+        advised = self.recommendation
+        followed = advised.strategy is self.strategy is not Strategy.FULL
+        return advised.serving if followed else ""
+
     def frozen(self) -> Self:
         """Return the plan with its digest filled in."""
         return self.model_copy(update={"digest": self._content_digest()})

@@ -16,7 +16,7 @@ from xbtmigrate.search.asking import Ask, Steps
 from xbtmigrate.search.origin import Origin, Parts, Stamp, names_of
 from xbtmigrate.search.requests import has_no
 from xbtmigrate.search.situation import SERVINGS, UNTOUCHED, WITHOUT_OLD, Situation, Space
-from xbtmigrate.types import Distance, Layout, Strategy
+from xbtmigrate.types import Distance, Layout
 
 FORMULA = (1, 14)
 """Server version that brought formulas."""
@@ -136,7 +136,7 @@ class Loader:
             covered=_covered(record, few=seen.few),
             waiting=seen.waiting or (layout is Layout.SHADOW and not seen.switched),
             asked=self.serving,
-            recommended=_recommended(plan),
+            recommended=plan.serving or plan.strategy.value,
             bridge=parts.bridge,
             forward=parts.forward,
             arrangement=parts.arrangement,
@@ -181,13 +181,6 @@ def _is_switched(record: MigrationRecord | None) -> bool:
     if record is None or record.phase is not Phase.ROLLING_BACK:
         return record is not None and record.phase in (Phase.CUT_OVER, *WITHOUT_OLD)
     return (record.switch or {}).get("active") == "new"
-
-
-def _recommended(plan: Plan) -> str:
-    """What the plan recommends for a mixed gallery; "" where it recommends that there be none."""
-    if plan.strategy is Strategy.FULL:
-        return ""
-    return plan.recommendation.serving or plan.strategy.value
 
 
 def _covered(record: MigrationRecord | None, *, few: bool) -> bool:

@@ -141,7 +141,7 @@ def _switch(
             for each, folder in folders.items()
             if folder.exists()
         },
-        serving=plan.recommendation.serving,
+        serving=plan.serving,
         serving_digest=digest_of(
             part for file in serving for part in (file.name, file.read_bytes())
         )
