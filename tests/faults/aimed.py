@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from qdrant_client import QdrantClient, models
@@ -31,7 +32,7 @@ COMMAND = (
     "--fraction",
     "0",
 )
-QUEUED = 20
+QUEUED = 60
 """Writes of the application that the server has still to apply when the tool's comes."""
 
 
@@ -108,8 +109,10 @@ def writes_vectors(request: Request) -> bool:
 def a_point_vanishes(aim: Aim) -> None:
     """It is deleted between the tool's read and its write; the others of its batch are written."""
 
+    once = Lock()
+
     def before(request: Request) -> None:
-        if writes_vectors(request) and len(aim.application.points) == 150:
+        if writes_vectors(request) and once.acquire(blocking=False):
             aim.delete(json.loads(request.body)["points"][3]["id"])
 
     aim.lane.proxy.before = before
@@ -147,8 +150,8 @@ def the_server_is_behind(aim: Aim) -> None:
             models.PointVectors(id=number, vector={"extra": point.extra.tolist()})
             for number, point in aim.application.points.items()
         ]
-        for _ in range(QUEUED):
-            aim.client.update_vectors(aim.application.name, points, wait=False)
+        update = models.UpdateVectorsOperation(update_vectors=models.UpdateVectors(points=points))
+        aim.client.batch_update_points(aim.application.name, [update] * QUEUED, wait=False)
 
     def after(request: Request) -> None:
         if not writes_vectors(request):

@@ -86,6 +86,16 @@ sample = 100
         answer_inside("backfill", "--online", "--fraction", "0.5", cwd=folder)
         return cls(client, url, name, folder, marked(folder, Kind.ENCODED))
 
+    def reencoded(self, text: str) -> list[str]:
+        """Texts whose points have their true new vector: each is the best answer to itself."""
+        shadow = f"{self.name}__xbtmigrate"
+        place = shadow if self.client.collection_exists(shadow) else self.name
+        kind = models.FieldCondition(
+            key="_xbtmigrate.kind", match=models.MatchValue(value="encoded")
+        )
+        records, _ = self.client.scroll(place, models.Filter(must=[kind]), limit=COUNT)
+        return [record.payload[text] for record in records]
+
     @property
     def opening(self) -> dict[str, Any]:
         # The application embeds with the new model; what it writes is embedded by both.
@@ -167,15 +177,17 @@ def test_langchain(layout, client, qdrant_url, captions, tmp_path):
     store(client, old_model).add_texts(known, metadatas[:-1])
     halfway = Halfway.start(client, qdrant_url, name, tmp_path, vector=vector, text="page_content")
     migrated = store(halfway.wrapped(), new_model)
-    for asked in known[::20]:
+    texts = halfway.reencoded("page_content")
+    for asked in texts[::10]:
         found = [each.page_content for each in migrated.similarity_search(asked, k=5)]
         assert asked in found
         assert len(set(found)) == 5
     only = models.FieldCondition(key="metadata.group", match=models.MatchValue(value="b"))
-    filtered = migrated.similarity_search(known[1], k=5, filter=models.Filter(must=[only]))
-    assert filtered[0].page_content == known[1]
+    one = next(each for each in texts if group(captions, each) == "b")
+    filtered = migrated.similarity_search(one, k=5, filter=models.Filter(must=[only]))
+    assert filtered[0].page_content == one
     assert {each.metadata["group"] for each in filtered} == {"b"}
-    varied = migrated.max_marginal_relevance_search(known[3], k=3, fetch_k=10)
+    varied = migrated.max_marginal_relevance_search(one, k=3, fetch_k=10)
     assert len({each.page_content for each in varied}) == 3
     [added] = migrated.add_texts([fresh], metadatas[-1:])
     assert fresh in [each.page_content for each in migrated.similarity_search(fresh, k=3)]
@@ -213,13 +225,15 @@ def test_llama_index(client, qdrant_url, captions, tmp_path):
     vector = next(iter(vectors)) if isinstance(vectors, dict) else ""
     halfway = Halfway.start(client, qdrant_url, name, tmp_path, vector=vector, text="caption")
     store = llama_index.QdrantVectorStore(name, client=halfway.wrapped())
-    for asked in known[::20]:
+    texts = halfway.reencoded("caption")
+    for asked in texts[::10]:
         result = store.query(query(asked))
         assert asked in [node.get_content() for node in result.nodes]
         assert len(set(result.ids)) == 5
     only = MetadataFilters(filters=[MetadataFilter(key="group", value="b")])
-    filtered = store.query(query(known[1], filters=only)).nodes
-    assert filtered[0].get_content() == known[1]
+    one = next(each for each in texts if group(captions, each) == "b")
+    filtered = store.query(query(one, filters=only)).nodes
+    assert filtered[0].get_content() == one
     assert {node.metadata["group"] for node in filtered} == {"b"}
     [added] = nodes([fresh], new_model)
     store.add([added])
@@ -272,10 +286,12 @@ def test_haystack(client, qdrant_url, captions, tmp_path):
     def found(asked: str, **more: Any) -> list[Document]:
         return retriever.run(query_embedding=new_model([asked])[0].tolist(), **more)["documents"]
 
-    for asked in known[::20]:
+    texts = halfway.reencoded("content")
+    for asked in texts[::10]:
         assert asked in [each.content for each in found(asked)]
-    filtered = found(known[1], filters={"field": "meta.group", "operator": "==", "value": "b"})
-    assert filtered[0].content == known[1]
+    one = next(each for each in texts if group(captions, each) == "b")
+    filtered = found(one, filters={"field": "meta.group", "operator": "==", "value": "b"})
+    assert filtered[0].content == one
     assert {each.meta["group"] for each in filtered} == {"b"}
     [added] = documents([fresh], new_model)
     migrated.write_documents([added])

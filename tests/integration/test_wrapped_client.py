@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 
 import numpy as np
 import pytest
@@ -109,6 +110,34 @@ def test_a_search_within_a_larger_request_is_translated(migrating, client, wrapp
     )
 
 
+def test_the_vectors_of_other_queries_meet_their_own_space(migrating, wrapped):
+    vector, other = (new_model([text])[0].tolist() for text in migrating.clipart.captions[:2])
+    plain = wrapped.query_points(migrating.name, query=vector, using="old", limit=10)
+    queries = [
+        models.NearestQuery(nearest=vector, mmr=models.Mmr(diversity=0.0, candidates_limit=20)),
+        models.RecommendQuery(
+            recommend=models.RecommendInput(
+                positive=[vector], negative=[], strategy=models.RecommendStrategy.BEST_SCORE
+            )
+        ),
+        models.DiscoverQuery(
+            discover=models.DiscoverInput(
+                target=vector, context=[models.ContextPair(positive=vector, negative=other)]
+            )
+        ),
+    ]
+    for query in queries:
+        found = wrapped.query_points(migrating.name, query=query, using="old", limit=10)
+        assert len(set(ids(found)) & set(ids(plain))) >= 3, type(query)
+    rescored = wrapped.query_points(
+        migrating.name,
+        prefetch=[models.Prefetch(query=vector, using="old", limit=20)],
+        query=vector,
+        using="old",
+    )
+    assert len(set(ids(rescored)) & set(ids(plain))) >= 3
+
+
 def test_answers_show_vectors_of_the_applications_model(migrating, wrapped):
     vector = new_model(migrating.clipart.captions[:1])[0]
     assert wrapped.get_collection(migrating.name).config.params.vectors["old"].size == 256
@@ -123,13 +152,14 @@ def test_writes_reach_both_vectors_with_their_provenance(migrating, client, wrap
     fresh = 7_000_000 if given == "new" else 8_000_000
     images = clipart.images[:4]
     vectors = {"new": new_model, "old": old_model}[given](images)
+    without_dashes = uuid.uuid4().hex
     points = [
         models.PointStruct(
-            id=fresh + row,
+            id=each,
             vector={"old": vectors[row].tolist()},
             payload={"image": images[row], "caption": clipart.captions[row]},
         )
-        for row in range(4)
+        for row, each in enumerate([fresh, fresh + 1, fresh + 2, without_dashes])
     ]
     try:
         wrapped.upsert(migrating.name, points[:1], wait=True)
@@ -139,7 +169,10 @@ def test_writes_reach_both_vectors_with_their_provenance(migrating, client, wrap
         assert marked(migrating.folder, Kind.ENCODED) == before + 4
         wrapped.update_vectors(
             migrating.name,
-            [models.PointVectors(id=fresh, vector={"old": vectors[0].tolist()})],
+            [
+                models.PointVectors(id=points[row].id, vector={"old": vectors[row].tolist()})
+                for row in (0, 3)
+            ],
             wait=True,
         )
         assert marked(migrating.folder, Kind.ENCODED) == before + 4

@@ -117,7 +117,7 @@ class World:
                 if kind is Kind.ENCODED
                 else HalfProjector().apply(point.old[None])[0]
             )
-            np.testing.assert_array_equal(point.new, truth)
+            np.testing.assert_allclose(point.new, truth, rtol=0, atol=1e-6)
 
 
 def test_forward_projects_every_point_and_encodes_none():

@@ -32,7 +32,14 @@ FORMS = {
 
 def projector(form, input_distance=Distance.COSINE, output_distance=Distance.COSINE) -> Projector:
     facts = Manifest(
-        Direction.BRIDGE, "test", 12, 5, input_distance, output_distance, "old:1", "new:2"
+        Direction.BRIDGE,
+        "test",
+        12,
+        5,
+        input_distance,
+        output_distance,
+        old_model="old:1",
+        new_model="new:2",
     )
     return Projector(facts, form)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 from qdrant_client import QdrantClient, models
 
 PARAMETERS = list(signature(QdrantClient.query_points).parameters)[2:]
@@ -17,6 +18,7 @@ _FIELDS = {
     "shard_key_selector": "shard_key",
 }
 _OPTIONS = ("consistency", "timeout")
+_HOLDING_VECTORS = ("nearest", "target", "positive", "negative", "recommend", "discover", "context")
 
 
 def plain_vector(query: Any) -> list[float] | None:
@@ -28,6 +30,24 @@ def plain_vector(query: Any) -> list[float] | None:
     if isinstance(query, list | tuple) and query and isinstance(query[0], float | int):
         return [float(each) for each in query]
     return None
+
+
+def turned(query: Any, turn: Callable[[list[float]], list[float]]) -> Any:
+    """Replace every dense vector in a query of whatever kind; ids and the rest stay."""
+    if isinstance(query, models.RecommendInput):
+        sides = {name: getattr(query, name) or [] for name in ("positive", "negative")}
+        return query.model_copy(
+            update={name: [turned(each, turn) for each in side] for name, side in sides.items()}
+        )
+    if isinstance(query, BaseModel):
+        parts = {name: getattr(query, name, None) for name in _HOLDING_VECTORS}
+        return query.model_copy(
+            update={name: turned(part, turn) for name, part in parts.items() if part is not None}
+        )
+    vector = plain_vector(query)
+    if vector is None and isinstance(query, list):
+        return [turned(each, turn) for each in query]
+    return query if vector is None else turn(vector)
 
 
 def request_of(

@@ -10,6 +10,7 @@ import numpy as np
 from qdrant_client import models
 
 from xbtmigrate.projectors import Projector
+from xbtmigrate.qdrant.pages import stored_id
 from xbtmigrate.qdrant.payload import EmbeddedFields
 from xbtmigrate.qdrant.provenance import (
     PROVENANCE,
@@ -174,7 +175,9 @@ class Completion:
             made_of = made_of + sketch(situation.old.name, _row(pair.old))
             if situation.forward is not None and situation.forward.d_side:
                 made_of = made_of + sketch(self.side, _row(pair.others[self.side]))
-        return dict(shared_provenance(plan, pair.kind, {str(point_id): content}, made_of))
+        # An application may write a UUID in any form; points are read back with one of them.
+        known = str(stored_id(str(point_id)))
+        return dict(shared_provenance(plan, pair.kind, {known: content}, made_of))
 
     @property
     def marks(self) -> bool:

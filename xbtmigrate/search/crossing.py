@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from qdrant_client import models
 
+from xbtmigrate.errors import UnsupportedError
+from xbtmigrate.qdrant.pages import stored_id
 from xbtmigrate.qdrant.provenance import PROVENANCE
-from xbtmigrate.search.arguments import plain_vector, request_of
+from xbtmigrate.search.arguments import plain_vector, request_of, turned
 from xbtmigrate.search.asking import Ask, Search, Steps, Work, together
 from xbtmigrate.search.completing import Completion, Model, point_structs
 from xbtmigrate.search.core import Core, Question
@@ -92,6 +94,7 @@ class Crossing:
         """Replace each search of the migrated vector within a larger request."""
         vector = self._own_vector(node)
         if vector is None:
+            node = self._turned(node)
             children = node.prefetch if isinstance(node.prefetch, list) else [node.prefetch]
             if node.prefetch is None:
                 return node
@@ -113,6 +116,36 @@ class Crossing:
         space = situation.new if query.old is None else situation.old
         nearest = models.NearestQuery(nearest=query.old or query.new or [])
         return node.model_copy(update={"query": nearest, "using": space.name or None})
+
+    def _turned(self, node: Node) -> Node:
+        """Put the vectors of other queries (diversity, examples) into the one space that answers.
+
+        Raises:
+            UnsupportedError: There is no such space for a vector of the new model.
+        """
+        situation, using = self.situation, node.using or ""
+        if node.query is None or using not in (situation.old.name, situation.new.name):
+            return node
+        together = situation.switched or (situation.covered and situation.layout is Layout.IN_PLACE)
+
+        def turn(vector: list[float]) -> list[float]:
+            nonlocal using
+            if not self._completion().is_new(node.using or "", len(vector)):
+                return vector
+            if together:
+                using = situation.new.name
+                return vector
+            if situation.bridge is None:
+                raise UnsupportedError(
+                    "only a plain search can be answered for a vector of the new model now: "
+                    "old vectors answer all others, and there is no bridge to them",
+                    "train one with `xbtmigrate train-projector`, or give ids of points",
+                )
+            [bridged] = situation.bridge.apply(np.asarray([vector], np.float32)).tolist()
+            return cast("list[float]", bridged)
+
+        query = turned(node.query, turn)
+        return node.model_copy(update={"query": query, "using": using or None})
 
     def groups(self, group_by: str, given: Mapping[str, Any]) -> Steps[models.GroupsResult]:
         """Group what the mixed gallery answers.
@@ -162,7 +195,8 @@ class Crossing:
         self, points: Sequence[models.PointVectors], options: Mapping[str, Any]
     ) -> Steps[Any]:
         situation, completion = self.situation, self._completion()
-        ids = [each.id for each in points]
+        # A UUID may be written in any form, and is read back in one.
+        ids = [stored_id(str(each.id)) for each in points]
         [records] = yield [
             lambda client: client.retrieve(
                 self.home,
@@ -178,12 +212,12 @@ class Crossing:
         if situation.layout is Layout.SHADOW:
             whole = [
                 models.PointStruct(
-                    id=point.id,
-                    payload=known[point.id].payload,
-                    vector={**_named(known[point.id].vector), **_named(point.vector)},
+                    id=each,
+                    payload=known[each].payload,
+                    vector={**_named(known[each].vector), **_named(point.vector)},
                 )
-                for point in points
-                if point.id in known
+                for each, point in zip(ids, points, strict=True)
+                if each in known
             ]
             return (yield from self._upsert(whole, options))
         written = [
