@@ -39,20 +39,23 @@ class SelectionTask:
 class Scores:
     """Retrieval figures over queries, each between 0 and 1; compared in this order.
 
+    What is held out is a small part of the gallery: the tenth place there is a far one among all
+    points, so what counts first is how near the top a query's answer is.
+
     Attributes:
-        recall_at_10: Mean share of a query's relevant rows among its first ten.
         mrr: Mean reciprocal rank of a query's first relevant row.
+        recall_at_10: Mean share of a query's relevant rows among its first ten.
         recall_at_1: Mean share of a query's relevant rows in its first place.
     """
 
-    recall_at_10: float
     mrr: float
+    recall_at_10: float
     recall_at_1: float
 
     @property
     def order(self) -> tuple[float, float, float]:
         """Key to compare by: the larger is the better."""
-        return self.recall_at_10, self.mrr, self.recall_at_1
+        return self.mrr, self.recall_at_10, self.recall_at_1
 
     @classmethod
     def mean(cls, scores: Sequence[Scores]) -> Scores:
@@ -98,7 +101,7 @@ def retrieval_scores(
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
     recall_10, recall_1 = (np.add.reduceat(rank <= k, first) / counts for k in (10, 1))
     reciprocal = 1 / np.minimum.reduceat(rank, first)
-    return Scores(float(recall_10.mean()), float(reciprocal.mean()), float(recall_1.mean()))
+    return Scores(float(reciprocal.mean()), float(recall_10.mean()), float(recall_1.mean()))
 
 
 def _nearness(queries: Vectors, gallery: Vectors, distance: Distance) -> Vectors:
