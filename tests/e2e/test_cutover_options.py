@@ -16,6 +16,7 @@ from qdrant_client import models
 from tests.support.clipart import Clipart
 from tests.support.command import PROGRAM, SETTINGS, answer_inside
 from tests.support.switching import Place
+from xbtmigrate.backfill import Backfill
 from xbtmigrate.switch import read_switch
 
 COUNT = 200
@@ -181,6 +182,34 @@ def test_ready_and_caught_up_until_the_file_says_go(
         assert payload == clipart.payloads[row]
         assert vector @ clipart.new[row] > 1 - 1e-4
     assert place.run("cutover", "--yes")["carried_over"] == 0
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("layout", ["in_place", "shadow"])
+def test_what_is_written_right_behind_the_last_sweep_is_carried_over(
+    layout: str,
+    clipart: Clipart,
+    qdrant_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    place = Place(f"server-{layout}", qdrant_url, tmp_path, clipart)
+    place.run("verify")
+    sweep, written = Backfill.catch_up, {900_001: 1, clipart.ids[0]: 5}
+
+    def sweep_then_write(loop: Backfill) -> int:
+        left = sweep(loop)
+        for point, row in written.items():
+            place.upsert(point, row, "old", place.name)
+        return left
+
+    monkeypatch.setattr(Backfill, "catch_up", sweep_then_write)
+    assert place.run("cutover", "--yes")["carried_over"] == len(written)
+    after = place.points(place.target, "new")
+    for point, row in written.items():
+        vector, payload = after[point]
+        assert payload == clipart.payloads[row]
+        assert vector @ clipart.new[row] > 1 - 1e-4
 
 
 class OldWay:

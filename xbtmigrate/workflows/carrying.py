@@ -125,7 +125,9 @@ class Carrier:
         for point, note in self._notes():
             before = ledger.find([point])[0]
             same = before is not None and before[:-2] == note[:-2]
-            lost = note[side] == "0" and not (same and before is not None and before[side] == "0")
+            never = same and before is not None and before[side] == "0"
+            # Each point is to have a new vector, but an old one only if it had one.
+            lost = note[side] == "0" and (new or not never)
             if lost or (by_content and not same):
                 found.append(point)
         return found

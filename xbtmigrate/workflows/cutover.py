@@ -19,6 +19,7 @@ from typing import Any
 from xbtmigrate.config import Config
 from xbtmigrate.errors import GateError
 from xbtmigrate.journal import MigrationRecord, Phase
+from xbtmigrate.ledger import Ledger
 from xbtmigrate.qdrant.aliases import aliases, move_alias
 from xbtmigrate.qdrant.connection import check_writable
 from xbtmigrate.qdrant.following import Passed
@@ -147,10 +148,11 @@ class _Cutover:
         """Go on from the record's phase."""
         carrier = Carrier(self.migration, self.intent, projector_of(self.migration, self.intent))
         if self.record.phase is not Phase.CUT_OVER and not self._is_moved():
-            self._catch_up()
+            ledger = self._catch_up(carrier)
             if self.stopped:
                 return
-            self.migration.artefacts.save_ledger(carrier.ledger())
+            # The copies of a shadow remember what they were made from: they are noted behind it.
+            self.migration.artefacts.save_ledger(carrier.ledger() if ledger is None else ledger)
             self._move_to(Phase.CUTTING_OVER)
             self._move()
         if self.record.phase is not Phase.CUT_OVER:
@@ -158,9 +160,16 @@ class _Cutover:
         publish(self.migration.artefacts, self.record)
         self._follow(carrier)
 
-    def _catch_up(self) -> None:
-        """Sweep until few enough points change, and while the user wants to wait."""
+    def _catch_up(self, carrier: Carrier) -> Ledger | None:
+        """Sweep until few enough points change, and while the user wants to wait.
+
+        Returns:
+            In place, what the points were before the last sweep: what changes behind that is seen
+            by the sweep or differs from it, so that it is carried over.
+        """
         while True:
+            last = self.order.go_file is None or self.order.go_file.exists()
+            ledger = carrier.ledger() if last and not carrier.shadow else None
             migration, intent = self.migration, self.intent
             projector, gallery = projector_of(migration, intent), migration.gallery(intent.plan)
             loop = loop_of(migration, intent, self.record, projector, gallery=gallery, size=256)
@@ -169,7 +178,7 @@ class _Cutover:
             left = loop.catch_up()
             self.record, self.stopped = loop.record, loop.stopped
             if self.stopped:
-                return
+                return None
             if left > self.order.max_behind:
                 raise GateError(
                     f"{left:,} points changed while the last sweep went on, at most "
@@ -177,8 +186,8 @@ class _Cutover:
                     "cut over while fewer points are written, or raise --max-behind: what comes "
                     "late is carried over after the switch",
                 )
-            if self.order.go_file is None or self.order.go_file.exists():
-                return
+            if last:
+                return ledger
             self.report(f"ready; waiting for {self.order.go_file}", 0, 0)
             self._wait()
 
