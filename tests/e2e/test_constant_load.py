@@ -64,7 +64,7 @@ def test_nothing_fails_and_nothing_is_lost_from_beginning_to_end(
         with writer.writing:
             check_points(client, twins.target, twins, writer.rows, "new")
         by_name = wrap(client, twins.name, **twins.opening() | {"interval": 60})
-        ending = ("finalize", "--confirm", twins.name, "--no-snapshot", "--notice", "1")
+        ending = ("finalize", "--confirm", twins.name, "--no-snapshot", "--notice", "5")
         answer(*ending, cwd=twins.folder)
         assert load.servings(20) == {"single"}
         turns = writer.turn
