@@ -60,7 +60,6 @@ class _Task:
 
     work: Callable[[], Any]
     beside: bool
-    weight: int
     result: Future[Any] = field(default_factory=Future)
     begun: bool = False
 
@@ -111,19 +110,15 @@ class InOrder:
         Raises:
             BaseException: What earlier work raised.
         """
-        self._take(_Task(work, beside=False, weight=0))
+        self._take(_Task(work, beside=False))
 
-    def begin(self, work: Callable[[], T], *, weight: int = 1) -> Future[T]:
+    def begin(self, work: Callable[[], T]) -> Future[T]:
         """Take work that may run beside what was given before it; returns its result to be.
-
-        Args:
-            work: What to do.
-            weight: What it counts for in `wait_below`.
 
         Raises:
             BaseException: What earlier work raised.
         """
-        task = _Task(work, beside=True, weight=weight)
+        task = _Task(work, beside=True)
         self._take(task)
         return task.result
 
@@ -135,13 +130,13 @@ class InOrder:
         """
         self._wait_for(lambda: not self._tasks)
 
-    def wait_below(self, weight: int) -> None:
-        """Wait until what is not yet done weighs less than `weight`.
+    def wait_below(self, number: int) -> None:
+        """Wait until less than `number` of what was given to `begin` is not yet done.
 
         Raises:
             BaseException: What the work raised.
         """
-        self._wait_for(lambda: sum(each.weight for each in self._tasks) < weight)
+        self._wait_for(lambda: sum(each.beside for each in self._tasks) < number)
 
     def _take(self, task: _Task) -> None:
         self._wait_for(lambda: len(self._tasks) < _MOST)

@@ -89,7 +89,7 @@ def test_what_is_under_way_ends_when_something_else_fails() -> None:
     assert done == ["under way"]
 
 
-def test_weight_and_number_of_what_waits_are_bounded() -> None:
+def test_the_number_of_what_waits_is_bounded() -> None:
     free, full = threading.Event(), threading.Event()
     with InOrder() as later:
         later.begin(lambda: free.wait(SECONDS))

@@ -127,13 +127,9 @@ def _restoring(case: Case, otherwise: str) -> tuple[str, Callable[[], object] | 
 
     def restore() -> None:
         for place, data in lost.items():
-            write_atomically(place, partial(_write, data))
+            write_atomically(place, partial(Path.write_bytes, data=data))
 
     return "`xbtmigrate doctor --fix` restores what the run has stored in Qdrant", restore
-
-
-def _write(data: bytes, path: Path) -> None:
-    path.write_bytes(data)
 
 
 def plan_stale(case: Case) -> Iterator[Ailment]:
