@@ -13,7 +13,6 @@ time.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from xbtmigrate.errors import GateError, UnreadableSourceError, XbtMigrateError
-from xbtmigrate.goal import Goal, Known, Outcome, Progress, Until
+from xbtmigrate.goal import Demand, Goal, Known, Outcome, Progress, Until
 from xbtmigrate.journal import Counts, MigrationRecord, Phase, Stage
 from xbtmigrate.overlap import InOrder, read_ahead
 from xbtmigrate.protocols import Encoder, Gallery, Journal, Projector, Written
@@ -153,7 +152,7 @@ class Backfill:
         ids, digest = self.order()
         if digest != self.record.order_digest:
             self.record = replace(self.record, order_digest=digest, position=0)
-        total, position = self._places(len(ids)), self.record.position
+        total, position = self.goal.places(len(ids)), self.record.position
         for asked, batches in read_ahead(self._chunks(ids[position:total])):
             if self._enough(position, len(ids)):
                 return
@@ -185,11 +184,11 @@ class Backfill:
 
     def _sweep(self) -> int:
         """Complete what arrived or changed behind the passes; returns what the last look found."""
-        wanting = 0
+        wanting, demand = 0, self.goal.demand(self.order)
         for _ in range(SWEEP_PASSES):
             wanting = seen = 0
             for batch in read_ahead(self._swept()):
-                wanting += self._complete(batch)
+                wanting += self._complete(batch, demand)
                 seen += len(batch)
                 self._advance(Stage.SWEEP, (seen, self._points))
                 if self.stopped:
@@ -206,14 +205,19 @@ class Backfill:
             yield from self.gallery.read({"source"}, mostly_done=True)
             return
         ids, _ = self.order()
-        for _, batches in self._chunks(ids[: self._places(len(ids))]):
+        for _, batches in self._chunks(ids[: self.goal.places(len(ids))]):
             yield from batches
 
-    def _complete(self, batch: pa.RecordBatch) -> int:
-        """Do for each point of a swept batch what it still lacks; returns how many lacked it."""
-        all_encoded = self.goal.fraction >= 1 or not self.goal.projects
-        lacking = _not_encoded(batch) if all_encoded else pc.is_null(batch["kind"])
-        fresh = [point not in self.quarantined for point in batch["id"].to_pylist()]
+    def _complete(self, batch: pa.RecordBatch, demand: Demand) -> int:
+        """Do for each point of a swept batch what it still lacks; returns how many lacked it.
+
+        A point may have lost its encoded vector again, to an application that wrote back what it
+        had read before or to a request that arrived late.
+        """
+        ids = batch["id"].to_pylist()
+        due = pc.and_(pc.not_equal(batch["content_hash"], ""), pa.array(demand.encoded(ids)))
+        lacking = pc.or_(pc.is_null(batch["kind"]), pc.and_(due, _not_encoded(batch)))
+        fresh = [point not in self.quarantined for point in ids]
         todo = batch.filter(pc.and_(lacking, pa.array(fresh, pa.bool_())))
         for current in self.gallery.read({"source", "old"}, ids=todo["id"].to_pylist()):
             unprojected = pc.is_null(current["kind"])
@@ -293,9 +297,6 @@ class Backfill:
                 "or raise plan.max_missing and plan again",
             )
         return len(self.quarantined) - known
-
-    def _places(self, ordered: int) -> int:
-        return min(ordered, math.ceil(self.goal.fraction * ordered - 1e-9))
 
     def _note(self, **numbers: int) -> None:
         self._noted = self._noted.plus(Counts(**numbers))

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.journal import Counts, MigrationRecord, Stage
+from xbtmigrate.members import Members
 from xbtmigrate.types import PointId, Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Which points have to be encoded; a projected vector is enough for the others.
+
+    Attributes:
+        every: Whether all of them have to be.
+        first: Those that have to be in any case.
+    """
+
+    every: bool = False
+    first: Members = field(default_factory=Members)
+
+    def encoded(self, ids: Sequence[PointId]) -> npt.NDArray[np.bool_]:
+        """Say of each point whether it has to be encoded; shape (len(ids),)."""
+        return self.first.among(ids) | self.every
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +45,19 @@ class Goal:
     fraction: float
     projects: bool
     max_quarantined: float
+
+    def places(self, ordered: int) -> int:
+        """Return how many of `ordered` points the fraction stands for."""
+        return min(ordered, math.ceil(self.fraction * ordered - 1e-9))
+
+    def demand(self, order: Callable[[], tuple[Sequence[PointId], str]]) -> Demand:
+        """Say which points have to be encoded; the order is asked for only where it decides."""
+        if self.fraction >= 1 or not self.projects:
+            return Demand(every=True)
+        if self.fraction == 0:
+            return Demand()
+        ids, _ = order()
+        return Demand(first=Members(ids[: self.places(len(ids))]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,10 +233,11 @@ class Play:
     def _verify(self, folder: Path) -> None:
         """The tool's own look at everything must find it right, too."""
         code, out, err = Tool(["verify", "--json"], folder, self.removed).start().end(SECONDS)
-        reasons = json.loads(out)["reasons"] if code in (0, 3) else [f"exit {code}: {out}{err}"]
+        answer = json.loads(out) if code in (0, 3) else {"reasons": [f"exit {code}: {out}{err}"]}
         # The application does change old vectors alone.
-        if wrong := [each for each in reasons if "while their payload did not" not in each]:
-            raise WrongError(f"verify says: {wrong}")
+        wrong = [each for each in answer["reasons"] if "while their payload did not" not in each]
+        if wrong:
+            raise WrongError(f"verify says: {wrong} {answer.get('examples', '')}")
 
 
 def played(schedule: Schedule, lane: Lane, removed: str = "") -> tuple[str, Counter[str], float]:

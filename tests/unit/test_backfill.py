@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,6 +140,19 @@ def test_fastfill_encodes_the_first_share_of_the_order_then_the_rest_on_request(
     assert world.kinds() == [Kind.ENCODED] * 23
     assert outcome.counts.encoded == 16
     assert sorted(world.encoder.encoded) == sorted(p.text for p in world.points.values())
+    world.check_vectors()
+
+
+def test_a_point_that_lost_its_encoded_vector_to_an_older_state_is_encoded_again():
+    world = World()
+    world.run(0)
+    first = world.order()[0][0]
+    before = replace(world.points[first])
+    world.run(0.3)
+    world.points[first] = before
+    assert world.run(0.3).left == 0
+    assert world.points[first].provenance[1] is Kind.ENCODED
+    assert world.kinds().count(Kind.PROJECTED) == 16
     world.check_vectors()
 
 

@@ -274,6 +274,11 @@ def _bound(record: MigrationRecord, intent: Intent, projector: Projector | None)
     )
 
 
+def goal_of(migration: Migration, intent: Intent) -> Goal:
+    """Say what a run that was asked this has to reach."""
+    return Goal(intent.fraction, intent.projects, migration.config.plan.max_missing)
+
+
 def loop_of(
     migration: Migration,
     intent: Intent,
@@ -291,7 +296,7 @@ def loop_of(
         gallery=gallery,
         journal=migration.journal,
         record=record,
-        goal=Goal(intent.fraction, intent.projects, migration.config.plan.max_missing),
+        goal=goal_of(migration, intent),
         order=order,
         modality=migration.stored,
         encoder=migration.new_encoder if encodes else None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from xbtmigrate.goal import Demand
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Encoder, Gallery
 from xbtmigrate.qdrant.fidelity import Fidelity
@@ -58,25 +58,6 @@ def lot(seed: int, point: PointId) -> float:
     return int.from_bytes(digest, "little") / 2**64
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """What is asked of the points.
-
-    Attributes:
-        projects: Whether a projected vector is enough where nothing more is asked.
-        encoded_all: Whether every point has to be encoded.
-        encoded_first: Points that have to be encoded all the same.
-    """
-
-    projects: bool
-    encoded_all: bool
-    encoded_first: AbstractSet[PointId]
-
-    def encoded(self, point: PointId) -> bool:
-        """Whether this point has to be encoded."""
-        return self.encoded_all or not self.projects or point in self.encoded_first
-
-
 @dataclass(slots=True)
 class Examiner:
     """Judges points by what their present content asks for.
@@ -87,7 +68,7 @@ class Examiner:
         encoder: The new model.
         projector: Old -> new; None where nothing is projected.
         modality: What the new vectors embed.
-        demand: What is asked of the points.
+        demand: Which points have to be encoded.
         unembeddable: Points of which nothing can be made: no content, or not readable.
         compared: Kind -> how many vectors were made again and compared.
         least_cosine: Kind -> the lowest cosine of a stored vector to the one made again.
@@ -143,18 +124,19 @@ class Examiner:
     ) -> Found:
         """Find points without the vector that they should have."""
         found: Found = {}
+        due = self.demand.encoded(ids)
         sourced = pc.not_equal(batch["content_hash"], "").to_pylist()
         with_given = has_given(batch).to_pylist()
         with_new = pc.is_valid(batch["new"]).to_pylist()
         for row, (point, kind) in enumerate(zip(ids, kinds, strict=True)):
-            possible = sourced[row] if not self.demand.projects else with_given[row] or sourced[row]
+            possible = sourced[row] or (self.projector is not None and with_given[row])
             if kind is None and not possible:
                 self.unembeddable.add(point)
             elif kind is None and with_new[row]:
                 found[point] = (Fault.STALE, "its new vector is not of its present content")
             elif kind is None:
                 found[point] = (Fault.MISSING, "it has no new vector")
-            elif kind == Kind.PROJECTED and sourced[row] and self.demand.encoded(point):
+            elif kind == Kind.PROJECTED and sourced[row] and due[row]:
                 found[point] = (Fault.WRONG_KIND, "its new vector is projected, not encoded")
         return found
 
@@ -197,7 +179,7 @@ class Examiner:
             for row, point in enumerate(batch["id"].to_pylist())
             if point in found
             and found[point][0] in lacking
-            and not (self.demand.projects and with_given[row] and found[point][0] in BEHIND)
+            and not (self.projector and with_given[row] and found[point][0] in BEHIND)
         ]
         readable, _ = self._encode(batch, np.array(rows, np.intp))
         excused = {batch["id"][row].as_py() for row in set(rows) - set(readable.tolist())}

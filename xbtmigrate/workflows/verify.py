@@ -6,7 +6,6 @@ What is wrong is looked at a second time at the end: an application may have wri
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -24,10 +23,10 @@ from xbtmigrate.qdrant.opening import open_fidelity
 from xbtmigrate.qdrant.removal import distrust
 from xbtmigrate.qdrant.settings import settings_that_differ
 from xbtmigrate.types import Kind
-from xbtmigrate.workflows.backfill import loop_of, projector_of
+from xbtmigrate.workflows.backfill import goal_of, loop_of, projector_of
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.evidence import Evidence, index_recall
-from xbtmigrate.workflows.examination import BEHIND, Demand, Examiner, Fault, lot
+from xbtmigrate.workflows.examination import BEHIND, Examiner, Fault, lot
 from xbtmigrate.workflows.intent import Intent, Request, intend
 from xbtmigrate.workflows.ordering import FrozenOrder
 from xbtmigrate.workflows.verification import Verification, resumed
@@ -235,17 +234,14 @@ class _Run:
     def _make_examiner(self) -> Examiner:
         migration, intent = self.migration, self.intent
         fidelity = open_fidelity(migration.connection, migration.facts, self._choice())
-        first: frozenset[str] = frozenset()
-        if intent.projects and 0 < intent.fraction < 1:
-            ids, _ = FrozenOrder(migration, self._gallery, intent.order, self._projector)()
-            first = frozenset(ids[: math.ceil(intent.fraction * len(ids))])
+        order = FrozenOrder(migration, self._gallery, intent.order, self._projector)
         return Examiner(
             self._gallery,
             fidelity,
             migration.new_encoder,
             self._projector,
             migration.stored,
-            Demand(intent.projects, intent.fraction >= 1, first),
+            goal_of(migration, intent).demand(order),
             compared=self._state.compared,
             least_cosine=self._state.least_cosine,
         )
