@@ -18,7 +18,7 @@ from tests.faults.application import Application, Point
 from tests.faults.judging import Judge, WrongError
 from tests.faults.lanes import Lane
 from tests.faults.tool import Tool
-from tests.support.proxy import Request
+from tests.support.proxy import DroppedError, Request
 from xbtmigrate import Projector
 
 COMMAND = (
@@ -139,6 +139,26 @@ def a_point_changes_behind_a_sweep(aim: Aim) -> None:
     aim.run()
 
 
+def a_page_of_a_sweep_is_lost(aim: Aim) -> None:
+    """A point changes behind the first pass, and the connection breaks before the sweep sees it."""
+    passes, lost = 0, False
+
+    def before(request: Request) -> None:
+        nonlocal passes, lost
+        if not request.path.endswith(f"/{aim.application.name}/points/scroll"):
+            return
+        begins = b'"offset"' not in request.body
+        passes += begins
+        if (passes, begins) == (2, True):
+            aim.change(149)
+        elif passes == 2 and not lost:
+            lost = True
+            raise DroppedError
+
+    aim.lane.proxy.before = before
+    aim.run()
+
+
 def the_server_is_behind(aim: Aim) -> None:
     """Its queue is long; what the tool has been told is written has been applied, marks too."""
     wrong: list[str] = []
@@ -174,6 +194,7 @@ AIMS: dict[str, Callable[[Aim], None]] = {
     "retry without the vanished": a_point_vanishes,
     "marks before vectors": the_server_is_behind,
     "wait until applied": the_server_is_behind,
+    "an error is not the end": a_page_of_a_sweep_is_lost,
 }
 """Protection -> what has to go right, and goes wrong without it."""
 

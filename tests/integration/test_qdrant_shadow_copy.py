@@ -17,7 +17,7 @@ from xbtmigrate.qdrant.inspection import CollectionFacts, inspect, shards_per_ke
 from xbtmigrate.qdrant.layouts import LayoutChoice, choose_layout
 from xbtmigrate.qdrant.marks import mark_shadow
 from xbtmigrate.qdrant.opening import open_gallery
-from xbtmigrate.qdrant.preparation import prepare
+from xbtmigrate.qdrant.preparation import EF_CONSTRUCT, prepare
 from xbtmigrate.qdrant.twins import refuse_twins
 from xbtmigrate.testing.galleries import table_of, to_write
 from xbtmigrate.types import Kind, Layout, vectors_of
@@ -132,6 +132,7 @@ def test_everything_is_copied(db: str, request: pytest.FixtureRequest) -> None:
     new = shadow["params"]["vectors"].pop("new")
     assert source == shadow
     assert (new.pop("size"), new.pop("distance")) == (3, DOT)
+    assert new.pop("hnsw_config") == old["hnsw_config"] | {"ef_construct": EF_CONSTRUCT}
     assert {key: old[key] for key in new} == new
     assert contents(connection, name, "old") == contents(connection, choice.collection, "new")
     assert gallery.count(Kind.ENCODED) == gallery.count() == len(IDS)

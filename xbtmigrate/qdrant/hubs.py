@@ -11,9 +11,31 @@ from qdrant_client import models
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.pages import stored_id
 from xbtmigrate.qdrant.provenance import PLAN_LENGTH, PROVENANCE
+from xbtmigrate.serving.hubs import HUB
 from xbtmigrate.types import Kind, PointId
 
 PAGE = 512
+
+
+def index_numbers(connection: Connection, collection: str, key: str) -> None:
+    """Index a number, so that a formula need not read the payload of each point it scores.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Real name of the collection that holds the marks.
+        key: Name of the number; indexes of others are deleted.
+    """
+    client, wanted = connection.client, f"{PROVENANCE}.{key}"
+    schema = connection.call(lambda: client.get_collection(collection)).payload_schema
+    for field in (each for each in schema if each.startswith(f"{PROVENANCE}.{HUB}")):
+        if field != wanted:
+            connection.write(
+                lambda field=field: client.delete_payload_index(collection, field, wait=True)  # type: ignore[misc]
+            )
+    if wanted not in schema:
+        # Nothing filters on it, so the vectors' graphs need no links for it.
+        params = models.FloatIndexParams(type=models.FloatIndexType.FLOAT, enable_hnsw=False)
+        connection.write(lambda: client.create_payload_index(collection, wanted, params, wait=True))
 
 
 def points_without(

@@ -30,6 +30,7 @@ class CollectionFacts:
         hnsw_m: Edges per node of its index.
         hnsw_ef_construct: Neighbours looked at while its index is built.
         dense: Size and distance of the other dense vectors.
+        index_efforts: The same as `hnsw_ef_construct` for each of them.
         of_bytes: Names of the vectors that are stored as uint8.
         sparse: Names of the sparse vectors.
         multi: Names of the multivectors.
@@ -59,6 +60,7 @@ class CollectionFacts:
     hnsw_m: int
     hnsw_ef_construct: int
     dense: Mapping[str, tuple[int, Distance]]
+    index_efforts: Mapping[str, int]
     of_bytes: tuple[str, ...]
     sparse: tuple[str, ...]
     multi: tuple[str, ...]
@@ -121,8 +123,9 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
         on_disk=bool(params.on_disk),
         quantization=_quantization(params.quantization_config or info.config.quantization_config),
         hnsw_m=info.config.hnsw_config.m if hnsw.m is None else hnsw.m,
-        hnsw_ef_construct=hnsw.ef_construct or info.config.hnsw_config.ef_construct,
+        hnsw_ef_construct=index_effort(info, params),
         dense=_spaces(others),
+        index_efforts={each: index_effort(info, config) for each, config in others.items()},
         of_bytes=tuple(
             name for name, each in others.items() if each.datatype is models.Datatype.UINT8
         ),
@@ -171,6 +174,12 @@ def dense_vectors(info: models.CollectionInfo) -> dict[str, models.VectorParams]
     if isinstance(vectors, models.VectorParams):
         return {"": vectors}
     return dict(vectors or {})
+
+
+def index_effort(info: models.CollectionInfo, vector: models.VectorParams) -> int:
+    """Return the `ef_construct` that a vector's index is built with."""
+    own = vector.hnsw_config and vector.hnsw_config.ef_construct
+    return own or info.config.hnsw_config.ef_construct
 
 
 def strict_mode(config: models.CollectionConfig) -> models.StrictModeConfigOutput:

@@ -11,13 +11,22 @@ from pydantic import BaseModel
 from qdrant_client import models
 
 from xbtmigrate.qdrant.connection import METADATA, Connection
-from xbtmigrate.qdrant.inspection import CollectionFacts, dense_vectors, shards_per_key
+from xbtmigrate.qdrant.inspection import (
+    CollectionFacts,
+    dense_vectors,
+    index_effort,
+    shards_per_key,
+)
 from xbtmigrate.qdrant.layouts import LayoutChoice, NewSpace
 from xbtmigrate.qdrant.marks import mark_shadow
 from xbtmigrate.qdrant.provenance import PROVENANCE
 from xbtmigrate.types import Layout
 
 M = TypeVar("M", bound=BaseModel)
+
+EF_CONSTRUCT = 256
+"""Least `ef_construct` of a new vector: at Qdrant's default of 100 the index of a gallery that
+mixes projected and true vectors misses many of the true ones."""
 
 
 def prepare(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
@@ -41,7 +50,8 @@ _KEYWORD = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
 
 def _add_vector(connection: Connection, facts: CollectionFacts, space: NewSpace) -> None:
     client, name = connection.client, facts.collection
-    vectors = dense_vectors(connection.call(lambda: client.get_collection(name)))
+    info = connection.call(lambda: client.get_collection(name))
+    vectors = dense_vectors(info)
     old = vectors[facts.vector]
     if space.name not in vectors:
         config = models.DenseVectorConfig(
@@ -52,14 +62,20 @@ def _add_vector(connection: Connection, facts: CollectionFacts, space: NewSpace)
         wrapped = models.DenseVectorNameConfig(dense=config)
         connection.write(lambda: client.create_vector_name(name, space.name, wrapped))
         settings = models.VectorParamsDiff(
-            hnsw_config=old.hnsw_config,
+            hnsw_config=new_index(info, old),
             quantization_config=old.quantization_config,
             on_disk=old.on_disk,
         )
-        if settings.model_dump(exclude_none=True):
-            connection.call(
-                lambda: client.update_collection(name, vectors_config={space.name: settings})
-            )
+        connection.call(
+            lambda: client.update_collection(name, vectors_config={space.name: settings})
+        )
+
+
+def new_index(info: models.CollectionInfo, old: models.VectorParams) -> models.HnswConfigDiff:
+    """Return the old vector's index settings, with the effort that a mixed gallery needs."""
+    settings = old.hnsw_config or models.HnswConfigDiff()
+    effort = max(EF_CONSTRUCT, index_effort(info, old))
+    return settings.model_copy(update={"ef_construct": effort})
 
 
 def _as(
@@ -125,7 +141,7 @@ def _create_shadow(connection: Connection, facts: CollectionFacts, choice: Layou
 def shadow_vectors(
     info: models.CollectionInfo, migrated: str, space: NewSpace
 ) -> models.VectorParams | dict[str, models.VectorParams]:
-    """Replace the migrated vector by the new one, which inherits its settings."""
+    """Replace the migrated vector by the new one, which inherits its settings but `new_index`."""
     vectors = dense_vectors(info)
     old = vectors.pop(migrated)
     half = old.datatype is models.Datatype.FLOAT16
@@ -134,6 +150,7 @@ def shadow_vectors(
             "size": space.size,
             "distance": models.Distance(str(space.distance)),
             "datatype": models.Datatype.FLOAT16 if half else None,
+            "hnsw_config": new_index(info, old),
         }
     )
     others = {name: params for name, params in vectors.items() if name != space.name}

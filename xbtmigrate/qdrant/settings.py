@@ -11,7 +11,7 @@ from qdrant_client import models
 from xbtmigrate.qdrant.connection import METADATA, Connection
 from xbtmigrate.qdrant.inspection import CollectionFacts, dense_vectors, shards_per_key
 from xbtmigrate.qdrant.layouts import LayoutChoice
-from xbtmigrate.qdrant.preparation import shadow_vectors
+from xbtmigrate.qdrant.preparation import new_index, shadow_vectors
 from xbtmigrate.qdrant.provenance import PROVENANCE
 from xbtmigrate.types import Layout
 
@@ -24,7 +24,7 @@ _PARAMS = (
     "on_disk_payload",
     "sparse_vectors",
 )
-_INHERITED = ("hnsw_config", "quantization_config", "on_disk")
+_INHERITED = ("quantization_config", "on_disk")
 
 
 def settings_that_differ(
@@ -67,8 +67,10 @@ def _vector_in_place(
     wanted = (choice.space.size, str(choice.space.distance))
     yield from _unlike("size and distance", wanted, (new.size, new.distance.value))
     if choice.creates_vector:
+        old = vectors[old_name]
+        yield from _unlike("hnsw_config", new_index(info, old), new.hnsw_config)
         for name in _INHERITED:
-            yield from _unlike(name, getattr(vectors[old_name], name), getattr(new, name))
+            yield from _unlike(name, getattr(old, name), getattr(new, name))
 
 
 def _collection(

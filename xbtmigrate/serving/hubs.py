@@ -16,6 +16,8 @@ from xbtmigrate.serving.arrangement import Arrangement, Scored, hubness_by_chann
 from xbtmigrate.serving.fusion import Weights
 from xbtmigrate.types import Channel, Kind, PointId, digest_of
 
+HUB = "hub_"
+"""How the name of a number begins."""
 KEY_LENGTH = 8
 
 
@@ -39,7 +41,7 @@ def key_of(arrangement: Arrangement) -> str:
     fusion, bank = arrangement.fusion, arrangement.bank
     parts: list[str | bytes] = [repr(sorted(fusion.waiting.items())), *map(str, bank.ids)]
     parts += [repr(sorted(fusion.encoded.items())), bank.old.tobytes(), bank.new.tobytes()]
-    return f"hub_{digest_of(parts)[:KEY_LENGTH]}"
+    return HUB + digest_of(parts)[:KEY_LENGTH]
 
 
 def stored_hubness(

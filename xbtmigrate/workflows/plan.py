@@ -14,6 +14,8 @@ from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.files import write_atomically
 from xbtmigrate.journal import OVER, utc_now
 from xbtmigrate.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
+from xbtmigrate.qdrant.layouts import LayoutChoice
+from xbtmigrate.qdrant.preparation import EF_CONSTRUCT
 from xbtmigrate.qdrant.twins import refuse_twins
 from xbtmigrate.types import Layout, Strategy
 from xbtmigrate.workflows.bench import measured_rates
@@ -100,7 +102,7 @@ def make_plan(
             fraction=_fraction(config, advice),
             ordering=_ordering(config, advice),
             seed=config.plan.seed,
-            warnings=[*judged.warnings, *_warnings(migration, coverage, match)],
+            warnings=[*judged.warnings, *_warnings(migration, coverage, match, layout)],
         ).frozen()
         migration.artefacts.save_plan(plan)
         if page is not None:
@@ -236,7 +238,9 @@ def _ordering(config: Config, advice: Advice) -> str:
     return "random" if full else advice.ordering or "uncertainty"
 
 
-def _warnings(migration: Migration, coverage: Coverage, match: ModelMatch) -> list[str]:
+def _warnings(
+    migration: Migration, coverage: Coverage, match: ModelMatch, layout: LayoutChoice
+) -> list[str]:
     found = []
     if not match.matches:
         found.append(
@@ -255,5 +259,13 @@ def _warnings(migration: Migration, coverage: Coverage, match: ModelMatch) -> li
         found.append(
             "old and new vectors are unnamed and equally long: an application that still sends old "
             "query vectors after the switch gets wrong answers without any error"
+        )
+    effort = facts.index_efforts.get(layout.space.name, EF_CONSTRUCT)
+    given = layout.layout is Layout.IN_PLACE and not migration.connection.embedded
+    if given and effort < EF_CONSTRUCT:
+        found.append(
+            f"the vector '{layout.space.name}' is indexed with ef_construct {effort}: while "
+            f"projected and true vectors are mixed, the index misses fewer with {EF_CONSTRUCT}: "
+            "set it by `update_collection`, best before the backfill"
         )
     return found

@@ -15,12 +15,12 @@ from xbtmigrate.plan import Plan
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.connection import Connection
-from xbtmigrate.qdrant.hubs import points_without, store_numbers
+from xbtmigrate.qdrant.hubs import index_numbers, points_without, store_numbers
 from xbtmigrate.qdrant.published import Published, fetch, publish
 from xbtmigrate.search.origin import names_of
 from xbtmigrate.serving.arrangement import Arrangement, Bank
 from xbtmigrate.serving.hubs import StoredHubness, key_of, stored_hubness
-from xbtmigrate.types import Channel, Direction, Kind, vectors_of
+from xbtmigrate.types import Channel, Direction, Kind, Layout, vectors_of
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.measuring import Sides
 from xbtmigrate.workflows.wiring import Migration, open_migration
@@ -101,6 +101,8 @@ def store_hubness(migration: Migration, plan: Plan, report: Report) -> None:
     if before is None or before.key != key:
         before = StoredHubness(key)
     gallery, connection = migration.gallery(plan), migration.connection
+    if plan.target.layout == Layout.IN_PLACE and not connection.embedded:
+        index_numbers(connection, collection, key)
     sums = {kind: [0.0, 0] for kind in Kind}
     for ids in points_without(connection, collection, plan.digest, key):
         found = _numbers(migration, gallery, arrangement, ids)
