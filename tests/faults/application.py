@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,10 +74,12 @@ class Application:
         points: What is there, by id.
         changed: When each point was last written, by `time.monotonic`; also of deleted ones.
         done: Name of operation -> how often it was done.
+        keys: The shard keys that its points are under in turn; none without custom sharding.
     """
 
     url: str
     name: str
+    keys: Sequence[str] = ()
     points: dict[int, Point] = field(default_factory=dict)
     changed: dict[int, float] = field(default_factory=dict)
     done: dict[str, int] = field(default_factory=dict)
@@ -90,11 +92,17 @@ class Application:
     def fill(self, client: QdrantClient) -> None:
         self._locks = {number: threading.Lock() for number in range(POINTS + BEYOND)}
         self.points = {number: Point.make(number, 0, number) for number in range(POINTS)}
-        stored = [
-            models.PointStruct(id=number, vector=point.vectors, payload=dict(point.payload))
-            for number, point in self.points.items()
-        ]
-        client.upsert(self.name, stored, wait=True)
+        groups = max(1, len(self.keys))
+        for first in range(groups):
+            stored = [
+                models.PointStruct(
+                    id=number,
+                    vector=self.points[number].vectors,
+                    payload=dict(self.points[number].payload),
+                )
+                for number in range(first, POINTS, groups)
+            ]
+            client.upsert(self.name, stored, wait=True, **self._keyed(first))
 
     def start(self, seed: int, writers: int) -> None:
         for writer in range(writers):
@@ -158,26 +166,32 @@ class Application:
                     raise
                 time.sleep(0.05)
 
+    def _keyed(self, number: int) -> dict[str, Any]:
+        """What tells Qdrant where a point is."""
+        return {"shard_key_selector": self.keys[number % len(self.keys)]} if self.keys else {}
+
     def _upsert(self, client: QdrantClient, number: int, point: Point) -> Point:
         stored = models.PointStruct(id=number, vector=point.vectors, payload=dict(point.payload))
-        client.upsert(self.name, [stored], wait=True)
+        client.upsert(self.name, [stored], wait=True, **self._keyed(number))
         return point
 
     def _upsert_with_our_key(
         self, client: QdrantClient, number: int, present: Point, fresh: Point
     ) -> Point:
         """Read, change and upsert: the key of the tool stays, its vector goes."""
-        [record] = client.retrieve(self.name, [number])
+        [record] = client.retrieve(self.name, [number], **self._keyed(number))
         payload = {**(record.payload or {}), **fresh.payload}
         stored = models.PointStruct(id=number, vector=fresh.vectors, payload=payload)
-        client.upsert(self.name, [stored], wait=True)
+        client.upsert(self.name, [stored], wait=True, **self._keyed(number))
         return fresh
 
     def _change_text(
         self, client: QdrantClient, number: int, present: Point, fresh: Point
     ) -> Point:
         """The text first, then the vector, as two requests."""
-        client.set_payload(self.name, {"text": fresh.text}, points=[number], wait=True)
+        client.set_payload(
+            self.name, {"text": fresh.text}, points=[number], wait=True, **self._keyed(number)
+        )
         time.sleep(PAUSE)
         self._set_vector(client, number, "old", fresh.old)
         return replace(present, payload={**present.payload, "text": fresh.text}, old=fresh.old)
@@ -185,7 +199,9 @@ class Application:
     def _change_text_alone(
         self, client: QdrantClient, number: int, present: Point, fresh: Point
     ) -> Point:
-        client.set_payload(self.name, {"text": fresh.text}, points=[number], wait=True)
+        client.set_payload(
+            self.name, {"text": fresh.text}, points=[number], wait=True, **self._keyed(number)
+        )
         return replace(present, payload={**present.payload, "text": fresh.text})
 
     def _change_old(self, client: QdrantClient, number: int, present: Point, fresh: Point) -> Point:
@@ -200,18 +216,18 @@ class Application:
 
     def _set_vector(self, client: QdrantClient, number: int, name: str, vector: np.ndarray) -> None:
         changed = models.PointVectors(id=number, vector={name: vector.tolist()})
-        client.update_vectors(self.name, [changed], wait=True)
+        client.update_vectors(self.name, [changed], wait=True, **self._keyed(number))
 
     def _change_note(
         self, client: QdrantClient, number: int, present: Point, fresh: Point
     ) -> Point:
         note = {"note": fresh.payload["note"]}
-        client.set_payload(self.name, note, points=[number], wait=True)
+        client.set_payload(self.name, note, points=[number], wait=True, **self._keyed(number))
         return replace(present, payload={**present.payload, **note})
 
     def _keep(self, client: QdrantClient, number: int, present: Point, fresh: Point) -> Point:
         """Read a point and hold on to it."""
-        kept = client.retrieve(self.name, [number], with_vectors=True)
+        kept = client.retrieve(self.name, [number], with_vectors=True, **self._keyed(number))
         self._kept[number] = [*self._kept.get(number, []), *kept][-3:]
         return present
 
@@ -222,7 +238,9 @@ class Application:
         if not (kept := self._kept.get(number)):
             return self._keep(client, number, present, fresh)
         payload = kept[0].payload or {}
-        client.overwrite_payload(self.name, payload, points=[number], wait=True)
+        client.overwrite_payload(
+            self.name, payload, points=[number], wait=True, **self._keyed(number)
+        )
         return replace(present, payload=_own(payload))
 
     def _put_all_back(
@@ -233,7 +251,7 @@ class Application:
             return self._keep(client, number, present, fresh)
         record = kept[0]
         stored = models.PointStruct(id=number, vector=record.vector, payload=record.payload)  # type: ignore[arg-type]
-        client.upsert(self.name, [stored], wait=True)
+        client.upsert(self.name, [stored], wait=True, **self._keyed(number))
         vectors: Any = record.vector
         old, extra = (np.array(vectors[name], np.float32) for name in ("old", "extra"))
         return Point(_own(record.payload or {}), old, extra)
@@ -242,7 +260,9 @@ class Application:
         return self._upsert(client, number, fresh)
 
     def _delete(self, client: QdrantClient, number: int, present: Point, fresh: Point) -> None:
-        client.delete(self.name, models.PointIdsList(points=[number]), wait=True)
+        client.delete(
+            self.name, models.PointIdsList(points=[number]), wait=True, **self._keyed(number)
+        )
 
 
 _OPERATIONS: dict[str, Callable[..., Point | None]] = {

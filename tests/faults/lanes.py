@@ -6,10 +6,11 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,12 +60,14 @@ class Lane:
         proxy: The way to its REST interface.
         channel: The way to its gRPC interface.
         folder: Where the models' vectors and the templates are.
+        keys: Shard keys of its collections; none without custom sharding.
     """
 
     servers: list[MortalServer]
     proxy: Proxy
     channel: Channel
     folder: Path
+    keys: Sequence[str] = ()
     _templates: dict[tuple[str, str], Path] = field(default_factory=dict)
 
     @property
@@ -104,7 +107,7 @@ class Lane:
             )
             (folder / "xbtmigrate.toml").write_text(text)
             client = QdrantClient(url=self.server.server.url, check_compatibility=False)
-            Application("", self.reset(client, layout, strategy)).fill(client)
+            Application("", self.reset(client, layout, strategy), self.keys).fill(client)
             client.close()
             self.proxy.before = self.proxy.after = lambda _: None
             answer_inside("plan", cwd=folder)
@@ -119,14 +122,19 @@ class Lane:
             client.delete_collection(each)
         sizes = {"old": 16, "extra": 3} | ({"new": 24} if layout == "in_place" else {})
         cosine = models.Distance.COSINE
+        shards: dict[str, Any] = {"shard_number": 3, "replication_factor": 2}
+        if self.keys:
+            shards |= {"shard_number": 1, "sharding_method": models.ShardingMethod.CUSTOM}
         client.create_collection(
             name,
             vectors_config={
                 key: models.VectorParams(size=size, distance=cosine) for key, size in sizes.items()
             },
             strict_mode_config=models.StrictModeConfig(enabled=True, max_query_limit=PAGE),
-            **({"shard_number": 3, "replication_factor": 2} if len(self.servers) > 1 else {}),
+            **(shards if len(self.servers) > 1 else {}),
         )
+        for each in self.keys:
+            client.create_shard_key(name, each)
         return name
 
     def configure(self, folder: Path, *, grpc: bool) -> None:
@@ -147,7 +155,7 @@ def _name(layout: str, strategy: str) -> str:
 
 
 @contextmanager
-def open_lane(seed: int = 0, *, peers: int = 1) -> Iterator[Lane]:
+def open_lane(seed: int = 0, *, peers: int = 1, keys: Sequence[str] = ()) -> Iterator[Lane]:
     """Start a server, or a cluster of some peers, and the ways to it."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
@@ -163,4 +171,4 @@ def open_lane(seed: int = 0, *, peers: int = 1) -> Iterator[Lane]:
         proxy = stack.enter_context(proxied(first.url))
         target = ("127.0.0.1", first.grpc_port)
         channel = stack.enter_context(rough_channel(target, random.Random(seed)))
-        yield Lane(cluster, proxy, channel, folder)
+        yield Lane(cluster, proxy, channel, folder, keys)

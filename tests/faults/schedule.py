@@ -118,7 +118,7 @@ class Play:
             shutil.copytree(template, folder)
             name = lane.reset(client, schedule.layout, schedule.strategy)
             lane.configure(folder, grpc=schedule.roughness is not None)
-            application = Application(lane.server.server.url, name)
+            application = Application(lane.server.server.url, name, lane.keys)
             application.fill(client)
             lane.channel.roughness = schedule.roughness or 0.0
             try:

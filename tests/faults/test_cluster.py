@@ -1,4 +1,4 @@
-"""Schedules on three peers with two replicas of three shards, one of which dies and comes back."""
+"""Schedules on three peers with two replicas of each shard, one of which dies and comes back."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ pytestmark = [pytest.mark.server, pytest.mark.xdist_group("faults")]
 DEATHS = {40: Event.PEER_DIES, 90: Event.PEER_RETURNS, 120: Event.KILL_AFTER}
 
 
-@pytest.fixture(scope="module")
-def lane() -> Iterator[Lane]:
-    with open_lane(peers=3) as opened:
+@pytest.fixture(scope="module", params=[(), ("north", "south")], ids=["hashed", "keyed"])
+def lane(request: pytest.FixtureRequest) -> Iterator[Lane]:
+    with open_lane(peers=3, keys=request.param) as opened:
         yield opened
 
 

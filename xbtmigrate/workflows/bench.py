@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ import pyarrow.compute as pc
 
 from xbtmigrate.backfill import Backfill
 from xbtmigrate.config import Config
-from xbtmigrate.errors import ArtefactError, CollectionError
+from xbtmigrate.errors import ArtefactError, CollectionError, PluginError
 from xbtmigrate.files import write_atomically
 from xbtmigrate.goal import Goal
 from xbtmigrate.journal import MigrationRecord, Phase
+from xbtmigrate.orderfile import write_sorted
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.connection import check_writable
@@ -37,6 +39,7 @@ from xbtmigrate.types import (
     vectors_of,
 )
 from xbtmigrate.workflows.encoding import Report, encode_readable
+from xbtmigrate.workflows.ordering import scored_points
 from xbtmigrate.workflows.rates import Rates
 from xbtmigrate.workflows.wiring import Migration, open_migration
 
@@ -268,7 +271,7 @@ def _writing(
         loop = partial(_run, migration, gallery, projector, ids=ids, report=report)
         forward = _timed(lambda: loop(Goal(0.0, projects=True, max_quarantined=1.0)))
         sweep = _timed(lambda: list(gallery.read({"source"})))
-        order = _timed(lambda: list(gallery.read({"source", "old"})))
+        order = _timed(lambda: _put_into_order(migration, gallery, projector.projector))
         write = _timed(lambda: [gallery.write(each, Kind.PROJECTED) for each in ready])
         again = _timed(lambda: loop(Goal(few / points, projects=False, max_quarantined=1.0)))
     return replace(
@@ -280,6 +283,20 @@ def _writing(
         # The run ended with a sweep of what it had encoded.
         reencode=few / max(again - sweep * few / points, again / 2),
     )
+
+
+def _put_into_order(migration: Migration, gallery: Gallery, projector: Projector | None) -> None:
+    """Do what a backfill does to put all points into the order of the plan, if it can be made."""
+    name = "random"
+    if projector is not None and migration.artefacts.plan_file.exists():
+        name = migration.artefacts.load_plan().ordering
+    try:
+        ordering = migration.ordering(name, projector)
+    except PluginError:
+        ordering = migration.ordering("random", None)
+    with TemporaryDirectory(prefix="xbtmigrate-") as folder:
+        batches = scored_points(gallery, ordering, migration.known)
+        write_sorted(Path(folder) / "order.parquet", batches, name)
 
 
 def _timed(work: Callable[[], object]) -> float:

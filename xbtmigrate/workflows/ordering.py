@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from xbtmigrate.goal import Known
 from xbtmigrate.orderfile import OrderedIds, scored
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery, Ordering
@@ -51,7 +52,9 @@ class FrozenOrder:
         if self._loaded is None:
             ids = self._reloaded()
             if ids is None:
-                ids = self.migration.artefacts.save_order(self._scored(), self.name)
+                ordering = self._ordering or self._made()
+                batches = scored_points(self.gallery, ordering, self.migration.known)
+                ids = self.migration.artefacts.save_order(batches, self.name)
             self._loaded = ids, ids.digest()
         return self._loaded
 
@@ -59,15 +62,20 @@ class FrozenOrder:
         found = self.migration.artefacts.load_order()
         return None if found is None else found[0]
 
-    def _scored(self) -> Iterator[pa.RecordBatch]:
-        """Score every point by its old vector; what is already paid for comes first."""
-        ordering = self._ordering or self._made()
-        for batch in self.gallery.read({"source", "old"}):
-            ids = batch["id"].to_pylist()
-            scores = ordering.score(ids, vectors_of(batch, "old"))
-            paid = self.migration.known.find(batch["content_hash"].to_pylist())[1]
-            yield scored(ids, scores, paid)
-
     def _made(self) -> Ordering:
         demand = None if self.demand is None else read_demand(self.migration, self.demand)
         return self.migration.ordering(self.name, self.projector, demand)
+
+
+def scored_points(gallery: Gallery, ordering: Ordering, known: Known) -> Iterator[pa.RecordBatch]:
+    """Score every point by its old vector; what is already paid for comes first.
+
+    Args:
+        gallery: The points.
+        ordering: Gives the scores.
+        known: New vectors paid for earlier.
+    """
+    for batch in gallery.read({"source", "old"}):
+        ids = batch["id"].to_pylist()
+        paid = known.find(batch["content_hash"].to_pylist())[1]
+        yield scored(ids, ordering.score(ids, vectors_of(batch, "old")), paid)

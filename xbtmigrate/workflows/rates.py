@@ -22,7 +22,7 @@ class Rates:
         encode: Encoded by the new model.
         write: Written with provenance.
         sweep: Finished points read and compared with their provenance, as the last pass does.
-        order: Finished points read with their old vectors, as it takes to put them into order.
+        order: Finished points read, scored by their old vectors and sorted.
         forward: Read, projected, written and swept, all stages overlapping.
         reencode: Read in a given order, encoded and written, all stages overlapping.
     """
@@ -50,7 +50,6 @@ class Rates:
             return None
         if strategy is Strategy.FORWARD:
             return points / self.forward
-        # To put the points into order, every old vector is read once.
         encoding = encoded / self.reencode
         if strategy is Strategy.FULL:
             return points / self.read + encoding + points / self.sweep
