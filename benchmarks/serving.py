@@ -191,6 +191,7 @@ def fill(client: QdrantClient, corpus: Corpus, effort: int) -> None:
         for name, (size, index) in spaces.items()
     }
     client.create_collection(NAME, vectors_config=params)
+    client.create_payload_index(NAME, "bucket", models.PayloadSchemaType.INTEGER)
     for start in range(0, len(corpus.ids), 500):
         rows = slice(start, start + 500)
         batch = models.Batch(
@@ -234,7 +235,7 @@ def recall(corpus: Corpus, found: Sequence[Sequence[int]], relevant: np.ndarray)
 
 
 def quality(
-    client: QdrantClient, corpus: Corpus, artefacts: Artefacts, fraction: float
+    client: QdrantClient, corpus: Corpus, artefacts: Artefacts, fraction: float, ef: int | None
 ) -> list[dict[str, Any]]:
     """Recall of every serving, offline and through the searcher, for each filter."""
     records = client.retrieve(NAME, corpus.ids, with_payload=["_xbtmigrate.kind"])
@@ -243,6 +244,7 @@ def quality(
     scores = offline(corpus, artefacts, encoded)
     buckets = np.array([payload["bucket"] for payload in corpus.payloads])
     rows = []
+    params = None if ef is None else models.SearchParams(hnsw_ef=ef)
     for serving, block in scores.items():
         searcher = opened(client, artefacts, serving)
         for share in SHARES if serving == "calibrated" else (100,):
@@ -252,7 +254,10 @@ def quality(
             rule = models.FieldCondition(key="bucket", range=models.Range(lt=share))
             condition = None if share == 100 else models.Filter(must=[rule])
             found = [
-                [point.id for point in answer(searcher, corpus, row, filter=condition)]
+                [
+                    point.id
+                    for point in answer(searcher, corpus, row, filter=condition, params=params)
+                ]
                 for row in asked
             ]
             right = corpus.relevant[asked]
@@ -287,9 +292,10 @@ def latency(
 ) -> list[dict[str, Any]]:
     """Times of every serving in turns with the bare query, alone and eight at a time."""
     ways: dict[str, Callable[[int], Any]] = {
-        "query_points": lambda row: client.query_points(
-            NAME, query=corpus.queries_old[row].tolist(), using="old", limit=10
+        f"query_points {name}": lambda row, name=name, queries=queries: client.query_points(
+            NAME, query=queries[row].tolist(), using=name, limit=10
         )
+        for name, queries in (("old", corpus.queries_old), ("new", corpus.queries_new))
     }
     for serving in ("keep", "bridge", "single", "merge", "slerp", "calibrated"):
         searcher = opened(client, artefacts, serving)
@@ -332,7 +338,8 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--kind", default="ridge")
     parser.add_argument("--pairs", default="6000")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=10, help="of latency, at least 2; 0 for none")
+    parser.add_argument("--hnsw-ef", type=int, help="of the searcher's requests; default Qdrant's")
     parser.add_argument("--ef-construct", type=int, default=256, help="of the new vector's index")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
@@ -351,8 +358,8 @@ def main() -> None:
         found: dict[str, Any] = {"quality": [], "latency": {}}
         for fraction in (0.0, 0.1, 0.5, 1.0):
             answer_inside("backfill", "--online", "--fraction", str(fraction), cwd=folder)
-            found["quality"] += quality(client, corpus, artefacts, fraction)
-            if fraction == 0.5:
+            found["quality"] += quality(client, corpus, artefacts, fraction, chosen.hnsw_ef)
+            if fraction == 0.5 and chosen.rounds:
                 found["latency"] = latency(client, corpus, artefacts, chosen.rounds)
         if chosen.json:
             chosen.json.write_text(json.dumps(found, indent=1))
