@@ -11,6 +11,7 @@ from qdrant_client import models
 from tests.support.collections import NEW, TEXT, QdrantStore, fresh_name, vectors
 from xbtmigrate.errors import CollectionError, UnsupportedError
 from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.hubs import index_numbers
 from xbtmigrate.qdrant.inspection import inspect
 from xbtmigrate.qdrant.layouts import NewSpace, choose_layout
 from xbtmigrate.qdrant.opening import open_gallery
@@ -64,6 +65,16 @@ def test_facts_through_an_alias(db: Connection) -> None:
     facts = inspect(db, alias, "")
     assert (facts.requested, facts.collection, facts.unnamed) == (alias, store.name, True)
     assert facts.distance is Distance.COSINE
+
+
+@pytest.mark.server
+def test_only_the_present_numbers_are_indexed(server_db: Connection) -> None:
+    store = filled(server_db, vectors(old=4))
+    for key in ("hub_first", "hub_second", "hub_second"):
+        index_numbers(server_db, store.name, key)
+    schema = server_db.client.get_collection(store.name).payload_schema
+    assert list(schema) == ["_xbtmigrate.hub_second"]
+    assert schema["_xbtmigrate.hub_second"].data_type is models.PayloadSchemaType.FLOAT
 
 
 def test_the_identity_ignores_what_serving_changes(db: Connection) -> None:

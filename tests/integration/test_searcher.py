@@ -75,6 +75,12 @@ def test_before_the_backfill_the_old_vectors_answer(migrating, client, searcher)
     assert [ids(answer) for answer in found] == expected
 
 
+def test_the_plan_warns_of_an_index_that_is_made_with_little_effort(migrating):
+    plan = migrating.artefacts.load_plan()
+    given = [each for each in plan.warnings if "indexed with ef_construct 100" in each]
+    assert len(given) == (plan.target.layout == "in_place")
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
 def test_the_fused_answers_are_those_of_the_evaluation(migrating, client, searcher, fraction):
     migrating.backfill(fraction)
@@ -87,6 +93,8 @@ def test_the_fused_answers_are_those_of_the_evaluation(migrating, client, search
     expected = migrating.expected(texts, encoded, 10)
     same = [a == b for a, b in zip([ids(answer) for answer in found], expected, strict=True)]
     assert np.mean(same) >= 0.95  # equal scores may differ in order
+    schema = client.get_collection(migrating.name).payload_schema
+    assert len([each for each in schema if ".hub_" in each]) == (not migrating.shadow)
 
 
 def test_an_application_elsewhere_needs_no_folder(

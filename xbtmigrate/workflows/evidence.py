@@ -101,7 +101,7 @@ class Evidence:
         if recall is not None and recall.new < recall.old - LOST_RECALL:
             found.append(
                 f"the new index finds {recall.new:.3f} of the exact neighbours, "
-                f"the old one {recall.old:.3f}"
+                f"the old one {recall.old:.3f}: a larger ef_construct finds more"
             )
         if self.testimony is not None and self.testimony.vectors_changed:
             changed = len(self.testimony.vectors_changed)
