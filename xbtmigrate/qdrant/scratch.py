@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from qdrant_client import models
 
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.health import troubles
 from xbtmigrate.qdrant.inspection import CollectionFacts, inspect
 from xbtmigrate.qdrant.layouts import SHADOW_SUFFIX, NewSpace, choose_layout
 from xbtmigrate.qdrant.marks import forget_shadow
@@ -22,6 +24,7 @@ from xbtmigrate.qdrant.writing import Writer
 from xbtmigrate.types import Layout, Modality, vectors_of
 
 BENCH = "_xbtmigrate_bench_"
+SETTLE_SECONDS = 60.0
 _OLD, _NEW = "old", "new"
 
 
@@ -52,6 +55,7 @@ def scratch_gallery(
         writer = Writer(connection, name)
         for batch in batches:
             writer.upsert(_points(batch), None)
+        _settle(connection, name)
         copy = inspect(connection, name, _OLD)
         choice = choose_layout(copy, connection, layout, new)
         prepare(connection, copy, choice)
@@ -59,6 +63,13 @@ def scratch_gallery(
         yield open_gallery(connection, copy, choice, fields, uuid.uuid4().hex)
     finally:
         _delete(connection, name)
+
+
+def _settle(connection: Connection, name: str) -> None:
+    """Let the optimizers end with what was just written: the user's collection is at rest too."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while next(troubles(connection, name), None) and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 def _create(
