@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from projectors import matrix
 from qdrant_client import QdrantClient, models
 
+from xbtmigrate.qdrant.preparation import EF_CONSTRUCT
 from xbtmigrate.types import Vectors, vector_array
 
 
@@ -93,7 +94,11 @@ def prepare(corpus: Corpus, name: str, folder: Path, url: str, seed: int) -> Non
         client.create_collection(
             name,
             vectors_config={
-                vector: models.VectorParams(size=size, distance=models.Distance.COSINE)
+                vector: models.VectorParams(
+                    size=size,
+                    distance=models.Distance.COSINE,
+                    hnsw_config=models.HnswConfigDiff(ef_construct=EF_CONSTRUCT),
+                )
                 for vector, size in sizes.items()
             },
         )
@@ -120,7 +125,9 @@ def run(folder: Path, *arguments: str) -> dict[str, Any]:
     """Run one command as a user does; prints what it took and returns its document."""
     started = time.monotonic()
     command = [sys.executable, "-m", "xbtmigrate", *arguments, "--json"]
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{arguments} exited with {done.returncode}: {done.stdout.decode()}")
     print(f"xbtmigrate {' '.join(arguments)}: {time.monotonic() - started:.0f} s", flush=True)
     document: dict[str, Any] = json.loads(done.stdout)
     return document
