@@ -205,14 +205,14 @@ def test_the_server_dies(texts: Texts, service: Service, tmp_path: Path):
         client = QdrantClient(url=mortal.server.url, check_compatibility=False)
         job = Job(client, fresh_name(), texts, service, tmp_path, "shadow").make(proxy.url)
 
-        def die() -> None:
-            mortal.kill()
-            raise DroppedError
+        def die(number: int) -> None:
+            if number == 3:
+                mortal.kill()
 
         def die_and_come_back() -> None:
             mortal.kill()
             mortal.start()
-            Strike(proxy, "encode", 75, after=False, act=die)
+            service.on_request = die
             raise DroppedError
 
         strike = Strike(proxy, "project", 9, after=False, act=die_and_come_back)
@@ -222,6 +222,7 @@ def test_the_server_dies(texts: Texts, service: Service, tmp_path: Path):
         assert json.loads(out)["error"]["type"] == "ConnectionFailedError"
         assert "does not answer" in err
         assert "run the same command again" in err
+        service.on_request = lambda _: None
         mortal.start()
         code, out, err = job.run()
         assert (code, json.loads(out)["phase"]) == (0, "backfilled"), err

@@ -265,7 +265,7 @@ def _writing(
     check_writable(migration.connection, migration.facts.collection)
     points, ready = sum(map(len, batches)), [_to_write(projector, each) for each in batches]
     ids = [point for batch in batches for point in batch["id"].to_pylist()]
-    few = min(points, max(LEAST, round(alone.encode * SECONDS / 2)))
+    few = max(1, min(points // 2, max(LEAST, round(alone.encode * SECONDS / 2))))
     space = NewSpace("new", ready[0]["new"].type.list_size, migration.new_distance)
     with scratch_gallery(
         migration.connection, migration.facts, layout, space, batches, stored=migration.stored
@@ -274,18 +274,19 @@ def _writing(
         # What a connection takes once would count as if it took that for so many points each.
         gallery.write(ready[0].slice(0, WARMING), Kind.PROJECTED)
         forward = _timed(lambda: loop(Goal(0.0, projects=True, max_quarantined=1.0)))
-        sweep = _timed(lambda: list(gallery.read({"source"})))
+        sweep = _timed(lambda: list(gallery.read({"source"}, mostly_done=True)))
         order = _timed(lambda: _put_into_order(migration, gallery, projector.projector))
         write = _timed(lambda: [gallery.write(each, Kind.PROJECTED) for each in ready])
         again = _timed(lambda: loop(Goal(few / points, projects=False, max_quarantined=1.0)))
+        # That run ended with a sweep of what it had encoded, point by point.
+        swept = _timed(lambda: list(gallery.read({"source"}, ids=ids[:few])))
     return replace(
         alone,
         forward=points / forward,
         sweep=points / sweep,
         order=points / order,
         write=points / write,
-        # The run ended with a sweep of what it had encoded.
-        reencode=few / max(again - sweep * few / points, again / 2),
+        reencode=few / max(again - swept, again / 2),
     )
 
 

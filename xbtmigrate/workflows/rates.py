@@ -50,10 +50,10 @@ class Rates:
             return None
         if strategy is Strategy.FORWARD:
             return points / self.forward
-        encoding = encoded / self.reencode
+        ordered = points / self.order + encoded / self.reencode
         if strategy is Strategy.FULL:
-            return points / self.read + encoding + points / self.sweep
-        return points / self.forward + points / self.order + encoding
+            return ordered + points / self.sweep
+        return ordered + points / self.forward
 
     def document(self) -> dict[str, float | None]:
         """Return the stable JSON form."""
