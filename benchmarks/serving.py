@@ -34,6 +34,7 @@ from tests.support.qdrant_server import running_server
 from xbtmigrate import Projector
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.evaluation.retrieval import top_k
+from xbtmigrate.qdrant.preparation import EF_CONSTRUCT
 from xbtmigrate.serving import MigrationSearcher
 from xbtmigrate.serving.blend import SlerpServing, slerp
 from xbtmigrate.serving.fusion import CalibratedServing
@@ -340,7 +341,7 @@ def main() -> None:
     parser.add_argument("--pairs", default="6000")
     parser.add_argument("--rounds", type=int, default=10, help="of latency, at least 2; 0 for none")
     parser.add_argument("--hnsw-ef", type=int, help="of the searcher's requests; default Qdrant's")
-    parser.add_argument("--ef-construct", type=int, default=256, help="of the new vector's index")
+    parser.add_argument("--ef-construct", type=int, default=EF_CONSTRUCT, help="of the new index")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     make = {"debian": debian, "clipart": clipart}[chosen.corpus]

@@ -10,7 +10,9 @@ from qdrant_client import models
 
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.pages import stored_id
+from xbtmigrate.qdrant.preparation import create_index
 from xbtmigrate.qdrant.provenance import PLAN_LENGTH, PROVENANCE
+from xbtmigrate.qdrant.removal import drop_indexes
 from xbtmigrate.serving.hubs import HUB
 from xbtmigrate.types import Kind, PointId
 
@@ -25,17 +27,11 @@ def index_numbers(connection: Connection, collection: str, key: str) -> None:
         collection: Real name of the collection that holds the marks.
         key: Name of the number; indexes of others are deleted.
     """
-    client, wanted = connection.client, f"{PROVENANCE}.{key}"
-    schema = connection.call(lambda: client.get_collection(collection)).payload_schema
-    for field in (each for each in schema if each.startswith(f"{PROVENANCE}.{HUB}")):
-        if field != wanted:
-            connection.write(
-                lambda field=field: client.delete_payload_index(collection, field, wait=True)  # type: ignore[misc]
-            )
-    if wanted not in schema:
-        # Nothing filters on it, so the vectors' graphs need no links for it.
-        params = models.FloatIndexParams(type=models.FloatIndexType.FLOAT, enable_hnsw=False)
-        connection.write(lambda: client.create_payload_index(collection, wanted, params, wait=True))
+    field = f"{PROVENANCE}.{key}"
+    drop_indexes(connection, collection, below=f"{PROVENANCE}.{HUB}", but=field)
+    # Nothing filters on it, so the vectors' graphs need no links for it.
+    params = models.FloatIndexParams(type=models.FloatIndexType.FLOAT, enable_hnsw=False)
+    create_index(connection, collection, field, params)
 
 
 def points_without(

@@ -42,7 +42,7 @@ def prepare(connection: Connection, facts: CollectionFacts, choice: LayoutChoice
     if not facts.unindexed_filters:
         # Exact counts filter on these two keys, and strict mode allows that with an index only.
         for key in ("plan", "kind"):
-            _create_index(connection, choice.collection, f"{PROVENANCE}.{key}", _KEYWORD)
+            create_index(connection, choice.collection, f"{PROVENANCE}.{key}", _KEYWORD)
 
 
 _KEYWORD = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
@@ -100,7 +100,7 @@ def _prepare_shadow(connection: Connection, facts: CollectionFacts, choice: Layo
     for field, index in source.payload_schema.items():
         if not field.startswith(PROVENANCE):
             schema = index.params or models.PayloadSchemaType(index.data_type.value)
-            _create_index(connection, choice.collection, field, schema)
+            create_index(connection, choice.collection, field, schema)
 
 
 def _create_shadow(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
@@ -170,12 +170,13 @@ def _copy_shard_keys(connection: Connection, source: str, shadow: str) -> None:
             )
 
 
-def _create_index(
+def create_index(
     connection: Connection,
     collection: str,
     field: str,
     schema: models.PayloadSchemaType | models.PayloadSchemaParams,
 ) -> None:
+    """Index a field of the payload, unless it is indexed like that already."""
     connection.write(
         lambda: connection.client.create_payload_index(
             collection, field, field_schema=schema, wait=True

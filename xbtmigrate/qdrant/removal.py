@@ -113,11 +113,20 @@ def drop_vector(connection: Connection, collection: str, vector: str) -> bool:
     return True
 
 
-def drop_indexes(connection: Connection, collection: str) -> None:
-    """Delete the payload indexes on the tool's own key."""
+def drop_indexes(
+    connection: Connection, collection: str, *, below: str = PROVENANCE, but: str = ""
+) -> None:
+    """Delete the payload indexes on the tool's own key.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Real name of the collection.
+        below: How the names of their fields begin.
+        but: The field whose index stays.
+    """
     client = connection.client
     info = connection.call(lambda: client.get_collection(collection))
-    for field in (name for name in info.payload_schema if name.startswith(PROVENANCE)):
+    for field in (each for each in info.payload_schema if each.startswith(below) and each != but):
         connection.write(
             lambda field=field: client.delete_payload_index(collection, field, wait=True)  # type: ignore[misc]
         )
