@@ -15,7 +15,17 @@ from xbtmigrate.evaluation.galleries import (
     encoded_mask,
     spent_first,
 )
-from xbtmigrate.evaluation.retrieval import METRICS, QueryScores, Relevance, Space, evaluate
+from xbtmigrate.evaluation.retrieval import (
+    DEPTH,
+    METRICS,
+    QueryScores,
+    Relevance,
+    Space,
+    evaluate,
+    judge,
+    judge_replaced,
+    top_k,
+)
 from xbtmigrate.types import Channel
 
 COUNT = 120
@@ -95,6 +105,45 @@ def test_all_pairs_are_measured_at_once_and_chunks_change_nothing(spaces, releva
         ("down", "merge"),
     ]
     assert [c.values("mrr@10") for c in whole] == [c.values("mrr@10") for c in parts]
+
+
+def test_held_out_queries_say_what_traffic_would_see():
+    """Queries that may not ask for the first points tell the curve of queries that ask for all."""
+    count, spent = 1500, 600
+    rng = np.random.default_rng(5)
+    items = rng.standard_normal((count, 16)).astype(np.float32)
+
+    def seen(noise):
+        rows = (items + noise * rng.standard_normal(items.shape) for _ in range(2))
+        return [each.astype(np.float32) for each in rows]
+
+    sides = {Channel.FORWARD: seen(1.0), Channel.NEW: seen(0.4)}
+    orders = {"random": np.arange(count)}
+
+    def curve(asked, unasked=0.0):
+        spaces = {name: Space(each[0][asked], each[1]) for name, each in sides.items()}
+        relevance = Relevance.from_rows(asked[:, None])
+        return backfilling_curves(
+            spaces, relevance, orders=orders, servings=[Single()], unasked=unasked
+        )[0].values()
+
+    everything, held_out = np.arange(count), np.arange(spent, count)
+    truth, naive = curve(everything), curve(held_out)
+    told = curve(held_out, spent / count)
+    assert (told[0], told[-1]) == (naive[0], naive[-1])
+    assert np.abs(np.array(told) - truth).max() < 0.03
+    assert truth[4] - naive[4] > 0.1
+
+
+def test_replaced_scores_of_the_right_rows_rank_as_if_they_were_there(spaces):
+    queries = Relevance.from_rows([[row, (row + 7) % COUNT] for row in range(COUNT)])
+    scores, replaced = spaces[Channel.FORWARD].scores(), spaces[Channel.NEW].scores()
+    there = scores.copy()
+    there[queries.query, queries.row] = replaced[queries.query, queries.row]
+    found = judge_replaced(scores, top_k(scores, DEPTH + 2), queries, replaced)
+    expected = judge(top_k(there, DEPTH), queries)
+    for name in METRICS:
+        np.testing.assert_allclose(found.values[name], expected.values[name])
 
 
 def test_the_summaries_of_a_curve():

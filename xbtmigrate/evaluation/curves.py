@@ -17,6 +17,7 @@ from xbtmigrate.evaluation.retrieval import (
     Rows,
     Space,
     judge,
+    judge_replaced,
     query_chunks,
     top_k,
 )
@@ -95,8 +96,14 @@ def backfilling_curves(
     orders: Mapping[str, Rows],
     servings: Sequence[Serving],
     fractions: Sequence[float] = FRACTIONS,
+    unasked: float = 0.0,
 ) -> list[Curve]:
     """Measure every order with every serving; the channels are scored once per chunk of queries.
+
+    Where queries were kept from asking for the first points of every order (those that training
+    pairs are made of), they say too little of a gallery that begins with these: traffic asks for
+    them as for any other point. So a share of each query, that of the points which are both
+    re-encoded and never asked for, counts as if its own right points were re-encoded already.
 
     Args:
         spaces: The channels that the servings need; all over the same queries and gallery rows.
@@ -104,6 +111,7 @@ def backfilling_curves(
         orders: Name -> every gallery row once, first to be re-encoded first, shape (n,).
         servings: Ways to search the mixed gallery.
         fractions: Shares of re-encoded points, ascending and equally spaced.
+        unasked: Share of the points, first in every order, that no query asks for.
 
     Returns:
         One curve for each order and serving, orders outside.
@@ -116,12 +124,21 @@ def backfilling_curves(
     pairs = [(name, serving) for name in orders for serving in servings]
     parts: list[list[list[QueryScores]]] = [[[] for _ in fractions] for _ in pairs]
     needed = frozenset[Channel]().union(*(serving.channels for serving in servings))
-    for chunk in query_chunks(relevance.query_count, len(next(iter(orders.values())))):
+    everything = np.ones(len(next(iter(orders.values()))), np.bool_)
+    for chunk in query_chunks(relevance.query_count, len(everything)):
         blocks = {channel: spaces[channel].scores(chunk) for channel in needed}
         answers = relevance.part(chunk)
+        depth = DEPTH + int(answers.counts.max())
         for (name, serving), points in zip(pairs, parts, strict=True):
-            for mask, point in zip(masks[name], points, strict=True):
-                point.append(judge(top_k(serving.score(blocks, mask), DEPTH), answers))
+            encoded = serving.score(blocks, everything)
+            for fraction, mask, point in zip(fractions, masks[name], points, strict=True):
+                scores = serving.score(blocks, mask)
+                ranked = top_k(scores, depth)
+                found = judge(ranked, answers)
+                if share := min(fraction, unasked):
+                    asked = judge_replaced(scores, ranked, answers, encoded)
+                    found = QueryScores.mixed(found, asked, share)
+                point.append(found)
     return [
         Curve(name, serving.name, tuple(fractions), tuple(map(QueryScores.joined, points)))
         for (name, serving), points in zip(pairs, parts, strict=True)

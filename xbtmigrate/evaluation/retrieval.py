@@ -87,6 +87,16 @@ class QueryScores:
         return {name: float(values.mean()) for name, values in self.values.items()}
 
     @classmethod
+    def mixed(cls, first: QueryScores, second: QueryScores, share: float) -> QueryScores:
+        """Average the scores of the same queries, with this share of the second."""
+        return cls(
+            {
+                name: (1 - share) * values + share * second.values[name]
+                for name, values in first.values.items()
+            }
+        )
+
+    @classmethod
     def joined(cls, parts: Sequence[QueryScores]) -> QueryScores:
         """Concatenate the scores of consecutive chunks of queries."""
         names = parts[0].values
@@ -162,10 +172,38 @@ def judge(ranked: Rows, relevance: Relevance) -> QueryScores:
         ranked: Gallery rows, best first, shape (n_q, k); metrics deeper than k see the list end.
         relevance: The right answers; binary.
     """
+    return judge_hits(right_places(ranked, relevance)[:, :DEPTH], relevance.counts)
+
+
+def right_places(ranked: Rows, relevance: Relevance) -> npt.NDArray[np.bool_]:
+    """Mark the places of ranked lists that hold a right row, shape (n_q, k)."""
     width = 1 + max(int(ranked.max(initial=0)), int(relevance.row.max(initial=0)))
     listed = np.arange(relevance.query_count)[:, None] * width + ranked
-    hits = np.isin(listed, relevance.query * width + relevance.row)[:, :DEPTH]
-    return judge_hits(hits, relevance.counts)
+    return np.isin(listed, relevance.query * width + relevance.row)
+
+
+def judge_replaced(
+    scores: Scores, ranked: Rows, relevance: Relevance, replaced: Scores
+) -> QueryScores:
+    """Compute the metrics as if the right rows, and no others, had another score.
+
+    Args:
+        scores: Shape (n_q, n).
+        ranked: The best rows by these scores, see `top_k`; DEPTH of them beside the right ones.
+        relevance: The right answers; binary.
+        replaced: Has the other scores of the right rows, shape (n_q, n).
+    """
+    counts = relevance.counts
+    own = np.full((len(ranked), counts.max()), -np.inf, np.float32)
+    rows = np.zeros(own.shape, np.intp)
+    place = np.arange(len(relevance.query)) - np.repeat(np.cumsum(counts) - counts, counts)
+    rows[relevance.query, place] = relevance.row
+    own[relevance.query, place] = replaced[relevance.query, relevance.row]
+    others = np.take_along_axis(scores, ranked, axis=1)
+    others[right_places(ranked, relevance)] = -np.inf
+    both, columns = np.hstack([own, others]), np.hstack([rows, ranked])
+    best = np.lexsort((columns, -both), axis=1)[:, :DEPTH]
+    return judge_hits(best < counts[:, None], counts)
 
 
 def judge_hits(hits: npt.NDArray[np.bool_], counts: Rows) -> QueryScores:

@@ -148,7 +148,8 @@ class Asked:
         servings: Names of servings, see `SERVINGS`.
         make: Makes an order by its name.
         spent: Gallery rows that were re-encoded for training pairs: the backfill writes them
-            first, whatever the order, and so do the curves.
+            first, whatever the order, and so do the curves. Where no query asks for any of them,
+            that is made up for, see `backfilling_curves`.
     """
 
     make: Callable[[str], Ordering]
@@ -188,7 +189,12 @@ def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
         for name, each in _servings(trial, sides, maps).items()
         if name in asked.servings and each.channels <= set(spaces)
     ]
-    curves = backfilling_curves(spaces, relevance, orders=ranked, servings=servings)
+    unasked = (
+        0.0 if np.isin(relevance.row, asked.spent).any() else len(asked.spent) / len(trial.ids)
+    )
+    curves = backfilling_curves(
+        spaces, relevance, orders=ranked, servings=servings, unasked=unasked
+    )
     for curve in curves:
         if curve.ordering == next(iter(ranked)) and curve.serving in FUSIONS:
             rows[f"fusion:{curve.serving}"] = curve.points[0]
