@@ -1,10 +1,11 @@
-"""How well `bench` predicts whole runs on a real server; run by hand (100,000 points: 6 minutes).
+"""How well `bench` predicts whole runs on a real server; run by hand.
 
-python benchmarks/prediction.py --points 100000
+python benchmarks/prediction.py --points 100000          # 4 minutes
 
 For each strategy a fresh collection of random vectors, 512 -> 768, whose new ones are precomputed,
 so that no encoder hides what the loop takes: `plan`, `train-projector`, `bench --write`, then
-`backfill --online` to its end. Compared are the predicted seconds and the run's own.
+`backfill --online` to its end. Compared are the predicted seconds and the run's own. The projector
+is always a matrix: what `bench` and the run go through is then the same in every round.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +47,7 @@ stored = "text"
 encoder = "precomputed"
 path = "new.parquet"
 [plan]
-strategy = "{name}"
+strategy = "{strategy}"
 layout = "in_place"
 sample = 2000
 """
@@ -72,12 +74,13 @@ def answer(folder: Path, *arguments: str) -> dict[str, Any]:
 
 def row(folder: Path, server: Server, strategy: str, points: int) -> str:
     """Predict and run one strategy."""
-    fill(Target(server.url, server.grpc_port, strategy, points), alone=False)
-    text = CONFIG.format(url=server.url, port=server.grpc_port, name=strategy)
+    name = f"points-{uuid4().hex[:8]}"
+    fill(Target(server.url, server.grpc_port, name, points), alone=False)
+    text = CONFIG.format(url=server.url, port=server.grpc_port, name=name, strategy=strategy)
     (folder / "xbtmigrate.toml").write_text(text)
     answer(folder, "plan")
     if strategy != "full":
-        answer(folder, "train-projector")
+        answer(folder, "train-projector", "--kind", "ridge")
     rates = answer(folder, "bench", "--write")
     predicted = next(
         each["seconds"] for each in rates["predicted_seconds"] if each["strategy"] == strategy
@@ -92,13 +95,14 @@ def main() -> None:
     """Parse, measure, print a table."""
     parser = argparse.ArgumentParser(description="Compare predicted and true times")
     parser.add_argument("--points", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
     arguments = parser.parse_args()
     print(f"load {os.getloadavg()[0]:.1f}\n")
     print(f"| {arguments.points:,} points | predicted, s | run, s | error |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as root, running_server(SETTINGS) as server:
         models(Path(root), arguments.points)
-        for strategy in arguments.strategies:
+        for strategy in arguments.strategies * arguments.rounds:
             print(row(Path(root), server, strategy, arguments.points), flush=True)
 
 

@@ -137,7 +137,8 @@ class Backfill:
         if not self.goal.projects or self.record.stage not in (None, Stage.PROJECT):
             return
         done = 0
-        for batch in read_ahead(self.gallery.read({"source", "old"}, after=self.record.cursor)):
+        batches = self.gallery.read({"source", "kind", "old"}, after=self.record.cursor)
+        for batch in read_ahead(batches):
             self._project(batch.filter(pc.is_null(batch["kind"])))
             done += len(batch)
             self._advance(Stage.PROJECT, (done, self._points), cursor=batch["id"][-1].as_py())
@@ -153,7 +154,8 @@ class Backfill:
         if digest != self.record.order_digest:
             self.record = replace(self.record, order_digest=digest, position=0)
         total, position = self.goal.places(len(ids)), self.record.position
-        for asked, batches in read_ahead(self._chunks(ids[position:total])):
+        found = Kind.PROJECTED if self.goal.projects else None
+        for asked, batches in read_ahead(self._chunks(ids[position:total], found)):
             if self._enough(position, len(ids)):
                 return
             for batch in batches:
@@ -176,11 +178,14 @@ class Backfill:
         self.goal = replace(self.goal, fraction=position / places)
         return True
 
-    def _chunks(self, ids: Sequence[PointId]) -> Iterator[tuple[int, list[pa.RecordBatch]]]:
+    def _chunks(
+        self, ids: Sequence[PointId], expected: Kind | None
+    ) -> Iterator[tuple[int, list[pa.RecordBatch]]]:
         """Yield the number of ids in each batch, and what is there of its points."""
         for start in range(0, len(ids), self.batch_size):
             chunk = ids[start : start + self.batch_size]
-            yield len(chunk), list(self.gallery.read({"source"}, ids=chunk))
+            batches = self.gallery.read({"source", "kind"}, ids=chunk, expected=expected)
+            yield len(chunk), list(batches)
 
     def _sweep(self) -> int:
         """Complete what arrived or changed behind the passes; returns what the last look found."""
@@ -202,10 +207,11 @@ class Backfill:
     def _swept(self) -> Iterator[pa.RecordBatch]:
         """Batches of the points the goal covers."""
         if self.goal.projects or self.goal.fraction >= 1:
-            yield from self.gallery.read({"source"}, mostly_done=True)
+            made = Kind.PROJECTED if self.goal.fraction < 1 else Kind.ENCODED
+            yield from self.gallery.read({"source", "kind"}, expected=made)
             return
         ids, _ = self.order()
-        for _, batches in self._chunks(ids[: self.goal.places(len(ids))]):
+        for _, batches in self._chunks(ids[: self.goal.places(len(ids))], Kind.ENCODED):
             yield from batches
 
     def _complete(self, batch: pa.RecordBatch, demand: Demand) -> int:
@@ -219,7 +225,7 @@ class Backfill:
         lacking = pc.or_(pc.is_null(batch["kind"]), pc.and_(due, _not_encoded(batch)))
         fresh = [point not in self.quarantined for point in ids]
         todo = batch.filter(pc.and_(lacking, pa.array(fresh, pa.bool_())))
-        for current in self.gallery.read({"source", "old"}, ids=todo["id"].to_pylist()):
+        for current in self.gallery.read({"source", "kind", "old"}, ids=todo["id"].to_pylist()):
             unprojected = pc.is_null(current["kind"])
             if self.goal.fraction > 0:
                 self._encode(current)

@@ -42,10 +42,10 @@ class PacedGallery:
         *,
         ids: Sequence[PointId] | None = None,
         after: PointId | None = None,
-        mostly_done: bool = False,
+        expected: Kind | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Yield batches of points, each when the pace allows it."""
-        batches = self.gallery.read(columns, ids=ids, after=after, mostly_done=mostly_done)
+        batches = self.gallery.read(columns, ids=ids, after=after, expected=expected)
         while True:
             self._wait(writes=False)
             with self._request():

@@ -88,17 +88,18 @@ class Gallery(Protocol):
         *,
         ids: Sequence[PointId] | None = None,
         after: PointId | None = None,
-        mostly_done: bool = False,
+        expected: Kind | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Yield batches of points.
 
         Args:
-            columns: Any of "source" (text, image, content_hash, kind), "old" and "new". Where the
-                projector takes a side vector, "side" comes with "old".
+            columns: Any of "source" (text, image, content_hash), "kind" (how the new vector was
+                made; it costs a look at that), "old" and "new". Where the projector takes a side
+                vector, "side" comes with "old".
             ids: Only these points, in this order; absent ones are left out.
             after: Only points behind this id in the store's own order: a cursor to resume from.
-            mostly_done: Whether most of them are expected to have a kind, so that what proves it
-                is better read along with them.
+            expected: The kind that most of them are expected to have, so that what proves it is
+                better read along with them.
 
         Raises:
             XbtMigrateError: On any failure; the end of the iterator is the end of the data.

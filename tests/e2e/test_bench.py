@@ -14,7 +14,7 @@ from tests.support.command import answer, xbtmigrate
 pytestmark = pytest.mark.server
 
 READING = {"read", "project", "encode"}
-STAGES = {*READING, "write", "sweep", "order", "forward", "reencode"}
+STAGES = {*READING, "write", "sweep", "order", "forward", "fill", "reencode"}
 
 
 @pytest.mark.parametrize("layout", ["in_place", "shadow"])

@@ -282,6 +282,6 @@ def test_strict_mode_limits_are_kept(server_db: Connection) -> None:
         gallery = store.gallery()
         gallery.write(to_write(ids, ids, 1.0), Kind.ENCODED)
         assert gallery.count(Kind.ENCODED) == 8
-        batches = list(gallery.read({"source", "new"}))
+        batches = list(gallery.read({"kind", "new"}))
         assert max(batch.num_rows for batch in batches) == 3
         assert table_of(batches).column("kind").to_pylist() == ["encoded"] * 8

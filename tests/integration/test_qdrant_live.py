@@ -64,7 +64,7 @@ def test_many_points_in_many_pages_and_shards(db: Connection) -> None:
         old = np.array([[float(each), 1, 2, 3] for each in MANY], np.float32)
         texts = [f"text {each}" for each in MANY]
         gallery.write(to_write(MANY, texts, 0.0, old), Kind.PROJECTED)
-        table = table_of(gallery.read({"source", "old", "new"}))
+        table = table_of(gallery.read({"kind", "old", "new"}))
         assert table.column("id").to_pylist() == MANY
         assert set(table.column("kind").to_pylist()) == {"projected"}
         np.testing.assert_array_equal(vectors_of(table, "old")[:, 0], np.arange(1, 1501))
@@ -178,7 +178,7 @@ def test_steady_upserts_never_look_done(db: Connection, layout: Layout) -> None:
         if kind is not None:
             # It counts as done only if it was read after its last change.
             assert made_from(store, MANY[turn]) == f"turn {turn}"
-    left = table_of(gallery.read({"source"}))
+    left = table_of(gallery.read({"source", "kind"}))
     missing = left.filter(left.column("kind").is_null())
     assert missing.num_rows <= rounds
     if missing.num_rows:
@@ -189,7 +189,7 @@ def test_steady_upserts_never_look_done(db: Connection, layout: Layout) -> None:
 
 def kinds(store: QdrantStore, ids: Sequence[str]) -> list[str | None]:
     values: list[str | None] = (
-        table_of(store.gallery().read({"source"}, ids=ids)).column("kind").to_pylist()
+        table_of(store.gallery().read({"kind"}, ids=ids)).column("kind").to_pylist()
     )
     return values
 

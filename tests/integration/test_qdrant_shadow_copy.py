@@ -155,7 +155,7 @@ def test_a_change_outside_the_embedded_text_reaches_the_shadow(server_db: Connec
     server_db.client.upsert(name, [point(each, row) for row, each in enumerate(IDS)])
     _, choice, gallery = migrated(server_db, name)
     server_db.client.set_payload(name, {"n": 42}, points=[2])
-    kinds = table_of(gallery.read({"source"})).column("kind").to_pylist()
+    kinds = table_of(gallery.read({"kind"})).column("kind").to_pylist()
     assert kinds == ["encoded", None, "encoded", "encoded"]
     gallery.write(to_write(["2"], ["text 2"], 1.0), Kind.ENCODED)
     assert contents(server_db, name, "old") == contents(server_db, choice.collection, "new")
@@ -238,7 +238,7 @@ def test_writes_in_place_follow_the_shard_keys(cluster: Connection) -> None:
     written = gallery.write(to_write(IDS, ["t"] * 4, 1.0), Kind.ENCODED)
     assert (list(written.vanished), len(written.written)) == (["2"], 3)
     assert gallery.count(Kind.ENCODED) == gallery.count() == 3
-    table = table_of(gallery.read({"source", "new"}))
+    table = table_of(gallery.read({"kind", "new"}))
     assert table.column("kind").to_pylist() == ["encoded"] * 3
     assert sorted(vectors_of(table, "new")[:, 0].tolist()) == [1.0, 3.0, 4.0]
 
@@ -279,4 +279,4 @@ def test_a_shadow_that_disappears_is_an_error(server_db: Connection) -> None:
     _, choice, gallery = migrated(server_db, name)
     server_db.client.delete_collection(choice.collection)
     with pytest.raises(XbtMigrateError, match=choice.collection):
-        list(gallery.read({"source"}))
+        list(gallery.read({"kind"}))

@@ -199,7 +199,7 @@ def test_without_rest_a_migration_comes_to_the_same(grpc_db: Connection, layout:
     written = gallery.write(to_write(IDS, texts_of(IDS), 10.0), Kind.ENCODED)
     assert list(written.written) == list(IDS)
     for reader in (gallery, store.gallery()):
-        tables = [batch.to_pydict() for batch in reader.read({"source", "old", "new"})]
+        tables = [batch.to_pydict() for batch in reader.read({"kind", "new"})]
         assert tables[0]["kind"] == ["encoded"] * len(IDS)
         assert [row[0] for row in tables[0]["new"]] == [10.0, 11.0, 12.0, 13.0, 14.0, 15.0]
 

@@ -96,5 +96,5 @@ def marked(folder: Path, kind: Kind) -> int:
     """Points that the tool itself would take for done."""
     with open_migration(load_config(folder / "xbtmigrate.toml")) as opened:
         plan = opened.artefacts.load_plan()
-        batches = list(opened.gallery(plan).read({"source"}))
+        batches = list(opened.gallery(plan).read({"kind"}))
     return sum(batch["kind"].to_pylist().count(kind) for batch in batches)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 from xbtmigrate.cli import render
 from xbtmigrate.cli.interrupt import end, stop_on_interrupt
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli.threads import leave_cores_to_the_loop
 
 ORDER_HELP = (
     "Order of re-encoding: benefit, combined, uncertainty, centroid, demand, random or a plugin's."
@@ -65,8 +65,7 @@ def backfill(
     Without --online it prints what it would do. Ctrl-C finishes the batch and saves; the same
     command goes on from there.
     """
-    # Two threads read and write beside the projector; spinning BLAS threads would starve them.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 2)))
+    leave_cores_to_the_loop()
     from xbtmigrate.config import load_config
     from xbtmigrate.evaluation.gates import Gate
     from xbtmigrate.workflows.backfill import prepare, run

@@ -8,6 +8,7 @@ import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli.threads import leave_cores_to_the_loop
 
 
 def bench(
@@ -28,6 +29,7 @@ def bench(
 
     Without --write it reads only, and predicts only what needs no write.
     """
+    leave_cores_to_the_loop()
     from xbtmigrate.config import load_config
     from xbtmigrate.workflows.bench import bench as measure
 

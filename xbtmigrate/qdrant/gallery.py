@@ -99,14 +99,15 @@ class InPlaceGallery:
         *,
         ids: Sequence[PointId] | None = None,
         after: PointId | None = None,
-        mostly_done: bool = False,
+        expected: Kind | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Yield batches of points in id order, or of `ids` in the order given."""
-        source = "source" in columns
-        payload = [*self._settings.fields.keys(), f'"{PROVENANCE}"'] if source else False
-        wanted = {"old", "new"} if mostly_done else columns
-        spaces = self._settings.read_for(wanted).values()
-        vectors = list(dict.fromkeys(space.name for space in spaces))
+        fields = self._settings.fields.keys() if {"source", "kind"} & {*columns} else []
+        payload = [*fields, f'"{PROVENANCE}"'] if "kind" in columns else fields or False
+        spaces = self._settings.read_for(columns)
+        if expected is not None:
+            spaces |= self._settings.bound(expected)
+        vectors = list(dict.fromkeys(space.name for space in spaces.values()))
         pages = self._reader.select(ids, after=after, payload=payload, vectors=vectors or False)
         yield from (self._batch(page, columns, vectors) for page in pages)
 
@@ -126,9 +127,12 @@ class InPlaceGallery:
         self, page: Page, columns: Collection[str], vectors: Collection[str]
     ) -> pa.RecordBatch:
         arrays: dict[str, pa.Array] = {}
-        if "source" in columns:
-            arrays = page.source_columns(self._settings.fields)
-            arrays["kind"] = self._kinds(page, arrays["content_hash"].to_pylist(), vectors)
+        if {"source", "kind"} & {*columns}:
+            source = page.source_columns(self._settings.fields)
+            arrays = source if "source" in columns else {}
+            if "kind" in columns:
+                hashes = source["content_hash"].to_pylist()
+                arrays = {**arrays, "kind": self._kinds(page, hashes, vectors)}
         for name, space in self._settings.read_for(columns).items():
             arrays[name] = page.dense(space.name, space.size)
         return make_batch(page.ids, **arrays)

@@ -75,13 +75,15 @@ class ShadowGallery:
         *,
         ids: Sequence[PointId] | None = None,
         after: PointId | None = None,
-        mostly_done: bool = False,  # noqa: ARG002 - see below
+        expected: Kind | None = None,  # noqa: ARG002 - see below
     ) -> Iterator[pa.RecordBatch]:
         """Yield batches of the source's points in id order, or of `ids` in the order given.
 
         Whole payloads come as JSON and vectors do not, so proofs are read apart in any case.
         """
-        payload = "source" in columns
+        fields = self._settings.fields.keys() if "source" in columns else []
+        # A copy is true only of the whole payload.
+        payload = "kind" in columns or fields or False
         vectors = [each.name for each in self._given(columns).values()] or False
         pages = self._source.select(ids, after=after, payload=payload, vectors=vectors)
         yield from (self._batch(page, columns) for page in pages)
@@ -115,9 +117,12 @@ class ShadowGallery:
         new = self._settings.new
         arrays: dict[str, pa.Array] = {}
         copies = self._copies(page, columns)
-        if "source" in columns:
-            arrays = page.source_columns(self._settings.fields)
-            arrays["kind"] = self._kinds(page, copies, arrays["content_hash"].to_pylist())
+        if {"source", "kind"} & {*columns}:
+            source = page.source_columns(self._settings.fields)
+            arrays = source if "source" in columns else {}
+            if "kind" in columns:
+                hashes = source["content_hash"].to_pylist()
+                arrays = {**arrays, "kind": self._kinds(page, copies, hashes)}
         for name, space in self._given(columns).items():
             arrays[name] = page.dense(space.name, space.size)
         if "new" in columns:
@@ -130,11 +135,11 @@ class ShadowGallery:
 
     def _copies(self, page: Page, columns: Collection[str]) -> Page:
         """Return the copies of a page's points, row by row; empty rows where there is none."""
-        if not {"source", "new"} & set(columns):
+        if not {"kind", "new"} & {*columns}:
             return page
         found = self._shadow.retrieve(
             page.ids,
-            payload=[f'"{PROVENANCE}"'] if "source" in columns else False,
+            payload=[f'"{PROVENANCE}"'] if "kind" in columns else False,
             vectors=[self._settings.new.name] if "new" in columns else False,
         )
         row_of = {point_id: row for row, point_id in enumerate(found.ids)}

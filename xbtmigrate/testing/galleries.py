@@ -93,7 +93,7 @@ class FakeGallery:
         *,
         ids: Sequence[PointId] | None = None,
         after: PointId | None = None,
-        mostly_done: bool = False,  # noqa: ARG002 - nothing is dear here
+        expected: Kind | None = None,  # noqa: ARG002 - nothing is dear here
     ) -> Iterator[pa.RecordBatch]:
         """Yield batches of points in id order, or of `ids` in the order given."""
         order = sorted(self.points, key=store_order) if ids is None else list(ids)
@@ -131,10 +131,9 @@ class FakeGallery:
         if "source" in columns:
             for name in ("text", "image"):
                 arrays[name] = pa.array([getattr(point, name) for point in points], pa.string())
-            hashes = [self._hash(point) for point in points]
-            arrays["content_hash"] = pa.array(hashes, pa.string())
-            kinds = [self._kind(point, each) for point, each in zip(points, hashes, strict=True)]
-            arrays["kind"] = pa.array(kinds, pa.string())
+            arrays["content_hash"] = pa.array(map(self._hash, points), pa.string())
+        if "kind" in columns:
+            arrays["kind"] = pa.array(map(self._kind, points), pa.string())
         for name in ("old", "new"):
             if name in columns:
                 rows = [getattr(point, name) for point in points]
@@ -144,11 +143,11 @@ class FakeGallery:
     def _hash(self, point: FakePoint) -> str:
         return content_hash(point.text if self._stored is Modality.TEXT else point.image)
 
-    def _kind(self, point: FakePoint, present: str) -> Kind | None:
+    def _kind(self, point: FakePoint) -> Kind | None:
         if point.new is None or point.provenance is None:
             return None
         plan, kind, made_from = point.provenance
-        true = plan == self._plan and made_from == present and _holds(point)
+        true = plan == self._plan and made_from == self._hash(point) and _holds(point)
         return kind if true else None
 
 
@@ -258,7 +257,7 @@ class GalleryContract:
     def test_reads_every_point_once_in_store_order(self, store: GalleryStore) -> None:
         """All columns come back, typed and in the agreed order."""
         fill(store)
-        table = table_of(store.gallery().read({"new", "source", "old"}))
+        table = table_of(store.gallery().read({"new", "kind", "source", "old"}))
         names = ["id", "text", "image", "content_hash", "kind", "old", "new"]
         assert table.column_names == names
         assert table.column("id").to_pylist() == list(IDS)
@@ -305,9 +304,23 @@ class GalleryContract:
         assert (list(first.written), list(first.vanished)) == (list(IDS[:4]), [])
         counts = [gallery.count(), gallery.count(Kind.PROJECTED), gallery.count(Kind.ENCODED)]
         assert counts == [6, 4, 2]
-        table = table_of(gallery.read({"source", "new"}))
+        table = table_of(gallery.read({"kind", "new"}))
         assert table.column("kind").to_pylist() == ["projected"] * 4 + ["encoded"] * 2
         assert vectors_of(table, "new")[:, 0].tolist() == [10.0, 11.0, 12.0, 13.0, 20.0, 21.0]
+
+    def test_what_is_expected_changes_nothing(self, store: GalleryStore) -> None:
+        """It says what to read along, not what to believe."""
+        fill(store)
+        gallery = store.gallery()
+        gallery.write(to_write(IDS[:2], texts_of(IDS[:2]), 10.0), Kind.PROJECTED)
+        gallery.write(to_write(IDS[2:4], texts_of(IDS[2:4]), 20.0), Kind.ENCODED)
+        store.change_vector(IDS[0], [4.0, 3.0, 2.0, 1.0])
+        for ids in (None, IDS):
+            for expected in (None, *Kind):
+                table = table_of(gallery.read({"kind"}, ids=ids, expected=expected))
+                assert table.column_names == ["id", "kind"]
+                kinds = [None, "projected", "encoded", "encoded", None, None]
+                assert table.column("kind").to_pylist() == kinds
 
     def test_the_last_write_wins(self, store: GalleryStore) -> None:
         """A projected vector is replaced by an encoded one."""
@@ -315,7 +328,7 @@ class GalleryContract:
         gallery = store.gallery()
         gallery.write(to_write(["1"], ["text 1"], 10.0), Kind.PROJECTED)
         gallery.write(to_write(["1"], ["text 1"], 20.0), Kind.ENCODED)
-        table = table_of(gallery.read({"source", "new"}, ids=["1"]))
+        table = table_of(gallery.read({"kind", "new"}, ids=["1"]))
         assert table.column("kind").to_pylist() == ["encoded"]
         assert vectors_of(table, "new").tolist() == [[20.0, 1.0, 2.0]]
         assert gallery.count(Kind.PROJECTED) == 0
@@ -337,7 +350,7 @@ class GalleryContract:
         gallery = store.gallery()
         gallery.write(to_write(["1", "2"], ["text 1", "text 2"], 10.0), Kind.ENCODED)
         store.change_text("1", "another text")
-        table = table_of(gallery.read({"source"}, ids=["1", "2"]))
+        table = table_of(gallery.read({"kind"}, ids=["1", "2"]))
         assert table.column("kind").to_pylist() == [None, "encoded"]
 
     def test_a_vector_made_from_a_former_text_is_seen(self, store: GalleryStore) -> None:
@@ -346,7 +359,7 @@ class GalleryContract:
         gallery = store.gallery()
         store.change_text("1", "another text")
         gallery.write(to_write(["1"], ["text 1"], 10.0), Kind.ENCODED)
-        assert table_of(gallery.read({"source"}, ids=["1"])).column("kind").to_pylist() == [None]
+        assert table_of(gallery.read({"kind"}, ids=["1"])).column("kind").to_pylist() == [None]
 
     def test_a_replaced_point_is_seen(self, store: GalleryStore) -> None:
         """An application's upsert drops the new vector, whatever it knew of the migration."""
@@ -354,7 +367,7 @@ class GalleryContract:
         gallery = store.gallery()
         gallery.write(to_write(["1"], ["text 1"], 10.0), Kind.ENCODED)
         store.upsert("1", "text 1 again", [9.0, 9.0, 9.0, 9.0])
-        table = table_of(gallery.read({"source", "old"}, ids=["1"]))
+        table = table_of(gallery.read({"kind", "old"}, ids=["1"]))
         assert table.column("kind").to_pylist() == [None]
         assert vectors_of(table, "old").tolist() == [[9.0, 9.0, 9.0, 9.0]]
 
@@ -364,7 +377,7 @@ class GalleryContract:
         gallery = store.gallery()
         gallery.write(to_write(["1", "2"], ["text 1", "text 2"], 10.0), Kind.PROJECTED)
         store.change_vector("1", [4.0, 3.0, 2.0, 1.0])
-        kinds = table_of(gallery.read({"source"}, ids=["1", "2"])).column("kind").to_pylist()
+        kinds = table_of(gallery.read({"kind"}, ids=["1", "2"])).column("kind").to_pylist()
         assert kinds == [None, "projected"]
 
     def test_a_vector_projected_from_a_former_one_is_seen(self, store: GalleryStore) -> None:
@@ -373,14 +386,14 @@ class GalleryContract:
         gallery = store.gallery()
         store.change_vector("1", [4.0, 3.0, 2.0, 1.0])
         gallery.write(to_write(["1"], ["text 1"], 10.0), Kind.PROJECTED)
-        assert table_of(gallery.read({"source"}, ids=["1"])).column("kind").to_pylist() == [None]
+        assert table_of(gallery.read({"kind"}, ids=["1"])).column("kind").to_pylist() == [None]
 
     def test_another_plan_made_nothing_here(self, store: GalleryStore) -> None:
         """Vectors of a former plan do not count for this one."""
         fill(store)
         store.gallery("plan-a").write(to_write(["1"], ["text 1"], 10.0), Kind.ENCODED)
         other = store.gallery("plan-b")
-        assert table_of(other.read({"source"}, ids=["1"])).column("kind").to_pylist() == [None]
+        assert table_of(other.read({"kind"}, ids=["1"])).column("kind").to_pylist() == [None]
         assert other.count(Kind.ENCODED) == 0
 
     def test_pruning_leaves_no_orphan(self, store: GalleryStore) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ from xbtmigrate.config import Config
 from xbtmigrate.errors import ArtefactError, CollectionError, PluginError
 from xbtmigrate.files import write_atomically
 from xbtmigrate.goal import Goal
-from xbtmigrate.journal import MigrationRecord, Phase
+from xbtmigrate.journal import MigrationRecord, Phase, Stage
 from xbtmigrate.orderfile import write_sorted
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
@@ -138,7 +138,8 @@ def measured_rates(migration: Migration, layout: Layout) -> Rates | None:
         raise ArtefactError(
             f"{_file(migration)} is damaged: {error}", "delete it, or run bench --write again"
         ) from error
-    return rates if found["layout"] == layout.value else None
+    whole = None not in (getattr(rates, field.name) for field in fields(rates))
+    return rates if whole and found["layout"] == layout.value else None
 
 
 def _file(migration: Migration) -> Path:
@@ -267,26 +268,41 @@ def _writing(
     ids = [point for batch in batches for point in batch["id"].to_pylist()]
     few = max(1, min(points // 2, max(LEAST, round(alone.encode * SECONDS / 2))))
     space = NewSpace("new", ready[0]["new"].type.list_size, migration.new_distance)
-    with scratch_gallery(
-        migration.connection, migration.facts, layout, space, batches, stored=migration.stored
-    ) as gallery:
-        loop = partial(_run, migration, gallery, projector, ids=ids, report=report)
-        # What a connection takes once would count as if it took that for so many points each.
+    scratch = partial(
+        scratch_gallery,
+        *(migration.connection, migration.facts, layout, space, batches),
+        stored=migration.stored,
+    )
+
+    def loop(gallery: Gallery, fraction: float, *, projects: bool, stage: Stage | None) -> float:
+        goal = Goal(fraction, projects, max_quarantined=1.0)
+        run = partial(_run, migration, gallery, projector, goal, stage, ids=ids, report=report)
+        return _timed(run)
+
+    def sweep(gallery: Gallery, made: Kind, ids: Sequence[PointId] | None = None) -> float:
+        return _timed(lambda: list(gallery.read({"source", "kind"}, ids=ids, expected=made)))
+
+    # What a connection takes once would count as if it took that for so many points each.
+    with scratch() as gallery:
+        gallery.write(ready[0].slice(0, WARMING), Kind.ENCODED)
+        fill = loop(gallery, few / points, projects=False, stage=None)
+        fill -= min(sweep(gallery, Kind.ENCODED, ids[:few]), fill / 2)
+        write = _timed(lambda: [gallery.write(each, Kind.ENCODED) for each in ready])
+        swept = sweep(gallery, Kind.ENCODED)
+    with scratch() as gallery:
         gallery.write(ready[0].slice(0, WARMING), Kind.PROJECTED)
-        forward = _timed(lambda: loop(Goal(0.0, projects=True, max_quarantined=1.0)))
-        sweep = _timed(lambda: list(gallery.read({"source"}, mostly_done=True)))
+        forward = loop(gallery, 0.0, projects=True, stage=None)
         order = _timed(lambda: _put_into_order(migration, gallery, projector.projector))
-        write = _timed(lambda: [gallery.write(each, Kind.PROJECTED) for each in ready])
-        again = _timed(lambda: loop(Goal(few / points, projects=False, max_quarantined=1.0)))
-        # That run ended with a sweep of what it had encoded, point by point.
-        swept = _timed(lambda: list(gallery.read({"source"}, ids=ids[:few])))
+        reencode = loop(gallery, few / points, projects=True, stage=Stage.ENCODE)
+        reencode -= min(sweep(gallery, Kind.PROJECTED), reencode / 2)
     return replace(
         alone,
-        forward=points / forward,
-        sweep=points / sweep,
-        order=points / order,
         write=points / write,
-        reencode=few / max(again - swept, again / 2),
+        sweep=points / swept,
+        order=points / order,
+        forward=points / forward,
+        fill=few / fill,
+        reencode=few / reencode,
     )
 
 
@@ -321,6 +337,7 @@ def _run(
     gallery: Gallery,
     projector: _Map,
     goal: Goal,
+    stage: Stage | None,
     *,
     ids: Sequence[PointId],
     report: Report,
@@ -330,7 +347,7 @@ def _run(
     Backfill(
         gallery=gallery,
         journal=forgotten,
-        record=MigrationRecord("bench", Phase.PLANNED, ""),
+        record=MigrationRecord("bench", Phase.PLANNED, "", stage=stage),
         goal=goal,
         order=lambda: (ids, ""),
         modality=migration.stored,

@@ -238,7 +238,7 @@ def _written(migration: Migration, points: Points) -> Mapping[PointId, np.ndarra
         return {}
     plan: Plan = migration.artefacts.load_plan()
     found: dict[PointId, np.ndarray] = {}
-    for batch in migration.gallery(plan).read({"source", "new"}, ids=points.ids):
+    for batch in migration.gallery(plan).read({"kind", "new"}, ids=points.ids):
         encoded = pc.fill_null(pc.equal(batch["kind"], Kind.ENCODED.value), fill_value=False)
         rows = batch.filter(encoded)
         found.update(zip(rows["id"].to_pylist(), vectors_of(rows, "new"), strict=True))

@@ -85,7 +85,7 @@ class Examiner:
     least_cosine: dict[str, float] = field(default_factory=dict)
 
     def look(self, batch: pa.RecordBatch, chosen: Callable[[PointId], bool]) -> Found:
-        """Judge one batch with the columns source, old and new.
+        """Judge one batch with the columns source, kind, old and new.
 
         Args:
             batch: The points.
@@ -114,7 +114,7 @@ class Examiner:
         found: Found = {}
         strays = [each for each, (fault, _) in suspects.items() if fault is Fault.STRAY]
         others = [each for each in suspects if each not in set(strays)]
-        for batch in self.gallery.read({"source", "old", "new"}, ids=others):
+        for batch in self.gallery.read({"source", "kind", "old", "new"}, ids=others):
             found |= self._without_unreadable(batch, self.look(batch, lambda _: True))
         still = {each for page in self._strays_of(strays) for each in page}
         return found | {each: suspects[each] for each in still}

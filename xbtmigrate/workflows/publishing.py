@@ -126,7 +126,7 @@ def _numbers(
     """Ids, kinds and numbers of the points whose new vector fits their present content."""
     batches = [
         batch.filter(batch["kind"].is_valid())
-        for batch in gallery.read({"source", "old", "new"}, ids=ids)
+        for batch in gallery.read({"kind", "old", "new"}, ids=ids)
     ]
     members: list[str] = []
     kinds: list[Kind] = []

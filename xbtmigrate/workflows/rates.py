@@ -21,10 +21,11 @@ class Rates:
         project: Mapped from the old space into the new one.
         encode: Encoded by the new model.
         write: Written with provenance.
-        sweep: Finished points read and compared with their provenance, as the last pass does.
-        order: Finished points read, scored by their old vectors and sorted.
+        sweep: Encoded points read and compared with their provenance, as the last pass does.
+        order: Points read, scored by their old vectors and sorted.
         forward: Read, projected, written and swept, all stages overlapping.
-        reencode: Read in a given order, encoded and written, all stages overlapping.
+        fill: Points without a new vector read in a given order, encoded and written, overlapping.
+        reencode: The same of points with a projected vector.
     """
 
     read: float
@@ -34,6 +35,7 @@ class Rates:
     sweep: float | None = None
     order: float | None = None
     forward: float | None = None
+    fill: float | None = None
     reencode: float | None = None
 
     def seconds(self, strategy: Strategy, points: int, encoded: int) -> float | None:
@@ -46,14 +48,13 @@ class Rates:
         """
         if strategy in (Strategy.KEEP, Strategy.BRIDGE):
             return 0.0
-        if not (self.forward and self.sweep and self.order and self.reencode):
+        if not (self.sweep and self.order and self.forward and self.fill and self.reencode):
             return None
         if strategy is Strategy.FORWARD:
             return points / self.forward
-        ordered = points / self.order + encoded / self.reencode
         if strategy is Strategy.FULL:
-            return ordered + points / self.sweep
-        return ordered + points / self.forward
+            return points / self.order + encoded / self.fill + points / self.sweep
+        return points / self.forward + points / self.order + encoded / self.reencode
 
     def document(self) -> dict[str, float | None]:
         """Return the stable JSON form."""
@@ -70,13 +71,15 @@ def guessed(read: float, encode: float, mode: str) -> Rates:
         mode: Whether a server or an embedded database is written to.
     """
     write, sweep = read / WRITE_OVER_READ[mode], read / SWEEP_OVER_READ
+    encoded = 1 / (1 / read + 1 / write + 1 / encode)
     return Rates(
         read,
         project=float("inf"),
         encode=encode,
         write=write,
         sweep=sweep,
-        order=sweep,
+        order=read,
         forward=1 / (1 / read + 1 / write + 1 / sweep),
-        reencode=1 / (1 / read + 1 / write + 1 / encode),
+        fill=encoded,
+        reencode=encoded,
     )

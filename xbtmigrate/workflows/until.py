@@ -222,7 +222,7 @@ class Live:
     def look(self, gallery: Gallery, ids: Sequence[PointId]) -> None:
         """Read back which of these points are re-encoded now, and their vectors."""
         wanted = [point for point in ids if point in self._row]
-        for batch in gallery.read({"source", "new"}, ids=wanted):
+        for batch in gallery.read({"kind", "new"}, ids=wanted):
             encoded = pc.equal(batch["kind"], Kind.ENCODED.value)
             done = batch.filter(pc.fill_null(encoded, fill_value=False))
             rows = np.array([self._row[point] for point in done["id"].to_pylist()], np.intp)

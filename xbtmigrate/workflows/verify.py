@@ -197,7 +197,7 @@ class _Run:
         self._state.save(self.migration.artefacts.verification_file)
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        columns = {"source", "old", "new"}
+        columns = {"source", "kind", "old", "new"}
         if self.extent.sample is None or self.extent.sample >= self._points:
             yield from self._gallery.read(columns, after=self._state.cursor)
             return
