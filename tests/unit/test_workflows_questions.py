@@ -11,7 +11,7 @@ import pytest
 
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.types import Modality
-from xbtmigrate.workflows.questions import excerpts, read_questions
+from xbtmigrate.workflows.questions import EXCERPT, excerpts, read_questions
 
 
 def query_file(folder: Path, **columns: Any) -> Path:
@@ -67,3 +67,5 @@ def test_made_queries_say_what_they_cannot_tell():
     assert len(made.texts[0].split()) == 3
     assert made.texts[0] in "one two three four five six"
     assert "cannot tell" in made.limits
+    long = " ".join(map(str, range(500)))
+    assert len(excerpts(["1"], [long], seed=0).texts[0].split()) == EXCERPT

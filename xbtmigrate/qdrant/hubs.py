@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,18 +81,19 @@ def store_numbers(
         key: Name of the number.
         numbers: Ids, kinds and numbers of n points.
     """
+
+    def chosen(point: PointId, kind: Kind) -> dict[str, Any]:
+        if connection.embedded:
+            # Nobody else has it open, and a filter looks at every point there.
+            return {"points": [stored_id(point)]}
+        own = models.HasIdCondition(has_id=[stored_id(point)])
+        marked = [_marked("kind", kind.value), _marked("plan", plan[:PLAN_LENGTH])]
+        return {"filter": models.Filter(must=[own, *marked])}
+
     operations: list[models.UpdateOperation] = [
         models.SetPayloadOperation(
             set_payload=models.SetPayload(
-                payload={key: float(number)},
-                key=PROVENANCE,
-                filter=models.Filter(
-                    must=[
-                        models.HasIdCondition(has_id=[stored_id(point)]),
-                        _marked("kind", kind.value),
-                        _marked("plan", plan[:PLAN_LENGTH]),
-                    ]
-                ),
+                payload={key: float(number)}, key=PROVENANCE, **chosen(point, kind)
             )
         )
         for point, kind, number in zip(*numbers, strict=True)

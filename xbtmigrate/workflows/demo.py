@@ -74,7 +74,7 @@ def run_demo(folder: Path, *, report: Report) -> dict[str, Any]:
     _build(folder)
     config = load_config(folder / "xbtmigrate.toml")
     plan = make_plan(config, out=None, allow_model_mismatch=False, report=report)
-    train(config, pairs=None, direction="both", kinds=DEMO_KINDS, threads=2, report=report)
+    train(config, pairs=1000, direction="both", kinds=DEMO_KINDS, threads=2, report=report)
     request = Request(fraction=FRACTION, budget=None, order=None, batch_size=256)
     result = run(config, request, should_stop=lambda: "", report=report)
     measured = measure(config, Wanted(), report=report)

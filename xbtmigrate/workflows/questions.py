@@ -14,6 +14,9 @@ import pyarrow.parquet as pq
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.types import Modality, PointId
 
+EXCERPT = 6
+"""Words of an excerpt that stands for a query."""
+
 
 @dataclass(frozen=True, slots=True)
 class Questions:
@@ -119,16 +122,19 @@ def known_items(ids: Sequence[PointId], queries: Sequence[str | None], field: st
 
 
 def excerpts(ids: Sequence[PointId], texts: Sequence[str | None], seed: int) -> Questions:
-    """Make known-item queries out of the texts: a stretch of half the words asks for the whole."""
+    """Make known-item queries out of the texts: a stretch of a few words asks for the whole.
+
+    Longer stretches are found by their very words, unlike what people ask.
+    """
     rng, queries = np.random.default_rng(seed), []
     for text in texts:
         words = (text or "").split()
-        length = max(1, len(words) // 2)
+        length = max(1, min(EXCERPT, len(words) // 2))
         start = int(rng.integers(0, len(words) - length + 1)) if words else 0
         queries.append(" ".join(words[start : start + length]) if len(words) >= 6 else None)
     return replace(
         known_items(ids, queries, "text"),
-        basis="excerpts: half the words of a text ask for the whole text",
+        basis=f"excerpts: {EXCERPT} words of a text, or half of fewer, ask for the whole text",
         limits="they share their words with the answer, which favours models that match words and "
         "makes every figure too good; they cannot tell how well a meaning in other words is found",
     )
