@@ -23,6 +23,7 @@ from xbtmigrate.workflows.intent import Request
 from xbtmigrate.workflows.plan import make_plan
 from xbtmigrate.workflows.train import train
 
+PAIRS = 1000
 FRACTION = 0.3
 SHOWN = (0.1, 0.3, 0.5)
 CONFIG = """\
@@ -74,7 +75,7 @@ def run_demo(folder: Path, *, report: Report) -> dict[str, Any]:
     _build(folder)
     config = load_config(folder / "xbtmigrate.toml")
     plan = make_plan(config, out=None, allow_model_mismatch=False, report=report)
-    train(config, pairs=1000, direction="both", kinds=DEMO_KINDS, threads=2, report=report)
+    train(config, pairs=PAIRS, direction="both", kinds=DEMO_KINDS, threads=2, report=report)
     request = Request(fraction=FRACTION, budget=None, order=None, batch_size=256)
     result = run(config, request, should_stop=lambda: "", report=report)
     measured = measure(config, Wanted(), report=report)
