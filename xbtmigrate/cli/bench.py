@@ -17,7 +17,7 @@ def bench(
         bool,
         typer.Option(
             "--write",
-            help="Also measure writes, in a collection that is created for it and deleted again.",
+            help="Also measure writes, in collections that are created for it and deleted again.",
         ),
     ] = False,
     sample: Annotated[

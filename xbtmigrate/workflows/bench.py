@@ -97,7 +97,7 @@ def bench(config: Config, *, write: bool, sample: int, report: Report) -> Bench:
 
     Args:
         config: The settings.
-        write: Also write, into a collection that is created for it and deleted afterwards.
+        write: Also write, into collections that are created for it and deleted afterwards.
         sample: Points to measure on, at most.
         report: Called with progress.
 
@@ -262,7 +262,7 @@ def _writing(
     alone: Rates,
     report: Report,
 ) -> Rates:
-    """Measure what writes, on copies of the points in a collection of its own."""
+    """Measure what writes, on copies of the points in collections of their own."""
     check_writable(migration.connection, migration.facts.collection)
     points, ready = sum(map(len, batches)), [_to_write(projector, each) for each in batches]
     ids = [point for batch in batches for point in batch["id"].to_pylist()]
