@@ -43,6 +43,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.contenders import MATRIX, NEW, OLD, PAGE, Target
 from tests.support.qdrant_server import running_server
+from xbtmigrate.cli.threads import leave_cores_to_the_loop
 from xbtmigrate.qdrant.pages import NewPoint
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.qdrant.writing import Writer
@@ -136,15 +137,13 @@ def counting(port: int) -> Iterator[tuple[int, list[int]]]:
 def started(name: str, target: Target, python: str) -> list[float]:
     """Run a contender in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.contenders", name, json.dumps(asdict(target))]
-    threads = str(max(1, (os.cpu_count() or 1) - 2))
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads}
+    leave_cores_to_the_loop()
     root = Path(__file__).resolve().parents[1]
     answer = subprocess.run(
         [*command, "--python", python],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment,
         cwd=root,
     )
     figures: list[float] = json.loads(answer.stdout.splitlines()[-1])

@@ -21,7 +21,7 @@ from xbtmigrate.evaluation.retrieval import (
     query_chunks,
     top_k,
 )
-from xbtmigrate.types import Channel
+from xbtmigrate.types import Channel, Scores
 
 FRACTIONS = tuple(step / 10 for step in range(11))
 SHARES_OF_FULL = (0.90, 0.95, 0.98)
@@ -121,28 +121,36 @@ def backfilling_curves(
     """
     _check(spaces, relevance, orders, fractions)
     masks = {name: [encoded_mask(order, f) for f in fractions] for name, order in orders.items()}
-    pairs = [(name, serving) for name in orders for serving in servings]
-    parts: list[list[list[QueryScores]]] = [[[] for _ in fractions] for _ in pairs]
+    parts = {name: [[list[QueryScores]() for _ in fractions] for _ in servings] for name in orders}
     needed = frozenset[Channel]().union(*(serving.channels for serving in servings))
     everything = np.ones(len(next(iter(orders.values()))), np.bool_)
     for chunk in query_chunks(relevance.query_count, len(everything)):
         blocks = {channel: spaces[channel].scores(chunk) for channel in needed}
         answers = relevance.part(chunk)
-        depth = DEPTH + int(answers.counts.max())
-        for (name, serving), points in zip(pairs, parts, strict=True):
-            encoded = serving.score(blocks, everything)
-            for fraction, mask, point in zip(fractions, masks[name], points, strict=True):
-                scores = serving.score(blocks, mask)
-                ranked = top_k(scores, depth)
-                found = judge(ranked, answers)
-                if share := min(fraction, unasked):
-                    asked = judge_replaced(scores, ranked, answers, encoded)
-                    found = QueryScores.mixed(found, asked, share)
-                point.append(found)
+        for place, serving in enumerate(servings):
+            encoded = serving.score(blocks, everything) if unasked else None
+            for name, points in parts.items():
+                for fraction, mask, point in zip(
+                    fractions, masks[name], points[place], strict=True
+                ):
+                    scores, share = serving.score(blocks, mask), min(fraction, unasked)
+                    point.append(_judged(scores, answers, encoded, share))
     return [
         Curve(name, serving.name, tuple(fractions), tuple(map(QueryScores.joined, points)))
-        for (name, serving), points in zip(pairs, parts, strict=True)
+        for name, of_order in parts.items()
+        for serving, points in zip(servings, of_order, strict=True)
     ]
+
+
+def _judged(
+    scores: Scores, answers: Relevance, encoded: Scores | None, share: float
+) -> QueryScores:
+    """Judge queries, a share of each as if its right rows had their scores in `encoded`."""
+    if encoded is None or share == 0:
+        return judge(top_k(scores, DEPTH), answers)
+    ranked = top_k(scores, DEPTH + int(answers.counts.max()))
+    replaced = judge_replaced(scores, ranked, answers, encoded)
+    return QueryScores.mixed(judge(ranked, answers), replaced, share)
 
 
 def _check(

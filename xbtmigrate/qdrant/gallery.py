@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -73,6 +74,18 @@ class GallerySettings:
         wanted = {*columns, "side"}
         return {name: space for name, space in spaces.items() if space and name in wanted}
 
+    def payload_columns(
+        self, page: Page, columns: Collection[str], kinds: Callable[[Sequence[str]], pa.Array]
+    ) -> dict[str, pa.Array]:
+        """Build the columns that come from payloads; `kinds` makes its own of content hashes."""
+        if not {"source", "kind"} & {*columns}:
+            return {}
+        source = page.source_columns(self.fields)
+        arrays = source if "source" in columns else {}
+        if "kind" in columns:
+            arrays = {**arrays, "kind": kinds(source["content_hash"].to_pylist())}
+        return arrays
+
     def bound(self, kind: Kind) -> dict[str, Space]:
         """The vectors that a mark names: a projected one is true only of those it is from."""
         return {"new": self.new} | (self.read_for(["old"]) if kind is Kind.PROJECTED else {})
@@ -126,18 +139,13 @@ class InPlaceGallery:
     def _batch(
         self, page: Page, columns: Collection[str], vectors: Collection[str]
     ) -> pa.RecordBatch:
-        arrays: dict[str, pa.Array] = {}
-        if {"source", "kind"} & {*columns}:
-            source = page.source_columns(self._settings.fields)
-            arrays = source if "source" in columns else {}
-            if "kind" in columns:
-                hashes = source["content_hash"].to_pylist()
-                arrays = {**arrays, "kind": self._kinds(page, hashes, vectors)}
+        kinds = partial(self._kinds, page, vectors)
+        arrays = self._settings.payload_columns(page, columns, kinds)
         for name, space in self._settings.read_for(columns).items():
             arrays[name] = page.dense(space.name, space.size)
         return make_batch(page.ids, **arrays)
 
-    def _kinds(self, page: Page, hashes: Sequence[str], vectors: Collection[str]) -> pa.Array:
+    def _kinds(self, page: Page, vectors: Collection[str], hashes: Sequence[str]) -> pa.Array:
         """Say how each point's new vector was made, null if not by this plan from its content."""
         made: dict[PointId, tuple[str, str]] = {}
         for point_id, payload, present in zip(page.ids, page.payloads, hashes, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -115,14 +116,9 @@ class ShadowGallery:
 
     def _batch(self, page: Page, columns: Collection[str]) -> pa.RecordBatch:
         new = self._settings.new
-        arrays: dict[str, pa.Array] = {}
         copies = self._copies(page, columns)
-        if {"source", "kind"} & {*columns}:
-            source = page.source_columns(self._settings.fields)
-            arrays = source if "source" in columns else {}
-            if "kind" in columns:
-                hashes = source["content_hash"].to_pylist()
-                arrays = {**arrays, "kind": self._kinds(page, copies, hashes)}
+        kinds = partial(self._kinds, page, copies)
+        arrays = self._settings.payload_columns(page, columns, kinds)
         for name, space in self._given(columns).items():
             arrays[name] = page.dense(space.name, space.size)
         if "new" in columns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -132,13 +132,13 @@ def measured_rates(migration: Migration, layout: Layout) -> Rates | None:
     try:
         found = json.loads(_file(migration).read_text("utf-8"))
         rates = Rates(**found["points_per_second"])
+        whole = None not in rates.document().values()
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
         raise ArtefactError(
             f"{_file(migration)} is damaged: {error}", "delete it, or run bench --write again"
         ) from error
-    whole = None not in (getattr(rates, field.name) for field in fields(rates))
     return rates if whole and found["layout"] == layout.value else None
 
 
@@ -274,9 +274,9 @@ def _writing(
         stored=migration.stored,
     )
 
-    def loop(gallery: Gallery, fraction: float, *, projects: bool, stage: Stage | None) -> float:
+    def loop(gallery: Gallery, fraction: float, *, projects: bool) -> float:
         goal = Goal(fraction, projects, max_quarantined=1.0)
-        run = partial(_run, migration, gallery, projector, goal, stage, ids=ids, report=report)
+        run = partial(_run, migration, gallery, projector, goal, ids=ids, report=report)
         return _timed(run)
 
     def sweep(gallery: Gallery, made: Kind, ids: Sequence[PointId] | None = None) -> float:
@@ -285,15 +285,15 @@ def _writing(
     # What a connection takes once would count as if it took that for so many points each.
     with scratch() as gallery:
         gallery.write(ready[0].slice(0, WARMING), Kind.ENCODED)
-        fill = loop(gallery, few / points, projects=False, stage=None)
+        fill = loop(gallery, few / points, projects=False)
         fill -= min(sweep(gallery, Kind.ENCODED, ids[:few]), fill / 2)
         write = _timed(lambda: [gallery.write(each, Kind.ENCODED) for each in ready])
         swept = sweep(gallery, Kind.ENCODED)
     with scratch() as gallery:
         gallery.write(ready[0].slice(0, WARMING), Kind.PROJECTED)
-        forward = loop(gallery, 0.0, projects=True, stage=None)
+        forward = loop(gallery, 0.0, projects=True)
         order = _timed(lambda: _put_into_order(migration, gallery, projector.projector))
-        reencode = loop(gallery, few / points, projects=True, stage=Stage.ENCODE)
+        reencode = loop(gallery, few / points, projects=True)
         reencode -= min(sweep(gallery, Kind.PROJECTED), reencode / 2)
     return replace(
         alone,
@@ -337,12 +337,15 @@ def _run(
     gallery: Gallery,
     projector: _Map,
     goal: Goal,
-    stage: Stage | None,
     *,
     ids: Sequence[PointId],
     report: Report,
 ) -> None:
-    """Go through the loop itself, with nothing known and nothing kept."""
+    """Go through the loop itself, with nothing known and nothing kept.
+
+    What encodes goes on behind the projecting.
+    """
+    stage = Stage.ENCODE if goal.fraction else None
     forgotten = _Forgotten()
     Backfill(
         gallery=gallery,
