@@ -101,49 +101,39 @@ def calibrate(
 
 
 def conditional_logit(
-    features: npt.NDArray[np.float32], offsets: Floats, *, iterations: int = 50
+    features: npt.NDArray[np.float32], offsets: Floats, *, iterations: int = 200
 ) -> tuple[Floats, float]:
-    """Maximise the likelihood that candidate 0 is chosen, by damped Newton steps.
+    """Maximise the likelihood that candidate 0 is chosen.
 
     Args:
         features: Shape (choices, candidates, k); the chosen candidate is the first.
         offsets: Known part of each candidate's utility, shape (choices, candidates); the log of
             how many points it stands for, `EXCLUDED` for none.
-        iterations: Most Newton steps.
+        iterations: Most steps of the minimisation.
 
     Returns:
         Weights of shape (k,), and the mean negative log-likelihood in nats.
     """
-    count, _, width = features.shape
+    from scipy import optimize, special
+
     scale = features[offsets > EXCLUDED].std(axis=0, dtype=np.float64)
-    scaled = (features / np.where(scale == 0, 1, scale)).astype(np.float64)
-    flat = scaled.reshape(-1, width)
-    weights = np.zeros(width)
-    loss, chosen = _likelihood(scaled, offsets, weights)
-    for _ in range(iterations):
+    scale[scale == 0] = 1
+    scaled = (features / scale).astype(np.float64)
+
+    def loss_and_gradient(weights: Floats) -> tuple[float, Floats]:
+        utility = scaled @ weights + offsets
+        total = special.logsumexp(utility, axis=1)
+        chosen = np.exp(utility - total[:, None])
         mean = np.matmul(chosen[:, None, :], scaled)[:, 0]
-        gradient = (mean - scaled[:, 0]).mean(axis=0) + RIDGE * weights
-        spread = (flat * chosen.reshape(-1, 1)).T @ flat - mean.T @ mean
-        step = np.linalg.solve(spread / count + RIDGE * np.eye(width), gradient)
-        before = loss
-        for _ in range(20):
-            loss, chosen = _likelihood(scaled, offsets, weights - step)
-            if loss <= before:
-                break
-            step = step / 2
-        weights = weights - step
-        if before - loss < 1e-8:
-            break
-    return weights / np.where(scale == 0, 1, scale), float(loss - RIDGE / 2 * weights @ weights)
+        loss = float((total - utility[:, 0]).mean() + RIDGE / 2 * weights @ weights)
+        return loss, (mean - scaled[:, 0]).mean(axis=0) + RIDGE * weights
 
-
-def _likelihood(scaled: Floats, offsets: Floats, weights: Floats) -> tuple[float, Floats]:
-    utility = scaled @ weights + offsets
-    top = utility.max(axis=1, keepdims=True)
-    mass = np.exp(utility - top)
-    total = mass.sum(axis=1, keepdims=True)
-    loss = (np.log(total) + top)[:, 0] - utility[:, 0]
-    return float(loss.mean() + RIDGE / 2 * weights @ weights), mass / total
+    # The ridge makes the minimum unique, also where two channels say the same.
+    start = np.zeros(features.shape[2])
+    found = optimize.minimize(
+        loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": iterations}
+    )
+    return found.x / scale, float(found.fun - RIDGE / 2 * found.x @ found.x)
 
 
 def _candidates(

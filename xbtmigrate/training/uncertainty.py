@@ -48,10 +48,11 @@ def fit_uncertainty(
 
 def rank_correlation(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float:
     """Spearman's rank correlation of two vectors of shape (n,); 0 where one is constant."""
+    from scipy import stats
+
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
-    first, second = (np.argsort(np.argsort(values)) - (len(a) - 1) / 2 for values in (a, b))
-    return float((first * second).sum() / np.square(first).sum())
+    return float(stats.spearmanr(a, b).statistic)
 
 
 def unseen_projections(problem: Problem, trainer: Trainer, settings: Settings) -> Vectors:
