@@ -239,7 +239,8 @@ class Backfill:
         assert self.projector is not None
         for name in ("old", "side"):
             if name in batch.schema.names:
-                self._quarantine(batch.filter(pc.is_null(batch[name])), f"it has no {name} vector")
+                lacking = batch.filter(pc.is_null(batch[name]))
+                self._quarantine(lacking, f"it has no usable {name} vector")
         batch = with_given(batch)
         if len(batch):
             self._write(batch, self.projector.apply(*given_of(batch)), Kind.PROJECTED)

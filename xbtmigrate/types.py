@@ -16,6 +16,8 @@ side           fixed_size_list<float32>[d]     side vector of the projector, nul
                                                "old" where the projector takes one
 new            fixed_size_list<float32>[d]     vector of the new model, nullable
 =============  ==============================  ===================================================
+
+A vector is null where the point has none, and where what it has is not usable (see `usable`).
 """
 
 from __future__ import annotations
@@ -112,6 +114,18 @@ def normalized(vectors: Vectors) -> Vectors:
     norms = np.sqrt(np.einsum("...d,...d->...", rows, rows))[..., None]
     norms[norms == 0] = 1
     return cast("Vectors", rows / norms)
+
+
+def usable(vectors: Vectors) -> npt.NDArray[np.bool_]:
+    """Say which rows are vectors that can be compared; shape (n, d) -> (n,).
+
+    Unusable are NaN and infinity, zero, and lengths whose square leaves the range of float32: no
+    distance to them means anything.
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32)
+    limits = np.finfo(np.float32)
+    return cast("npt.NDArray[np.bool_]", (squares >= limits.tiny) & (squares <= limits.max))
 
 
 def vector_array(vectors: Vectors, valid: npt.NDArray[np.bool_] | None = None) -> pa.Array:

@@ -76,22 +76,22 @@ class TestEmbeddedShadow(GalleryContract):
 @pytest.mark.server
 class TestServerInPlace(GalleryContract):
     @pytest.fixture
-    def store(self, server_db: Connection) -> QdrantStore:
-        return QdrantStore.create(server_db, Layout.IN_PLACE, vectors(old=4, new=3))
+    def store(self, server_db: Connection, grpc_db: Connection) -> QdrantStore:
+        return QdrantStore.create(server_db, Layout.IN_PLACE, vectors(old=4, new=3), grpc_db)
 
 
 @pytest.mark.server
 class TestServerShadowOfUnnamed(GalleryContract):
     @pytest.fixture
-    def store(self, server_db: Connection) -> QdrantStore:
-        return QdrantStore.create(server_db, Layout.SHADOW, UNNAMED)
+    def store(self, server_db: Connection, grpc_db: Connection) -> QdrantStore:
+        return QdrantStore.create(server_db, Layout.SHADOW, UNNAMED, grpc_db)
 
 
 @pytest.mark.server
 class TestServerShadowOfNamed(GalleryContract):
     @pytest.fixture
-    def store(self, server_db: Connection) -> QdrantStore:
-        return QdrantStore.create(server_db, Layout.SHADOW, vectors(old=4, other=2))
+    def store(self, server_db: Connection, grpc_db: Connection) -> QdrantStore:
+        return QdrantStore.create(server_db, Layout.SHADOW, vectors(old=4, other=2), grpc_db)
 
 
 @pytest.mark.server

@@ -105,6 +105,37 @@ def rich(connection: Connection) -> str:
     return name
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+def test_what_is_no_number_is_left_out(
+    packed_db: Connection, grpc_db: Connection, trusted: bool
+) -> None:
+    """Servers take NaN and infinity over gRPC and show null over REST, in any kind of vector."""
+    rpc_of(packed_db, trusted=trusted)
+    name, nan, inf = fresh_name(), float("nan"), float("inf")
+    packed_db.client.create_collection(
+        name,
+        vectors_config={
+            "": models.VectorParams(size=2, distance=models.Distance.DOT),
+            "multi": models.VectorParams(size=2, distance=COSINE, multivector_config=MULTI),
+        },
+        sparse_vectors_config={"sparse": models.SparseVectorParams()},
+    )
+    broken: list[models.VectorStruct] = [
+        {"": [nan, 1.0], "multi": [[1.0, 0.0], [0.0, 1.0]]},
+        {"": [1.0, 2.0], "multi": [[1.0, 0.0], [inf, 1.0]]},
+        {"": [1.0, 2.0], "sparse": models.SparseVector(indices=[1, 5], values=[1.0, nan])},
+        {"": [-inf, 2.0], "sparse": models.SparseVector(indices=[1, 5], values=[1.0, 2.0])},
+    ]
+    points = [models.PointStruct(id=row, vector=each) for row, each in enumerate(broken)]
+    grpc_db.client.upsert(name, points, wait=True)
+    reader, names = Reader(packed_db, name, 100), ["", "multi", "sparse"]
+    expected = [{"multi"}, {""}, {""}, {"sparse"}]
+    (page,) = reader.scroll(payload=False, vectors=names)
+    assert [set(each) for each in page.vectors] == expected
+    found = reader.retrieve(["3", "0"], vectors=names)
+    assert [set(each) for each in found.vectors] == [expected[3], expected[0]]
+
+
 @pytest.mark.parametrize("route", ["packed", "rest"])
 def test_whole_points_come_back_as_they_were_stored(packed_db: Connection, route: str) -> None:
     name = rich(packed_db)

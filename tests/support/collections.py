@@ -49,11 +49,13 @@ class QdrantStore:
         connection: Where it lives.
         layout: Layout of its migration.
         name: Its name.
+        application: How the application writes, if not over the same connection.
     """
 
     connection: Connection
     layout: Layout
     name: str
+    application: Connection | None = None
 
     @classmethod
     def create(
@@ -61,10 +63,11 @@ class QdrantStore:
         connection: Connection,
         layout: Layout,
         config: Mapping[str, models.VectorParams] | models.VectorParams,
+        application: Connection | None = None,
     ) -> QdrantStore:
         name = fresh_name()
         connection.client.create_collection(name, vectors_config=config)
-        return cls(connection, layout, name)
+        return cls(connection, layout, name, application)
 
     @property
     def old(self) -> str:
@@ -87,7 +90,8 @@ class QdrantStore:
         if self.old:
             vector = {self.old: list(old)}
         point = models.PointStruct(id=native(point_id), vector=vector, payload=dict(payload))
-        self.connection.client.upsert(self.name, [point], wait=True)
+        writing = self.application or self.connection
+        writing.client.upsert(self.name, [point], wait=True)
 
     def change_text(self, point_id: str, text: str) -> None:
         self.connection.client.set_payload(

@@ -240,7 +240,7 @@ def test_points_without_an_old_vector_are_encoded_or_reported():
     world = World()
     world.points["4"].old = None
     outcome = world.run(0)
-    assert outcome.quarantined == {"4": "it has no old vector"}
+    assert outcome.quarantined == {"4": "it has no usable old vector"}
 
 
 def test_a_failing_store_pauses_the_run_and_the_next_one_goes_on():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, cast
@@ -17,7 +18,7 @@ from qdrant_client import models
 
 from xbtmigrate.errors import CollectionError
 from xbtmigrate.qdrant.payload import EmbeddedFields
-from xbtmigrate.types import PointId, Vectors, content_hash, vector_array
+from xbtmigrate.types import PointId, Vectors, content_hash, usable, vector_array
 
 StoredId: TypeAlias = int | str
 
@@ -51,7 +52,8 @@ class Page:
         ids: Point ids.
         payloads: Payloads, as far as they were asked for.
         shard_keys: Shard keys, None under automatic sharding.
-        vectors: The vectors that were asked for, by name; "" is the unnamed one.
+        vectors: The vectors that were asked for, by name; "" is the unnamed one. Those that hold
+            NaN or infinity, which servers take over gRPC, are left out as if they were not there.
     """
 
     ids: list[PointId]
@@ -78,9 +80,11 @@ class Page:
         return self.rows([row for row, each in enumerate(self.ids) if each in wanted])
 
     def dense(self, name: str, size: int) -> pa.Array:
-        """Build a fixed_size_list column of one vector; points without it become null."""
-        valid = [isinstance(vectors.get(name), np.ndarray) for vectors in self.vectors]
-        return vector_array(self.matrix(name, size), np.array(valid, dtype=np.bool_))
+        """Build a fixed_size_list column of one vector; null where there is no usable one."""
+        matrix = self.matrix(name, size)
+        valid = usable(matrix)
+        matrix[~valid] = np.nan
+        return vector_array(matrix, valid)
 
     def matrix(self, name: str, size: int) -> Vectors:
         """Put one dense vector of the points into rows, (n, size); NaN where it is missing."""
@@ -120,13 +124,21 @@ def stored_id(point_id: PointId) -> StoredId:
         ) from None
 
 
+def numbers_only(points: Iterable[Mapping[str, Vector]]) -> list[dict[str, Vector]]:
+    """Leave out the vectors that hold NaN or infinity; points stay in their order."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return [
+            {name: each for name, each in vectors.items() if _is_finite(each)} for vectors in points
+        ]
+
+
 def page_of_records(records: Sequence[models.Record]) -> Page:
     """Turn the client's records into a page."""
     return Page(
         [str(record.id) for record in records],
         [record.payload or {} for record in records],
         [record.shard_key for record in records],
-        [_vectors_of_record(record) for record in records],
+        numbers_only(map(_vectors_of_record, records)),
     )
 
 
@@ -160,16 +172,15 @@ def _result(answer: bytes) -> Any:
 
 
 def _page(points: Any) -> Page:
-    page = Page([], [], [], [])
-    for point in points:
-        # To ask a parsed object for a key that it lacks takes longer than all the rest.
-        present = {key: point[key] for key in point}
-        payload = present.get("payload")
-        page.ids.append(str(present["id"]))
-        page.payloads.append({} if payload is None else payload.as_dict())
-        page.shard_keys.append(present.get("shard_key"))
-        page.vectors.append(_vectors_of_json(present.get("vector")))
-    return page
+    # To ask a parsed object for a key that it lacks takes longer than all the rest.
+    present = [{key: point[key] for key in point} for point in points]
+    payloads = [each.get("payload") for each in present]
+    return Page(
+        [str(each["id"]) for each in present],
+        [{} if payload is None else payload.as_dict() for payload in payloads],
+        [each.get("shard_key") for each in present],
+        numbers_only(_vectors_of_json(each.get("vector")) for each in present),
+    )
 
 
 def _vectors_of_json(vector: Any) -> dict[str, Vector]:
@@ -190,10 +201,20 @@ def _vector_of_json(vector: Any) -> Vector:
 
 def _array(numbers: Any) -> Vectors:
     """Take a JSON array, or one of equally long arrays, as float32 without a Python float."""
-    flat = np.frombuffer(numbers.as_buffer(of_type="d"), np.float64).astype(np.float32)
+    try:
+        flat = np.frombuffer(numbers.as_buffer(of_type="d"), np.float64).astype(np.float32)
+    except TypeError:
+        # A server shows NaN and infinity as null.
+        return np.array(numbers.as_list(), np.float32)
     if len(numbers) and isinstance(numbers[0], simdjson.Array):
         return flat.reshape(len(numbers), -1)
     return flat
+
+
+def _is_finite(vector: Vector) -> bool:
+    values = vector.values if isinstance(vector, Sparse) else vector.ravel()
+    # The sum of squares alone tells for nearly all vectors, in a fifth of the time.
+    return math.isfinite(values.dot(values)) or bool(np.isfinite(values).all())
 
 
 def _vectors_of_record(record: models.Record) -> dict[str, Vector]:

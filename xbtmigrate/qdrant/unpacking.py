@@ -20,7 +20,7 @@ from google.protobuf.descriptor import FileDescriptor  # type: ignore[import-unt
 from qdrant_client.conversions.conversion import grpc_to_payload
 from qdrant_client.grpc import VectorOutput, points_pb2
 
-from xbtmigrate.qdrant.pages import Page, Sparse, StoredId, Unread, Vector
+from xbtmigrate.qdrant.pages import Page, Sparse, StoredId, Unread, Vector, numbers_only
 from xbtmigrate.types import Vectors
 
 _Field = descriptor_pb2.FieldDescriptorProto
@@ -109,7 +109,7 @@ def _unpacked(packed: Sequence[Mapping[str, bytes]]) -> list[dict[str, Vector]]:
         vectors = _vectors([packed[row][name] for row in owners])
         for row, vector in zip(owners, vectors, strict=True):
             rows[row][name] = vector
-    return rows
+    return numbers_only(rows)
 
 
 def _vectors(packed: Sequence[bytes]) -> list[Vector]:

@@ -20,6 +20,7 @@ from xbtmigrate.types import (
     Vectors,
     content_hash,
     make_batch,
+    usable,
     vector_array,
     vectors_of,
 )
@@ -165,12 +166,11 @@ def _holds(point: FakePoint) -> bool:
 
 
 def _vectors(rows: Sequence[Vectors | None], size: int) -> pa.Array:
-    valid = np.array([row is not None for row in rows], dtype=np.bool_)
     matrix = np.full((len(rows), size), np.nan, dtype=np.float32)
     for number, row in enumerate(rows):
         if row is not None:
             matrix[number] = row
-    return vector_array(matrix, valid)
+    return vector_array(matrix, usable(matrix))
 
 
 class GalleryStore(Protocol):
@@ -184,7 +184,10 @@ class GalleryStore(Protocol):
         ...
 
     def upsert(self, point_id: PointId, text: str | None, old: Sequence[float]) -> None:
-        """Store a whole point as an application does: what was there before is gone."""
+        """Store a whole point as an application does: what was there before is gone.
+
+        The old vector may hold infinity.
+        """
         ...
 
     def change_text(self, point_id: PointId, text: str) -> None:
@@ -294,6 +297,18 @@ class GalleryContract:
         """No id is not the same as every id."""
         fill(store)
         assert list(store.gallery().read({"source"}, ids=[])) == []
+
+    def test_an_unusable_old_vector_is_null(self, store: GalleryStore) -> None:
+        """Infinite, zero or of absurd length: it is as if there were none."""
+        inf = float("inf")
+        ends = [[1e38] * 4, [1e-30, 0.0, 0.0, 0.0], [1e12, 1.0, 1.0, 1.0]]
+        rows = [[inf, 1.0, 1.0, 1.0], [inf, -inf, 1.0, 1.0], [0.0] * 4, *ends]
+        for point_id, old in zip(IDS, rows, strict=True):
+            store.upsert(point_id, f"text {point_id}", old)
+        for ids in (None, IDS):
+            table = table_of(store.gallery().read({"source", "kind", "old"}, ids=ids))
+            assert table.column("old").is_null().to_pylist() == [True] * 5 + [False]
+            assert table.column("text").to_pylist() == [f"text {each}" for each in IDS]
 
     def test_keeps_what_was_written(self, store: GalleryStore) -> None:
         """Vectors, kinds and exact counts agree after a write of either kind."""
