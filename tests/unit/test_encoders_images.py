@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import threading
 import time
 import urllib.parse
@@ -32,6 +33,12 @@ def reason(reference: str, policy: ImagePolicy = LOCAL) -> str:
         open_images([reference], policy, corner)
     assert set(caught.value.failures) == {0}
     return caught.value.failures[0]
+
+
+@pytest.fixture(autouse=True)
+def _inside(tmp_path, monkeypatch):
+    """Without a root, paths start from the current folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -108,8 +115,12 @@ def test_paths_stay_under_the_root(red, tmp_path):
     inner.mkdir()
     (inner / "link.png").symlink_to(red)
     policy = ImagePolicy(root=inner)
-    for reference in ["../red.png", str(red), "link.png"]:
+    for reference in ["../red.png", str(red), "link.png", "../inner/../red.png"]:
         assert "outside" in reason(reference, policy)
+    os.chdir(inner)
+    for reference in ["../red.png", str(red), "link.png", "/etc/hostname"]:
+        assert "image_root" in reason(reference, ImagePolicy())
+    assert open_images(["red.png", str(red)], ImagePolicy(root=tmp_path), corner)
 
 
 def test_things_that_are_not_files(tmp_path):
@@ -184,7 +195,8 @@ def test_redirects_are_followed_to_a_limit(red, httpserver):
 @pytest.mark.parametrize(
     "host",
     ["127.0.0.1", "localhost", "10.0.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0",
-     "[::1]", "[fe80::1]", "[fd00::1]", "[::ffff:127.0.0.1]", "2130706433", "100.64.0.1"],
+     "[::1]", "[fe80::1]", "[fd00::1]", "[::ffff:127.0.0.1]", "2130706433", "100.64.0.1",
+     "[64:ff9b::7f00:1]", "[64:ff9b:1::a00:1]", "[::7f00:1]", "[fec0::1]", "[2002:7f00:1::]"],
 )  # fmt: skip
 def test_private_addresses_are_not_asked(host):
     assert "not a public address" in reason(f"http://{host}/x.png", ImagePolicy())

@@ -63,5 +63,14 @@ def serve(
     app = application(load_config(config), service)
     import uvicorn
 
+    from xbtmigrate.service.doors import PromptProtocol
+
     render.say(f"Listening on http://{host}:{port}; http://{host}:{port}/docs describes it.")
-    uvicorn.run(app, host=host, port=port, limit_concurrency=max_requests, log_level="warning")
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        http=PromptProtocol,
+        limit_concurrency=max_requests,
+        log_level="warning",
+    )

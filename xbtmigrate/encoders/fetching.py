@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import httpx
 
 _REDIRECTS = 5
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class _Hop(TypedDict):
@@ -94,8 +96,11 @@ def _check_scheme(url: httpx.URL) -> None:
 def _is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        ip = ip.ipv4_mapped or ip.sixtofour or ip
-    return ip.is_global and not ip.is_multicast
+        # Some IPv6 addresses only wrap an IPv4 one; a gateway unwraps those of NAT64.
+        wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+        ip = wrapped or ip.ipv4_mapped or ip.sixtofour or ip
+    unicast = isinstance(ip, ipaddress.IPv4Address) or ip in _UNICAST
+    return unicast and ip.is_global and not ip.is_multicast
 
 
 def _received(answer: httpx.Response, max_bytes: int, deadline: float) -> bytes:

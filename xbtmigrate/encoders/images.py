@@ -31,8 +31,9 @@ class ImagePolicy:
     """Where images may come from and how large they may be.
 
     Attributes:
-        root: Folder that relative paths start from; if given, no path may leave it. Without it,
-            relative paths start from the current folder and every readable file may be named.
+        root: Folder that relative paths start from and that no path may leave, by `..` or by a
+            link; None is the current folder. References come with the payloads, and so from
+            whoever may write a point.
         transparent: What happens to transparent pixels. "drop" forgets the transparency and keeps
             the colour beneath, as CLIP pipelines do; "white" lays the image on white.
         allow_private_urls: Fetch from private, loopback and link-local addresses too.
@@ -82,6 +83,17 @@ def open_images(
     return [opened[row] for row in range(len(references))]
 
 
+def head_of(content: bytes) -> tuple[str, int]:
+    """Read from the head of an image what it is: its type in lower case, and its pixels.
+
+    Raises:
+        UnreadableSourceError: It is no image of a known type; the reason as row 0.
+        EncoderError: Pillow is not installed.
+    """
+    _require_libraries()
+    return _opened(content, lambda image: (str(image.format).lower(), image.width * image.height))
+
+
 def _require_libraries() -> None:
     try:
         import httpx  # noqa: F401
@@ -123,9 +135,10 @@ def _is_url(reference: str) -> bool:
 def _from_file(reference: str, policy: ImagePolicy) -> bytes:
     shown = reference[:80]
     try:
-        path = (policy.root or Path()) / reference
-        if policy.root and not path.resolve().is_relative_to(policy.root.resolve()):
-            raise _refused(f"{shown} lies outside {policy.root}")
+        root = (policy.root or Path()).resolve()
+        path = (root / reference).resolve()
+        if not path.is_relative_to(root):
+            raise _refused(f"{shown} lies outside {root} (see image_root)")
         if not path.is_file():
             raise _refused(f"no such file: {shown}")
         with path.open("rb") as file:
@@ -165,12 +178,19 @@ def _within(content: bytes, policy: ImagePolicy) -> bytes:
 
 
 def _decoded(content: bytes, policy: ImagePolicy) -> Image:
+    def decode(image: Image) -> Image:
+        _check_size(image, policy)
+        return _rgb(image, policy)
+
+    return _opened(content, decode)
+
+
+def _opened(content: bytes, look: Callable[[Image], _T]) -> _T:
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            _check_size(image, policy)
-            return _rgb(image, policy)
+            return look(image)
     except UnreadableSourceError:
         raise
     except UnidentifiedImageError:

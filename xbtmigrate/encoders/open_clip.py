@@ -46,7 +46,7 @@ class OpenClipEncoder:
         lora: PEFT directory of additions to the model, such as train-projector --lora writes.
         batch_size: Items embedded at once.
         threads: CPU threads of torch; unset, torch chooses. It holds for the whole process.
-        image_root: Folder that image paths start from, and may not leave.
+        image_root: Folder that image paths start from, and may not leave; unset, the current one.
         transparent: "drop" transparency as open_clip does, or lay images on "white".
         allow_private_urls: Fetch images from private network addresses too.
         max_image_bytes: Largest image file.

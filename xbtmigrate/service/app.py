@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
+import numpy as np
 from fastapi import Depends, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -37,15 +37,21 @@ from xbtmigrate.service.bodies import (
     SearchRequest,
     SearchResponse,
 )
+from xbtmigrate.service.doors import KEY, Doors, said
 from xbtmigrate.service.metrics import Metrics
 from xbtmigrate.service.trial import Sides
 from xbtmigrate.types import Modality
 
-KEY_HEADER = APIKeyHeader(name="api-key", auto_error=False)
-MOST_BYTES = 4 * 2**20
+KEY_HEADER = APIKeyHeader(name=KEY, auto_error=False)
+"""Describes the key in the OpenAPI document; `Doors` checks it."""
+AT_A_TIME = 8
+"""Items embedded at a time: a request that has timed out goes on for no longer than these take."""
+MOST_ERRORS, LONGEST_ERROR = 5, 200
 TEXTS = {
     400: "The body is not JSON.",
     401: "The API key is missing or wrong.",
+    403: "The service has no key, and the Host header does not name its machine.",
+    408: "The body did not arrive in time.",
     409: "The migration cannot answer this at present.",
     413: "The body is too large.",
     422: "The request is wrong.",
@@ -89,9 +95,9 @@ def create_app(start: Start, api_key: str | None) -> FastAPI:
         version=__version__,
         description="Search a Qdrant collection while its embedding model is being replaced.",
         lifespan=_lifespan(start),
-        max_body_size=MOST_BYTES,
     )
-    _routes(app, [Security(Guard(api_key))])
+    app.add_middleware(Doors, api_key=api_key)
+    _routes(app, [Security(KEY_HEADER)])
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(HTTPException)(_refused)
     app.exception_handler(XbtMigrateError)(_failed)
@@ -102,15 +108,14 @@ def create_app(start: Start, api_key: str | None) -> FastAPI:
 
 
 def _routes(app: FastAPI, keyed: list[Any]) -> None:
-    said: Responses = {
+    problems: Responses = {
         status: {"model": Problem, "description": text} for status, text in TEXTS.items()
     }
+    refusals: Responses = {status: problems[status] for status in (401, 403)}
     not_ready: Responses = {503: {"model": Health, "description": "Not ready."}}
-    app.post("/search", dependencies=keyed, responses=said)(search)
-    app.post("/embed", dependencies=keyed, responses=said)(embed)
-    app.get("/metrics", dependencies=keyed, response_class=Response, responses={401: said[401]})(
-        metrics
-    )
+    app.post("/search", dependencies=keyed, responses=problems)(search)
+    app.post("/embed", dependencies=keyed, responses=problems)(embed)
+    app.get("/metrics", dependencies=keyed, response_class=Response, responses=refusals)(metrics)
     app.get("/healthz")(healthz)
     app.get("/readyz", responses=not_ready)(readyz)
     app.middleware("http")(_counted)
@@ -128,24 +133,6 @@ def _lifespan(start: Start) -> Callable[[FastAPI], AbstractAsyncContextManager[N
             await backend.close()
 
     return opened
-
-
-class Guard:
-    """Lets requests pass that carry the key.
-
-    Args:
-        api_key: The key; None lets everything pass.
-    """
-
-    def __init__(self, api_key: str | None) -> None:
-        self._key = api_key
-
-    def __call__(self, given: Annotated[str | None, Security(KEY_HEADER)]) -> None:
-        """Compare the key in constant time."""
-        if self._key is None:
-            return
-        if not hmac.compare_digest((given or "").encode(), self._key.encode()):
-            raise HTTPException(401, "the API key is missing or wrong")
 
 
 def _backend(request: Request) -> Backend:
@@ -188,10 +175,15 @@ async def embed(body: EmbedRequest, backend: Ours) -> EmbedResponse:
         )
     items = body.texts if body.texts is not None else body.images or []
     modality = Modality.TEXT if body.texts is not None else Modality.IMAGE
+    parts = []
     async with asyncio.timeout(backend.seconds):
-        vectors = await asyncio.to_thread(encoder.encode, items, modality)
+        for start in range(0, len(items), AT_A_TIME):
+            some = items[start : start + AT_A_TIME]
+            parts.append(await asyncio.to_thread(encoder.encode, some, modality))
     return EmbedResponse(
-        vectors=vectors.tolist(), dimension=encoder.dimension, fingerprint=encoder.fingerprint
+        vectors=np.concatenate(parts).tolist(),
+        dimension=encoder.dimension,
+        fingerprint=encoder.fingerprint,
     )
 
 
@@ -241,15 +233,19 @@ async def _counted(request: Request, answer: Callable[[Request], Awaitable[Respo
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
+    errors = error.errors()
     lines = [
-        f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()
+        f"{'.'.join(map(str, each['loc']))}: {each['msg']}"[:LONGEST_ERROR]
+        for each in errors[:MOST_ERRORS]
     ]
-    return _said(422, "; ".join(lines), "see /docs for what a request looks like")
+    if len(errors) > MOST_ERRORS:
+        lines.append(f"and {len(errors) - MOST_ERRORS} more")
+    return said(422, "; ".join(lines), "see /docs for what a request looks like")
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    answer = _said(error.status_code, str(error.detail), "")
+    answer = said(error.status_code, str(error.detail), "")
     answer.headers.update(error.headers or {})
     return answer
 
@@ -258,19 +254,15 @@ async def _failed(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, XbtMigrateError)
     wrong = isinstance(error, ConfigError | UnreadableSourceError)
     status = 422 if wrong else 409 if isinstance(error, UnsupportedError) else 503
-    return _said(status, error.message, error.hint)
+    return said(status, error.message, error.hint)
 
 
 async def _late(_: Request, __: Exception) -> JSONResponse:
-    return _said(504, "the answer took too long", "ask for less, or try again later")
+    return said(504, "the answer took too long", "ask for less, or try again later")
 
 
 async def _unanswered(_: Request, error: Exception) -> JSONResponse:
     status = status_of(error)
     meant = translated(error, "this service")
     theirs = status is not None and 400 <= status < 500 and status not in (401, 403, 408, 429)
-    return _said(422 if theirs else 503, meant.message, meant.hint)
-
-
-def _said(status: int, error: str, hint: str) -> JSONResponse:
-    return JSONResponse(Problem(error=error, hint=hint).model_dump(), status)
+    return said(422 if theirs else 503, meant.message, meant.hint)

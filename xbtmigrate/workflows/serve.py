@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xbtmigrate.config import Config, key_in
-from xbtmigrate.errors import ConfigError, PluginError
+from xbtmigrate.errors import ConfigError, EncoderError, PluginError, UnreadableSourceError
 from xbtmigrate.protocols import Encoder
 from xbtmigrate.qdrant.asynchronous import open_async
 from xbtmigrate.search.demand import DemandLog
@@ -148,17 +148,37 @@ def _trial(service: Service) -> Trial | None:
 
 
 def _encoders(migration: Migration, service: Service) -> dict[str, Encoder]:
-    loaded: dict[str, Encoder] = {"new": OneAtATime(migration.new_encoder)}
+    chosen: dict[str, Encoder] = {"new": migration.new_encoder}
     if service.with_old_model:
-        loaded["old"] = OneAtATime(migration.old_encoder)
-    return loaded
+        chosen["old"] = migration.old_encoder
+    for encoder in chosen.values():
+        _load(encoder)
+    return {name: OneAtATime(encoder, service.seconds) for name, encoder in chosen.items()}
+
+
+def _load(encoder: Encoder) -> None:
+    """Embed one item, so that the first query does not wait for the model.
+
+    Raises:
+        EncoderError: The model cannot be loaded.
+    """
+    try:
+        encoder.encode(["warm up"], Modality.TEXT)
+    except UnreadableSourceError:
+        return  # a Parquet file of vectors need not know the item, but it has been read
 
 
 class OneAtATime:
-    """An encoder that several threads may call: fast tokenizers refuse to be shared."""
+    """An encoder that several threads may call: fast tokenizers refuse to be shared.
 
-    def __init__(self, encoder: Encoder) -> None:
+    Args:
+        encoder: The encoder.
+        seconds: Longest wait for a turn; the request is over by then.
+    """
+
+    def __init__(self, encoder: Encoder, seconds: float) -> None:
         self._encoder = encoder
+        self._seconds = seconds
         self._lock = threading.Lock()
 
     @property
@@ -174,6 +194,14 @@ class OneAtATime:
     def encode(
         self, items: Sequence[str], modality: Modality, *, ids: Sequence[PointId] | None = None
     ) -> Vectors:
-        """Embed texts or image references; see `Encoder`."""
-        with self._lock:
+        """Embed texts or image references; see `Encoder`.
+
+        Raises:
+            EncoderError: Too many others came first.
+        """
+        if not self._lock.acquire(timeout=self._seconds):
+            raise EncoderError("the model is busy with other queries", "try again later")
+        try:
             return self._encoder.encode(items, modality, ids=ids)
+        finally:
+            self._lock.release()

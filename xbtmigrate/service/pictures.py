@@ -1,0 +1,43 @@
+"""Room `service`: images of requests, decoded from base64 here and nowhere else.
+
+What an encoder is handed is always a data URI of an image: a path or a URL would make the service
+read for a stranger what only it can reach.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+
+from xbtmigrate.encoders.images import head_of
+from xbtmigrate.errors import UnreadableSourceError
+
+MOST_PIXELS = 50_000_000
+"""Width times height of all images of a request together; as RGB they take three bytes each."""
+
+
+def data_uris(images: Sequence[str]) -> list[str]:
+    """Check the images of a request and write each as a data URI.
+
+    Args:
+        images: Each in base64, bare or as a data URI.
+
+    Raises:
+        ValueError: One is no image, or they are too large together; nothing was unpacked.
+    """
+    uris, pixels = [], 0
+    for number, given in enumerate(images):
+        try:
+            content = base64.b64decode("".join(given.rpartition(",")[2].split()), validate=True)
+            kind, size = head_of(content)
+        except (binascii.Error, UnreadableSourceError) as error:
+            reason = error.failures[0] if isinstance(error, UnreadableSourceError) else str(error)
+            raise ValueError(f"image {number} cannot be read: {reason}") from error
+        pixels += size
+        if pixels > MOST_PIXELS:
+            raise ValueError(
+                f"the images have more than {MOST_PIXELS} pixels together; make them smaller"
+            )
+        uris.append(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
+    return uris
