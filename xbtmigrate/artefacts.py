@@ -76,6 +76,11 @@ class Artefacts:
         return self.folder / "verification.json"
 
     @property
+    def evaluation_file(self) -> Path:
+        """What the last evaluation on judged queries recommended."""
+        return self.folder / "evaluation.json"
+
+    @property
     def witness_file(self) -> Path:
         """Hashes of some points from before the first write."""
         return self.folder / "witness.parquet"

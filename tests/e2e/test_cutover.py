@@ -71,6 +71,7 @@ def check_gates(place: Place) -> None:
     assert (ready["ready"], ready["phase"], ready["status"]) == (
         True, "verified", "nothing was switched",
     )  # fmt: skip
+    assert f"to '{place.live}' with using=\"new\"" in ready["readers"]
     assert place.leads_to() == place.name
     assert switch_of(place) is None
 

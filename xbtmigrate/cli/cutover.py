@@ -40,6 +40,20 @@ def cutover(
     go_file: Annotated[
         Path | None, typer.Option(help="Stay caught up and switch when this file appears.")
     ] = None,
+    readers_send_new_vectors: Annotated[
+        bool,
+        typer.Option(
+            "--readers-send-new-vectors",
+            help="Every reader sends new-model vectors; needed where old ones raise no error.",
+        ),
+    ] = False,
+    despite_evaluation: Annotated[
+        bool,
+        typer.Option(
+            "--despite-evaluation",
+            help="Switch although the last judged evaluation recommends keep.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Check every gate; with --yes, switch applications to the new vectors in one step.
@@ -50,7 +64,7 @@ def cutover(
     from xbtmigrate.evaluation.gates import Gate
     from xbtmigrate.workflows.cutover import Order
     from xbtmigrate.workflows.cutover import cutover as run
-    from xbtmigrate.workflows.gates import Quality
+    from xbtmigrate.workflows.gates import Accepted, Quality
 
     quality = Quality([Gate.parse(each) for each in gate or []], queries, split)
     order = Order(
@@ -61,6 +75,7 @@ def cutover(
         max_behind=max_behind,
         go_file=go_file,
         quality=quality,
+        accepted=Accepted(readers_send_new_vectors, despite_evaluation),
     )
     settings = load_config(config)
     with render.ProgressBars() as bars, stop_on_interrupt() as asked_to_stop:
@@ -73,6 +88,7 @@ def cutover(
 
 
 def _show(content: dict[str, Any]) -> None:
+    render.say(content["readers"])
     names = ("status", "phase", "layout", "alias", "target", "vector", "carried_over", "deleted")
     render.facts(f"Cutover of {content['collection']}", [(name, content[name]) for name in names])
     for gate in content["gates"]:

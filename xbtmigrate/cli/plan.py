@@ -39,6 +39,7 @@ def plan(
     """
     from xbtmigrate.config import load_config
     from xbtmigrate.workflows.plan import make_plan
+    from xbtmigrate.workflows.switching import readers_send
 
     with render.ProgressBars() as bars:
         made = make_plan(
@@ -48,9 +49,14 @@ def plan(
             page=report,
             report=bars,
         )
+    readers = None
+    if made.strategy not in ("keep", "bridge"):
+        alias = made.collection.alias if made.target.layout == "shadow" else None
+        readers = readers_send(made, alias)
     if json:
-        render.document(made.model_dump(mode="json"))
+        render.document({"readers": readers, **made.model_dump(mode="json")})
     else:
+        render.say(readers or "No reader has to change.")
         _show(made)
 
 

@@ -27,13 +27,14 @@ from xbtmigrate.types import Layout
 from xbtmigrate.workflows.backfill import loop_of, projector_of
 from xbtmigrate.workflows.carrying import Carrier
 from xbtmigrate.workflows.encoding import Report
-from xbtmigrate.workflows.gates import Check, Quality, check_cutover
+from xbtmigrate.workflows.gates import Accepted, Check, Quality, check_cutover
 from xbtmigrate.workflows.intent import Intent, Request, intend
 from xbtmigrate.workflows.switching import (
     Route,
     choose_route,
     moved_record,
     publish,
+    readers_send,
     route_taken,
 )
 from xbtmigrate.workflows.wiring import Migration, open_migration
@@ -55,6 +56,7 @@ class Order:
         max_behind: Points that may still change under the last sweep before the switch.
         go_file: Wait, caught up, until this file exists; None not to wait.
         quality: Quality gates.
+        accepted: What the user says to conditions that only a person can settle.
     """
 
     act: bool
@@ -64,6 +66,7 @@ class Order:
     max_behind: int
     go_file: Path | None
     quality: Quality
+    accepted: Accepted = Accepted()  # noqa: RUF009
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +106,18 @@ def cutover(
         route = route_taken(record) or choose_route(
             migration, intent.plan, order.alias, by_switch=order.by_switch
         )
+        report(readers_send(intent.plan, route.alias), 0, 0)
         report("checking the gates", 0, 0)
         checks: list[Check] = []
         if record.phase is Phase.VERIFIED:
             checks = check_cutover(
-                migration, intent, record, max_age=order.max_age, quality=order.quality
+                migration,
+                intent,
+                record,
+                route=route,
+                max_age=order.max_age,
+                quality=order.quality,
+                accepted=order.accepted,
             )
         passed = all(check.passed for check in checks)
         if not (passed and order.act):
@@ -236,6 +246,7 @@ def _document(
     stopped = run.stopped if run else ""
     passed = all(check.passed for check in checks)
     return {
+        "readers": readers_send(plan, route.alias),
         "collection": plan.collection.name,
         "target": plan.target.collection,
         "vector": plan.target.vector,
@@ -246,13 +257,19 @@ def _document(
         "status": f"stopped: {stopped}" if stopped else _status(record, order, passed=passed),
         "ready": passed,
         "gates": [
-            {"name": each.name, "passed": each.passed, "detail": each.detail} for each in checks
+            {
+                "name": each.name,
+                "passed": each.passed,
+                "detail": each.detail,
+                "way_out": None if each.passed else each.way_out,
+            }
+            for each in checks
         ],
         "carried_over": late.carried,
         "deleted": late.deleted,
         "newer_kept": late.kept,
         "left_behind": late.left[:SHOWN],
-        "next": _next(plan.target.layout, record, order, passed=passed),
+        "next": _next(plan.target.layout, record, order, checks),
     }
 
 
@@ -264,9 +281,10 @@ def _status(record: MigrationRecord, order: Order, *, passed: bool) -> str:
     return "cut over" if record.phase is Phase.CUT_OVER else "ready"
 
 
-def _next(layout: Layout, record: MigrationRecord, order: Order, *, passed: bool) -> str:
-    if not passed:
-        return "see `gates`"
+def _next(layout: Layout, record: MigrationRecord, order: Order, checks: Sequence[Check]) -> str:
+    failed = [each.way_out for each in checks if not each.passed]
+    if failed:
+        return "; ".join(dict.fromkeys(failed))
     if record.phase is not Phase.CUT_OVER:
         return "xbtmigrate cutover --yes" if not order.act else "run the same command again"
     again = "run `xbtmigrate cutover --yes` again when every writer follows it"

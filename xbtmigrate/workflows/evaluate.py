@@ -19,6 +19,7 @@ from xbtmigrate.workflows.costs import to_compare
 from xbtmigrate.workflows.curves import USUAL, Curves
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.findings import METRIC, Findings
+from xbtmigrate.workflows.judgement import save_judgement
 from xbtmigrate.workflows.measuring import Maps, Trial, judge
 from xbtmigrate.workflows.reporting import check_page, write_page
 from xbtmigrate.workflows.wiring import Migration, open_migration
@@ -63,6 +64,7 @@ def measure(
         planned = migration.artefacts.plan_file.exists()
         costs = migration.artefacts.load_plan().costs if planned else []
         advice = findings[0].advise(config.plan.target, to_compare(costs))
+        save_judgement(migration, advice)
         content = _document(findings, gates, advice, warnings)
         if page is not None:
             write_page(page, migration, content, costs)

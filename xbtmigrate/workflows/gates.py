@@ -12,18 +12,31 @@ from xbtmigrate.errors import ConfigError, XbtMigrateError
 from xbtmigrate.evaluation.gates import Gate
 from xbtmigrate.evaluation.retrieval import DEPTH, Relevance, judge
 from xbtmigrate.journal import MigrationRecord, Phase, seconds_since
+from xbtmigrate.plan import Plan
 from xbtmigrate.qdrant.health import troubles
 from xbtmigrate.qdrant.recall import search
-from xbtmigrate.types import PointId
+from xbtmigrate.types import PointId, Strategy
 from xbtmigrate.workflows.asking import judged_questions
 from xbtmigrate.workflows.encoding import encode_readable
 from xbtmigrate.workflows.intent import Intent
+from xbtmigrate.workflows.judgement import last_judgement
 from xbtmigrate.workflows.questions import Questions, read_questions
+from xbtmigrate.workflows.switching import Route, is_silent
 from xbtmigrate.workflows.wiring import Migration
 
 QUERIES = 1000
 SKEW = 60.0
 """Seconds that another machine's clock may be ahead."""
+WAYS_OUT = {
+    "verified": "run `xbtmigrate verify`",
+    "caught_up": "run `xbtmigrate backfill --online`, then `xbtmigrate verify`",
+    "settled": "wait until the server has settled, then run the same command again",
+    "rollback_possible": "repair [old_model] in the configuration, so that the old model can embed",
+    "readers": "change every reader, then give --readers-send-new-vectors",
+    "evaluation": "keep the old model (`xbtmigrate abort`), or give --despite-evaluation",
+    "quality": "re-encode more with `xbtmigrate backfill --online --fraction`, or lower the gate",
+}
+"""What to do where a condition does not hold, by the first word of its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,11 @@ class Check:
     name: str
     passed: bool
     detail: str
+
+    @property
+    def way_out(self) -> str:
+        """What to do where it does not hold."""
+        return WAYS_OUT[self.name.split()[0]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +74,28 @@ class Quality:
     split: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What the user says to conditions that only a person can settle.
+
+    Attributes:
+        readers_send_new: Every reader sends vectors of the new model from the cutover on.
+        despite_evaluation: Switch although the last judged evaluation recommends `keep`.
+    """
+
+    readers_send_new: bool = False
+    despite_evaluation: bool = False
+
+
 def check_cutover(
     migration: Migration,
     intent: Intent,
     record: MigrationRecord,
     *,
+    route: Route,
     max_age: float,
     quality: Quality,
+    accepted: Accepted,
 ) -> list[Check]:
     """Check everything that has to hold before a cutover. Reads only.
 
@@ -70,8 +103,10 @@ def check_cutover(
         migration: The migration.
         intent: Its plan.
         record: Its record.
+        route: How applications come to the new vectors.
         max_age: Seconds that a verification may be old.
         quality: The quality gates.
+        accepted: What the user says.
     """
     plan = intent.plan
     behind = max(0, intent.points - intent.projected - intent.encoded)
@@ -86,6 +121,8 @@ def check_cutover(
         ),
         Check("settled", not troubled, "; ".join(troubled) or "green, no optimizer backlog"),
         _way_back(migration),
+        _readers(plan, route, accepted),
+        _evaluation(migration, plan, accepted),
         *_quality(migration, intent, quality),
     ]
 
@@ -117,6 +154,27 @@ def _way_back(migration: Migration) -> Check:
     works = "the old model answers" if valid.all() else "the old model cannot embed a first point"
     detail = f"{facts.with_vector:,} old vectors are there and {works}"
     return Check(name, bool(valid.all()) or not items[0], detail)
+
+
+def _readers(plan: Plan, route: Route, accepted: Accepted) -> Check:
+    """See that nobody is left to read one space with the other's vectors unnoticed."""
+    if not is_silent(plan, route.alias):
+        return Check("readers", passed=True, detail="no unchanged request can meet the new vectors")
+    detail = (
+        f"old and new vectors have {plan.target.size:,} numbers and no name: an unchanged reader "
+        "gets wrong points without an error"
+    )
+    return Check("readers", accepted.readers_send_new, detail)
+
+
+def _evaluation(migration: Migration, plan: Plan, accepted: Accepted) -> Check:
+    """See that the last evaluation on judged queries did not recommend to keep the old model."""
+    found = last_judgement(migration, plan)
+    if found is None:
+        return Check("evaluation", passed=True, detail="nothing was evaluated on judged queries")
+    detail = f"judged queries ({found.at[:10]}) recommend {found.strategy}: {found.reason}"
+    keeps = found.strategy is Strategy.KEEP
+    return Check("evaluation", not keeps or accepted.despite_evaluation, detail)
 
 
 def _quality(migration: Migration, intent: Intent, quality: Quality) -> Iterator[Check]:

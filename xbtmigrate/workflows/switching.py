@@ -68,6 +68,38 @@ def choose_route(migration: Migration, plan: Plan, alias: str | None, *, by_swit
     )
 
 
+def readers_send(plan: Plan, alias: str | None) -> str:
+    """Say in one sentence what every reader sends after the cutover, and what unchanged ones get.
+
+    Args:
+        plan: The plan.
+        alias: Alias that is moved; None where nothing is moved.
+    """
+    source, target = plan.collection, plan.target
+    if is_silent(plan, alias):
+        unchanged = "gets wrong points without an error"
+    elif alias is not None:
+        unchanged = "gets errors"
+    elif target.layout is Layout.IN_PLACE:
+        unchanged = "goes on with the old vectors, which `finalize` deletes"
+    else:
+        unchanged = f"goes on with '{source.name}', which `finalize` deletes"
+    model = plan.binding.get("new_model.model") or plan.binding["new_model.encoder"]
+    in_place = source.alias or source.name
+    place = alias or (in_place if target.layout is Layout.IN_PLACE else target.collection)
+    using = f'with using="{target.vector}"' if target.vector else "without `using`"
+    return (
+        f"From the cutover on every reader must send vectors of the new model ({model}, "
+        f"{target.size:,} numbers) to '{place}' {using}; a reader that is not changed {unchanged}."
+    )
+
+
+def is_silent(plan: Plan, alias: str | None) -> bool:
+    """Whether an unchanged request stays valid after the cutover, but meets the other space."""
+    old, new = plan.collection, plan.target
+    return alias is not None and (old.vector, old.size) == (new.vector, new.size)
+
+
 def route_taken(record: MigrationRecord) -> Route | None:
     """Return the route that a cutover has begun or gone; None before."""
     if record.phase is Phase.VERIFIED or record.switch is None:

@@ -1,0 +1,76 @@
+"""Workflows: what judged queries said last, kept so that a cutover knows it."""
+
+from __future__ import annotations
+
+import pydantic
+from pydantic import BaseModel, ConfigDict
+
+from xbtmigrate.errors import ArtefactError
+from xbtmigrate.evaluation.recommendation import Recommendation
+from xbtmigrate.files import write_atomically
+from xbtmigrate.journal import utc_now
+from xbtmigrate.plan import Plan
+from xbtmigrate.types import Strategy
+from xbtmigrate.workflows.wiring import Migration
+
+
+class Judgement(BaseModel):
+    """The recommendation of one evaluation on judged queries.
+
+    Attributes:
+        strategy: What it recommends.
+        reason: Why, with the figures.
+        new_model: Fingerprint of the new model.
+        at: When, UTC, ISO 8601.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    strategy: Strategy
+    reason: str
+    new_model: str
+    at: str
+
+
+def save_judgement(migration: Migration, advice: Recommendation) -> None:
+    """Keep what judged queries recommend; an evaluation on made queries leaves the last one."""
+    if advice.provisional:
+        return
+    found = Judgement(
+        strategy=advice.strategy,
+        reason=advice.reason,
+        new_model=migration.new_encoder.fingerprint,
+        at=utc_now(),
+    )
+    text = found.model_dump_json(indent=2) + "\n"
+    file = migration.artefacts.evaluation_file
+    write_atomically(file, lambda path: path.write_text(text, "utf-8"))
+
+
+def last_judgement(migration: Migration, plan: Plan) -> Judgement | None:
+    """Return the newer of the plan's and the last evaluation's; None if nothing was judged.
+
+    Raises:
+        ArtefactError: The file of the evaluation is damaged.
+    """
+    found, fingerprint = [], migration.new_encoder.fingerprint
+    if not plan.measurement.provisional:
+        advice = plan.recommendation
+        found.append(
+            Judgement(
+                strategy=advice.strategy,
+                reason=advice.reason,
+                new_model=fingerprint,
+                at=plan.created_at,
+            )
+        )
+    file = migration.artefacts.evaluation_file
+    if file.exists():
+        try:
+            kept = Judgement.model_validate_json(file.read_bytes())
+        except (OSError, pydantic.ValidationError) as error:
+            raise ArtefactError(
+                f"{file} cannot be read: {error}", "evaluate again with `xbtmigrate evaluate`"
+            ) from error
+        found += [kept] if kept.new_model == fingerprint else []
+    return max(found, key=lambda each: each.at, default=None)
