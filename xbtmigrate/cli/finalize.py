@@ -51,8 +51,14 @@ def _run(config: Path, confirm: str | None, *, snapshot: bool, notice: float) ->
 
 
 def _show(content: dict[str, Any]) -> None:
-    names = ("status", "phase", "deletes", "snapshot")
+    names = ("status", "phase", "deletes", "snapshot_file", "restore")
     render.facts(f"End of {content['collection']}", [(name, content[name]) for name in names])
+    data = content["data"]
+    place = f"'{data['collection']}'" + (f" (alias '{data['alias']}')" if data["alias"] else "")
+    using = f'using="{data["vector"]}"' if data["vector"] else "no `using`"
+    render.say(f"From then on the data live in {place}, {using}, model {data['model']}.")
+    for change in content["configuration"]:
+        render.say(f"In the configuration: {change}")
     if not content["snapshots_possible"]:
         render.say("The embedded mode has no snapshots: copy its folder first.")
     render.say(f"Next: {content['next']}")

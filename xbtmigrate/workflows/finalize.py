@@ -18,6 +18,12 @@ from xbtmigrate.qdrant.removal import drop_collection, drop_indexes, drop_vector
 from xbtmigrate.qdrant.snapshots import take_snapshot
 from xbtmigrate.switch import Switch
 from xbtmigrate.types import Layout
+from xbtmigrate.workflows.afterwards import (
+    data_place,
+    restore_command,
+    settings_after,
+    snapshot_place,
+)
 from xbtmigrate.workflows.backfill import projector_of
 from xbtmigrate.workflows.carrying import Carrier
 from xbtmigrate.workflows.encoding import Report
@@ -105,7 +111,7 @@ def finalize(
         if record.phase is Phase.CUT_OVER:
             _check(config, connection, record)
         if confirm is None:
-            return _document(removal, record, None)
+            return _document(removal, config, record, None)
         record = journal.acquire(record)
         stored = None
         try:
@@ -120,7 +126,7 @@ def finalize(
         finally:
             journal.release()
     publish(artefacts_of(config), record)
-    return _document(removal, record, stored)
+    return _document(removal, config, record, stored)
 
 
 def _finalizable(record: MigrationRecord | None, plan: Plan) -> MigrationRecord:
@@ -175,17 +181,24 @@ def _check(config: Config, connection: Connection, record: MigrationRecord) -> N
         raise GateError(trouble, "wait until it has settled")
 
 
-def _document(removal: Removal, record: MigrationRecord, snapshot: str | None) -> dict[str, Any]:
+def _document(
+    removal: Removal, config: Config, record: MigrationRecord, snapshot: str | None
+) -> dict[str, Any]:
     over = record.phase is Phase.FINALIZED
-    name = removal.plan.collection.name
+    plan, name = removal.plan, removal.plan.collection.name
+    alias = Switch.parse(record.switch or {}, "the journal").alias
     return {
         "collection": name,
         "deletes": removal.shown,
         "snapshot": snapshot,
+        "snapshot_file": snapshot_place(plan, snapshot),
+        "restore": restore_command(plan, config, snapshot),
         "snapshots_possible": not removal.connection.embedded,
+        "data": data_place(plan, alias),
+        "configuration": settings_after(plan, config, alias),
         "phase": record.phase.value,
         "status": "finalized" if over else "nothing was deleted",
-        "next": "set qdrant.vector to the new vector before the next migration"
+        "next": "change the configuration as said before the next migration"
         if over
         else f"xbtmigrate finalize --confirm {name}",
     }

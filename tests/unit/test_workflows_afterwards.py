@@ -1,0 +1,45 @@
+"""What `finalize` says of the time after it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from xbtmigrate.types import Layout
+from xbtmigrate.workflows.afterwards import restore_command, settings_after, snapshot_place
+
+
+def plan(layout: Layout) -> Any:
+    target = "articles__xbtmigrate" if layout is Layout.SHADOW else "articles"
+    return SimpleNamespace(
+        collection=SimpleNamespace(name="articles", vector="old"),
+        target=SimpleNamespace(layout=layout, collection=target, vector="new"),
+        binding={"old_model.stored": "text"},
+    )
+
+
+CONFIG: Any = SimpleNamespace(
+    url="http://127.0.0.1:6333",
+    api_key=None,
+    qdrant=SimpleNamespace(collection="articles", api_key_env=None),
+)
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"), [(Layout.SHADOW, "articles"), (Layout.IN_PLACE, "articles-before")]
+)
+def test_a_snapshot_is_restored_under_a_free_name(layout: Layout, name: str):
+    command = restore_command(plan(layout), CONFIG, "s1.snapshot")
+    assert f"'http://127.0.0.1:6333/collections/{name}/snapshots/recover'" in command
+    assert "articles/s1.snapshot" in command
+    assert snapshot_place(plan(layout), "s1.snapshot").startswith("articles/s1.snapshot under")
+    assert restore_command(plan(layout), CONFIG, None) is None
+
+
+def test_the_configuration_follows_the_data():
+    by_switch = settings_after(plan(Layout.SHADOW), CONFIG, None)
+    assert 'qdrant.collection = "articles__xbtmigrate"' in by_switch
+    assert 'qdrant.vector = "new"' in settings_after(plan(Layout.IN_PLACE), CONFIG, None)
+    assert settings_after(plan(Layout.SHADOW), CONFIG, "articles")[0] == 'qdrant.vector = "new"'
