@@ -43,7 +43,7 @@ class Busy:
             if refuses:
                 self.refused.append(request.path)
         if refuses:
-            raise RefusedError(1)
+            raise RefusedError("1")
 
 
 @pytest.mark.parametrize("layout", ["in_place", "shadow"])

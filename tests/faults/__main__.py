@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.faults.aimed import AIMS, hit
+from tests.faults.answers import open_journey, play_each
 from tests.faults.lanes import Lane, open_lane
 from tests.faults.removals import REMOVALS
 from tests.faults.schedule import Schedule, played
@@ -20,7 +21,11 @@ def main() -> None:
     parser.add_argument("--removals", nargs="*", choices=list(REMOVALS), metavar="PROTECTION")
     parser.add_argument("--most", type=int, default=12, help="seeds that may miss a removal")
     parser.add_argument("--json", type=Path, help="write what happened here")
+    parser.add_argument("--answers", action="store_true", help="fail each request of a migration")
+    parser.add_argument("--apart", type=int, default=0, help="requests between two that fail")
     asked = parser.parse_args()
+    if asked.answers:
+        sys.exit(check_answers(asked.apart))
     first, _, last = asked.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     with open_lane() as lane:
@@ -72,6 +77,15 @@ def check_removals(lane: Lane, names: list[str], seeds: range, most: int) -> lis
             missed.append(name)
             print(f"| {name} | none | {unseen} | |", flush=True)
     return missed
+
+
+def check_answers(apart: int) -> bool:
+    """Fail each request of each command in turn; returns whether something went wrong."""
+    with open_journey() as journey:
+        failed, wrong = play_each(journey, apart)
+    print(f"{failed} failed requests, wrong runs: {len(wrong)}")
+    print(*wrong, sep="\n")
+    return bool(wrong)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,11 +21,20 @@ class DroppedError(Exception):
     """Raised by a hook: the client gets no answer, its connection is closed."""
 
 
-class RefusedError(Exception):
-    """Raised by a hook: the client is told to come back after so many seconds."""
+class ResetError(Exception):
+    """Raised by a hook: the client gets no answer, its connection is reset."""
 
-    def __init__(self, seconds: int) -> None:
-        self.seconds = seconds
+
+class TruncatedError(Exception):
+    """Raised by a hook behind the request: the client gets half of the answer."""
+
+
+class RefusedError(Exception):
+    """Raised by a hook: the client is refused, and may be told when to come back."""
+
+    def __init__(self, retry_after: str | None, status: int = 429) -> None:
+        self.headers = [] if retry_after is None else [("Retry-After", retry_after)]
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,20 +161,35 @@ class _Handler(BaseHTTPRequestHandler):
             self.passes_to.after(request)
         except RefusedError as refused:
             said = b'{"status": {"error": "rate limit exceeded"}, "time": 0}'
-            self._answer(429, [("Retry-After", str(refused.seconds))], said)
+            self._answer(refused.status, refused.headers, said)
+        except TruncatedError:
+            self._answer(answer.status, answer.getheaders(), content, sent=len(content) // 2)
+            self.close_connection = True
+        except ResetError:
+            # Closed with this option, a connection is not ended but reset.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            self.close_connection = True
         except (DroppedError, OSError, http.client.HTTPException):
             self.close_connection = True
         else:
             self._answer(answer.status, answer.getheaders(), content)
 
-    def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+    def _answer(
+        self,
+        status: int,
+        headers: list[tuple[str, str]],
+        content: bytes,
+        *,
+        sent: int | None = None,
+    ) -> None:
         self.send_response_only(status)
         for key, value in headers:
             if key.lower() not in {"content-length", "transfer-encoding", "connection"}:
                 self.send_header(key, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(content[:sent])
 
     def log_message(self, *_: object) -> None:
         """Stay silent."""

@@ -19,6 +19,7 @@ from xbtmigrate.errors import (
     XbtMigrateError,
 )
 from xbtmigrate.qdrant.connection import Connection, check_writable, connect
+from xbtmigrate.qdrant.preparation import create_collection
 from xbtmigrate.qdrant.scan import Reader
 
 DONE = {"result": {"operation_id": 1, "status": "completed"}, "status": "ok", "time": 0.0}
@@ -128,6 +129,46 @@ def test_back_pressure_is_not_a_failure(scripted: Connection, httpserver: HTTPSe
     httpserver.expect_ordered_request("/collections/c/points/delete").respond_with_json(DONE)
     scripted.write(lambda: scripted.client.delete("c", [1]))
     httpserver.check_assertions()
+
+
+@pytest.mark.parametrize("named", ["Thu, 01 Jan 1970 00:00:00 GMT", "-5", "soon", "0"])
+def test_a_time_to_come_back_may_be_anything(
+    named: str, scripted: Connection, httpserver: HTTPServer
+) -> None:
+    busy = Response('{"status":{"error":"too many"}}', 429, {"Retry-After": named})
+    httpserver.expect_ordered_request("/collections/c/points/delete").respond_with_response(busy)
+    httpserver.expect_ordered_request("/collections/c/points/delete").respond_with_json(DONE)
+    scripted.write(lambda: scripted.client.delete("c", [1]))
+    httpserver.check_assertions()
+
+
+def test_an_answer_that_is_cut_short_is_asked_for_again(
+    scripted: Connection, httpserver: HTTPServer
+) -> None:
+    path = "/collections/c/points/delete"
+    httpserver.expect_ordered_request(path).respond_with_data('{"result": {"operat')
+    httpserver.expect_ordered_request(path).respond_with_json(DONE)
+    scripted.write(lambda: scripted.client.delete("c", [1]))
+    httpserver.check_assertions()
+
+
+def test_what_was_created_is_recognised_when_the_answer_was_lost(
+    scripted: Connection, httpserver: HTTPServer
+) -> None:
+    there = {"result": {"exists": True}, "status": "ok", "time": 0.0}
+    httpserver.expect_ordered_request("/collections/c").respond_with_data("gateway", 504)
+    httpserver.expect_ordered_request("/collections/c/exists").respond_with_json(there)
+    create_collection(scripted, "c", vectors_config={})
+    httpserver.check_assertions()
+
+
+def test_what_another_has_created_is_not_taken_for_ours(
+    scripted: Connection, httpserver: HTTPServer
+) -> None:
+    taken = {"status": {"error": "Wrong input: Collection `c` already exists!"}, "time": 0.0}
+    httpserver.expect_oneshot_request("/collections/c").respond_with_json(taken, 409)
+    with pytest.raises(UnsupportedError, match="already exists"):
+        create_collection(scripted, "c", vectors_config={})
 
 
 def test_only_completed_counts(scripted: Connection, httpserver: HTTPServer) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import ssl
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import orjson
 import pytest
+from httpx import Headers
 from pytest_httpserver import HTTPServer
 from qdrant_client import QdrantClient
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 from werkzeug import Response
 
 from tests.support.qdrant_server import free_port
-from xbtmigrate.qdrant.failures import is_transient
+from xbtmigrate.qdrant.failures import is_transient, retry_after, said_by
 from xbtmigrate.qdrant.rest import Rest
 from xbtmigrate.qdrant.trust import Trust
 
@@ -56,20 +58,45 @@ def test_a_refusal_keeps_status_and_words(httpserver: HTTPServer) -> None:
     assert not is_transient(caught.value)
 
 
-@pytest.mark.parametrize("patience", ["7", "soon", None])
+@pytest.mark.parametrize(
+    ("named", "seconds"),
+    [
+        ("7", 7),
+        ("0", 0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        ("-5", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
 def test_a_server_under_load_says_how_long_to_wait(
-    httpserver: HTTPServer, patience: str | None
+    httpserver: HTTPServer, named: str | None, seconds: float | None, status: int
 ) -> None:
-    headers = {} if patience is None else {"Retry-After": patience}
+    headers = {} if named is None else {"Retry-After": named}
     httpserver.expect_request("/collections/c/points").respond_with_response(
-        Response('{"status": {"error": "slow down"}}', 429, headers)
+        Response('{"status": {"error": "slow down"}}', status, headers)
     )
-    with pytest.raises((ResourceExhaustedResponse, UnexpectedResponse)) as caught:
+    with pytest.raises(UnexpectedResponse) as caught:
         rest_of(httpserver.url_for("/")).send("POST", "c", "points", {})
     assert is_transient(caught.value)
-    if patience == "7":
-        assert isinstance(caught.value, ResourceExhaustedResponse)
-        assert (caught.value.retry_after_s, str(caught.value)) == (7, "slow down")
+    assert said_by(caught.value) == "slow down"
+    assert retry_after(caught.value) == seconds
+
+
+def test_a_date_to_come_back_at_is_obeyed() -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    refusal = UnexpectedResponse(429, "", b"", Headers({"retry-after": later}))
+    assert 25 < retry_after(refusal) <= 30
+
+
+def test_an_answer_that_was_cut_short_may_be_another_one_next_time(httpserver: HTTPServer) -> None:
+    cut = '{"result": {"points": [{"id": 1'
+    httpserver.expect_request("/collections/c/points").respond_with_data(cut)
+    with pytest.raises(ResponseHandlingException, match="cut short") as caught:
+        rest_of(httpserver.url_for("/")).send("POST", "c", "points", {})
+    assert is_transient(caught.value)
 
 
 @pytest.fixture

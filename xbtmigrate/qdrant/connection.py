@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
+import httpx
 from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
 from tenacity import RetryError, retry_if_exception, retry_if_result
 
 from xbtmigrate.errors import ConnectionFailedError, UnsupportedError, XbtMigrateError
@@ -24,7 +26,7 @@ from xbtmigrate.qdrant.failures import (
     status_of,
     translated,
 )
-from xbtmigrate.qdrant.patience import Patience
+from xbtmigrate.qdrant.patience import ATTEMPTS, BRIEF, Patience
 from xbtmigrate.qdrant.rest import Rest
 from xbtmigrate.qdrant.rpc import PLAIN, Rpc
 from xbtmigrate.qdrant.trust import Trust
@@ -37,7 +39,6 @@ OLDEST: Version = (1, 13, 0)
 METADATA: Version = (1, 16, 0)
 CONDITIONAL_UPSERT: Version = (1, 16, 0)
 ADD_VECTOR: Version = (1, 18, 0)
-ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,10 @@ class Connection:
     def at_least(self, version: Version) -> bool:
         """Whether the server is of this version or newer."""
         return self.version >= version
+
+    def brief(self) -> Connection:
+        """Return the same connection for requests that something else makes up for."""
+        return replace(self, attempts=BRIEF)
 
     def call(self, request: Callable[[], T]) -> T:
         """Send a request; try again what may pass.
@@ -185,17 +190,28 @@ def connect(
             raise ConnectionFailedError(
                 f"'{url}' is not a valid address: {error}", "correct qdrant.url"
             ) from error
+    client.http.client.add_middleware(_raise_refusals)
     rest = Rest(client, api_key, timeout, trust)
     probe = Connection(
         client,
         "server",
         OLDEST,
         url,
-        attempts=2,
+        attempts=BRIEF,
         rest=None if prefer_grpc and not rest.answers() else rest,
         rpc=Rpc(url, grpc_port, api_key, timeout, trust=trust, trusted=prefer_grpc),
     )
     return _checked(probe)
+
+
+def _raise_refusals(
+    request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]
+) -> httpx.Response:
+    """Raise a refusal before the library does, which takes nothing but seconds for Retry-After."""
+    answer = send(request)
+    if answer.status_code == 429:
+        raise UnexpectedResponse.for_response(answer)
+    return answer
 
 
 def _open_folder(folder: Path, url: str) -> Connection:

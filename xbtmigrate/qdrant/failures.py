@@ -27,6 +27,8 @@ EMBEDDED_ERRORS = (ValueError, KeyError, RuntimeError, OSError, sqlite3.Error)
 
 _TOO_LARGE = "larger than rate limiter capacity"
 """What a server says of a request that its rate limit never lets through."""
+_BROKEN = (httpx.TransportError, httpx.DecodingError, urllib3.exceptions.HTTPError)
+"""What a connection that broke, or an answer that was cut short, ends in."""
 _NO_SPACE = "No space left on device"
 _STATUS_OF = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
@@ -39,6 +41,7 @@ _STATUS_OF = {
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.ABORTED: 503,
+    grpc.StatusCode.CANCELLED: 503,
     grpc.StatusCode.INTERNAL: 500,
     grpc.StatusCode.UNKNOWN: 500,
 }
@@ -56,13 +59,31 @@ def status_of(error: BaseException) -> int | None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Say whether the same request may succeed later: load, restarts, lost connections."""
+    """Say whether the same request may succeed later: load, restarts, lost or cut answers."""
+    if isinstance(error, json.JSONDecodeError):
+        return True
     if isinstance(error, ResponseHandlingException):
-        return isinstance(error.source, httpx.TransportError | urllib3.exceptions.HTTPError)
+        return isinstance(error.source, _BROKEN)
     status = status_of(error)
     if status == 429 and _TOO_LARGE in said_by(error):
         return False
     return status is not None and (status in (408, 429) or status >= 500)
+
+
+def retry_after(error: BaseException | None) -> float | None:
+    """Return the seconds that a server asks to be left alone; None where it names none.
+
+    Over REST it may name a number or a date; what is neither counts as not named.
+    """
+    if isinstance(error, ResourceExhaustedResponse):
+        return float(error.retry_after_s)
+    named = error.headers.get("retry-after") if isinstance(error, UnexpectedResponse) else None
+    if named is None:
+        return None
+    try:
+        return urllib3.Retry().parse_retry_after(named)
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
+        return None
 
 
 def translated(error: BaseException, url: str) -> XbtMigrateError:

@@ -11,6 +11,7 @@ the lease while leaders change, a mark still names the vector it was made for.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
@@ -28,6 +29,8 @@ from xbtmigrate.qdrant.marks import JOURNAL, ensure_journal, record_id
 from xbtmigrate.qdrant.ownership import Owner
 from xbtmigrate.qdrant.routes import MEDIUM
 
+_log = logging.getLogger(__name__)
+
 
 class QdrantJournal:
     """Record and lease of one migration.
@@ -40,8 +43,8 @@ class QdrantJournal:
 
     def __init__(self, connection: Connection, migration: str, *, ttl: float = 15.0) -> None:
         self._connection = connection
-        # The next beat is the retry of a beat, and an owner that ended is found out without it.
-        self._hasty = replace(connection, attempts=2)
+        # The next beat makes up for a beat, and an owner that ended is found out by itself.
+        self._brief = connection.brief()
         self._migration = migration
         self._ttl = ttl
         self._id = record_id("migration", migration)
@@ -88,14 +91,28 @@ class QdrantJournal:
             self._beat(record, self._connection)
 
     def release(self) -> None:
-        """Give the lease back; safe to call twice."""
+        """Give the lease back; safe to call twice.
+
+        A lease that cannot be given back runs out: that is no reason for a run to fail whose work
+        is done, or to hide why it failed.
+        """
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         owner, self._owner = self._owner, ""
-        if owner:
-            self._set(self._hasty, {"owner": ""}, owner)
+        if not owner:
+            return
+        try:
+            self._set(self._brief, {"owner": ""}, owner)
+        except XbtMigrateError as error:
+            _log.warning(
+                "the lease of '%s' could not be given back (%s); the next run takes it over in "
+                "about %.0f s",
+                self._migration,
+                error.message,
+                self._ttl,
+            )
 
     def _read(self, connection: Connection) -> MigrationRecord | None:
         client = connection.client
@@ -163,7 +180,7 @@ class QdrantJournal:
         while not self._stop.wait(self._ttl / 5):
             try:
                 with self._lock:
-                    self._beat(None, self._hasty)
+                    self._beat(None, self._brief)
             except LeaseError:
                 return
             except XbtMigrateError:

@@ -1,6 +1,8 @@
-"""Qdrant: how long a request is tried again, and saying so while a person waits for it.
+"""Qdrant: the one policy for requests that fail: which are repeated, when, and for how long.
 
-A server that asks to be left alone is obeyed for long; one that is away or fails, for a minute.
+Every request passes through `Connection.call` or `write`, which repeat it by this policy. A server
+that asks to be left alone is obeyed for long; one that is away or fails, for about half a minute.
+A request whose repetition would not be harmless goes through `unless_done`.
 """
 
 from __future__ import annotations
@@ -10,13 +12,24 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client import models
 from tenacity import RetryCallState, Retrying
 
 from xbtmigrate.pacing import Pause, Reason
-from xbtmigrate.qdrant.failures import said_by, status_of
+from xbtmigrate.qdrant.failures import SERVER_ERRORS, retry_after, said_by, status_of
+
+T = TypeVar("T")
+
+ATTEMPTS = 8
+"""Attempts of a request that a run depends on."""
+BRIEF = 3
+"""Attempts of a request that something else makes up for, such as the next heartbeat; and of the
+first one to a server, where a wrong address is likelier than an outage."""
+
+DONE = models.UpdateResult(status=models.UpdateStatus.COMPLETED)
+"""What a write returns that took effect."""
 
 _log = logging.getLogger(__name__)
 _LONGEST_WAIT = 60.0
@@ -24,6 +37,32 @@ _SILENT = 3.0
 _REPEATED = 10.0
 _REFUSALS = 10
 """Refusals for want of capacity that count as one failed attempt."""
+
+
+def unless_done(request: Callable[[], T], done: Callable[[], T | None]) -> Callable[[], T]:
+    """Make a request repeatable whose repetition is refused, or would take effect twice.
+
+    Args:
+        request: The request, such as one that creates a collection.
+        done: Looks whether it took effect, and returns what `request` would have; None if not.
+            It is called before each repetition, and when one is refused: the first attempt may
+            still have been at work.
+    """
+    tried = False
+
+    def send() -> T:
+        nonlocal tried
+        repeated, tried = tried, True
+        if repeated and (found := done()) is not None:
+            return found
+        try:
+            return request()
+        except SERVER_ERRORS:
+            if repeated and (found := done()) is not None:
+                return found
+            raise
+
+    return send
 
 
 class Patience:
@@ -89,16 +128,15 @@ def _is_refusal(state: RetryCallState) -> bool:
 
 
 def _seconds_to_wait(state: RetryCallState) -> float:
-    """Obey the server's Retry-After; else double from 0.2 s to 10 s, with jitter.
+    """Double from 0.2 s to 10 s, with jitter; longer where the server's Retry-After says so.
 
     What is refused again waits twice as long: a server charges a request of many operations one by
     one, refuses it in the middle, and names the time until the next one alone.
     """
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, ResourceExhaustedResponse):
-        return min(float(error.retry_after_s) * 2.0 ** (state.attempt_number - 1), _LONGEST_WAIT)
     spread: float = random.uniform(0.5, 1.0)  # noqa: S311
-    return spread * min(0.2 * 2.0**state.attempt_number, 10.0)
+    least = spread * min(0.2 * 2.0**state.attempt_number, 10.0)
+    named = retry_after(state.outcome.exception() if state.outcome else None) or 0.0
+    return max(least, min(named * 2.0 ** (state.attempt_number - 1), _LONGEST_WAIT))
 
 
 def _said(state: RetryCallState) -> str:

@@ -5,7 +5,8 @@ Every step looks first at what is there, so a run that was killed in between goe
 
 from __future__ import annotations
 
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from qdrant_client import models
@@ -19,6 +20,7 @@ from xbtmigrate.qdrant.inspection import (
 )
 from xbtmigrate.qdrant.layouts import LayoutChoice, NewSpace
 from xbtmigrate.qdrant.marks import mark_shadow
+from xbtmigrate.qdrant.patience import DONE, unless_done
 from xbtmigrate.qdrant.provenance import PROVENANCE
 from xbtmigrate.types import Layout
 
@@ -60,7 +62,12 @@ def _add_vector(connection: Connection, facts: CollectionFacts, space: NewSpace)
             datatype=_as(models.VectorStorageDatatype, old),
         )
         wrapped = models.DenseVectorNameConfig(dense=config)
-        connection.write(lambda: client.create_vector_name(name, space.name, wrapped))
+        connection.write(
+            unless_done(
+                lambda: client.create_vector_name(name, space.name, wrapped),
+                lambda: DONE if space.name in dense_vectors(client.get_collection(name)) else None,
+            )
+        )
         settings = models.VectorParamsDiff(
             hnsw_config=new_index(info, old),
             quantization_config=old.quantization_config,
@@ -103,30 +110,40 @@ def _prepare_shadow(connection: Connection, facts: CollectionFacts, choice: Layo
             create_index(connection, choice.collection, field, schema)
 
 
+def create_collection(connection: Connection, name: str, **settings: Any) -> None:
+    """Create a collection that is not there; `settings` are the client library's."""
+    client = connection.client
+    connection.call(
+        unless_done(
+            lambda: client.create_collection(name, **settings),
+            lambda: client.collection_exists(name) or None,
+        )
+    )
+
+
 def _create_shadow(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
     client = connection.client
     info = connection.call(lambda: client.get_collection(facts.collection))
     config, params = info.config, info.config.params
     strict = _copied(config.strict_mode_config, models.StrictModeConfig)
-    connection.call(
-        lambda: client.create_collection(
-            choice.collection,
-            vectors_config=shadow_vectors(info, facts.vector, choice.space),
-            sparse_vectors_config=params.sparse_vectors,
-            shard_number=params.shard_number,
-            sharding_method=params.sharding_method,
-            replication_factor=params.replication_factor,
-            write_consistency_factor=params.write_consistency_factor,
-            on_disk_payload=params.on_disk_payload,
-            payload=params.payload,
-            id_tracker=params.id_tracker,
-            hnsw_config=_copied(config.hnsw_config, models.HnswConfigDiff),
-            optimizers_config=_copied(config.optimizer_config, models.OptimizersConfigDiff),
-            wal_config=_copied(config.wal_config, models.WalConfigDiff),
-            quantization_config=config.quantization_config,
-            strict_mode_config=strict,
-            metadata=config.metadata if connection.at_least(METADATA) else None,
-        )
+    create_collection(
+        connection,
+        choice.collection,
+        vectors_config=shadow_vectors(info, facts.vector, choice.space),
+        sparse_vectors_config=params.sparse_vectors,
+        shard_number=params.shard_number,
+        sharding_method=params.sharding_method,
+        replication_factor=params.replication_factor,
+        write_consistency_factor=params.write_consistency_factor,
+        on_disk_payload=params.on_disk_payload,
+        payload=params.payload,
+        id_tracker=params.id_tracker,
+        hnsw_config=_copied(config.hnsw_config, models.HnswConfigDiff),
+        optimizers_config=_copied(config.optimizer_config, models.OptimizersConfigDiff),
+        wal_config=_copied(config.wal_config, models.WalConfigDiff),
+        quantization_config=config.quantization_config,
+        strict_mode_config=strict,
+        metadata=config.metadata if connection.at_least(METADATA) else None,
     )
     read_fan_out = models.CollectionParamsDiff(
         read_fan_out_factor=params.read_fan_out_factor,
@@ -160,12 +177,13 @@ def shadow_vectors(
 
 
 def _copy_shard_keys(connection: Connection, source: str, shadow: str) -> None:
-    there = shards_per_key(connection, shadow)
+    client, there = connection.client, shards_per_key(connection, shadow)
     for key, number in shards_per_key(connection, source).items():
         if key not in there:
             connection.call(
-                lambda key=key, number=number: connection.client.create_shard_key(  # type: ignore[misc]
-                    shadow, key, shards_number=number
+                unless_done(
+                    partial(client.create_shard_key, shadow, key, shards_number=number),
+                    lambda key=key: key in shards_per_key(connection, shadow) or None,  # type: ignore[misc]
                 )
             )
 

@@ -15,6 +15,7 @@ from xbtmigrate.qdrant.gallery import rows_by_key
 from xbtmigrate.qdrant.inspection import dense_vectors
 from xbtmigrate.qdrant.layouts import LayoutChoice
 from xbtmigrate.qdrant.pages import Page, stored_id
+from xbtmigrate.qdrant.patience import DONE, unless_done
 from xbtmigrate.qdrant.provenance import PROVENANCE
 from xbtmigrate.qdrant.routes import MEDIUM
 from xbtmigrate.qdrant.scan import Reader
@@ -109,7 +110,14 @@ def drop_vector(connection: Connection, collection: str, vector: str) -> bool:
     if not connection.at_least(ADD_VECTOR):
         return False
     if vector in dense_vectors(connection.call(lambda: client.get_collection(collection))):
-        connection.write(lambda: client.delete_vector_name(collection, vector))
+        connection.write(
+            unless_done(
+                lambda: client.delete_vector_name(collection, vector),
+                lambda: (
+                    None if vector in dense_vectors(client.get_collection(collection)) else DONE
+                ),
+            )
+        )
     return True
 
 

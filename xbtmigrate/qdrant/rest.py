@@ -9,10 +9,8 @@ import httpx
 import orjson
 import urllib3
 from qdrant_client import QdrantClient
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from xbtmigrate.qdrant.failures import said_by
 from xbtmigrate.qdrant.trust import Trust
 
 _PATIENCE = 5.0
@@ -50,9 +48,8 @@ class Rest:
         """Send a request about a collection; arrays of numpy may be anywhere in its body.
 
         Raises:
-            ResponseHandlingException: No answer came.
+            ResponseHandlingException: No answer came, or a part of one.
             UnexpectedResponse: The answer is an error.
-            ResourceExhaustedResponse: The server asks to be left alone for a while.
         """
         try:
             answer = self._pool.request(
@@ -65,24 +62,24 @@ class Rest:
             )
         except urllib3.exceptions.HTTPError as error:
             raise ResponseHandlingException(error) from error
-        if answer.status in (200, 201, 202):
-            return answer.data
-        failure = UnexpectedResponse(
-            answer.status,
-            answer.reason or "",
-            answer.data,
-            httpx.Headers(list(answer.headers.items())),
-        )
-        patience = answer.headers.get("retry-after", "")
-        if answer.status == 429 and patience.isdecimal():
-            raise ResourceExhaustedResponse(said_by(failure), int(patience)) from failure
-        raise failure
+        if answer.status not in (200, 201, 202):
+            raise UnexpectedResponse(
+                answer.status,
+                answer.reason or "",
+                answer.data,
+                httpx.Headers(list(answer.headers.items())),
+            )
+        if not answer.data[-8:].rstrip().endswith(b"}"):
+            # A proxy may cut an answer and announce the length that is left.
+            cut = urllib3.exceptions.ProtocolError("the answer is cut short")
+            raise ResponseHandlingException(cut)
+        return answer.data
 
     def answers(self) -> bool:
         """Say whether a server answers, without waiting long."""
         try:
             answer = self._pool.request(
-                "GET", self.root, headers=self.headers, timeout=_PATIENCE, retries=False
+                "GET", self.root, headers=self.headers, timeout=_PATIENCE, retries=2
             )
         except urllib3.exceptions.HTTPError:
             return False

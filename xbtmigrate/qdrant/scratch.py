@@ -19,7 +19,7 @@ from xbtmigrate.qdrant.marks import forget_shadow
 from xbtmigrate.qdrant.opening import open_gallery
 from xbtmigrate.qdrant.pages import NewPoint
 from xbtmigrate.qdrant.payload import EmbeddedFields
-from xbtmigrate.qdrant.preparation import prepare
+from xbtmigrate.qdrant.preparation import create_collection, prepare
 from xbtmigrate.qdrant.writing import Writer
 from xbtmigrate.types import Layout, Modality, vectors_of
 
@@ -88,14 +88,13 @@ def _create(
     optimizers = models.OptimizersConfigDiff(
         indexing_threshold=source.optimizer_config.indexing_threshold
     )
-    connection.call(
-        lambda: client.create_collection(
-            name,
-            vectors_config=vectors,
-            hnsw_config=hnsw,
-            optimizers_config=optimizers,
-            shard_number=facts.shard_number,
-        )
+    create_collection(
+        connection,
+        name,
+        vectors_config=vectors,
+        hnsw_config=hnsw,
+        optimizers_config=optimizers,
+        shard_number=facts.shard_number,
     )
 
 

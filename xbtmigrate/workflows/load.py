@@ -85,6 +85,10 @@ class Watch:
     def start(self) -> None:
         """Obey what was asked before, then go on looking after the run."""
         self.tick(time.monotonic())
+        # From here on the next tick, a moment later, makes up for one that fails.
+        brief = self.connection.brief()
+        self.connection = self.backlog.connection = brief
+        self.control = replace(self.control, connection=brief)
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
@@ -232,19 +236,18 @@ def paced(
         alone = Pace(replace(limits, max_slowdown=None), max(size, EMBEDDED_PAGE), log.info)
         yield PacedGallery(gallery, alone, should_stop)
         return
-    hasty = replace(connection, attempts=1)
     pace = Pace(limits, max(size, PAGE), log.info)
     watch = Watch(
-        connection=hasty,
+        connection=connection,
         facts=migration.facts,
-        control=Control(hasty, migration.config.migration),
-        backlog=Backlog(hasty, plan.target.collection),
+        control=Control(connection, migration.config.migration),
+        backlog=Backlog(connection, plan.target.collection),
         own=limits,
         seed=migration.config.plan.seed,
         pace=pace,
     )
-    watch.start()
     try:
+        watch.start()
         yield PacedGallery(gallery, pace, should_stop)
     finally:
         watch.end()
