@@ -30,6 +30,13 @@ def test_the_interval_is_that_of_the_normal_approximation_and_is_reproducible():
     assert first[0].high == pytest.approx(values.mean() + half, abs=0.004)
 
 
+def test_the_interval_of_one_query_is_its_value():
+    assert bootstrap_intervals(np.array([[0.5, 1.0]]), seed=0) == [
+        Interval(0.5, 0.5),
+        Interval(1.0, 1.0),
+    ]
+
+
 def test_the_paired_test_agrees_with_the_exact_sign_test_of_few_queries():
     system, keep = np.ones((5, 1)), np.zeros((5, 1))
     (p,) = paired_permutation_test(system, keep, seed=0, permutations=40_000)

@@ -107,6 +107,9 @@ def bootstrap_intervals(
     """
     from scipy import stats
 
+    if len(table) == 1:
+        # Every resampled set is that one query; scipy refuses to draw them.
+        return [Interval(value, value) for value in table[0].tolist()]
     found = stats.bootstrap(
         (table,),
         np.mean,

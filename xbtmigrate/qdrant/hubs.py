@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from qdrant_client import models
 
 from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.inspection import page_within
 from xbtmigrate.qdrant.pages import stored_id
 from xbtmigrate.qdrant.preparation import create_index
 from xbtmigrate.qdrant.provenance import PLAN_LENGTH, PROVENANCE
@@ -36,33 +38,46 @@ def index_numbers(connection: Connection, collection: str, key: str) -> None:
 
 
 def points_without(
-    connection: Connection, collection: str, plan: str, key: str
-) -> Iterator[list[PointId]]:
-    """Yield pages of the points that this plan has marked and that lack a number.
+    connection: Connection,
+    collection: str,
+    plan: str,
+    key: str,
+    shards: Sequence[models.ShardKey | None],
+) -> Iterator[tuple[models.ShardKey | None, list[PointId]]]:
+    """Yield pages of the points that this plan has marked and that lack a number, by shard key.
 
     Args:
         connection: The open Qdrant.
         collection: Real name of the collection that holds the marks.
         plan: Digest of the plan.
         key: Name of the number.
+        shards: The shard keys; None alone under automatic sharding.
     """
+    page = page_within(connection, collection, PAGE)
     lacking = models.Filter(
         must=[
             _marked("plan", plan[:PLAN_LENGTH]),
             models.IsEmptyCondition(is_empty=models.PayloadField(key=f"{PROVENANCE}.{key}")),
         ]
     )
-    after: models.ExtendedPointId | None = None
-    while True:
-        records, after = connection.call(
-            lambda offset=after: connection.client.scroll(  # type: ignore[misc]
-                collection, lacking, limit=PAGE, offset=offset, with_payload=False
+    for shard in shards:
+        after: models.ExtendedPointId | None = None
+        while True:
+            records, after = connection.call(
+                partial(
+                    connection.client.scroll,
+                    collection,
+                    lacking,
+                    limit=page,
+                    offset=after,
+                    with_payload=False,
+                    shard_key_selector=shard,
+                )
             )
-        )
-        if records:
-            yield [str(record.id) for record in records]
-        if after is None:
-            return
+            if records:
+                yield shard, [str(record.id) for record in records]
+            if after is None:
+                break
 
 
 def store_numbers(
@@ -71,6 +86,8 @@ def store_numbers(
     plan: str,
     key: str,
     numbers: tuple[Sequence[PointId], Sequence[Kind], npt.NDArray[np.float32]],
+    *,
+    shard: models.ShardKey | None,
 ) -> None:
     """Store a number on each point whose mark still is what the number was made for.
 
@@ -80,6 +97,7 @@ def store_numbers(
         plan: Digest of the plan.
         key: Name of the number.
         numbers: Ids, kinds and numbers of n points.
+        shard: Their shard key, None under automatic sharding.
     """
 
     def chosen(point: PointId, kind: Kind) -> dict[str, Any]:
@@ -93,7 +111,10 @@ def store_numbers(
     operations: list[models.UpdateOperation] = [
         models.SetPayloadOperation(
             set_payload=models.SetPayload(
-                payload={key: float(number)}, key=PROVENANCE, **chosen(point, kind)
+                payload={key: float(number)},
+                key=PROVENANCE,
+                shard_key=shard,
+                **chosen(point, kind),
             )
         )
         for point, kind, number in zip(*numbers, strict=True)

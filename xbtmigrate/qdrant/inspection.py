@@ -188,6 +188,12 @@ def strict_mode(config: models.CollectionConfig) -> models.StrictModeConfigOutpu
     return strict if strict and strict.enabled else models.StrictModeConfigOutput(enabled=False)
 
 
+def page_within(connection: Connection, collection: str, page: int) -> int:
+    """Return the largest page, at most `page`, that strict mode lets one read return."""
+    config = connection.call(lambda: connection.client.get_collection(collection)).config
+    return min(page, strict_mode(config).max_query_limit or page)
+
+
 def _least(*limits: int | None) -> int | None:
     return min((each for each in limits if each is not None), default=None)
 

@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from xbtmigrate.qdrant.connection import ADD_VECTOR, Connection
 from xbtmigrate.qdrant.gallery import rows_by_key
-from xbtmigrate.qdrant.inspection import dense_vectors
+from xbtmigrate.qdrant.inspection import dense_vectors, page_within
 from xbtmigrate.qdrant.layouts import LayoutChoice
 from xbtmigrate.qdrant.pages import Page, stored_id
 from xbtmigrate.qdrant.patience import DONE, unless_done
@@ -33,7 +33,7 @@ def distrust(connection: Connection, choice: LayoutChoice, ids: Sequence[PointId
         choice: The layout.
         ids: The points; absent ones are passed over.
     """
-    reader = Reader(connection, choice.collection, _PAGE)
+    reader = _reader(connection, choice.collection)
     writer = Writer(connection, choice.collection)
     for page in reader.select(ids, after=None, payload=False, vectors=False):
         for key, members in _by_key(page):
@@ -80,7 +80,7 @@ def strip(
         Number of points.
     """
     client, done = connection.client, 0
-    for page in Reader(connection, collection, _PAGE).scroll(payload=False, vectors=False):
+    for page in _reader(connection, collection).scroll(payload=False, vectors=False):
         for key, members in _by_key(page):
             if vectors:
                 connection.write(
@@ -147,6 +147,10 @@ def drop_collection(connection: Connection, collection: str) -> bool:
         return False
     connection.call(lambda: client.delete_collection(collection))
     return True
+
+
+def _reader(connection: Connection, collection: str) -> Reader:
+    return Reader(connection, collection, page_within(connection, collection, _PAGE))
 
 
 def _these(ids: Sequence[PointId]) -> models.Filter:

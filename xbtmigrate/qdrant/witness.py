@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.inspection import page_within
 from xbtmigrate.qdrant.pages import Sparse, Vector
 from xbtmigrate.qdrant.provenance import whole_hash
 from xbtmigrate.qdrant.scan import Reader
@@ -55,7 +56,7 @@ def observe(
     Returns:
         Columns id, payload (hash, without the tool's own key) and vectors (all but the new one).
     """
-    reader = Reader(connection, collection, _PAGE)
+    reader = Reader(connection, collection, page_within(connection, collection, _PAGE))
     ids: list[PointId] = []
     payloads: list[str] = []
     vectors: list[bytes] = []

@@ -25,6 +25,8 @@ from xbtmigrate.workflows.switching import Route, is_silent
 from xbtmigrate.workflows.wiring import Migration
 
 QUERIES = 1000
+TRIED = 16
+"""Points that the old model is tried on."""
 SKEW = 60.0
 """Seconds that another machine's clock may be ahead."""
 WAYS_OUT = {
@@ -143,7 +145,7 @@ def _way_back(migration: Migration) -> Check:
     name, facts = "rollback_possible", migration.facts
     if facts.with_vector == 0:
         return Check(name, passed=False, detail="there are no old vectors")
-    sample = next(migration.reader().read({"source"})).slice(0, 1)
+    sample = next(migration.reader().read({"source"})).slice(0, TRIED)
     try:
         items = sample[migration.stored.value].to_pylist()
         _, valid = encode_readable(
@@ -151,9 +153,12 @@ def _way_back(migration: Migration) -> Check:
         )
     except XbtMigrateError as error:
         return Check(name, passed=False, detail=f"the old model cannot be used: {error.message}")
-    works = "the old model answers" if valid.all() else "the old model cannot embed a first point"
-    detail = f"{facts.with_vector:,} old vectors are there and {works}"
-    return Check(name, bool(valid.all()) or not items[0], detail)
+    # One point may be one that no model reads.
+    works = bool(valid.any()) or not any(items)
+    found = (
+        "the old model answers" if works else f"the old model embeds none of {len(items)} points"
+    )
+    return Check(name, works, f"{facts.with_vector:,} old vectors are there and {found}")
 
 
 def _readers(plan: Plan, route: Route, accepted: Accepted) -> Check:

@@ -104,11 +104,12 @@ def store_hubness(migration: Migration, plan: Plan, report: Report) -> None:
     if plan.target.layout == Layout.IN_PLACE and not connection.embedded:
         index_numbers(connection, collection, key)
     sums = {kind: [0.0, 0] for kind in Kind}
-    for ids in points_without(connection, collection, plan.digest, key):
+    shards = migration.facts.shard_keys or (None,)
+    for shard, ids in points_without(connection, collection, plan.digest, key, shards):
         found = _numbers(migration, gallery, arrangement, ids)
         if not len(found[0]):
             continue
-        store_numbers(connection, collection, plan.digest, key, found)
+        store_numbers(connection, collection, plan.digest, key, found, shard=shard)
         for kind, number in zip(found[1], found[2], strict=True):
             sums[kind][0] += float(number)
             sums[kind][1] += 1
