@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -33,17 +32,15 @@ from xbtmigrate.types import (
     Modality,
     PointId,
     Vectors,
+    given_columns,
     given_of,
+    usable,
     vector_array,
     with_given,
 )
 
 SWEEP_PASSES = 5
 SAVE_SECONDS = 0.5
-MADE_FROM = {
-    Kind.ENCODED: ("id", "content_hash"),
-    Kind.PROJECTED: ("id", "content_hash", "old", "side"),
-}
 Done: TypeAlias = tuple[int, int]  # points of a pass: done, all
 
 
@@ -237,17 +234,16 @@ class Backfill:
     def _project(self, batch: pa.RecordBatch) -> None:
         """Write projected vectors for the points of a batch that have what is projected."""
         assert self.projector is not None
-        for name in ("old", "side"):
-            if name in batch.schema.names:
-                lacking = batch.filter(pc.is_null(batch[name]))
-                self._quarantine(lacking, f"it has no usable {name} vector")
+        for name in given_columns(batch):
+            lacking = batch.filter(pc.is_null(batch[name]))
+            self._quarantine(lacking, f"it has no usable {name} vector")
         batch = with_given(batch)
         if len(batch):
             self._write(batch, self.projector.apply(*given_of(batch)), Kind.PROJECTED)
 
     def _encode(self, batch: pa.RecordBatch) -> None:
         """Write true new vectors for the points of a batch that have a source."""
-        missing = pc.equal(batch["content_hash"], "")
+        missing = pc.is_null(batch[self.modality.value])
         found = self._quarantine(batch.filter(missing), f"its payload has no {self.modality}")
         self._note(missing_source=found)
         batch = batch.filter(pc.invert(missing))
@@ -270,16 +266,22 @@ class Backfill:
                 self._write(batch, vectors, Kind.ENCODED)
                 break
             except UnreadableSourceError as error:
-                rows = np.zeros(len(batch), np.bool_)
-                rows[list(error.failures)] = True
                 for row, reason in error.failures.items():
                     self._quarantine(batch.slice(row, 1), reason)
                 self._note(failed=len(error.failures))
-                batch = batch.filter(pa.array(~rows))
+                kept = [row for row in range(len(batch)) if row not in error.failures]
+                batch = batch.take(pa.array(kept, pa.int64()))
 
     def _write(self, batch: pa.RecordBatch, vectors: Vectors, kind: Kind) -> None:
-        made_from = [name for name in MADE_FROM[kind] if name in batch.schema.names]
-        whole = batch.select(made_from).append_column("new", vector_array(vectors))
+        """Begin to write; points whose vectors cannot be compared are set aside."""
+        fit = usable(vectors)
+        if not fit.all():
+            reason = f"{kind.maker} made no usable vector for it"
+            self._note(failed=self._quarantine(batch.filter(pa.array(~fit)), reason))
+            batch, vectors = batch.filter(pa.array(fit)), vectors[fit]
+        given = given_columns(batch) if kind is Kind.PROJECTED else []
+        made_from = batch.select(["id", "content_hash", *given])
+        whole = made_from.append_column("new", vector_array(vectors))
         self._later.wait_below(2)
         written = self._later.begin(partial(self.gallery.write, whole, kind))
         self._later.do(lambda: self._count_written(written.result(), kind))

@@ -78,6 +78,10 @@ class UnreadableSourceError(EncoderError):
         self.failures = dict(failures)
 
 
+class VectorError(XbtMigrateError):
+    """Vectors that were made, or read from a file, must not be stored."""
+
+
 class ArtefactError(XbtMigrateError):
     """A file under .xbtmigrate/ is missing, damaged or of another version."""
 

@@ -113,6 +113,9 @@ class Gallery(Protocol):
             batch: Columns id, content_hash (of the content the vector was made from) and new;
                 for projected vectors also old (and side), which they were made from.
             kind: How the vectors were made.
+
+        Raises:
+            VectorError: Some of `new` cannot be compared; nothing was stored.
         """
         ...
 

@@ -34,6 +34,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from xbtmigrate.errors import VectorError
+
 PointId: TypeAlias = str
 Vectors: TypeAlias = npt.NDArray[np.float32]
 Scores: TypeAlias = npt.NDArray[np.float32]
@@ -44,6 +46,11 @@ class Kind(StrEnum):
 
     PROJECTED = "projected"
     ENCODED = "encoded"
+
+    @property
+    def maker(self) -> str:
+        """What made the vector, in words."""
+        return "the projector" if self is Kind.PROJECTED else "the new model"
 
 
 class Modality(StrEnum):
@@ -105,6 +112,11 @@ def content_hash(content: str | None) -> str:
     return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+def is_unicode(text: str) -> bool:
+    """Say whether a text can be written as UTF-8: JSON can escape one half of a pair alone."""
+    return text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text)
+
+
 def normalized(vectors: Vectors) -> Vectors:
     """Scale each row to unit length; a zero row stays zero. Shape (n, d) -> (n, d)."""
     rows = np.asarray(vectors, np.float32)
@@ -126,6 +138,34 @@ def usable(vectors: Vectors) -> npt.NDArray[np.bool_]:
         squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32)
     limits = np.finfo(np.float32)
     return cast("npt.NDArray[np.bool_]", (squares >= limits.tiny) & (squares <= limits.max))
+
+
+def require_usable(
+    vectors: Vectors, ids: Sequence[PointId], maker: str, size: int | None = None
+) -> None:
+    """Refuse to store vectors that cannot be compared.
+
+    Args:
+        vectors: Float32 (n, d).
+        ids: The n points they are for.
+        maker: What made them, for the message.
+        size: Length that they should have; None where that is checked elsewhere.
+
+    Raises:
+        VectorError: Some are not usable, or they have another length.
+    """
+    if size is not None and vectors.shape[1] != size:
+        raise VectorError(
+            f"{maker} made vectors of length {vectors.shape[1]}, the collection takes {size}",
+            "none of this batch was written: correct what made them",
+        )
+    lost = [ids[row] for row in np.flatnonzero(~usable(vectors)).tolist()]
+    if lost:
+        raise VectorError(
+            f"{maker} made {len(lost)} vectors that are not finite, zero or of absurd length, "
+            f"for example for point {', '.join(lost[:5])}",
+            "none of this batch was written: correct what made them",
+        )
 
 
 def vector_array(vectors: Vectors, valid: npt.NDArray[np.bool_] | None = None) -> pa.Array:
@@ -155,19 +195,33 @@ def vectors_of(batch: pa.RecordBatch | pa.Table, column: str) -> Vectors:
     return cast("Vectors", values.to_numpy(zero_copy_only=True).reshape(len(array), width))
 
 
+def given_columns(batch: pa.RecordBatch) -> list[str]:
+    """Name the columns that a forward projector is given."""
+    return [name for name in ("old", "side") if name in batch.schema.names]
+
+
 def given_of(batch: pa.RecordBatch) -> list[Vectors]:
     """What a forward projector is given: old vectors, and side vectors where the batch has them."""
-    return [vectors_of(batch, name) for name in _given_columns(batch)]
+    return [vectors_of(batch, name) for name in given_columns(batch)]
 
 
 def has_given(batch: pa.RecordBatch) -> pa.Array:
     """Whether each point has every vector that a forward projector is given; boolean (n,)."""
-    return reduce(pc.and_, [pc.is_valid(batch[name]) for name in _given_columns(batch)])
+    return reduce(pc.and_, [pc.is_valid(batch[name]) for name in given_columns(batch)])
 
 
 def with_given(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Keep the points that a forward projector can map."""
     return batch.filter(has_given(batch))
+
+
+def require_storable(batch: pa.RecordBatch, size: int, kind: Kind) -> None:
+    """Refuse to store a batch whose column `new` holds what cannot be compared.
+
+    Raises:
+        VectorError: See `require_usable`.
+    """
+    require_usable(vectors_of(batch, "new"), batch["id"].to_pylist(), kind.maker, size)
 
 
 def make_batch(ids: Sequence[PointId], **columns: pa.Array | Sequence[Any]) -> pa.RecordBatch:
@@ -185,7 +239,3 @@ def digest_of(parts: Iterable[str | bytes]) -> str:
         data = part if isinstance(part, bytes) else part.encode()
         digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
-
-
-def _given_columns(batch: pa.RecordBatch) -> list[str]:
-    return [name for name in ("old", "side") if name in batch.schema.names]

@@ -62,7 +62,7 @@ class World:
         self.gallery = FakeGallery(self.points, sizes=(OLD, NEW), page=5)
         self.encoder = FakeEncoder(dimension=NEW)
         self.records: dict[str, MigrationRecord] = {}
-        self.projects = projects
+        self.projects, self.projector = projects, HalfProjector()
         self.known = NothingKnown()
         self.progress = []
         self.frozen: list[str] | None = None
@@ -93,7 +93,7 @@ class World:
                 order=self.order,
                 modality=Modality.TEXT,
                 encoder=self.encoder,
-                projector=HalfProjector() if self.projects else None,
+                projector=self.projector if self.projects else None,
                 known=self.known,
                 batch_size=5,
                 on_progress=self.progress.append,
@@ -241,6 +241,41 @@ def test_points_without_an_old_vector_are_encoded_or_reported():
     world.points["4"].old = None
     outcome = world.run(0)
     assert outcome.quarantined == {"4": "it has no usable old vector"}
+
+
+@pytest.mark.parametrize("broken", [[np.inf, 0, 0, 0], [np.nan] * 4, [0] * 4, [1e38] * 4])
+def test_an_unusable_old_vector_is_as_good_as_none(broken):
+    world = World()
+    world.points["4"].old = np.array(broken, np.float32)
+    assert world.run(0).quarantined == {"4": "it has no usable old vector"}
+    assert world.points["4"].new is None
+    assert world.kinds().count(Kind.PROJECTED) == 22
+
+
+@pytest.mark.parametrize("fraction", [0, 1.0])
+def test_what_was_made_and_cannot_be_compared_is_set_aside_alone(fraction):
+    """Whether a projector, an encoder or a kept vector has made it."""
+    world = World(projects=fraction == 0)
+    apply, encode = HalfProjector.apply, world.encoder.encode
+
+    class Overflowing(HalfProjector):
+        def apply(self, vectors):
+            return np.where(
+                vectors[:, :1] == world.points["4"].old[0], np.inf, apply(self, vectors)
+            )
+
+    def overflowing(items, modality, *, ids=None):
+        rows = encode(items, modality, ids=ids)
+        rows[[item == "text 4" for item in items]] = np.nan
+        return rows
+
+    world.projector, world.encoder.encode = Overflowing(), overflowing
+    outcome = world.run(fraction)
+    maker = "the projector" if fraction == 0 else "the new model"
+    assert outcome.quarantined == {"4": f"{maker} made no usable vector for it"}
+    assert (outcome.counts.failed, world.points["4"].new) == (1, None)
+    assert outcome.counts.projected + outcome.counts.encoded == 22
+    assert outcome.record.phase is Phase.BACKFILLED
 
 
 def test_a_failing_store_pauses_the_run_and_the_next_one_goes_on():

@@ -23,7 +23,7 @@ from xbtmigrate.qdrant.provenance import PROVENANCE, whole_hash
 from xbtmigrate.qdrant.routes import MEDIUM, model_of
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.qdrant.writing import Writer
-from xbtmigrate.types import PointId, Vectors
+from xbtmigrate.types import PointId, Vectors, require_usable
 
 Make: TypeAlias = Callable[[Page], Mapping[PointId, Vectors]]
 """Makes vectors for the other side; points of which none can be made are left out."""
@@ -272,4 +272,6 @@ def write_vectors(reader: Reader, vector: str, rows: Mapping[PointId, Vectors]) 
     writer = Writer(reader.connection, reader.collection)
     for key, members in rows_by_key(page.ids, keys).items():
         ids = [page.ids[row] for row in members]
-        writer.update_vectors(ids, vector, np.stack([rows[each] for each in ids]), key)
+        made = np.stack([rows[each] for each in ids])
+        require_usable(made, ids, "the new model or the projector")
+        writer.update_vectors(ids, vector, made, key)

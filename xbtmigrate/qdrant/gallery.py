@@ -28,7 +28,7 @@ from xbtmigrate.qdrant.provenance import (
 )
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.qdrant.writing import Writer
-from xbtmigrate.types import Kind, PointId, Vectors, make_batch, vectors_of
+from xbtmigrate.types import Kind, PointId, Vectors, make_batch, require_storable, vectors_of
 
 ATTEMPTS = 5
 
@@ -126,6 +126,7 @@ class InPlaceGallery:
 
     def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
         """Store `new` and its provenance, and wait until every shard has applied both."""
+        require_storable(batch, self._settings.new.size, kind)
         written: list[PointId] = []
         for start in range(0, batch.num_rows, self._settings.write_limit):
             part = batch.slice(start, self._settings.write_limit)

@@ -18,7 +18,7 @@ from qdrant_client import models
 
 from xbtmigrate.errors import CollectionError
 from xbtmigrate.qdrant.payload import EmbeddedFields
-from xbtmigrate.types import PointId, Vectors, content_hash, usable, vector_array
+from xbtmigrate.types import PointId, Vectors, content_hash, is_unicode, usable, vector_array
 
 StoredId: TypeAlias = int | str
 
@@ -95,13 +95,25 @@ class Page:
         return matrix
 
     def source_columns(self, fields: EmbeddedFields) -> dict[str, pa.Array]:
-        """Build the columns text, image and content_hash."""
+        """Build the columns text, image and content_hash.
+
+        What is not Unicode has a hash, but nothing that could be embedded.
+        """
         columns: dict[str, list[str | None]] = {
             "text": [fields.text_of(payload) for payload in self.payloads],
             "image": [fields.image_of(payload) for payload in self.payloads],
         }
         columns["content_hash"] = [content_hash(each) for each in columns[fields.stored.value]]
-        return {name: pa.array(values, pa.string()) for name, values in columns.items()}
+        return {name: _strings(values) for name, values in columns.items()}
+
+
+def _strings(values: Sequence[str | None]) -> pa.Array:
+    """Build a column of texts; those that are not Unicode become null."""
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        readable = [each if each is None or is_unicode(each) else None for each in values]
+        return pa.array(readable, pa.string())
 
 
 Unread: TypeAlias = Callable[[], Page]

@@ -31,7 +31,7 @@ from xbtmigrate.qdrant.provenance import (
 )
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.qdrant.writing import Writer
-from xbtmigrate.types import Kind, PointId, make_batch, vectors_of
+from xbtmigrate.types import Kind, PointId, make_batch, require_storable, vectors_of
 
 _GONE = object()
 
@@ -95,6 +95,7 @@ class ShadowGallery:
         A point deleted from the source between the copy's read and write stays behind in the
         shadow until `prune`.
         """
+        require_storable(batch, self._settings.new.size, kind)
         written: list[PointId] = []
         for start in range(0, batch.num_rows, self._settings.write_limit):
             part = batch.slice(start, self._settings.write_limit)

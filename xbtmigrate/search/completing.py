@@ -23,7 +23,7 @@ from xbtmigrate.qdrant.provenance import (
 )
 from xbtmigrate.search.embedding import AnyEncoder, embed
 from xbtmigrate.search.situation import WITHOUT_NEW, WITHOUT_OLD, Situation
-from xbtmigrate.types import Kind, Layout, Modality, Vectors
+from xbtmigrate.types import Kind, Layout, Modality, Vectors, is_unicode, usable
 
 Model: TypeAlias = Literal["new", "old"]
 
@@ -94,7 +94,8 @@ class Completion:
             payloads: Their payloads.
         """
         pairs = [self.sorted(each) for each in vectors]
-        contents = [self.fields.content_of(each or {}) for each in payloads]
+        found = [self.fields.content_of(each or {}) for each in payloads]
+        contents = [each if each and is_unicode(each) else None for each in found]
         situation = self.situation
         if self.writes_new:
             wanting = [row for row, pair in enumerate(pairs) if pair.new is None]
@@ -262,5 +263,7 @@ def _row(vector: Any) -> Vectors:
 
 
 def _put(pairs: list[Pair], rows: Sequence[int], name: str, vectors: Vectors) -> None:
-    for row, vector in zip(rows, vectors.tolist(), strict=True):
-        pairs[row] = replace(pairs[row], **{name: vector})
+    """Give points the vectors that were made, but for those that cannot be compared."""
+    for row, vector, fit in zip(rows, vectors.tolist(), usable(vectors), strict=True):
+        if fit:
+            pairs[row] = replace(pairs[row], **{name: vector})

@@ -11,7 +11,9 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
+from xbtmigrate.errors import VectorError
 from xbtmigrate.protocols import Gallery, Written
 from xbtmigrate.types import (
     Kind,
@@ -20,6 +22,7 @@ from xbtmigrate.types import (
     Vectors,
     content_hash,
     make_batch,
+    require_storable,
     usable,
     vector_array,
     vectors_of,
@@ -109,6 +112,7 @@ class FakeGallery:
 
     def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
         """Store `new` and its provenance on the points that still exist."""
+        require_storable(batch, self._sizes["new"], kind)
         ids: list[PointId] = batch.column("id").to_pylist()
         hashes = batch.column("content_hash").to_pylist()
         self.writes.append((kind, ids))
@@ -322,6 +326,21 @@ class GalleryContract:
         table = table_of(gallery.read({"kind", "new"}))
         assert table.column("kind").to_pylist() == ["projected"] * 4 + ["encoded"] * 2
         assert vectors_of(table, "new")[:, 0].tolist() == [10.0, 11.0, 12.0, 13.0, 20.0, 21.0]
+
+    def test_never_stores_what_cannot_be_compared(self, store: GalleryStore) -> None:
+        """A batch with a vector that is not finite, zero, or of another length is refused whole."""
+        fill(store)
+        gallery = store.gallery()
+        for broken in (float("nan"), float("inf"), 1e38):
+            batch = to_write(IDS[:2], texts_of(IDS[:2]), broken)
+            with pytest.raises(VectorError, match=r"the new model made 2 vectors .* point 1, 2"):
+                gallery.write(batch, Kind.ENCODED)
+        zeros, longer = (vector_array(np.full((2, d), d - 3, np.float32)) for d in (3, 4))
+        batch = to_write(IDS[:2], texts_of(IDS[:2]), 1.0)
+        for broken in (zeros, longer):
+            with pytest.raises(VectorError, match="the projector made"):
+                gallery.write(batch.set_column(3, "new", broken), Kind.PROJECTED)
+        assert table_of(gallery.read({"new"}))["new"].null_count == len(IDS)
 
     def test_what_is_expected_changes_nothing(self, store: GalleryStore) -> None:
         """It says what to read along, not what to believe."""

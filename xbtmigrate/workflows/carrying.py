@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from xbtmigrate.ledger import Ledger
@@ -22,7 +23,16 @@ from xbtmigrate.qdrant.following import (
 from xbtmigrate.qdrant.opening import open_fidelity, open_reader
 from xbtmigrate.qdrant.pages import Page
 from xbtmigrate.qdrant.scan import Reader
-from xbtmigrate.types import Layout, PointId, Vectors, given_of, normalized, vectors_of, with_given
+from xbtmigrate.types import (
+    Layout,
+    PointId,
+    Vectors,
+    given_of,
+    normalized,
+    usable,
+    vectors_of,
+    with_given,
+)
 from xbtmigrate.workflows.encoding import encode_gallery, encode_readable
 from xbtmigrate.workflows.examination import LIKE
 from xbtmigrate.workflows.intent import Intent
@@ -175,7 +185,9 @@ class Carrier:
         if self.projector is not None and rest:
             for batch in map(with_given, self._gallery().read({"old"}, ids=rest)):
                 projected = self.projector.apply(*given_of(batch))
-                found.update(zip(batch["id"].to_pylist(), projected, strict=True))
+                fit = usable(projected)
+                ids = batch["id"].filter(pa.array(fit)).to_pylist()
+                found.update(zip(ids, projected[fit], strict=True))
         return found
 
     def _old_vectors(self, page: Page) -> Mapping[PointId, Vectors]:

@@ -25,6 +25,7 @@ from xbtmigrate.types import (
     given_of,
     has_given,
     normalized,
+    usable,
     vectors_of,
 )
 from xbtmigrate.workflows.encoding import encode_readable
@@ -173,18 +174,25 @@ class Examiner:
     def _without_unreadable(self, batch: pa.RecordBatch, found: Found) -> Found:
         """Drop the points that only lack what the new model cannot make of their content."""
         lacking = (Fault.MISSING, Fault.STALE, Fault.WRONG_KIND)
-        with_given = has_given(batch).to_pylist()
+        projectable = self._projectable(batch)
         rows = [
             row
             for row, point in enumerate(batch["id"].to_pylist())
             if point in found
             and found[point][0] in lacking
-            and not (self.projector and with_given[row] and found[point][0] in BEHIND)
+            and not (projectable[row] and found[point][0] in BEHIND)
         ]
         readable, _ = self._encode(batch, np.array(rows, np.intp))
         excused = {batch["id"][row].as_py() for row in set(rows) - set(readable.tolist())}
         self.unembeddable |= excused
         return {point: fault for point, fault in found.items() if point not in excused}
+
+    def _projectable(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        """Say of which points the projector makes a usable vector."""
+        given = np.asarray(has_given(batch))
+        if self.projector is None:
+            return np.zeros_like(given)
+        return given & usable(self.projector.apply(*given_of(batch)))
 
     def _strays_of(self, ids: Sequence[PointId]) -> Iterable[list[PointId]]:
         return [] if self.fidelity is None else self.fidelity.strays_of(ids)

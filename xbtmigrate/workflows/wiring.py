@@ -11,6 +11,7 @@ from functools import cached_property
 from xbtmigrate import registry
 from xbtmigrate.artefacts import FOLDER, Artefacts
 from xbtmigrate.config import Config, NewModelSection, OldModelSection
+from xbtmigrate.encoders.checked import CheckedEncoder
 from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.journal import OVER, Phase
 from xbtmigrate.known import KnownVectors
@@ -236,10 +237,9 @@ class Migration:
 
     def _encoder(self, section: OldModelSection | NewModelSection, **more: str) -> Encoder:
         options = {**(section.model_extra or {}), **more}
-        encoder: Encoder = registry.build(
-            registry.ENCODERS, section.encoder, options, self.config.base
+        return CheckedEncoder(
+            registry.build(registry.ENCODERS, section.encoder, options, self.config.base)
         )
-        return encoder
 
 
 def artefacts_of(config: Config) -> Artefacts:

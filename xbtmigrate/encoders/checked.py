@@ -1,0 +1,63 @@
+"""Encoders: any encoder, held to its contract; plugins come from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xbtmigrate.errors import EncoderError, UnreadableSourceError
+from xbtmigrate.protocols import Encoder
+from xbtmigrate.types import Modality, PointId, Vectors, is_unicode, usable
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedEncoder:
+    """Names the items that cannot be embedded, where the encoder itself would fail or pass them.
+
+    Attributes:
+        encoder: The encoder; what it offers beyond the protocol is offered here too.
+    """
+
+    encoder: Encoder
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the model."""
+        return self.encoder.fingerprint
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors."""
+        return self.encoder.dimension
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what only this encoder has, such as its price."""
+        return getattr(self.encoder, name)
+
+    def encode(
+        self, items: Sequence[str], modality: Modality, *, ids: Sequence[PointId] | None = None
+    ) -> Vectors:
+        """Embed items; see `xbtmigrate.protocols.Encoder.encode`.
+
+        Raises:
+            UnreadableSourceError: Items are not Unicode, or their vectors cannot be compared.
+            EncoderError: The vectors are not of the length that the encoder declares.
+        """
+        broken = [row for row, item in enumerate(items) if not is_unicode(item)]
+        if broken:
+            raise UnreadableSourceError(dict.fromkeys(broken, f"its {modality} is not Unicode"))
+        vectors = np.asarray(self.encoder.encode(items, modality, ids=ids), np.float32)
+        if vectors.shape != (len(items), self.dimension):
+            raise EncoderError(
+                f"the encoder returned vectors of shape {vectors.shape} for {len(items)} items, "
+                f"not {(len(items), self.dimension)}",
+                "correct the encoder, or its option for the length of the vectors",
+            )
+        lost = np.flatnonzero(~usable(vectors)).tolist()
+        if lost:
+            reason = "the model made a vector for it that is not finite, zero, or of absurd length"
+            raise UnreadableSourceError(dict.fromkeys(lost, reason))
+        return vectors
