@@ -61,6 +61,11 @@ class Artefacts:
         return self.folder / "pairs.parquet"
 
     @property
+    def template_file(self) -> Path:
+        """Points for which people write the queries that judge a migration."""
+        return self.folder / "queries-to-judge.csv"
+
+    @property
     def serving_folder(self) -> Path:
         """How the mixed gallery is searched."""
         return self.folder / "serving"
@@ -146,18 +151,19 @@ class Artefacts:
 
     def save_spent(self, ids: Sequence[PointId]) -> None:
         """Store which points were re-encoded for the training pairs."""
-        table = pa.table({"id": pa.array(ids, pa.string())})
-        write_atomically(self.folder / "spent.parquet", lambda path: pq.write_table(table, path))
+        _save_ids(self.folder / "spent.parquet", ids)
 
     def load_spent(self) -> set[PointId]:
         """Read which points were re-encoded for the training pairs; none before a training."""
-        path = self.folder / "spent.parquet"
-        try:
-            return set(pq.read_table(path)["id"].to_pylist()) if path.exists() else set()
-        except (OSError, KeyError, pa.ArrowException) as error:
-            raise ArtefactError(
-                f"{path} cannot be read: {error}", "train again with train-projector"
-            ) from error
+        return _load_ids(self.folder / "spent.parquet")
+
+    def save_fold(self, ids: Sequence[PointId]) -> None:
+        """Store which points were held out by fold; none where all that queries ask for were."""
+        _save_ids(self.folder / "fold.parquet", ids)
+
+    def load_fold(self) -> set[PointId]:
+        """Read which points were held out by fold; none where training left out all of them."""
+        return _load_ids(self.folder / "fold.parquet")
 
     def load_order(self) -> tuple[OrderedIds, str] | None:
         """Read the order, first to be encoded first, and its name; None if there is none."""
@@ -321,3 +327,17 @@ class Artefacts:
         """The new-model vectors paid for so far, for one model."""
         name = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
         return KnownVectors(self.folder / "encoded" / name, dimension)
+
+
+def _save_ids(path: Path, ids: Sequence[PointId]) -> None:
+    table = pa.table({"id": pa.array(ids, pa.string())})
+    write_atomically(path, lambda temporary: pq.write_table(table, temporary))
+
+
+def _load_ids(path: Path) -> set[PointId]:
+    try:
+        return set(pq.read_table(path)["id"].to_pylist()) if path.exists() else set()
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise ArtefactError(
+            f"{path} cannot be read: {error}", "train again with train-projector"
+        ) from error

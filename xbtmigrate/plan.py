@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -74,17 +75,26 @@ class Cost(_Part):
 
 
 class System(_Part):
-    """Quality of one way to answer queries."""
+    """Quality of one way to answer queries.
+
+    Attributes:
+        name: The system.
+        metrics: Metric -> mean over the queries.
+        against_keep: How it compares with keep by the metric that decides, see `Standing`.
+        by_definition: Whether it is right because the queries' answers are what it finds.
+    """
 
     name: str
     metrics: dict[str, float]
+    against_keep: str = ""
+    by_definition: bool = False
 
 
 class CurvePoint(_Part):
     """Quality of the mixed gallery at one fraction."""
 
     fraction: float
-    recall_at_10: float
+    sample_recall_at_10: float
 
 
 class Measurement(_Part):
@@ -108,9 +118,9 @@ class Measurement(_Part):
 
 
 class Advice(_Part):
-    """The recommended way, with its reason in words."""
+    """The recommended way, with its reason in words; no strategy where nobody judged queries."""
 
-    strategy: Strategy
+    strategy: Strategy | None
     fraction: float
     ordering: str
     serving: str
@@ -184,7 +194,8 @@ class Plan(_Part):
 
     def frozen(self) -> Self:
         """Return the plan with its digest filled in."""
-        return self.model_copy(update={"digest": self._content_digest()})
+        content = self.model_dump(mode="json", exclude={"digest"})
+        return self.model_copy(update={"digest": _digest(content)})
 
     def check_current(self, binding: dict[str, str]) -> None:
         """Refuse a plan whose ground has shifted.
@@ -224,10 +235,11 @@ class Plan(_Part):
             plan = cls.model_validate(raw)
         except (ValueError, AttributeError) as error:
             raise ArtefactError(f"{origin} is not a plan: {error}", hint) from error
-        if plan.digest != plan._content_digest():
+        # Of the document, not of the model: a field that a later version adds changes nothing.
+        if plan.digest != _digest({key: raw[key] for key in raw if key != "digest"}):
             raise ArtefactError(f"{origin} was changed after it was made: its digest differs", hint)
         return plan
 
-    def _content_digest(self) -> str:
-        content = self.model_dump(mode="json", exclude={"digest"})
-        return digest_of([json.dumps(content, sort_keys=True, allow_nan=False)])
+
+def _digest(content: Mapping[str, object]) -> str:
+    return digest_of([json.dumps(content, sort_keys=True, allow_nan=False)])

@@ -45,7 +45,7 @@ def test_evaluate_shows_the_bridge_with_and_without(folder: Path):
     assert (
         set(trained["lora"]["on"])
         == set(trained["lora"]["off"])
-        == {"recall@1", "recall@10", "mrr"}
+        == {"held_out_recall@1", "held_out_recall@10", "held_out_mrr"}
     )
     found = answer_inside("evaluate", "--queries", "queries.parquet", cwd=folder)
     names = [system["name"] for system in found["systems"]]

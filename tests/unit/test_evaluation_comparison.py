@@ -76,9 +76,23 @@ def test_a_comparison_holds_the_figures_of_the_criterion():
     assert not any(compare(keep, keep, full, seed=0).compatible.values())
 
 
-def test_there_is_no_gap_to_close_between_equals():
+def test_there_is_no_gap_to_close_where_full_is_not_ahead():
     assert gap_closed(0.4, 0.3, 0.3) is None
+    assert gap_closed(0.003, 0.764, 0.76) is None
     assert gap_closed(0.2, 0.3, 0.5) == pytest.approx(-0.5)
+
+
+def test_a_system_stands_better_or_worse_or_cannot_be_told_apart():
+    keep = scores_of([1] * 20 + [0] * 20)
+    few, many = scores_of([1] * 21 + [0] * 19), scores_of([1] * 35 + [0] * 5)
+    standings = [
+        compare(each, keep, many, seed=0).standing("recall@10")
+        for each in (keep, few, many, scores_of([0] * 40))
+    ]
+    assert standings == ["no difference", "no difference", "better", "worse"]
+    narrowed = compare(few, keep, many, seed=0, gaps=["mrr@10"])
+    assert narrowed.gap_closed["recall@10"] is None
+    assert narrowed.gap_closed["mrr@10"] == pytest.approx(1 / 15)
 
 
 def test_flips_count_lost_answers_only():

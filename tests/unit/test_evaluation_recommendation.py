@@ -118,7 +118,8 @@ def test_a_partial_backfill_below_keep_is_not_good_enough():
     assert answer.strategy is Strategy.FULL
 
 
-def test_self_made_relevance_is_called_provisional():
+def test_self_made_relevance_recommends_nothing():
     answer = recommend(cells(), [], FREE, Criteria(provisional=True))
+    assert (answer.strategy, answer.serving, answer.fraction) == (None, None, 0.0)
     assert answer.provisional
     assert "provisional" in answer.reason

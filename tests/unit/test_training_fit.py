@@ -131,7 +131,9 @@ def test_what_was_fitted_comes_back_from_disk(tmp_path):
     assert loaded.digest == projector.digest
     assert (loaded.manifest.old_model, loaded.manifest.new_model) == ("old", "new")
     assert loaded.manifest.libraries["torch"]
-    assert set(loaded.manifest.metrics) == {"recall@1", "recall@10", "mrr", "cosine", "error"}
+    assert set(loaded.manifest.metrics) == {
+        "held_out_recall@1", "held_out_recall@10", "held_out_mrr", "cosine", "error",
+    }  # fmt: skip
     np.testing.assert_array_equal(loaded.uncertainty(pairs.old), projector.uncertainty(pairs.old))
 
 

@@ -11,7 +11,13 @@ import pytest
 
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.types import Modality
-from xbtmigrate.workflows.questions import EXCERPT, excerpts, read_questions
+from xbtmigrate.workflows.questions import (
+    EXCERPT,
+    Questions,
+    excerpts,
+    held_out,
+    read_questions,
+)
 
 
 def query_file(folder: Path, **columns: Any) -> Path:
@@ -59,6 +65,53 @@ def test_a_file_that_cannot_be_asked_is_refused(tmp_path: Path, columns: Any, sa
     with pytest.raises(ConfigError, match=said) as refused:
         read_questions(query_file(tmp_path, **columns), split)
     assert "text or image" in refused.value.hint
+
+
+def test_a_csv_is_read_as_a_spreadsheet_saves_it(tmp_path: Path):
+    path = tmp_path / "queries.csv"
+    path.write_bytes(
+        "\ufefftext;relevant;content\r\ncut a sound;17 42;x\r\n;18;nobody wrote this one\r\n"
+        '"two\nlines; one query";19;y\r\n'.encode()
+    )
+    (found,) = read_questions(path)
+    assert found.texts == ["cut a sound", "two\nlines; one query"]
+    assert found.relevant == [["17", "42"], ["19"]]
+    path.write_text("text,relevant\na query,\n", "utf-8")
+    with pytest.raises(ConfigError, match="without a relevant point"):
+        read_questions(path)
+    path.write_text("text,relevant\n,17\n", "utf-8")
+    with pytest.raises(ConfigError, match="no queries"):
+        read_questions(path)
+    path.write_text("text,answers\na query,17\n", "utf-8")
+    with pytest.raises(ConfigError, match="not a query file"):
+        read_questions(path)
+
+
+def test_json_lines_are_read(tmp_path: Path):
+    path = tmp_path / "queries.jsonl"
+    path.write_text('{"text": "a", "relevant": [1, 2]}\n{"text": "b", "relevant": [3]}\n', "utf-8")
+    (found,) = read_questions(path)
+    assert (found.texts, found.relevant) == (["a", "b"], [["1", "2"], ["3"]])
+    path.write_text("not json", "utf-8")
+    with pytest.raises(ConfigError, match="not a query file"):
+        read_questions(path)
+
+
+def judged(*relevant: list[str]) -> Questions:
+    return Questions(["q"] * len(relevant), relevant, "judged", provisional=False)
+
+
+def test_a_fold_is_held_out_where_queries_ask_for_nearly_everything():
+    ids = [str(number) for number in range(100)]
+    some = judged(*([each] for each in ids[:40]))
+    assert held_out([some], ids, 0) == set(ids[:40])
+    pairs = judged(*([a, b] for a, b in zip(ids[::2], ids[1::2], strict=True)))
+    fold = held_out([pairs], ids, 0)
+    assert len(fold) == 20
+    assert fold == held_out([pairs], ids, 0) != held_out([pairs], ids, 1)
+    assert [set(pairs.relevant[row]) <= fold for row in range(len(pairs))].count(True) == 10
+    assert len(pairs.within(fold)) == 10
+    assert held_out([], ids, 0) == set()
 
 
 def test_made_queries_say_what_they_cannot_tell():

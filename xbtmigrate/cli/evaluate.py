@@ -91,9 +91,11 @@ def _show(content: dict[str, Any]) -> None:
     for warning in content["warnings"]:
         render.say(f"Warning: {warning}")
     render.say(
-        f"Recommended: {content['recommendation']['strategy']}. "
+        f"Recommended: {content['recommendation']['strategy'] or 'nothing'}. "
         f"{content['recommendation']['reason']}."
     )
+    if content["provisional"]:
+        render.say("Next: write judged queries (docs/judging.md), then evaluate with --queries.")
     for verdict in content["gates"]:
         render.say(
             f"Gate {verdict['gate']} on {verdict['strategy']}: "
@@ -107,16 +109,8 @@ def _show_figures(content: dict[str, Any]) -> None:
     render.table(
         f"{content['direction']}: {content['query_count']:,} queries, "
         f"{content['gallery_count']:,} points{', provisional' if content['provisional'] else ''}",
-        ["query/gallery", *names, "compatible", "gap closed"],
-        (
-            [
-                system["name"],
-                *(system[name] for name in names),
-                system["compatible"]["recall@10"],
-                system["gap_closed"]["recall@10"],
-            ]
-            for system in content["systems"]
-        ),
+        ["query/gallery", *names, "against keep", "gap closed"],
+        (_row(system, names) for system in content["systems"]),
     )
     render.table(
         "recall@10 of the mixed gallery by re-encoded fraction",
@@ -130,6 +124,17 @@ def _show_figures(content: dict[str, Any]) -> None:
             for curve in content["curves"]
         ),
     )
+
+
+def _row(system: dict[str, Any], names: list[str]) -> list[object]:
+    """Figures of one system, how it compares with keep, and how much of the gap it closes."""
+    given, gap = system["by_definition"], system["gap_closed"]["recall@10"]
+    return [
+        system["name"],
+        *render.figures(system, names, by_definition=given),
+        None if system["name"] == "keep" or given else system["against_keep"]["recall@10"],
+        None if gap is None else f"{gap:.0%}",
+    ]
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -39,25 +39,38 @@ def plan(
     """
     from xbtmigrate.config import load_config
     from xbtmigrate.workflows.plan import make_plan
-    from xbtmigrate.workflows.switching import readers_send
+    from xbtmigrate.workflows.wiring import artefacts_of
 
     with render.ProgressBars() as bars:
+        settings = load_config(config)
         made = make_plan(
-            load_config(config),
+            settings,
             out=out,
             allow_model_mismatch=allow_model_mismatch,
             page=report,
             report=bars,
         )
-    readers = None
-    if made.strategy not in ("keep", "bridge"):
-        alias = made.collection.alias if made.target.layout == "shadow" else None
-        readers = readers_send(made, alias)
+    template = artefacts_of(settings).template_file if made.measurement.provisional else None
+    beside = {
+        "readers": _readers(made),
+        "queries_template": None if template is None else str(template),
+        "next": _next(made, template),
+    }
     if json:
-        render.document({"readers": readers, **made.model_dump(mode="json")})
-    else:
-        render.say(readers or "No reader has to change.")
-        _show(made)
+        render.document(made.model_dump(mode="json") | beside)
+        return
+    render.say(beside["readers"] or "No reader has to change.")
+    _show(made)
+    render.say(f"Next: {beside['next']}")
+
+
+def _readers(plan: Plan) -> str | None:
+    """What each reader sends after the cutover; None where nothing is cut over."""
+    from xbtmigrate.workflows.switching import readers_send
+
+    if plan.strategy in ("keep", "bridge"):
+        return None
+    return readers_send(plan, plan.collection.alias if plan.target.layout == "shadow" else None)
 
 
 def _show(plan: Plan) -> None:
@@ -95,22 +108,35 @@ def _show(plan: Plan) -> None:
     )
     measured = plan.measurement
     provisional = ", provisional" if measured.provisional else ""
-    names = ["recall@1", "recall@10", "mrr@10", "ndcg@10"]
+    names = [f"sample_{name}" for name in ("recall@1", "recall@10", "mrr@10", "ndcg@10")]
     render.table(
-        f"What each brings ({measured.query_count} queries, {measured.gallery_count} points"
-        f"{provisional})",
-        ["query/gallery", *names],
-        ([row.name, *(row.metrics[name] for name in names)] for row in measured.systems),
+        f"What each brings in a sample ({measured.query_count} queries, "
+        f"{measured.gallery_count} points{provisional})",
+        ["query/gallery", *(name.replace("_", " ") for name in names), "against keep"],
+        (
+            [
+                row.name,
+                *render.figures(row.metrics, names, by_definition=row.by_definition),
+                None if row.name == "keep" or row.by_definition else row.against_keep,
+            ]
+            for row in measured.systems
+        ),
     )
     render.say(f"Queries: {measured.basis}.")
     for warning in plan.warnings:
         render.say(f"Warning: {warning}")
-    render.say(f"Recommended: {plan.recommendation.strategy}. {plan.recommendation.reason}.")
+    advised = plan.recommendation
+    render.say(f"Recommended: {advised.strategy or 'nothing'}. {advised.reason}.")
     render.say(f"This plan: {plan.strategy}, fraction {plan.fraction:g}.")
-    render.say(f"Next: {_next(plan)}")
 
 
-def _next(plan: Plan) -> str:
+def _next(plan: Plan, template: Path | None) -> str:
+    if template is not None:
+        return (
+            f"write what your users would type for the points in {template}, save it, name it in "
+            "plan.queries and plan again; docs/judging.md has more ways. "
+            + ("" if plan.strategy == "keep" else "Or xbtmigrate train-projector.")
+        ).rstrip()
     if plan.strategy == "keep":
         return "nothing; set plan.strategy in the configuration to do it all the same."
     return "xbtmigrate train-projector"

@@ -64,7 +64,8 @@ def _show(trained: Trained) -> None:
     content = trained.document()
     counts = ", ".join(f"{count:,} {source}" for source, count in content["pairs"].items())
     render.say(f"Pairs: {counts}; {content['held_out']:,} points held out.")
-    names = ("recall@1", "recall@10", "mrr")
+    names = ("held_out_recall@1", "held_out_recall@10", "held_out_mrr")
+    columns = [name.replace("held_out_", "held-out ") for name in names]
     for direction, result in content["directions"].items():
         rows = [
             [kind, "", *(scores[name] for name in names), ""]
@@ -77,23 +78,28 @@ def _show(trained: Trained) -> None:
             figures = (found[name] for name in names)
             rows.append([kind, source, *figures, f"{found['seconds']:.1f}"])
         render.table(
-            f"{direction}: held-out retrieval, best settings of each kind",
-            ["kind", "pairs", *names, "seconds"],
+            f"{direction}: held-out points of the training sample, best settings of each kind",
+            ["kind", "pairs", *columns, "seconds"],
             rows,
         )
         render.say(f"Kept: {result['kind']} in {result['folder']}")
     if shared := content["shared"]:
         found = next(each for each in shared["candidates"] if each["chosen"])
         render.say(
-            f"Shared space (lambda {found['lambda']:g}): recall@10 {found['recall@10']:.3f} over "
-            f"galleries in every state, in {shared['folder']}"
+            f"Shared space (lambda {found['lambda']:g}): held-out recall@10 "
+            f"{found['held_out_recall@10']:.3f} over galleries in every state, "
+            f"in {shared['folder']}"
         )
     if tuned := content["lora"]:
         render.say(
-            f"LoRA on {tuned['pairs']:,} pairs: recall@10 of the bridge "
-            f"{tuned['off']['recall@10']:.3f} without, {tuned['on']['recall@10']:.3f} with, "
-            f"in {tuned['folder']}"
+            f"LoRA on {tuned['pairs']:,} pairs: held-out recall@10 of the bridge "
+            f"{tuned['off']['held_out_recall@10']:.3f} without, "
+            f"{tuned['on']['held_out_recall@10']:.3f} with, in {tuned['folder']}"
         )
     if fitted := content["calibration"]:
         render.say(f"Calibrated on {fitted['queries']:,} queries; {fitted['basis']}")
+    render.say(
+        "Held-out figures only compare maps: each held-out point searches for itself. Whether a "
+        "map is worth anything against keep, `xbtmigrate evaluate` says."
+    )
     render.say("Next: xbtmigrate evaluate --queries FILE, or xbtmigrate backfill")

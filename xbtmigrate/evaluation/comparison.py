@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
 from xbtmigrate.errors import EvaluationError
 from xbtmigrate.evaluation.retrieval import METRICS, PerQuery, QueryScores
 
+LEVEL = 0.05
+"""Largest p-value of a difference that counts."""
 RESAMPLES = 2_000
 PERMUTATIONS = 10_000
 CELLS = 4_000_000  # entries of one block of resampled queries or random signs
+
+
+class Standing(StrEnum):
+    """How a system compares with keeping the old model."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    SAME = "no difference"
+    """The difference is not significant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +44,7 @@ class Comparison:
         ci95: Bootstrap interval of the mean over queries.
         p_value: Two-sided paired permutation test against keep; 1.0 for keep itself.
         compatible: The strict criterion of BCT and XBT: the mean is above keep's.
-        gap_closed: (system - keep) / (full - keep); None where full equals keep.
+        gap_closed: (system - keep) / (full - keep); None where full does not beat keep.
         negative_flips: Share of queries answered within the top 10 by keep and no longer by this
             system (MUSCLE).
     """
@@ -44,12 +56,25 @@ class Comparison:
     gap_closed: Mapping[str, float | None]
     negative_flips: float
 
-    def beats_keep(self, metric: str, level: float = 0.05) -> bool:
+    def beats_keep(self, metric: str, level: float = LEVEL) -> bool:
         """Tell whether the mean is above keep's and the difference is significant."""
         return self.compatible[metric] and self.p_value[metric] < level
 
+    def standing(self, metric: str) -> Standing:
+        """Say whether the system is better or worse than keep, or not to be told apart from it."""
+        if self.p_value[metric] >= LEVEL:
+            return Standing.SAME
+        return Standing.BETTER if self.compatible[metric] else Standing.WORSE
 
-def compare(system: QueryScores, keep: QueryScores, full: QueryScores, *, seed: int) -> Comparison:
+
+def compare(
+    system: QueryScores,
+    keep: QueryScores,
+    full: QueryScores,
+    *,
+    seed: int,
+    gaps: Collection[str] = METRICS,
+) -> Comparison:
     """Compare a system with keep, and with full as the reachable end.
 
     Args:
@@ -57,6 +82,7 @@ def compare(system: QueryScores, keep: QueryScores, full: QueryScores, *, seed: 
         keep: Old queries on old vectors.
         full: New queries on new vectors.
         seed: Seed of the resampling; equal seeds give equal figures.
+        gaps: Metrics by which full is known to beat keep; by the others there is no gap to close.
 
     Raises:
         EvaluationError: The three were not judged on the same number of queries.
@@ -75,14 +101,17 @@ def compare(system: QueryScores, keep: QueryScores, full: QueryScores, *, seed: 
         ci95=dict(zip(METRICS, intervals, strict=True)),
         p_value=dict(zip(METRICS, p_values, strict=True)),
         compatible={name: means[name] > least[name] for name in METRICS},
-        gap_closed={name: gap_closed(means[name], least[name], most[name]) for name in METRICS},
+        gap_closed={
+            name: gap_closed(means[name], least[name], most[name]) if name in gaps else None
+            for name in METRICS
+        },
         negative_flips=negative_flips(system, keep),
     )
 
 
 def gap_closed(value: float, keep: float, full: float) -> float | None:
-    """Share of the way from keep to full; None where there is no way to go."""
-    return None if full == keep else (value - keep) / (full - keep)
+    """Share of the way from keep to full; None where full is no better: the way leads nowhere."""
+    return None if full <= keep else (value - keep) / (full - keep)
 
 
 def negative_flips(system: QueryScores, keep: QueryScores, k: int = 10) -> float:

@@ -12,6 +12,10 @@ from xbtmigrate.evaluation.curves import Curve
 from xbtmigrate.evaluation.retrieval import QueryScores
 from xbtmigrate.types import Strategy
 
+UNJUDGED = (
+    "there are no judged queries; queries made from the collection are provisional and cannot "
+    "tell whether the new model serves your users better than the old one"
+)
 LARGEST_FRACTION = 0.9
 """Above it the rest is not worth two kinds of vectors: re-encode everything."""
 
@@ -58,8 +62,9 @@ class Criteria:
         target: Share of full's metric to reach by re-encoding a part; with nothing re-encoded,
             the share of the gap between keep and full to close.
         level: Largest p-value of a difference that counts.
-        provisional: The queries and their answers are self-made; the reason will say so.
+        provisional: The queries and their answers are self-made; they decide nothing.
         seed: Seed of the significance tests.
+        task: What the metric is measured on, where that is not the whole collection.
     """
 
     metric: str = "recall@10"
@@ -67,6 +72,12 @@ class Criteria:
     level: float = 0.05
     provisional: bool = False
     seed: int = 0
+    task: str = ""
+
+    @property
+    def figure(self) -> str:
+        """Name of the figure that decides, as it is shown."""
+        return f"{self.task} {self.metric}".lstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +85,16 @@ class Recommendation:
     """What to do with this collection.
 
     Attributes:
-        strategy: The strategy.
+        strategy: The strategy; None where nobody judged the queries.
         ordering: Which points are re-encoded first; None unless fastfill.
-        serving: How queries are answered; None for keep.
+        serving: How queries are answered; None for keep, and without a strategy.
         fraction: Share of the points to re-encode.
         reason: Why, with the numbers, in plain words.
         scores: What was measured of it, at the first measured fraction that covers `fraction`.
         provisional: Whether the figures rest on relevance that nobody judged.
     """
 
-    strategy: Strategy
+    strategy: Strategy | None
     ordering: str | None
     serving: str | None
     fraction: float
@@ -140,6 +151,9 @@ def recommend(
 ) -> Recommendation:
     """Choose the cheapest strategy that is good enough and better than doing nothing.
 
+    Nothing where the queries are self-made: `full` can be right by definition, or by their very
+    words.
+
     `keep` where full does not beat keep significantly (paired p < 0.05) or nothing affordable
     does. A bridge, then a projected gallery, where it beats keep and closes the target share of
     the gap to full. Else the smallest re-encoded fraction that reaches the target share of full
@@ -155,20 +169,18 @@ def recommend(
     """
     measured = _Measured(cells["keep"], cells["full"], criteria)
     keep, full = measured.ends
+    if criteria.provisional:
+        return Recommendation(None, None, None, 0.0, UNJUDGED, measured.keep, provisional=True)
     if measured.beats_keep(measured.full):
         chosen, reason = _choose(cells, curves, costs, measured)
     else:
         chosen = None
         reason = (
-            f"the new model does not beat the old one on these queries: {criteria.metric} "
+            f"the new model does not beat the old one on these queries: {criteria.figure} "
             f"{full:.3f} against {keep:.3f} (paired p = {measured.p_value(measured.full):.2g})"
         )
-    if criteria.provisional:
-        reason += "; provisional: the queries and their answers were made from the collection"
     if chosen is None:
-        return Recommendation(
-            Strategy.KEEP, None, None, 0.0, reason, measured.keep, criteria.provisional
-        )
+        return Recommendation(Strategy.KEEP, None, None, 0.0, reason, measured.keep)
     ordering = chosen.curve.ordering if chosen.curve and chosen.fraction > 0 else None
     return Recommendation(
         chosen.strategy,
@@ -177,7 +189,6 @@ def recommend(
         chosen.fraction,
         reason,
         chosen.scores,
-        criteria.provisional,
     )
 
 
@@ -198,9 +209,9 @@ def _choose(
     better = [o for o in affordable if measured.beats_keep(o.scores)]
     if not better:
         keep, full = measured.ends
-        metric = measured.criteria.metric
+        figure = measured.criteria.figure
         return None, (
-            f"nothing within the budget beats keep ({metric} {keep:.3f}) significantly; "
+            f"nothing within the budget beats keep ({figure} {keep:.3f}) significantly; "
             f"full would reach {full:.3f}"
         )
     best = max(better, key=lambda option: option.value(measured.criteria.metric))
@@ -267,7 +278,7 @@ def _reason(option: _Option, measured: _Measured) -> str:
     """Give the numbers, and warn where the gallery is worse than keep on the way."""
     (keep, full), metric = measured.ends, measured.criteria.metric
     text = (
-        f"{option.name} reaches {metric} {option.value(metric):.3f}; "
+        f"{option.name} reaches {measured.criteria.figure} {option.value(metric):.3f}; "
         f"keep {keep:.3f}, full {full:.3f}"
     )
     if option.curve is None:

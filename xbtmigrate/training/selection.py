@@ -64,11 +64,15 @@ class Scores:
         return cls(*map(float, orders))
 
     def as_metrics(self) -> dict[str, float]:
-        """Return the figures under their public names."""
+        """Return the figures under their public names.
+
+        Held-out points are searched for among the points of training: an easier task than that of
+        any other figure, and so not to be taken for one.
+        """
         return {
-            "recall@1": self.recall_at_1,
-            "recall@10": self.recall_at_10,
-            "mrr": self.mrr,
+            "held_out_recall@1": self.recall_at_1,
+            "held_out_recall@10": self.recall_at_10,
+            "held_out_mrr": self.mrr,
         }
 
 

@@ -74,6 +74,7 @@ def neighbours(migration: Migration, points: Points, new: Vectors) -> Trial:
             provisional=True,
             limits="full is right by definition, so they tell how near a system comes to the new "
             "model and cannot tell whether the new model is better than the old one",
+            by_definition=True,
             modality=migration.stored,
         )
     )

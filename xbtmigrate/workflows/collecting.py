@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from xbtmigrate.errors import CollectionError, EncoderError
+from xbtmigrate.errors import CollectionError, ConfigError, EncoderError
 from xbtmigrate.plan import Plan
 from xbtmigrate.training.pairs import load_pairs
 from xbtmigrate.types import Kind, PointId, Vectors, vectors_of
@@ -53,19 +53,33 @@ class Collected:
     warnings: list[str] = field(default_factory=list)
 
 
-def pose(migration: Migration, wanted: Wanted, report: Report) -> tuple[list[Trial], list[str]]:
+def pose(
+    migration: Migration, wanted: Wanted, report: Report, *, decides: bool = False
+) -> tuple[list[Trial], list[str]]:
     """Collect the gallery and embed the queries with both models.
+
+    Args:
+        migration: The migration.
+        wanted: What to evaluate on.
+        report: Called with progress.
+        decides: Whether a gate is held against the figures, which made queries cannot bear.
 
     Returns:
         One trial for each kind of query, the most telling first, and warnings.
 
     Raises:
-        ConfigError: The query file is not usable.
+        ConfigError: The query file is not usable, or a gate has none to be decided by.
         CollectionError: None of its relevant points is in the collection.
         EncoderError: A model cannot embed any of the queries.
     """
     seed = migration.config.plan.seed
     judged = [each.sampled(wanted.max_queries, seed) for each in _judged(migration, wanted)]
+    if decides and not judged:
+        raise ConfigError(
+            "a gate is decided by judged queries, and there are none: those made from the "
+            "collection cannot tell which model is better",
+            "name a file with --queries or plan.queries; docs/judging.md says how to get one",
+        )
     collected = collect(migration, judged, wanted.max_gallery, report)
     if not judged:
         return _made(migration, collected, min(wanted.max_queries, MOST_MADE), report)
@@ -73,7 +87,8 @@ def pose(migration: Migration, wanted: Wanted, report: Report) -> tuple[list[Tri
     refused: list[CollectionError | EncoderError] = []
     for questions in judged:
         try:
-            trials.append(asking(migration, collected, questions, report))
+            trial = asking(migration, collected, questions, report)
+            trials.append(_unspoiled(migration, trial, collected.warnings))
         except (CollectionError, EncoderError) as error:
             refused.append(error)
     if not trials:
@@ -97,6 +112,26 @@ def collect(
             "points; every figure is higher than on the whole collection"
         )
     return found
+
+
+def _unspoiled(migration: Migration, trial: Trial, warnings: list[str]) -> Trial:
+    """Keep the queries whose points no projector has seen, where training held out a fold only."""
+    fold, count = migration.artefacts.load_fold(), len(trial.questions)
+    if not fold:
+        return trial
+    rows = trial.questions.within(fold)
+    if not rows:
+        warnings.append(
+            "the queries ask for points that took part in training: the trained maps look better "
+            "than they are"
+        )
+        return trial
+    if len(rows) < count:
+        warnings.append(
+            f"{count - len(rows)} {trial.questions.modality} queries left out: training needed "
+            "their points, since the judged queries cover nearly the whole collection"
+        )
+    return trial.kept(rows)
 
 
 def _judged(migration: Migration, wanted: Wanted) -> list[Questions]:

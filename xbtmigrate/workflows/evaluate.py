@@ -48,7 +48,8 @@ def measure(
         The stable JSON form.
 
     Raises:
-        ConfigError: The query file is not usable, or the page cannot be written.
+        ConfigError: The query file is not usable, the page cannot be written, or there are gates
+            and no judged queries.
         CollectionError: None of its relevant points is in the collection.
         XbtMigrateError: A part failed.
     """
@@ -56,7 +57,7 @@ def measure(
         check_page(page)
     with open_migration(config) as migration:
         maps = _maps(migration)
-        trials, warnings = pose(migration, wanted, report)
+        trials, warnings = pose(migration, wanted, report, decides=bool(gates))
         report("judging", 0, 0)
         findings = [_findings(migration, maps, trial, curves) for trial in trials]
         if maps.bridge is None and maps.forward is None:

@@ -33,6 +33,7 @@ class Findings:
         judged: The figures.
         seed: Seed of the resampling.
         further: Cells of projectors that were fitted and not chosen: shown, never recommended.
+        task: What the figures are measured on, where that is not what `evaluate` measures on.
     """
 
     stored: Modality
@@ -41,6 +42,7 @@ class Findings:
     judged: Judged
     seed: int
     further: Mapping[str, QueryScores] = field(default_factory=dict)
+    task: str = ""
 
     @property
     def direction(self) -> str:
@@ -58,9 +60,11 @@ class Findings:
         return self.judged.cells["full"]
 
     def advise(self, target: float, costs: Costs) -> Recommendation:
-        """Recommend a strategy."""
+        """Recommend a strategy, or none where nobody judged the queries."""
         provisional = self.trial.questions.provisional
-        criteria = Criteria(METRIC, target=target, provisional=provisional, seed=self.seed)
+        criteria = Criteria(
+            METRIC, target=target, provisional=provisional, seed=self.seed, task=self.task
+        )
         return recommend(self.judged.cells, self.judged.deployable, costs, criteria)
 
     def document(self, advice: Recommendation) -> dict[str, Any]:
@@ -71,7 +75,7 @@ class Findings:
             "scores": score_shapes(self.trial, self.maps),
             "examples": flips(self.trial, self.keep, self.subject(advice)[1]),
             "recommendation": {
-                "strategy": advice.strategy.value,
+                "strategy": advice.strategy,
                 "ordering": advice.ordering,
                 "serving": advice.serving,
                 "fraction": advice.fraction,
@@ -83,6 +87,7 @@ class Findings:
         """Return the stable JSON form of cells and curves."""
         questions = self.trial.questions
         cells = {**self.judged.cells, **self.further}
+        comparisons = self.comparisons(cells)
         order = sorted(cells, key=lambda name: SYSTEMS.index(name.partition(":")[0]))
         return {
             "direction": self.direction,
@@ -95,16 +100,28 @@ class Findings:
                 {
                     "name": name,
                     "chosen": name in self.judged.cells,
-                    **_system(compare(cells[name], self.keep, self.full, seed=self.seed)),
+                    "by_definition": name == "full" and questions.by_definition,
+                    **_system(comparisons[name]),
                 }
                 for name in order
             ],
             "curves": [self._curve(curve) for curve in self.judged.curves],
         }
 
+    def comparisons(self, cells: Mapping[str, QueryScores]) -> dict[str, Comparison]:
+        """Compare systems with keep; a gap closes only where full truly beats keep."""
+        full = compare(self.full, self.keep, self.full, seed=self.seed)
+        gaps = [name for name in METRICS if full.beats_keep(name)]
+        if self.trial.questions.by_definition:
+            gaps = []
+        return {
+            name: compare(scores, self.keep, self.full, seed=self.seed, gaps=gaps)
+            for name, scores in cells.items()
+        }
+
     def subject(self, advice: Recommendation) -> tuple[Strategy, QueryScores]:
         """What a gate judges: the recommended move, or where that is none the new model itself."""
-        if advice.strategy is Strategy.KEEP:
+        if advice.strategy is None or advice.strategy is Strategy.KEEP:
             return Strategy.FULL, self.full
         return advice.strategy, advice.scores
 
@@ -145,6 +162,7 @@ def _system(found: Comparison) -> dict[str, Any]:
         "ci95": {name: [found.ci95[name].low, found.ci95[name].high] for name in METRICS},
         "p_value": {name: found.p_value[name] for name in METRICS},
         "compatible": {name: found.compatible[name] for name in METRICS},
+        "against_keep": {name: found.standing(name) for name in METRICS},
         "gap_closed": {name: found.gap_closed[name] for name in METRICS},
         "negative_flips": found.negative_flips,
     }

@@ -34,7 +34,7 @@ class Judgement(BaseModel):
 
 def save_judgement(migration: Migration, advice: Recommendation) -> None:
     """Keep what judged queries recommend; an evaluation on made queries leaves the last one."""
-    if advice.provisional:
+    if advice.strategy is None:
         return
     found = Judgement(
         strategy=advice.strategy,
@@ -54,8 +54,8 @@ def last_judgement(migration: Migration, plan: Plan) -> Judgement | None:
         ArtefactError: The file of the evaluation is damaged.
     """
     found, fingerprint = [], migration.new_encoder.fingerprint
-    if not plan.measurement.provisional:
-        advice = plan.recommendation
+    advice = plan.recommendation
+    if advice.strategy is not None:
         found.append(
             Judgement(
                 strategy=advice.strategy,

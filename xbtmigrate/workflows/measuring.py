@@ -90,6 +90,16 @@ class Trial:
         """Return the same vectors with other questions."""
         return replace(self, questions=questions)
 
+    def kept(self, rows: Sequence[int]) -> Trial:
+        """Return the same gallery with the queries of these rows only."""
+        chosen = np.asarray(rows, np.intp)
+        return replace(
+            self,
+            questions=self.questions.kept(chosen),
+            queries_old=self.queries_old[chosen],
+            queries_new=self.queries_new[chosen],
+        )
+
     def sides(self, forward: Projector) -> Sides:
         """The gallery's vectors in every channel."""
         projected = forward.apply(self.old, self.side)

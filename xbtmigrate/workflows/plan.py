@@ -21,6 +21,7 @@ from xbtmigrate.types import Layout, Strategy
 from xbtmigrate.workflows.bench import measured_rates
 from xbtmigrate.workflows.costs import FLOAT, Workload, all_costs
 from xbtmigrate.workflows.encoding import Report, encode_gallery
+from xbtmigrate.workflows.judging import write_template
 from xbtmigrate.workflows.matching import match_old_model, require_match
 from xbtmigrate.workflows.pairing import Embedded
 from xbtmigrate.workflows.rates import guessed
@@ -105,6 +106,8 @@ def make_plan(
             warnings=[*judged.warnings, *_warnings(migration, coverage, match, layout)],
         ).frozen()
         migration.artefacts.save_plan(plan)
+        if plan.measurement.provisional:
+            write_template(migration.artefacts.template_file, points, migration.stored)
         if page is not None:
             write_page(page, migration, judged.document(recommendation, plan.warnings), plan.costs)
         migration.artefacts.order_file.unlink(missing_ok=True)
@@ -219,9 +222,9 @@ def _fastfill_fraction(advice: Advice) -> float:
 
 
 def _strategy(config: Config, advice: Advice) -> Strategy:
-    """The configured strategy where there is one, else the recommended one."""
+    """The configured strategy, else the recommended one; without either nothing is changed."""
     chosen = config.plan.strategy
-    return advice.strategy if chosen == "auto" else Strategy(chosen)
+    return (advice.strategy or Strategy.KEEP) if chosen == "auto" else Strategy(chosen)
 
 
 def _fraction(config: Config, advice: Advice) -> float:

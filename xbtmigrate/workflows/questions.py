@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.json
 import pyarrow.parquet as pq
 
 from xbtmigrate.errors import ConfigError
@@ -16,6 +19,10 @@ from xbtmigrate.types import Modality, PointId
 
 EXCERPT = 6
 """Words of an excerpt that stands for a query."""
+FREE = 1000
+"""So many points that no query asks for are enough to fit a projector on."""
+FOLD = 0.2
+"""Share of the points asked for that a fold holds out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,8 @@ class Questions:
         basis: What stood for queries and relevance, in words.
         provisional: Whether relevance was made up for want of judgements.
         limits: What figures on them can and cannot say; "" for judged queries.
+        by_definition: Whether the answers are what the new model finds, so that full is perfect
+            whatever it is worth.
         modality: What the queries are.
     """
 
@@ -36,6 +45,7 @@ class Questions:
     basis: str
     provisional: bool
     limits: str = ""
+    by_definition: bool = False
     modality: Modality = Modality.TEXT
 
     def __len__(self) -> int:
@@ -57,6 +67,10 @@ class Questions:
             relevant=[self.relevant[row] for row in rows],
         )
 
+    def within(self, points: AbstractSet[PointId]) -> Sequence[int]:
+        """Rows of the queries that ask for these points and for no others."""
+        return [row for row, asked in enumerate(self.relevant) if points >= set(asked)]
+
     def answerable(self, present: set[PointId]) -> Questions:
         """Keep the queries of which some relevant point is present."""
         return self.kept(
@@ -65,10 +79,12 @@ class Questions:
 
 
 def read_questions(path: Path, split: str | None = None) -> list[Questions]:
-    """Read judged queries: Parquet with `text`, `image` or both, and `relevant` (point ids).
+    """Read judged queries with `text`, `image` or both, and `relevant` (point ids).
 
     Args:
-        path: The file. A row asks with its text, and with its image where it has one.
+        path: Parquet, CSV (.csv) or JSON lines (.jsonl). A row asks with its text, and with its
+            image where it has one. In a CSV, ids are separated by spaces, and rows without a
+            query are left out: they are those of the template that nobody has filled in yet.
         split: Only rows whose column `split` has this value.
 
     Returns:
@@ -79,7 +95,7 @@ def read_questions(path: Path, split: str | None = None) -> list[Questions]:
     """
     hint = "it needs the columns text or image (string) and relevant (list of point ids as strings)"
     try:
-        table = pq.read_table(path)
+        table = _read_table(path)
         if split is not None:
             table = table.filter(pc.equal(table["split"], split))
         relevant = table["relevant"].cast(pa.list_(pa.string())).to_pylist()
@@ -90,7 +106,7 @@ def read_questions(path: Path, split: str | None = None) -> list[Questions]:
         }
     except FileNotFoundError as error:
         raise ConfigError(f"there is no query file {path}", hint) from error
-    except (KeyError, OSError, pa.ArrowException) as error:
+    except (KeyError, OSError, ValueError, csv.Error, pa.ArrowException) as error:
         raise ConfigError(f"{path} is not a query file: {error}", hint) from error
     if not asked:
         raise ConfigError(f"{path} is not a query file: it has no column text or image", hint)
@@ -106,6 +122,57 @@ def read_questions(path: Path, split: str | None = None) -> list[Questions]:
         for modality, items in asked.items()
     ]
     return [questions for questions in found if len(questions)]
+
+
+def _read_table(path: Path) -> pa.Table:
+    if path.suffix == ".csv":
+        return _read_csv(path)
+    return pa.json.read_json(path) if "json" in path.suffix else pq.read_table(path)
+
+
+def _read_csv(path: Path) -> pa.Table:
+    """Read what a spreadsheet has saved: with a byte order mark, or other separators, as may be.
+
+    Raises:
+        KeyError: There is no column `relevant`.
+    """
+    text = path.read_text("utf-8-sig")
+    header = text.partition("\n")[0]
+    separator = max(",;\t", key=header.count)
+    rows = list(csv.DictReader(text.splitlines(keepends=True), delimiter=separator))
+    asked = [row for row in rows if row.get("text") or row.get("image")]
+    columns: dict[str, list[str] | list[list[str]]] = {
+        name: [row[name] or "" for row in asked]
+        for name in ("text", "image", "split")
+        if rows and name in rows[0]
+    }
+    columns["relevant"] = [(row["relevant"] or "").split() for row in asked]
+    return pa.table(columns)
+
+
+def held_out(judged: Sequence[Questions], points: Collection[PointId], seed: int) -> set[PointId]:
+    """Choose the points that no projector is fitted on: all that queries ask for, or a fold.
+
+    Where the queries ask for nearly every point, too few would be left to fit on. Then a fold of
+    the queries is held out with its points, and only these queries can measure a projector.
+
+    Args:
+        judged: The queries; made ones leave enough points aside by themselves.
+        points: Ids of the points that there are.
+        seed: Seed of the fold.
+    """
+    wanted = [set(points) for each in judged for points in each.relevant]
+    asked = set().union(*wanted)
+    free = sum(point not in asked for point in points)
+    made = any(each.provisional for each in judged)
+    if made or free >= min(FREE, len(asked)):
+        return asked
+    held: set[PointId] = set()
+    for row in np.random.default_rng(seed).permutation(len(wanted)):
+        if len(held) >= FOLD * len(asked):
+            break
+        held |= wanted[row]
+    return held
 
 
 def known_items(ids: Sequence[PointId], queries: Sequence[str | None], field: str) -> Questions:

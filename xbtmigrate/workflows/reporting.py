@@ -21,6 +21,7 @@ from xbtmigrate.workflows.sections import (
     hours,
     place,
     recommended,
+    shown,
 )
 from xbtmigrate.workflows.wiring import Migration
 
@@ -79,6 +80,8 @@ def _sentence(text: str) -> str:
 
 
 def _headline(advice: Document) -> str:
+    if advice["strategy"] is None:
+        return "No recommendation yet: write judged queries"
     if advice["strategy"] == Strategy.FASTFILL:
         return (
             f"Re-encode {advice['fraction']:.0%} of the points, in {advice['ordering']} order, "
@@ -92,27 +95,31 @@ def _headline(advice: Document) -> str:
 def _tiles(content: Document, costs: Sequence[Cost]) -> list[Tile]:
     """Keep, the recommended move and full; what it takes; whether it is safe on the way."""
     systems, advice = {row["name"]: row for row in content["systems"]}, content["recommendation"]
-    tiles = [_quality("keep the old model", systems["keep"])]
+    name = shown(content, METRIC)
+    tiles = [_quality("keep the old model", name, systems["keep"])]
     curve = recommended(content)
     if curve is not None:
         at = place(curve, advice["fraction"])
         low, high = curve["ci95"][at]
         tiles.append(
-            Tile("recommended", f"{curve[METRIC][at]:.3f}", f"{METRIC}; {low:.3f} to {high:.3f}")
+            Tile("recommended", f"{curve[METRIC][at]:.3f}", f"{name}; {low:.3f} to {high:.3f}")
         )
-    tiles.append(_quality("re-encode everything", systems["full"]))
+    tiles.append(_quality("re-encode everything", name, systems["full"]))
     if curve is not None:
         word = "yes" if curve["no_regret"] else "no"
         tiles.append(Tile("never below keep", word, "at any share"))
-    time = hours(costs, advice["strategy"], advice["fraction"])
-    if time is not None and advice["strategy"] != Strategy.KEEP:
+    chosen = advice["strategy"]
+    time = None if chosen is None else hours(costs, chosen, advice["fraction"])
+    if time is not None and chosen != Strategy.KEEP:
         tiles.append(Tile("working time", duration(time), "estimated by the plan"))
     return tiles
 
 
-def _quality(name: str, row: Document) -> Tile:
+def _quality(name: str, figure: str, row: Document) -> Tile:
+    if row["by_definition"]:
+        return Tile(name, "-", f"{figure} is 1 by definition")
     low, high = row["ci95"][METRIC]
-    return Tile(name, f"{row[METRIC]:.3f}", f"{METRIC}; {low:.3f} to {high:.3f}")
+    return Tile(name, f"{row[METRIC]:.3f}", f"{figure}; {low:.3f} to {high:.3f}")
 
 
 def _notices(content: Document) -> list[Notice]:

@@ -16,8 +16,8 @@ from xbtmigrate.workflows.measuring import ORACLE
 Document: TypeAlias = Mapping[str, Any]
 
 SHOWN = ("recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "map@100")
-LEVEL = 0.05
 NONE = "-"
+BETTER = {"better": True, "worse": False, "no difference": None}
 
 
 def all_sections(content: Document, costs: Sequence[Cost]) -> list[Section]:
@@ -38,40 +38,49 @@ def all_sections(content: Document, costs: Sequence[Cost]) -> list[Section]:
 
 def _cells(block: Document, name: str) -> Section:
     rows, keep = block["systems"], block["systems"][0]
-    bars = [Bar(row["name"], row[METRIC], row["ci95"][METRIC], _better(row, keep)) for row in rows]
+    bars = [
+        Bar(
+            f"{row['name']}, by definition" if row["by_definition"] else row["name"],
+            row[METRIC],
+            row["ci95"][METRIC],
+            None if row["by_definition"] else BETTER[row["against_keep"][METRIC]],
+        )
+        for row in rows
+    ]
     cells = [
         [
             row["name"],
-            *(f"{row[metric]:.3f}" for metric in SHOWN),
+            *(NONE if row["by_definition"] else f"{row[metric]:.3f}" for metric in SHOWN),
             _verdict(row, keep),
             NONE if row["gap_closed"][METRIC] is None else f"{row['gap_closed'][METRIC]:.0%}",
             f"{row['negative_flips']:.1%}",
         ]
         for row in rows
     ]
-    columns = ["query/gallery", *SHOWN, "against keep", "gap closed", "lost"]
+    measured = [shown(block, metric) for metric in SHOWN]
+    columns = ["query/gallery", *measured, "against keep", "gap closed", "lost"]
     return Section(
         f"Quality before anything is re-encoded, {arrow(block['direction'])}",
         "Each system answers the same queries. Green is better than keeping the old model, orange "
         "worse; grey cannot be told apart from it. Full is the new model on a gallery that is all "
         "re-encoded. Lost queries are those that keep answers within the first 10 and the system "
         "does not.",
-        figures.intervals(name, METRIC, bars, keep[METRIC]),
+        figures.intervals(name, shown(block, METRIC), bars, keep[METRIC]),
         Table(columns, cells),
     )
-
-
-def _better(row: Document, keep: Document) -> bool | None:
-    if row["p_value"][METRIC] >= LEVEL:
-        return None
-    return bool(row[METRIC] > keep[METRIC])
 
 
 def _verdict(row: Document, keep: Document) -> str:
     if row["name"] == keep["name"]:
         return NONE
-    word = {True: "better", False: "worse", None: "no difference"}[_better(row, keep)]
-    return f"{word} (p = {row['p_value'][METRIC]:.2g})"
+    if row["by_definition"]:
+        return "1 by definition"
+    return f"{row['against_keep'][METRIC]} (p = {row['p_value'][METRIC]:.2g})"
+
+
+def shown(block: Document, metric: str) -> str:
+    """Name of a figure: that of a plan's sample is another one than that of `evaluate`."""
+    return f"{block.get('task', '')} {metric}".lstrip()
 
 
 def _curves(block: Document, name: str) -> Section:
@@ -99,7 +108,7 @@ def _curves(block: Document, name: str) -> Section:
         "to full. The thick line is the recommended or best pair of order and serving, with its "
         "95 % interval. The oracle order knows the true error of every projection; it is a bound, "
         "not a choice.",
-        figures.curves(name, METRIC, panels, ends),
+        figures.curves(name, shown(block, METRIC), panels, ends),
         Table(
             ["order, serving", "AUC", "no regret", "90 % of full", "95 %", "98 %"],
             [
@@ -155,7 +164,7 @@ def _offers(content: Document, costs: Sequence[Cost]) -> Section:
         "What each strategy takes on this machine by the plan's estimate, and what it brings. The "
         f"line is a partial backfill in {curve['ordering']} order, served {curve['serving']}, "
         "from nothing to everything re-encoded.",
-        figures.offers(METRIC, path, points),
+        figures.offers(shown(content, METRIC), path, points),
         Table(
             ["strategy", "embedded", "vectors written", "time", "money"],
             [

@@ -24,6 +24,7 @@ from xbtmigrate.workflows.asking import judged_questions
 from xbtmigrate.workflows.calibrating import Learned
 from xbtmigrate.workflows.encoding import Report, encode_gallery
 from xbtmigrate.workflows.pairing import Embedded, Material
+from xbtmigrate.workflows.questions import FREE, held_out
 from xbtmigrate.workflows.sampling import Points, survey, take
 from xbtmigrate.workflows.trial import calibrated, fit_options, material_of
 from xbtmigrate.workflows.wiring import Migration, open_migration
@@ -155,7 +156,7 @@ def train(
         plan = migration.artefacts.load_plan()
         plan.check_current(migration.binding())
         migration.refuse_while_under_way("a new projector would mix two maps in one gallery")
-        points = _sample(migration, plan, pairs, report)
+        points, fold = _sample(migration, plan, pairs, report)
         new = _known_or_encoded(migration, points, report)
         material = material_of(migration, points, new, report)
         options = fit_options(migration, kinds, threads)
@@ -166,6 +167,7 @@ def train(
         }
         _keep(migration.artefacts, material, reports)
         migration.artefacts.save_spent(points.rows(np.flatnonzero(new.valid)).ids)
+        migration.artefacts.save_fold(fold)
         shared = share(material.pairs, material.task, options, reports)
         if shared is not None:
             shared.space.save(migration.artefacts.shared_folder)
@@ -231,20 +233,30 @@ def _named(report: Report, direction: Direction) -> Callable[[str], None]:
     return lambda what: report(f"{direction}: {what}", 0, 0)
 
 
-def _sample(migration: Migration, plan: Plan, pairs: int | None, report: Report) -> Points:
-    """Take the points of the pairs; what was encoded for the plan is sure to be among them."""
-    reader = migration.reader()
-    held_out = _asked_for(migration)
+def _sample(
+    migration: Migration, plan: Plan, pairs: int | None, report: Report
+) -> tuple[Points, list[PointId]]:
+    """Take the points of the pairs; what was encoded for the plan is sure to be among them.
+
+    Points that the configured queries ask for are left out: pairs of them would spoil the
+    measurement.
+
+    Returns:
+        The points, and those held out by fold where not all that queries ask for could be.
+    """
+    reader, judged = migration.reader(), judged_questions(migration)
+    asked = {point for each in judged for points in each.relevant for point in points}
     count = plan.coverage.points if pairs is None else pairs
-    seen = survey(reader, sample=max(count, 1) + len(held_out), seed=plan.seed, report=report)
-    points = take(reader, [point for point in seen.sample if point not in held_out][:count])
+    seen = survey(reader, sample=max(count, FREE) + len(asked), seed=plan.seed, report=report)
+    held = held_out(judged, seen.sample, plan.seed)
+    points = take(reader, [point for point in seen.sample if point not in held][:count])
     points = replace(points, labels=_labels(migration, points))
     if not len(points):
         raise TrainingError(
             "no point has both its source and an old vector",
             "check payload and qdrant.vector, and plan again",
         )
-    return points
+    return points, [] if held == asked else sorted(held)
 
 
 def _labels(migration: Migration, points: Points) -> list[str | None] | None:
@@ -265,12 +277,6 @@ def _labels(migration: Migration, points: Points) -> list[str | None] | None:
             "correct payload.label or remove it",
         )
     return [found.get(point) for point in points.ids]
-
-
-def _asked_for(migration: Migration) -> set[PointId]:
-    """Points that the configured queries ask for: pairs of them would spoil the measurement."""
-    relevant = [points for asked in judged_questions(migration) for points in asked.relevant]
-    return {point for points in relevant for point in points}
 
 
 def _known_or_encoded(migration: Migration, points: Points, report: Report) -> Embedded:

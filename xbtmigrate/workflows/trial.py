@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from xbtmigrate.errors import EncoderError, TrainingError
 from xbtmigrate.evaluation.curves import Curve
 from xbtmigrate.evaluation.recommendation import Recommendation
+from xbtmigrate.evaluation.retrieval import METRICS
 from xbtmigrate.plan import Advice, CurvePoint, Measurement, System
 from xbtmigrate.training.fit import FitOptions, FitReport, fit
 from xbtmigrate.training.problem import Space as ModelSpace
@@ -20,16 +21,18 @@ from xbtmigrate.workflows.asking import judged_questions, made_questions, neighb
 from xbtmigrate.workflows.calibrating import Learned, arrange
 from xbtmigrate.workflows.costs import Workload, all_costs, to_compare
 from xbtmigrate.workflows.encoding import Report, encode_gallery, encode_readable
-from xbtmigrate.workflows.findings import Findings
+from xbtmigrate.workflows.findings import METRIC, Findings
 from xbtmigrate.workflows.measuring import Asked, Maps, Trial, judge
 from xbtmigrate.workflows.pairing import Embedded, Material, embed, pair_captions, pair_texts
-from xbtmigrate.workflows.questions import Questions
+from xbtmigrate.workflows.questions import Questions, held_out
 from xbtmigrate.workflows.sampling import Points, take
 from xbtmigrate.workflows.wiring import Migration
 
 MOST_QUERIES = 500
 FEWEST_QUERIES = 20
 QUICK_KINDS = ("procrustes", "ridge")
+SAMPLE = "sample"
+"""Names the figures of a plan: its gallery is a sample, so they are not those of `evaluate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Judgement:
     def document(self, advice: Recommendation, warnings: Sequence[str]) -> dict[str, Any]:
         """Return what `evaluate` would say of the sample."""
         content = self.findings.document(advice)
-        return {**content, "directions": [], "gates": [], "warnings": warnings}
+        return {**content, "task": SAMPLE, "directions": [], "gates": [], "warnings": warnings}
 
     def advise(self, work: Workload, target: float) -> Recommendation:
         """Recommend a strategy for this workload."""
@@ -80,8 +83,9 @@ def judge_sample(migration: Migration, points: Points, new: Embedded, report: Re
     trial, warnings = _trial(migration, points.rows(np.flatnonzero(new.valid)), new, report)
     if trial.questions.provisional:
         warnings.append(f"made queries ({trial.questions.basis}): {trial.questions.limits}")
-    asked = {point for relevant in trial.questions.relevant for point in relevant}
-    searched = set(trial.ids) - asked
+    held = held_out([trial.questions], trial.ids, seed)
+    trial = trial.kept(trial.questions.within(held))
+    searched = set(trial.ids) - held
     free = [row for row, point in enumerate(points.ids) if new.valid[row] and point in searched]
     known = Embedded(new.vectors[free], np.ones(len(free), np.bool_))
     try:
@@ -90,15 +94,26 @@ def judge_sample(migration: Migration, points: Points, new: Embedded, report: Re
         maps = Maps()
         warnings.append(f"no projector was measured: {error.message}")
     judged = judge(trial, maps, _asked_curves(migration, trial, maps))
+    findings = Findings(migration.stored, trial, maps, judged, seed, task=SAMPLE)
     measurement = Measurement(
         basis=trial.questions.basis,
         provisional=trial.questions.provisional,
         query_count=len(trial.questions),
         gallery_count=len(trial.ids),
-        systems=[System(name=name, metrics=scores.means) for name, scores in judged.cells.items()],
+        systems=[_system(row) for row in findings.figures()["systems"]],
         curve=_curve_points(judged.deployable),
     )
-    return Judgement(measurement, Findings(migration.stored, trial, maps, judged, seed), warnings)
+    return Judgement(measurement, findings, warnings)
+
+
+def _system(row: Mapping[str, Any]) -> System:
+    """Put one system's figures under the names of the sample's own task."""
+    return System(
+        name=row["name"],
+        metrics={f"{SAMPLE}_{name}": row[name] for name in METRICS},
+        against_keep=row["against_keep"][METRIC],
+        by_definition=row["by_definition"],
+    )
 
 
 def _asked_curves(migration: Migration, trial: Trial, maps: Maps) -> Asked:
@@ -115,7 +130,7 @@ def _curve_points(curves: Sequence[Curve]) -> list[CurvePoint]:
     """The curve the plan shows: the best one by its mean."""
     shown = max(curves, key=lambda curve: curve.auc())
     return [
-        CurvePoint(fraction=fraction, recall_at_10=value)
+        CurvePoint(fraction=fraction, sample_recall_at_10=value)
         for fraction, value in zip(shown.fractions, shown.values(), strict=True)
     ]
 

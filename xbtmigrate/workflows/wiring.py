@@ -12,7 +12,7 @@ from xbtmigrate import registry
 from xbtmigrate.artefacts import FOLDER, Artefacts
 from xbtmigrate.config import Config, NewModelSection, OldModelSection
 from xbtmigrate.encoders.checked import CheckedEncoder
-from xbtmigrate.errors import CollectionError, GateError
+from xbtmigrate.errors import ArtefactError, CollectionError, GateError
 from xbtmigrate.journal import OVER, Phase
 from xbtmigrate.known import KnownVectors
 from xbtmigrate.ordering import BenefitOrdering, UncertaintyOrdering
@@ -300,11 +300,11 @@ def migration_over(config: Config, connection: Connection) -> Migration:
 
 def _source(config: Config, connection: Connection) -> str:
     """Name of the collection with the old vectors, also when its alias has been moved on."""
-    file = artefacts_of(config).plan_file
     name = config.qdrant.collection
-    if not file.exists():
-        return name
-    plan = artefacts_of(config).load_plan()
+    try:
+        plan = artefacts_of(config).load_plan()
+    except ArtefactError:
+        return name  # `plan` makes a new one; whoever needs this one refuses it by itself
     source, target = plan.collection.name, plan.target
     moved = target.layout is Layout.SHADOW and aliases(connection).get(name) == target.collection
     there = moved and connection.call(lambda: connection.client.collection_exists(source))
