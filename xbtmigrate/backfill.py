@@ -28,12 +28,14 @@ from xbtmigrate.journal import Counts, MigrationRecord, Phase, Stage
 from xbtmigrate.overlap import InOrder, read_ahead
 from xbtmigrate.protocols import Encoder, Gallery, Journal, Projector, Written
 from xbtmigrate.types import (
+    WITHOUT,
     Kind,
     Modality,
     PointId,
     Vectors,
     given_columns,
     given_of,
+    has_given,
     usable,
     vector_array,
     with_given,
@@ -41,6 +43,11 @@ from xbtmigrate.types import (
 
 SWEEP_PASSES = 5
 SAVE_SECONDS = 0.5
+REASONS = {
+    Kind.NO_CONTENT: "its payload has nothing to embed",
+    Kind.REFUSED: "the encoder refuses its content",
+    Kind.NO_OLD_VECTOR: "it has no usable old vector",
+}
 Done: TypeAlias = tuple[int, int]  # points of a pass: done, all
 
 
@@ -80,6 +87,7 @@ class Backfill:
     counts: Counts = field(default_factory=Counts)
     quarantined: dict[PointId, str] = field(default_factory=dict)
     stopped: str = ""
+    _refused: set[tuple[PointId, str]] = field(default_factory=set)
     _later: InOrder = field(default_factory=InOrder)
     _noted: Counts = field(default_factory=Counts)
     _points: int = 0
@@ -215,41 +223,70 @@ class Backfill:
         """Do for each point of a swept batch what it still lacks; returns how many lacked it.
 
         A point may have lost its encoded vector again, to an application that wrote back what it
-        had read before or to a request that arrived late.
+        had read before or to a request that arrived late. One that cannot be projected is encoded
+        wherever the goal encodes at all.
         """
-        ids = batch["id"].to_pylist()
-        due = pc.and_(pc.not_equal(batch["content_hash"], ""), pa.array(demand.encoded(ids)))
-        lacking = pc.or_(pc.is_null(batch["kind"]), pc.and_(due, _not_encoded(batch)))
-        fresh = [point not in self.quarantined for point in ids]
-        todo = batch.filter(pc.and_(lacking, pa.array(fresh, pa.bool_())))
+        due = pa.array(demand.encoded(batch["id"].to_pylist()))
+        if self.goal.fraction > 0:
+            due = pc.or_(due, _is_without(batch))
+        due = pc.and_(pc.and_(due, _not_encoded(batch)), self._encodable(batch))
+        todo = batch.filter(pc.or_(pc.is_null(batch["kind"]), due))
+        settled = 0
         for current in self.gallery.read({"source", "kind", "old"}, ids=todo["id"].to_pylist()):
-            unprojected = pc.is_null(current["kind"])
+            rest = current
             if self.goal.fraction > 0:
                 self._encode(current)
-                unprojected = pc.and_(unprojected, pc.equal(current["content_hash"], ""))
-            if self.projector:
-                self._project(current.filter(unprojected))
-        return len(todo)
+                rest = current.filter(pc.invert(self._encodable(current)))
+            settled += self._settle(rest)
+        return len(todo) - settled
 
-    def _project(self, batch: pa.RecordBatch) -> None:
-        """Write projected vectors for the points of a batch that have what is projected."""
+    def _settle(self, batch: pa.RecordBatch) -> int:
+        """Project points that cannot be encoded, or mark why they get no new vector.
+
+        Without that mark a shadow would lack them, and every sweep would find them again.
+
+        Returns:
+            Points that are as they should be already.
+        """
+        pending = batch.filter(pc.or_(pc.is_null(batch["kind"]), _is_without(batch)))
+        done = len(batch) - len(pending)
+        if self.projector is not None:
+            pending = self._project(pending)
+        for kind, rows in self._reasons(pending).items():
+            part = pending.filter(rows)
+            new = part.filter(pc.not_equal(pc.fill_null(part["kind"], ""), kind.value))
+            done += len(part) - len(new)
+            self._quarantine(part, REASONS[kind])
+            if len(new):
+                self._write(new, kind)
+        return done
+
+    def _reasons(self, batch: pa.RecordBatch) -> dict[Kind, pa.Array]:
+        """Say which points get no vector for which reason, one boolean array for each."""
+        if self.goal.fraction == 0:
+            return {Kind.NO_OLD_VECTOR: pc.is_valid(batch["id"])}
+        empty = pc.equal(batch["content_hash"], "")
+        return {Kind.NO_CONTENT: empty, Kind.REFUSED: pc.invert(empty)}
+
+    def _project(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Write projected vectors; returns the points of a batch that have no usable one."""
         assert self.projector is not None
-        for name in given_columns(batch):
-            lacking = batch.filter(pc.is_null(batch[name]))
-            self._quarantine(lacking, f"it has no usable {name} vector")
-        batch = with_given(batch)
-        if len(batch):
-            self._write(batch, self.projector.apply(*given_of(batch)), Kind.PROJECTED)
+        given = with_given(batch)
+        if not len(given):
+            return batch
+        unfit = self._write_made(given, self.projector.apply(*given_of(given)), Kind.PROJECTED)
+        left = pc.or_(pc.invert(has_given(batch)), pc.is_in(batch["id"], unfit["id"]))
+        return batch.filter(left)
 
     def _encode(self, batch: pa.RecordBatch) -> None:
         """Write true new vectors for the points of a batch that have a source."""
         missing = pc.is_null(batch[self.modality.value])
         found = self._quarantine(batch.filter(missing), f"its payload has no {self.modality}")
         self._note(missing_source=found)
-        batch = batch.filter(pc.invert(missing))
+        batch = batch.filter(self._encodable(batch))
         vectors, valid = self.known.find(batch["content_hash"].to_pylist())
         if valid.any():
-            self._write(batch.filter(pa.array(valid)), vectors[valid], Kind.ENCODED)
+            self._write_encoded(batch.filter(pa.array(valid)), vectors[valid])
         batch = batch.filter(pa.array(~valid))
         half = max(1, self.batch_size // 2)
         for start in range(0, len(batch), half):
@@ -263,28 +300,46 @@ class Backfill:
             try:
                 items, ids = (batch[name].to_pylist() for name in (self.modality.value, "id"))
                 vectors = self.encoder.encode(items, self.modality, ids=ids)
-                self._write(batch, vectors, Kind.ENCODED)
+                self._write_encoded(batch, vectors)
                 break
             except UnreadableSourceError as error:
                 for row, reason in error.failures.items():
+                    self._refused.update(_contents(batch.slice(row, 1)))
                     self._quarantine(batch.slice(row, 1), reason)
                 self._note(failed=len(error.failures))
                 kept = [row for row in range(len(batch)) if row not in error.failures]
                 batch = batch.take(pa.array(kept, pa.int64()))
 
-    def _write(self, batch: pa.RecordBatch, vectors: Vectors, kind: Kind) -> None:
-        """Begin to write; points whose vectors cannot be compared are set aside."""
+    def _encodable(self, batch: pa.RecordBatch) -> pa.Array:
+        """Say which points have a source that the encoder has not refused in this run."""
+        refused = [each in self._refused for each in _contents(batch)]
+        return pc.and_not(pc.is_valid(batch[self.modality.value]), pa.array(refused, pa.bool_()))
+
+    def _write_encoded(self, batch: pa.RecordBatch, vectors: Vectors) -> None:
+        self._refused.update(_contents(self._write_made(batch, vectors, Kind.ENCODED)))
+
+    def _write_made(self, batch: pa.RecordBatch, vectors: Vectors, kind: Kind) -> pa.RecordBatch:
+        """Begin to write vectors; returns the points whose vectors cannot be compared."""
         fit = usable(vectors)
-        if not fit.all():
+        unfit = batch.filter(pa.array(~fit))
+        if len(unfit):
             reason = f"{kind.maker} made no usable vector for it"
-            self._note(failed=self._quarantine(batch.filter(pa.array(~fit)), reason))
+            self._note(failed=self._quarantine(unfit, reason))
             batch, vectors = batch.filter(pa.array(fit)), vectors[fit]
-        given = given_columns(batch) if kind is Kind.PROJECTED else []
-        made_from = batch.select(["id", "content_hash", *given])
-        whole = made_from.append_column("new", vector_array(vectors))
+        if len(batch):
+            self._write(batch.append_column("new", vector_array(vectors)), kind)
+        return unfit
+
+    def _write(self, batch: pa.RecordBatch, kind: Kind) -> None:
+        given = [] if kind is Kind.ENCODED else given_columns(batch)
+        made = [] if kind in WITHOUT else ["new"]
+        whole = batch.select(["id", "content_hash", *given, *made])
         self._later.wait_below(2)
         written = self._later.begin(partial(self.gallery.write, whole, kind))
-        self._later.do(lambda: self._count_written(written.result(), kind))
+        if kind not in WITHOUT:
+            self._later.do(lambda: self._count_written(written.result(), kind))
+        else:
+            self._later.do(written.result)
 
     def _count_written(self, result: Written, kind: Kind) -> None:
         self._count(**{kind.value: len(result.written)}, vanished=len(result.vanished))
@@ -296,7 +351,7 @@ class Backfill:
             GateError: They are more than the goal allows.
         """
         known = len(self.quarantined)
-        self.quarantined.update(dict.fromkeys(batch["id"].to_pylist(), reason))
+        self.quarantined = dict.fromkeys(batch["id"].to_pylist(), reason) | self.quarantined
         if len(self.quarantined) > self.goal.max_quarantined * self._points:
             point, why = next(iter(self.quarantined.items()))
             raise GateError(
@@ -347,3 +402,11 @@ class Backfill:
 
 def _not_encoded(batch: pa.RecordBatch) -> pa.Array:
     return pc.fill_null(pc.not_equal(batch["kind"], Kind.ENCODED.value), fill_value=True)
+
+
+def _is_without(batch: pa.RecordBatch) -> pa.Array:
+    return pc.is_in(batch["kind"], pa.array([kind.value for kind in WITHOUT]))
+
+
+def _contents(batch: pa.RecordBatch) -> Iterator[tuple[PointId, str]]:
+    return zip(batch["id"].to_pylist(), batch["content_hash"].to_pylist(), strict=True)

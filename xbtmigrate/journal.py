@@ -105,6 +105,7 @@ class MigrationRecord:
         updated_at: When the record was stored, UTC, ISO 8601.
         verified_at: When a verification found the migration clean, UTC, ISO 8601; "" if none did
             since the last write.
+        without_vector: Points that may stay without a new vector, as the user said at the cutover.
         switch: What applications are to query, as `xbtmigrate.switch` writes it; None before the
             first cutover.
     """
@@ -125,6 +126,7 @@ class MigrationRecord:
     tool_version: str = ""
     updated_at: str = ""
     verified_at: str = ""
+    without_vector: int = 0
     switch: Mapping[str, Any] | None = None
 
     def moved_to(self, phase: Phase) -> MigrationRecord:

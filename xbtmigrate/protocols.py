@@ -79,7 +79,7 @@ class Gallery(Protocol):
     """The points of one migrating collection, whatever the layout."""
 
     def count(self, kind: Kind | None = None) -> int:
-        """Count exactly: all points, or those whose new vector this plan made in this way."""
+        """Count exactly: all points, or those that this plan dealt with in this way."""
         ...
 
     def read(
@@ -93,9 +93,9 @@ class Gallery(Protocol):
         """Yield batches of points.
 
         Args:
-            columns: Any of "source" (text, image, content_hash), "kind" (how the new vector was
-                made; it costs a look at that), "old" and "new". Where the projector takes a side
-                vector, "side" comes with "old".
+            columns: Any of "source" (text, image, content_hash), "kind" (how the point was dealt
+                with; it costs a look at its vectors), "old" and "new". Where the projector takes a
+                side vector, "side" comes with "old".
             ids: Only these points, in this order; absent ones are left out.
             after: Only points behind this id in the store's own order: a cursor to resume from.
             expected: The kind that most of them are expected to have, so that what proves it is
@@ -109,10 +109,14 @@ class Gallery(Protocol):
     def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
         """Store `new` with its provenance and wait until the store has applied it.
 
+        Of a kind without a vector only the provenance is stored. A shadow gets a copy of the point
+        either way.
+
         Args:
             batch: Columns id, content_hash (of the content the vector was made from) and new;
-                for projected vectors also old (and side), which they were made from.
-            kind: How the vectors were made.
+                for projected vectors also old (and side), which they were made from. Of points
+                that get no vector id, content_hash and old (and side), as they were read.
+            kind: How the vectors were made, or why there are none.
 
         Raises:
             VectorError: Some of `new` cannot be compared; nothing was stored.

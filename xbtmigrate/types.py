@@ -9,8 +9,8 @@ id             string                          point id: decimal digits or a can
 text           string, nullable                embedded text, rendered from the payload
 image          string, nullable                image reference: path, URL, data URI or base64
 content_hash   string                          hash of the embedded field only; "" if it is missing
-kind           string, nullable                kind of the new vector, null unless it was made by
-                                               this plan from the present content
+kind           string, nullable                how this plan dealt with the point as it is now; null
+                                               where that has still to be done
 old            fixed_size_list<float32>[d]     stored vector of the old model, nullable
 side           fixed_size_list<float32>[d]     side vector of the projector, nullable; comes with
                                                "old" where the projector takes one
@@ -42,15 +42,29 @@ Scores: TypeAlias = npt.NDArray[np.float32]
 
 
 class Kind(StrEnum):
-    """How the new vector of a point was made."""
+    """How the new vector of a point was made, or why it has none."""
 
     PROJECTED = "projected"
     ENCODED = "encoded"
+    NO_CONTENT = "no_content"
+    REFUSED = "refused"
+    NO_OLD_VECTOR = "no_old_vector"
 
     @property
     def maker(self) -> str:
         """What made the vector, in words."""
         return "the projector" if self is Kind.PROJECTED else "the new model"
+
+
+MADE = (Kind.PROJECTED, Kind.ENCODED)
+"""Kinds of points that have a new vector."""
+
+WITHOUT = {
+    Kind.NO_CONTENT: "without content",
+    Kind.REFUSED: "refused by the encoder",
+    Kind.NO_OLD_VECTOR: "without a usable old vector",
+}
+"""Kinds of points that get no new vector, and the reason in words."""
 
 
 class Modality(StrEnum):
@@ -216,12 +230,13 @@ def with_given(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def require_storable(batch: pa.RecordBatch, size: int, kind: Kind) -> None:
-    """Refuse to store a batch whose column `new` holds what cannot be compared.
+    """Refuse to store a batch whose column `new`, if there is one, holds what cannot be compared.
 
     Raises:
         VectorError: See `require_usable`.
     """
-    require_usable(vectors_of(batch, "new"), batch["id"].to_pylist(), kind.maker, size)
+    if kind not in WITHOUT:
+        require_usable(vectors_of(batch, "new"), batch["id"].to_pylist(), kind.maker, size)
 
 
 def make_batch(ids: Sequence[PointId], **columns: pa.Array | Sequence[Any]) -> pa.RecordBatch:

@@ -143,6 +143,7 @@ def test_killed_again_and_again(seed: int, layout: str, job, proxy: Proxy):
         "projected": COUNT - TARGET,
         "encoded": TARGET,
         "without_new": 0,
+        "without_vector": {"no_content": 0, "refused": 0, "no_old_vector": 0},
     }
     assert job.repeated - before <= BATCH
     job.check()

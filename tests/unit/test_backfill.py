@@ -19,7 +19,7 @@ from xbtmigrate.ordering import RandomOrdering, rank
 from xbtmigrate.testing.encoders import FakeEncoder
 from xbtmigrate.testing.galleries import FakeGallery, FakePoint
 from xbtmigrate.testing.journals import MemoryJournal
-from xbtmigrate.types import Direction, Kind, Modality, Vectors, content_hash
+from xbtmigrate.types import WITHOUT, Direction, Kind, Modality, Vectors, content_hash
 
 OLD, NEW = 4, 8
 
@@ -108,7 +108,7 @@ class World:
 
     def check_vectors(self) -> None:
         for point in self.points.values():
-            if point.provenance is None:
+            if point.provenance is None or point.provenance[1] in WITHOUT:
                 assert point.new is None
                 continue
             _, kind, digest = point.provenance
@@ -236,11 +236,61 @@ def test_too_many_unreadable_items_stop_the_run_before_more_is_done():
     assert world.records["m"].phase is Phase.PAUSED
 
 
-def test_points_without_an_old_vector_are_encoded_or_reported():
+def test_points_without_an_old_vector_are_reported_and_encoded_as_soon_as_anything_is():
     world = World()
     world.points["4"].old = None
     outcome = world.run(0)
     assert outcome.quarantined == {"4": "it has no usable old vector"}
+    assert world.points["4"].provenance[1] is Kind.NO_OLD_VECTOR
+    assert outcome.record.phase is Phase.BACKFILLED
+    order, _ = world.order()
+    world.frozen = [*(each for each in order if each != "4"), "4"]
+    world.run(0.2)
+    assert world.points["4"].provenance[1] is Kind.ENCODED
+    world.check_vectors()
+
+
+def test_a_point_without_a_new_vector_is_due_when_it_gets_what_it_lacks():
+    world = World()
+    world.points["4"].old = None
+    world.run(0)
+    world.points["4"].old = np.ones(OLD, np.float32)
+    assert world.run(0).counts.projected == 1
+    assert world.points["4"].provenance[1] is Kind.PROJECTED
+
+
+def test_points_of_which_nothing_can_be_made_are_marked_once_and_tried_again_by_the_next_run():
+    world = World(projects=False)
+    world.encoder = FakeEncoder(dimension=NEW, failing={"text 4"})
+    world.points["5"].text = None
+    outcome = world.run(1.0)
+    marked = [(kind, ids) for kind, ids in world.gallery.writes if kind in WITHOUT]
+    assert sorted(marked) == [(Kind.NO_CONTENT, ["5"]), (Kind.REFUSED, ["4"])]
+    assert outcome.record.phase is Phase.BACKFILLED
+    writes = len(world.gallery.writes)
+    again = world.run(1.0)
+    assert (again.counts.failed, len(world.gallery.writes)) == (1, writes)
+    world.encoder = FakeEncoder(dimension=NEW)
+    world.points["5"].text = "text at last"
+    assert world.run(1.0).counts.encoded == 2
+    world.check_vectors()
+
+
+def test_a_text_that_is_replaced_by_one_the_encoder_takes_is_encoded_in_the_same_run():
+    world = World()
+    world.encoder = FakeEncoder(dimension=NEW, failing={"text 4"})
+    encode = world.encoder.encode
+
+    def mended(items, modality, *, ids=None):
+        try:
+            return encode(items, modality, ids=ids)
+        finally:
+            if "text 4" in items:
+                world.points["4"].text = "a better text"
+
+    world.encoder.encode = mended
+    world.run(1.0)
+    assert world.points["4"].provenance[1] is Kind.ENCODED
 
 
 @pytest.mark.parametrize("broken", [[np.inf, 0, 0, 0], [np.nan] * 4, [0] * 4, [1e38] * 4])

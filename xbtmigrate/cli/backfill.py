@@ -103,14 +103,17 @@ def backfill(
 
 def _show_intent(intent: Intent) -> None:
     content = intent.document()
+    hidden = ("next", "without_vector")
     render.facts(
         "What `backfill --online` would do",
-        [(name.replace("_", " "), value) for name, value in content.items() if name != "next"],
+        [(name.replace("_", " "), value) for name, value in content.items() if name not in hidden],
     )
     render.say(f"Nothing was written. To do it: {content['next']}")
 
 
 def _show_result(result: Result) -> None:
+    from xbtmigrate.workflows.tally import in_words
+
     content = result.document()
     names = (
         "status",
@@ -126,6 +129,7 @@ def _show_result(result: Result) -> None:
         f"Backfill of {content['collection']}",
         [(name.replace("_", " "), content[name]) for name in names]
         + [
+            ("get no new vector", in_words(content["gallery"]["without_vector"])),
             ("time", render.duration(content["seconds"])),
             ("points/s", f"{content['points_per_second']:,.0f}"),
         ],

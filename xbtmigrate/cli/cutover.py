@@ -54,6 +54,12 @@ def cutover(
             help="Switch although the last judged evaluation recommends keep.",
         ),
     ] = False,
+    accept_without_vector: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Points that may stay without a new vector, at most."
+        ),
+    ] = 0,
     json: JsonOption = False,
 ) -> None:
     """Check every gate; with --yes, switch applications to the new vectors in one step.
@@ -75,7 +81,7 @@ def cutover(
         max_behind=max_behind,
         go_file=go_file,
         quality=quality,
-        accepted=Accepted(readers_send_new_vectors, despite_evaluation),
+        accepted=Accepted(readers_send_new_vectors, despite_evaluation, accept_without_vector),
     )
     settings = load_config(config)
     with render.ProgressBars() as bars, stop_on_interrupt() as asked_to_stop:
@@ -97,4 +103,6 @@ def _show(content: dict[str, Any]) -> None:
         render.say(f"Alias {name} also leads there and stays where it is")
     for point in content["left_behind"]:
         render.say(f"Not carried over: point {point}, of which no vector can be made")
+    for point in content["without_vector"]:
+        render.say(f"Carried over without a new vector: point {point}, of which none can be made")
     render.say(f"Next: {content['next']}")

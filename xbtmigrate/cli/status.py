@@ -12,6 +12,7 @@ def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Show phase, exact counts by kind, rate, time to go, artefacts and the next command."""
     from xbtmigrate.config import load_config
     from xbtmigrate.workflows.status import report_status
+    from xbtmigrate.workflows.tally import in_words
 
     content = report_status(load_config(config))
     if json:
@@ -19,6 +20,7 @@ def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
         return
     shown = ("phase", "strategy", "fraction", "points", "projected", "encoded", "without_new")
     pairs = [(name.replace("_", " "), content[name]) for name in shown]
+    pairs.append(("of these get none", in_words(content["without_vector"])))
     if content["eta_seconds"] is not None:
         pairs.append(("time to go", render.duration(content["eta_seconds"])))
     pairs += _load(content["load"])

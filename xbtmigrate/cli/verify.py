@@ -50,8 +50,12 @@ def verify(
 
 
 def _show(content: dict[str, Any]) -> None:
-    names = ("status", "phase", "checked", "points", "projected", "encoded", "unembeddable")
+    from xbtmigrate.workflows.tally import in_words
+
+    names = ("status", "phase", "checked", "points", "projected", "encoded")
     pairs = [(name, content[name]) for name in names if name in content]
+    if "without_vector" in content:
+        pairs.append(("get no new vector", in_words(content["without_vector"])))
     pairs += [(name, count) for name, count in content.get("mismatches", {}).items() if count]
     recall = content.get("index_recall")
     if recall:

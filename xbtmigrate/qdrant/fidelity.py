@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from xbtmigrate.qdrant.pages import Sparse, Vector
 from xbtmigrate.qdrant.provenance import whole_hash
 from xbtmigrate.qdrant.scan import Reader
-from xbtmigrate.types import PointId
+from xbtmigrate.types import PointId, normalized
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,14 @@ class Fidelity:
         source: Reads the source.
         shadow: Reads the shadow.
         copied: Names of the vectors that are copied along.
+        scaled: Those of them whose length does not count: cosine spaces scale what they store, but
+            the embedded mode not always.
     """
 
     source: Reader
     shadow: Reader
     copied: Sequence[str]
+    scaled: Collection[str] = ()
 
     def differences(self, ids: Sequence[PointId]) -> dict[PointId, str]:
         """Say in what the copies of at most one page of points differ; equal ones are left out.
@@ -69,16 +72,18 @@ class Fidelity:
         return [
             f"vector '{name}'"
             for name in self.copied
-            if not _equal(source.get(name), copy.get(name))
+            if not _equal(source.get(name), copy.get(name), scaled=name in self.scaled)
         ]
 
 
-def _equal(one: Vector | None, other: Vector | None) -> bool:
+def _equal(one: Vector | None, other: Vector | None, *, scaled: bool) -> bool:
     if isinstance(one, Sparse) and isinstance(other, Sparse):
         return np.array_equal(one.indices, other.indices) and np.array_equal(
             one.values, other.values
         )
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        # A cosine space scales what it stores, and scales it again when it is copied.
+        if scaled:
+            one, other = normalized(one.reshape(1, -1)), normalized(other.reshape(1, -1))
+        # What is scaled when it is stored is scaled again when it is copied.
         return one.shape == other.shape and np.allclose(one, other, rtol=1e-5, atol=1e-6)
     return one is None and other is None

@@ -7,8 +7,9 @@ there now. So nothing newer is overwritten, nothing deleted comes back, and a pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,6 +29,9 @@ from xbtmigrate.types import PointId, Vectors, require_usable
 Make: TypeAlias = Callable[[Page], Mapping[PointId, Vectors]]
 """Makes vectors for the other side; points of which none can be made are left out."""
 
+NAMED = 5
+"""Changed points that a message names, at most."""
+
 
 @dataclass(slots=True)
 class Passed:
@@ -37,13 +41,17 @@ class Passed:
         carried: Points written to the other side.
         deleted: Points deleted there.
         kept: Points that were changed on both sides, where the other side's was kept.
-        left: Points of which no vector for the other side can be made.
+        left: Points that were not carried, since no vector for the other side can be made.
+        bare: Points that were carried without such a vector.
+        changed: Some of the points that had still to be carried, for messages.
     """
 
     carried: int = 0
     deleted: int = 0
     kept: int = 0
     left: list[PointId] = field(default_factory=list)
+    bare: list[PointId] = field(default_factory=list)
+    changed: list[PointId] = field(default_factory=list)
 
     @property
     def changes(self) -> int:
@@ -57,7 +65,13 @@ class Passed:
             self.deleted + later.deleted,
             self.kept + later.kept,
             later.left,
+            list(dict.fromkeys([*self.bare, *later.bare])),
+            later.changed,
         )
+
+    def note(self, ids: Iterable[PointId]) -> None:
+        """Remember some of the points that had still to be carried."""
+        self.changed += islice(ids, max(0, NAMED - len(self.changed)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +87,7 @@ class Follower:
         fields: Where the embedded content is.
         ledger: What both sides were; kept up to date.
         make: Makes vectors for the other side.
+        complete: Whether points of which none can be made are carried without one.
     """
 
     connection: Connection
@@ -83,6 +98,7 @@ class Follower:
     fields: EmbeddedFields
     ledger: Ledger
     make: Make
+    complete: bool
 
     def run(self, *, dry: bool = False) -> Passed:
         """Look at every point once and carry over what changed.
@@ -120,16 +136,24 @@ class Follower:
         # A vector of content that is the same on both sides stays as it is.
         made: dict[PointId, Vectors | None] = {each: None for each in todo.ids if each in same}
         made |= self.make(todo.rows([r for r, each in enumerate(todo.ids) if each not in same]))
-        left = [each for each in todo.ids if each not in made]
+        unmade = [each for each in todo.ids if each not in made]
+        bare, left = (unmade, []) if self.complete else ([], unmade)
         if not dry:
-            newer |= self._write(todo, made, there)
+            newer |= self._write(todo, made, there, bare)
             self.ledger.set({each: hashes[each] for each in page.ids if each not in left})
-        done.carried += len(made.keys() - newer)
+        carried = [each for each in (*made, *bare) if each not in newer]
+        done.carried += len(carried)
+        done.note(carried)
         done.kept += len(newer)
         done.left += left
+        done.bare += [each for each in bare if each not in newer]
 
     def _write(
-        self, page: Page, made: Mapping[PointId, Vectors | None], there: Mapping[PointId, str]
+        self,
+        page: Page,
+        made: Mapping[PointId, Vectors | None],
+        there: Mapping[PointId, str],
+        bare: Collection[PointId],
     ) -> set[PointId]:
         """Write points that the other side still has as `there` says; returns the others."""
         present = self.other.retrieve(page.ids, payload=True)
@@ -137,13 +161,16 @@ class Follower:
         now = _hashes(present)
         newer = set()
         for row, point_id in enumerate(page.ids):
-            if point_id not in made:
+            if point_id not in made and point_id not in bare:
                 continue
+            vector = made.get(point_id)
             if now.get(point_id) != there.get(point_id):
                 newer.add(point_id)
             elif point_id in now:
-                self._replace(page, row, made[point_id], present.payloads[row_of[point_id]])
-            elif (vector := made[point_id]) is not None:
+                if point_id in bare:
+                    self._take_vector(page, row)
+                self._replace(page, row, vector, present.payloads[row_of[point_id]])
+            else:
                 self._insert(page, row, vector)
         return newer
 
@@ -158,11 +185,12 @@ class Follower:
             each for each, payload in pairs if content.get(each) == self.fields.hash_of(payload)
         }
 
-    def _insert(self, page: Page, row: int, vector: Vectors) -> None:
+    def _insert(self, page: Page, row: int, vector: Vectors | None) -> None:
         """Insert a point; where the server can, only if it is still not there."""
+        own = {} if vector is None else {self.vector: vector.tolist()}
         point = models.PointStruct(
             id=stored_id(page.ids[row]),
-            vector=self._models(page.vectors[row]) | {self.vector: vector.tolist()},
+            vector=self._models(page.vectors[row]) | own,
             payload=_own(page.payloads[row]),
         )
         there = models.Filter(must_not=[models.HasIdCondition(has_id=[point.id])])
@@ -202,6 +230,16 @@ class Follower:
             )
         )
 
+    def _take_vector(self, page: Page, row: int) -> None:
+        """Take the own vector, which is of other content, from a point."""
+        client, name, key = self.connection.client, self.other.collection, page.shard_keys[row]
+        point = models.PointIdsList(points=[stored_id(page.ids[row])])
+        self.connection.write(
+            lambda: client.delete_vectors(
+                name, [self.vector], point, wait=True, ordering=MEDIUM, shard_key_selector=key
+            )
+        )
+
     def _delete(self, ids: Sequence[PointId], done: Passed, *, dry: bool) -> None:
         """Delete points that are gone from the origin and on the other side as they were."""
         present = self.other.retrieve(ids, payload=True)
@@ -213,6 +251,7 @@ class Follower:
                 done.kept += 1
                 continue
             done.deleted += 1
+            done.note([point_id])
             if not dry:
                 writer.delete([point_id], present.shard_keys[row])
         if not dry:

@@ -28,7 +28,15 @@ from xbtmigrate.qdrant.provenance import (
 )
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.qdrant.writing import Writer
-from xbtmigrate.types import Kind, PointId, Vectors, make_batch, require_storable, vectors_of
+from xbtmigrate.types import (
+    WITHOUT,
+    Kind,
+    PointId,
+    Vectors,
+    make_batch,
+    require_storable,
+    vectors_of,
+)
 
 ATTEMPTS = 5
 
@@ -87,7 +95,13 @@ class GallerySettings:
         return arrays
 
     def bound(self, kind: Kind) -> dict[str, Space]:
-        """The vectors that a mark names: a projected one is true only of those it is from."""
+        """The vectors that a mark names.
+
+        A projected one is true only of those it is from, and a point stays without one only as
+        long as these do not change.
+        """
+        if kind in WITHOUT:
+            return self.read_for(["old"])
         return {"new": self.new} | (self.read_for(["old"]) if kind is Kind.PROJECTED else {})
 
 
@@ -101,7 +115,7 @@ class InPlaceGallery:
         self._writer = Writer(connection, collection)
 
     def count(self, kind: Kind | None = None) -> int:
-        """Count exactly: all points, or those whose new vector this plan made in this way."""
+        """Count exactly: all points, or those that this plan dealt with in this way."""
         if kind is None:
             return self._reader.count()
         return self._reader.count(made_by(self._settings, kind))
@@ -147,7 +161,7 @@ class InPlaceGallery:
         return make_batch(page.ids, **arrays)
 
     def _kinds(self, page: Page, vectors: Collection[str], hashes: Sequence[str]) -> pa.Array:
-        """Say how each point's new vector was made, null if not by this plan from its content."""
+        """Say how this plan dealt with each point as it is now, null if it has still to."""
         made: dict[PointId, tuple[str, str]] = {}
         for point_id, payload, present in zip(page.ids, page.payloads, hashes, strict=True):
             mark = payload.get(PROVENANCE, {})
@@ -182,7 +196,11 @@ class InPlaceGallery:
 
     def _sketches(self, vectors: Sequence[Vectors], kind: Kind) -> Sketches:
         pairs = zip(self._settings.bound(kind).values(), vectors, strict=True)
-        sketches: Sketches = np.add.reduce([sketch(space.name, rows) for space, rows in pairs])
+        each = [sketch(space.name, rows) for space, rows in pairs]
+        if kind in WITHOUT:
+            # Such a mark is true of a vector that is missing or unusable.
+            each = [np.nan_to_num(rows, posinf=0, neginf=0) for rows in each]
+        sketches: Sketches = np.add.reduce(each)
         return sketches
 
     def _write_part(self, part: pa.RecordBatch, kind: Kind) -> list[PointId]:
@@ -215,6 +233,12 @@ class InPlaceGallery:
         ids: list[PointId] = part.column("id").to_pylist()
         hashes: list[str] = part.column("content_hash").to_pylist()
         vectors = [vectors_of(part, name) for name in self._settings.bound(kind)]
+        if kind in WITHOUT:
+            present = [np.asarray(part[name].is_valid()) for name in self._settings.bound(kind)]
+            vectors = [
+                np.where(there[:, None], rows, np.nan)
+                for there, rows in zip(present, vectors, strict=True)
+            ]
         sketches = self._sketches(vectors, kind)
         groups = rows_by_key(ids, keys)
         for key, rows in groups.items():
@@ -225,6 +249,9 @@ class InPlaceGallery:
                 made_from = {ids[row]: hashes[row] for row in group}
                 mark = shared_provenance(self._settings.plan, kind, made_from, sketches[group])
                 marks.append((list(made_from), {PROVENANCE: mark}))
+            if kind in WITHOUT:
+                self._writer.merge_payloads(marks, key)
+                continue
             # The vectors of the same points go to the same shards, which apply them behind the
             # marks: to wait for these is to wait for both. A mark without its vector is not true.
             self._writer.enqueue_payloads(marks, key)
@@ -233,13 +260,15 @@ class InPlaceGallery:
 
 
 def made_by(settings: GallerySettings, kind: Kind) -> models.Filter:
-    """Select the points whose new vector this plan made in this way."""
+    """Select the points that this plan dealt with in this way."""
     values = {"plan": settings.plan[:PLAN_LENGTH], "kind": str(kind)}
-    marks: list[models.Condition] = [
+    conditions: list[models.Condition] = [
         models.FieldCondition(key=f"{PROVENANCE}.{key}", match=models.MatchValue(value=value))
         for key, value in values.items()
     ]
-    return models.Filter(must=[*marks, models.HasVectorCondition(has_vector=settings.new.name)])
+    if kind not in WITHOUT:
+        conditions.append(models.HasVectorCondition(has_vector=settings.new.name))
+    return models.Filter(must=conditions)
 
 
 def rows_by_key(ids: Sequence[PointId], keys: ShardKeys) -> dict[models.ShardKey | None, list[int]]:

@@ -12,7 +12,7 @@ from xbtmigrate.qdrant.layouts import LayoutChoice
 from xbtmigrate.qdrant.payload import EmbeddedFields
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.qdrant.shadow import ShadowGallery
-from xbtmigrate.types import Layout
+from xbtmigrate.types import Distance, Layout
 
 PAGE = 512
 EMBEDDED_PAGE = 4096
@@ -67,7 +67,9 @@ def open_fidelity(
     source, shadow = (
         open_reader(connection, facts, name) for name in (facts.collection, choice.collection)
     )
-    return Fidelity(source, shadow, _copied(facts, choice))
+    copied = _copied(facts, choice)
+    scaled = [name for name in copied if facts.dense.get(name, (0, None))[1] is Distance.COSINE]
+    return Fidelity(source, shadow, copied, scaled)
 
 
 def open_reader(connection: Connection, facts: CollectionFacts, collection: str) -> Reader:

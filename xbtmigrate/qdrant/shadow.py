@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from xbtmigrate.protocols import Written
@@ -31,7 +32,7 @@ from xbtmigrate.qdrant.provenance import (
 )
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.qdrant.writing import Writer
-from xbtmigrate.types import Kind, PointId, make_batch, require_storable, vectors_of
+from xbtmigrate.types import WITHOUT, Kind, PointId, make_batch, require_storable, vectors_of
 
 _GONE = object()
 
@@ -65,7 +66,7 @@ class ShadowGallery:
         self._writer = Writer(connection, shadow)
 
     def count(self, kind: Kind | None = None) -> int:
-        """Count exactly: the source's points, or the copies that this plan made in this way."""
+        """Count exactly: the source's points, or the copies of those dealt with in this way."""
         if kind is None:
             return self._source.count()
         return self._shadow.count(made_by(self._settings, kind))
@@ -90,7 +91,7 @@ class ShadowGallery:
         yield from (self._batch(page, columns) for page in pages)
 
     def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
-        """Copy the present source points into the shadow with the new vector, and wait.
+        """Copy the present source points into the shadow with their new vectors, and wait.
 
         A point deleted from the source between the copy's read and write stays behind in the
         shadow until `prune`.
@@ -175,12 +176,14 @@ class ShadowGallery:
         sources = self._source.retrieve(list(row_of), payload=True, vectors=self._bound)
         chosen = part.take(pa.array([row_of[each] for each in sources.ids], pa.int64()))
         marks = self._marks(chosen, kind, sources)
-        new = vectors_of(chosen, "new")
+        made: list[dict[str, Vector]] = [{} for _ in sources.ids]
+        if kind not in WITHOUT:
+            made = [{self._settings.new.name: row} for row in vectors_of(chosen, "new")]
         points = [
             NewPoint(
                 point_id,
                 {**sources.payloads[row], PROVENANCE: marks[row]},
-                {**_only(self._copied, sources.vectors[row]), self._settings.new.name: new[row]},
+                {**_only(self._copied, sources.vectors[row]), **made[row]},
             )
             for row, point_id in enumerate(sources.ids)
         ]
@@ -192,15 +195,18 @@ class ShadowGallery:
     def _marks(self, part: pa.RecordBatch, kind: Kind, sources: Page) -> list[dict[str, str]]:
         """Build what each copy remembers: the content, the whole payload, the other vectors."""
         made_from = sources.vectors
-        if kind is Kind.PROJECTED:
-            # These vectors may have changed since the new one was made from them.
-            given = {
-                space.name: vectors_of(part, name) for name, space in self._given(["old"]).items()
-            }
+        if kind is not Kind.ENCODED:
+            # These vectors may have changed, come or gone since the batch was read.
+            given = self._given(["old"])
+            names = {space.name for space in given.values()}
             made_from = [
-                {**each, **{name: rows[row] for name, rows in given.items()}}
-                for row, each in enumerate(made_from)
+                {name: each for name, each in vectors.items() if name not in names}
+                for vectors in made_from
             ]
+            for column, space in given.items():
+                rows = vectors_of(part, column)
+                for row in np.flatnonzero(part[column].is_valid()):
+                    made_from[row][space.name] = rows[row]
         entries = packed(whole_sketches(made_from))
         hashes = part.column("content_hash").to_pylist()
         return [

@@ -79,6 +79,31 @@ class Writer:
         """
         self._connection.call(lambda: self._unpacked.enqueue_payloads(payloads, key))
 
+    def merge_payloads(self, payloads: Payloads, key: models.ShardKey | None) -> None:
+        """Merge keys into the payloads of points.
+
+        Args:
+            payloads: Ids of points, and what is merged into the payload of each of them.
+            key: Shard key of the points, None under automatic sharding.
+
+        Raises:
+            CollectionError: A point is missing; others may have been written.
+        """
+        operations: list[models.UpdateOperation] = [
+            models.SetPayloadOperation(
+                set_payload=models.SetPayload(
+                    payload=dict(each), points=[stored_id(point) for point in ids], shard_key=key
+                )
+            )
+            for ids, each in payloads
+        ]
+        client = self._connection.client
+        self._connection.write(
+            lambda: client.batch_update_points(
+                self._collection, operations, wait=True, ordering=MEDIUM
+            )
+        )
+
     def delete(self, ids: Sequence[PointId], key: models.ShardKey | None) -> None:
         """Delete points that live under one shard key."""
         selector = models.PointIdsList(points=[stored_id(each) for each in ids])

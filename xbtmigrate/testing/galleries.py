@@ -16,6 +16,7 @@ import pytest
 from xbtmigrate.errors import VectorError
 from xbtmigrate.protocols import Gallery, Written
 from xbtmigrate.types import (
+    WITHOUT,
     Kind,
     Modality,
     PointId,
@@ -39,7 +40,8 @@ class FakePoint:
         image: Image reference, None where it is missing.
         new: Vector of the new model, shape (d_new,).
         provenance: Plan, kind and content hash of `new`.
-        made: The very vectors that `provenance` is about: new, and old where it was projected.
+        made: The very vectors that `provenance` is about: new where there is one, and old unless
+            it was encoded; NaN where there was none.
     """
 
     text: str | None
@@ -47,7 +49,7 @@ class FakePoint:
     image: str | None = None
     new: Vectors | None = None
     provenance: tuple[str, Kind, str] | None = None
-    made: tuple[Vectors, Vectors | None] | None = None
+    made: tuple[Vectors | None, Vectors | None] | None = None
 
 
 class FakeGallery:
@@ -81,11 +83,11 @@ class FakeGallery:
         self._page = page
 
     def count(self, kind: Kind | None = None) -> int:
-        """Count all points, or those whose new vector this plan made in this way."""
+        """Count all points, or those that this plan dealt with in this way."""
         if kind is None:
             return len(self.points)
         return sum(
-            point.new is not None
+            (point.new is not None or kind in WITHOUT)
             and point.provenance is not None
             and point.provenance[:2] == (self._plan, kind)
             for point in self.points.values()
@@ -116,13 +118,17 @@ class FakeGallery:
         ids: list[PointId] = batch.column("id").to_pylist()
         hashes = batch.column("content_hash").to_pylist()
         self.writes.append((kind, ids))
-        old = vectors_of(batch, "old") if kind is Kind.PROJECTED else None
-        for row, vector in enumerate(vectors_of(batch, "new")):
-            point = self.points.get(ids[row])
+        old = None if kind is Kind.ENCODED else vectors_of(batch, "old")
+        for row, each in enumerate(ids):
+            point = self.points.get(each)
             if point is not None:
-                point.new = vector.copy()
+                if kind not in WITHOUT:
+                    point.new = vectors_of(batch, "new")[row].copy()
+                made_from = None if old is None else old[row].copy()
+                if made_from is not None and batch["old"][row].as_py() is None:
+                    made_from[:] = np.nan
                 point.provenance = (self._plan, kind, hashes[row])
-                point.made = point.new.copy(), None if old is None else old[row].copy()
+                point.made = None if kind in WITHOUT else point.new, made_from
         written = [each for each in ids if each in self.points]
         return Written(written, [each for each in ids if each not in self.points])
 
@@ -149,7 +155,7 @@ class FakeGallery:
         return content_hash(point.text if self._stored is Modality.TEXT else point.image)
 
     def _kind(self, point: FakePoint) -> Kind | None:
-        if point.new is None or point.provenance is None:
+        if point.provenance is None:
             return None
         plan, kind, made_from = point.provenance
         true = plan == self._plan and made_from == self._hash(point) and _holds(point)
@@ -166,7 +172,12 @@ def _holds(point: FakePoint) -> bool:
     present = point.new, point.old
     made = point.made or present
     pairs = zip(made, present, strict=True)
-    return all(was is None or (now is not None and np.array_equal(was, now)) for was, now in pairs)
+    return all(was is None or _same(was, now) for was, now in pairs)
+
+
+def _same(was: Vectors, now: Vectors | None) -> bool:
+    missing = now is None or not np.isfinite(now).all()
+    return bool(np.isnan(was).all()) if missing else np.array_equal(was, np.asarray(now))
 
 
 def _vectors(rows: Sequence[Vectors | None], size: int) -> pa.Array:
@@ -251,6 +262,11 @@ def to_write(
     hashes = [content_hash(text) for text in texts]
     new = vector_array(rows.reshape(-1, 3))
     return make_batch(ids, content_hash=hashes, old=vector_array(old), new=new)
+
+
+def left_out(ids: Sequence[PointId], texts: Sequence[str | None]) -> pa.RecordBatch:
+    """Build a batch for `write` of points that get no vector; their old vectors are of `fill`."""
+    return to_write(ids, texts, 0.0).drop_columns(["new"])
 
 
 def texts_of(ids: Sequence[PointId]) -> list[str | None]:
@@ -355,6 +371,38 @@ class GalleryContract:
                 assert table.column_names == ["id", "kind"]
                 kinds = [None, "projected", "encoded", "encoded", None, None]
                 assert table.column("kind").to_pylist() == kinds
+
+    def test_a_point_without_a_new_vector_is_kept_and_due_again_when_it_changes(
+        self, store: GalleryStore
+    ) -> None:
+        """It counts as done by its reason, until what the reason rests on is another."""
+        fill(store)
+        gallery = store.gallery()
+        asked = ["1", "2", "30"]
+        gallery.write(left_out(["1", "2"], texts_of(["1", "2"])), Kind.REFUSED)
+        gallery.write(left_out(["30"], [None]), Kind.NO_CONTENT)
+        assert [gallery.count(kind) for kind in WITHOUT] == [1, 2, 0]
+        table = table_of(gallery.read({"kind", "new"}, ids=asked))
+        assert table["kind"].to_pylist() == ["refused", "refused", "no_content"]
+        assert table["new"].null_count == 3
+        store.change_text("1", "another text")
+        store.change_vector("30", [4.0, 3.0, 2.0, 1.0])
+        kinds = table_of(gallery.read({"kind"}, ids=asked))["kind"].to_pylist()
+        assert kinds == [None, "refused", None]
+        gallery.write(to_write(["2"], ["text 2"], 10.0), Kind.ENCODED)
+        table = table_of(gallery.read({"kind", "new"}, ids=["2"]))
+        assert table["kind"].to_pylist() == ["encoded"]
+        assert table["new"].null_count == 0
+        assert gallery.count(Kind.REFUSED) == 1
+
+    def test_points_without_a_new_vector_vanish_too(self, store: GalleryStore) -> None:
+        """The rest of the batch is stored."""
+        fill(store)
+        gallery = store.gallery()
+        store.delete("2")
+        result = gallery.write(left_out(IDS[:3], texts_of(IDS[:3])), Kind.REFUSED)
+        assert (list(result.written), list(result.vanished)) == (["1", "30"], ["2"])
+        assert gallery.count(Kind.REFUSED) == 2
 
     def test_the_last_write_wins(self, store: GalleryStore) -> None:
         """A projected vector is replaced by an encoded one."""

@@ -87,6 +87,7 @@ def started(migration: str = "m") -> MigrationRecord:
         counts=Counts(projected=5, encoded=4, vanished=3, missing_source=2, failed=1),
         seconds=1.5,
         tool_version="0.1.0",
+        without_vector=7,
         switch={"version": 1, "aliases": ["live"], "old_encoder": {"options": {"size": 3}}},
     )
 

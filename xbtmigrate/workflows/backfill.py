@@ -20,12 +20,13 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.connection import check_writable
 from xbtmigrate.qdrant.preparation import prepare as prepare_layout
-from xbtmigrate.types import Direction, Kind, Strategy
+from xbtmigrate.types import Direction, Strategy
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.intent import Intent, Request, intend
 from xbtmigrate.workflows.load import load_of, paced
 from xbtmigrate.workflows.ordering import FrozenOrder
 from xbtmigrate.workflows.publishing import publish_artefacts, store_hubness
+from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.until import Watch
 from xbtmigrate.workflows.wiring import Migration, choice_of, open_migration
 
@@ -41,17 +42,13 @@ class Result:
     Attributes:
         intent: What it set out to do.
         outcome: What the loop says.
-        projected: Points with a projected vector.
-        encoded: Points with a true new vector.
-        points: Points of the collection.
+        tally: Exact counts of the gallery.
         until: What the live gallery was measured to reach, where a gate was given.
     """
 
     intent: Intent
     outcome: Outcome
-    projected: int
-    encoded: int
-    points: int
+    tally: Tally
     until: dict[str, Any] | None = None
 
     @property
@@ -87,12 +84,7 @@ class Result:
             "still_changing": outcome.left,
             "seconds": round(outcome.seconds, 3),
             "points_per_second": round(self._written / max(outcome.seconds, 1e-9), 1),
-            "gallery": {
-                "points": self.points,
-                "projected": self.projected,
-                "encoded": self.encoded,
-                "without_new": max(0, self.points - self.projected - self.encoded),
-            },
+            "gallery": self.tally.document(),
             "quarantined": dict(list(outcome.quarantined.items())[:QUARANTINE_SHOWN]),
             "next": self._next(),
         }
@@ -173,21 +165,14 @@ def run(
 
                 loop.on_progress, loop.should_stop = show, stop
                 watch = _watch(migration, intent, request, loop, report)
-                outcome = _watched(loop, watch, intent.points)
+                outcome = _watched(loop, watch, intent.tally.points)
             if not outcome.stopped:
                 store_hubness(migration, intent.plan, report)
                 publish_artefacts(migration, intent.plan)
         finally:
             migration.journal.release()
-        gallery = migration.gallery(intent.plan)
-        return Result(
-            intent,
-            outcome,
-            gallery.count(Kind.PROJECTED),
-            gallery.count(Kind.ENCODED),
-            gallery.count(),
-            None if watch is None else watch.document(),
-        )
+        tally = Tally.take(migration.gallery(intent.plan))
+        return Result(intent, outcome, tally, None if watch is None else watch.document())
 
 
 def _order(

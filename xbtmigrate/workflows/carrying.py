@@ -83,6 +83,23 @@ class Carrier:
         wanted = self._to_complete(ledger, new=False)
         return self._complete(wanted, self._old_vectors, new=False, dry=dry)
 
+    def bare(self) -> Iterator[list[PointId]]:
+        """Yield points of the old side that have no new vector, page by page.
+
+        In place these are points that have an old vector and no new one.
+        """
+        plan = self.intent.plan
+        source, target = (
+            self._reader(each) for each in (plan.collection.name, plan.target.collection)
+        )
+        for ids in ids_without(target, plan.target.vector):
+            page = source.retrieve(ids, vectors=[plan.collection.vector])
+            yield [
+                point
+                for point, vectors in zip(page.ids, page.vectors, strict=True)
+                if self.shadow or vectors
+            ]
+
     def repeat(self, carry: Callable[[], Passed], ledger: Ledger, *, enough: int = 0) -> Passed:
         """Carry in passes, each of which keeps the ledger, until one finds `enough` or less."""
         total = Passed()
@@ -112,6 +129,7 @@ class Carrier:
             fields=migration.fields,
             ledger=ledger,
             make=make,
+            complete=not backwards,
         )
 
     def _notes(self) -> Iterator[tuple[PointId, str]]:
@@ -158,6 +176,7 @@ class Carrier:
             }
             done.left += [each for each in page.ids if each not in made]
             done.carried += len(wrong)
+            done.note(wrong)
             if wrong and not dry:
                 write_vectors(reader, name, wrong)
         return done

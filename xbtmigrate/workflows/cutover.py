@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from xbtmigrate.types import Layout
 from xbtmigrate.workflows.backfill import loop_of, projector_of
 from xbtmigrate.workflows.carrying import Carrier
 from xbtmigrate.workflows.encoding import Report
-from xbtmigrate.workflows.gates import Accepted, Check, Quality, check_cutover
+from xbtmigrate.workflows.gates import Accepted, Check, Quality, check_cutover, without_vector
 from xbtmigrate.workflows.intent import Intent, Request, intend
 from xbtmigrate.workflows.switching import (
     Route,
@@ -37,6 +37,7 @@ from xbtmigrate.workflows.switching import (
     readers_send,
     route_taken,
 )
+from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.wiring import Migration, open_migration
 
 SWITCHABLE = (Phase.VERIFIED, Phase.CUTTING_OVER, Phase.CUT_OVER)
@@ -113,9 +114,9 @@ def cutover(
             checks = check_cutover(
                 migration,
                 intent,
-                record,
                 route=route,
                 max_age=order.max_age,
+                max_behind=order.max_behind,
                 quality=order.quality,
                 accepted=order.accepted,
             )
@@ -123,7 +124,7 @@ def cutover(
         if not (passed and order.act):
             return Switched(_document(intent, route, record, checks, order=order), passed)
         check_writable(migration.connection, migration.facts.collection)
-        held = migration.journal.acquire(record)
+        held = migration.journal.acquire(_accepting(record, order.accepted.without_vector))
         run = _Cutover(migration, intent, route, order, held, should_stop, report)
         try:
             run.go()
@@ -138,6 +139,12 @@ def _switchable(record: MigrationRecord | None) -> MigrationRecord:
         return record
     phase = "not begun" if record is None else str(record.phase)
     raise GateError(f"the migration is {phase}, not verified", "run `xbtmigrate verify` first")
+
+
+def _accepting(record: MigrationRecord, count: int) -> MigrationRecord:
+    """Remember how many points may stay without a new vector: finalize holds to it."""
+    before = 0 if record.phase is Phase.VERIFIED else record.without_vector
+    return replace(record, without_vector=max(before, count))
 
 
 @dataclass(slots=True)
@@ -161,6 +168,7 @@ class _Cutover:
             ledger = self._catch_up(carrier)
             if self.stopped:
                 return
+            self._check_without_vector()
             # The copies of a shadow remember what they were made from: they are noted behind it.
             self.migration.artefacts.save_ledger(carrier.ledger() if ledger is None else ledger)
             self._move_to(Phase.CUTTING_OVER)
@@ -200,6 +208,17 @@ class _Cutover:
                 return ledger
             self.report(f"ready; waiting for {self.order.go_file}", 0, 0)
             self._wait()
+
+    def _check_without_vector(self) -> None:
+        """See that the last sweep has left no more points without a new vector than accepted.
+
+        Raises:
+            GateError: They are more.
+        """
+        tally = Tally.take(self.migration.gallery(self.intent.plan))
+        check = without_vector(tally, self.record.without_vector)
+        if not check.passed:
+            raise GateError(check.detail, "nothing was switched")
 
     def _wait(self) -> None:
         """Wait a little, or until the user stops it or says go."""
@@ -269,6 +288,7 @@ def _document(
         "deleted": late.deleted,
         "newer_kept": late.kept,
         "left_behind": late.left[:SHOWN],
+        "without_vector": late.bare[:SHOWN],
         "next": _next(plan.target.layout, record, order, checks),
     }
 

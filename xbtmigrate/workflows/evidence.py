@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,11 +14,12 @@ from xbtmigrate.plan import Plan, Target
 from xbtmigrate.protocols import Encoder, Gallery
 from xbtmigrate.qdrant.recall import recall_of_index
 from xbtmigrate.qdrant.witness import Testimony
-from xbtmigrate.types import Kind, Layout, PointId, Vectors, vectors_of
+from xbtmigrate.types import MADE, Kind, Layout, PointId, Vectors, vectors_of
 from xbtmigrate.workflows.asking import judged_questions
 from xbtmigrate.workflows.encoding import encode_readable
 from xbtmigrate.workflows.examination import Fault
 from xbtmigrate.workflows.questions import Questions
+from xbtmigrate.workflows.tally import Tally, in_words
 from xbtmigrate.workflows.verification import MOST, Verification
 from xbtmigrate.workflows.wiring import Migration
 
@@ -54,9 +55,8 @@ class Evidence:
         state: The points that were looked at.
         max_stale: Points written since the backfill that are let pass.
         repaired: Points that were made right.
-        counts: Exact counts at the end: points, projected, encoded.
-        unembeddable: Points of which no vector can be made.
-        max_unembeddable: Largest share of them that is allowed.
+        tally: Exact counts at the end.
+        max_unembeddable: Largest share of the points that may get no new vector.
         settings: Differences between the settings of both vectors' places.
         index_recall: How well the indexes find; None where nothing could be searched for.
         testimony: What became of the points looked at while planning; None without them.
@@ -66,8 +66,7 @@ class Evidence:
     state: Verification
     max_stale: int
     repaired: int
-    counts: Mapping[str, int]
-    unembeddable: int
+    tally: Tally
     max_unembeddable: float
     settings: Sequence[str]
     index_recall: IndexRecall | None
@@ -91,9 +90,11 @@ class Evidence:
             found.append(
                 f"{behind:,} point(s) were written since the backfill, {self.max_stale:,} may be"
             )
-        if self.unembeddable > self.max_unembeddable * self.counts["points"]:
+        without = self.tally.without_vector
+        if without > self.max_unembeddable * self.tally.points:
             found.append(
-                f"{self.unembeddable:,} points cannot be embedded, more than plan.max_missing"
+                f"{without:,} points get no new vector ({in_words(self.tally.of)}), more than "
+                "plan.max_missing"
             )
         if self.settings:
             found.append(f"{len(self.settings)} setting(s) differ")
@@ -112,10 +113,9 @@ class Evidence:
 
     def document(self) -> dict[str, Any]:
         """Return the stable JSON form."""
-        state, reasons, counts = self.state, self.reasons, self.counts
+        state, reasons = self.state, self.reasons
         recall, faults = self.index_recall, self.faults
         examples = list(state.mismatches.items())[:EXAMPLES]
-        without = counts["points"] - counts["projected"] - counts["encoded"]
         return {
             "collection": self.plan.collection.name,
             "status": "not clean" if reasons else "clean",
@@ -123,17 +123,15 @@ class Evidence:
             "reasons": reasons,
             "sample": state.sample,
             "checked": state.checked,
-            **counts,
-            "without_new": max(0, without),
-            "unembeddable": self.unembeddable,
+            **self.tally.document(),
             "mismatches": {fault.value: faults[fault] for fault in Fault},
             "examples": [
                 {"id": point, "fault": each.fault.value, "detail": each.detail}
                 for point, each in examples
             ],
             "repaired": self.repaired,
-            "compared": {kind.value: state.compared.get(kind, 0) for kind in Kind},
-            "least_cosine": {kind.value: state.least_cosine.get(kind) for kind in Kind},
+            "compared": {kind.value: state.compared.get(kind, 0) for kind in MADE},
+            "least_cosine": {kind.value: state.least_cosine.get(kind) for kind in MADE},
             "settings": list(self.settings),
             "index_recall": None if recall is None else asdict(recall),
             "witness": None if self.testimony is None else asdict(self.testimony),
@@ -164,14 +162,14 @@ class Evidence:
 
     def _not_proven(self) -> list[str]:
         state, kept = self.state, self.testimony
-        encoded = self.counts["encoded"] - state.compared.get(Kind.ENCODED, 0)
+        encoded = self.tally.encoded - state.compared.get(Kind.ENCODED, 0)
         found = []
         if encoded > 0:
             found.append(f"{encoded:,} encoded vectors were not made again (--reencode)")
         if kept is None:
             found.append("how the points were before the first write: no copy of it was kept")
         else:
-            rest = self.counts["points"] - kept.same - kept.rounded
+            rest = self.tally.points - kept.same - kept.rounded
             found.append(
                 f"payload and old vectors of {rest:,} points were not compared with what they "
                 "were: not looked at while planning, or changed since, by whom only they know"

@@ -23,9 +23,7 @@ from xbtmigrate.types import (
     PointId,
     Vectors,
     given_of,
-    has_given,
     normalized,
-    usable,
     vectors_of,
 )
 from xbtmigrate.workflows.encoding import encode_readable
@@ -70,7 +68,7 @@ class Examiner:
         projector: Old -> new; None where nothing is projected.
         modality: What the new vectors embed.
         demand: Which points have to be encoded.
-        unembeddable: Points of which nothing can be made: no content, or not readable.
+        encodes: Whether points that cannot be projected are encoded.
         compared: Kind -> how many vectors were made again and compared.
         least_cosine: Kind -> the lowest cosine of a stored vector to the one made again.
     """
@@ -81,7 +79,7 @@ class Examiner:
     projector: Projector | None
     modality: Modality
     demand: Demand
-    unembeddable: set[PointId] = field(default_factory=set)
+    encodes: bool
     compared: dict[str, int] = field(default_factory=dict)
     least_cosine: dict[str, float] = field(default_factory=dict)
 
@@ -110,13 +108,14 @@ class Examiner:
     def look_again(self, suspects: Found) -> Found:
         """Judge points once more by what they are now; those that are gone are right.
 
-        A point is not at fault if the new model cannot embed its content; that is tried here.
+        A projected vector is not at fault if the new model cannot embed the point's content; that
+        is tried here.
         """
         found: Found = {}
         strays = [each for each, (fault, _) in suspects.items() if fault is Fault.STRAY]
         others = [each for each in suspects if each not in set(strays)]
         for batch in self.gallery.read({"source", "kind", "old", "new"}, ids=others):
-            found |= self._without_unreadable(batch, self.look(batch, lambda _: True))
+            found |= self._without_refused(batch, self.look(batch, lambda _: True))
         still = {each for page in self._strays_of(strays) for each in page}
         return found | {each: suspects[each] for each in still}
 
@@ -126,17 +125,15 @@ class Examiner:
         """Find points without the vector that they should have."""
         found: Found = {}
         due = self.demand.encoded(ids)
-        sourced = pc.not_equal(batch["content_hash"], "").to_pylist()
-        with_given = has_given(batch).to_pylist()
+        sourced = pc.is_valid(batch[self.modality.value]).to_pylist()
         with_new = pc.is_valid(batch["new"]).to_pylist()
         for row, (point, kind) in enumerate(zip(ids, kinds, strict=True)):
-            possible = sourced[row] or (self.projector is not None and with_given[row])
-            if kind is None and not possible:
-                self.unembeddable.add(point)
-            elif kind is None and with_new[row]:
+            if kind is None and with_new[row]:
                 found[point] = (Fault.STALE, "its new vector is not of its present content")
             elif kind is None:
                 found[point] = (Fault.MISSING, "it has no new vector")
+            elif kind == Kind.NO_OLD_VECTOR and sourced[row] and self.encodes:
+                found[point] = (Fault.MISSING, "it has no new vector, but can be encoded")
             elif kind == Kind.PROJECTED and sourced[row] and due[row]:
                 found[point] = (Fault.WRONG_KIND, "its new vector is projected, not encoded")
         return found
@@ -171,28 +168,16 @@ class Examiner:
             if not cosine >= LIKE
         }
 
-    def _without_unreadable(self, batch: pa.RecordBatch, found: Found) -> Found:
-        """Drop the points that only lack what the new model cannot make of their content."""
-        lacking = (Fault.MISSING, Fault.STALE, Fault.WRONG_KIND)
-        projectable = self._projectable(batch)
-        rows = [
+    def _without_refused(self, batch: pa.RecordBatch, found: Found) -> Found:
+        """Drop the points that are projected because the new model refuses their content."""
+        projected = [
             row
             for row, point in enumerate(batch["id"].to_pylist())
-            if point in found
-            and found[point][0] in lacking
-            and not (projectable[row] and found[point][0] in BEHIND)
+            if point in found and found[point][0] is Fault.WRONG_KIND
         ]
-        readable, _ = self._encode(batch, np.array(rows, np.intp))
-        excused = {batch["id"][row].as_py() for row in set(rows) - set(readable.tolist())}
-        self.unembeddable |= excused
-        return {point: fault for point, fault in found.items() if point not in excused}
-
-    def _projectable(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
-        """Say of which points the projector makes a usable vector."""
-        given = np.asarray(has_given(batch))
-        if self.projector is None:
-            return np.zeros_like(given)
-        return given & usable(self.projector.apply(*given_of(batch)))
+        readable, _ = self._encode(batch, np.array(projected, np.intp))
+        refused = {batch["id"][row].as_py() for row in set(projected) - set(readable.tolist())}
+        return {point: fault for point, fault in found.items() if point not in refused}
 
     def _strays_of(self, ids: Sequence[PointId]) -> Iterable[list[PointId]]:
         return [] if self.fidelity is None else self.fidelity.strays_of(ids)

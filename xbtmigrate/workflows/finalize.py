@@ -11,6 +11,7 @@ from xbtmigrate.journal import MigrationRecord, Phase
 from xbtmigrate.plan import Plan
 from xbtmigrate.qdrant.aliases import aliases
 from xbtmigrate.qdrant.connection import ADD_VECTOR, Connection
+from xbtmigrate.qdrant.following import NAMED, Passed
 from xbtmigrate.qdrant.health import troubles
 from xbtmigrate.qdrant.journal import QdrantJournal
 from xbtmigrate.qdrant.marks import forget_shadow
@@ -167,18 +168,37 @@ def _check(config: Config, connection: Connection, record: MigrationRecord) -> N
             )
     carrier = Carrier(migration, intent, projector_of(migration, intent))
     ledger = migration.artefacts.load_ledger()
-    late = 0
+    late = Passed()
     for _ in range(LOOKS):  # one may fall between the two writes of a client that writes both sides
-        late = carrier.to_new(ledger, dry=True).changes
-        if not late:
+        late = carrier.to_new(ledger, dry=True)
+        if not late.changes:
             break
-    if late:
+    if late.changes:
+        named = ", ".join(late.changed)
         raise GateError(
-            f"{late:,} point(s) were still written the old way since the cutover",
+            f"{late.changes:,} point(s) are another on the old side than what was switched to "
+            f"(for example {named}): written the old way since the cutover",
             "`xbtmigrate cutover --yes` carries them over; finalize when nobody writes there",
         )
+    _check_bare(carrier, record)
     for trouble in troubles(connection, plan.target.collection):
         raise GateError(trouble, "wait until it has settled")
+
+
+def _check_bare(carrier: Carrier, record: MigrationRecord) -> None:
+    """See that no more points than accepted would keep no vector of either model.
+
+    Raises:
+        GateError: They are more.
+    """
+    found = [point for page in carrier.bare() for point in page]
+    if len(found) > record.without_vector:
+        raise GateError(
+            f"{len(found):,} point(s) have no new vector (for example "
+            f"{', '.join(found[:NAMED])}), {record.without_vector:,} were accepted",
+            "complete them, or accept them with "
+            f"`xbtmigrate cutover --yes --accept-without-vector {len(found)}`",
+        )
 
 
 def _document(

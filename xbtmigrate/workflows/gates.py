@@ -22,6 +22,7 @@ from xbtmigrate.workflows.intent import Intent
 from xbtmigrate.workflows.judgement import last_judgement
 from xbtmigrate.workflows.questions import Questions, read_questions
 from xbtmigrate.workflows.switching import Route, is_silent
+from xbtmigrate.workflows.tally import Tally, in_words
 from xbtmigrate.workflows.wiring import Migration
 
 QUERIES = 1000
@@ -32,6 +33,8 @@ SKEW = 60.0
 WAYS_OUT = {
     "verified": "run `xbtmigrate verify`",
     "caught_up": "run `xbtmigrate backfill --online`, then `xbtmigrate verify`",
+    "without_vector": "complete these points and run `xbtmigrate backfill --online` and "
+    "`xbtmigrate verify`, or give --accept-without-vector with their number",
     "settled": "wait until the server has settled, then run the same command again",
     "rollback_possible": "repair [old_model] in the configuration, so that the old model can embed",
     "readers": "change every reader, then give --readers-send-new-vectors",
@@ -83,19 +86,21 @@ class Accepted:
     Attributes:
         readers_send_new: Every reader sends vectors of the new model from the cutover on.
         despite_evaluation: Switch although the last judged evaluation recommends `keep`.
+        without_vector: Points that may stay without a new vector, at most.
     """
 
     readers_send_new: bool = False
     despite_evaluation: bool = False
+    without_vector: int = 0
 
 
 def check_cutover(
     migration: Migration,
     intent: Intent,
-    record: MigrationRecord,
     *,
     route: Route,
     max_age: float,
+    max_behind: int,
     quality: Quality,
     accepted: Accepted,
 ) -> list[Check]:
@@ -103,24 +108,20 @@ def check_cutover(
 
     Args:
         migration: The migration.
-        intent: Its plan.
-        record: Its record.
+        intent: Its plan and record.
         route: How applications come to the new vectors.
         max_age: Seconds that a verification may be old.
+        max_behind: Points that the catch-up may still have to deal with.
         quality: The quality gates.
         accepted: What the user says.
     """
     plan = intent.plan
-    behind = max(0, intent.points - intent.projected - intent.encoded)
     collections = dict.fromkeys((plan.collection.name, plan.target.collection))
     troubled = [each for name in collections for each in troubles(migration.connection, name)]
     return [
-        _verified(record, max_age),
-        Check(
-            "caught_up",
-            behind <= migration.config.plan.max_missing * intent.points,
-            f"{behind:,} of {intent.points:,} points have no new vector",
-        ),
+        _verified(intent.record, max_age),
+        _caught_up(intent, max_behind),
+        without_vector(intent.tally, accepted.without_vector),
         Check("settled", not troubled, "; ".join(troubled) or "green, no optimizer backlog"),
         _way_back(migration),
         _readers(plan, route, accepted),
@@ -129,15 +130,42 @@ def check_cutover(
     ]
 
 
-def _verified(record: MigrationRecord, max_age: float) -> Check:
-    if record.phase is not Phase.VERIFIED:
-        return Check("verified", passed=False, detail=f"the migration is {record.phase}")
+def _verified(record: MigrationRecord | None, max_age: float) -> Check:
+    if record is None or record.phase is not Phase.VERIFIED:
+        phase = "not begun" if record is None else str(record.phase)
+        return Check("verified", passed=False, detail=f"the migration is {phase}")
     age = seconds_since(record.verified_at)
     if age < -SKEW:
         detail = f"verified at {record.verified_at}, which by this machine's clock is yet to come"
         return Check("verified", passed=False, detail=detail)
     detail = f"verified {age / 3600:.1f} h ago, at most {max_age / 3600:g} h are allowed"
     return Check("verified", age <= max_age, detail)
+
+
+def _caught_up(intent: Intent, max_behind: int) -> Check:
+    """See that the catch-up before the switch will leave no point behind."""
+    name, pending = "caught_up", intent.tally.pending
+    detail = f"{pending:,} of {intent.tally.points:,} points are still to be dealt with"
+    if not intent.projects and intent.fraction < 1:
+        return Check(name, passed=not pending, detail=f"{detail}: run the backfill to fraction 1")
+    return Check(name, pending <= max_behind, f"{detail}, at most {max_behind:,} may be")
+
+
+def without_vector(tally: Tally, accepted: int) -> Check:
+    """See that the user knows of the points that no search will find by a new vector.
+
+    Args:
+        tally: Exact counts.
+        accepted: Points that may stay without one.
+    """
+    count = tally.without_vector
+    detail = f"{count:,} points get no new vector ({in_words(tally.of)})"
+    if count > accepted:
+        detail += (
+            ", so that no search by vector will find them after the switch: "
+            f"--accept-without-vector {count} lets them pass"
+        )
+    return Check("without_vector", count <= accepted, detail)
 
 
 def _way_back(migration: Migration) -> Check:
@@ -210,7 +238,7 @@ def _judged(
         _means(migration, asked, place, vectors[rows])
         for place, (vectors, _) in zip(places, made, strict=True)
     )
-    cells = {"keep": keep} | ({"full": single} if intent.projected == 0 else {})
+    cells = {"keep": keep} | ({"full": single} if intent.tally.projected == 0 else {})
     for gate in gates:
         verdict = gate.judge(single, cells)
         what = f"{verdict} on {len(asked):,} {asked.modality} queries"

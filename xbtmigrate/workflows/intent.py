@@ -15,7 +15,8 @@ from xbtmigrate.journal import OVER, MigrationRecord, Phase
 from xbtmigrate.pacing import Limits
 from xbtmigrate.plan import Plan
 from xbtmigrate.qdrant.twins import refuse_twins
-from xbtmigrate.types import Kind, Strategy
+from xbtmigrate.types import Strategy
+from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.wiring import Migration
 
 PROJECTING = (Strategy.FORWARD, Strategy.FASTFILL)
@@ -84,9 +85,7 @@ class Intent:
         plan: The plan it follows.
         record: Where the migration stands, None before the first run.
         fraction: Share to be re-encoded.
-        points: Points of the collection now.
-        projected: Points with a projected vector now.
-        encoded: Points with a true new vector now.
+        tally: Exact counts of the collection now; none by kind before the first run.
         order: Name of the ordering.
         until: Gate that ends the encoding before `fraction`, if one was given.
     """
@@ -94,9 +93,7 @@ class Intent:
     plan: Plan
     record: MigrationRecord | None
     fraction: float
-    points: int
-    projected: int
-    encoded: int
+    tally: Tally
     order: str
     until: Gate | None = None
 
@@ -108,12 +105,13 @@ class Intent:
     @property
     def to_encode(self) -> int:
         """Points still to be encoded."""
-        return max(0, math.ceil(self.fraction * self.points) - self.encoded)
+        most = self.tally.points - self.tally.without_vector
+        return max(0, min(most, math.ceil(self.fraction * self.tally.points)) - self.tally.encoded)
 
     @property
     def to_project(self) -> int:
         """Points still to be projected."""
-        return max(0, self.points - self.projected - self.encoded) if self.projects else 0
+        return self.tally.pending if self.projects else 0
 
     def document(self) -> dict[str, Any]:
         """Return the stable JSON form."""
@@ -130,9 +128,7 @@ class Intent:
             "order": self.order,
             "fraction": self.fraction,
             "until": None if self.until is None else self.until.text,
-            "points": self.points,
-            "projected": self.projected,
-            "encoded": self.encoded,
+            **self.tally.document(),
             "to_project": self.to_project,
             "to_encode": self.to_encode,
             "estimated_seconds": round(seconds, 1),
@@ -207,9 +203,7 @@ def intend(migration: Migration, request: Request, record: MigrationRecord | Non
         plan=plan,
         record=record,
         fraction=fraction,
-        points=gallery.count(),
-        projected=gallery.count(Kind.PROJECTED) if written else 0,
-        encoded=gallery.count(Kind.ENCODED) if written else 0,
+        tally=Tally.take(gallery) if written else Tally(gallery.count()),
         order=order,
         until=request.until,
     )

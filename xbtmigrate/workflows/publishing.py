@@ -8,6 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
@@ -20,7 +22,7 @@ from xbtmigrate.qdrant.published import Published, fetch, publish
 from xbtmigrate.search.origin import names_of
 from xbtmigrate.serving.arrangement import Arrangement, Bank
 from xbtmigrate.serving.hubs import StoredHubness, key_of, stored_hubness
-from xbtmigrate.types import Channel, Direction, Kind, Layout, vectors_of
+from xbtmigrate.types import MADE, Channel, Direction, Kind, Layout, vectors_of
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.measuring import Sides
 from xbtmigrate.workflows.wiring import Migration, open_migration
@@ -103,7 +105,7 @@ def store_hubness(migration: Migration, plan: Plan, report: Report) -> None:
     gallery, connection = migration.gallery(plan), migration.connection
     if plan.target.layout == Layout.IN_PLACE and not connection.embedded:
         index_numbers(connection, collection, key)
-    sums = {kind: [0.0, 0] for kind in Kind}
+    sums = {kind: [0.0, 0] for kind in MADE}
     shards = migration.facts.shard_keys or (None,)
     for shard, ids in points_without(connection, collection, plan.digest, key, shards):
         found = _numbers(migration, gallery, arrangement, ids)
@@ -124,9 +126,10 @@ def store_hubness(migration: Migration, plan: Plan, report: Report) -> None:
 def _numbers(
     migration: Migration, gallery: Gallery, arrangement: Arrangement, ids: list[str]
 ) -> tuple[list[str], list[Kind], Any]:
-    """Ids, kinds and numbers of the points whose new vector fits their present content."""
+    """Ids, kinds and numbers of the points that have both vectors, the new one up to date."""
+    made = pa.array([kind.value for kind in MADE])
     batches = [
-        batch.filter(batch["kind"].is_valid())
+        batch.filter(pc.and_(pc.is_in(batch["kind"], made), pc.is_valid(batch["old"])))
         for batch in gallery.read({"kind", "old", "new"}, ids=ids)
     ]
     members: list[str] = []

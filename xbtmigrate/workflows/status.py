@@ -13,9 +13,10 @@ from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.control import Control
 from xbtmigrate.qdrant.journal import QdrantJournal
 from xbtmigrate.qdrant.scan import Reader
-from xbtmigrate.types import Direction, Kind, Strategy
+from xbtmigrate.types import Direction, Strategy
 from xbtmigrate.workflows.load import LOAD
 from xbtmigrate.workflows.steering import is_running
+from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.wiring import Migration, artefacts_of, connected, migration_over
 
 ENDING = (Phase.ABORTING, Phase.FINALIZING, Phase.FINALIZED)
@@ -46,16 +47,14 @@ def report_status(config: Config) -> dict[str, Any]:
         migration = migration_over(config, connection)
         plan = _plan(migration)
         written = plan is not None and record is not None and record.stage is not None
-        counts = {kind: _count(migration, plan, kind) if written else 0 for kind in Kind}
+        tally = Tally(migration.facts.points)
+        if plan is not None and written:
+            tally = Tally.take(migration.gallery(plan))
         phase = record.phase if record is not None else _phase_without_record(migration, plan)
-        points = migration.facts.points
-        left = _left(plan.strategy if plan else None, _fraction(plan, record), points, counts)
+        left = _left(plan.strategy if plan else None, _fraction(plan, record), tally)
         return _document(config, connection, phase, record, plan) | {
             "collection": migration.facts.collection,
-            "points": points,
-            "projected": counts[Kind.PROJECTED],
-            "encoded": counts[Kind.ENCODED],
-            "without_new": max(0, points - sum(counts.values())),
+            **tally.document(),
             "left": left,
             "eta_seconds": round(left / rate, 1) if (rate := _rate(record)) and left else None,
         }
@@ -68,9 +67,7 @@ def _ending(config: Config, connection: Connection, record: MigrationRecord) -> 
     there = source if record.phase is Phase.ABORTING else target
     return _document(config, connection, record.phase, record, plan) | {
         "collection": there,
-        "points": Reader(connection, there, 1).count(),
-        "projected": 0,
-        "encoded": 0,
+        **Tally(Reader(connection, there, 1).count()).document(),
         "without_new": 0,
         "left": 0,
         "eta_seconds": None,
@@ -129,11 +126,6 @@ def _load(config: Config, connection: Connection, record: MigrationRecord | None
     return load
 
 
-def _count(migration: Migration, plan: Plan | None, kind: Kind) -> int:
-    assert plan is not None
-    return migration.gallery(plan).count(kind)
-
-
 def _phase_without_record(migration: Migration, plan: Plan | None) -> Phase | None:
     if plan is None:
         return None
@@ -148,14 +140,13 @@ def _rate(record: MigrationRecord | None) -> float | None:
     return (record.counts.projected + record.counts.encoded) / record.seconds or None
 
 
-def _left(strategy: Strategy | None, fraction: float, points: int, counts: dict[Kind, int]) -> int:
+def _left(strategy: Strategy | None, fraction: float, tally: Tally) -> int:
     """Vectors still to be written for the present fraction."""
     if strategy in (None, Strategy.KEEP, Strategy.BRIDGE):
         return 0
-    encode = max(0, round(fraction * points) - counts[Kind.ENCODED])
-    if strategy is Strategy.FULL:
-        return encode
-    return encode + max(0, points - sum(counts.values()))
+    most = tally.points - tally.without_vector
+    encode = max(0, min(most, round(fraction * tally.points)) - tally.encoded)
+    return encode if strategy is Strategy.FULL else encode + tally.pending
 
 
 def _artefacts(artefacts: Artefacts) -> dict[str, str]:

@@ -22,13 +22,13 @@ from xbtmigrate.qdrant.layouts import LayoutChoice
 from xbtmigrate.qdrant.opening import open_fidelity
 from xbtmigrate.qdrant.removal import distrust
 from xbtmigrate.qdrant.settings import settings_that_differ
-from xbtmigrate.types import Kind
 from xbtmigrate.workflows.backfill import goal_of, loop_of, projector_of
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.evidence import Evidence, index_recall
 from xbtmigrate.workflows.examination import BEHIND, Examiner, Fault, lot
 from xbtmigrate.workflows.intent import Intent, Request, intend
 from xbtmigrate.workflows.ordering import FrozenOrder
+from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.verification import Verification, resumed
 from xbtmigrate.workflows.wiring import Migration, choice_of, open_migration
 from xbtmigrate.workflows.witnessing import testimony
@@ -242,6 +242,7 @@ class _Run:
             self._projector,
             migration.stored,
             goal_of(migration, intent).demand(order),
+            encodes=intent.fraction > 0,
             compared=self._state.compared,
             least_cosine=self._state.least_cosine,
         )
@@ -269,12 +270,7 @@ class _Run:
             state=self._state,
             max_stale=self.extent.max_stale,
             repaired=self.repaired,
-            counts={
-                "points": self._gallery.count(),
-                "projected": self._gallery.count(Kind.PROJECTED),
-                "encoded": self._gallery.count(Kind.ENCODED),
-            },
-            unembeddable=len(self._examiner.unembeddable),
+            tally=Tally.take(self._gallery),
             max_unembeddable=migration.config.plan.max_missing,
             settings=settings_that_differ(migration.connection, migration.facts, self._choice()),
             index_recall=index_recall(

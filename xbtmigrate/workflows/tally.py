@@ -1,0 +1,74 @@
+"""Workflows: count how a gallery's points were dealt with, exactly and by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from xbtmigrate.protocols import Gallery
+from xbtmigrate.types import WITHOUT, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Exact counts of one gallery.
+
+    Attributes:
+        points: Points of the collection.
+        of: Kind -> points that were dealt with so.
+    """
+
+    points: int
+    of: Mapping[Kind, int] = field(default_factory=dict)
+
+    @classmethod
+    def take(cls, gallery: Gallery) -> Self:
+        """Count the points of a gallery."""
+        return cls(gallery.count(), {kind: gallery.count(kind) for kind in Kind})
+
+    @property
+    def projected(self) -> int:
+        """Points with a projected vector."""
+        return self.of.get(Kind.PROJECTED, 0)
+
+    @property
+    def encoded(self) -> int:
+        """Points with a true new vector."""
+        return self.of.get(Kind.ENCODED, 0)
+
+    @property
+    def without_vector(self) -> int:
+        """Points that get no new vector."""
+        return sum(self.of.get(kind, 0) for kind in WITHOUT)
+
+    @property
+    def without_new(self) -> int:
+        """Points that have no new vector, whether they are to get one or not."""
+        return max(0, self.points - self.projected - self.encoded)
+
+    @property
+    def pending(self) -> int:
+        """Points that the backfill has still to deal with."""
+        return max(0, self.without_new - self.without_vector)
+
+    def document(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        return {
+            "points": self.points,
+            "projected": self.projected,
+            "encoded": self.encoded,
+            "without_new": self.without_new,
+            "without_vector": by_reason(self.of),
+        }
+
+
+def by_reason(counts: Mapping[Kind, int]) -> dict[str, int]:
+    """Return the numbers of points that get no new vector, by the reason."""
+    return {kind.value: counts.get(kind, 0) for kind in WITHOUT}
+
+
+def in_words(counts: Mapping[Kind, int]) -> str:
+    """Say how many points get no new vector, and why."""
+    parts = [f"{counts[kind]:,} {why}" for kind, why in WITHOUT.items() if counts.get(kind)]
+    return ", ".join(parts) or "none"
