@@ -37,12 +37,14 @@ class ModelMatch(_Part):
         median_cosine: Median cosine between stored and re-encoded vectors, by what was embedded.
         stored: What the stored vectors embed, as far as the comparison can tell.
         matches: Whether the declared model and `stored` pass the threshold.
+        remark: What is likely wrong where the match is not that of one and the same model.
     """
 
     sample: int
     median_cosine: dict[str, float]
     stored: str
     matches: bool
+    remark: str | None = None
 
 
 class Throughput(_Part):

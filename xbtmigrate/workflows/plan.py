@@ -77,7 +77,11 @@ def make_plan(
                 "check qdrant.vector",
             )
         match = match_old_model(
-            points, migration.old_encoder, migration.stored, config.plan.old_model_match
+            points,
+            migration.old_encoder,
+            migration.stored,
+            config.plan.old_model_match,
+            migration.facts.distance,
         )
         if not allow_model_mismatch:
             require_match(match, migration.stored, config.plan.old_model_match)
@@ -245,6 +249,8 @@ def _warnings(
     migration: Migration, coverage: Coverage, match: ModelMatch, layout: LayoutChoice
 ) -> list[str]:
     found = []
+    if match.remark is not None:
+        found.append(f"old model check: {match.remark}")
     if not match.matches:
         found.append(
             "the declared old model did not make the stored vectors: the figures of keep are those "
