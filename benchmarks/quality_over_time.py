@@ -216,7 +216,7 @@ def main(given: Sequence[str] | None = None) -> None:
         run(folder, "train-projector", "--kind", "ridge", "--pairs", arguments.pairs)
         client = QdrantClient(url=server.url, check_compatibility=False, timeout=60)
         artefacts = next(folder.glob(".xbtmigrate/*"))
-        searcher = MigrationSearcher.open(client, NAME, folder=artefacts)
+        searcher = MigrationSearcher.open(client, NAME, folder=artefacts, serving="calibrated")
         with Load(client, searcher, Judge(corpus), arguments.rate) as load:
             began = migrate(folder, load, arguments.max_rate, arguments.hold)
     print(f"{len(load.asked)} queries answered, {len(load.failed)} failed {load.failed[:3]}")

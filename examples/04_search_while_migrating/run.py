@@ -55,11 +55,12 @@ def build() -> None:
     client.close()
 
 
-def ask(old_model: Model | None = None) -> None:
+def ask(old_model: Model | None = None, serving: str = "") -> None:
     """The application: one line opens the searcher, one line asks."""
     client = QdrantClient(path="qdrant")
+    new_model = Model("new.parquet")
     searcher = MigrationSearcher.open(
-        client, "pictures", new_encoder=Model("new.parquet"), old_encoder=old_model
+        client, "pictures", new_encoder=new_model, old_encoder=old_model, serving=serving
     )
     answer = searcher.search(text=QUESTION, limit=3)
     phase = searcher.situation.phase or "not begun"
@@ -81,12 +82,13 @@ def main() -> None:
     xbtmigrate("plan")
     xbtmigrate("train-projector", "--kind", "ridge")
     ask(old_model)
-    ask()  # without the old model
+    ask(serving="bridge")  # without the old model
     xbtmigrate("backfill", "--online", "--fraction", "0.3")
     ask(old_model)
-    ask()
+    ask(old_model, "calibrated")
+    ask(serving="single")
     xbtmigrate("backfill", "--online", "--fraction", "1")
-    ask(old_model)
+    ask(old_model, "calibrated")
 
 
 if __name__ == "__main__":

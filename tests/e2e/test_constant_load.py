@@ -29,7 +29,7 @@ def twins(request, client: QdrantClient, qdrant_url: str, tmp_path: Path) -> Twi
 
 def wrapped_writer(twins: Twins, client: QdrantClient, load: Load) -> Writer:
     """Writes new-model vectors under the old name, as an application on a wrapped client does."""
-    wrapped = wrap(client, twins.live, **twins.opening())
+    wrapped = wrap(client, twins.live, model="new", **twins.opening())
 
     def write(point: int, row: int) -> None:
         vector = {"old": twins.new[row].tolist()}

@@ -163,7 +163,7 @@ def test_a_searcher_and_a_wrapped_client_over_an_embedded_database(
     expected = migrating.expected(texts, encoded, 10)
     # Equal scores may differ in order.
     assert np.mean([a == b for a, b in zip(found, expected, strict=True)]) >= 0.95
-    wrapped = wrap(client, place.live, **opening)
+    wrapped = wrap(client, place.live, **opening | {"serving": "single"})
     vector = new_model(clipart.images[:1])[0].tolist()
     point = models.PointStruct(id=900_000, vector={"old": vector}, payload=clipart.payloads[0])
     wrapped.upsert(place.live, [point])

@@ -38,11 +38,11 @@ for serving in {SERVINGS}:
     searcher = MigrationSearcher.open(client, "clipart", serving=serving)
     answer = searcher.search(vector=new, old_vector=old, limit=3)
     assert answer.serving == serving and len(list(answer)) == 3, (serving, answer)
-wrapped = wrap(client, "clipart")
+wrapped = wrap(client, "clipart", serving="single")
 assert len(wrapped.query_points("clipart", query=new, using="old", limit=3).points) == 3
 point = models.PointStruct(id=10**6, vector={{"old": old}}, payload={{"image": "x"}})
 wrapped.upsert("clipart", [point])
-[found] = wrapped.retrieve("clipart", [10**6], with_vectors=True)
+[found] = client.retrieve("clipart", [10**6], with_vectors=True)
 assert set(found.vector) == {{"old", "new"}}
 client.close()
 """

@@ -107,7 +107,7 @@ def test_answers_as_the_collection_does_and_follows_the_migration(migrating, ser
     migrating.backfill(1.0)
     assert service.http.get("/readyz").json()["phase"] == "backfilled"
     after = service.search(text=texts[0], limit=5, with_payload=["caption"])
-    assert after["serving"] != "keep"
+    assert after["serving"] == "keep", "nothing changes before the cutover"
     assert set(after["points"][0]["payload"]) <= {"caption"}
 
 

@@ -1,4 +1,7 @@
-"""Vector stores of other packages, unmodified, on wrapped clients, their collection migrated."""
+"""Vector stores of other packages, unmodified, on wrapped clients, their collection migrated.
+
+In every phase a store is constructed anew, by the names that the application always used.
+"""
 
 from __future__ import annotations
 
@@ -43,19 +46,26 @@ def group(captions: Sequence[str], caption: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Halfway:
-    """A collection that a package has filled with the old model, half of it re-encoded."""
+class Course:
+    """A collection that a package has filled with the old model, and its migration."""
 
     client: QdrantClient
     url: str
     name: str
     folder: Path
-    encoded: int
 
     @classmethod
     def start(
-        cls, client: QdrantClient, url: str, name: str, folder: Path, *, vector: str, text: str
-    ) -> Halfway:
+        cls,
+        client: QdrantClient,
+        url: str,
+        name: str,
+        folder: Path,
+        *,
+        vector: str,
+        text: str,
+        layout: str = "auto",
+    ) -> Course:
         (folder / "xbtmigrate.toml").write_text(
             f"""
 [qdrant]
@@ -77,14 +87,44 @@ path = "{DATA / "new.parquet"}"
 
 [plan]
 strategy = "fastfill"
+layout = "{layout}"
 sample = 100
 """,
             "utf-8",
         )
         answer_inside("plan", cwd=folder)
         answer_inside("train-projector", "--kind", "ridge", cwd=folder)
-        answer_inside("backfill", "--online", "--fraction", "0.5", cwd=folder)
-        return cls(client, url, name, folder, marked(folder, Kind.ENCODED))
+        return cls(client, url, name, folder)
+
+    def run(self, *command: str) -> dict[str, Any]:
+        return answer_inside(*command, cwd=self.folder)
+
+    def backfill(self, fraction: float) -> None:
+        self.run("backfill", "--online", "--fraction", str(fraction))
+
+    def end(self, check: Callable[[QdrantClient, Callable[..., np.ndarray]], None]) -> None:
+        """Lead it from its backfill to the end; each phase is checked with a new client."""
+        switch = ("cutover", "--yes", *(["--by-switch"] if self.shadow else []))
+        self.backfill(1)
+        self.run("verify", "--repair")
+        check(self.wrapped(), old_model)
+        self.run(*switch)
+        check(self.wrapped(), new_model)
+        self.run("rollback", "--yes")
+        check(self.wrapped(), old_model)
+        self.run("verify", "--repair")
+        self.run(*switch)
+        ending = ("finalize", "--confirm", self.name, "--no-snapshot", "--notice", "0")
+        self.run(*ending)
+        client = self.wrapped()
+        check(client, new_model)
+        listed = {each.name for each in client.get_collections().collections}
+        assert self.name in listed
+        assert listed.isdisjoint({"_xbtmigrate", f"{self.name}__xbtmigrate"})
+
+    @property
+    def shadow(self) -> bool:
+        return self.client.collection_exists(f"{self.name}__xbtmigrate")
 
     def reencoded(self, text: str) -> list[str]:
         """Texts whose points have their true new vector: each is the best answer to itself."""
@@ -98,7 +138,7 @@ sample = 100
 
     @property
     def opening(self) -> dict[str, Any]:
-        # The application embeds with the new model; what it writes is embedded by both.
+        # What the application writes is embedded by both models.
         folder = self.folder / ".xbtmigrate"
         return {
             "new_encoder": new_model,
@@ -107,13 +147,13 @@ sample = 100
             "interval": 0,
         }
 
-    def wrapped(self) -> QdrantClient:
-        return wrap(self.client, self.name, **self.opening)
+    def wrapped(self, serving: str = "") -> QdrantClient:
+        return wrap(self.client, self.name, serving=serving, **self.opening)
 
     def on_asyncio(self, use: Callable[[AsyncQdrantClient], Any]) -> Any:
         async def run() -> Any:
             bare = AsyncQdrantClient(url=self.url, check_compatibility=False)
-            client = await wrap_async(bare, self.name, **self.opening)
+            client = await wrap_async(bare, self.name, serving="single", **self.opening)
             try:
                 return await use(client)
             finally:
@@ -121,7 +161,7 @@ sample = 100
 
         return asyncio.run(run())
 
-    def has_both(self, count: int, text: str, added: str) -> None:
+    def has_both(self, count: int, text: str, added: str, encoded: int = 0) -> None:
         """Check that both sides hold so many points, and what was added is as if backfilled."""
         shadow = f"{self.name}__xbtmigrate"
         both = self.client.collection_exists(shadow)
@@ -129,7 +169,7 @@ sample = 100
             assert self.client.count(collection).count == count
         if not added:
             return
-        assert marked(self.folder, Kind.ENCODED) == self.encoded + 1
+        assert marked(self.folder, Kind.ENCODED) == encoded + 1
         for collection in [self.name, shadow] if both else [self.name]:
             condition = models.FieldCondition(key=text, match=models.MatchValue(value=added))
             [[record], _] = self.client.scroll(
@@ -142,7 +182,7 @@ sample = 100
             assert both or len(held) == 2
 
 
-@pytest.mark.parametrize("layout", ["in_place", "shadow"])
+@pytest.mark.parametrize("layout", ["in_place", "shadow", "unnamed"])
 def test_langchain(layout, client, qdrant_url, captions, tmp_path):
     langchain = pytest.importorskip("langchain_qdrant")
     from langchain_core.embeddings import Embeddings
@@ -160,8 +200,8 @@ def test_langchain(layout, client, qdrant_url, captions, tmp_path):
             return self.encode([text])[0].tolist()
 
     name, (*known, fresh) = fresh_name(), captions
-    vector = "old" if layout == "in_place" else ""
-    sizes = {"old": 128, "new": 256} if vector else {"": 128}
+    vector = "" if layout == "unnamed" else "old"
+    sizes = {"in_place": {"old": 128, "new": 256}, "shadow": {"old": 128}}.get(layout, {"": 128})
     client.create_collection(
         name,
         vectors_config={
@@ -175,9 +215,33 @@ def test_langchain(layout, client, qdrant_url, captions, tmp_path):
 
     metadatas = [{"group": group(captions, text)} for text in captions]
     store(client, old_model).add_texts(known, metadatas[:-1])
-    halfway = Halfway.start(client, qdrant_url, name, tmp_path, vector=vector, text="page_content")
-    migrated = store(halfway.wrapped(), new_model)
-    texts = halfway.reencoded("page_content")
+    course = Course.start(
+        client,
+        qdrant_url,
+        name,
+        tmp_path,
+        vector=vector,
+        text="page_content",
+        layout="in_place" if layout == "in_place" else "shadow",
+    )
+
+    def check(on: QdrantClient, encode: Callable[..., np.ndarray]) -> None:
+        made = store(on, encode)
+        for asked in known[::20]:
+            [best] = made.similarity_search(asked, k=1)
+            assert best.page_content == asked
+            assert set(best.metadata) == {"group", "_id", "_collection_name"}
+            [same] = made.get_by_ids([best.metadata["_id"]])
+            assert same.page_content == asked
+        varied = made.max_marginal_relevance_search(known[0], k=3, fetch_k=10)
+        assert len({each.page_content for each in varied}) == 3
+
+    check(course.wrapped(), old_model)
+    course.backfill(0.5)
+    check(course.wrapped(), old_model)
+    encoded = marked(tmp_path, Kind.ENCODED)
+    migrated = store(course.wrapped("single"), new_model)
+    texts = course.reencoded("page_content")
     for asked in texts[::10]:
         found = [each.page_content for each in migrated.similarity_search(asked, k=5)]
         assert asked in found
@@ -191,9 +255,10 @@ def test_langchain(layout, client, qdrant_url, captions, tmp_path):
     assert len({each.page_content for each in varied}) == 3
     [added] = migrated.add_texts([fresh], metadatas[-1:])
     assert fresh in [each.page_content for each in migrated.similarity_search(fresh, k=3)]
-    halfway.has_both(COUNT + 1, "page_content", fresh)
+    course.has_both(COUNT + 1, "page_content", fresh, encoded)
     assert migrated.delete([added])
-    halfway.has_both(COUNT, "page_content", "")
+    course.has_both(COUNT, "page_content", "")
+    course.end(check)
 
 
 def test_llama_index(client, qdrant_url, captions, tmp_path):
@@ -223,9 +288,24 @@ def test_llama_index(client, qdrant_url, captions, tmp_path):
     llama_index.QdrantVectorStore(name, client=client).add(nodes(known, old_model))
     vectors = client.get_collection(name).config.params.vectors
     vector = next(iter(vectors)) if isinstance(vectors, dict) else ""
-    halfway = Halfway.start(client, qdrant_url, name, tmp_path, vector=vector, text="caption")
-    store = llama_index.QdrantVectorStore(name, client=halfway.wrapped())
-    texts = halfway.reencoded("caption")
+    course = Course.start(client, qdrant_url, name, tmp_path, vector=vector, text="caption")
+
+    def check(on: QdrantClient, encode: Callable[..., np.ndarray]) -> None:
+        made = llama_index.QdrantVectorStore(name, client=on)
+        for asked in known[::20]:
+            embedding = encode([asked])[0].tolist()
+            found = made.query(VectorStoreQuery(query_embedding=embedding, similarity_top_k=1))
+            [best] = found.nodes
+            assert best.get_content() == asked
+            [same] = made.get_nodes([best.node_id])
+            assert same.get_content() == asked
+
+    check(course.wrapped(), old_model)
+    course.backfill(0.5)
+    check(course.wrapped(), old_model)
+    encoded = marked(tmp_path, Kind.ENCODED)
+    store = llama_index.QdrantVectorStore(name, client=course.wrapped("single"))
+    texts = course.reencoded("caption")
     for asked in texts[::10]:
         result = store.query(query(asked))
         assert asked in [node.get_content() for node in result.nodes]
@@ -238,20 +318,21 @@ def test_llama_index(client, qdrant_url, captions, tmp_path):
     [added] = nodes([fresh], new_model)
     store.add([added])
     assert fresh in [node.get_content() for node in store.query(query(fresh)).nodes]
-    halfway.has_both(COUNT + 1, "caption", fresh)
+    course.has_both(COUNT + 1, "caption", fresh, encoded)
     store.delete_nodes([added.node_id])
-    halfway.has_both(COUNT, "caption", "")
+    course.has_both(COUNT, "caption", "")
 
     async def use(aclient: AsyncQdrantClient) -> list[str]:
         store = llama_index.QdrantVectorStore(name, aclient=aclient)
         await store.async_add([added])
         found = (await store.aquery(query(fresh))).nodes
-        halfway.has_both(COUNT + 1, "caption", fresh)
+        course.has_both(COUNT + 1, "caption", fresh, encoded)
         await store.adelete_nodes([added.node_id])
         return [node.get_content() for node in found]
 
-    assert fresh in halfway.on_asyncio(use)
-    halfway.has_both(COUNT, "caption", "")
+    assert fresh in course.on_asyncio(use)
+    course.has_both(COUNT, "caption", "")
+    course.end(check)
 
 
 def test_haystack(client, qdrant_url, captions, tmp_path):
@@ -279,14 +360,30 @@ def test_haystack(client, qdrant_url, captions, tmp_path):
 
     name, (*known, fresh) = fresh_name(), captions
     store(128, client).write_documents(documents(known, old_model))
-    halfway = Halfway.start(client, qdrant_url, name, tmp_path, vector="", text="content")
-    migrated = store(256, halfway.wrapped())
+    course = Course.start(client, qdrant_url, name, tmp_path, vector="", text="content")
+
+    def check(on: QdrantClient, encode: Callable[..., np.ndarray]) -> None:
+        size = encode(known[:1]).shape[1]
+        made = store(size, on)
+        assert made.count_documents() == COUNT
+        retriever = QdrantEmbeddingRetriever(made, top_k=1, return_embedding=True)
+        for asked in known[::20]:
+            embedding = encode([asked])[0].tolist()
+            [best] = retriever.run(query_embedding=embedding)["documents"]
+            assert (best.content, len(best.embedding)) == (asked, size)
+            assert set(best.meta) == {"group"}
+
+    check(course.wrapped(), old_model)
+    course.backfill(0.5)
+    check(course.wrapped(), old_model)
+    encoded = marked(tmp_path, Kind.ENCODED)
+    migrated = store(256, course.wrapped("single"))
     retriever = QdrantEmbeddingRetriever(document_store=migrated, top_k=5)
 
     def found(asked: str, **more: Any) -> list[Document]:
         return retriever.run(query_embedding=new_model([asked])[0].tolist(), **more)["documents"]
 
-    texts = halfway.reencoded("content")
+    texts = course.reencoded("content")
     for asked in texts[::10]:
         assert asked in [each.content for each in found(asked)]
     one = next(each for each in texts if group(captions, each) == "b")
@@ -297,6 +394,7 @@ def test_haystack(client, qdrant_url, captions, tmp_path):
     migrated.write_documents([added])
     assert fresh in [each.content for each in found(fresh)]
     assert migrated.count_documents() == COUNT + 1
-    halfway.has_both(COUNT + 1, "content", fresh)
+    course.has_both(COUNT + 1, "content", fresh, encoded)
     migrated.delete_documents([added.id])
-    halfway.has_both(COUNT, "content", "")
+    course.has_both(COUNT, "content", "")
+    course.end(check)

@@ -12,7 +12,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from tests.support.migrating import Migrating, new_model, old_model
 from xbtmigrate import Projector
-from xbtmigrate.errors import ArtefactError, ConfigError, EncoderError
+from xbtmigrate.errors import ArtefactError, ConfigError, EncoderError, UnsupportedError
 from xbtmigrate.serving import AsyncMigrationSearcher, MigrationSearcher
 from xbtmigrate.types import Direction
 
@@ -69,8 +69,13 @@ def test_before_the_backfill_the_old_vectors_answer(migrating, client, searcher)
 
     bridge = Projector.load(migrating.artefacts.projector_folder(Direction.BRIDGE))
     expected = migrating.nearest(bridge.apply(new_model(texts)), migrating.clipart.old, 10)
-    with pytest.warns(UserWarning, match="keep needs the old model: serving bridge"):
-        found = [searcher.search(vector=new_model([text])[0]) for text in texts]
+    with pytest.raises(UnsupportedError, match="is not cut over") as refused:
+        searcher.search(vector=new_model(texts[:1])[0])
+    assert 'serving="bridge"' in refused.value.hint
+    bridged = MigrationSearcher.open(
+        client, migrating.name, folder=migrating.artefacts.folder, serving="bridge"
+    )
+    found = [bridged.search(vector=new_model([text])[0]) for text in texts]
     assert {answer.serving for answer in found} == {"bridge"}
     assert [ids(answer) for answer in found] == expected
 
@@ -212,9 +217,12 @@ def test_the_asynchronous_searcher_gives_the_same_answers(migrating, searcher, q
     assert asyncio.run(answers()) == [ids(searcher.search(text=text)) for text in texts]
 
 
-def test_vectors_of_the_wrong_model_are_refused(migrating, searcher):
+def test_vectors_of_the_wrong_model_are_refused(migrating, client, searcher):
+    single = MigrationSearcher.open(
+        client, migrating.name, folder=migrating.artefacts.folder, serving="single"
+    )
     with pytest.raises(EncoderError, match="length 128 was given as one of the new model"):
-        searcher.search(vector=migrating.clipart.old[0])
+        single.search(vector=migrating.clipart.old[0])
     with pytest.raises(ConfigError, match="one of text, image and vector"):
         searcher.search(text="x", vector=migrating.clipart.new[0])
 
@@ -233,7 +241,7 @@ def test_what_cannot_be_read_again_leaves_the_searcher_as_it_was(migrating, clie
         new_encoder=new_model,
         folder=renamed,
         interval=0,
-        serving="calibrated",
+        serving="single",
     )
     before = watching.search(text=asked(migrating)[0])
     (renamed / "plan.json").write_text("{}")
@@ -248,13 +256,31 @@ def test_a_warning_is_given_once(migrating, client):
     lone = MigrationSearcher.open(
         client,
         migrating.name,
-        new_encoder=new_model,
+        old_encoder=old_model,
         folder=migrating.artefacts.folder,
         serving="calibrated",
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for text in asked(migrating)[:3]:
-            assert lone.search(text=text).serving == "single"
-    assert len([each for each in caught if "needs the old model" in str(each.message)]) == 1
-    assert lone.note.startswith("calibrated needs the old model")
+            assert lone.search(text=text).serving == "keep"
+    assert len([each for each in caught if "needs the new model" in str(each.message)]) == 1
+    assert lone.note.startswith("calibrated needs the new model")
+
+
+def test_nothing_changes_before_the_cutover_unless_it_is_asked_for(migrating, client):
+    usual = MigrationSearcher.open(
+        client,
+        migrating.name,
+        new_encoder=new_model,
+        old_encoder=old_model,
+        folder=migrating.artefacts.folder,
+    )
+    assert usual.situation.phase == "backfilled"
+    texts = asked(migrating)
+    found = [usual.search(text=text) for text in texts]
+    assert {(answer.serving, answer.note) for answer in found} == {("keep", "")}
+    assert [ids(answer) for answer in found] == migrating.nearest(
+        old_model(texts), migrating.clipart.old, 10
+    )
+    assert all("_xbtmigrate" not in point.payload for answer in found for point in answer)

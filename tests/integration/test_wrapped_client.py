@@ -42,6 +42,7 @@ def opening(migrating: Migrating) -> dict:
         "old_encoder": old_model,
         "folder": migrating.artefacts.folder,
         "interval": 0,
+        "serving": "single",
     }
 
 
@@ -136,6 +137,38 @@ def test_the_vectors_of_other_queries_meet_their_own_space(migrating, wrapped):
         using="old",
     )
     assert len(set(ids(rescored)) & set(ids(plain))) >= 3
+
+
+def test_before_the_cutover_a_client_of_one_line_changes_nothing(migrating, client):
+    """Without the old model: the application goes on with it, and never meets the new one."""
+    name, clipart = migrating.name, migrating.clipart
+    lone = wrap(client, name, new_encoder=new_model, folder=migrating.artefacts.folder)
+    assert lone.embeds_with == "old"
+    for caption in clipart.captions[:10]:
+        query = old_model([caption])[0]
+        found = lone.query_points(name, query, "old", limit=10, with_vectors=True)
+        plain = client.query_points(name, query, "old", limit=10)
+        assert [(p.id, p.score) for p in found.points] == [(p.id, p.score) for p in plain.points]
+        assert all(set(point.vector) == {"old"} for point in found.points)
+        assert all("_xbtmigrate" not in point.payload for point in found.points)
+    params = lone.get_collection(name).config.params.vectors
+    assert {key: each.size for key, each in params.items()} == {"old": 128}
+    assert not [key for key in lone.get_collection(name).payload_schema if "_xbt" in key]
+    listed = {each.name for each in lone.get_collections().collections}
+    assert name in listed
+    assert listed.isdisjoint({"_xbtmigrate", f"{name}__xbtmigrate"})
+    for records in (
+        lone.scroll(name, limit=5, with_vectors=["old"])[0],
+        lone.retrieve(name, clipart.ids[:5], with_vectors=True),
+    ):
+        assert all(len(record.vector["old"]) == 128 for record in records)
+        assert all(record.payload.keys() == {"image", "caption"} for record in records)
+    vector = new_model(clipart.captions[:1])[0].tolist()
+    with pytest.raises(UnsupportedError, match="is not cut over"):
+        lone.query_points(name, vector, "old")
+    point = models.PointStruct(id=9_500_000, vector={"old": vector}, payload={"caption": "x"})
+    with pytest.raises(UnsupportedError, match="is not cut over"):
+        lone.upsert(name, [point])
 
 
 def test_answers_show_vectors_of_the_applications_model(migrating, wrapped):

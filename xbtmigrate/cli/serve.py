@@ -16,7 +16,8 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8765,
     serving: Annotated[
-        str | None, typer.Option(help="Way to serve; by default what the migration recommends.")
+        str | None,
+        typer.Option(help="Way to serve before the cutover; by default the old vectors."),
     ] = None,
     old_model: Annotated[
         bool, typer.Option("--old-model/--no-old-model", help="Load the old model too.")

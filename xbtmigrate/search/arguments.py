@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from inspect import signature
+from itertools import repeat
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from pydantic import BaseModel
@@ -61,3 +63,23 @@ def request_of(
         values["query"] = values["query"].tolist()
     values.setdefault("with_payload", True)
     return models.QueryRequest(**values), options
+
+
+def rows_of(vectors: Any, payload: Any, ids: Any) -> Iterator[models.PointStruct]:
+    """Turn the columns of `upload_collection` into points."""
+    each_id = iter(ids) if ids is not None else iter(lambda: str(uuid4()), None)
+    payloads = iter(payload) if payload is not None else repeat(None)
+    if isinstance(vectors, Mapping):
+        names = list(vectors)
+        columns = zip(*(vectors[name] for name in names), strict=True)
+        rows: Iterable[Any] = (dict(zip(names, map(_plain, row), strict=True)) for row in columns)
+    else:
+        rows = map(_plain, vectors)
+    for vector, point_id, content in zip(rows, each_id, payloads, strict=False):
+        yield models.PointStruct(id=point_id, vector=vector, payload=content)
+
+
+def _plain(vector: Any) -> Any:
+    if isinstance(vector, Mapping):
+        return {name: _plain(each) for name, each in vector.items()}
+    return vector.tolist() if isinstance(vector, np.ndarray) else vector

@@ -43,6 +43,11 @@ Steps: TypeAlias = Generator[Sequence[Ask], Sequence[Any], T]
 PARALLEL = 8
 
 
+def writing(method: str, collection: str, content: Any, options: Mapping[str, Any]) -> Call:
+    """Write points by a method of the client."""
+    return lambda client: getattr(client, method)(collection, content, **options)
+
+
 def together(procedures: Sequence[Steps[T]]) -> Steps[list[T]]:
     """Run several procedures in step, so that they share their round trips."""
     ended: dict[int, T] = {}

@@ -6,16 +6,14 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
 from inspect import signature
-from itertools import islice, repeat
+from itertools import islice
 from typing import Any, Unpack, cast
-from uuid import uuid4
 
-import numpy as np
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_client.http.models import QueryResponse
 
 from xbtmigrate.errors import UnsupportedError
-from xbtmigrate.search.arguments import request_of
+from xbtmigrate.search.arguments import request_of, rows_of
 from xbtmigrate.search.asking import is_embedded, run, run_async
 from xbtmigrate.search.completing import Model
 from xbtmigrate.search.crossing import Crossing
@@ -87,7 +85,7 @@ class MigratingClient(QdrantClient):
             return super().upload_collection(
                 collection_name, vectors, payload, ids, *args, **kwargs
             )
-        return self.upload_points(collection_name, _rows(vectors, payload, ids), *args, **kwargs)
+        return self.upload_points(collection_name, rows_of(vectors, payload, ids), *args, **kwargs)
 
     def update_vectors(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
         """Write vectors of existing points in both spaces."""
@@ -112,12 +110,14 @@ class MigratingClient(QdrantClient):
         options = _options(_BATCH, args, kwargs)
         return run(self._bare, self._crossing.batch(update_operations, options))
 
-    def get_collection(self, collection_name: str, **kwargs: Any) -> models.CollectionInfo:
-        """Describe the collection with the application's model as its vector."""
-        if not self._crossing.concerns(collection_name):
-            return super().get_collection(collection_name, **kwargs)
-        info = run(self._bare, self._crossing.passed("get_collection", (), kwargs))
-        return self._crossing.described(info)
+    def get_collections(self, **kwargs: Any) -> models.CollectionsResponse:
+        """List the collections, the migrated one by the name it always had."""
+        return run(self._bare, self._crossing.listed(kwargs))
+
+    @property
+    def embeds_with(self) -> Model:
+        """The model to embed with now: "old" until the cutover, "new" from then on."""
+        return self._crossing.model
 
 
 class AsyncMigratingClient(AsyncQdrantClient):
@@ -206,12 +206,14 @@ class AsyncMigratingClient(AsyncQdrantClient):
         options = _options(_BATCH, args, kwargs)
         return await run_async(self._bare, self._crossing.batch(update_operations, options))
 
-    async def get_collection(self, collection_name: str, **kwargs: Any) -> models.CollectionInfo:
-        """Describe the collection with the application's model as its vector."""
-        if not self._crossing.concerns(collection_name):
-            return await super().get_collection(collection_name, **kwargs)
-        steps = self._crossing.passed("get_collection", (), kwargs)
-        return self._crossing.described(await run_async(self._bare, steps))
+    async def get_collections(self, **kwargs: Any) -> models.CollectionsResponse:
+        """List the collections, the migrated one by the name it always had."""
+        return await run_async(self._bare, self._crossing.listed(kwargs))
+
+    @property
+    def embeds_with(self) -> Model:
+        """The model to embed with now: "old" until the cutover, "new" from then on."""
+        return self._crossing.model
 
 
 def _passing(name: str) -> Callable[..., Any]:
@@ -253,24 +255,27 @@ for _name in (
     "create_payload_index",
     "delete_payload_index",
     "collection_exists",
+    "get_collection",
 ):
     setattr(MigratingClient, _name, _passing(_name))
     setattr(AsyncMigratingClient, _name, _passing_async(_name))
 
 
 def wrap(
-    client: QdrantClient, collection: str, *, model: Model = "new", **opening: Unpack[Opening]
+    client: QdrantClient, collection: str, *, model: Model | None = None, **opening: Unpack[Opening]
 ) -> MigratingClient:
     """Make a client with which an application goes on as if nothing was migrated.
 
-    Searches of the collection are bridged or fused; upserts, vector updates and deletes reach both
-    vectors, with their provenance. All other requests and collections pass through.
+    Until the cutover searches are what they were; from then on they meet the new vectors. Upserts,
+    vector updates and deletes reach both vectors, with their provenance, and the collection shows
+    one vector under the name it always had. All other collections pass through.
 
     Args:
         client: The application's client. It stays usable; both share their connections.
         collection: Name or alias of the collection, as the application uses it.
-        model: The model that the application embeds with: its vectors under the old name, or
-            without a name, are taken for this model's where both models' have one length.
+        model: The model that the application embeds with in every phase: its vectors under the old
+            name, or without a name, are taken for this model's where both models' have one length.
+            None: the old one until the cutover, or until a serving of the new one is asked for.
         **opening: As for `MigrationSearcher.open`.
 
     Raises:
@@ -284,7 +289,11 @@ def wrap(
 
 
 async def wrap_async(
-    client: AsyncQdrantClient, collection: str, *, model: Model = "new", **opening: Unpack[Opening]
+    client: AsyncQdrantClient,
+    collection: str,
+    *,
+    model: Model | None = None,
+    **opening: Unpack[Opening],
 ) -> AsyncMigratingClient:
     """Make an asyncio client of that kind; see `wrap`."""
     steps = open_core(collection, embedded=is_embedded(client), **opening)
@@ -323,23 +332,3 @@ def _parts(points: Iterable[Any], size: int) -> Iterator[list[Any]]:
     rest = iter(points)
     while part := list(islice(rest, size)):
         yield part
-
-
-def _rows(vectors: Any, payload: Any, ids: Any) -> Iterator[models.PointStruct]:
-    """Turn the columns of `upload_collection` into points."""
-    each_id = iter(ids) if ids is not None else iter(lambda: str(uuid4()), None)
-    payloads = iter(payload) if payload is not None else repeat(None)
-    if isinstance(vectors, Mapping):
-        names = list(vectors)
-        columns = zip(*(vectors[name] for name in names), strict=True)
-        rows: Iterable[Any] = (dict(zip(names, map(_plain, row), strict=True)) for row in columns)
-    else:
-        rows = map(_plain, vectors)
-    for vector, point_id, content in zip(rows, each_id, payloads, strict=False):
-        yield models.PointStruct(id=point_id, vector=vector, payload=content)
-
-
-def _plain(vector: Any) -> Any:
-    if isinstance(vector, Mapping):
-        return {name: _plain(each) for name, each in vector.items()}
-    return vector.tolist() if isinstance(vector, np.ndarray) else vector

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from qdrant_client import models
 
+from xbtmigrate.errors import UnsupportedError
 from xbtmigrate.projectors import Projector
 from xbtmigrate.qdrant.pages import stored_id
 from xbtmigrate.qdrant.payload import EmbeddedFields
@@ -106,6 +107,12 @@ class Completion:
             wanting = [row for row, pair in enumerate(pairs) if pair.old is None]
             self._embedded(pairs, contents, wanting, 0)
             left = [row for row in wanting if pairs[row].old is None]
+            if situation.is_transparent and any(pairs[row].new is not None for row in left):
+                raise UnsupportedError(
+                    f"'{situation.old.collection}' is not cut over, and a point was written with "
+                    "a vector of the new model alone",
+                    "write vectors of the old model, or give it as old_encoder",
+                )
             self._mapped(pairs, left, situation.bridge, "new", "old")
         return pairs
 

@@ -14,6 +14,7 @@ from qdrant_client import models
 
 from xbtmigrate.errors import UnsupportedError, XbtMigrateError
 from xbtmigrate.qdrant.failures import EMBEDDED_ERRORS, SERVER_ERRORS
+from xbtmigrate.qdrant.provenance import PROVENANCE
 from xbtmigrate.search.asking import Steps, Work, together
 from xbtmigrate.search.demand import DemandLog
 from xbtmigrate.search.embedding import AnyEncoder, checked, embed
@@ -152,7 +153,7 @@ class Core:
         self.problem = ""
 
     def look_after(self, error: Exception) -> Steps[None]:
-        """Look again because Qdrant refused a request; raise its error if nothing has changed."""
+        """Look again because a request was refused; raise its error if nothing has changed."""
         before = self.situation
         self._replace((yield from self._loader.again(before)))
         if self.situation is before:
@@ -195,13 +196,13 @@ class Core:
     def attended(self, procedure: Callable[[], Steps[T]]) -> Steps[T]:
         """Run a procedure in the present situation.
 
-        What Qdrant refuses is done once more if the situation has changed: it may be done twice.
+        What is refused is done once more if the situation has changed: it may be done twice.
         """
         if self.is_due():
             yield from self.look()
         try:
             return (yield from procedure())
-        except REFUSED as error:
+        except (*REFUSED, UnsupportedError) as error:
             yield from self.look_after(error)
         return (yield from procedure())
 
@@ -243,7 +244,7 @@ class Core:
             least = yield from self._threshold(situation, mixture, wanted.score_threshold)
             wanted = replace(wanted, score_threshold=least)
         points = yield from _points(replace(prepared, wanted=wanted))
-        return Answer(points, mixture.name, prepared.note)
+        return Answer([without_mark(each) for each in points], mixture.name, prepared.note)
 
     def _threshold(self, situation: Situation, mixture: Mixture, threshold: float) -> Steps[float]:
         """Translate a threshold as Qdrant takes it for one space, or as a fusion's least score."""
@@ -294,6 +295,14 @@ class Core:
         if problem != self.problem:
             warnings.warn(problem, stacklevel=4)
         self.problem = problem
+
+
+def without_mark(point: Any) -> Any:
+    """Take the tool's own key from the payload of a point that is returned."""
+    if not point.payload or PROVENANCE not in point.payload:
+        return point
+    payload = {key: value for key, value in point.payload.items() if key != PROVENANCE}
+    return point.model_copy(update={"payload": payload})
 
 
 def query_vectors(

@@ -16,10 +16,11 @@ from xbtmigrate.errors import UnsupportedError
 from xbtmigrate.qdrant.pages import stored_id
 from xbtmigrate.qdrant.provenance import PROVENANCE
 from xbtmigrate.search.arguments import plain_vector, request_of, turned
-from xbtmigrate.search.asking import Ask, Search, Steps, Work, together
+from xbtmigrate.search.asking import Search, Steps, Work, together, writing
 from xbtmigrate.search.completing import Completion, Model, point_structs
 from xbtmigrate.search.core import Core, Question
 from xbtmigrate.search.fusing import Points
+from xbtmigrate.search.presenting import Presentation
 from xbtmigrate.search.requests import Wanted, formula_of, scored_in_both
 from xbtmigrate.search.situation import Situation
 from xbtmigrate.types import Layout
@@ -36,12 +37,13 @@ class Crossing:
     Attributes:
         core: The searcher's.
         collection: Name that the application uses.
-        model: The model that the application embeds with.
+        declared: The model that the application embeds with in every phase; None for the old one
+            until the cutover and the new one from then on.
     """
 
     core: Core
     collection: str
-    model: Model
+    declared: Model | None
 
     def concerns(self, name: str) -> bool:
         """Whether a request for this collection is to be translated."""
@@ -53,10 +55,19 @@ class Crossing:
         return self.core.situation
 
     @property
+    def model(self) -> Model:
+        """The model that the application embeds with now."""
+        return self.declared or ("old" if self.situation.is_transparent else "new")
+
+    @property
+    def shown(self) -> Presentation:
+        """The collection as the application knows it."""
+        return Presentation(self.situation, self.model)
+
+    @property
     def home(self) -> str:
-        """The collection that answers what is not translated."""
-        situation = self.situation
-        return situation.new.collection if situation.switched else situation.old.collection
+        """The collection that answers what is not served."""
+        return self.shown.collection
 
     def query(
         self, requests: Sequence[tuple[models.QueryRequest, Mapping[str, Any]]]
@@ -73,22 +84,24 @@ class Crossing:
     def _query(self, request: models.QueryRequest, options: Mapping[str, Any]) -> Steps[Points]:
         vector = self._own_vector(request)
         if vector is None:
-            searched = Search(self.home, self.rewritten(request), tuple(options.items()))
+            made = self.rewritten(request)
+            made = made.model_copy(update={"with_vector": self.shown.selector(made.with_vector)})
+            searched = Search(self.home, made, tuple(options.items()))
             [found] = yield [searched]
-            return list(found)
+            return [self.shown.point(point) for point in found]
         wanted = Wanted(
             limit=10 if request.limit is None else request.limit,
             offset=request.offset or 0,
             filter=request.filter,
             with_payload=request.with_payload,
-            with_vectors=self._asked_vectors(request.with_vector),
+            with_vectors=self.shown.selector(request.with_vector),
             score_threshold=request.score_threshold,
             params=request.params,
             shard_key=request.shard_key,
             options=tuple(options.items()),
         )
         [answer] = yield from self.core.answered([self._question(request, vector, wanted)])
-        return [self._as_asked(point) for point in answer.points]
+        return [self.shown.point(point) for point in answer.points]
 
     def rewritten(self, node: Node) -> Node:
         """Replace each search of the migrated vector within a larger request."""
@@ -126,6 +139,8 @@ class Crossing:
         situation, using = self.situation, node.using or ""
         if node.query is None or using not in (situation.old.name, situation.new.name):
             return node
+        if self.model == "old" and not situation.switched:
+            return node
         together = situation.switched or (situation.covered and situation.layout is Layout.IN_PLACE)
 
         def turn(vector: list[float]) -> list[float]:
@@ -144,6 +159,7 @@ class Crossing:
             [bridged] = situation.bridge.apply(np.asarray([vector], np.float32)).tolist()
             return cast("list[float]", bridged)
 
+        using = self.shown.using(using) or ""
         query = turned(node.query, turn)
         return node.model_copy(update={"query": query, "using": using or None})
 
@@ -163,9 +179,10 @@ class Crossing:
         made = self.rewritten(request)
         query = {name: getattr(made, name) for name in ("query", "using", "prefetch")}
         query |= {"query_filter": made.filter, "search_params": made.params}
+        query["with_vectors"] = self.shown.selector(made.with_vector)
         merged = {**asked, **rest, **options, **query}
         [found] = yield [lambda client: client.query_points_groups(self.home, group_by, **merged)]
-        groups: models.GroupsResult = found
+        groups: models.GroupsResult = self.shown.result(found)
         return groups
 
     def upsert(self, points: Any, options: Mapping[str, Any]) -> Steps[Any]:
@@ -176,7 +193,7 @@ class Crossing:
     def _upsert(self, whole: list[models.PointStruct], options: Mapping[str, Any]) -> Steps[Any]:
         [(source, shadow)] = yield [Work(lambda: self._completion().points(whole))]
         asks = [
-            _writing("upsert", collection, written, options)
+            writing("upsert", collection, written, options)
             for collection, written in (
                 (self.situation.old.collection, source),
                 (self.situation.new.collection, shadow),
@@ -224,7 +241,7 @@ class Crossing:
             models.PointVectors(id=each, vector=completion.vectors_in_place(pair))
             for each, pair in zip(ids, pairs, strict=True)
         ]
-        [result] = yield [_writing("update_vectors", self.home, written, options)]
+        [result] = yield [writing("update_vectors", self.home, written, options)]
         marks = [
             models.SetPayloadOperation(
                 set_payload=models.SetPayload(
@@ -252,7 +269,7 @@ class Crossing:
             places |= {situation.new.collection: None}
             if self._completion().writes_old:
                 places |= {situation.old.collection: None}
-        return (yield [_writing("delete", each, selector, options) for each in places])[0]
+        return (yield [writing("delete", each, selector, options) for each in places])[0]
 
     def batch(self, operations: Sequence[Any], options: Mapping[str, Any]) -> Steps[list[Any]]:
         """Run update operations one after the other, each translated by its kind."""
@@ -274,6 +291,10 @@ class Crossing:
         if isinstance(operation, models.DeleteOperation):
             keyed = _with_key(options, operation.delete.shard_key)
             return (yield from self.delete(operation.delete, keyed))
+        if isinstance(operation, models.DeleteVectorsOperation):
+            names = self.shown.stored_names(operation.delete_vectors.vector)
+            deleted = operation.delete_vectors.model_copy(update={"vector": names})
+            operation = operation.model_copy(update={"delete_vectors": deleted})
         [[result]] = yield [
             lambda client: client.batch_update_points(self.home, [operation], **options)
         ]
@@ -283,29 +304,29 @@ class Crossing:
         """Call a method of the client for the collection that answers what is not translated."""
 
         def call() -> Steps[Any]:
-            [found] = yield [lambda client: getattr(client, method)(self.home, *args, **named)]
-            return found
+            shown = self.shown
+            given = shown.named(method, args, named)
+            [found] = yield [lambda client: getattr(client, method)(shown.collection, **given)]
+            return shown.result(found)
 
         return self.core.attended(call)
 
-    def described(self, info: models.CollectionInfo) -> models.CollectionInfo:
-        """Describe the collection as the application's model finds it: the migrated vector new."""
-        if self.model == "old":
-            return info
-        info = info.model_copy(deep=True)
-        vectors = info.config.params.vectors
-        old, new = self.situation.old, self.situation.new
-        params = vectors.get(old.name) if isinstance(vectors, dict) else vectors
-        if params is not None:
-            params.size, params.distance = new.size, models.Distance(new.distance.value)
-        return info
+    def listed(self, named: Mapping[str, Any]) -> Steps[models.CollectionsResponse]:
+        """List all collections, this one by the name that the application knows."""
+
+        def call() -> Steps[models.CollectionsResponse]:
+            [found] = yield [lambda client: client.get_collections(**named)]
+            return self.shown.listed(found)
+
+        return self.core.attended(call)
 
     def _completion(self) -> Completion:
         return Completion(self.situation, self.core.encoders, self.model)
 
     def _own_vector(self, node: models.QueryRequest | models.Prefetch) -> list[float] | None:
         """The vector of a plain search of the migrated vector; None for anything else."""
-        own = {self.situation.old.name, self.situation.new.name}
+        situation = self.situation
+        own = {situation.old.name, *([] if situation.is_transparent else [situation.new.name])}
         if (node.using or "") not in own or node.prefetch or node.lookup_from:
             return None
         return plain_vector(node.query)
@@ -317,39 +338,11 @@ class Crossing:
             return Question(vector=vector, wanted=wanted)
         return Question(old_vector=vector, wanted=wanted)
 
-    def _asked_vectors(self, asked: Any) -> Any:
-        """The selector that also brings the vector which the application will see as its own."""
-        old, new = self.situation.old.name, self.situation.new.name
-        if self.model == "new" and isinstance(asked, list) and old in asked and new not in asked:
-            return [*asked, new] if self.situation.layout is Layout.IN_PLACE else asked
-        return False if asked is None else asked
-
-    def _as_asked(self, point: models.ScoredPoint) -> models.ScoredPoint:
-        """Show a point's vector as one of the application's model."""
-        if self.model == "old" or not point.vector:
-            return point
-        old, new = self.situation.old, self.situation.new
-        vectors = _named(point.vector)
-        shown = vectors.get(new.name) if new.name != old.name else None
-        if shown is None and self.situation.forward is not None and old.name in vectors:
-            known = np.asarray([vectors[old.name]], np.float32)
-            if known.shape[1] == self.situation.forward.d_in and not self.situation.forward.d_side:
-                shown = self.situation.forward.apply(known)[0].tolist()
-        if shown is None:
-            return point
-        if not isinstance(point.vector, Mapping):
-            return point.model_copy(update={"vector": shown})
-        return point.model_copy(update={"vector": {**vectors, old.name: shown}})
-
 
 def _named(vector: Any) -> dict[str, Any]:
     if vector is None:
         return {}
     return dict(vector) if isinstance(vector, Mapping) else {"": vector}
-
-
-def _writing(method: str, collection: str, content: Any, options: Mapping[str, Any]) -> Ask:
-    return lambda client: getattr(client, method)(collection, content, **options)
 
 
 def _with_key(options: Mapping[str, Any], key: Any) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Loader:
 
     Attributes:
         origin: Where its artefacts are.
-        serving: The serving asked for; "" leaves it to the plan's recommendation.
+        serving: The serving asked for; "" serves the old vectors until the cutover, then the new.
         embedded: Whether the database is within this process.
     """
 
@@ -136,7 +136,6 @@ class Loader:
             covered=_covered(record, few=seen.few),
             waiting=seen.waiting or (layout is Layout.SHADOW and not seen.switched),
             asked=self.serving,
-            recommended=plan.serving or plan.strategy.value,
             bridge=parts.bridge,
             forward=parts.forward,
             arrangement=parts.arrangement,

@@ -18,12 +18,12 @@ class Opening(TypedDict, total=False):
 
     Attributes:
         new_encoder: The new model, for queries given as text or image.
-        old_encoder: The old model; servings that need it give way to others without it.
+        old_encoder: The old model; it answers until the cutover.
         folder: `.xbtmigrate/<migration>`; None looks for it under the working directory, then for
             what `xbtmigrate publish` or a backfill stored in Qdrant.
         vector: Name of the old vector, where the collection has several migrations.
-        serving: The way to serve: keep, bridge, single, merge, slerp or calibrated. "" takes what
-            the plan recommends.
+        serving: The way to serve before the cutover: keep, bridge, single, merge, slerp or
+            calibrated. "" changes nothing until then.
         interval: Seconds between two looks at the journal, at least.
         demand: Where the points found are counted.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from xbtmigrate.errors import UnsupportedError
@@ -54,7 +53,6 @@ class Situation:
         covered: Whether every point had its new vector once; what came later may wait for it.
         waiting: Whether points without a new vector were seen.
         asked: The serving that the application asks for; "" for none.
-        recommended: The serving that measured best; "" leaves it to the phase.
         bridge: Projector of queries into the old space.
         forward: Projector of old vectors into the new space.
         arrangement: Calibration and blend; None where nothing was calibrated.
@@ -74,7 +72,6 @@ class Situation:
     covered: bool
     waiting: bool
     asked: str
-    recommended: str
     bridge: Projector | None
     forward: Projector | None
     arrangement: Arrangement | None
@@ -82,10 +79,18 @@ class Situation:
     one_request: bool
     seen: object = None
 
+    @property
+    def is_transparent(self) -> bool:
+        """Whether applications get what they got before there was a migration."""
+        return not self.switched and self.asked in ("", KEEP.name)
+
     def mixture(
         self, *, old_model: bool, new_model: bool, within: str | None = None
     ) -> tuple[Mixture, str]:
-        """Choose how to serve.
+        """Choose how to serve: the old vectors until the cutover, the new ones from then on.
+
+        Before the cutover another serving has to be asked for. Where it needs more than there is,
+        the old vectors answer; nothing else stands in for it, because it may be worse.
 
         Args:
             old_model: Whether the query can be embedded by the old model.
@@ -98,34 +103,46 @@ class Situation:
         Raises:
             UnsupportedError: Nothing can answer with the models at hand.
         """
-        wanted = [each for each in self._ranked() if within is None or self._fits(each, within)]
+        wanted = self._ranked()
+        if within is not None:
+            # Only one space may answer there: a query of the new model is bridged, if need be.
+            wanted += [] if self.is_transparent or self.switched else [BRIDGE]
+            wanted = [each for each in wanted if self._fits(each, within)]
         for mixture in wanted:
             lacks = self._lacks(mixture, old_model=old_model, new_model=new_model)
             if not lacks:
                 reason = self._lacks(wanted[0], old_model=old_model, new_model=new_model)
                 note = f"{wanted[0].name} needs {reason}: serving {mixture.name}" if reason else ""
                 return mixture, note
+        if self.switched:
+            raise UnsupportedError(
+                f"'{self.old.collection}' is cut over: it answers queries of the new model",
+                "embed queries with the new model, or give it as new_encoder",
+            )
         raise UnsupportedError(
-            f"'{self.old.collection}' cannot be searched in phase {self.phase or 'none'} with "
-            f"{'the old' if old_model else 'the new' if new_model else 'no'} model alone",
-            "give the searcher both encoders, or train a bridge with `xbtmigrate train-projector`",
+            f"'{self.old.collection}' is not cut over: it answers queries of the old model",
+            "embed queries with the old model, or give it as old_encoder; for queries of the new "
+            'model before the cutover open with serving="bridge", or "single" after a backfill',
         )
 
-    def _ranked(self) -> Sequence[Mixture]:
-        """Ways to serve in this phase, the best first."""
+    def _ranked(self) -> list[Mixture]:
+        """What may answer in this phase, the best first."""
         if self.switched:
             # Applications may write new vectors alone now: an old one may be missing, or stale.
             return [SINGLE]
+        asked = self._possible().get(self.asked)
+        return [KEEP] if asked is None else [asked, KEEP]
+
+    def _possible(self) -> dict[str, Mixture]:
+        """What can be asked for in this phase, by name."""
         if self.phase in UNTOUCHED:
-            old = [replace(each, parts=KEEP.parts) for each in (KEEP, SLERP, BRIDGE)]
-            return sorted(old, key=lambda each: each.name != (self.asked or self.recommended))
-        known = {each.name: each for each in (KEEP, SLERP, BRIDGE, MERGE)}
+            return {each.name: replace(each, parts=KEEP.parts) for each in (SLERP, BRIDGE)}
+        known = {each.name: each for each in (SLERP, BRIDGE, MERGE)}
         if self.covered:
             known |= {SINGLE.name: SINGLE}
         if self.covered and self.arrangement is not None:
             known |= {"calibrated": calibrated(self.arrangement.fusion)}
-        order = (self.asked, self.recommended, "calibrated", "single", *known)
-        return [known[name] for name in dict.fromkeys(order) if name in known]
+        return known
 
     def _fits(self, mixture: Mixture, collection: str) -> bool:
         """Whether a search can be a part of a larger request to a collection."""

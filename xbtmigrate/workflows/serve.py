@@ -32,7 +32,8 @@ class Service:
     """What a service is asked to be.
 
     Attributes:
-        serving: Way to serve, "" for what the migration recommends.
+        serving: Way to serve before the cutover, "" for the old vectors; on trial what the cutover
+            will serve.
         with_old_model: Whether the old model is loaded.
         canary: Share of the queries answered by the new serving on trial.
         shadow_read: Share of the queries on which both servings are compared.
@@ -125,7 +126,8 @@ async def _opened(
 
     metrics = Metrics()
     old = None if trial is None else await searcher("keep", None)
-    sides = Sides(await searcher(service.serving, demand), old, trial, metrics)
+    new = await searcher(service.serving or ("single" if trial else ""), demand)
+    sides = Sides(new, old, trial, metrics)
     return Backend(sides, encoders, metrics, service.seconds, close)
 
 
