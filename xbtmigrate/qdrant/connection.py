@@ -18,6 +18,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from tenacity import RetryError, retry_if_exception, retry_if_result
 
 from xbtmigrate.errors import ConnectionFailedError, UnsupportedError, XbtMigrateError
+from xbtmigrate.qdrant.addresses import explained
 from xbtmigrate.qdrant.embedded import use_write_ahead_log
 from xbtmigrate.qdrant.failures import (
     EMBEDDED_ERRORS,
@@ -201,7 +202,7 @@ def connect(
         rest=None if prefer_grpc and not rest.answers() else rest,
         rpc=Rpc(url, grpc_port, api_key, timeout, trust=trust, trusted=prefer_grpc),
     )
-    return _checked(probe)
+    return _checked(probe, with_key=api_key is not None)
 
 
 def _raise_refusals(
@@ -239,13 +240,13 @@ def _open_folder(folder: Path, url: str) -> Connection:
     return Connection(client, "embedded", _parsed(client.info().version), url)
 
 
-def _checked(probe: Connection) -> Connection:
-    """Ask a server for its version and for a list that needs valid credentials."""
+def _checked(probe: Connection, *, with_key: bool) -> Connection:
+    """Read a server's version, and a list that needs valid credentials."""
     try:
         version = _version_of(probe)
-    except XbtMigrateError:
+    except XbtMigrateError as error:
         probe.close()
-        raise
+        raise explained(error, probe.url, with_key=with_key) from error.__cause__
     return replace(probe, version=version, attempts=ATTEMPTS)
 
 

@@ -27,6 +27,8 @@ EMBEDDED_ERRORS = (ValueError, KeyError, RuntimeError, OSError, sqlite3.Error)
 
 _TOO_LARGE = "larger than rate limiter capacity"
 """What a server says of a request that its rate limit never lets through."""
+_ADVICE = ". Help: "
+"""What strict mode alone adds to what it forbids."""
 _BROKEN = (httpx.TransportError, httpx.DecodingError, urllib3.exceptions.HTTPError)
 """What a connection that broke, or an answer that was cut short, ends in."""
 _NO_SPACE = "No space left on device"
@@ -106,12 +108,8 @@ def translated(error: BaseException, url: str) -> XbtMigrateError:
             f"Qdrant at {url} has no such collection or point: {said}",
             "check qdrant.collection; another process may have deleted it",
         )
-    if status == 429:
-        return ConnectionFailedError(
-            f"Qdrant at {url} takes no more requests: {said}",
-            "raise the rate limits of the collection's strict mode, or wait; "
-            "then run the same command again",
-        )
+    if status == 429 or _ADVICE in said:
+        return _limited(url, said)
     if isinstance(error, ResponseHandlingException) or (status or 0) > 429:
         what, remedy = "does not answer", "check qdrant.url and that the server is running"
         if _NO_SPACE in said:
@@ -121,7 +119,28 @@ def translated(error: BaseException, url: str) -> XbtMigrateError:
         )
     return UnsupportedError(
         f"Qdrant at {url} refused a request: {said}",
-        "see the server's log; strict mode or an older version may not allow it",
+        "see the server's log; an older version, or the collection's settings, may not allow it",
+    )
+
+
+def _limited(url: str, said: str) -> XbtMigrateError:
+    """A limit of the server or of strict mode: some of them are over after a while."""
+    if _TOO_LARGE in said:
+        return UnsupportedError(
+            f"Qdrant at {url} has a rate limit that is smaller than one request: {said}",
+            "waiting does not help: raise read_rate_limit and write_rate_limit in the collection's "
+            "strict_mode_config above the batch, or give a smaller --batch-size",
+        )
+    if _ADVICE in said:
+        return UnsupportedError(
+            f"the strict mode of a collection of Qdrant at {url} forbids a request: {said}",
+            "waiting does not help: raise that limit in the collection's strict_mode_config until "
+            "the migration is over (PATCH /collections/NAME)",
+        )
+    return ConnectionFailedError(
+        f"Qdrant at {url} takes no more requests: {said}",
+        "wait a minute and run the same command again, or raise read_rate_limit and "
+        "write_rate_limit in the collection's strict_mode_config",
     )
 
 
