@@ -131,12 +131,13 @@ def _show(plan: Plan) -> None:
 
 
 def _next(plan: Plan, template: Path | None) -> str:
+    from xbtmigrate.journal import Phase
+    from xbtmigrate.workflows.nextstep import next_step
+
     if template is not None:
         return (
             f"write what your users would type for the points in {template}, save it, name it in "
-            "plan.queries and plan again; docs/judging.md has more ways. "
-            + ("" if plan.strategy == "keep" else "Or xbtmigrate train-projector.")
-        ).rstrip()
-    if plan.strategy == "keep":
-        return "nothing; set plan.strategy in the configuration to do it all the same."
-    return "xbtmigrate train-projector"
+            "plan.queries and plan again; docs/judging.md has more ways"
+            + ("" if plan.strategy == "keep" else f"; or {next_step(Phase.PLANNED, plan)}")
+        )
+    return next_step(Phase.PLANNED, plan)

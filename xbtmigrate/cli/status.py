@@ -18,7 +18,16 @@ def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     if json:
         render.document(content)
         return
-    shown = ("phase", "strategy", "fraction", "points", "projected", "encoded", "without_new")
+    shown = (
+        "phase",
+        "strategy",
+        "fraction",
+        "points",
+        "projected",
+        "encoded",
+        "by_application",
+        "without_new",
+    )
     pairs = [(name.replace("_", " "), content[name]) for name in shown]
     pairs.append(("of these get none", in_words(content["without_vector"])))
     if content["eta_seconds"] is not None:

@@ -121,6 +121,11 @@ class Reader:
             )
         ).count
 
+    def count_with_vector(self, name: str) -> int:
+        """Count exactly the points that have this vector, whoever wrote it."""
+        present = models.HasVectorCondition(has_vector=name)
+        return self.count(models.Filter(must=[present]))
+
     def _answer(
         self, offset: StoredId | None, limit: int, payload: Wanted, vectors: Wanted
     ) -> tuple[Unread, StoredId | None]:

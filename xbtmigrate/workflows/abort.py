@@ -15,6 +15,7 @@ from xbtmigrate.qdrant.marks import forget_shadow, shadow_mark
 from xbtmigrate.qdrant.removal import drop_collection, drop_indexes, drop_vector, strip
 from xbtmigrate.types import Layout
 from xbtmigrate.workflows.encoding import Report
+from xbtmigrate.workflows.nextstep import AFTER_ABORT
 from xbtmigrate.workflows.switching import give_notice, publish, switched_to
 from xbtmigrate.workflows.wiring import artefacts_of, connected
 
@@ -60,9 +61,7 @@ def abort(config: Config, *, act: bool, notice: float, report: Report) -> dict[s
         "removes": _shown(plan),
         "phase": record.phase.value,
         "status": "aborted" if act else "nothing was removed",
-        "next": "xbtmigrate plan, or xbtmigrate backfill --online to begin anew"
-        if act
-        else "xbtmigrate abort --yes",
+        "next": AFTER_ABORT if act else "xbtmigrate abort --yes",
     }
 
 

@@ -29,8 +29,8 @@ from xbtmigrate.qdrant.ownership import Owner
 from xbtmigrate.qdrant.removal import strip
 from xbtmigrate.switch import Switch
 from xbtmigrate.types import Direction, Layout
+from xbtmigrate.workflows.nextstep import NEXT
 from xbtmigrate.workflows.publishing import lost_files
-from xbtmigrate.workflows.status import NEXT
 from xbtmigrate.workflows.wiring import migration_over
 
 SWITCHED = (Phase.CUTTING_OVER, Phase.CUT_OVER, Phase.ROLLING_BACK)
@@ -199,7 +199,7 @@ def unfinished(case: Case) -> Iterator[Ailment]:
             "nothing: the next command takes it over",
         )
     if record.phase in UNFINISHED and (dead or not record.owner):
-        command = NEXT.get(record.phase, "xbtmigrate backfill --online")
+        command = NEXT[record.phase]
         yield Ailment(
             "unfinished",
             f"a command was ended while the migration was {record.phase}",

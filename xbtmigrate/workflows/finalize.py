@@ -29,6 +29,7 @@ from xbtmigrate.workflows.backfill import projector_of
 from xbtmigrate.workflows.carrying import Carrier
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.intent import Request, intend
+from xbtmigrate.workflows.nextstep import AFTER_FINALIZE
 from xbtmigrate.workflows.switching import give_notice, publish, switched_to
 from xbtmigrate.workflows.wiring import artefacts_of, connected, migration_over
 
@@ -218,7 +219,5 @@ def _document(
         "configuration": settings_after(plan, config, alias),
         "phase": record.phase.value,
         "status": "finalized" if over else "nothing was deleted",
-        "next": "change the configuration as said before the next migration"
-        if over
-        else f"xbtmigrate finalize --confirm {name}",
+        "next": AFTER_FINALIZE if over else f"xbtmigrate finalize --confirm {name}",
     }

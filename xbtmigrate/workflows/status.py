@@ -15,23 +15,13 @@ from xbtmigrate.qdrant.journal import QdrantJournal
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.types import Direction, Strategy
 from xbtmigrate.workflows.load import LOAD
+from xbtmigrate.workflows.nextstep import next_step
 from xbtmigrate.workflows.steering import is_running
 from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.wiring import Migration, artefacts_of, connected, migration_over
 
 ENDING = (Phase.ABORTING, Phase.FINALIZING, Phase.FINALIZED)
 """Phases in which one of the collections may be gone."""
-NEXT = {
-    Phase.BACKFILLED: "xbtmigrate evaluate --queries FILE, then xbtmigrate verify",
-    Phase.VERIFIED: "xbtmigrate cutover",
-    Phase.CUTTING_OVER: "xbtmigrate cutover --yes",
-    Phase.CUT_OVER: "xbtmigrate cutover --yes again for late writes, then xbtmigrate finalize",
-    Phase.ROLLING_BACK: "xbtmigrate rollback --yes",
-    Phase.ROLLED_BACK: "xbtmigrate abort, or xbtmigrate verify to cut over again",
-    Phase.FINALIZING: "xbtmigrate finalize",
-    Phase.FINALIZED: "nothing: it is over",
-    Phase.ABORTING: "xbtmigrate abort --yes",
-}
 
 
 def report_status(config: Config) -> dict[str, Any]:
@@ -49,15 +39,26 @@ def report_status(config: Config) -> dict[str, Any]:
         written = plan is not None and record is not None and record.stage is not None
         tally = Tally(migration.facts.points)
         if plan is not None and written:
-            tally = Tally.take(migration.gallery(plan))
+            tally = _tally(migration, plan, record)
         phase = record.phase if record is not None else _phase_without_record(migration, plan)
         left = _left(plan.strategy if plan else None, _fraction(plan, record), tally)
         return _document(config, connection, phase, record, plan) | {
             "collection": migration.facts.collection,
             **tally.document(),
+            "by_application": tally.applied,
             "left": left,
             "eta_seconds": round(left / rate, 1) if (rate := _rate(record)) and left else None,
         }
+
+
+def _tally(migration: Migration, plan: Plan, record: MigrationRecord | None) -> Tally:
+    """Count the gallery; once applications write the new way, their vectors count as done too."""
+    tally = Tally.take(migration.gallery(plan))
+    if record is None or record.phase is not Phase.CUT_OVER:
+        return tally
+    target = Reader(migration.connection, plan.target.collection, 1)
+    with_new = target.count_with_vector(plan.target.vector)
+    return tally.with_those_of_applications(target.count(), with_new)
 
 
 def _ending(config: Config, connection: Connection, record: MigrationRecord) -> dict[str, Any]:
@@ -68,6 +69,7 @@ def _ending(config: Config, connection: Connection, record: MigrationRecord) -> 
     return _document(config, connection, record.phase, record, plan) | {
         "collection": there,
         **Tally(Reader(connection, there, 1).count()).document(),
+        "by_application": 0,
         "without_new": 0,
         "left": 0,
         "eta_seconds": None,
@@ -94,7 +96,12 @@ def _document(
         "updated_at": record.updated_at if record else None,
         "load": _load(config, connection, record),
         "artefacts": _artefacts(artefacts_of(config)),
-        "next": _next(phase, strategy),
+        "next": next_step(
+            phase,
+            plan,
+            running=is_running(record),
+            paused=Control(connection, config.migration).wish().paused,
+        ),
     }
 
 
@@ -145,7 +152,7 @@ def _left(strategy: Strategy | None, fraction: float, tally: Tally) -> int:
     if strategy in (None, Strategy.KEEP, Strategy.BRIDGE):
         return 0
     most = tally.points - tally.without_vector
-    encode = max(0, min(most, round(fraction * tally.points)) - tally.encoded)
+    encode = max(0, min(most, round(fraction * tally.points)) - tally.encoded - tally.applied)
     return encode if strategy is Strategy.FULL else encode + tally.pending
 
 
@@ -160,15 +167,3 @@ def _artefacts(artefacts: Artefacts) -> dict[str, str]:
         "order": artefacts.order_file,
     }
     return {name: str(path) for name, path in files.items() if path.exists()}
-
-
-def _next(phase: Phase | None, strategy: Strategy | None) -> str:
-    if phase is None:
-        return "xbtmigrate plan"
-    if strategy is Strategy.KEEP:
-        return "nothing: the plan says keep"
-    if phase is Phase.PLANNED:
-        return "xbtmigrate train-projector"
-    if strategy is Strategy.BRIDGE:
-        return "serve with the bridge projector: nothing is written"
-    return NEXT.get(phase, "xbtmigrate backfill --online")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from xbtmigrate.protocols import Gallery
@@ -17,10 +17,12 @@ class Tally:
     Attributes:
         points: Points of the collection.
         of: Kind -> points that were dealt with so.
+        applied: Points whose new vector an application has written since the cutover.
     """
 
     points: int
     of: Mapping[Kind, int] = field(default_factory=dict)
+    applied: int = 0
 
     @classmethod
     def take(cls, gallery: Gallery) -> Self:
@@ -45,12 +47,22 @@ class Tally:
     @property
     def without_new(self) -> int:
         """Points that have no new vector, whether they are to get one or not."""
-        return max(0, self.points - self.projected - self.encoded)
+        return max(0, self.points - self.projected - self.encoded - self.applied)
 
     @property
     def pending(self) -> int:
         """Points that the backfill has still to deal with."""
         return max(0, self.without_new - self.without_vector)
+
+    def with_those_of_applications(self, points: int, with_new: int) -> Self:
+        """Return the counts after a cutover, when applications write new vectors themselves.
+
+        Args:
+            points: Points of the collection that applications use.
+            with_new: Those that have a new vector, whoever made it.
+        """
+        applied = max(0, with_new - self.projected - self.encoded)
+        return replace(self, points=points, applied=applied)
 
     def document(self) -> dict[str, Any]:
         """Return the stable JSON form."""
