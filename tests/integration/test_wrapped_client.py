@@ -10,6 +10,7 @@ import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from tests.support.collections import fresh_name
+from tests.support.command import answer_inside
 from tests.support.migrating import Migrating, marked, new_model, old_model
 from xbtmigrate.errors import UnsupportedError
 from xbtmigrate.serving import MigrationSearcher, wrap, wrap_async
@@ -340,3 +341,40 @@ def test_the_asyncio_client_refuses_what_it_cannot_translate(migrating, opening,
             await client.close()
 
     asyncio.run(upload())
+
+
+def test_after_the_cutover_it_is_still_the_same_collection(migrating, client):
+    """The last test of this module: everything meets the new vectors under the old name."""
+    name, clipart = migrating.name, migrating.clipart
+    migrating.backfill(1)
+    answer_inside("verify", "--repair", cwd=migrating.folder)
+    route = ["--by-switch"] if migrating.shadow else []
+    answer_inside("cutover", *route, "--yes", cwd=migrating.folder)
+    lone = wrap(client, name, new_encoder=new_model, folder=migrating.artefacts.folder)
+    assert lone.embeds_with == "new"
+    point, other = clipart.ids[:2]
+    new, old = (model(clipart.images[:1])[0] for model in (new_model, old_model))
+    params = lone.get_collection(name).config.params.vectors
+    assert {key: each.size for key, each in params.items()} == {"old": 256}
+    for records in (
+        lone.scroll(name, limit=5, with_vectors=["old"])[0],
+        lone.retrieve(name, [point], True, True),
+        lone.query_points(name, new, "old", with_vectors=["old"], limit=5).points,
+        lone.query_points(name, other, using="old", with_vectors=True, limit=5).points,
+        lone.query_points_groups(
+            name, "caption", query=new, using="old", with_vectors=["old"], limit=2
+        )
+        .groups[0]
+        .hits,
+    ):
+        assert records
+        assert all({k: len(v) for k, v in each.vector.items()} == {"old": 256} for each in records)
+        assert all("_xbtmigrate" not in each.payload for each in records)
+    recommended = models.RecommendQuery(recommend=models.RecommendInput(positive=[new.tolist()]))
+    assert ids(lone.query_points(name, recommended, using="old"))[0] == point
+    assert lone.count(name).count == COUNT
+    with pytest.raises(UnsupportedError, match="is cut over"):
+        lone.query_points(name, old, "old")
+    lone.delete_vectors(name, ["old"], [point], wait=True)
+    [record] = lone.retrieve(name, [point], with_vectors=True)
+    assert not record.vector
