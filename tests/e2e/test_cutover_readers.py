@@ -74,7 +74,7 @@ def test_by_switch_an_unchanged_reader_stays_where_it_is(folder: Path):
     ready = answer_inside("cutover", "--by-switch", cwd=folder)
     assert ready["ready"]
     assert "to 'texts__xbtmigrate' without `using`" in ready["readers"]
-    assert "goes on with 'texts'" in ready["readers"]
+    assert "goes on with the points of 'texts'" in ready["readers"]
 
 
 def test_what_was_judged_worse_is_not_switched_to_unasked(folder: Path):
@@ -88,6 +88,8 @@ def test_what_was_judged_worse_is_not_switched_to_unasked(folder: Path):
     assert "--despite-evaluation" in refused["next"]
     done = answer_inside(*accepted, "--despite-evaluation", "--yes", cwd=folder)
     assert done["phase"] == "cut_over"
+    back = answer_inside("rollback", cwd=folder)["readers"]
+    assert back.startswith("From the rollback on every reader must send vectors of the old model")
 
 
 def test_the_end_says_where_the_data_live_and_what_to_configure(folder: Path):

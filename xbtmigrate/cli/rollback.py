@@ -33,6 +33,7 @@ def rollback(
     if json:
         render.document(content)
     else:
+        render.say(content["readers"])
         names = ("status", "phase", "layout", "alias", "carried_back", "deleted", "newer_kept")
         render.facts(
             f"Rollback of {content['collection']}", [(name, content[name]) for name in names]

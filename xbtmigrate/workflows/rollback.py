@@ -22,7 +22,7 @@ from xbtmigrate.workflows.carrying import Carrier
 from xbtmigrate.workflows.cutover import SHOWN, Switched
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.intent import Request, intend
-from xbtmigrate.workflows.switching import Route, moved_record, publish, route_taken
+from xbtmigrate.workflows.switching import Route, moved_record, publish, readers_send, route_taken
 from xbtmigrate.workflows.wiring import Migration, open_migration
 
 UNDOABLE = (Phase.CUTTING_OVER, Phase.CUT_OVER, Phase.ROLLING_BACK, Phase.ROLLED_BACK)
@@ -120,6 +120,7 @@ def _document(
     route = route_taken(record) or Route(None, ())
     leading = aliases(migration.connection)
     return {
+        "readers": readers_send(plan, route.alias, back=True),
         "collection": plan.collection.name,
         "vector": plan.collection.vector,
         "layout": plan.target.layout.value,

@@ -68,29 +68,36 @@ def choose_route(migration: Migration, plan: Plan, alias: str | None, *, by_swit
     )
 
 
-def readers_send(plan: Plan, alias: str | None) -> str:
-    """Say in one sentence what every reader sends after the cutover, and what unchanged ones get.
+def readers_send(plan: Plan, alias: str | None, *, back: bool = False) -> str:
+    """Say in one sentence what every reader sends after a switch, and what unchanged ones get.
 
     Args:
         plan: The plan.
         alias: Alias that is moved; None where nothing is moved.
+        back: Whether the switch is a rollback.
     """
     source, target = plan.collection, plan.target
+    event, model, vector, size = "cutover", "new", target.vector, target.size
+    ending, left, there = "finalize", f"the points of '{source.name}'", target.collection
+    if back:
+        event, model, vector, size = "rollback", "old", source.vector, source.size
+        ending, left, there = "abort", f"the points of '{target.collection}'", source.name
+    if target.layout is Layout.IN_PLACE:
+        left = f"the {'new' if back else 'old'} vectors"
+        there = source.alias or source.name
     if is_silent(plan, alias):
         unchanged = "gets wrong points without an error"
     elif alias is not None:
         unchanged = "gets errors"
-    elif target.layout is Layout.IN_PLACE:
-        unchanged = "goes on with the old vectors, which `finalize` deletes"
     else:
-        unchanged = f"goes on with '{source.name}', which `finalize` deletes"
-    model = plan.binding.get("new_model.model") or plan.binding["new_model.encoder"]
-    in_place = source.alias or source.name
-    place = alias or (in_place if target.layout is Layout.IN_PLACE else target.collection)
-    using = f'with using="{target.vector}"' if target.vector else "without `using`"
+        unchanged = f"goes on with {left}, until `{ending}` deletes them"
+    binding = plan.binding
+    name = binding.get(f"{model}_model.model") or binding[f"{model}_model.encoder"]
+    using = f'with using="{vector}"' if vector else "without `using`"
     return (
-        f"From the cutover on every reader must send vectors of the new model ({model}, "
-        f"{target.size:,} numbers) to '{place}' {using}; a reader that is not changed {unchanged}."
+        f"From the {event} on every reader must send vectors of the {model} model ({name}, "
+        f"{size:,} numbers) to '{alias or there}' {using}; "
+        f"a reader that is not changed {unchanged}."
     )
 
 
