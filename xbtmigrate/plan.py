@@ -19,13 +19,24 @@ class _Part(BaseModel):
 
 
 class Coverage(_Part):
-    """How many points carry what can be embedded; counted exactly."""
+    """How many points carry what can be embedded; counted exactly.
+
+    Attributes:
+        points: Points seen.
+        with_text: Points with a text.
+        with_image: Points with an image reference.
+        with_old_vector: Points with the old vector.
+        missing_source: Points without the field that the vectors embed.
+        with_neither: Points without that field and without the old vector.
+        examples_missing: Ids of some points without the field.
+    """
 
     points: int
     with_text: int
     with_image: int
     with_old_vector: int
     missing_source: int
+    with_neither: int = 0
     examples_missing: list[str] = []
 
 
@@ -163,6 +174,8 @@ class Plan(_Part):
         binding: Everything the plan depends on, dotted key -> value; compared before each use.
         strategy: What will be done: the declared strategy, else the recommended one.
         fraction: Share of the points to re-encode.
+        without_vector: Points that will get no new vector, by the reason; exact but for what the
+            encoder turns out to refuse.
         warnings: What the user should know before acting.
         digest: Digest over all the rest.
     """
@@ -184,6 +197,7 @@ class Plan(_Part):
     fraction: float
     ordering: str
     seed: int
+    without_vector: dict[str, int] = {}
     warnings: list[str] = []
     digest: str = Field(default="", repr=False)
 

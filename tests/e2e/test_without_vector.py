@@ -89,7 +89,9 @@ class Place:
         }
 
     def backfilled(self) -> dict:
-        self.run("plan")
+        planned = self.run("plan")["without_vector"]
+        no_content, _, no_old_vector = EXPECTED[self.strategy]
+        assert planned == dict(zip(REASONS, (no_content, 0, no_old_vector), strict=True))
         self.run("train-projector", "--kind", "ridge", "--pairs", "200")
         fraction = {"forward": (), "fastfill": ("--fraction", "0.5"), "full": ()}
         return self.run("backfill", "--online", *fraction[self.strategy])
@@ -112,6 +114,47 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     mode, strategy = request.param
     url = request.getfixturevalue("qdrant_url") if mode.startswith("server") else ""
     return Place(mode, url, tmp_path, strategy)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("place", [("server-shadow", "forward")], indirect=True)
+def test_too_many_points_without_an_old_vector_are_refused_before_anything_is_written(place: Place):
+    path = place.folder / "xbtmigrate.toml"
+    path.write_text(path.read_text("utf-8").replace("max_missing = 0.05", "max_missing = 0.007"))
+    client = place.open()
+    client.delete_vectors(place.name, ["old"], [place.ids[9]], wait=True)
+    client.close()
+    refused = place.run("plan", expect=3)["error"]
+    assert refused["message"].startswith("3 of 300 points have no old vector")
+    assert "fastfill" in refused["hint"]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("place", [("server-shadow", "full")], indirect=True)
+def test_what_comes_late_and_cannot_be_embedded_is_carried_and_not_dropped(place: Place):
+    place.backfilled()
+    place.run("verify")
+    place.run("cutover", "--yes", "--accept-without-vector", "3")
+    client = place.open()
+    late = models.PointStruct(id=900_001, vector={"tag": [1, 0, 0, 0]}, payload={"late": True})
+    client.upsert(place.name, [late], wait=True)
+    emptied = place.ids[7]
+    client.overwrite_payload(place.name, {"caption": "gone"}, [emptied], wait=True)
+    client.close()
+    end = ("finalize", "--confirm", place.name, "--no-snapshot", "--notice", "0")
+    refused = place.run(*end, expect=3)["error"]
+    assert refused["message"].startswith("2 point(s) are another on the old side")
+    assert all(each in refused["message"] for each in ("900001", str(emptied)))
+    carried = place.run("cutover", "--yes")
+    assert carried["without_vector"] == [str(emptied), "900001"]
+    refused = place.run(*end, expect=3)["error"]
+    assert refused["message"].startswith("5 point(s) have no new vector")
+    place.run("cutover", "--yes", "--accept-without-vector", "5")
+    place.run(*end)
+    now = place.points(place.target)
+    assert now[900_001][0] == {"late": True}
+    assert now.keys() == {*place.ids, 900_001}
+    assert now[emptied] == ({"caption": "gone"}, {"tag": now[emptied][1]["tag"]})
 
 
 @pytest.mark.server

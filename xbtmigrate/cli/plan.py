@@ -74,6 +74,8 @@ def _readers(plan: Plan) -> str | None:
 
 
 def _show(plan: Plan) -> None:
+    from xbtmigrate.workflows.tally import in_words
+
     found, target, coverage, match = plan.collection, plan.target, plan.coverage, plan.model_match
     cosines = ", ".join(f"{name} {value:.4f}" for name, value in match.median_cosine.items())
     render.facts(
@@ -86,6 +88,7 @@ def _show(plan: Plan) -> None:
             ("layout", f"{target.layout}: {target.reason}"),
             ("with text / image", f"{coverage.with_text:,} / {coverage.with_image:,}"),
             ("without source", coverage.missing_source),
+            ("get no new vector", in_words(plan.without_vector)),
             ("old model check", f"median cosine {cosines} on {match.sample} points"),
             ("encoding rate", f"{plan.throughput.encode:,.0f} items/s on this machine"),
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ from xbtmigrate.config import Config
 from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.files import write_atomically
 from xbtmigrate.journal import OVER, utc_now
+from xbtmigrate.members import Members
 from xbtmigrate.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
+from xbtmigrate.qdrant.following import ids_without
 from xbtmigrate.qdrant.layouts import LayoutChoice
+from xbtmigrate.qdrant.opening import open_reader
 from xbtmigrate.qdrant.preparation import EF_CONSTRUCT
 from xbtmigrate.qdrant.twins import refuse_twins
-from xbtmigrate.types import Layout, Strategy
+from xbtmigrate.types import Kind, Layout, Strategy
 from xbtmigrate.workflows.bench import measured_rates
 from xbtmigrate.workflows.costs import FLOAT, Workload, all_costs
 from xbtmigrate.workflows.encoding import Report, encode_gallery
@@ -27,6 +31,7 @@ from xbtmigrate.workflows.pairing import Embedded
 from xbtmigrate.workflows.rates import guessed
 from xbtmigrate.workflows.reporting import check_page, write_page
 from xbtmigrate.workflows.sampling import Points, Survey, survey, take
+from xbtmigrate.workflows.tally import by_reason
 from xbtmigrate.workflows.trial import advice_of, judge_sample
 from xbtmigrate.workflows.wiring import Migration, open_migration, target_of
 from xbtmigrate.workflows.witnessing import witness
@@ -67,7 +72,11 @@ def make_plan(
         refuse_twins(migration.connection, migration.facts)
         layout = migration.layout(resuming=record is not None and record.phase not in OVER)
         seen = survey(
-            migration.reader(), sample=config.plan.sample, seed=config.plan.seed, report=report
+            migration.reader(),
+            sample=config.plan.sample,
+            seed=config.plan.seed,
+            report=report,
+            without_old=_without_old(migration),
         )
         coverage = _coverage(migration, seen)
         points = take(migration.reader(), seen.sample)
@@ -107,6 +116,7 @@ def make_plan(
             fraction=_fraction(config, advice),
             ordering=_ordering(config, advice),
             seed=config.plan.seed,
+            without_vector=by_reason(_without_vector(config, advice, coverage)),
             warnings=[*judged.warnings, *_warnings(migration, coverage, match, layout)],
         ).frozen()
         migration.artefacts.save_plan(plan)
@@ -186,8 +196,41 @@ def _coverage(migration: Migration, seen: Survey) -> Coverage:
         with_image=seen.with_image,
         with_old_vector=migration.facts.with_vector,
         missing_source=seen.missing,
+        with_neither=seen.neither,
         examples_missing=seen.examples_missing,
     )
+
+
+def _without_old(migration: Migration) -> Members:
+    """Find the points that have no old vector, by a filter of the server's."""
+    facts = migration.facts
+    if facts.with_vector == facts.points:
+        return Members()
+    reader = open_reader(migration.connection, facts, facts.collection)
+    return Members(chain.from_iterable(ids_without(reader, facts.vector)))
+
+
+def _without_vector(config: Config, advice: Advice, coverage: Coverage) -> dict[Kind, int]:
+    """Count the points that the chosen strategy can give no new vector.
+
+    Raises:
+        GateError: They are more than allowed.
+    """
+    strategy, encodes = _strategy(config, advice), _fraction(config, advice) > 0
+    if strategy in (Strategy.KEEP, Strategy.BRIDGE):
+        return {}
+    if strategy is Strategy.FULL:
+        return {Kind.NO_CONTENT: coverage.missing_source}
+    if encodes:
+        return {Kind.NO_CONTENT: coverage.with_neither}
+    lacking, allowed = coverage.points - coverage.with_old_vector, config.plan.max_missing
+    if lacking > allowed * coverage.points:
+        raise GateError(
+            f"{lacking:,} of {coverage.points:,} points have no old vector, and a plan that encodes "
+            f"nothing gives them no new one; at most {allowed:.2%} may lack it",
+            'set plan.strategy = "fastfill", which encodes them, or raise plan.max_missing',
+        )
+    return {Kind.NO_OLD_VECTOR: lacking}
 
 
 def _workload(migration: Migration, seen: Survey, sampled: _Sampled, layout: Layout) -> Workload:
@@ -263,7 +306,7 @@ def _warnings(
     facts = migration.facts
     if coverage.with_old_vector < coverage.points:
         missing = coverage.points - coverage.with_old_vector
-        found.append(f"{missing} points have no vector '{facts.vector}'; nothing can be projected")
+        found.append(f"{missing} points have no vector '{facts.vector}'; they cannot be projected")
     if facts.unnamed and facts.size == migration.new_encoder.dimension:
         found.append(
             "old and new vectors are unnamed and equally long: an application that still sends old "

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from xbtmigrate.members import Members
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.types import Modality, PointId, Vectors, given_of, with_given
 
@@ -67,6 +68,7 @@ class Survey:
         with_text: Points with a text.
         with_image: Points with an image reference.
         missing: Points without the field that the vectors embed.
+        neither: Those of them that have no old vector either.
         examples_missing: Ids of some of them.
         content_bytes: Bytes of text and image references, all points together.
         sample: Ids of a uniform sample of the points that have their source.
@@ -77,6 +79,7 @@ class Survey:
     with_text: int
     with_image: int
     missing: int
+    neither: int
     examples_missing: list[PointId]
     content_bytes: int
     sample: list[PointId]
@@ -84,7 +87,12 @@ class Survey:
 
 
 def survey(
-    gallery: Gallery, *, sample: int, seed: int, report: Callable[[str, int, int], None]
+    gallery: Gallery,
+    *,
+    sample: int,
+    seed: int,
+    report: Callable[[str, int, int], None],
+    without_old: Members | None = None,
 ) -> Survey:
     """Read every point's payload once: exact coverage, and a uniform sample in bounded memory.
 
@@ -93,9 +101,10 @@ def survey(
         sample: Size of the sample.
         seed: Seed of the sample; the same collection gives the same sample.
         report: Called with progress.
+        without_old: The points that have no old vector, where they are to be counted.
     """
     rng, total = np.random.default_rng(seed), gallery.count()
-    seen = texts = images = missing = size = 0
+    seen = texts = images = missing = neither = size = 0
     examples: list[PointId] = []
     drawn, lots = np.empty(0, object), np.empty(0)
     start = time.monotonic()
@@ -106,6 +115,8 @@ def survey(
         size += _bytes(batch["text"]) + _bytes(batch["image"])
         ids = np.array(batch["id"].to_pylist(), object)
         missing += int((~sourced).sum())
+        if without_old is not None:
+            neither += int(without_old.among(list(ids[~sourced])).sum())
         examples += list(ids[~sourced][: max(0, 5 - len(examples))])
         drawn = np.concatenate([drawn, ids[sourced]])
         lots = np.concatenate([lots, rng.random(int(sourced.sum()))])
@@ -114,7 +125,7 @@ def survey(
         seen += len(batch)
         report("surveying", seen, total)
     rate = seen / max(time.monotonic() - start, 1e-9)
-    return Survey(seen, texts, images, missing, examples, size, list(drawn), rate)
+    return Survey(seen, texts, images, missing, neither, examples, size, list(drawn), rate)
 
 
 def take(gallery: Gallery, ids: Sequence[PointId] | None = None) -> Points:

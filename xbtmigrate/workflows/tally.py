@@ -80,7 +80,8 @@ def by_reason(counts: Mapping[Kind, int]) -> dict[str, int]:
     return {kind.value: counts.get(kind, 0) for kind in WITHOUT}
 
 
-def in_words(counts: Mapping[Kind, int]) -> str:
+def in_words(counts: Mapping[Kind, int] | Mapping[str, int]) -> str:
     """Say how many points get no new vector, and why."""
-    parts = [f"{counts[kind]:,} {why}" for kind, why in WITHOUT.items() if counts.get(kind)]
+    known = {Kind(kind): count for kind, count in counts.items()}
+    parts = [f"{known[kind]:,} {why}" for kind, why in WITHOUT.items() if known.get(kind)]
     return ", ".join(parts) or "none"
