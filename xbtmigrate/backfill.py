@@ -357,8 +357,7 @@ class Backfill:
             raise GateError(
                 f"{len(self.quarantined)} of {self._points} points cannot be embedded "
                 f"(for example point {point}: {why})",
-                "correct their payload and run the same command again, "
-                "or raise plan.max_missing and plan again",
+                "correct them or raise plan.max_missing, then run the same command again",
             )
         return len(self.quarantined) - known
 

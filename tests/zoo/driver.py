@@ -216,7 +216,8 @@ class Journey:
             return words
         if words[0] == "set":
             self._set(words[1], words[2])
-            if verb not in ("init", "plan"):
+            # The plan does not depend on how many points it may leave out.
+            if verb not in ("init", "plan") and words[1] != "plan.max_missing":
                 self._must("plan")
         elif way != "again":
             self._must(*words)

@@ -226,8 +226,8 @@ def _without_vector(config: Config, advice: Advice, coverage: Coverage) -> dict[
     lacking, allowed = coverage.points - coverage.with_old_vector, config.plan.max_missing
     if lacking > allowed * coverage.points:
         raise GateError(
-            f"{lacking:,} of {coverage.points:,} points have no old vector, and a plan that encodes "
-            f"nothing gives them no new one; at most {allowed:.2%} may lack it",
+            f"{lacking:,} of {coverage.points:,} points have no old vector, and a plan that "
+            f"encodes nothing gives them no new one; at most {allowed:.2%} may lack it",
             'set plan.strategy = "fastfill", which encodes them, or raise plan.max_missing',
         )
     return {Kind.NO_OLD_VECTOR: lacking}
