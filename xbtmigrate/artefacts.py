@@ -326,7 +326,7 @@ class Artefacts:
     def known_vectors(self, fingerprint: str, dimension: int) -> KnownVectors:
         """The new-model vectors paid for so far, for one model."""
         name = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
-        return KnownVectors(self.folder / "encoded" / name, dimension)
+        return KnownVectors(self.folder / "encoded" / name, fingerprint, dimension)
 
 
 def _save_ids(path: Path, ids: Sequence[PointId]) -> None:

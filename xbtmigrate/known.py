@@ -1,8 +1,16 @@
-"""Adapter: vectors of the new model that were paid for, kept on disk by content hash."""
+"""Adapter: vectors of the new model that were paid for, kept on disk by content hash.
+
+A vector from here is written without being made again, so each file proves itself: its metadata
+name the model and hold a digest of hashes and vectors. A file that fails is set aside, never
+deleted, and its vectors are made again.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -10,25 +18,32 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from xbtmigrate.errors import ArtefactError
 from xbtmigrate.files import read_parquet, write_atomically
-from xbtmigrate.types import Vectors, vector_array, vectors_of
+from xbtmigrate.types import Vectors, digest_of, usable, vector_array, vectors_of
+
+_log = logging.getLogger(__name__)
+_HASH, _VECTOR = "content_hash", "vector"
 
 
 class KnownVectors:
     """Vectors of the new model for gallery content, kept by content hash.
 
     Args:
-        folder: Where the Parquet parts lie.
+        folder: Where the Parquet parts lie; of two with the same content the later one counts.
+        model: Fingerprint of the model.
         dimension: Length of the vectors.
     """
 
-    def __init__(self, folder: Path, dimension: int) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, model: str, dimension: int) -> None:
+        self.folder, self._model = folder, model
         self._hashes: npt.NDArray[np.bytes_] = np.empty(0, "S32")
         self._vectors: Vectors = np.empty((0, dimension), np.float32)
         for part in sorted(folder.glob("*.parquet")):
-            table = read_parquet(part)
-            self._merge(table["content_hash"].to_pylist(), vectors_of(table, "vector"))
+            try:
+                self._merge(*self._checked(part))
+            except ArtefactError as error:
+                _set_aside(part, error.message)
 
     def __len__(self) -> int:
         """Number of vectors kept."""
@@ -46,16 +61,61 @@ class KnownVectors:
         return vectors, found
 
     def add(self, hashes: Sequence[str], vectors: Vectors) -> None:
-        """Keep more vectors, on disk first."""
-        if not len(hashes):
+        """Keep more vectors, on disk first; they take the place of earlier ones of that content."""
+        rows = np.flatnonzero(usable(vectors))
+        hashes, vectors = [hashes[int(row)] for row in rows], vectors[rows]
+        if not hashes:
             return
-        table = pa.table({"content_hash": pa.array(hashes), "vector": vector_array(vectors)})
-        count = len(list(self._folder.glob("*.parquet")))
-        path = self._folder / f"{count:06d}.parquet"
+        digest = self._digest(hashes, vectors)
+        table = pa.table({_HASH: pa.array(hashes), _VECTOR: vector_array(vectors)})
+        table = table.replace_schema_metadata({"model": self._model, "digest": digest})
+        # The digest in the name keeps two commands that add at the same time apart.
+        path = self.folder / f"{self._next_number():06d}-{digest[:8]}.parquet"
         write_atomically(path, lambda temporary: pq.write_table(table, temporary))
         self._merge(hashes, vectors)
 
+    def _checked(self, path: Path) -> tuple[Sequence[str], Vectors]:
+        """Read one part.
+
+        Raises:
+            ArtefactError: It is not what `add` has written for this model.
+        """
+        table = read_parquet(path)
+        said = table.schema.metadata or {}
+        if b"digest" not in said:
+            raise ArtefactError(f"{path} has no digest, so it cannot be checked", "")
+        if said.get(b"model") != self._model.encode():
+            raise ArtefactError(f"{path} is of another model", "")
+        try:
+            hashes, vectors = table[_HASH].to_pylist(), vectors_of(table, _VECTOR)
+            whole = said[b"digest"].decode() == self._digest(hashes, vectors)
+        except (KeyError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
+            raise ArtefactError(f"{path} is of another form: {error!r}", "") from error
+        fits = vectors.shape[1] == self._vectors.shape[1] and bool(usable(vectors).all())
+        if not (whole and fits):
+            raise ArtefactError(f"{path} was changed since it was written", "")
+        return hashes, vectors
+
+    def _digest(self, hashes: Sequence[str], vectors: Vectors) -> str:
+        values = np.ascontiguousarray(vectors, np.float32).tobytes()
+        return digest_of(chain([self._model], hashes, [values]))
+
+    def _next_number(self) -> int:
+        """One more than the highest number of any part, those set aside included."""
+        numbers = (path.name[:6] for path in self.folder.glob("*.parquet*"))
+        return max((int(each) for each in numbers if each.isdecimal()), default=-1) + 1
+
     def _merge(self, hashes: Sequence[str], vectors: Vectors) -> None:
-        joined = np.concatenate([self._hashes, np.array(hashes, "S32")])
+        joined = np.concatenate([np.array(hashes, "S32"), self._hashes])
         self._hashes, rows = np.unique(joined, return_index=True)
-        self._vectors = np.concatenate([self._vectors, vectors])[rows]
+        self._vectors = np.concatenate([vectors, self._vectors])[rows]
+
+
+def _set_aside(path: Path, why: str) -> None:
+    """Rename a part, so that it is not read again but can be looked at."""
+    names = (f"{path.name}.wrong{number or ''}" for number in count())
+    place = next(each for each in map(path.with_name, names) if not each.exists())
+    with suppress(OSError):
+        # Where it cannot be renamed it is not used either.
+        path.rename(place)
+    _log.warning("%s; it is set aside as %s, and its vectors are made again", why, place.name)

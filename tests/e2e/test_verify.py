@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from qdrant_client import QdrantClient, models
 
@@ -15,7 +16,9 @@ from tests.support.collections import fresh_name
 from tests.support.command import answer_inside, inside
 from tests.support.documents import check_keys
 from xbtmigrate.config import load_config
+from xbtmigrate.known import KnownVectors
 from xbtmigrate.workflows.verify import Extent, verify
+from xbtmigrate.workflows.wiring import open_migration
 
 COUNT, ENCODED = 300, 150
 MODES = ["server-in_place", "server-shadow", "embedded-in_place", "embedded-shadow"]
@@ -162,6 +165,53 @@ def test_a_sample_a_stop_settings_and_an_old_vector_that_changed(place: Place, c
     text = " ".join(document["settings"])
     assert "payload index 'caption'" in text
     assert "strict_mode_config" in text
+
+
+def _trained(folder: Path, clipart: Clipart) -> tuple[str, KnownVectors]:
+    """Lead an embedded migration to its training, which has paid for some vectors."""
+    name = fresh_name()
+    client = QdrantClient(path=str(folder / "qdrant"))
+    clipart.fill(client, name)
+    client.close()
+    write_config(folder, "path:qdrant", name, layout="in_place")
+    answer_inside("plan", cwd=folder)
+    answer_inside("train-projector", "--kind", "ridge", "--pairs", "200", cwd=folder)
+    with open_migration(load_config(folder / "xbtmigrate.toml")) as migration:
+        return name, migration.known
+
+
+def _check(folder: Path, name: str, clipart: Clipart) -> None:
+    client = QdrantClient(path=str(folder / "qdrant"))
+    check_vectors(client, name, clipart, folder, encoded=COUNT)
+    client.close()
+
+
+def test_rows_of_the_cache_that_were_swapped_are_never_written(clipart: Clipart, tmp_path: Path):
+    name, known = _trained(tmp_path, clipart)
+    for part in known.folder.iterdir():
+        table = pq.read_table(part)
+        swapped = table.set_column(1, "vector", table["vector"].take(np.arange(len(table))[::-1]))
+        pq.write_table(swapped, part)
+    code, _, err = inside("backfill", "--online", "--fraction", "1", cwd=tmp_path)
+    assert code == 0
+    assert "set aside" in err
+    assert any(part.suffix == ".wrong" for part in known.folder.iterdir())
+    _check(tmp_path, name, clipart)
+
+
+def test_repair_takes_no_vector_that_was_found_wrong_and_looks_at_all_of_them(
+    clipart: Clipart, tmp_path: Path
+):
+    name, known = _trained(tmp_path, clipart)
+    hashes = [each.decode() for each in known._hashes]
+    known.add(hashes, known.find(hashes)[0][::-1])
+    answer_inside("backfill", "--online", "--fraction", "1", cwd=tmp_path)
+    found = answer_inside("verify", "--reencode", "20", cwd=tmp_path, expect=3)
+    assert 0 < found["mismatches"]["wrong_vector"] < 40
+    repaired = answer_inside("verify", "--reencode", "20", "--repair", cwd=tmp_path)
+    assert repaired["repaired"] > 100
+    _check(tmp_path, name, clipart)
+    assert answer_inside("verify", "--reencode", str(COUNT), cwd=tmp_path)["status"] == "clean"
 
 
 @pytest.mark.server

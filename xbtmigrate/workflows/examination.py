@@ -71,6 +71,7 @@ class Examiner:
         encodes: Whether points that cannot be projected are encoded.
         compared: Kind -> how many vectors were made again and compared.
         least_cosine: Kind -> the lowest cosine of a stored vector to the one made again.
+        remade: Content hash -> the vector made again, of content whose encoded vector was wrong.
     """
 
     gallery: Gallery
@@ -82,6 +83,7 @@ class Examiner:
     encodes: bool
     compared: dict[str, int] = field(default_factory=dict)
     least_cosine: dict[str, float] = field(default_factory=dict)
+    remade: dict[str, Vectors] = field(default_factory=dict)
 
     def look(self, batch: pa.RecordBatch, chosen: Callable[[PointId], bool]) -> Found:
         """Judge one batch with the columns source, kind, old and new.
@@ -162,11 +164,15 @@ class Examiner:
         lowest = float(np.nan_to_num(cosines, nan=-1.0).min())
         self.compared[kind] = self.compared.get(kind, 0) + len(rows)
         self.least_cosine[kind] = min(lowest, self.least_cosine.get(kind, 1.0))
-        return {
-            ids[row]: (Fault.WRONG_VECTOR, f"{kind}; cosine {cosine:.4f} to the one made again")
-            for row, cosine in zip(rows, cosines, strict=True)
-            if not cosine >= LIKE
-        }
+        found: Found = {}
+        for row, cosine, right in zip(rows, cosines, made, strict=True):
+            if cosine >= LIKE:
+                continue
+            detail = f"{kind}; cosine {cosine:.4f} to the one made again"
+            found[ids[row]] = (Fault.WRONG_VECTOR, detail)
+            if kind is Kind.ENCODED:
+                self.remade[batch["content_hash"][row].as_py()] = right
+        return found
 
     def _without_refused(self, batch: pa.RecordBatch, found: Found) -> Found:
         """Drop the points that are projected because the new model refuses their content."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from xbtmigrate.config import Config
@@ -34,6 +35,7 @@ from xbtmigrate.workflows.wiring import Migration, choice_of, open_migration
 from xbtmigrate.workflows.witnessing import testimony
 
 SAVE_SECONDS = 2.0
+KEPT_AT_ONCE = 4096
 VERIFIABLE = (Phase.BACKFILLED, Phase.VERIFIED, Phase.ROLLED_BACK)
 
 
@@ -215,7 +217,10 @@ class _Run:
         self._state.remember(self._examiner.look_again(suspects))
 
     def _repair(self) -> None:
-        """Take its mark from each point that is wrong, and let the backfill's loop make it anew."""
+        """Take its mark from each point that is wrong, and let the backfill's loop make it."""
+        if any(fault is Fault.WRONG_VECTOR for fault, _ in self._state.found.values()):
+            self._look_at_all()
+        self._keep_remade()
         before = len(self._state.mismatches)
         wrong = [point for point, (fault, _) in self._state.found.items() if fault not in BEHIND]
         distrust(self.migration.connection, self._choice(), wrong)
@@ -230,6 +235,26 @@ class _Run:
         self.record = loop.run().record
         self._look_again()
         self.repaired = before - len(self._state.mismatches)
+
+    def _look_at_all(self) -> None:
+        """Make every vector again: where a sample holds a wrong one, there are more outside it."""
+        self._examiner.compared.clear()
+        columns, done = {"source", "kind", "old", "new"}, 0
+        for batch in self._gallery.read(columns):
+            self._state.remember(self._examiner.look(batch, lambda _: True))
+            if len(self._examiner.remade) > KEPT_AT_ONCE:
+                self._keep_remade()
+            done += len(batch)
+            self.report("verifying every vector", min(done, self._points), self._points)
+            if self.should_stop():
+                return
+
+    def _keep_remade(self) -> None:
+        """Let the loop find what was made again, and not what it was before in the cache."""
+        remade = self._examiner.remade
+        if remade:
+            self.migration.known.add(list(remade), np.stack(list(remade.values())))
+            remade.clear()
 
     def _make_examiner(self) -> Examiner:
         migration, intent = self.migration, self.intent
