@@ -30,7 +30,7 @@ class Place:
         self.live = self.alias if self.shadow else self.name
         self.clipart = clipart
         client = self.open()
-        clipart.fill(client, self.name, both=not self.shadow)
+        clipart.fill(client, self.name, both=not (self.shadow or self.embedded))
         alias = models.CreateAlias(collection_name=self.name, alias_name=self.alias)
         client.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
         client.close()

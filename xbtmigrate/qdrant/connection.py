@@ -40,6 +40,8 @@ OLDEST: Version = (1, 13, 0)
 METADATA: Version = (1, 16, 0)
 CONDITIONAL_UPSERT: Version = (1, 16, 0)
 ADD_VECTOR: Version = (1, 18, 0)
+DROP_VECTOR: Version = (1, 19, 0)
+"""Servers of 1.18 can do it too, but may lose points that were not flushed before (#9105 there)."""
 
 
 @dataclass(frozen=True, slots=True)

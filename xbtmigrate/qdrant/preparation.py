@@ -40,7 +40,7 @@ def prepare(connection: Connection, facts: CollectionFacts, choice: LayoutChoice
     if choice.layout is Layout.SHADOW:
         _prepare_shadow(connection, facts, choice)
     else:
-        _add_vector(connection, facts, choice.space)
+        _add_vector(connection, facts, choice)
     if not facts.unindexed_filters:
         # Exact counts filter on these two keys, and strict mode allows that with an index only.
         for key in ("plan", "kind"):
@@ -50,8 +50,8 @@ def prepare(connection: Connection, facts: CollectionFacts, choice: LayoutChoice
 _KEYWORD = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
 
 
-def _add_vector(connection: Connection, facts: CollectionFacts, space: NewSpace) -> None:
-    client, name = connection.client, facts.collection
+def _add_vector(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
+    client, name, space = connection.client, facts.collection, choice.space
     info = connection.call(lambda: client.get_collection(name))
     vectors = dense_vectors(info)
     old = vectors[facts.vector]
@@ -68,14 +68,29 @@ def _add_vector(connection: Connection, facts: CollectionFacts, space: NewSpace)
                 lambda: DONE if space.name in dense_vectors(client.get_collection(name)) else None,
             )
         )
-        settings = models.VectorParamsDiff(
-            hnsw_config=new_index(info, old),
-            quantization_config=old.quantization_config,
-            on_disk=old.on_disk,
-        )
+    settings = added_settings(connection, info, old)
+    if choice.creates_vector and settings is not None:
+        # Sent again where the name is there: an earlier run may have been killed before this.
         connection.call(
             lambda: client.update_collection(name, vectors_config={space.name: settings})
         )
+
+
+def added_settings(
+    connection: Connection, info: models.CollectionInfo, old: models.VectorParams
+) -> models.VectorParamsDiff | None:
+    """Return the settings of a vector that is added in place.
+
+    None in the embedded mode: it keeps none for such a vector, and searches without an index.
+    """
+    if connection.embedded:
+        return None
+    return models.VectorParamsDiff(
+        hnsw_config=new_index(info, old),
+        quantization_config=old.quantization_config,
+        on_disk=old.on_disk,
+        memory=old.memory,
+    )
 
 
 def new_index(info: models.CollectionInfo, old: models.VectorParams) -> models.HnswConfigDiff:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from qdrant_client import models
 
-from xbtmigrate.qdrant.connection import ADD_VECTOR, Connection
+from xbtmigrate.qdrant.connection import DROP_VECTOR, Connection
 from xbtmigrate.qdrant.gallery import rows_by_key
 from xbtmigrate.qdrant.inspection import dense_vectors, page_within
 from xbtmigrate.qdrant.layouts import LayoutChoice
@@ -107,7 +107,7 @@ def drop_vector(connection: Connection, collection: str, vector: str) -> bool:
         Whether the name is gone; else its values have to be deleted point by point.
     """
     client = connection.client
-    if not connection.at_least(ADD_VECTOR):
+    if not connection.at_least(DROP_VECTOR):
         return False
     if vector in dense_vectors(connection.call(lambda: client.get_collection(collection))):
         connection.write(

@@ -11,7 +11,7 @@ from qdrant_client import models
 from xbtmigrate.qdrant.connection import METADATA, Connection
 from xbtmigrate.qdrant.inspection import CollectionFacts, dense_vectors, shards_per_key
 from xbtmigrate.qdrant.layouts import LayoutChoice
-from xbtmigrate.qdrant.preparation import new_index, shadow_vectors
+from xbtmigrate.qdrant.preparation import added_settings, shadow_vectors
 from xbtmigrate.qdrant.provenance import PROVENANCE
 from xbtmigrate.types import Layout
 
@@ -24,7 +24,6 @@ _PARAMS = (
     "on_disk_payload",
     "sparse_vectors",
 )
-_INHERITED = ("quantization_config", "on_disk")
 
 
 def settings_that_differ(
@@ -44,7 +43,7 @@ def settings_that_differ(
     source = connection.call(lambda: client.get_collection(facts.collection))
     target = connection.call(lambda: client.get_collection(choice.collection))
     if choice.layout is Layout.IN_PLACE:
-        return list(_vector_in_place(source, facts.vector, choice))
+        return list(_vector_in_place(connection, source, facts.vector, choice))
     found = [*_collection(connection, source, target), *_indexes(source, target)]
     expected = shadow_vectors(source, facts.vector, choice.space)
     wanted = {"": expected} if isinstance(expected, models.VectorParams) else expected
@@ -56,7 +55,7 @@ def settings_that_differ(
 
 
 def _vector_in_place(
-    info: models.CollectionInfo, old_name: str, choice: LayoutChoice
+    connection: Connection, info: models.CollectionInfo, old_name: str, choice: LayoutChoice
 ) -> Iterator[str]:
     """Compare what the tool chose; where the name was there before, its settings are the user's."""
     vectors = dense_vectors(info)
@@ -66,11 +65,10 @@ def _vector_in_place(
         return
     wanted = (choice.space.size, str(choice.space.distance))
     yield from _unlike("size and distance", wanted, (new.size, new.distance.value))
-    if choice.creates_vector:
-        old = vectors[old_name]
-        yield from _unlike("hnsw_config", new_index(info, old), new.hnsw_config)
-        for name in _INHERITED:
-            yield from _unlike(name, getattr(old, name), getattr(new, name))
+    settings = added_settings(connection, info, vectors[old_name])
+    if choice.creates_vector and settings is not None:
+        for name in type(settings).model_fields:
+            yield from _unlike(name, getattr(settings, name), getattr(new, name))
 
 
 def _collection(

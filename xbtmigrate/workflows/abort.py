@@ -9,7 +9,7 @@ from xbtmigrate.config import Config
 from xbtmigrate.errors import GateError, StaleError
 from xbtmigrate.journal import TRANSITIONS, Counts, MigrationRecord, Phase
 from xbtmigrate.plan import Plan
-from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.connection import DROP_VECTOR, Connection
 from xbtmigrate.qdrant.journal import QdrantJournal
 from xbtmigrate.qdrant.marks import forget_shadow, shadow_mark
 from xbtmigrate.qdrant.removal import drop_collection, drop_indexes, drop_vector, strip
@@ -58,7 +58,7 @@ def abort(config: Config, *, act: bool, notice: float, report: Report) -> dict[s
                 file.unlink(missing_ok=True)
     return {
         "collection": plan.collection.name,
-        "removes": _shown(plan),
+        "removes": _shown(connection, plan),
         "phase": record.phase.value,
         "status": "aborted" if act else "nothing was removed",
         "next": AFTER_ABORT if act else "xbtmigrate abort --yes",
@@ -119,9 +119,10 @@ def _forgotten(record: MigrationRecord) -> MigrationRecord:
     )
 
 
-def _shown(plan: Plan) -> str:
+def _shown(connection: Connection, plan: Plan) -> str:
     target = plan.target
     if target.layout is Layout.SHADOW:
         return f"the collection '{target.collection}'"
     what = f"the vector '{target.vector}' and the payload key _xbtmigrate of every point"
-    return what + (", and the vector's name" if target.creates_vector else "")
+    named = target.creates_vector and connection.at_least(DROP_VECTOR)
+    return what + (", and the vector's name" if named else "")
