@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,6 +97,11 @@ class Artefacts:
         return self.serving_folder / "hubness.json"
 
     @property
+    def encoded_folder(self) -> Path:
+        """Vectors of the new model that were paid for."""
+        return self.folder / "encoded"
+
+    @property
     def ledger_file(self) -> Path:
         """What every point was when old and new side were alike."""
         return self.folder / "ledger.parquet"
@@ -117,6 +123,19 @@ class Artefacts:
     def further_folder(self, direction: Direction) -> Path:
         """The best projector of every other kind, one folder each."""
         return self.folder / "projector" / "further" / direction
+
+    def clear(self) -> None:
+        """Delete the files of a finished migration.
+
+        Vectors that were paid for stay, and so does the switch, which applications read until the
+        next cutover.
+        """
+        kept = {self.encoded_folder, self.switch_file}
+        for path in {*self.folder.iterdir()} - kept:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def save_plan(self, plan: Plan) -> None:
         """Store the plan."""
@@ -326,7 +345,7 @@ class Artefacts:
     def known_vectors(self, fingerprint: str, dimension: int) -> KnownVectors:
         """The new-model vectors paid for so far, for one model."""
         name = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
-        return KnownVectors(self.folder / "encoded" / name, fingerprint, dimension)
+        return KnownVectors(self.encoded_folder / name, fingerprint, dimension)
 
 
 def _save_ids(path: Path, ids: Sequence[PointId]) -> None:

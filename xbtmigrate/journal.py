@@ -52,6 +52,8 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
 
 OVER = (Phase.FINALIZED, Phase.ABORTED)
 """Phases in which nothing of the migration is left to do; the next run starts a new one."""
+FREE = (Phase.PLANNED, Phase.TRAINED, *OVER)
+"""Phases in which nothing of the migration is in a collection."""
 
 
 class Stage(StrEnum):
@@ -108,6 +110,8 @@ class MigrationRecord:
         without_vector: Points that may stay without a new vector, as the user said at the cutover.
         switch: What applications are to query, as `xbtmigrate.switch` writes it; None before the
             first cutover.
+        collections: Real names of the collections it reads and writes, of which no other
+            migration may use one meanwhile.
     """
 
     migration: str
@@ -128,6 +132,7 @@ class MigrationRecord:
     verified_at: str = ""
     without_vector: int = 0
     switch: Mapping[str, Any] | None = None
+    collections: tuple[str, ...] = ()
 
     def moved_to(self, phase: Phase) -> MigrationRecord:
         """Return the record in another phase.

@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from xbtmigrate.errors import ArtefactError, StaleError
+from xbtmigrate.journal import MigrationRecord, Phase
 from xbtmigrate.types import Layout, Strategy, digest_of
 
 SCHEMA = 1
@@ -200,6 +201,16 @@ class Plan(_Part):
     without_vector: dict[str, int] = {}
     warnings: list[str] = []
     digest: str = Field(default="", repr=False)
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """Real names of the collections that the migration reads and writes."""
+        return tuple(dict.fromkeys((self.collection.name, self.target.collection)))
+
+    def follows(self, record: MigrationRecord) -> bool:
+        """Whether a record is that of an earlier, finished migration of the same name."""
+        other = record.plan_digest != self.digest and self.created_at >= record.updated_at
+        return record.phase is Phase.FINALIZED and other
 
     @property
     def serving(self) -> str:

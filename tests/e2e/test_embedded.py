@@ -98,8 +98,27 @@ def test_demo(tmp_path: Path):
     status = answer("status", cwd=tmp_path / "here")
     assert status["phase"] == "backfilled"
     assert all(Path(tmp_path, path).exists() for path in status["artefacts"].values())
+    check_the_end(tmp_path / "here")
     again = answer("demo", "--folder", "here", cwd=tmp_path, expect=2)
     assert "is not empty" in again["error"]["message"]
+
+
+def check_the_end(folder: Path) -> None:
+    """Go on in the demo's folder as a newcomer would, to the end."""
+    assert answer("verify", cwd=folder)["clean"]
+    assert answer("cutover", "--yes", cwd=folder)["status"] == "cut over"
+    command = answer("finalize", cwd=folder)["next"]
+    assert command == "xbtmigrate finalize --confirm clipart --no-snapshot"
+    done = answer(*command.split()[1:], cwd=folder)
+    assert done["status"] == "finalized"
+    assert 'qdrant.vector = "new"' in done["configuration"]
+    client = QdrantClient(path=str(folder / "qdrant"))
+    records, _ = client.scroll("clipart", limit=10_000, with_vectors=True)
+    client.close()
+    assert len(records) == 3000
+    assert all({*record.vector} == {"new"} for record in records)
+    assert all({*record.payload} == {"image", "caption"} for record in records)
+    assert answer("doctor", cwd=folder)["findings"] == []
 
 
 def test_init_writes_what_plan_takes(clipart: Clipart, tmp_path: Path):

@@ -16,7 +16,7 @@ from xbtmigrate.cli.options import CONFIG, NOTICE, ConfigOption, JsonOption, Not
 def finalize(
     config: ConfigOption = CONFIG,
     confirm: Annotated[
-        str | None, typer.Option(help="The collection's name, typed: delete the old side.")
+        str | None, typer.Option(help="The collection's name or alias: delete the old side.")
     ] = None,
     no_snapshot: Annotated[
         bool, typer.Option("--no-snapshot", help="Do not let the server store a snapshot first.")
@@ -30,8 +30,8 @@ def finalize(
     """
     run = partial(_run, config, snapshot=not no_snapshot, notice=notice)
     content = run(confirm)
-    asks = confirm is None and not json and sys.stdin.isatty()
-    if asks:
+    possible = no_snapshot or content["snapshots_possible"]
+    if confirm is None and possible and not json and sys.stdin.isatty():
         _show(content)
         typed = typer.prompt("This cannot be undone. Type the collection's name", err=True)
         content = run(typed)

@@ -72,6 +72,12 @@ class Control:
         """Store what the run says of its load."""
         self._store("load", load)
 
+    def forget(self) -> None:
+        """Delete both: no run is left that they could concern."""
+        points = models.PointIdsList(points=[self._id("wish"), self._id("load")])
+        client = self.connection.client
+        self.connection.write(lambda: client.delete(JOURNAL, points, wait=True))
+
     def _read(self, kind: str) -> dict[str, Any]:
         client = self.connection.client
         if not self.connection.call(lambda: client.collection_exists(JOURNAL)):

@@ -23,10 +23,11 @@ from qdrant_client import models
 
 import xbtmigrate
 from xbtmigrate.errors import LeaseError, UnsupportedError, XbtMigrateError
-from xbtmigrate.journal import Counts, MigrationRecord, Phase, Stage, utc_now
+from xbtmigrate.journal import FREE, Counts, MigrationRecord, Phase, Stage, utc_now
 from xbtmigrate.qdrant.connection import CONDITIONAL_UPSERT, Connection
 from xbtmigrate.qdrant.marks import JOURNAL, ensure_journal, record_id
 from xbtmigrate.qdrant.ownership import Owner
+from xbtmigrate.qdrant.rivals import refuse_rivals
 from xbtmigrate.qdrant.routes import MEDIUM
 
 _log = logging.getLogger(__name__)
@@ -64,12 +65,19 @@ class QdrantJournal:
         A lease whose process is known to be dead is taken over at once, any other only after its
         heartbeat stood still for `ttl` seconds.
 
+        A migration that begins also takes its collections, until it is over.
+
         Raises:
-            LeaseError: Another run holds the lease and is alive.
+            LeaseError: Another run holds the lease and is alive, or another migration has one of
+                the collections.
             UnsupportedError: A newer version of the tool wrote the record.
         """
         ensure_journal(self._connection)
-        present = self.load() or self._insert(record)
+        present = self.load()
+        begins = present is None or present.phase in FREE
+        if begins:
+            refuse_rivals(self._connection, self._migration, record.collections)
+        present = present or self._insert(record)
         _refuse_newer(present)
         self._wait_until_free(present)
         owner = str(Owner.here())
@@ -79,6 +87,8 @@ class QdrantJournal:
             raise self._held_by(now)
         self._owner, self._heartbeat = owner, held.heartbeat
         self._keep_alive()
+        if begins:
+            self._look_again(held)
         return held
 
     def save(self, record: MigrationRecord) -> None:
@@ -160,6 +170,14 @@ class QdrantJournal:
             now = self.load()
             if now is None or (now.owner, now.heartbeat) != (present.owner, present.heartbeat):
                 raise self._held_by(now or present)
+
+    def _look_again(self, held: MigrationRecord) -> None:
+        """Refuse a rival that began at the same time: of two, at least one sees the other."""
+        try:
+            refuse_rivals(self._connection, self._migration, held.collections)
+        except LeaseError:
+            self.release()
+            raise
 
     def _held_by(self, record: MigrationRecord) -> LeaseError:
         owner = Owner.parse(record.owner)
@@ -248,6 +266,7 @@ def record_of(payload: Mapping[str, Any]) -> MigrationRecord:
     try:
         values["phase"] = Phase(values["phase"])
         values["counts"] = Counts(**values.get("counts", {}))
+        values["collections"] = tuple(values.get("collections", ()))
         if "stage" in values:
             values["stage"] = Stage(values["stage"])
         return MigrationRecord(**values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from qdrant_client import models
@@ -13,7 +14,8 @@ from xbtmigrate.qdrant.marks import shadow_mark
 from xbtmigrate.qdrant.provenance import PROVENANCE
 from xbtmigrate.types import Distance, Layout
 
-SHADOW_SUFFIX = "__xbtmigrate"
+_SUFFIX = "__xbtmigrate"
+_SHADOW = re.compile(rf"(?P<stem>.+){_SUFFIX}(?P<number>\d*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,17 @@ class LayoutChoice:
     creates_vector: bool
     creates_collection: bool
     reason: str
+
+
+def shadow_name(collection: str) -> str:
+    """Name the shadow of a collection; that of a former shadow is numbered.
+
+    packages, packages__xbtmigrate, packages__xbtmigrate2, packages__xbtmigrate3 and so on.
+    """
+    former = _SHADOW.fullmatch(collection)
+    if former is None:
+        return collection + _SUFFIX
+    return f"{former['stem']}{_SUFFIX}{int(former['number'] or 1) + 1}"
 
 
 def choose_layout(
@@ -161,7 +174,7 @@ def _check_not_foreign(facts: CollectionFacts, connection: Connection, name: str
 def _shadow(
     facts: CollectionFacts, connection: Connection, space: NewSpace, reason: str
 ) -> LayoutChoice:
-    name = facts.collection + SHADOW_SUFFIX
+    name = shadow_name(facts.collection)
     inside = NewSpace("" if facts.unnamed else space.name, space.size, space.distance)
     if not facts.unnamed:
         _check_name(facts, space)

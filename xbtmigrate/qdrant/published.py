@@ -90,6 +90,16 @@ def publish(
     return now
 
 
+def withdraw(connection: Connection, migration: str) -> None:
+    """Delete what is published of a migration, if anything is: the record first, then its parts."""
+    published = _present(connection, migration)
+    if published is None:
+        return
+    for points in ([record_id(KIND, migration)], published.part_ids):
+        gone = models.PointIdsList(points=list(points))
+        connection.write(lambda gone=gone: connection.client.delete(JOURNAL, gone, wait=True))  # type: ignore[misc]
+
+
 def all_published() -> models.Filter:
     """Select the records of everything that is published."""
     return models.Filter(

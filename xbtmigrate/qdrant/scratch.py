@@ -14,7 +14,7 @@ from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.health import troubles
 from xbtmigrate.qdrant.inspection import CollectionFacts, inspect
-from xbtmigrate.qdrant.layouts import SHADOW_SUFFIX, NewSpace, choose_layout
+from xbtmigrate.qdrant.layouts import NewSpace, choose_layout, shadow_name
 from xbtmigrate.qdrant.marks import forget_shadow
 from xbtmigrate.qdrant.opening import open_gallery
 from xbtmigrate.qdrant.pages import NewPoint
@@ -108,7 +108,7 @@ def _points(batch: pa.RecordBatch) -> list[NewPoint]:
 
 def _delete(connection: Connection, name: str) -> None:
     """Delete the collection, its shadow, and the note that the shadow is ours."""
-    client, shadow = connection.client, f"{name}{SHADOW_SUFFIX}"
+    client, shadow = connection.client, shadow_name(name)
     for each in (name, shadow):
         if connection.call(lambda each=each: client.collection_exists(each)):  # type: ignore[misc]
             connection.call(lambda each=each: client.delete_collection(each))  # type: ignore[misc]

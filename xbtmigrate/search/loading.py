@@ -77,6 +77,9 @@ class Loader:
         Returns:
             `before` itself where nothing has changed.
         """
+        if before.phase is Phase.FINALIZED:
+            # A further migration of the same name has another new model than this application.
+            return before
         seen = yield from self._look(before.plan)
         if seen == before.seen:
             return before
@@ -87,7 +90,7 @@ class Loader:
 
     def _look(self, plan: Plan) -> Steps[Seen]:
         stamp = yield from self.origin.stamp()
-        record = yield from self._record()
+        record = yield from self._record(plan)
         switched, shadow = _is_switched(record), plan.target.layout is Layout.SHADOW
         if (
             record is None
@@ -100,13 +103,14 @@ class Loader:
         few = missing <= FEW * points.count
         return Seen(_steady(record), switched, stamp, waiting=missing > 0, few=few)
 
-    def _record(self) -> Steps[MigrationRecord | None]:
+    def _record(self, plan: Plan) -> Steps[MigrationRecord | None]:
         [exists] = yield [lambda client: client.collection_exists(JOURNAL)]
         if not exists:
             return None
         wanted = record_id("migration", self.origin.migration)
         [found] = yield [lambda client: client.retrieve(JOURNAL, [wanted], with_payload=True)]
-        return record_of(found[0].payload) if found else None
+        record = record_of(found[0].payload) if found else None
+        return None if record is None or plan.follows(record) else record
 
     def _situation(self, parts: Parts, seen: Seen) -> Steps[Situation]:
         plan, record = parts.plan, seen.record

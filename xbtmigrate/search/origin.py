@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 
 from xbtmigrate.artefacts import FOLDER, Artefacts
 from xbtmigrate.errors import ArtefactError, XbtMigrateError
+from xbtmigrate.journal import OVER
 from xbtmigrate.plan import Plan
 from xbtmigrate.projectors import Projector
 from xbtmigrate.qdrant.marks import JOURNAL, record_id
@@ -139,6 +140,8 @@ def find_origin(collection: str, vector: str | None, folder: Path | str | None) 
             for each in (yield from _listed())
             if collection in each.names and vector in (None, each.vector)
         ]
+    if len(found) > 1:
+        found = yield from _current(found)
     if len(found) == 1:
         return found[0]
     if found:
@@ -153,6 +156,22 @@ def find_origin(collection: str, vector: str | None, folder: Path | str | None) 
         "run the application beside the folder .xbtmigrate, name the folder, or run "
         "`xbtmigrate publish --yes` where the folder is",
     )
+
+
+def _current(found: Sequence[Origin]) -> Steps[list[Origin]]:
+    """Leave out migrations that are over; where all are, keep the one that ended last."""
+    [exists] = yield [lambda client: client.collection_exists(JOURNAL)]
+    if not exists:
+        return list(found)
+    ids = {record_id("migration", each.migration): each for each in found}
+    [records] = yield [lambda client: client.retrieve(JOURNAL, [*ids], with_payload=True)]
+    ended = {
+        str(record.id): str(record.payload.get("updated_at"))
+        for record in records
+        if record.payload and record.payload.get("phase") in OVER
+    }
+    current = [each for key, each in ids.items() if key not in ended]
+    return current or [ids[max(ended, key=ended.__getitem__)]]
 
 
 def _of(folders: Sequence[Path], collection: str, vector: str | None) -> Iterator[Path]:

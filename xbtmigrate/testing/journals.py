@@ -14,7 +14,7 @@ from typing import TypeAlias
 import pytest
 
 from xbtmigrate.errors import LeaseError
-from xbtmigrate.journal import Counts, MigrationRecord, Phase, Stage, utc_now
+from xbtmigrate.journal import FREE, OVER, Counts, MigrationRecord, Phase, Stage, utc_now
 from xbtmigrate.protocols import Journal
 
 
@@ -43,6 +43,8 @@ class MemoryJournal:
                 f"migration '{self._migration}' is held by {present.owner}",
                 "wait for that run to end",
             )
+        if present is None or present.phase in FREE:
+            self._refuse_rivals(record)
         return self._store(record)
 
     def save(self, record: MigrationRecord) -> None:
@@ -59,6 +61,16 @@ class MemoryJournal:
         present = self.load()
         if present is not None and present.owner == self._owner:
             self._records[self._migration] = replace(present, owner="")
+
+    def _refuse_rivals(self, record: MigrationRecord) -> None:
+        for each in self._records.values():
+            writes = each.phase not in FREE or (each.owner and each.phase not in OVER)
+            shared = {*each.collections} & {*record.collections}
+            if each.migration != self._migration and writes and shared:
+                raise LeaseError(
+                    f"the migration '{each.migration}' ({each.phase}) already has {shared}",
+                    "finish or abort that one",
+                )
 
     def _store(self, record: MigrationRecord) -> MigrationRecord:
         present = self.load()
@@ -137,6 +149,22 @@ class JournalContract:
         """Two collections can be migrated at once."""
         open_journal("m").acquire(started())
         assert open_journal("other").acquire(started("other")).migration == "other"
+
+    def test_a_collection_has_one_migration_at_a_time(self, open_journal: OpenJournal) -> None:
+        """Another one is refused with the first one's name and phase, until that is over."""
+        source, target, third = (uuid.uuid4().hex for _ in range(3))
+        first = open_journal("m")
+        held = first.acquire(replace(started(), collections=(source, target)))
+        assert held.collections == (source, target)
+        first.release()
+        rival = replace(started("rival"), phase=Phase.PLANNED, collections=(target, third))
+        with pytest.raises(LeaseError) as refusal:
+            open_journal("rival").acquire(rival)
+        assert "'m' (backfilling)" in refusal.value.message
+        assert "abort" in refusal.value.hint
+        assert open_journal("rival").load() is None
+        open_journal("m").acquire(replace(held, phase=Phase.ABORTED))
+        assert open_journal("rival").acquire(rival).owner
 
     def test_a_released_lease_can_be_taken(self, open_journal: OpenJournal) -> None:
         """The record stays; releasing twice is harmless."""

@@ -246,6 +246,7 @@ def _first_record(intent: Intent) -> MigrationRecord:
         phase=Phase.PLANNED,
         plan_digest=intent.plan.digest,
         tool_version=xbtmigrate.__version__,
+        collections=intent.plan.collections,
     )
 
 

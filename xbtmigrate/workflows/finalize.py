@@ -10,12 +10,15 @@ from xbtmigrate.errors import ConfigError, GateError, StaleError
 from xbtmigrate.journal import MigrationRecord, Phase
 from xbtmigrate.plan import Plan
 from xbtmigrate.qdrant.aliases import aliases
-from xbtmigrate.qdrant.connection import ADD_VECTOR, Connection
+from xbtmigrate.qdrant.connection import DROP_VECTOR, Connection
+from xbtmigrate.qdrant.control import Control
 from xbtmigrate.qdrant.following import NAMED, Passed
 from xbtmigrate.qdrant.health import troubles
 from xbtmigrate.qdrant.journal import QdrantJournal
 from xbtmigrate.qdrant.marks import forget_shadow
+from xbtmigrate.qdrant.published import withdraw
 from xbtmigrate.qdrant.removal import drop_collection, drop_indexes, drop_vector, strip
+from xbtmigrate.qdrant.rivals import finished_before
 from xbtmigrate.qdrant.snapshots import take_snapshot
 from xbtmigrate.switch import Switch
 from xbtmigrate.types import Layout
@@ -60,9 +63,9 @@ class Removal:
         if self.shadow:
             return f"the collection '{self.plan.collection.name}'"
         old = f"the vector '{self.plan.collection.vector}' of every point"
-        if self.connection.at_least(ADD_VECTOR):
+        if self.connection.at_least(DROP_VECTOR):
             return old
-        return f"{old}; its name stays, because servers before 1.18 cannot remove one"
+        return f"{old}; its name stays, because servers before 1.19 cannot remove one safely"
 
     def run(self, report: Report) -> int:
         """Remove it; what is already gone is passed over. Returns the number of points."""
@@ -90,7 +93,8 @@ def finalize(
 
     Args:
         config: The settings.
-        confirm: Name of the collection, typed by the user; None only to look.
+        confirm: Name of the collection as the user knows it, its real name or the configured
+            alias; None only to look.
         snapshot: Whether to let the server store a snapshot of the old side first.
         notice: Seconds between saying so in the journal and removing anything.
         report: Called with progress.
@@ -102,10 +106,7 @@ def finalize(
         XbtMigrateError: A part failed; the same call goes on from there.
     """
     plan = artefacts_of(config).load_plan()
-    if confirm not in (None, plan.collection.name):
-        raise ConfigError(
-            f"'{confirm}' is not the name of the collection", f"type {plan.collection.name}"
-        )
+    _check_name(confirm, config, plan)
     with connected(config) as connection:
         journal = QdrantJournal(connection, config.migration)
         record = _finalizable(journal.load(), plan)
@@ -123,12 +124,33 @@ def finalize(
                 journal.save(record)
             give_notice(connection, notice, report)
             removal.run(report)
+            _forget_earlier(connection, plan)
+            Control(connection, config.migration).forget()
             record = switched_to(record, Phase.FINALIZED)
             journal.save(record)
         finally:
             journal.release()
     publish(artefacts_of(config), record)
     return _document(removal, config, record, stored)
+
+
+def _forget_earlier(connection: Connection, plan: Plan) -> None:
+    """Withdraw what earlier migrations published: the vectors that it served are gone now."""
+    for migration in finished_before(connection, plan.migration, plan.collections):
+        withdraw(connection, migration)
+
+
+def _check_name(confirm: str | None, config: Config, plan: Plan) -> None:
+    """Accept either name of the collection: whoever reads an alias may not know the other.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    names = dict.fromkeys((config.qdrant.collection, plan.collection.name))
+    if confirm is not None and confirm not in names:
+        raise ConfigError(
+            f"'{confirm}' is not the name of the collection", f"type {' or '.join(names)}"
+        )
 
 
 def _finalizable(record: MigrationRecord | None, plan: Plan) -> MigrationRecord:
@@ -206,10 +228,13 @@ def _document(
     removal: Removal, config: Config, record: MigrationRecord, snapshot: str | None
 ) -> dict[str, Any]:
     over = record.phase is Phase.FINALIZED
-    plan, name = removal.plan, removal.plan.collection.name
+    plan = removal.plan
     alias = Switch.parse(record.switch or {}, "the journal").alias
+    command = f"xbtmigrate finalize --confirm {config.qdrant.collection}"
+    if removal.connection.embedded:
+        command += " --no-snapshot"
     return {
-        "collection": name,
+        "collection": removal.plan.collection.name,
         "deletes": removal.shown,
         "snapshot": snapshot,
         "snapshot_file": snapshot_place(plan, snapshot),
@@ -219,5 +244,5 @@ def _document(
         "configuration": settings_after(plan, config, alias),
         "phase": record.phase.value,
         "status": "finalized" if over else "nothing was deleted",
-        "next": AFTER_FINALIZE if over else f"xbtmigrate finalize --confirm {name}",
+        "next": AFTER_FINALIZE if over else command,
     }

@@ -11,9 +11,10 @@ from typing import Any
 from xbtmigrate import registry
 from xbtmigrate.errors import ConfigError, GateError, StaleError
 from xbtmigrate.evaluation.gates import Gate
-from xbtmigrate.journal import OVER, MigrationRecord, Phase
+from xbtmigrate.journal import FREE, MigrationRecord, Phase
 from xbtmigrate.pacing import Limits
 from xbtmigrate.plan import Plan
+from xbtmigrate.qdrant.rivals import refuse_rivals
 from xbtmigrate.qdrant.twins import refuse_twins
 from xbtmigrate.types import Strategy
 from xbtmigrate.workflows.tally import Tally
@@ -181,7 +182,7 @@ def intend(migration: Migration, request: Request, record: MigrationRecord | Non
     request.seconds, request.limits  # noqa: B018 - raise where they are not what they should be
     plan = migration.artefacts.load_plan()
     plan.check_current(migration.binding())
-    if record is not None and record.phase in OVER:
+    if record is not None and record.phase in FREE:
         record = None
     if record is not None and record.plan_digest != plan.digest:
         raise StaleError(
@@ -194,6 +195,8 @@ def intend(migration: Migration, request: Request, record: MigrationRecord | Non
             f"the plan says {plan.strategy}, which writes nothing: {plan.recommendation.reason}",
             'to backfill all the same set plan.strategy = "fastfill" or "full" and plan again',
         )
+    if record is None:
+        refuse_rivals(migration.connection, plan.migration, plan.collections)
     refuse_twins(migration.connection, migration.facts)
     fraction = _fraction(plan, request, record)
     order = _order(migration, request.order, plan)

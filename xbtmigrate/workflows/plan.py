@@ -13,13 +13,14 @@ import xbtmigrate
 from xbtmigrate.config import Config
 from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.files import write_atomically
-from xbtmigrate.journal import OVER, utc_now
+from xbtmigrate.journal import OVER, MigrationRecord, Phase, utc_now
 from xbtmigrate.members import Members
 from xbtmigrate.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
 from xbtmigrate.qdrant.following import ids_without
 from xbtmigrate.qdrant.layouts import LayoutChoice
 from xbtmigrate.qdrant.opening import open_reader
 from xbtmigrate.qdrant.preparation import EF_CONSTRUCT
+from xbtmigrate.qdrant.rivals import refuse_rivals
 from xbtmigrate.qdrant.twins import refuse_twins
 from xbtmigrate.types import Kind, Layout, Strategy
 from xbtmigrate.workflows.bench import measured_rates
@@ -69,8 +70,10 @@ def make_plan(
     with open_migration(config) as migration:
         migration.refuse_while_under_way("a new plan would orphan the vectors it has written")
         record = migration.journal.load()
+        _refuse_rivals(migration, migration.facts.collection)
         refuse_twins(migration.connection, migration.facts)
         layout = migration.layout(resuming=record is not None and record.phase not in OVER)
+        _refuse_rivals(migration, layout.collection)
         seen = survey(
             migration.reader(),
             sample=config.plan.sample,
@@ -119,6 +122,7 @@ def make_plan(
             without_vector=by_reason(_without_vector(config, advice, coverage)),
             warnings=[*judged.warnings, *_warnings(migration, coverage, match, layout)],
         ).frozen()
+        _clear_finished(migration, record)
         migration.artefacts.save_plan(plan)
         if plan.measurement.provisional:
             write_template(migration.artefacts.template_file, points, migration.stored)
@@ -129,6 +133,19 @@ def make_plan(
     if out is not None:
         write_atomically(out, lambda path: path.write_text(plan.model_dump_json(indent=2), "utf-8"))
     return plan
+
+
+def _clear_finished(migration: Migration, record: MigrationRecord | None) -> None:
+    """Delete the files of an earlier migration: its projectors are between other models."""
+    artefacts = migration.artefacts
+    if record is None or record.phase is not Phase.FINALIZED or not artefacts.plan_file.exists():
+        return
+    if artefacts.load_plan().digest == record.plan_digest:
+        artefacts.clear()
+
+
+def _refuse_rivals(migration: Migration, collection: str) -> None:
+    refuse_rivals(migration.connection, migration.config.migration, [collection])
 
 
 @dataclass(frozen=True, slots=True)

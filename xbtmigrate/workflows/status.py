@@ -31,7 +31,7 @@ def report_status(config: Config) -> dict[str, Any]:
         XbtMigrateError: The server or the collection cannot be used.
     """
     with connected(config) as connection:
-        record = QdrantJournal(connection, config.migration).load()
+        record = _record(config, connection)
         if record is not None and record.phase in ENDING:
             return _ending(config, connection, record)
         migration = migration_over(config, connection)
@@ -49,6 +49,14 @@ def report_status(config: Config) -> dict[str, Any]:
             "left": left,
             "eta_seconds": round(left / rate, 1) if (rate := _rate(record)) and left else None,
         }
+
+
+def _record(config: Config, connection: Connection) -> MigrationRecord | None:
+    """The journal's record; None where a further migration of the name is only planned."""
+    record = QdrantJournal(connection, config.migration).load()
+    if record is not None and record.phase is Phase.FINALIZED:
+        return None if artefacts_of(config).load_plan().follows(record) else record
+    return record
 
 
 def _tally(migration: Migration, plan: Plan, record: MigrationRecord | None) -> Tally:

@@ -13,7 +13,7 @@ from xbtmigrate.artefacts import FOLDER, Artefacts
 from xbtmigrate.config import Config, NewModelSection, OldModelSection
 from xbtmigrate.encoders.checked import CheckedEncoder
 from xbtmigrate.errors import ArtefactError, CollectionError, GateError
-from xbtmigrate.journal import OVER, Phase
+from xbtmigrate.journal import FREE, Phase
 from xbtmigrate.known import KnownVectors
 from xbtmigrate.ordering import BenefitOrdering, UncertaintyOrdering
 from xbtmigrate.ordering.benefit import BenefitModel
@@ -29,9 +29,6 @@ from xbtmigrate.qdrant.nearest import nearest
 from xbtmigrate.qdrant.opening import open_gallery
 from xbtmigrate.qdrant.payload import EmbeddedFields
 from xbtmigrate.types import Direction, Distance, Layout, Modality, PointId, Vectors
-
-FREE_PHASES = (Phase.PLANNED, Phase.TRAINED, *OVER)
-"""Phases in which nothing has been written that a new plan or projector could orphan."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +217,7 @@ class Migration:
             GateError: It is under way.
         """
         record = self.journal.load()
-        if record is not None and record.phase not in FREE_PHASES:
+        if record is not None and record.phase not in FREE:
             raise GateError(
                 f"migration '{record.migration}' is {record.phase} under plan "
                 f"{record.plan_digest[:12]}; {because}",
