@@ -77,8 +77,46 @@ def test_a_missing_vector_is_not_the_remembered_one() -> None:
 def test_a_sketch_survives_what_a_server_does_to_a_vector(seed: int, length: int) -> None:
     rows = vectors(8, length, seed)
     entries = packed(sketch("new", rows))
-    for stored in (normalized(rows), normalized(normalized(rows)), 3 * rows, rows.astype("f2")):
-        assert same_vectors(entries, sketch("new", np.asarray(stored, np.float32))).all()
+    for stored in (normalized(rows), normalized(normalized(rows)), 3 * rows):
+        assert same_vectors(entries, sketch("new", stored)).all()
+    half = rows.astype("f2").astype("f4")
+    assert same_vectors(entries, sketch("new", half), halves=1).all()
+
+
+# Length, seed and row of vectors that half precision moves by more than four steps of a sketch.
+MOVED = [
+    (64, 134, 244),
+    (64, 1567, 365),
+    (384, 143, 188),
+    (384, 674, 19),
+    (384, 682, 394),
+    (768, 336, 46),
+    (768, 457, 114),
+    (3072, 105, 281),
+    (3072, 115, 463),
+]
+
+
+def moved(length: int, seed: int, row: int) -> np.ndarray:
+    rows = np.random.default_rng(seed).standard_normal((500, length), dtype=np.float32)
+    return normalized(rows[row : row + 1])
+
+
+@pytest.mark.parametrize("place", MOVED)
+def test_half_precision_never_hides_a_vector_from_its_mark(place: tuple[int, int, int]) -> None:
+    row = moved(*place)
+    entries, stored = packed(sketch("new", row)), sketch("new", row.astype("f2").astype("f4"))
+    assert same_vectors(entries, stored, halves=1).all()
+    assert not same_vectors(entries, stored).any()
+
+
+def test_many_vectors_in_half_precision_are_all_recognised() -> None:
+    for length in (8, 768):
+        rows = normalized(vectors(30_000, length))
+        entries, stored = packed(sketch("new", rows)), rows.astype("f2").astype("f4")
+        assert same_vectors(entries, sketch("new", stored), halves=1).all()
+        others = sketch("new", np.roll(stored, 1, axis=0))
+        assert not same_vectors(entries, others, halves=1).any()
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 1.9))

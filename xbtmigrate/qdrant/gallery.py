@@ -63,6 +63,7 @@ class GallerySettings:
         new: The vector that is filled.
         side: The vector that the projector takes beside the stored one; None for none.
         shard_keys: Shard keys, one of which writes have to name; none under automatic sharding.
+        halves: Names of the vectors that are stored in half precision.
         page: Points in a batch of `read`, at most.
         write_limit: Points in one write, at most.
     """
@@ -73,6 +74,7 @@ class GallerySettings:
     new: Space
     side: Space | None = None
     shard_keys: Sequence[models.ShardKey] = ()
+    halves: Collection[str] = ()
     page: int = 512
     write_limit: int = 512
 
@@ -190,7 +192,8 @@ class InPlaceGallery:
             sketches = self._sketches(
                 [present.matrix(each.name, each.size) for each in spaces], kind
             )
-            same = same_vectors([made[each][1] for each in present.ids], sketches)
+            entries = [made[each][1] for each in present.ids]
+            same = same_vectors(entries, sketches, len({*names} & {*self._settings.halves}))
             true.update(each for each, yes in zip(present.ids, same, strict=True) if yes)
         return true
 

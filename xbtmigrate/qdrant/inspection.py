@@ -31,7 +31,7 @@ class CollectionFacts:
         hnsw_ef_construct: Neighbours looked at while its index is built.
         dense: Size and distance of the other dense vectors.
         index_efforts: The same as `hnsw_ef_construct` for each of them.
-        of_bytes: Names of the vectors that are stored as uint8.
+        datatypes: Element type of every dense vector and multivector.
         sparse: Names of the sparse vectors.
         multi: Names of the multivectors.
         payload_indexes: Field -> type of its index.
@@ -61,7 +61,7 @@ class CollectionFacts:
     hnsw_ef_construct: int
     dense: Mapping[str, tuple[int, Distance]]
     index_efforts: Mapping[str, int]
-    of_bytes: tuple[str, ...]
+    datatypes: Mapping[str, str]
     sparse: tuple[str, ...]
     multi: tuple[str, ...]
     payload_indexes: Mapping[str, str]
@@ -119,16 +119,14 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
         vector=vector,
         size=params.size,
         distance=Distance(params.distance.value),
-        datatype=params.datatype.value if params.datatype else "float32",
+        datatype=_datatype(params),
         on_disk=bool(params.on_disk),
         quantization=_quantization(params.quantization_config or info.config.quantization_config),
         hnsw_m=info.config.hnsw_config.m if hnsw.m is None else hnsw.m,
         hnsw_ef_construct=index_effort(info, params),
         dense=_spaces(others),
         index_efforts={each: index_effort(info, config) for each, config in others.items()},
-        of_bytes=tuple(
-            name for name, each in others.items() if each.datatype is models.Datatype.UINT8
-        ),
+        datatypes={each: _datatype(config) for each, config in dense_vectors(info).items()},
         sparse=tuple(sorted(info.config.params.sparse_vectors or {})),
         multi=tuple(each for each, config in others.items() if config.multivector_config),
         payload_indexes={name: each.data_type.value for name, each in info.payload_schema.items()},
@@ -249,6 +247,10 @@ def shards_per_key(connection: Connection, collection: str) -> dict[str | int, i
     remote = {each.shard_id: each.shard_key for each in cluster.remote_shards}
     keys = [key for key in {**local, **remote}.values() if key is not None]
     return {key: keys.count(key) for key in keys}
+
+
+def _datatype(vector: models.VectorParams) -> str:
+    return vector.datatype.value if vector.datatype else "float32"
 
 
 def _quantization(config: models.QuantizationConfig | None) -> str:

@@ -146,7 +146,7 @@ def _check_name(facts: CollectionFacts, space: NewSpace) -> None:
             f"{distance}; the new model needs {space.size} and {space.distance}",
             "choose another name for the new vector",
         )
-    if space.name in facts.of_bytes:
+    if facts.datatypes.get(space.name) == models.Datatype.UINT8.value:
         raise CollectionError(
             f"'{facts.collection}' stores its vector '{space.name}' as uint8, which cannot hold "
             "what an embedding model makes",

@@ -49,6 +49,7 @@ def open_gallery(
         new=Space(choice.space.name, choice.space.size),
         side=None if side is None else _side(facts, side),
         shard_keys=facts.shard_keys,
+        halves=_halves(facts, choice),
         page=page,
         write_limit=min(page, facts.write_limit or page),
     )
@@ -75,6 +76,13 @@ def open_fidelity(
 def open_reader(connection: Connection, facts: CollectionFacts, collection: str) -> Reader:
     """Open a collection of the migration for reading in pages that its limits allow."""
     return Reader(connection, collection, _page(connection, facts))
+
+
+def _halves(facts: CollectionFacts, choice: LayoutChoice) -> set[str]:
+    """Names of the vectors in half precision; one that is added takes after the old one."""
+    added = {} if choice.space.name in facts.datatypes else {choice.space.name: facts.datatype}
+    datatypes = {**facts.datatypes, **added}
+    return {each for each, datatype in datatypes.items() if datatype == "float16"}
 
 
 def _page(connection: Connection, facts: CollectionFacts) -> int:

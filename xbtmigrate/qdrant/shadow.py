@@ -168,7 +168,8 @@ class ShadowGallery:
             return set()
         present = self._source.retrieve(list(made), vectors=self._bound)
         entries = [made[each][1] for each in present.ids]
-        same = same_vectors(entries, whole_sketches(present.vectors))
+        halves = len({*self._bound} & {*self._settings.halves})
+        same = same_vectors(entries, whole_sketches(present.vectors), halves)
         return {each for each, yes in zip(present.ids, same, strict=True) if yes}
 
     def _write_part(self, part: pa.RecordBatch, kind: Kind) -> list[PointId]:
