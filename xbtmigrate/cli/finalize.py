@@ -51,8 +51,11 @@ def _run(config: Path, confirm: str | None, *, snapshot: bool, notice: float) ->
 
 
 def _show(content: dict[str, Any]) -> None:
-    names = ("status", "phase", "deletes", "snapshot_file", "restore")
+    names = ("status", "phase", "deletes")
     render.facts(f"End of {content['collection']}", [(name, content[name]) for name in names])
+    if content["snapshot"] is not None:
+        render.say(f"Snapshot: {content['snapshot_file']}")
+        render.say(f"Restore it with: {content['restore']}")
     data = content["data"]
     place = f"'{data['collection']}'" + (f" (alias '{data['alias']}')" if data["alias"] else "")
     using = f'using="{data["vector"]}"' if data["vector"] else "no `using`"
