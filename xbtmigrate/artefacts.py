@@ -7,7 +7,6 @@ the new model) is kept so that nothing is encoded twice.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,12 +15,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import safetensors.numpy
 from safetensors import SafetensorError
 
 from xbtmigrate.errors import ArtefactError
-from xbtmigrate.files import read_parquet, write_atomically
+from xbtmigrate.files import (
+    UNSEALED,
+    check_seal,
+    read_json,
+    write_atomically,
+    write_json,
+)
 from xbtmigrate.known import KnownVectors
 from xbtmigrate.ledger import Ledger
 from xbtmigrate.orderfile import OrderedIds, write_sorted
@@ -31,6 +35,7 @@ from xbtmigrate.serving.arrangement import Arrangement, Bank
 from xbtmigrate.serving.fusion import Fusion
 from xbtmigrate.serving.hubs import StoredHubness
 from xbtmigrate.switch import FILE, Switch
+from xbtmigrate.tables import VECTORS, read_parquet, write_parquet
 from xbtmigrate.types import Direction, Distance, PointId, vector_array, vectors_of
 
 FOLDER = ".xbtmigrate"
@@ -160,8 +165,7 @@ class Artefacts:
 
     def save_switch(self, switch: Switch) -> None:
         """Store what applications are to query."""
-        text = switch.model_dump_json(indent=2) + "\n"
-        write_atomically(self.switch_file, lambda path: path.write_text(text, "utf-8"))
+        write_json(self.switch_file, switch.model_dump(mode="json"))
 
     def save_order(self, batches: Iterable[pa.RecordBatch], name: str) -> OrderedIds:
         """Store the order of re-encoding of what `orderfile.scored` built, and return it."""
@@ -188,26 +192,32 @@ class Artefacts:
         """Read the order, first to be encoded first, and its name; None if there is none."""
         if not self.order_file.exists():
             return None
+        hint = "delete the file: the order is made again and finished points are skipped"
+        check_seal(self.order_file, hint)
         try:
-            name = pq.read_schema(self.order_file).metadata[b"ordering"].decode()
-            return OrderedIds.open(self.order_file), name
-        except (OSError, KeyError, TypeError, pa.ArrowException) as error:
-            raise ArtefactError(
-                f"{self.order_file} cannot be read: {error}",
-                "delete the file: the order is made again and finished points are passed over",
-            ) from error
+            order = OrderedIds.open(self.order_file)
+            name = order.name
+        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+            raise ArtefactError(f"{self.order_file} cannot be read: {error}", hint) from error
+        return order, name
 
     def save_witness(self, table: pa.Table) -> None:
         """Store what some points were before the first write."""
-        write_atomically(self.witness_file, lambda path: pq.write_table(table, path))
+        write_parquet(self.witness_file, table)
 
     def load_witness(self) -> pa.Table | None:
         """Read what some points were before the first write; None if nobody looked."""
-        return read_parquet(self.witness_file) if self.witness_file.exists() else None
+        columns = {"id": pa.string(), "payload": pa.string(), "vectors": pa.binary()}
+        try:
+            return read_parquet(
+                self.witness_file, columns, "delete the file: it can be done without"
+            )
+        except FileNotFoundError:
+            return None
 
     def save_ledger(self, ledger: Ledger) -> None:
         """Store what every point was when old and new side were alike."""
-        write_atomically(self.ledger_file, lambda path: pq.write_table(ledger.table(), path))
+        write_parquet(self.ledger_file, ledger.table())
 
     def load_ledger(self) -> Ledger:
         """Read what every point was when old and new side were alike.
@@ -215,19 +225,20 @@ class Artefacts:
         Raises:
             ArtefactError: It is lost or damaged: nobody can tell then which side is newer.
         """
+        hint = (
+            "restore it from a copy; without it nobody can tell which writes came after the "
+            "cutover. `xbtmigrate doctor` says what is left to do"
+        )
         try:
-            table = pq.read_table(self.ledger_file)
-        except (OSError, pa.ArrowException) as error:
-            raise ArtefactError(
-                f"{self.ledger_file} cannot be read: {error}",
-                "restore it from a copy; without it nobody can tell which writes came after the "
-                "cutover. `xbtmigrate doctor` says what is left to do",
-            ) from error
+            table = read_parquet(self.ledger_file, {"id": pa.string(), "hash": pa.string()}, hint)
+        except FileNotFoundError as error:
+            raise ArtefactError(f"{self.ledger_file} is gone", hint) from error
         return Ledger(table["id"].to_pylist(), table["hash"].to_pylist())
 
     def unpaid(self) -> list[PointId]:
         """Points of the order whose new vectors were not known when it was made."""
-        table = pq.read_table(self.order_file, columns=["id", "paid"])
+        columns, hint = {"id": pa.string(), "paid": pa.bool_()}, "delete the file"
+        table = read_parquet(self.order_file, columns, hint)
         return list(table.filter(pc.invert(table["paid"]))["id"].to_pylist())
 
     def save_arrangement(self, arrangement: Arrangement) -> None:
@@ -248,35 +259,31 @@ class Artefacts:
             }
         )
         folder = self.serving_folder
-        write_atomically(folder / "bank.parquet", lambda path: pq.write_table(table, path))
+        write_parquet(folder / "bank.parquet", table)
         arrangement.fusion.save(folder)
         self.hubness_file.unlink(missing_ok=True)
 
     def save_hubness(self, hubness: StoredHubness) -> None:
         """Store under which key the points keep their hubness, for the present calibration."""
-        text = json.dumps(asdict(hubness))
-        write_atomically(self.hubness_file, lambda path: path.write_text(text, "utf-8"))
+        write_json(self.hubness_file, asdict(hubness))
 
     def load_hubness(self) -> StoredHubness | None:
         """Read where the points keep their hubness; None if they keep none."""
+        hint = "run the backfill again: it stores the hubness again"
         try:
-            return StoredHubness(**json.loads(self.hubness_file.read_text("utf-8")))
+            return read_json(self.hubness_file, StoredHubness, hint)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
-            raise ArtefactError(
-                f"{self.hubness_file} cannot be read: {error}",
-                "run the backfill again: it stores the hubness again",
-            ) from error
 
     def load_arrangement(self) -> Arrangement | None:
         """Read how the mixed gallery is searched; None if nothing was calibrated."""
         path = self.serving_folder / "bank.parquet"
         if not path.exists():
             return None
+        hint = "calibrate again with train-projector"
+        table = read_parquet(path, {"id": pa.string(), "old": VECTORS, "new": VECTORS}, hint)
         try:
-            table = pq.read_table(path).combine_chunks()
-            facts = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
+            facts = _facts(table)
             bank = Bank(table["id"].to_pylist(), vectors_of(table, "old"), vectors_of(table, "new"))
             return Arrangement(
                 Fusion.load(self.serving_folder),
@@ -285,10 +292,8 @@ class Artefacts:
                 (facts["bridge"], facts["forward"]),
                 float(facts.get("gate", "inf")),
             )
-        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-            raise ArtefactError(
-                f"{path} cannot be read: {error}", "calibrate again with train-projector"
-            ) from error
+        except (KeyError, ValueError) as error:
+            raise ArtefactError(f"{path} cannot be read: {error!r}", hint) from error
 
     def save_benefit(self, model: BenefitModel) -> None:
         """Store what re-encoding a point is worth."""
@@ -309,9 +314,10 @@ class Artefacts:
         tensors = {"answers": around.answers} | model.tensors()
         plain = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         folder = self.serving_folder
-        write_atomically(folder / "benefit.parquet", lambda path: pq.write_table(table, path))
+        write_parquet(folder / "benefit.parquet", table)
         write_atomically(
-            folder / "benefit.safetensors", lambda path: safetensors.numpy.save_file(plain, path)
+            folder / "benefit.safetensors",
+            lambda path: safetensors.numpy.save_file(plain, path, UNSEALED),
         )
 
     def load_benefit(self, arrangement: Arrangement) -> BenefitModel | None:
@@ -319,12 +325,15 @@ class Artefacts:
         path = self.serving_folder / "benefit.parquet"
         if not path.exists():
             return None
+        columns = {"id": pa.string(), "old": VECTORS, "projected": VECTORS}
+        hint = "learn it again with train-projector"
+        table, weights = read_parquet(path, columns, hint), path.with_suffix(".safetensors")
         try:
-            table = pq.read_table(path).combine_chunks()
-            facts = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
+            facts = _facts(table)
             if facts["forward"] != arrangement.projectors[1]:
                 return None
-            tensors = safetensors.numpy.load_file(path.with_suffix(".safetensors"))
+            check_seal(weights, hint)
+            tensors = safetensors.numpy.load_file(weights)
             around = Surroundings(
                 arrangement,
                 tensors["answers"],
@@ -337,10 +346,8 @@ class Artefacts:
                 Distance(facts["new_distance"]),
             )
             return BenefitModel.from_tensors(around, tensors, facts["forward"])
-        except (OSError, KeyError, ValueError, pa.ArrowException, SafetensorError) as error:
-            raise ArtefactError(
-                f"{path} cannot be read: {error}", "learn it again with train-projector"
-            ) from error
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            raise ArtefactError(f"{weights} cannot be read: {error!r}", hint) from error
 
     def known_vectors(self, fingerprint: str, dimension: int) -> KnownVectors:
         """The new-model vectors paid for so far, for one model."""
@@ -349,14 +356,17 @@ class Artefacts:
 
 
 def _save_ids(path: Path, ids: Sequence[PointId]) -> None:
-    table = pa.table({"id": pa.array(ids, pa.string())})
-    write_atomically(path, lambda temporary: pq.write_table(table, temporary))
+    write_parquet(path, pa.table({"id": pa.array(ids, pa.string())}))
 
 
 def _load_ids(path: Path) -> set[PointId]:
     try:
-        return set(pq.read_table(path)["id"].to_pylist()) if path.exists() else set()
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise ArtefactError(
-            f"{path} cannot be read: {error}", "train again with train-projector"
-        ) from error
+        table = read_parquet(path, {"id": pa.string()}, "train again with train-projector")
+    except FileNotFoundError:
+        return set()
+    return set(table["id"].to_pylist())
+
+
+def _facts(table: pa.Table) -> dict[str, str]:
+    """What a table says of itself beside its rows."""
+    return {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}

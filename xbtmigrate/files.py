@@ -1,20 +1,40 @@
-"""Files: written whole or not at all, and Parquet that may be damaged."""
+"""Files: written whole or not at all, and read as what anyone may have damaged or changed.
+
+The tool's own files are sealed: each holds a digest of all its other bytes and of its name, so that
+neither a flipped bit nor a file in another's place is ever taken for true. Parquet is in `tables`:
+applications read the switch without pyarrow.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pydantic
+import pydantic_core
 
-from xbtmigrate.errors import ArtefactError
+from xbtmigrate.errors import ArtefactError, XbtMigrateError
+
+T = TypeVar("T")
+
+SEAL_KEY = "seal"
+SEAL = "sealed-by-xbtmigrate:"
+UNSEALED = {SEAL_KEY: SEAL + 64 * "0"}
+"""What a file holds to be sealed: an entry of a JSON object, or of a Parquet file's metadata."""
+_MARK = re.compile(SEAL.encode() + rb"([0-9a-f]{64})")
+_EDGE = 2**20
+"""Bytes at either end of a file in which its seal lies."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place, flush it to disk, then move it there.
+    """Write a file beside its place, seal it if it can be, flush it to disk, then move it there.
 
     Args:
         path: Where the file shall be; missing folders are made.
@@ -30,6 +50,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary = Path(name)
         try:
             write(temporary)
+            _seal(temporary, path.name)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -41,15 +62,119 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         ) from error
 
 
-def read_parquet(path: Path) -> pa.Table:
-    """Read a Parquet file that the tool can do without.
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a sealed JSON object, atomically."""
+    text = json.dumps({**content, **UNSEALED}, indent=2) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
+
+
+def read_json(path: Path, form: type[T], hint: str) -> T:
+    """Read a JSON file that has to be of a certain form.
+
+    Args:
+        path: The file.
+        form: A pydantic model or a dataclass.
+        hint: What to do where it cannot be used.
 
     Raises:
-        ArtefactError: It cannot be read.
+        FileNotFoundError: There is no such file.
+        ArtefactError: It is damaged, or of another form.
+    """
+    check_seal(path, hint)
+    content = parse_json(path.read_bytes(), str(path), hint)
+    return parse({k: v for k, v in content.items() if k != SEAL_KEY}, form, str(path), hint)
+
+
+def parse_json(text: str | bytes, origin: str, hint: str) -> dict[str, Any]:
+    """Parse a JSON object, nested no deeper than a parser can go.
+
+    Raises:
+        ArtefactError: It is none.
     """
     try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise ArtefactError(
-            f"{path} cannot be read: {error}", "delete the file: it can be done without"
-        ) from error
+        content = pydantic_core.from_json(text)
+    except ValueError as error:
+        raise ArtefactError(f"{origin} is damaged: {error}", hint) from error
+    if not isinstance(content, dict):
+        raise ArtefactError(f"{origin} is damaged: it is not a JSON object", hint)
+    return content
+
+
+def parse(content: Mapping[str, Any], form: type[T], origin: str, hint: str) -> T:
+    """Turn what a file or a record says into a value that can be relied on.
+
+    Args:
+        content: What it says.
+        form: A pydantic model or a dataclass.
+        origin: Where it is from, for the message.
+        hint: What to do where it is of another form.
+
+    Raises:
+        ArtefactError: It is of another form.
+    """
+    try:
+        value: T = _adapter(cast("Hashable", form)).validate_python(dict(content))
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ArtefactError(f"{origin} is damaged: {place}: {first['msg']}", hint) from error
+    return value
+
+
+def check_seal(path: Path, hint: str, error: type[XbtMigrateError] = ArtefactError) -> None:
+    """See that a file is as it was written; one without a seal passes.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        XbtMigrateError: It cannot be read, or is not as it was written; of the kind `error`.
+    """
+    try:
+        place, digest = _place(path)
+        whole = place is None or _digest(path, path.name, place) == digest
+    except FileNotFoundError:
+        raise
+    except OSError as failure:
+        raise error(f"{path} cannot be read: {failure}", hint) from failure
+    if not whole:
+        raise error(f"{path} is damaged: it is not as it was written", hint)
+
+
+def _seal(path: Path, name: str) -> None:
+    """Put the digest of a file in the place that it keeps for it."""
+    place, digest = _place(path)
+    if place is not None and digest == UNSEALED[SEAL_KEY].removeprefix(SEAL):
+        with path.open("rb+") as file:
+            file.seek(place)
+            file.write(_digest(path, name, place).encode())
+
+
+def _place(path: Path) -> tuple[int | None, str]:
+    """Find the digest in a file: where it begins, and what it is."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        for start in dict.fromkeys((max(0, size - _EDGE), 0)):
+            file.seek(start)
+            if found := list(_MARK.finditer(file.read(_EDGE))):
+                return start + found[-1].start(1), found[-1].group(1).decode()
+    return None, ""
+
+
+def _digest(path: Path, name: str, place: int) -> str:
+    """Hash a file and its name, but not the digest at this place."""
+    digest, position = hashlib.sha256(name.encode() + b"\0"), 0
+    for chunk in _chunks(path):
+        start, end = (min(max(at - position, 0), len(chunk)) for at in (place, place + 64))
+        digest.update(chunk[:start] + chunk[end:])
+        position += len(chunk)
+    return digest.hexdigest()
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_EDGE):
+            yield chunk
+
+
+@cache
+def _adapter(form: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(form)

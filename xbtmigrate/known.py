@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from xbtmigrate.errors import ArtefactError
-from xbtmigrate.files import read_parquet, write_atomically
+from xbtmigrate.tables import VECTORS, read_parquet, write_parquet
 from xbtmigrate.types import Vectors, digest_of, usable, vector_array, vectors_of
 
 _log = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ class KnownVectors:
         table = table.replace_schema_metadata({"model": self._model, "digest": digest})
         # The digest in the name keeps two commands that add at the same time apart.
         path = self.folder / f"{self._next_number():06d}-{digest[:8]}.parquet"
-        write_atomically(path, lambda temporary: pq.write_table(table, temporary))
+        write_parquet(path, table)
         self._merge(hashes, vectors)
 
     def _checked(self, path: Path) -> tuple[Sequence[str], Vectors]:
@@ -80,17 +79,14 @@ class KnownVectors:
         Raises:
             ArtefactError: It is not what `add` has written for this model.
         """
-        table = read_parquet(path)
+        table = read_parquet(path, {_HASH: pa.string(), _VECTOR: VECTORS}, "")
         said = table.schema.metadata or {}
         if b"digest" not in said:
             raise ArtefactError(f"{path} has no digest, so it cannot be checked", "")
         if said.get(b"model") != self._model.encode():
             raise ArtefactError(f"{path} is of another model", "")
-        try:
-            hashes, vectors = table[_HASH].to_pylist(), vectors_of(table, _VECTOR)
-            whole = said[b"digest"].decode() == self._digest(hashes, vectors)
-        except (KeyError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
-            raise ArtefactError(f"{path} is of another form: {error!r}", "") from error
+        hashes, vectors = table[_HASH].to_pylist(), vectors_of(table, _VECTOR)
+        whole = said[b"digest"] == self._digest(hashes, vectors).encode()
         fits = vectors.shape[1] == self._vectors.shape[1] and bool(usable(vectors).all())
         if not (whole and fits):
             raise ArtefactError(f"{path} was changed since it was written", "")

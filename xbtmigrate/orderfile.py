@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from xbtmigrate.files import UNSEALED
 from xbtmigrate.types import PointId
 
 RUN = 1_000_000
@@ -60,7 +61,7 @@ def write_sorted(path: Path, batches: Iterable[pa.RecordBatch], name: str) -> No
         name: Name of the ordering, kept in the file.
     """
     columns = [*list(_SCORED)[1:], pa.field("paid", pa.bool_())]
-    schema = pa.schema(columns, metadata={"ordering": name})
+    schema = pa.schema(columns, metadata={"ordering": name, **UNSEALED})
     with (
         tempfile.TemporaryDirectory(prefix=".sorting-", dir=path.parent) as folder,
         pq.ParquetWriter(path, schema) as writer,
@@ -88,9 +89,22 @@ class OrderedIds(Sequence[PointId]):
         """Open all of a file.
 
         Raises:
-            OSError, pa.ArrowException: It cannot be read.
+            OSError, ValueError, pa.ArrowException: It cannot be read, or is none.
         """
-        return cls(path, range(pq.read_metadata(path).num_rows))
+        facts = pq.ParquetFile(path)
+        if facts.schema_arrow.names != ["id", "score", "paid"]:
+            raise ValueError(f"its columns are {', '.join(facts.schema_arrow.names)}")
+        return cls(path, range(facts.metadata.num_rows))
+
+    @property
+    def name(self) -> str:
+        """Name of the ordering.
+
+        Raises:
+            KeyError, TypeError: The file does not say.
+        """
+        found: bytes = self._file.schema_arrow.metadata[b"ordering"]
+        return found.decode()
 
     def __len__(self) -> int:
         """Number of ids."""

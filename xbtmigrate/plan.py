@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from xbtmigrate.errors import ArtefactError, StaleError
+from xbtmigrate.files import parse, parse_json
 from xbtmigrate.journal import MigrationRecord, Phase
 from xbtmigrate.types import Layout, Strategy, digest_of
 
@@ -254,16 +255,17 @@ class Plan(_Part):
             ArtefactError: Not a plan, of another version, or edited by hand.
         """
         hint = "make a new one with `xbtmigrate plan`"
-        try:
-            raw = json.loads(text)
-            version = raw.get("schema_version")
-            if version != SCHEMA:
-                raise ArtefactError(f"{origin} has plan schema {version}, not {SCHEMA}", hint)
-            plan = cls.model_validate(raw)
-        except (ValueError, AttributeError) as error:
-            raise ArtefactError(f"{origin} is not a plan: {error}", hint) from error
+        raw = parse_json(text, origin, hint)
+        version = raw.get("schema_version")
+        if version != SCHEMA:
+            raise ArtefactError(f"{origin} has plan schema {version}, not {SCHEMA}", hint)
+        plan = parse(raw, cls, origin, hint)
         # Of the document, not of the model: a field that a later version adds changes nothing.
-        if plan.digest != _digest({key: raw[key] for key in raw if key != "digest"}):
+        try:
+            whole = plan.digest == _digest({key: raw[key] for key in raw if key != "digest"})
+        except ValueError:  # a number that is none
+            whole = False
+        if not whole:
             raise ArtefactError(f"{origin} was changed after it was made: its digest differs", hint)
         return plan
 

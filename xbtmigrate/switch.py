@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import pydantic
 from pydantic import BaseModel, ConfigDict
 
 from xbtmigrate.errors import ArtefactError
+from xbtmigrate.files import check_seal, parse, parse_json
 
 FILE = "switch.json"
 
@@ -110,15 +110,10 @@ class Switch(_Part):
         Raises:
             ArtefactError: It is none, or of a version that this program does not know.
         """
-        try:
-            if isinstance(content, str | bytes):
-                return cls.model_validate_json(content)
-            return cls.model_validate(content)
-        except pydantic.ValidationError as error:
-            raise ArtefactError(
-                f"{origin} is not a switch that this version reads: {error}",
-                "`xbtmigrate doctor --fix` writes the file again from the journal",
-            ) from error
+        hint = "`xbtmigrate doctor --fix` writes the file again from the journal"
+        if isinstance(content, str | bytes):
+            content = parse_json(content, origin, hint)
+        return parse(content, cls, origin, hint)
 
 
 def read_switch(path: Path) -> Switch | None:
@@ -135,6 +130,7 @@ def read_switch(path: Path) -> Switch | None:
     """
     file = path / FILE if path.is_dir() else path
     try:
+        check_seal(file, "`xbtmigrate doctor --fix` writes the file again from the journal")
         return Switch.parse(file.read_bytes(), str(file))
     except FileNotFoundError:
         return None

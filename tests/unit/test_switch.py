@@ -61,9 +61,9 @@ def test_it_is_read_from_the_folder_the_file_and_the_journal(tmp_path: Path):
 def test_keys_of_a_later_version_are_passed_over_and_another_version_is_refused():
     content = switch().model_dump(mode="json")
     assert Switch.parse(content | {"more": 1}, "x") == switch()
-    with pytest.raises(ArtefactError, match="x is not a switch"):
+    with pytest.raises(ArtefactError, match="x is damaged"):
         Switch.parse(content | {"version": 2}, "x")
-    with pytest.raises(ArtefactError, match="x is not a switch"):
+    with pytest.raises(ArtefactError, match="x is damaged"):
         Switch.parse("{half a fi", "x")
 
 

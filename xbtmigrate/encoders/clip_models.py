@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pydantic_core
+
 from xbtmigrate.errors import ConfigError, EncoderError
 from xbtmigrate.types import digest_of
 
@@ -95,7 +97,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     hint = f"{_CONFIG} is a JSON object with model_cfg (embed_dim, vision_cfg, text_cfg)"
     try:
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        settings: dict[str, Any] = pydantic_core.from_json(path.read_bytes())
         missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(settings["model_cfg"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EncoderError(f"{path} is not an open_clip config: {error!r}", hint) from error

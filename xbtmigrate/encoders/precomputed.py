@@ -117,7 +117,7 @@ class PrecomputedEncoder:
                 keys = batch.column("key").cast(pa.string())
                 hashes[start : start + len(part)] = _hashes(self._without_nulls(keys, start))
                 start += len(part)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self._error(f"cannot be read: {error}", "write the file again") from error
         if vectors is None:
             raise self._error("has no rows", "write the vectors into it")

@@ -10,10 +10,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +20,13 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from xbtmigrate.errors import ArtefactError
+from xbtmigrate.files import parse, parse_json
 from xbtmigrate.types import Direction, Distance
 
 SCHEMA_VERSION = 3
 JSON_NAME = "projector.json"
 TENSORS_NAME = "projector.safetensors"
+_AGAIN = "restore the folder from a copy, or train the projector again"
 
 Tensors = dict[str, npt.NDArray[np.floating]]
 
@@ -81,6 +82,14 @@ class Manifest:
     def normalizes_output(self) -> bool:
         """Whether outputs are scaled to unit length."""
         return self.output_distance is Distance.COSINE
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a projector is made of, as its document says."""
+
+    architecture: str
+    uncertainty: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +151,7 @@ def read_artefact(directory: Path) -> Artefact:
         ArtefactError: Missing, damaged, or of another version.
     """
     try:
-        document = json.loads((directory / JSON_NAME).read_bytes())
+        text = (directory / JSON_NAME).read_bytes()
         data = (directory / TENSORS_NAME).read_bytes()
     except FileNotFoundError as error:
         raise ArtefactError(
@@ -150,9 +159,10 @@ def read_artefact(directory: Path) -> Artefact:
             "train one with `xbtmigrate train-projector`; of a migration that has begun, "
             "`xbtmigrate doctor --fix` restores it",
         ) from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise _damaged(directory, str(error)) from error
-    version = document.get("schema_version") if isinstance(document, dict) else None
+    document = parse_json(text, str(directory / JSON_NAME), _AGAIN)
+    version = document.get("schema_version")
     if version != SCHEMA_VERSION:
         raise ArtefactError(
             f"the projector in {directory} has schema version {version}, not {SCHEMA_VERSION}",
@@ -160,24 +170,13 @@ def read_artefact(directory: Path) -> Artefact:
         )
     if sha256(data).hexdigest() != document.get("sha256"):
         raise _damaged(directory, f"{TENSORS_NAME} does not have the digest of {JSON_NAME}")
+    manifest = parse(document, Manifest, str(directory), _AGAIN)
+    parts = parse(document, _Parts, str(directory), _AGAIN)
     try:
-        return Artefact(
-            _manifest(document),
-            str(document["architecture"]),
-            document["uncertainty"],
-            safetensors.numpy.load(data),
-        )
+        tensors = safetensors.numpy.load(data)
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise _damaged(directory, f"{type(error).__name__}: {error}") from error
-
-
-def _manifest(document: Mapping[str, Any]) -> Manifest:
-    """Pick the manifest's own keys; raises KeyError or ValueError on what does not fit."""
-    values = {item.name: document[item.name] for item in fields(Manifest)}
-    values["direction"] = Direction(values["direction"])
-    values["input_distance"] = Distance(values["input_distance"])
-    values["output_distance"] = Distance(values["output_distance"])
-    return Manifest(**values)
+    return Artefact(manifest, parts.architecture, parts.uncertainty, tensors)
 
 
 def _refuse_foreign(directory: Path) -> None:
@@ -203,5 +202,5 @@ def _write_synced(path: Path, data: bytes) -> None:
 def _damaged(directory: Path, reason: str) -> ArtefactError:
     return ArtefactError(
         f"the projector in {directory} is damaged: {reason}",
-        "restore the folder from a copy, or train the projector again",
+        _AGAIN,
     )

@@ -9,7 +9,6 @@ al. 2022).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.errors import ArtefactError
-from xbtmigrate.files import write_atomically
+from xbtmigrate.files import read_json, write_json
 from xbtmigrate.types import Channel, Scores
 
 PerPoint: TypeAlias = npt.NDArray[np.float32]
@@ -30,6 +29,14 @@ NEIGHBOURS = 10
 
 FILE = "fusion.json"
 _FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """Which program wrote a file."""
+
+    format: int
+    neighbours: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,7 @@ class Fusion:
 
     def save(self, folder: Path) -> None:
         """Write fusion.json into a folder, atomically."""
-        content = {
+        content: dict[str, object] = {
             "format": _FORMAT,
             "waiting": _weights_out(self.waiting),
             "encoded": _weights_out(self.encoded),
@@ -101,8 +108,7 @@ class Fusion:
             "queries": self.queries,
             "loss": self.loss,
         }
-        text = json.dumps(content, indent=2) + "\n"
-        write_atomically(folder / FILE, lambda path: path.write_text(text, "utf-8"))
+        write_json(folder / FILE, content)
 
     @classmethod
     def load(cls, folder: Path) -> Fusion:
@@ -113,22 +119,14 @@ class Fusion:
         """
         path, hint = folder / FILE, "calibrate again with train-projector"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            version = content["format"]
-            fusion = cls(
-                waiting=_weights_in(content["waiting"]),
-                encoded=_weights_in(content["encoded"]),
-                offset=float(content["offset"]),
-                queries=int(content["queries"]),
-                loss=float(content["loss"]),
-            )
-        except OSError as error:
+            version = read_json(path, _Version, hint)
+            if version != _Version(_FORMAT, NEIGHBOURS):
+                raise ArtefactError(
+                    f"{path} was written by another version (format {version.format})", hint
+                )
+            return read_json(path, cls, hint)
+        except FileNotFoundError as error:
             raise ArtefactError(f"{path} cannot be read: {error.strerror}", hint) from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ArtefactError(f"{path} is damaged: {error!r}", hint) from error
-        if (version, content.get("neighbours")) != (_FORMAT, NEIGHBOURS):
-            raise ArtefactError(f"{path} was written by another version (format {version})", hint)
-        return fusion
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +173,3 @@ def hubness(scores: Scores, own: Mask | None = None) -> PerPoint:
 
 def _weights_out(weights: Mapping[Channel, Weights]) -> dict[str, dict[str, float]]:
     return {c.value: {"score": w.score, "hubness": w.hubness} for c, w in weights.items()}
-
-
-def _weights_in(content: Mapping[str, Mapping[str, float]]) -> dict[Channel, Weights]:
-    return {
-        Channel(name): Weights(float(w["score"]), float(w["hubness"]))
-        for name, w in content.items()
-    }

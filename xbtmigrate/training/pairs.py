@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from xbtmigrate.errors import ArtefactError, TrainingError
-from xbtmigrate.files import write_atomically
+from xbtmigrate.tables import VECTORS, read_parquet, write_parquet
 from xbtmigrate.types import PointId, Vectors, digest_of, vector_array, vectors_of
 
 
@@ -96,7 +95,7 @@ def save_pairs(path: Path, pairs: Sequence[Pairs]) -> None:
         for group in pairs
     ]
     table = pa.concat_tables(tables)
-    write_atomically(path, lambda fresh: pq.write_table(table, fresh, compression="zstd"))
+    write_parquet(path, table, compression="zstd")
 
 
 def load_pairs(path: Path) -> list[Pairs]:
@@ -105,18 +104,18 @@ def load_pairs(path: Path) -> list[Pairs]:
     Raises:
         ArtefactError: The file is missing, damaged or not a file of pairs.
     """
+    hint = "run `xbtmigrate train-projector` again, which makes them anew"
+    text = dict.fromkeys(("id", "content_hash", "source"), pa.string())
+    columns = {**text, "old": VECTORS, "new": VECTORS}
     try:
-        table = pq.read_table(path)
+        table = read_parquet(path, columns, hint, optional={"side": VECTORS, "label": pa.string()})
         sources = table.column("source").to_numpy(zero_copy_only=False)
         return [
             _group(table.filter(pa.array(sources == name)), PairSource(name))
             for name in dict.fromkeys(sources)
         ]
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise ArtefactError(
-            f"the pairs in {path} cannot be read: {error}",
-            "run `xbtmigrate train-projector` again, which makes them anew",
-        ) from error
+    except (FileNotFoundError, ValueError) as error:
+        raise ArtefactError(f"the pairs in {path} cannot be read: {error}", hint) from error
 
 
 def _group(table: pa.Table, source: PairSource) -> Pairs:

@@ -27,7 +27,7 @@ from xbtmigrate.qdrant.leftovers import (
 from xbtmigrate.qdrant.marks import forget_shadow, shadow_mark
 from xbtmigrate.qdrant.ownership import Owner
 from xbtmigrate.qdrant.removal import strip
-from xbtmigrate.switch import Switch
+from xbtmigrate.switch import Switch, read_switch
 from xbtmigrate.types import Direction, Layout
 from xbtmigrate.workflows.nextstep import NEXT
 from xbtmigrate.workflows.publishing import lost_files
@@ -263,8 +263,8 @@ def switch_differs(case: Case) -> Iterator[Ailment]:
         return
     true = Switch.parse(record.switch, "the journal")
     try:
-        same = Switch.parse(case.artefacts.switch_file.read_bytes(), "the file") == true
-    except (OSError, XbtMigrateError):
+        same = read_switch(case.artefacts.switch_file) == true
+    except XbtMigrateError:
         same = False
     if not same:
         yield Ailment(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +16,8 @@ import pyarrow.compute as pc
 
 from xbtmigrate.backfill import Backfill
 from xbtmigrate.config import Config
-from xbtmigrate.errors import ArtefactError, CollectionError, PluginError
-from xbtmigrate.files import write_atomically
+from xbtmigrate.errors import CollectionError, PluginError
+from xbtmigrate.files import read_json, write_json
 from xbtmigrate.goal import Goal
 from xbtmigrate.journal import MigrationRecord, Phase, Stage
 from xbtmigrate.orderfile import write_sorted
@@ -50,6 +49,14 @@ WARMING = 16
 """Points written before anything is timed."""
 LEAST = 32
 """Points re-encoded, at least, to measure the loop with the encoder in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What is read of a bench that was stored."""
+
+    points_per_second: Rates
+    layout: Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,24 +129,18 @@ def bench(config: Config, *, write: bool, sample: int, report: Report) -> Bench:
             map=projector.name,
         )
         if write:
-            text = json.dumps(measured.document(), indent=2)
-            write_atomically(_file(migration), lambda path: path.write_text(text, "utf-8"))
+            write_json(_file(migration), measured.document())
     return measured
 
 
 def measured_rates(migration: Migration, layout: Layout) -> Rates | None:
     """Return what the last `bench --write` measured in this layout, if it did."""
     try:
-        found = json.loads(_file(migration).read_text("utf-8"))
-        rates = Rates(**found["points_per_second"])
-        whole = None not in rates.document().values()
+        found = read_json(_file(migration), _Measured, "delete it, or run bench --write again")
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
-        raise ArtefactError(
-            f"{_file(migration)} is damaged: {error}", "delete it, or run bench --write again"
-        ) from error
-    return rates if whole and found["layout"] == layout.value else None
+    whole = None not in found.points_per_second.document().values()
+    return found.points_per_second if whole and found.layout is layout else None
 
 
 def _file(migration: Migration) -> Path:

@@ -50,7 +50,7 @@ def read_demand(migration: Migration, path: Path) -> Mapping[PointId, int]:
         names = table["id" if by_point else "text"].cast(pa.string()).to_pylist()
     except FileNotFoundError as error:
         raise ConfigError(f"there is no log {path}", HINT) from error
-    except (KeyError, OSError, pa.ArrowException) as error:
+    except (KeyError, OSError, ValueError, pa.ArrowException) as error:
         raise ConfigError(f"{path} is not a log of the traffic: {error}", HINT) from error
     if None in names or None in hits or any(hit < 0 for hit in hits):
         raise ConfigError(f"{path} has rows without a name or with negative hits", HINT)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pydantic
 from pydantic import BaseModel, ConfigDict
 
-from xbtmigrate.errors import ArtefactError
 from xbtmigrate.evaluation.recommendation import Recommendation
-from xbtmigrate.files import write_atomically
+from xbtmigrate.files import read_json, write_json
 from xbtmigrate.journal import utc_now
 from xbtmigrate.plan import Plan
 from xbtmigrate.types import Strategy
@@ -42,9 +40,7 @@ def save_judgement(migration: Migration, advice: Recommendation) -> None:
         new_model=migration.new_encoder.fingerprint,
         at=utc_now(),
     )
-    text = found.model_dump_json(indent=2) + "\n"
-    file = migration.artefacts.evaluation_file
-    write_atomically(file, lambda path: path.write_text(text, "utf-8"))
+    write_json(migration.artefacts.evaluation_file, found.model_dump(mode="json"))
 
 
 def last_judgement(migration: Migration, plan: Plan) -> Judgement | None:
@@ -66,11 +62,6 @@ def last_judgement(migration: Migration, plan: Plan) -> Judgement | None:
         )
     file = migration.artefacts.evaluation_file
     if file.exists():
-        try:
-            kept = Judgement.model_validate_json(file.read_bytes())
-        except (OSError, pydantic.ValidationError) as error:
-            raise ArtefactError(
-                f"{file} cannot be read: {error}", "evaluate again with `xbtmigrate evaluate`"
-            ) from error
+        kept = read_json(file, Judgement, "evaluate again with `xbtmigrate evaluate`")
         found += [kept] if kept.new_model == fingerprint else []
     return max(found, key=lambda each: each.at, default=None)

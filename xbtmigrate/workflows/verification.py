@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import pydantic
 from pydantic import BaseModel, ConfigDict
 
-from xbtmigrate.files import write_atomically
+from xbtmigrate.errors import ArtefactError
+from xbtmigrate.files import read_json, write_json
 from xbtmigrate.types import PointId
 from xbtmigrate.workflows.examination import BEHIND, Fault, Found
 
@@ -89,15 +89,14 @@ class Verification(BaseModel):
 
     def save(self, path: Path) -> None:
         """Store it."""
-        text = self.model_dump_json(indent=1)
-        write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
+        write_json(path, self.model_dump(mode="json"))
 
 
 def resumed(path: Path, asked: Verification) -> Verification:
     """Return the unfinished verification of the same extent, or the one just asked for."""
     try:
-        former = Verification.model_validate_json(path.read_bytes())
-    except (OSError, pydantic.ValidationError):
+        former = read_json(path, Verification, "")
+    except (FileNotFoundError, ArtefactError):
         # A file that cannot be read costs looking again, nothing more.
         return asked
     return former if former.goes_on(asked) else asked
