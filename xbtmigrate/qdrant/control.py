@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from qdrant_client import models
@@ -15,7 +15,7 @@ from qdrant_client import models
 from xbtmigrate.journal import utc_now
 from xbtmigrate.pacing import Limits
 from xbtmigrate.qdrant.connection import Connection
-from xbtmigrate.qdrant.marks import JOURNAL, ensure_journal, record_id
+from xbtmigrate.qdrant.marks import JOURNAL, decoded, ensure_journal, record_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,31 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
+class _Wait:
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """What is shown of a run's load, each in the form that it must have."""
+
+    state: str = ""
+    reason: str = ""
+    batch_size: int = 0
+    delay_seconds: float = 0.0
+    points_per_second: float = 0.0
+    probe_p95_ms: float | None = None
+    baseline_p95_ms: float | None = None
+    slowdown: float | None = None
+    max_slowdown: float | None = None
+    max_rate: float | None = None
+    pauses: Mapping[str, _Wait] = field(default_factory=dict)
+    token: str = ""
+    updated_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Control:
     """The wish and the published load of one migration.
 
@@ -49,14 +74,7 @@ class Control:
 
     def wish(self) -> Wish:
         """Read what was asked for last."""
-        found = self._read("wish")
-        limits = found.get("limits")
-        return Wish(
-            paused=bool(found.get("paused")),
-            limits=Limits(limits["max_slowdown"], limits["max_rate"]) if limits else None,
-            token=str(found.get("token", "")),
-            asked_at=str(found.get("asked_at", "")),
-        )
+        return decoded(self._read("wish"), Wish, f"wish for '{self.migration}'")
 
     def ask(self, *, paused: bool, limits: Limits | None) -> Wish:
         """Store a new wish and return it."""
@@ -66,7 +84,9 @@ class Control:
 
     def load(self) -> dict[str, Any]:
         """Read what the run said last; empty where none ever did."""
-        return self._read("load")
+        found = self._read("load")
+        decoded(found, _Load, f"load of '{self.migration}'")
+        return found
 
     def publish(self, load: Mapping[str, Any]) -> None:
         """Store what the run says of its load."""

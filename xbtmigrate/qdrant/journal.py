@@ -22,10 +22,10 @@ from typing import Any
 from qdrant_client import models
 
 import xbtmigrate
-from xbtmigrate.errors import LeaseError, UnsupportedError, XbtMigrateError
-from xbtmigrate.journal import FREE, Counts, MigrationRecord, Phase, Stage, utc_now
+from xbtmigrate.errors import ArtefactError, LeaseError, UnsupportedError, XbtMigrateError
+from xbtmigrate.journal import FREE, MigrationRecord, Phase, utc_now
 from xbtmigrate.qdrant.connection import CONDITIONAL_UPSERT, Connection
-from xbtmigrate.qdrant.marks import JOURNAL, ensure_journal, record_id
+from xbtmigrate.qdrant.marks import JOURNAL, decoded, ensure_journal, record_id
 from xbtmigrate.qdrant.ownership import Owner
 from xbtmigrate.qdrant.rivals import refuse_rivals
 from xbtmigrate.qdrant.routes import MEDIUM
@@ -259,19 +259,17 @@ def record_of(payload: Mapping[str, Any]) -> MigrationRecord:
     """Read the payload of a migration's record.
 
     Raises:
-        UnsupportedError: A newer version of the tool wrote it, or something else changed it.
+        UnsupportedError: A newer version of the tool wrote it.
+        ArtefactError: Something else changed it.
     """
-    names = MigrationRecord.__dataclass_fields__
-    values = {key: value for key, value in payload.items() if key in names and value is not None}
+    migration = str(payload.get("migration", "?"))
     try:
-        values["phase"] = Phase(values["phase"])
-        values["counts"] = Counts(**values.get("counts", {}))
-        values["collections"] = tuple(values.get("collections", ()))
-        if "stage" in values:
-            values["stage"] = Stage(values["stage"])
-        return MigrationRecord(**values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise _foreign(str(values.get("migration", "?")), values) from error
+        return decoded(payload, MigrationRecord, f"migration '{migration}'")
+    except ArtefactError as error:
+        version = payload.get("tool_version")
+        if isinstance(version, str) and _is_newer(version):
+            raise _foreign(migration, payload) from error
+        raise
 
 
 def _refuse_newer(record: MigrationRecord) -> None:
@@ -280,7 +278,7 @@ def _refuse_newer(record: MigrationRecord) -> None:
     Raises:
         UnsupportedError: It is the record of a newer version.
     """
-    if _numbers(record.tool_version) > _numbers(xbtmigrate.__version__):
+    if _is_newer(record.tool_version):
         raise _foreign(record.migration, asdict(record))
 
 
@@ -294,5 +292,9 @@ def _foreign(migration: str, values: Mapping[str, Any]) -> UnsupportedError:
     )
 
 
+def _is_newer(version: str) -> bool:
+    return _numbers(version) > _numbers(xbtmigrate.__version__)
+
+
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    return tuple(int(number) for number in re.findall(r"\d{1,9}", version)[:3])

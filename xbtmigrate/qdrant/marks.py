@@ -6,15 +6,21 @@ Collection metadata would do for the marks, but servers before 1.16 have none.
 from __future__ import annotations
 
 import uuid
-from typing import TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
 
 from qdrant_client import models
 
+from xbtmigrate.files import parse
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.types import Distance
 
+T = TypeVar("T")
+
 JOURNAL = "_xbtmigrate"
 """Collection without vectors that keeps the tool's records; never deleted by the tool."""
+DAMAGED = f"restore the collection {JOURNAL} from a snapshot; nothing was changed"
 REPLICAS = 3
 """Copies of the records, on as many peers as there are: a migration outlives the loss of one."""
 _NAMESPACE = uuid.UUID("6f1d1a4e-6d0d-5b57-9a0b-5b3c2f6f0e11")
@@ -53,8 +59,32 @@ def shadow_mark(connection: Connection, shadow: str) -> Mark | None:
     found = connection.call(lambda: client.retrieve(JOURNAL, [record_id("shadow", shadow)]))
     if not found or found[0].payload is None:
         return None
-    mark = found[0].payload
-    return mark["source"], mark["vector"], mark["size"], Distance(mark["distance"])
+    mark = decoded(found[0].payload, _Mark, f"shadow '{shadow}'")
+    return mark.source, mark.vector, mark.size, mark.distance
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    source: str
+    vector: str
+    size: int
+    distance: Distance
+
+
+def decoded(payload: Mapping[str, Any], form: type[T], what: str, hint: str = DAMAGED) -> T:
+    """Turn a record of the journal, which anyone may have changed, into a value.
+
+    Args:
+        payload: The record.
+        form: A dataclass; keys that it does not know are left out.
+        what: What the record is of, for the message.
+        hint: What to do where it is damaged.
+
+    Raises:
+        ArtefactError: Something else has changed it.
+    """
+    values = {key: value for key, value in payload.items() if value is not None}
+    return parse(values, form, f"the record of the {what} in {JOURNAL}", hint)
 
 
 def mark_shadow(connection: Connection, shadow: str, mark: Mark) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,18 @@ from qdrant_client import models
 
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.qdrant.connection import Connection
-from xbtmigrate.qdrant.marks import JOURNAL, ensure_journal, record_id
+from xbtmigrate.qdrant.marks import JOURNAL, decoded, ensure_journal, record_id
 from xbtmigrate.types import digest_of
 
 PART_BYTES = 2**20
 KIND, PART = "serving", "serving_part"
+MOST_PARTS = 1024
+"""Parts of an archive, at most."""
+LEAST_ROOM, MOST_GROWTH = 64 * 2**20, 4
+"""An archive may unpack to so many bytes, or to so many times its own: vectors hardly shrink."""
+_UNPACKING = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+"""What reading a damaged archive raises; the last two of an unknown method and a password."""
+_AGAIN = "publish it again with `xbtmigrate publish --yes`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +58,16 @@ class Published:
 
     @classmethod
     def of(cls, payload: Mapping[str, Any]) -> Published:
-        """Read a record."""
-        return cls(**{name: payload[name] for name in cls.__dataclass_fields__})
+        """Read a record.
+
+        Raises:
+            ArtefactError: Something else has changed it.
+        """
+        what = f"files published of '{payload.get('migration', '?')}'"
+        found = decoded(payload, cls, what, _AGAIN)
+        if not 0 < found.parts <= MOST_PARTS:
+            raise ArtefactError(f"the record of the {what} in {JOURNAL} is damaged: parts", _AGAIN)
+        return found
 
 
 def publish(
@@ -70,9 +86,11 @@ def publish(
         vector: Name of the old vector.
         files: Relative path -> content.
     """
-    content = (part for name, data in sorted(files.items()) for part in (name, data))
-    digest = digest_of(content)
-    earlier = _present(connection, migration)
+    digest = _digest(files)
+    try:
+        earlier = _present(connection, migration)
+    except ArtefactError:  # a damaged record is written over
+        earlier = None
     archive = _archive(files)
     pieces = [archive[at : at + PART_BYTES] for at in range(0, len(archive), PART_BYTES)]
     now = Published(migration, list(names), vector, digest, len(pieces))
@@ -100,10 +118,14 @@ def withdraw(connection: Connection, migration: str) -> None:
         connection.write(lambda gone=gone: connection.client.delete(JOURNAL, gone, wait=True))  # type: ignore[misc]
 
 
-def all_published() -> models.Filter:
-    """Select the records of everything that is published."""
+def published_of(collection: str) -> models.Filter:
+    """Select the records of what is published of a collection, by any of its names."""
+    wanted = {"kind": KIND, "names": collection}
     return models.Filter(
-        must=[models.FieldCondition(key="kind", match=models.MatchValue(value=KIND))]
+        must=[
+            models.FieldCondition(key=key, match=models.MatchValue(value=value))
+            for key, value in wanted.items()
+        ]
     )
 
 
@@ -116,13 +138,17 @@ def unpack(published: Published, parts: Sequence[models.Record], folder: Path) -
     data = {str(part.id): (part.payload or {}).get("data", "") for part in parts}
     try:
         archive = b"".join(base64.b64decode(data[each]) for each in published.part_ids)
-        with zipfile.ZipFile(io.BytesIO(archive)) as packed:
-            packed.extractall(folder)
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ArtefactError(
-            f"what is published of '{published.migration}' in {JOURNAL} is not whole: {error!r}",
-            "publish it again with `xbtmigrate publish --yes`",
-        ) from error
+        files = _unpacked(archive)
+    except (KeyError, TypeError, ValueError, *_UNPACKING) as error:
+        raise _not_whole(published, repr(error)) from error
+    if _digest(files) != published.digest:
+        raise _not_whole(published, "its files do not have the digest of its record")
+    places = {(folder / name).resolve(): content for name, content in files.items()}
+    if not all(place.is_relative_to(folder.resolve()) for place in places):
+        raise _not_whole(published, "it names files outside the folder")
+    for place, content in places.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
 
 
 def fetch(connection: Connection, migration: str, folder: Path) -> bool:
@@ -140,6 +166,34 @@ def fetch(connection: Connection, migration: str, folder: Path) -> bool:
         folder,
     )
     return True
+
+
+def _digest(files: Mapping[str, bytes]) -> str:
+    return digest_of(part for name, data in sorted(files.items()) for part in (name, data))
+
+
+def _unpacked(archive: bytes) -> dict[str, bytes]:
+    """Read the files of an archive, whose own words on their sizes are not believed.
+
+    Raises:
+        ValueError: It unpacks to far more than its own size.
+    """
+    files: dict[str, bytes] = {}
+    left = room = max(LEAST_ROOM, MOST_GROWTH * len(archive))
+    with zipfile.ZipFile(io.BytesIO(archive)) as packed:
+        for entry in packed.infolist():
+            with packed.open(entry) as file:
+                files[entry.filename] = file.read(left + 1)
+            left -= len(files[entry.filename])
+            if left < 0:
+                raise ValueError(f"it unpacks to more than {room} bytes")
+    return files
+
+
+def _not_whole(published: Published, why: str) -> ArtefactError:
+    return ArtefactError(
+        f"what is published of '{published.migration}' in {JOURNAL} is not whole: {why}", _AGAIN
+    )
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:

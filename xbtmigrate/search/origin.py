@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ from xbtmigrate.journal import OVER
 from xbtmigrate.plan import Plan
 from xbtmigrate.projectors import Projector
 from xbtmigrate.qdrant.marks import JOURNAL, record_id
-from xbtmigrate.qdrant.published import KIND, Published, all_published, unpack
+from xbtmigrate.qdrant.published import KIND, Published, published_of, unpack
 from xbtmigrate.search.asking import Steps
 from xbtmigrate.serving.arrangement import Arrangement
 from xbtmigrate.serving.hubs import StoredHubness
@@ -137,8 +138,8 @@ def find_origin(collection: str, vector: str | None, folder: Path | str | None) 
     if not found:
         found = [
             InJournal(each.migration)
-            for each in (yield from _listed())
-            if collection in each.names and vector in (None, each.vector)
+            for each in (yield from _listed(collection))
+            if vector in (None, each.vector)
         ]
     if len(found) > 1:
         found = yield from _current(found)
@@ -192,14 +193,19 @@ def names_of(plan: Plan) -> frozenset[str]:
     )
 
 
-def _listed() -> Steps[list[Published]]:
+def _listed(collection: str) -> Steps[list[Published]]:
     [exists] = yield [lambda client: client.collection_exists(JOURNAL)]
     if not exists:
         return []
     [(records, _)] = yield [
-        lambda client: client.scroll(JOURNAL, all_published(), limit=MOST_PUBLISHED)
+        lambda client: client.scroll(JOURNAL, published_of(collection), limit=MOST_PUBLISHED)
     ]
-    return [Published.of(record.payload) for record in records]
+    found = []
+    for record in records:
+        # A record that something else has changed concerns its own migration alone.
+        with suppress(ArtefactError):
+            found.append(Published.of(record.payload))
+    return found
 
 
 def _read(artefacts: Artefacts) -> Parts:
