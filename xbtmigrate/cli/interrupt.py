@@ -24,7 +24,8 @@ def stop_on_interrupt() -> Iterator[Callable[[], str]]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        render.note(f"\n{signal.Signals(number).name}: finishing the batch …")
+        render.note("")
+        render.note(f"{signal.Signals(number).name}: finishing the batch …")
 
     former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

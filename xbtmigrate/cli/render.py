@@ -1,16 +1,27 @@
-"""Command line: everything a person or a program sees. JSON on stdout, progress on stderr."""
+"""Command line: everything a person or a program sees. JSON on stdout, progress on stderr.
+
+Names, texts and errors come from collections, files and servers of others. Whatever is printed
+passes `plain`, so that none of it can steer a terminal or pass for a line of the tool's.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from xbtmigrate.errors import XbtMigrateError
+
+_BREAK = re.compile(r"[\t\v\f\x85\u2028\u2029]|\r?\n(?!  )|\r")
+_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_RIGHT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\U00010800-\U00010fff\U0001e800-\U0001efff"
+_LEFTWARD = re.compile(rf"[{_RIGHT}]+(?:(?:(?!\n)[\W\d_])*[{_RIGHT}]+)*")
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,21 +46,38 @@ def error(failure: XbtMigrateError, *, as_json: bool) -> None:
                 }
             }
         )
-    sys.stderr.write(f"error: {failure.message}\n")
+    sys.stderr.write(f"error: {plain(failure.message)}\n")
     if failure.hint:
-        sys.stderr.write(f"hint: {failure.hint}\n")
+        sys.stderr.write(f"hint: {plain(failure.hint)}\n")
+
+
+def plain(text: str) -> str:
+    """Take from a text what would change how, or where, other text is shown.
+
+    Control characters and lone surrogates are left out, and so are marks of direction; words that
+    are written from right to left are isolated instead. Of line breaks only those stay that go on
+    with an indented line.
+    """
+    kept = "".join(each for each in _BREAK.sub(" ", text) if _is_shown(each))
+    return _LEFTWARD.sub("\u2068\\g<0>\u2069", kept)
+
+
+def _is_shown(character: str) -> bool:
+    if character in _DIRECTIONS:
+        return False
+    return character == "\n" or unicodedata.category(character) not in ("Cc", "Cs")
 
 
 def say(text: str) -> None:
     """Print a line for a person on stdout; square brackets are text, not markup."""
     from rich.console import Console
 
-    Console(soft_wrap=True).print(text, markup=False, highlight=False)
+    Console(soft_wrap=True).print(plain(text), markup=False, highlight=False)
 
 
 def note(text: str) -> None:
     """Print a line about the run on stderr."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(plain(text) + "\n")
 
 
 class _Notes(logging.Handler):
@@ -61,15 +89,17 @@ class _Notes(logging.Handler):
         if bars is None:
             note(text)
         else:
-            bars.tqdm.write(text, file=sys.stderr)
+            bars.tqdm.write(plain(text), file=sys.stderr)
 
 
 def show_log() -> None:
     """Show on stderr what the package logs: why it waits, and when it goes on."""
-    log = logging.getLogger("xbtmigrate")
-    if not any(isinstance(each, _Notes) for each in log.handlers):
-        log.addHandler(_Notes())
-    log.setLevel(logging.INFO)
+    logging.captureWarnings(capture=True)
+    for name in ("xbtmigrate", "py.warnings"):
+        log = logging.getLogger(name)
+        if not any(isinstance(each, _Notes) for each in log.handlers):
+            log.addHandler(_Notes())
+        log.setLevel(logging.INFO)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -78,7 +108,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     from rich.table import Table
     from rich.text import Text
 
-    view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    named = Text(_cell(title), "bold")
+    view = Table(title=named, box=box.SIMPLE_HEAD, title_justify="left")
     for number, column in enumerate(columns):
         view.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in rows:
@@ -92,12 +123,12 @@ def facts(title: str, pairs: Iterable[tuple[str, object]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    view = Table(title=title, box=box.SIMPLE, show_header=False, title_justify="left")
-    view.title_style = "bold"
+    named = Text(_cell(title), "bold")
+    view = Table(title=named, box=box.SIMPLE, show_header=False, title_justify="left")
     view.add_column(style="dim", no_wrap=True)
     view.add_column(overflow="fold")
     for name, value in pairs:
-        view.add_row(name, Text(_cell(value)))
+        view.add_row(Text(_cell(name)), Text(_cell(value)))
     _console().print(view)
 
 
@@ -197,4 +228,4 @@ def _cell(value: object) -> str:
         return f"{value:.3f}"
     if isinstance(value, int):
         return f"{value:,}"
-    return str(value)
+    return plain(str(value)).replace("\n", " ")

@@ -15,6 +15,8 @@ from xbtmigrate.qdrant.connection import connect
 from xbtmigrate.qdrant.overview import Overview, look
 
 IMAGE_STARTS = ("data:image/", "iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
+DEEPEST = 16
+"""Levels of a payload that are searched for texts."""
 IMAGE_ENDS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -56,8 +58,8 @@ def describe(
     encoders = ", ".join(registry.names(registry.ENCODERS))
     stored = "text" if texts or not images else "image"
     return f"""\
-# What xbtmigrate found in '{collection}', and what it needs to know. Every key is described in
-# docs/configuration.md.
+# What xbtmigrate found in {_quoted(collection)}, and what it needs to know. Every key is
+# described in docs/configuration.md.
 
 [qdrant]
 url = {_quoted(url)}
@@ -122,12 +124,17 @@ def _fields(payloads: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]
     return sorted(words, key=lambda path: -words[path]), images
 
 
-def _strings(payload: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _strings(
+    payload: Mapping[str, Any], prefix: str = "", depth: int = 0
+) -> Iterator[tuple[str, str]]:
+    """Yield texts with their dotted paths, but for keys that no path can name."""
     for key, value in payload.items():
+        if key != key.strip() or set(key) & set(".{}") or not key:
+            continue
         if isinstance(value, str) and value:
             yield prefix + key, value
-        elif isinstance(value, Mapping):
-            yield from _strings(value, f"{prefix}{key}.")
+        elif isinstance(value, Mapping) and depth < DEEPEST:
+            yield from _strings(value, f"{prefix}{key}.", depth + 1)
 
 
 def _is_image(value: str) -> bool:
@@ -135,7 +142,13 @@ def _is_image(value: str) -> bool:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    """Write a TOML string that shows every character which does not show itself."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(each if each.isprintable() else _escaped(ord(each)) for each in quoted)
+
+
+def _escaped(code: int) -> str:
+    return f"\\u{code:04x}" if code < 2**16 else f"\\U{code:08x}"
 
 
 def _value(key: str, value: object, example: str) -> str:
@@ -143,4 +156,4 @@ def _value(key: str, value: object, example: str) -> str:
 
 
 def _listed(fields: Sequence[str]) -> str:
-    return ", ".join(fields[:6]) or "none"
+    return ", ".join(map(_quoted, fields[:6])) or "none"
