@@ -29,4 +29,5 @@ def doctor(
             render.say(f"{state}: {each['message']}\n    way out: {each['way_out']}")
         if not content["findings"]:
             render.say("Nothing is wrong.")
+        render.say(f"Next: {content['next']}")
     end(passed=content["healthy"])

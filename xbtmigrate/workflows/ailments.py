@@ -10,7 +10,7 @@ from pathlib import Path
 import xbtmigrate
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
-from xbtmigrate.errors import XbtMigrateError
+from xbtmigrate.errors import StaleError, XbtMigrateError
 from xbtmigrate.files import write_atomically
 from xbtmigrate.journal import OVER, MigrationRecord, Phase
 from xbtmigrate.plan import Plan
@@ -138,9 +138,10 @@ def plan_stale(case: Case) -> Iterator[Ailment]:
         return
     try:
         case.plan.check_current(migration_over(case.config, case.connection).binding())
-    except XbtMigrateError as error:
-        name = "plan_stale" if error.exit_code == 3 else "unusable"
-        yield Ailment(name, error.message, error.hint)
+    except StaleError as error:
+        yield Ailment("plan_stale", error.message, error.hint)
+    except XbtMigrateError:
+        return  # what cannot be used is found by the checks of the commands
 
 
 def projector_lost(case: Case) -> Iterator[Ailment]:

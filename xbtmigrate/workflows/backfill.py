@@ -114,9 +114,26 @@ def prepare(config: Config, request: Request) -> Intent:
         XbtMigrateError: What the run itself would refuse.
     """
     with open_migration(config) as migration:
-        intent = intend(migration, request, migration.journal.load())
-        _order(migration, intent, request, projector_of(migration, intent))
+        intent, _, _ = check_run(migration, request, migration.journal.load())
     return intent
+
+
+def check_run(
+    migration: Migration, request: Request, record: MigrationRecord | None
+) -> tuple[Intent, Projector | None, FrozenOrder]:
+    """See that a run can be made, before anything is written.
+
+    Returns:
+        What it does, the projector where it needs one, and the order of encoding.
+
+    Raises:
+        GateError: The plan forbids it or is stale.
+        XbtMigrateError: A part is missing, or the credentials do not allow it.
+    """
+    intent = intend(migration, request, record)
+    check_writable(migration.connection, migration.facts.collection)
+    projector = projector_of(migration, intent)
+    return intent, projector, _order(migration, intent, request, projector)
 
 
 def run(
@@ -140,11 +157,7 @@ def run(
         served(metrics, request.metrics_port, request.metrics_host),
         open_migration(config) as migration,
     ):
-        record = migration.journal.load()
-        intent = intend(migration, request, record)
-        check_writable(migration.connection, migration.facts.collection)
-        projector = projector_of(migration, intent)
-        order = _order(migration, intent, request, projector)
+        intent, projector, order = check_run(migration, request, migration.journal.load())
         start = intent.record or _first_record(intent)
         held = migration.journal.acquire(_bound(start, intent, projector))
         watch: Watch | None = None

@@ -28,7 +28,7 @@ from xbtmigrate.workflows.backfill import loop_of, projector_of
 from xbtmigrate.workflows.carrying import Carrier
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.gates import Accepted, Check, Quality, check_cutover, without_vector
-from xbtmigrate.workflows.intent import Intent, Request, intend
+from xbtmigrate.workflows.intent import AS_PLANNED, Intent, intend
 from xbtmigrate.workflows.switching import (
     Route,
     choose_route,
@@ -60,13 +60,13 @@ class Order:
         accepted: What the user says to conditions that only a person can settle.
     """
 
-    act: bool
-    alias: str | None
-    by_switch: bool
-    max_age: float
-    max_behind: int
-    go_file: Path | None
-    quality: Quality
+    act: bool = False
+    alias: str | None = None
+    by_switch: bool = False
+    max_age: float = 24 * 3600.0
+    max_behind: int = 100
+    go_file: Path | None = None
+    quality: Quality = Quality()  # noqa: RUF009
     accepted: Accepted = Accepted()  # noqa: RUF009
 
 
@@ -103,23 +103,7 @@ def cutover(
     """
     with open_migration(config) as migration:
         record = _switchable(migration.journal.load())
-        intent = intend(migration, Request(None, None, None, 256), record)
-        route = route_taken(record) or choose_route(
-            migration, intent.plan, order.alias, by_switch=order.by_switch
-        )
-        report(readers_send(intent.plan, route.alias), 0, 0)
-        report("checking the gates", 0, 0)
-        checks: list[Check] = []
-        if record.phase is Phase.VERIFIED:
-            checks = check_cutover(
-                migration,
-                intent,
-                route=route,
-                max_age=order.max_age,
-                max_behind=order.max_behind,
-                quality=order.quality,
-                accepted=order.accepted,
-            )
+        intent, route, checks = check_switch(migration, record, order, report)
         passed = all(check.passed for check in checks)
         if not (passed and order.act):
             return Switched(_document(intent, route, record, checks, order=order), passed)
@@ -132,6 +116,45 @@ def cutover(
             migration.journal.release()
         document = _document(intent, route, run.record, checks, order=order, run=run)
         return Switched(document, interrupted=bool(run.stopped))
+
+
+def check_switch(
+    migration: Migration,
+    record: MigrationRecord | None,
+    order: Order,
+    report: Report = lambda *_: None,
+) -> tuple[Intent, Route, list[Check]]:
+    """Check what has to hold before a cutover. Reads only.
+
+    Returns:
+        The plan and record, the way that applications take, and each condition; none of these
+        once the cutover has begun.
+
+    Raises:
+        GateError: The migration is not verified, or there is no way to switch.
+    """
+    record = _switchable(record)
+    intent = intend(migration, AS_PLANNED, record)
+    route = route_taken(record) or choose_route(
+        migration, intent.plan, order.alias, by_switch=order.by_switch
+    )
+    report(readers_send(intent.plan, route.alias), 0, 0)
+    report("checking the gates", 0, 0)
+    if record.phase is not Phase.VERIFIED:
+        return intent, route, []
+    return (
+        intent,
+        route,
+        check_cutover(
+            migration,
+            intent,
+            route=route,
+            max_age=order.max_age,
+            max_behind=order.max_behind,
+            quality=order.quality,
+            accepted=order.accepted,
+        ),
+    )
 
 
 def _switchable(record: MigrationRecord | None) -> MigrationRecord:

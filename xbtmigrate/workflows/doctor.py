@@ -6,8 +6,12 @@ from typing import Any
 
 from xbtmigrate.config import Config
 from xbtmigrate.errors import ArtefactError
+from xbtmigrate.qdrant.control import Control
 from xbtmigrate.qdrant.journal import QdrantJournal
 from xbtmigrate.workflows.ailments import CHECKS, Case
+from xbtmigrate.workflows.nextstep import next_step, phase_of
+from xbtmigrate.workflows.refusals import refusals
+from xbtmigrate.workflows.steering import is_running
 from xbtmigrate.workflows.wiring import artefacts_of, connected
 
 
@@ -33,16 +37,27 @@ def examine(config: Config, *, fix: bool) -> dict[str, Any]:
             trouble = error.message
     with connected(config) as connection:
         record = QdrantJournal(connection, config.migration).load()
+        if plan is not None and record is not None and plan.follows(record):
+            record = None  # of an earlier migration of the same name, which is over
         case = Case(config, connection, artefacts, record, plan, trouble)
         found = [finding for check in CHECKS for finding in check(case)]
+        found += refusals(case, sound=not found)
         fixed = [each for each in found if fix and each.fix is not None]
+        following = next_step(
+            phase_of(record, plan, artefacts),
+            plan,
+            running=is_running(record),
+            paused=Control(connection, config.migration).wish().paused,
+        )
         for each in fixed:
             assert each.fix is not None
             each.fix()
+    healthy = len(fixed) == len(found)
     return {
         "migration": config.migration,
         "phase": record.phase.value if record else None,
-        "healthy": len(fixed) == len(found),
+        "healthy": healthy,
+        "next": following if healthy else "follow each way out, then run this again",
         "findings": [
             {
                 "name": each.name,

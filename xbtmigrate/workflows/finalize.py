@@ -31,10 +31,10 @@ from xbtmigrate.workflows.afterwards import (
 from xbtmigrate.workflows.backfill import projector_of
 from xbtmigrate.workflows.carrying import Carrier
 from xbtmigrate.workflows.encoding import Report
-from xbtmigrate.workflows.intent import Request, intend
+from xbtmigrate.workflows.intent import AS_PLANNED, intend
 from xbtmigrate.workflows.nextstep import AFTER_FINALIZE
 from xbtmigrate.workflows.switching import give_notice, publish, switched_to
-from xbtmigrate.workflows.wiring import artefacts_of, connected, migration_over
+from xbtmigrate.workflows.wiring import Migration, artefacts_of, connected, migration_over
 
 LOOKS = 3
 """Looks for points that were written the old way, at most; one that finds none is enough."""
@@ -112,7 +112,7 @@ def finalize(
         record = _finalizable(journal.load(), plan)
         removal = Removal(plan, connection)
         if record.phase is Phase.CUT_OVER:
-            _check(config, connection, record)
+            check_unused(migration_over(config, connection), record)
         if confirm is None:
             return _document(removal, config, record, None)
         record = journal.acquire(record)
@@ -166,14 +166,15 @@ def _finalizable(record: MigrationRecord | None, plan: Plan) -> MigrationRecord:
     return record
 
 
-def _check(config: Config, connection: Connection, record: MigrationRecord) -> None:
+def check_unused(migration: Migration, record: MigrationRecord | None) -> None:
     """See that nothing uses the old side any more.
 
     Raises:
         GateError: Something does.
     """
-    migration = migration_over(config, connection)
-    intent = intend(migration, Request(None, None, None, 256), record)
+    assert record is not None
+    connection = migration.connection
+    intent = intend(migration, AS_PLANNED, record)
     plan, switch = intent.plan, Switch.parse(record.switch or {}, "the journal")
     if plan.target.layout is Layout.SHADOW:
         leading = aliases(connection)

@@ -74,9 +74,9 @@ class Quality:
         split: Only the queries of this split.
     """
 
-    gates: Sequence[Gate]
-    queries: Path | None
-    split: str | None
+    gates: Sequence[Gate] = ()
+    queries: Path | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,10 @@ class Intent:
         return f"{command} --fraction {self.fraction:g}" if self.fraction else command
 
 
+AS_PLANNED = Request(None, None, None, 256)
+"""Nothing is asked but what the plan says, or what is under way."""
+
+
 def parse_slowdown(text: str) -> float | None:
     """Read a limit to the slowdown; "off" is None.
 

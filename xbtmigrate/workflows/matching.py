@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from xbtmigrate.errors import CollectionError, EncoderError, GateError
+from xbtmigrate.errors import EncoderError, GateError
 from xbtmigrate.plan import ModelMatch
 from xbtmigrate.protocols import Encoder
 from xbtmigrate.types import Distance, Modality, PointId, Vectors, normalized
@@ -74,15 +74,8 @@ def match_old_model(
         distance: Distance of the old space: not all of them see a vector's length.
 
     Raises:
-        CollectionError: The model's dimension is not that of the stored vectors.
         EncoderError: The old model cannot embed any of the sampled sources.
     """
-    if encoder.dimension != points.old.shape[1]:
-        raise CollectionError(
-            f"the old model makes vectors of {encoder.dimension} dimensions, "
-            f"the stored ones have {points.old.shape[1]}",
-            "name the model that made the stored vectors in [old_model]",
-        )
     sample = points.rows(range(min(SAMPLE, len(points))))
     found: dict[Modality, _Compared] = {}
     for modality in (stored, *(other for other in Modality if other is not stored)):

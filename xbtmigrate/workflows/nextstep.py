@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from xbtmigrate.journal import Phase
+from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.journal import MigrationRecord, Phase
 from xbtmigrate.plan import Plan
-from xbtmigrate.types import Strategy
+from xbtmigrate.types import Direction, Strategy
 
 AFTER_ABORT = "xbtmigrate plan, or xbtmigrate backfill --online to begin anew"
 AFTER_FINALIZE = "change the configuration as said before the next migration"
@@ -48,6 +49,18 @@ def next_step(
         return _before(phase, plan)
     step = NEXT[phase]
     return f"xbtmigrate resume, then {step}" if paused and step == BACKFILL else step
+
+
+def phase_of(
+    record: MigrationRecord | None, plan: Plan | None, artefacts: Artefacts
+) -> Phase | None:
+    """Where a migration stands; before the first run, which makes the record, by its files."""
+    if record is not None:
+        return record.phase
+    if plan is None:
+        return None
+    trained = artefacts.projector_folder(Direction.FORWARD).exists()
+    return Phase.TRAINED if trained else Phase.PLANNED
 
 
 def _before(phase: Phase, plan: Plan) -> str:

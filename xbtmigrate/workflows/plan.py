@@ -13,15 +13,13 @@ import xbtmigrate
 from xbtmigrate.config import Config
 from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.files import write_atomically
-from xbtmigrate.journal import OVER, MigrationRecord, Phase, utc_now
+from xbtmigrate.journal import MigrationRecord, Phase, utc_now
 from xbtmigrate.members import Members
 from xbtmigrate.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
 from xbtmigrate.qdrant.following import ids_without
 from xbtmigrate.qdrant.layouts import LayoutChoice
 from xbtmigrate.qdrant.opening import open_reader
 from xbtmigrate.qdrant.preparation import EF_CONSTRUCT
-from xbtmigrate.qdrant.rivals import refuse_rivals
-from xbtmigrate.qdrant.twins import refuse_twins
 from xbtmigrate.types import Kind, Layout, Strategy
 from xbtmigrate.workflows.bench import measured_rates
 from xbtmigrate.workflows.costs import FLOAT, Workload, all_costs
@@ -29,6 +27,7 @@ from xbtmigrate.workflows.encoding import Report, encode_gallery
 from xbtmigrate.workflows.judging import write_template
 from xbtmigrate.workflows.matching import match_old_model, require_match
 from xbtmigrate.workflows.pairing import Embedded
+from xbtmigrate.workflows.plannable import check_plannable
 from xbtmigrate.workflows.rates import guessed
 from xbtmigrate.workflows.reporting import check_page, write_page
 from xbtmigrate.workflows.sampling import Points, Survey, survey, take
@@ -68,12 +67,7 @@ def make_plan(
     if page is not None:
         check_page(page)
     with open_migration(config) as migration:
-        migration.refuse_while_under_way("a new plan would orphan the vectors it has written")
-        record = migration.journal.load()
-        _refuse_rivals(migration, migration.facts.collection)
-        refuse_twins(migration.connection, migration.facts)
-        layout = migration.layout(resuming=record is not None and record.phase not in OVER)
-        _refuse_rivals(migration, layout.collection)
+        layout, record = check_plannable(migration)
         seen = survey(
             migration.reader(),
             sample=config.plan.sample,
@@ -142,10 +136,6 @@ def _clear_finished(migration: Migration, record: MigrationRecord | None) -> Non
         return
     if artefacts.load_plan().digest == record.plan_digest:
         artefacts.clear()
-
-
-def _refuse_rivals(migration: Migration, collection: str) -> None:
-    refuse_rivals(migration.connection, migration.config.migration, [collection])
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,9 @@ def read_questions(path: Path, split: str | None = None) -> list[Questions]:
             if modality in table.column_names
         }
     except FileNotFoundError as error:
-        raise ConfigError(f"there is no query file {path}", hint) from error
+        raise ConfigError(
+            f"there is no query file {path}", f"correct plan.queries or --queries; {hint}"
+        ) from error
     except (KeyError, OSError, ValueError, csv.Error, pa.ArrowException) as error:
         raise ConfigError(f"{path} is not a query file: {error}", hint) from error
     if not asked:

@@ -21,7 +21,7 @@ from xbtmigrate.workflows.backfill import projector_of
 from xbtmigrate.workflows.carrying import Carrier
 from xbtmigrate.workflows.cutover import SHOWN, Switched
 from xbtmigrate.workflows.encoding import Report
-from xbtmigrate.workflows.intent import Request, intend
+from xbtmigrate.workflows.intent import AS_PLANNED, intend
 from xbtmigrate.workflows.switching import Route, moved_record, publish, readers_send, route_taken
 from xbtmigrate.workflows.wiring import Migration, open_migration
 
@@ -46,7 +46,7 @@ def rollback(config: Config, *, act: bool, leave_behind: bool, report: Report) -
     """
     with open_migration(config) as migration:
         record = _undoable(migration.journal.load())
-        intent = intend(migration, Request(None, None, None, 256), record)
+        intent = intend(migration, AS_PLANNED, record)
         carrier = Carrier(migration, intent, projector_of(migration, intent))
         ledger = _ledger(migration, leave_behind=leave_behind)
         report("looking for what was written since the cutover", 0, 0)

@@ -15,7 +15,7 @@ from xbtmigrate.qdrant.journal import QdrantJournal
 from xbtmigrate.qdrant.scan import Reader
 from xbtmigrate.types import Direction, Strategy
 from xbtmigrate.workflows.load import LOAD
-from xbtmigrate.workflows.nextstep import next_step
+from xbtmigrate.workflows.nextstep import next_step, phase_of
 from xbtmigrate.workflows.steering import is_running
 from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.wiring import Migration, artefacts_of, connected, migration_over
@@ -40,7 +40,7 @@ def report_status(config: Config) -> dict[str, Any]:
         tally = Tally(migration.facts.points)
         if plan is not None and written:
             tally = _tally(migration, plan, record)
-        phase = record.phase if record is not None else _phase_without_record(migration, plan)
+        phase = phase_of(record, plan, migration.artefacts)
         left = _left(plan.strategy if plan else None, _fraction(plan, record), tally)
         return _document(config, connection, phase, record, plan) | {
             "collection": migration.facts.collection,
@@ -139,13 +139,6 @@ def _load(config: Config, connection: Connection, record: MigrationRecord | None
     if said and not is_running(record):
         load |= {"state": "ended", "reason": ""}
     return load
-
-
-def _phase_without_record(migration: Migration, plan: Plan | None) -> Phase | None:
-    if plan is None:
-        return None
-    trained = migration.artefacts.projector_folder(Direction.FORWARD).exists()
-    return Phase.TRAINED if trained else Phase.PLANNED
 
 
 def _rate(record: MigrationRecord | None) -> float | None:

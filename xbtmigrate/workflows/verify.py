@@ -27,7 +27,7 @@ from xbtmigrate.workflows.backfill import goal_of, loop_of, projector_of
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.evidence import Evidence, index_recall
 from xbtmigrate.workflows.examination import BEHIND, Examiner, Fault, lot
-from xbtmigrate.workflows.intent import Intent, Request, intend
+from xbtmigrate.workflows.intent import AS_PLANNED, Intent, intend
 from xbtmigrate.workflows.ordering import FrozenOrder
 from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.verification import Verification, resumed
@@ -90,8 +90,7 @@ def verify(
     """
     started = time.monotonic()
     with open_migration(config) as migration:
-        record = _verifiable(migration.journal.load())
-        intent = intend(migration, Request(None, None, None, 256), record)
+        record, intent = check_verifiable(migration, migration.journal.load())
         held = migration.journal.acquire(record)
         try:
             run = _Run(migration, intent, extent, held, should_stop, report)
@@ -107,6 +106,18 @@ def verify(
             migration.journal.release()
     spent = {"phase": judged.phase.value, "seconds": round(time.monotonic() - started, 3)}
     return Verdict(evidence.document() | spent, clean, interrupted=False)
+
+
+def check_verifiable(
+    migration: Migration, record: MigrationRecord | None
+) -> tuple[MigrationRecord, Intent]:
+    """See that a verification can be made.
+
+    Raises:
+        GateError: The migration is in another phase, or the plan is stale.
+    """
+    found = _verifiable(record)
+    return found, intend(migration, AS_PLANNED, found)
 
 
 def _verifiable(record: MigrationRecord | None) -> MigrationRecord:

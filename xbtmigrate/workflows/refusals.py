@@ -1,0 +1,103 @@
+"""Workflows: what the next command would refuse, found by the checks of that very command.
+
+`doctor` keeps no list of reasons beside those of the commands: it calls what they call before they
+begin, so a condition that is added to a command is one that `doctor` knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xbtmigrate.errors import XbtMigrateError
+from xbtmigrate.journal import Phase
+from xbtmigrate.types import Direction, Strategy
+from xbtmigrate.workflows.ailments import Ailment, Case
+from xbtmigrate.workflows.backfill import check_run
+from xbtmigrate.workflows.cutover import Order, check_switch
+from xbtmigrate.workflows.finalize import check_unused
+from xbtmigrate.workflows.gates import Check
+from xbtmigrate.workflows.inputs import INPUTS
+from xbtmigrate.workflows.intent import AS_PLANNED
+from xbtmigrate.workflows.plannable import check_plannable
+from xbtmigrate.workflows.steering import is_running
+from xbtmigrate.workflows.verify import check_verifiable
+from xbtmigrate.workflows.wiring import Migration, migration_over
+
+ENDING = (Phase.FINALIZING, Phase.FINALIZED, Phase.ABORTING)
+"""Phases in which one of the collections may be gone."""
+NEXT_VERB = {
+    Phase.BACKFILLING: "backfill",
+    Phase.PAUSED: "backfill",
+    Phase.BACKFILLED: "verify",
+    Phase.VERIFIED: "cutover",
+    Phase.CUTTING_OVER: "cutover",
+    Phase.CUT_OVER: "finalize",
+    Phase.ROLLED_BACK: "verify",
+}
+
+
+def refusals(case: Case, *, sound: bool) -> Iterator[Ailment]:
+    """Find what is missing, and what the next command would refuse.
+
+    Args:
+        case: The migration.
+        sound: Whether nothing else is wrong: what is would only be said again in other words.
+    """
+    if case.record is not None and case.record.phase in ENDING:
+        return
+    try:
+        migration = migration_over(case.config, case.connection)
+    except XbtMigrateError as error:
+        yield Ailment("unusable", error.message, error.hint)
+        return
+    missing = list(_missing(migration))
+    yield from missing
+    verb = _next_verb(case)
+    if missing or not sound or verb is None or is_running(case.record):
+        return
+    try:
+        for check in _failing(verb, case, migration):
+            yield Ailment(f"{verb}_refused", f"{check.name}: {check.detail}", check.way_out)
+    except XbtMigrateError as error:
+        yield Ailment(f"{verb}_refused", error.message, error.hint)
+
+
+def _missing(migration: Migration) -> Iterator[Ailment]:
+    for name, check in INPUTS.items():
+        try:
+            check(migration)
+        except XbtMigrateError as error:
+            yield Ailment(f"{name}_unusable", error.message, error.hint)
+
+
+def _next_verb(case: Case) -> str | None:
+    """The next command that checks anything before it begins."""
+    if case.plan is None:
+        return "plan"
+    if case.begun is not None:
+        return NEXT_VERB.get(case.begun.phase)
+    folder = case.artefacts.projector_folder(Direction.FORWARD)
+    strategy = case.plan.strategy
+    ready = folder.exists() or strategy is Strategy.FULL
+    return "backfill" if ready and strategy not in (Strategy.KEEP, Strategy.BRIDGE) else None
+
+
+def _failing(verb: str, this: Case, migration: Migration) -> list[Check]:
+    """Call what a command calls before it begins; a cutover lists what does not hold.
+
+    Raises:
+        XbtMigrateError: The command would refuse.
+    """
+    match verb:
+        case "plan":
+            check_plannable(migration)
+        case "backfill":
+            check_run(migration, AS_PLANNED, this.record)
+        case "verify":
+            check_verifiable(migration, this.record)
+        case "cutover":
+            _, _, checks = check_switch(migration, this.record, Order())
+            return [check for check in checks if not check.passed]
+        case "finalize":
+            check_unused(migration, this.record)
+    return []
