@@ -17,6 +17,7 @@ from tests.support.command import answer_inside, inside
 from tests.support.documents import check_keys
 from xbtmigrate.config import load_config
 from xbtmigrate.known import KnownVectors
+from xbtmigrate.qdrant.gallery import InPlaceGallery
 from xbtmigrate.workflows.verify import Extent, verify
 from xbtmigrate.workflows.wiring import open_migration
 
@@ -124,7 +125,7 @@ def _examples(document: dict) -> dict:
         "reasons": ["x"],
         "settings": ["x"],
         "examples": [{"id": "1", "fault": "stale", "detail": ""}],
-        "witness": document["witness"] | {"vectors_changed": ["1"]},
+        "witness": document["witness"] | {"replaced": ["1"], "vectors_changed": ["1"]},
         "index_recall": {"basis": "", "queries": 1, "old": 1.0, "new": 1.0}
         | (document["index_recall"] or {}),
     }
@@ -161,7 +162,7 @@ def test_a_sample_a_stop_settings_and_an_old_vector_that_changed(place: Place, c
     document = json.loads(json.dumps(rest.document))
     assert (rest.clean, document["checked"]) == (False, COUNT)
     assert document["mismatches"]["stale"] == 2
-    assert document["witness"]["vectors_changed"] in ([], [str(clipart.ids[8])])
+    assert document["witness"]["replaced"] in ([], [str(clipart.ids[8])])
     text = " ".join(document["settings"])
     assert "payload index 'caption'" in text
     assert "strict_mode_config" in text
@@ -212,6 +213,70 @@ def test_repair_takes_no_vector_that_was_found_wrong_and_looks_at_all_of_them(
     assert repaired["repaired"] > 100
     _check(tmp_path, name, clipart)
     assert answer_inside("verify", "--reencode", str(COUNT), cwd=tmp_path)["status"] == "clean"
+
+
+@pytest.mark.server
+def test_old_vectors_that_the_application_replaces_do_not_stand_in_the_way(
+    place: Place, clipart: Clipart
+):
+    """The next backfill makes their points again, and what verify compares with is renewed."""
+    assert answer_inside("verify", cwd=place.folder)["clean"]
+    client = place.open()
+    records = client.retrieve(place.target, clipart.ids, with_payload=True)
+    first = {each.payload["_xbtmigrate"]["kind"]: each.id for each in reversed(records)}
+    for row, point in enumerate(first.values()):
+        vector = {"old": clipart.old[-1 - row].tolist()}
+        client.update_vectors(place.name, [models.PointVectors(id=point, vector=vector)], wait=True)
+    client.close()
+    found = answer_inside("verify", cwd=place.folder, expect=3)
+    due = {each["id"] for each in found["examples"] if each["fault"] == "stale"}
+    shadow = place.layout == "shadow"
+    assert due == {str(first[kind]) for kind in first if shadow or kind == "projected"}
+    changed = found["witness"]["vectors_changed"]
+    assert changed == ([] if shadow else [str(first["encoded"])])
+    answer_inside("backfill", "--online", cwd=place.folder)
+    clean = answer_inside("verify", cwd=place.folder)
+    assert sum(clean["mismatches"].values()) == 0
+    assert clean["witness"]["vectors_changed"] == []
+    again = answer_inside("verify", cwd=place.folder)
+    assert (again["clean"], again["witness"]["replaced"]) == (True, [])
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("place", ["server-in_place"], indirect=True)
+def test_what_nobody_can_tell_is_accepted_once_and_a_fault_of_each_write_never_passes(
+    place: Place, clipart: Clipart, monkeypatch: pytest.MonkeyPatch
+):
+    client = place.open()
+    records = client.retrieve(place.target, clipart.ids, with_payload=True)
+    point = next(each.id for each in records if each.payload["_xbtmigrate"]["kind"] == "encoded")
+
+    def damage(row: int) -> None:
+        vector = models.PointVectors(id=point, vector={"old": clipart.old[row].tolist()})
+        client.update_vectors(place.name, [vector], wait=True)
+
+    damage(-1)
+    refused = answer_inside("verify", cwd=place.folder, expect=3)
+    assert refused["next"] == "xbtmigrate backfill --online"
+    assert "--accept-replaced-vectors 1" in refused["reasons"][0]
+    assert answer_inside("verify", "--accept-replaced-vectors", "1", cwd=place.folder)["clean"]
+    assert answer_inside("verify", cwd=place.folder)["witness"]["vectors_changed"] == []
+
+    rows = iter(range(200, 300))
+    write = InPlaceGallery.write
+
+    def damaging(gallery: InPlaceGallery, *arguments: object) -> object:
+        try:
+            return write(gallery, *arguments)
+        finally:
+            damage(next(rows))
+
+    monkeypatch.setattr(InPlaceGallery, "write", damaging)
+    damage(-2)
+    answer_inside("backfill", "--online", cwd=place.folder)
+    refused = answer_inside("verify", cwd=place.folder, expect=3)
+    assert refused["witness"]["vectors_changed"] == [str(point)]
+    client.close()
 
 
 @pytest.mark.server

@@ -25,6 +25,14 @@ def verify(
     hnsw_ef: Annotated[
         int | None, typer.Option(min=1, help="hnsw_ef your application searches with.")
     ] = None,
+    accept_replaced_vectors: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Encoded points whose old vectors your application replaced, at most.",
+        ),
+    ] = 0,
     repair: Annotated[bool, typer.Option("--repair", help="Make right what is wrong.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -37,7 +45,12 @@ def verify(
     from xbtmigrate.workflows.verify import verify as run
 
     extent = Extent(
-        sample=sample, reencode=reencode, max_stale=max_stale, repair=repair, hnsw_ef=hnsw_ef
+        sample=sample,
+        reencode=reencode,
+        max_stale=max_stale,
+        repair=repair,
+        hnsw_ef=hnsw_ef,
+        replaced=accept_replaced_vectors,
     )
     settings = load_config(config)
     with render.ProgressBars() as bars, stop_on_interrupt() as asked_to_stop:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.inspection import page_within
@@ -31,7 +32,11 @@ class Testimony:
             it stores a point again.
         changed: Those whose payload is another one: by an application, or by a fault.
         gone: Those that are no longer there.
-        vectors_changed: Those whose payload is the same but whose old vectors are not.
+        replaced: Those whose payload is the same and whose old vectors are others, which an
+            application has put there: the tool has only read the place, or has made the new vector
+            from them.
+        vectors_changed: Those whose payload is the same and whose old vectors are others, by an
+            application or by a fault.
     """
 
     points: int = 0
@@ -39,7 +44,14 @@ class Testimony:
     rounded: int = 0
     changed: int = 0
     gone: int = 0
+    replaced: list[PointId] = field(default_factory=list)
     vectors_changed: list[PointId] = field(default_factory=list)
+
+    def explained(self, ids: Collection[PointId]) -> Testimony:
+        """Return it with some of the points whose vectors changed put down to an application."""
+        found = [each for each in self.vectors_changed if each in ids]
+        left = [each for each in self.vectors_changed if each not in ids]
+        return replace(self, replaced=[*self.replaced, *found], vectors_changed=left)
 
 
 def observe(
@@ -88,7 +100,25 @@ def compare(before: pa.Table, now: pa.Table) -> Testimony:
             counts["rounded"] += 1
         else:
             vectors_changed.append(point)
-    return Testimony(points=len(before), vectors_changed=vectors_changed, **counts)
+    return Testimony(
+        points=len(before),
+        same=counts["same"],
+        rounded=counts["rounded"],
+        changed=counts["changed"],
+        gone=counts["gone"],
+        vectors_changed=vectors_changed,
+    )
+
+
+def part_of(look: pa.Table, ids: Collection[PointId]) -> pa.Table:
+    """Return the part of a look that is of some points."""
+    return look.filter(pc.is_in(look["id"], pa.array(ids, pa.string())))
+
+
+def renewed(before: pa.Table, now: pa.Table, ids: Collection[PointId]) -> pa.Table:
+    """Return an earlier look with some of its points as they are now."""
+    rest = before.filter(pc.invert(pc.is_in(before["id"], pa.array(ids, pa.string()))))
+    return pa.concat_tables([rest, part_of(now, ids)])
 
 
 def _rows(table: pa.Table) -> Iterable[tuple[PointId, str, bytes]]:

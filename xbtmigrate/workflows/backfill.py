@@ -29,6 +29,7 @@ from xbtmigrate.workflows.publishing import publish_artefacts, store_hubness
 from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.until import Watch
 from xbtmigrate.workflows.wiring import Migration, choice_of, open_migration
+from xbtmigrate.workflows.witnessing import distrust_replaced, watched
 
 QUARANTINE_SHOWN = 100
 LEARNED = ("uncertainty", "combined", "benefit")
@@ -164,6 +165,7 @@ def run(
         try:
             prepare_layout(migration.connection, migration.facts, choice_of(intent.plan.target))
             publish_artefacts(migration, intent.plan)
+            distrust_replaced(migration, intent.plan)
             stop = _stop_at(deadline, should_stop)
             with paced(migration, intent.plan, request, stop) as sparing:
                 loop = loop_of(
@@ -292,7 +294,7 @@ def loop_of(
     order = FrozenOrder(migration, gallery, intent.order, projector)
     known: Known = migration.known if encodes else _NOTHING
     return Backfill(
-        gallery=gallery,
+        gallery=watched(migration, intent.plan, gallery),
         journal=migration.journal,
         record=record,
         goal=goal_of(migration, intent),

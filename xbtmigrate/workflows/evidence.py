@@ -60,6 +60,7 @@ class Evidence:
         settings: Differences between the settings of both vectors' places.
         index_recall: How well the indexes find; None where nothing could be searched for.
         testimony: What became of the points looked at while planning; None without them.
+        max_replaced: Points whose old vectors an application may have replaced, at most.
     """
 
     plan: Plan
@@ -71,6 +72,7 @@ class Evidence:
     settings: Sequence[str]
     index_recall: IndexRecall | None
     testimony: Testimony | None
+    max_replaced: int
 
     @property
     def faults(self) -> Counter[Fault]:
@@ -104,12 +106,18 @@ class Evidence:
                 f"the new index finds {recall.new:.3f} of the exact neighbours, "
                 f"the old one {recall.old:.3f}: a larger ef_construct finds more"
             )
-        if self.testimony is not None and self.testimony.vectors_changed:
-            changed = len(self.testimony.vectors_changed)
+        changed = self._vectors_changed
+        if len(changed) > self.max_replaced:
             found.append(
-                f"the old vectors of {changed} point(s) changed while their payload did not"
+                f"the old vectors of {len(changed):,} encoded point(s) changed while their payload "
+                f"did not (for example {', '.join(changed[:5])}): `xbtmigrate backfill --online` "
+                f"encodes them again, or --accept-replaced-vectors {len(changed)} lets them pass"
             )
         return found
+
+    @property
+    def _vectors_changed(self) -> list[PointId]:
+        return [] if self.testimony is None else self.testimony.vectors_changed
 
     def document(self) -> dict[str, Any]:
         """Return the stable JSON form."""
@@ -158,6 +166,11 @@ class Evidence:
                 "planning have the same payload and the same old vectors to the bit, "
                 f"{kept.rounded:,} more but for the last digit"
             )
+            if kept.replaced:
+                found.append(
+                    f"{len(kept.replaced):,} of them have old vectors that an application has "
+                    "put there since"
+                )
         return found
 
     def _not_proven(self) -> list[str]:
@@ -181,7 +194,12 @@ class Evidence:
             return "xbtmigrate cutover"
         if self.state.overflowing:
             return "xbtmigrate backfill --online"
-        return "xbtmigrate verify --repair" if self.state.mismatches else "see `reasons`"
+        if self.state.mismatches:
+            return "xbtmigrate verify --repair"
+        changed = len(self._vectors_changed)
+        if changed > self.max_replaced and len(self.reasons) == 1:
+            return "xbtmigrate backfill --online"
+        return "see `reasons`"
 
 
 def index_recall(

@@ -32,7 +32,7 @@ from xbtmigrate.workflows.ordering import FrozenOrder
 from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.verification import Verification, resumed
 from xbtmigrate.workflows.wiring import Migration, choice_of, open_migration
-from xbtmigrate.workflows.witnessing import testimony
+from xbtmigrate.workflows.witnessing import bring_up_to_date, testimony
 
 SAVE_SECONDS = 2.0
 KEPT_AT_ONCE = 4096
@@ -49,6 +49,7 @@ class Extent:
         max_stale: Points written since the backfill that are let pass.
         repair: Whether to make right what was found.
         hnsw_ef: What the application searches with; None for the server's default.
+        replaced: Points whose old vectors an application may have replaced, at most.
     """
 
     sample: int | None = None
@@ -56,6 +57,7 @@ class Extent:
     max_stale: int = 0
     repair: bool = False
     hnsw_ef: int | None = None
+    replaced: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,9 @@ def verify(
             evidence = run.evidence()
             clean = not evidence.reasons
             judged = _judged(run.record, clean=clean)
+            if clean and evidence.testimony is not None:
+                seen = evidence.testimony
+                bring_up_to_date(migration, intent.plan, [*seen.replaced, *seen.vectors_changed])
             migration.journal.save(judged)
         finally:
             migration.journal.release()
@@ -313,4 +318,5 @@ class _Run:
                 migration, self._gallery, plan.target, hnsw_ef=self.extent.hnsw_ef
             ),
             testimony=testimony(migration, plan),
+            max_replaced=self.extent.replaced,
         )
