@@ -22,32 +22,20 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xbtmigrate.errors import GateError, UnreadableSourceError, XbtMigrateError
+from xbtmigrate.errors import XbtMigrateError
 from xbtmigrate.goal import Demand, Goal, Known, Outcome, Progress, Until
 from xbtmigrate.journal import Counts, MigrationRecord, Phase, Stage
+from xbtmigrate.making import Maker, is_without
 from xbtmigrate.overlap import InOrder, read_ahead
 from xbtmigrate.protocols import Encoder, Gallery, Journal, Projector, Written
 from xbtmigrate.types import (
-    WITHOUT,
     Kind,
     Modality,
     PointId,
-    Vectors,
-    given_columns,
-    given_of,
-    has_given,
-    usable,
-    vector_array,
-    with_given,
 )
 
 SWEEP_PASSES = 5
 SAVE_SECONDS = 0.5
-REASONS = {
-    Kind.NO_CONTENT: "its payload has nothing to embed",
-    Kind.REFUSED: "the encoder refuses its content",
-    Kind.NO_OLD_VECTOR: "it has no usable old vector",
-}
 Done: TypeAlias = tuple[int, int]  # points of a pass: done, all
 
 
@@ -87,9 +75,8 @@ class Backfill:
     counts: Counts = field(default_factory=Counts)
     quarantined: dict[PointId, str] = field(default_factory=dict)
     stopped: str = ""
-    _refused: set[tuple[PointId, str]] = field(default_factory=set)
     _later: InOrder = field(default_factory=InOrder)
-    _noted: Counts = field(default_factory=Counts)
+    _maker: Maker = field(init=False)
     _points: int = 0
     _ask_at: int = 0
     _ticked: float = field(default_factory=time.monotonic)
@@ -103,7 +90,8 @@ class Backfill:
             GateError: More points than allowed cannot be embedded.
             XbtMigrateError: A part failed; a later run goes on from here.
         """
-        before, self._points = self.record.seconds, self.gallery.count()
+        before = self.record.seconds
+        self._begin()
         self.record = self.record.moved_to(Phase.BACKFILLING)
         if self.until is None:
             self.record = replace(self.record, fraction=self.goal.fraction)
@@ -133,9 +121,25 @@ class Backfill:
         Returns:
             Points that the last sweep still found to be completed.
         """
-        self._points = self.gallery.count()
+        self._begin()
         with self._later:
             return self._sweep()
+
+    def _begin(self) -> None:
+        self._points = self.gallery.count()
+        self._maker = Maker(
+            gallery=self.gallery,
+            modality=self.modality,
+            encoder=self.encoder,
+            projector=self.projector,
+            known=self.known,
+            batch_size=self.batch_size,
+            later=self._later,
+            on_written=self._count_written,
+            most_quarantined=int(self.goal.max_quarantined * self._points),
+            points=self._points,
+            quarantined=self.quarantined,
+        )
 
     def _project_all(self) -> None:
         """Give every point without a valid new vector a projected one, in the store's own order."""
@@ -144,7 +148,7 @@ class Backfill:
         done = 0
         batches = self.gallery.read({"source", "kind", "old"}, after=self.record.cursor)
         for batch in read_ahead(batches):
-            self._project(batch.filter(pc.is_null(batch["kind"])))
+            self._maker.project(batch.filter(pc.is_null(batch["kind"])))
             done += len(batch)
             self._advance(Stage.PROJECT, (done, self._points), cursor=batch["id"][-1].as_py())
             if self.stopped:
@@ -164,8 +168,8 @@ class Backfill:
             if self._enough(position, len(ids)):
                 return
             for batch in batches:
-                self._encode(batch.filter(_not_encoded(batch)))
-            self._note(vanished=asked - sum(map(len, batches)))
+                self._maker.encode(batch.filter(_not_encoded(batch)))
+            self._maker.note(vanished=asked - sum(map(len, batches)))
             position += asked
             share = max(self.record.fraction, min(self.goal.fraction, position / len(ids)))
             self._advance(Stage.ENCODE, (position, total), position=position, fraction=share)
@@ -228,141 +232,16 @@ class Backfill:
         """
         due = pa.array(demand.encoded(batch["id"].to_pylist()))
         if self.goal.fraction > 0:
-            due = pc.or_(due, _is_without(batch))
-        due = pc.and_(pc.and_(due, _not_encoded(batch)), self._encodable(batch))
+            due = pc.or_(due, is_without(batch))
+        due = pc.and_(pc.and_(due, _not_encoded(batch)), self._maker.encodable(batch))
         todo = batch.filter(pc.or_(pc.is_null(batch["kind"]), due))
         settled = 0
         for current in self.gallery.read({"source", "kind", "old"}, ids=todo["id"].to_pylist()):
-            rest = current
-            if self.goal.fraction > 0:
-                self._encode(current)
-                rest = current.filter(pc.invert(self._encodable(current)))
-            settled += self._settle(rest)
+            settled += self._maker.complete(current, encodes=self.goal.fraction > 0)
         return len(todo) - settled
-
-    def _settle(self, batch: pa.RecordBatch) -> int:
-        """Project points that cannot be encoded, or mark why they get no new vector.
-
-        Without that mark a shadow would lack them, and every sweep would find them again.
-
-        Returns:
-            Points that are as they should be already.
-        """
-        pending = batch.filter(pc.or_(pc.is_null(batch["kind"]), _is_without(batch)))
-        done = len(batch) - len(pending)
-        if self.projector is not None:
-            pending = self._project(pending)
-        for kind, rows in self._reasons(pending).items():
-            part = pending.filter(rows)
-            new = part.filter(pc.not_equal(pc.fill_null(part["kind"], ""), kind.value))
-            done += len(part) - len(new)
-            self._quarantine(part, REASONS[kind])
-            if len(new):
-                self._write(new, kind)
-        return done
-
-    def _reasons(self, batch: pa.RecordBatch) -> dict[Kind, pa.Array]:
-        """Say which points get no vector for which reason, one boolean array for each."""
-        if self.goal.fraction == 0:
-            return {Kind.NO_OLD_VECTOR: pc.is_valid(batch["id"])}
-        empty = pc.equal(batch["content_hash"], "")
-        return {Kind.NO_CONTENT: empty, Kind.REFUSED: pc.invert(empty)}
-
-    def _project(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Write projected vectors; returns the points of a batch that have no usable one."""
-        assert self.projector is not None
-        given = with_given(batch)
-        if not len(given):
-            return batch
-        unfit = self._write_made(given, self.projector.apply(*given_of(given)), Kind.PROJECTED)
-        left = pc.or_(pc.invert(has_given(batch)), pc.is_in(batch["id"], unfit["id"]))
-        return batch.filter(left)
-
-    def _encode(self, batch: pa.RecordBatch) -> None:
-        """Write true new vectors for the points of a batch that have a source."""
-        missing = pc.is_null(batch[self.modality.value])
-        found = self._quarantine(batch.filter(missing), f"its payload has no {self.modality}")
-        self._note(missing_source=found)
-        batch = batch.filter(self._encodable(batch))
-        vectors, valid = self.known.find(batch["content_hash"].to_pylist())
-        if valid.any():
-            self._write_encoded(batch.filter(pa.array(valid)), vectors[valid])
-        batch = batch.filter(pa.array(~valid))
-        half = max(1, self.batch_size // 2)
-        for start in range(0, len(batch), half):
-            self._later.wait_below(min(2, self.batch_size))
-            self._encode_readable(batch.slice(start, half))
-
-    def _encode_readable(self, batch: pa.RecordBatch) -> None:
-        """Encode a batch without those of its items that turn out impossible."""
-        assert self.encoder is not None
-        while len(batch):
-            try:
-                items, ids = (batch[name].to_pylist() for name in (self.modality.value, "id"))
-                vectors = self.encoder.encode(items, self.modality, ids=ids)
-                self._write_encoded(batch, vectors)
-                break
-            except UnreadableSourceError as error:
-                for row, reason in error.failures.items():
-                    self._refused.update(_contents(batch.slice(row, 1)))
-                    self._quarantine(batch.slice(row, 1), reason)
-                self._note(failed=len(error.failures))
-                kept = [row for row in range(len(batch)) if row not in error.failures]
-                batch = batch.take(pa.array(kept, pa.int64()))
-
-    def _encodable(self, batch: pa.RecordBatch) -> pa.Array:
-        """Say which points have a source that the encoder has not refused in this run."""
-        refused = [each in self._refused for each in _contents(batch)]
-        return pc.and_not(pc.is_valid(batch[self.modality.value]), pa.array(refused, pa.bool_()))
-
-    def _write_encoded(self, batch: pa.RecordBatch, vectors: Vectors) -> None:
-        self._refused.update(_contents(self._write_made(batch, vectors, Kind.ENCODED)))
-
-    def _write_made(self, batch: pa.RecordBatch, vectors: Vectors, kind: Kind) -> pa.RecordBatch:
-        """Begin to write vectors; returns the points whose vectors cannot be compared."""
-        fit = usable(vectors)
-        unfit = batch.filter(pa.array(~fit))
-        if len(unfit):
-            reason = f"{kind.maker} made no usable vector for it"
-            self._note(failed=self._quarantine(unfit, reason))
-            batch, vectors = batch.filter(pa.array(fit)), vectors[fit]
-        if len(batch):
-            self._write(batch.append_column("new", vector_array(vectors)), kind)
-        return unfit
-
-    def _write(self, batch: pa.RecordBatch, kind: Kind) -> None:
-        given = [] if kind is Kind.ENCODED else given_columns(batch)
-        made = [] if kind in WITHOUT else ["new"]
-        whole = batch.select(["id", "content_hash", *given, *made])
-        self._later.wait_below(2)
-        written = self._later.begin(partial(self.gallery.write, whole, kind))
-        if kind not in WITHOUT:
-            self._later.do(lambda: self._count_written(written.result(), kind))
-        else:
-            self._later.do(written.result)
 
     def _count_written(self, result: Written, kind: Kind) -> None:
         self._count(**{kind.value: len(result.written)}, vanished=len(result.vanished))
-
-    def _quarantine(self, batch: pa.RecordBatch, reason: str) -> int:
-        """Note points that cannot be done; returns how many were not noted before.
-
-        Raises:
-            GateError: They are more than the goal allows.
-        """
-        known = len(self.quarantined)
-        self.quarantined = dict.fromkeys(batch["id"].to_pylist(), reason) | self.quarantined
-        if len(self.quarantined) > self.goal.max_quarantined * self._points:
-            point, why = next(iter(self.quarantined.items()))
-            raise GateError(
-                f"{len(self.quarantined)} of {self._points} points cannot be embedded "
-                f"(for example point {point}: {why})",
-                "correct them or raise plan.max_missing, then run the same command again",
-            )
-        return len(self.quarantined) - known
-
-    def _note(self, **numbers: int) -> None:
-        self._noted = self._noted.plus(Counts(**numbers))
 
     def _count(self, **numbers: int) -> None:
         more = Counts(**numbers)
@@ -374,7 +253,7 @@ class Backfill:
     ) -> None:
         """Store how far the run came once all before is written; then ask whether to go on."""
         changes = place if stage is None else {"stage": stage, **place}
-        noted, self._noted = self._noted, Counts()
+        noted = self._maker.take_noted()
         self._later.do(partial(self._advance_now, changes, noted, done))
         self.stopped = self.stopped or self.should_stop()
 
@@ -401,11 +280,3 @@ class Backfill:
 
 def _not_encoded(batch: pa.RecordBatch) -> pa.Array:
     return pc.fill_null(pc.not_equal(batch["kind"], Kind.ENCODED.value), fill_value=True)
-
-
-def _is_without(batch: pa.RecordBatch) -> pa.Array:
-    return pc.is_in(batch["kind"], pa.array([kind.value for kind in WITHOUT]))
-
-
-def _contents(batch: pa.RecordBatch) -> Iterator[tuple[PointId, str]]:
-    return zip(batch["id"].to_pylist(), batch["content_hash"].to_pylist(), strict=True)
