@@ -94,3 +94,24 @@ def test_what_the_commands_on_the_way_would_refuse(tmp_path: Path):
     assert place.run("doctor")["healthy"]
     place.upsert(place.clipart.ids[0], 5, "old", place.name)
     same_words(tmp_path, "finalize_refused", "finalize", expect=3)
+
+
+def test_why_the_last_run_ended(folder: Path):
+    client = QdrantClient(path=str(folder / "qdrant"))
+    ids = Clipart.load(8).ids
+    client.set_payload("clipart", {"image": "no such image"}, points=ids)
+    client.close()
+    config = folder / "xbtmigrate.toml"
+    text = config.read_text("utf-8").replace('strategy = "fastfill"', 'strategy = "full"')
+    config.write_text(text, "utf-8")
+    answer_inside("plan", cwd=folder)
+    ended = answer_inside("backfill", "--online", cwd=folder, expect=3)["error"]
+    assert answer_inside("status", cwd=folder)["last_error"] == ended["message"]
+    (finding,) = answer_inside("doctor", cwd=folder, expect=3)["findings"]
+    assert finding["name"] == "backfill_refused"
+    assert finding["message"] == f"the last run ended: {ended['message']}"
+    assert "plan.max_missing" in finding["way_out"]
+    config.write_text(text.replace("[plan]", "[plan]\nmax_missing = 0.1"), "utf-8")
+    answer_inside("backfill", "--online", cwd=folder)
+    assert answer_inside("status", cwd=folder)["last_error"] is None
+    assert answer_inside("doctor", cwd=folder)["healthy"]

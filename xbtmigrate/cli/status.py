@@ -32,6 +32,8 @@ def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     pairs.append(("of these get none", in_words(content["without_vector"])))
     if content["eta_seconds"] is not None:
         pairs.append(("time to go", render.duration(content["eta_seconds"])))
+    if content["last_error"] is not None:
+        pairs.append(("the last run ended", content["last_error"]))
     pairs += _load(content["load"])
     pairs += [(f"artefact: {name}", path) for name, path in content["artefacts"].items()]
     render.facts(f"Migration {content['migration']}", pairs)

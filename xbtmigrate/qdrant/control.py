@@ -61,6 +61,12 @@ class _Load:
 
 
 @dataclass(frozen=True, slots=True)
+class _Trouble:
+    message: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Control:
     """The wish and the published load of one migration.
 
@@ -92,9 +98,22 @@ class Control:
         """Store what the run says of its load."""
         self._store("load", load)
 
+    def trouble(self) -> tuple[str, str] | None:
+        """Read why the last run ended by an error, and the way out; None where it did not."""
+        found = decoded(self._read("trouble"), _Trouble, f"trouble of '{self.migration}'")
+        return (found.message, found.hint) if found.message else None
+
+    def note(self, trouble: tuple[str, str] | None) -> None:
+        """Store why a run ended by an error, or take back what was stored of an earlier one."""
+        if trouble is None and self.trouble() is None:
+            return
+        message, hint = trouble or ("", "")
+        self._store("trouble", {"message": message, "hint": hint})
+
     def forget(self) -> None:
-        """Delete both: no run is left that they could concern."""
-        points = models.PointIdsList(points=[self._id("wish"), self._id("load")])
+        """Delete all of it: no run is left that it could concern."""
+        kinds = ("wish", "load", "trouble")
+        points = models.PointIdsList(points=[self._id(kind) for kind in kinds])
         client = self.connection.client
         self.connection.write(lambda: client.delete(JOURNAL, points, wait=True))
 

@@ -27,6 +27,7 @@ from xbtmigrate.workflows.load import load_of, paced
 from xbtmigrate.workflows.ordering import FrozenOrder
 from xbtmigrate.workflows.publishing import publish_artefacts, store_hubness
 from xbtmigrate.workflows.tally import Tally
+from xbtmigrate.workflows.trouble import noted
 from xbtmigrate.workflows.until import Watch
 from xbtmigrate.workflows.wiring import Migration, choice_of, open_migration
 from xbtmigrate.workflows.witnessing import distrust_replaced, watched
@@ -167,7 +168,10 @@ def run(
             publish_artefacts(migration, intent.plan)
             distrust_replaced(migration, intent.plan)
             stop = _stop_at(deadline, should_stop)
-            with paced(migration, intent.plan, request, stop) as sparing:
+            with (
+                noted(migration),
+                paced(migration, intent.plan, request, stop) as sparing,
+            ):
                 loop = loop_of(
                     migration, intent, held, projector, gallery=sparing, size=request.batch_size
                 )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xbtmigrate.errors import XbtMigrateError
+from xbtmigrate.errors import GateError, XbtMigrateError
 from xbtmigrate.journal import Phase
+from xbtmigrate.qdrant.control import Control
 from xbtmigrate.types import Direction, Strategy
 from xbtmigrate.workflows.ailments import Ailment, Case
 from xbtmigrate.workflows.backfill import check_run
@@ -82,6 +83,14 @@ def _next_verb(case: Case) -> str | None:
     return "backfill" if ready and strategy not in (Strategy.KEEP, Strategy.BRIDGE) else None
 
 
+def _check_last_run(migration: Migration) -> None:
+    """Raise what the last run ended by: the next one may meet it again."""
+    found = Control(migration.connection, migration.config.migration).trouble()
+    if found is not None:
+        message, hint = found
+        raise GateError(f"the last run ended: {message}", hint)
+
+
 def _failing(verb: str, this: Case, migration: Migration) -> list[Check]:
     """Call what a command calls before it begins; a cutover lists what does not hold.
 
@@ -93,6 +102,7 @@ def _failing(verb: str, this: Case, migration: Migration) -> list[Check]:
             check_plannable(migration)
         case "backfill":
             check_run(migration, AS_PLANNED, this.record)
+            _check_last_run(migration)
         case "verify":
             check_verifiable(migration, this.record)
         case "cutover":

@@ -93,6 +93,8 @@ def _document(
 ) -> dict[str, Any]:
     """Everything but what is counted in the collection."""
     rate, strategy = _rate(record), plan.strategy if plan else None
+    control, running = Control(connection, config.migration), is_running(record)
+    trouble = None if running else control.trouble()
     return {
         "migration": config.migration,
         "phase": phase.value if phase else "not planned",
@@ -107,9 +109,10 @@ def _document(
         "next": next_step(
             phase,
             plan,
-            running=is_running(record),
-            paused=Control(connection, config.migration).wish().paused,
+            running=running,
+            paused=control.wish().paused,
         ),
+        "last_error": None if trouble is None else trouble[0],
     }
 
 
