@@ -132,10 +132,10 @@ class Artefacts:
     def clear(self) -> None:
         """Delete the files of a finished migration.
 
-        Vectors that were paid for stay, and so does the switch, which applications read until the
-        next cutover.
+        Vectors that were paid for stay, and so do queries that people wrote, and the switch, which
+        applications read until the next cutover.
         """
-        kept = {self.encoded_folder, self.switch_file}
+        kept = {self.encoded_folder, self.template_file, self.switch_file}
         for path in {*self.folder.iterdir()} - kept:
             if path.is_dir():
                 shutil.rmtree(path)

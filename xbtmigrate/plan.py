@@ -142,6 +142,22 @@ class Advice(_Part):
     reason: str
 
 
+class Finding(_Part):
+    """Something that the migration will need and that is not there.
+
+    Attributes:
+        name: Its name.
+        blocks: Whether it makes the migration impossible.
+        message: What is missing, in one sentence.
+        way_out: What to do about it.
+    """
+
+    name: str
+    blocks: bool = False
+    message: str
+    way_out: str
+
+
 class Collection(_Part):
     """Facts of the collection and its server when the plan was made."""
 
@@ -179,6 +195,7 @@ class Plan(_Part):
         without_vector: Points that will get no new vector, by the reason; exact but for what the
             encoder turns out to refuse.
         warnings: What the user should know before acting.
+        findings: What the way to `finalize` needs and lacks.
         digest: Digest over all the rest.
     """
 
@@ -201,6 +218,7 @@ class Plan(_Part):
     seed: int
     without_vector: dict[str, int] = {}
     warnings: list[str] = []
+    findings: list[Finding] = []
     digest: str = Field(default="", repr=False)
 
     @property

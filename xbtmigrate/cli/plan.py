@@ -128,6 +128,8 @@ def _show(plan: Plan) -> None:
     render.say(f"Queries: {measured.basis}.")
     for warning in plan.warnings:
         render.say(f"Warning: {warning}")
+    for finding in plan.findings:
+        render.say(f"Needed: {finding.message}. Way out: {finding.way_out}.")
     advised = plan.recommendation
     render.say(f"Recommended: {advised.strategy or 'nothing'}. {advised.reason}.")
     render.say(f"This plan: {plan.strategy}, fraction {plan.fraction:g}.")

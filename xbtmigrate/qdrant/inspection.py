@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qdrant_client import models
 
-from xbtmigrate.errors import CollectionError, UnsupportedError
+from xbtmigrate.errors import CollectionError, GateError, UnsupportedError
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.types import Distance, digest_of
 
@@ -43,7 +43,8 @@ class CollectionFacts:
         read_limit: Most points one read may return there, None for no limit.
         write_limit: Most points one write may hold there, None for no limit.
         reads_per_minute: Most reads a minute there, None for no limit.
-        unindexed_filters: Whether reads may filter on fields without an index.
+        writes_per_minute: Most writes a minute there, None for no limit.
+        unindexed_filters: Whether requests may filter on fields without an index.
         status: green, yellow, grey or red.
     """
 
@@ -73,6 +74,7 @@ class CollectionFacts:
     read_limit: int | None
     write_limit: int | None
     reads_per_minute: int | None
+    writes_per_minute: int | None
     unindexed_filters: bool
     status: str
 
@@ -99,9 +101,11 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
     Raises:
         CollectionError: No such collection or vector, or there are no points.
         UnsupportedError: The vector is sparse or a multivector, or shards are being moved.
+        GateError: Strict mode forbids exact requests.
     """
     name = real_name(connection, collection)
     info = connection.call(lambda: connection.client.get_collection(name))
+    _refuse_inexact(info, name)
     params = _chosen(info, name, vector)
     points = _count(connection, name, None)
     if points == 0:
@@ -138,7 +142,9 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
         read_limit=strict.max_query_limit,
         write_limit=_least(strict.upsert_max_batchsize, strict.write_rate_limit),
         reads_per_minute=strict.read_rate_limit,
-        unindexed_filters=strict.unindexed_filtering_retrieve is not False,
+        writes_per_minute=strict.write_rate_limit,
+        unindexed_filters=False
+        not in (strict.unindexed_filtering_retrieve, strict.unindexed_filtering_update),
         status=info.status.value,
     )
 
@@ -190,6 +196,17 @@ def page_within(connection: Connection, collection: str, page: int) -> int:
     """Return the largest page, at most `page`, that strict mode lets one read return."""
     config = connection.call(lambda: connection.client.get_collection(collection)).config
     return min(page, strict_mode(config).max_query_limit or page)
+
+
+def _refuse_inexact(info: models.CollectionInfo, name: str) -> None:
+    """Refuse a collection that cannot be counted exactly: no check of the tool would hold."""
+    if strict_mode(info.config).search_allow_exact is False:
+        raise GateError(
+            f"strict mode of '{name}' forbids exact counts (search_allow_exact is false), which "
+            "every check of a migration rests on",
+            f"allow them until the migration is over: PATCH /collections/{name} "
+            '{"strict_mode_config": {"search_allow_exact": true}}',
+        )
 
 
 def _least(*limits: int | None) -> int | None:

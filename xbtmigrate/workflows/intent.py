@@ -17,8 +17,9 @@ from xbtmigrate.plan import Plan
 from xbtmigrate.qdrant.rivals import refuse_rivals
 from xbtmigrate.qdrant.twins import refuse_twins
 from xbtmigrate.types import Strategy
+from xbtmigrate.workflows.prerequisites import refuse_impossible
 from xbtmigrate.workflows.tally import Tally
-from xbtmigrate.workflows.wiring import Migration
+from xbtmigrate.workflows.wiring import Migration, choice_of
 
 PROJECTING = (Strategy.FORWARD, Strategy.FASTFILL)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -201,6 +202,7 @@ def intend(migration: Migration, request: Request, record: MigrationRecord | Non
         )
     if record is None:
         refuse_rivals(migration.connection, plan.migration, plan.collections)
+        refuse_impossible(migration, choice_of(plan.target))
     refuse_twins(migration.connection, migration.facts)
     fraction = _fraction(plan, request, record)
     order = _order(migration, request.order, plan)

@@ -15,7 +15,14 @@ from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.files import write_atomically
 from xbtmigrate.journal import MigrationRecord, Phase, utc_now
 from xbtmigrate.members import Members
-from xbtmigrate.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
+from xbtmigrate.plan import (
+    Advice,
+    Collection,
+    Coverage,
+    ModelMatch,
+    Plan,
+    Throughput,
+)
 from xbtmigrate.qdrant.following import ids_without
 from xbtmigrate.qdrant.layouts import LayoutChoice
 from xbtmigrate.qdrant.opening import open_reader
@@ -28,6 +35,7 @@ from xbtmigrate.workflows.judging import write_template
 from xbtmigrate.workflows.matching import match_old_model, require_match
 from xbtmigrate.workflows.pairing import Embedded
 from xbtmigrate.workflows.plannable import check_plannable
+from xbtmigrate.workflows.prerequisites import require_prerequisites
 from xbtmigrate.workflows.rates import guessed
 from xbtmigrate.workflows.reporting import check_page, write_page
 from xbtmigrate.workflows.sampling import Points, Survey, survey, take
@@ -96,6 +104,7 @@ def make_plan(
         work = _workload(migration, seen, sampled, layout.layout)
         recommendation = judged.advise(work, config.plan.target)
         advice = advice_of(recommendation)
+        costs = all_costs(work, _fastfill_fraction(advice))
         plan = Plan(
             tool_version=xbtmigrate.__version__,
             created_at=utc_now(),
@@ -106,7 +115,7 @@ def make_plan(
             coverage=coverage,
             model_match=match,
             throughput=Throughput(scan=seen.rate, encode=sampled.rate),
-            costs=all_costs(work, _fastfill_fraction(advice)),
+            costs=costs,
             measurement=judged.measurement,
             recommendation=advice,
             strategy=_strategy(config, advice),
@@ -115,6 +124,7 @@ def make_plan(
             seed=config.plan.seed,
             without_vector=by_reason(_without_vector(config, advice, coverage)),
             warnings=[*judged.warnings, *_warnings(migration, coverage, match, layout)],
+            findings=require_prerequisites(migration, layout, costs, _strategy(config, advice)),
         ).frozen()
         _clear_finished(migration, record)
         migration.artefacts.save_plan(plan)

@@ -7,6 +7,7 @@ from xbtmigrate.qdrant.layouts import LayoutChoice
 from xbtmigrate.qdrant.rivals import refuse_rivals
 from xbtmigrate.qdrant.twins import refuse_twins
 from xbtmigrate.workflows.inputs import require_inputs
+from xbtmigrate.workflows.prerequisites import WRITES_NOTHING, refuse_impossible
 from xbtmigrate.workflows.wiring import Migration
 
 
@@ -17,7 +18,7 @@ def check_plannable(migration: Migration) -> tuple[LayoutChoice, MigrationRecord
         Where the new vectors will go, and the record of a migration that is over.
 
     Raises:
-        GateError: A migration is under way.
+        GateError: A migration is under way, or limits of the collection would stop one half-way.
         XbtMigrateError: The collection, the server or an input cannot be used.
     """
     migration.refuse_while_under_way("a new plan would orphan the vectors it has written")
@@ -27,6 +28,8 @@ def check_plannable(migration: Migration) -> tuple[LayoutChoice, MigrationRecord
     require_inputs(migration)
     layout = migration.layout(resuming=record is not None and record.phase not in OVER)
     _refuse_rivals(migration, layout.collection)
+    if migration.config.plan.strategy not in WRITES_NOTHING:
+        refuse_impossible(migration, layout)
     return layout, record
 
 

@@ -1,0 +1,160 @@
+"""Workflows: what a migration will need until its end, looked for before it writes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from xbtmigrate.errors import ConnectionFailedError, GateError
+from xbtmigrate.plan import Cost, Finding
+from xbtmigrate.qdrant.aliases import aliases
+from xbtmigrate.qdrant.connection import check_writable
+from xbtmigrate.qdrant.layouts import LayoutChoice
+from xbtmigrate.qdrant.limits import limits_in_the_way, room_of
+from xbtmigrate.types import Layout, Strategy
+from xbtmigrate.workflows.wiring import Migration
+
+WRITES_NOTHING = (Strategy.KEEP, Strategy.BRIDGE)
+_GIB = 2**30
+
+
+def require_prerequisites(
+    migration: Migration, layout: LayoutChoice, costs: Sequence[Cost], strategy: Strategy
+) -> list[Finding]:
+    """Look for everything that the way to `finalize` needs and that is not there.
+
+    Args:
+        migration: The migration.
+        layout: Where the new vectors go.
+        costs: What the strategies take.
+        strategy: The one that is chosen.
+
+    Raises:
+        GateError: The migration cannot reach its end.
+    """
+    if strategy in WRITES_NOTHING:
+        return []
+    [cost] = [each for each in costs if each.strategy is strategy]
+    found = list(
+        chain(
+            _alias(migration, layout),
+            _rights(migration),
+            _limits(migration, layout),
+            _rates(migration, cost),
+            _room(migration, cost),
+            _settings(migration, layout),
+        )
+    )
+    _refuse(found)
+    return found
+
+
+def refuse_impossible(migration: Migration, layout: LayoutChoice) -> None:
+    """Refuse a migration that limits of the collection would stop half-way.
+
+    Raises:
+        GateError: There are such limits; names all of them.
+    """
+    _refuse(list(_limits(migration, layout)))
+
+
+def _refuse(findings: Sequence[Finding]) -> None:
+    """Refuse where findings make the migration impossible.
+
+    Raises:
+        GateError: Some do; names all of them and their ways out.
+    """
+    blocking = [each for each in findings if each.blocks]
+    if blocking:
+        raise GateError(
+            "; ".join(each.message for each in blocking),
+            "; ".join(each.way_out for each in blocking),
+        )
+
+
+def _alias(migration: Migration, layout: LayoutChoice) -> Iterator[Finding]:
+    """A shadow takes over by moving an alias, which applications have to read by then."""
+    facts = migration.facts
+    if layout.layout is Layout.IN_PLACE or facts.requested != facts.collection:
+        return
+    name = facts.collection
+    leading = [each for each, to in aliases(migration.connection).items() if to == name]
+    option = f"`xbtmigrate cutover --alias {leading[0]} --yes`, if that is what applications read"
+    if not leading:
+        option = (
+            f"create an alias of '{name}', let applications read it and name it in "
+            "qdrant.collection"
+        )
+    yield Finding(
+        name="no_alias",
+        message=f"'{name}' is a collection, not an alias: cutover has nothing to move",
+        way_out=f"{option}; or `xbtmigrate cutover --by-switch --yes`, where applications read "
+        "switch.json",
+    )
+
+
+def _rights(migration: Migration) -> Iterator[Finding]:
+    try:
+        check_writable(migration.connection, migration.facts.collection)
+    except ConnectionFailedError as error:
+        # A plan may well be made with a key that only reads; the backfill refuses it.
+        yield Finding(name="rights", message=error.message, way_out=f"{error.hint} for backfill")
+
+
+def _limits(migration: Migration, layout: LayoutChoice) -> Iterator[Finding]:
+    facts = migration.facts
+    found = limits_in_the_way(migration.connection, facts, layout.layout, layout.space.size)
+    for name, limit, needed in found:
+        yield Finding(
+            name=name,
+            blocks=True,
+            message=f"strict mode of '{facts.collection}' sets {name} to {limit}, and the "
+            f"migration needs {needed:,}",
+            way_out=f"raise it until the migration is over: PATCH /collections/{facts.collection} "
+            f'{{"strict_mode_config": {{"{name}": {needed}}}}}',
+        )
+
+
+def _rates(migration: Migration, cost: Cost) -> Iterator[Finding]:
+    facts = migration.facts
+    needed = {
+        "write_rate_limit": (facts.writes_per_minute, cost.writes, "vectors to write"),
+        "read_rate_limit": (facts.reads_per_minute, facts.points // 50, "pages to read"),
+    }
+    for name, (limit, number, what) in needed.items():
+        if limit is not None and number > limit:
+            yield Finding(
+                name=name,
+                message=f"strict mode sets {name} to {limit:,} a minute: {number:,} {what} take "
+                f"{number / limit:,.0f} minutes at least",
+                way_out="raise it until the migration is over, or let the backfill take its time",
+            )
+
+
+def _room(migration: Migration, cost: Cost) -> Iterator[Finding]:
+    """Too little disk makes it impossible; memory can be swapped, and servers can map files."""
+    room = room_of(migration.connection)
+    if room.disk is not None and cost.disk_bytes > room.disk:
+        yield Finding(
+            name="disk",
+            blocks=True,
+            message=f"{cost.strategy} needs up to {cost.disk_bytes / _GIB:,.1f} GiB on disk, and "
+            f"there are {room.disk / _GIB:,.1f} GiB",
+            way_out="give Qdrant a larger disk, or choose a strategy that writes less",
+        )
+    if room.memory is not None and cost.ram_bytes > room.memory:
+        yield Finding(
+            name="memory",
+            message=f"{cost.strategy} needs up to {cost.ram_bytes / _GIB:,.1f} GiB of memory, and "
+            f"{room.memory / _GIB:,.1f} GiB are left",
+            way_out="keep the old vectors on disk (on_disk), quantize, or give Qdrant more memory",
+        )
+
+
+def _settings(migration: Migration, layout: LayoutChoice) -> Iterator[Finding]:
+    if migration.connection.embedded and layout.creates_vector:
+        yield Finding(
+            name="settings_not_kept",
+            message=f"the embedded mode keeps no index settings of '{layout.space.name}'",
+            way_out="nothing: it searches without an index",
+        )
