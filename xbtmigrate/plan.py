@@ -27,10 +27,15 @@ class Coverage(_Part):
         points: Points seen.
         with_text: Points with a text.
         with_image: Points with an image reference.
-        with_old_vector: Points with the old vector.
+        with_old_vector: Points with a usable old vector.
         missing_source: Points without the field that the vectors embed.
         with_neither: Points without that field and without the old vector.
         examples_missing: Ids of some points without the field.
+        unusable_old: Points whose old vector is not finite, zero or of absurd length.
+        examples_unusable: Ids of some of them.
+        sampled: Points with content that the new model tried to embed.
+        sample_unreadable: Those of them that it cannot embed.
+        examples_unreadable: Ids of some of them.
     """
 
     points: int
@@ -40,6 +45,11 @@ class Coverage(_Part):
     missing_source: int
     with_neither: int = 0
     examples_missing: list[str] = []
+    unusable_old: int = 0
+    examples_unusable: list[str] = []
+    sampled: int = 0
+    sample_unreadable: int = 0
+    examples_unreadable: list[str] = []
 
 
 class ModelMatch(_Part):

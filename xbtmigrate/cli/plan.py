@@ -88,6 +88,8 @@ def _show(plan: Plan) -> None:
             ("layout", f"{target.layout}: {target.reason}"),
             ("with text / image", f"{coverage.with_text:,} / {coverage.with_image:,}"),
             ("without source", coverage.missing_source),
+            ("unusable old vector", coverage.unusable_old),
+            ("sample not embedded", f"{coverage.sample_unreadable:,} of {coverage.sampled:,}"),
             ("get no new vector", in_words(plan.without_vector)),
             ("old model check", f"median cosine {cosines} on {match.sample} points"),
             ("encoding rate", f"{plan.throughput.encode:,.0f} items/s on this machine"),

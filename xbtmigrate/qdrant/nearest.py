@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from qdrant_client import models
-
 from xbtmigrate.qdrant.connection import Connection
 from xbtmigrate.qdrant.inspection import CollectionFacts
+from xbtmigrate.qdrant.recall import search
 from xbtmigrate.types import PointId, Vectors
 
 BATCH = 100
@@ -29,12 +26,6 @@ def nearest(
     """
     found: list[list[PointId]] = []
     for start in range(0, len(vectors), BATCH):
-        requests = [
-            models.QueryRequest(query=row.tolist(), using=facts.vector or None, limit=count)
-            for row in vectors[start : start + BATCH]
-        ]
-        answers = connection.call(
-            partial(connection.client.query_batch_points, facts.collection, requests)
-        )
-        found += [[str(point.id) for point in answer.points] for answer in answers]
+        part = vectors[start : start + BATCH]
+        found += search(connection, facts.collection, facts.vector, part, depth=count)
     return found

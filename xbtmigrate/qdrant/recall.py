@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+import orjson
 from qdrant_client import models
 
 from xbtmigrate.qdrant.connection import Connection
@@ -56,10 +58,29 @@ def search(
     depth: int,
     params: models.SearchParams | None = None,
 ) -> list[list[PointId]]:
-    """Search as an application does; returns the ids of each query's `depth` nearest points."""
+    """Search as an application does; returns the ids of each query's `depth` nearest points.
+
+    A stored vector that holds NaN gets a score that is no number, which servers rank first and show
+    over REST as null; such points are left out.
+    """
     requests = [
         models.QueryRequest(query=row.tolist(), using=vector or None, limit=depth, params=params)
         for row in queries
     ]
-    answers = connection.call(lambda: connection.client.query_batch_points(collection, requests))
-    return [[str(point.id) for point in answer.points] for answer in answers]
+    rest = connection.rest
+    if rest is None:
+        answers = connection.call(
+            lambda: connection.client.query_batch_points(collection, requests)
+        )
+        return [
+            [str(point.id) for point in answer.points if math.isfinite(point.score)]
+            for answer in answers
+        ]
+    body = {"searches": [each.model_dump(exclude_none=True) for each in requests]}
+    found = connection.call(
+        lambda: orjson.loads(rest.send("POST", collection, "points/query/batch", body))
+    )
+    return [
+        [str(point["id"]) for point in answer["points"] if point["score"] is not None]
+        for answer in found["result"]
+    ]

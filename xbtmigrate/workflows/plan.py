@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 import xbtmigrate
 from xbtmigrate.config import Config
-from xbtmigrate.errors import CollectionError, GateError
+from xbtmigrate.errors import CollectionError
 from xbtmigrate.files import write_atomically
 from xbtmigrate.journal import MigrationRecord, Phase, utc_now
-from xbtmigrate.members import Members
-from xbtmigrate.plan import (
-    Advice,
-    Collection,
-    Coverage,
-    ModelMatch,
-    Plan,
-    Throughput,
-)
-from xbtmigrate.qdrant.following import ids_without
+from xbtmigrate.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
 from xbtmigrate.qdrant.layouts import LayoutChoice
-from xbtmigrate.qdrant.opening import open_reader
 from xbtmigrate.qdrant.preparation import EF_CONSTRUCT
-from xbtmigrate.types import Kind, Layout, Strategy
+from xbtmigrate.types import Layout, Strategy
 from xbtmigrate.workflows.bench import measured_rates
 from xbtmigrate.workflows.costs import FLOAT, Workload, all_costs
-from xbtmigrate.workflows.encoding import Report, encode_gallery
+from xbtmigrate.workflows.covering import (
+    coverage_of,
+    coverage_warnings,
+    points_without_old,
+    require_readable,
+    with_sample,
+    without_vector,
+)
+from xbtmigrate.workflows.encoding import Report, encode_gallery, encode_readable
 from xbtmigrate.workflows.judging import write_template
 from xbtmigrate.workflows.matching import match_old_model, require_match
 from xbtmigrate.workflows.pairing import Embedded
@@ -81,9 +78,9 @@ def make_plan(
             sample=config.plan.sample,
             seed=config.plan.seed,
             report=report,
-            without_old=_without_old(migration),
+            without_old=points_without_old(migration),
         )
-        coverage = _coverage(migration, seen)
+        coverage = coverage_of(migration, seen)
         points = take(migration.reader(), seen.sample)
         if not len(points):
             raise CollectionError(
@@ -101,10 +98,13 @@ def make_plan(
             require_match(match, migration.stored, config.plan.old_model_match)
         sampled = _encode_sample(migration, points, report)
         judged = judge_sample(migration, sampled.points, sampled.new, report)
+        coverage = with_sample(coverage, sampled.points, sampled.new)
         work = _workload(migration, seen, sampled, layout.layout)
         recommendation = judged.advise(work, config.plan.target)
         advice = advice_of(recommendation)
         costs = all_costs(work, _fastfill_fraction(advice))
+        strategy, fraction = _strategy(config, advice), _fraction(config, advice)
+        require_readable(coverage, fraction, config.plan.max_missing)
         plan = Plan(
             tool_version=xbtmigrate.__version__,
             created_at=utc_now(),
@@ -118,13 +118,15 @@ def make_plan(
             costs=costs,
             measurement=judged.measurement,
             recommendation=advice,
-            strategy=_strategy(config, advice),
-            fraction=_fraction(config, advice),
+            strategy=strategy,
+            fraction=fraction,
             ordering=_ordering(config, advice),
             seed=config.plan.seed,
-            without_vector=by_reason(_without_vector(config, advice, coverage)),
+            without_vector=by_reason(
+                without_vector(coverage, strategy, fraction, config.plan.max_missing)
+            ),
             warnings=[*judged.warnings, *_warnings(migration, coverage, match, layout)],
-            findings=require_prerequisites(migration, layout, costs, _strategy(config, advice)),
+            findings=require_prerequisites(migration, layout, costs, strategy),
         ).frozen()
         _clear_finished(migration, record)
         migration.artefacts.save_plan(plan)
@@ -180,74 +182,10 @@ def _time_again(migration: Migration, points: Points) -> tuple[float, int]:
     """Time an encoding whose result is already known: a rate has to be measured all the same."""
     usable = [row for row, content in enumerate(points.content(migration.stored)) if content]
     chosen = points.rows(usable[:16])
+    items, stored = chosen.content(migration.stored), migration.stored
     start = time.monotonic()
-    contents = [str(content) for content in chosen.content(migration.stored)]
-    migration.new_encoder.encode(contents, migration.stored, ids=chosen.ids)
-    return max(time.monotonic() - start, 1e-6), len(chosen)
-
-
-def _coverage(migration: Migration, seen: Survey) -> Coverage:
-    """Turn the survey into coverage.
-
-    Raises:
-        CollectionError: No point has the embedded field.
-        GateError: More points than allowed lack it.
-    """
-    field = getattr(migration.config.payload, migration.stored)
-    name = migration.facts.collection
-    if seen.missing == seen.points:
-        raise CollectionError(
-            f"no point of '{name}' has the payload field '{field}'",
-            f"set payload.{migration.stored} to the field that was embedded",
-        )
-    allowed = migration.config.plan.max_missing
-    if seen.missing > allowed * seen.points:
-        raise GateError(
-            f"{seen.missing} of {seen.points} points of '{name}' have no '{field}' "
-            f"(for example {', '.join(seen.examples_missing)}); at most {allowed:.2%} may lack it",
-            "complete the payload, or raise plan.max_missing: these points keep what they have",
-        )
-    return Coverage(
-        points=seen.points,
-        with_text=seen.with_text,
-        with_image=seen.with_image,
-        with_old_vector=migration.facts.with_vector,
-        missing_source=seen.missing,
-        with_neither=seen.neither,
-        examples_missing=seen.examples_missing,
-    )
-
-
-def _without_old(migration: Migration) -> Members:
-    """Find the points that have no old vector, by a filter of the server's."""
-    facts = migration.facts
-    if facts.with_vector == facts.points:
-        return Members()
-    reader = open_reader(migration.connection, facts, facts.collection)
-    return Members(chain.from_iterable(ids_without(reader, facts.vector)))
-
-
-def _without_vector(config: Config, advice: Advice, coverage: Coverage) -> dict[Kind, int]:
-    """Count the points that the chosen strategy can give no new vector.
-
-    Raises:
-        GateError: They are more than allowed.
-    """
-    strategy, encodes = _strategy(config, advice), _fraction(config, advice) > 0
-    if strategy in (Strategy.KEEP, Strategy.BRIDGE):
-        return {}
-    if strategy is Strategy.FULL:
-        return {Kind.NO_CONTENT: coverage.missing_source}
-    if encodes:
-        return {Kind.NO_CONTENT: coverage.with_neither}
-    lacking, allowed = coverage.points - coverage.with_old_vector, config.plan.max_missing
-    if lacking > allowed * coverage.points:
-        raise GateError(
-            f"{lacking:,} of {coverage.points:,} points have no old vector, and a plan that "
-            f"encodes nothing gives them no new one; at most {allowed:.2%} may lack it",
-            'set plan.strategy = "fastfill", which encodes them, or raise plan.max_missing',
-        )
-    return {Kind.NO_OLD_VECTOR: lacking}
+    _, done = encode_readable(migration.new_encoder, items, stored, ids=chosen.ids)
+    return max(time.monotonic() - start, 1e-6), int(done.sum())
 
 
 def _workload(migration: Migration, seen: Survey, sampled: _Sampled, layout: Layout) -> Workload:
@@ -255,7 +193,7 @@ def _workload(migration: Migration, seen: Survey, sampled: _Sampled, layout: Lay
     contents = [content for content in sampled.points.content(migration.stored) if content]
     return Workload(
         points=seen.points,
-        sources=seen.points - seen.missing,
+        sources=round((seen.points - seen.missing) * sampled.new.valid.mean()),
         size=migration.new_encoder.dimension,
         layout=layout,
         other_bytes=other + seen.content_bytes,
@@ -316,14 +254,8 @@ def _warnings(
             "the declared old model did not make the stored vectors: the figures of keep are those "
             "of a model that does not fit its own gallery"
         )
-    if coverage.missing_source:
-        found.append(
-            f"{coverage.missing_source} points have no {migration.stored}; they cannot be encoded"
-        )
+    found += coverage_warnings(migration, coverage)
     facts = migration.facts
-    if coverage.with_old_vector < coverage.points:
-        missing = coverage.points - coverage.with_old_vector
-        found.append(f"{missing} points have no vector '{facts.vector}'; they cannot be projected")
     if facts.unnamed and facts.size == migration.new_encoder.dimension:
         found.append(
             "old and new vectors are unnamed and equally long: an application that still sends old "

@@ -15,6 +15,9 @@ from xbtmigrate.members import Members
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.types import Modality, PointId, Vectors, given_of, with_given
 
+SHOWN = 5
+"""Ids that are named as examples, at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Points:
@@ -70,6 +73,8 @@ class Survey:
         missing: Points without the field that the vectors embed.
         neither: Those of them that have no old vector either.
         examples_missing: Ids of some of them.
+        unusable: Points whose old vector is not usable.
+        examples_unusable: Ids of some of them.
         content_bytes: Bytes of text and image references, all points together.
         sample: Ids of a uniform sample of the points that have their source.
         rate: Points read per second.
@@ -81,6 +86,8 @@ class Survey:
     missing: int
     neither: int
     examples_missing: list[PointId]
+    unusable: int
+    examples_unusable: list[PointId]
     content_bytes: int
     sample: list[PointId]
     rate: float
@@ -94,21 +101,23 @@ def survey(
     report: Callable[[str, int, int], None],
     without_old: Members | None = None,
 ) -> Survey:
-    """Read every point's payload once: exact coverage, and a uniform sample in bounded memory.
+    """Read every point once: exact coverage, and a uniform sample in bounded memory.
 
     Args:
-        gallery: The collection; vectors are not read.
+        gallery: The collection.
         sample: Size of the sample.
         seed: Seed of the sample; the same collection gives the same sample.
         report: Called with progress.
-        without_old: The points that have no old vector, where they are to be counted.
+        without_old: The points that have no old vector, where old vectors are to be looked at.
     """
     rng, total = np.random.default_rng(seed), gallery.count()
-    seen = texts = images = missing = neither = size = 0
+    seen = texts = images = missing = neither = size = broken = 0
     examples: list[PointId] = []
+    unusable: list[PointId] = []
     drawn, lots = np.empty(0, object), np.empty(0)
     start = time.monotonic()
-    for batch in gallery.read({"source"}):
+    columns = {"source"} if without_old is None else {"source", "old"}
+    for batch in gallery.read(columns):
         sourced = np.asarray(pc.not_equal(batch["content_hash"], ""))
         texts += len(batch) - batch["text"].null_count
         images += len(batch) - batch["image"].null_count
@@ -116,8 +125,12 @@ def survey(
         ids = np.array(batch["id"].to_pylist(), object)
         missing += int((~sourced).sum())
         if without_old is not None:
-            neither += int(without_old.among(list(ids[~sourced])).sum())
-        examples += list(ids[~sourced][: max(0, 5 - len(examples))])
+            lacking = np.asarray(pc.is_null(batch["old"]))
+            strange = ids[lacking & ~without_old.among(list(ids))]
+            neither += int((lacking & ~sourced).sum())
+            broken += len(strange)
+            unusable += list(strange[: max(0, SHOWN - len(unusable))])
+        examples += list(ids[~sourced][: max(0, SHOWN - len(examples))])
         drawn = np.concatenate([drawn, ids[sourced]])
         lots = np.concatenate([lots, rng.random(int(sourced.sum()))])
         keep = np.argsort(lots, kind="stable")[:sample]
@@ -125,7 +138,19 @@ def survey(
         seen += len(batch)
         report("surveying", seen, total)
     rate = seen / max(time.monotonic() - start, 1e-9)
-    return Survey(seen, texts, images, missing, neither, examples, size, list(drawn), rate)
+    return Survey(
+        points=seen,
+        with_text=texts,
+        with_image=images,
+        missing=missing,
+        neither=neither,
+        examples_missing=examples,
+        unusable=broken,
+        examples_unusable=unusable,
+        content_bytes=size,
+        sample=list(drawn),
+        rate=rate,
+    )
 
 
 def take(gallery: Gallery, ids: Sequence[PointId] | None = None) -> Points:
