@@ -232,7 +232,7 @@ class Artefacts:
         try:
             table = read_parquet(self.ledger_file, {"id": pa.string(), "hash": pa.string()}, hint)
         except FileNotFoundError as error:
-            raise ArtefactError(f"{self.ledger_file} is gone", hint) from error
+            raise ArtefactError(f"{self.ledger_file} cannot be read: it is gone", hint) from error
         return Ledger(table["id"].to_pylist(), table["hash"].to_pylist())
 
     def unpaid(self) -> list[PointId]:

@@ -329,7 +329,7 @@ def change_model(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "refusal"),
     [
-        (spoil_plan, (1, "is not a plan")),
+        (spoil_plan, (1, "plan.json is damaged")),
         (edit_plan, (1, "was changed after it was made")),
         (lose_plan, (1, "there is no plan")),
         (spoil_projector, (1, "is damaged")),
