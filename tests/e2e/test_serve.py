@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient
 
+from tests.support.checks import snapshot
 from tests.support.command import PROGRAM, SETTINGS, inside, xbtmigrate
 from tests.support.migrating import Migrating, new_model, old_model
 from xbtmigrate.types import normalized
@@ -211,7 +212,10 @@ def test_refuses_to_start_on_wrong_terms(migrating):
     assert "/search" in xbtmigrate("serve", "--help", cwd=migrating.folder).stdout
 
 
-def test_keeps_its_description_under_random_requests(service, tmp_path):
+def test_keeps_its_description_under_random_requests(migrating, service, tmp_path):
+    """Every answer is one that it describes, and no point, payload or record is touched."""
+    client = QdrantClient(url=migrating.url, check_compatibility=False)
+    before = snapshot(client, migrating.name, "_xbtmigrate")
     checks = [
         "not_a_server_error",
         "status_code_conformance",
@@ -235,3 +239,5 @@ def test_keeps_its_description_under_random_requests(service, tmp_path):
         cwd=tmp_path,
     )
     assert fuzzed.returncode == 0, fuzzed.stdout[-6000:] + fuzzed.stderr[-2000:]
+    assert snapshot(client, migrating.name, "_xbtmigrate") == before
+    client.close()
