@@ -79,12 +79,11 @@ def _alias(migration: Migration, layout: LayoutChoice) -> Iterator[Finding]:
         return
     name = facts.collection
     leading = [each for each, to in aliases(migration.connection).items() if to == name]
-    option = f"`xbtmigrate cutover --alias {leading[0]} --yes`, if that is what applications read"
-    if not leading:
-        option = (
-            f"create an alias of '{name}', let applications read it and name it in "
-            "qdrant.collection"
-        )
+    option = (
+        f"create an alias of '{name}', let applications read it and name it in qdrant.collection"
+    )
+    for alias in leading[:1]:
+        option = f"`xbtmigrate cutover --alias {alias} --yes`, if that is what applications read"
     yield Finding(
         name="no_alias",
         message=f"'{name}' is a collection, not an alias: cutover has nothing to move",
