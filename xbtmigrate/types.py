@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import uuid
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from functools import reduce
@@ -39,6 +40,9 @@ from xbtmigrate.errors import VectorError
 PointId: TypeAlias = str
 Vectors: TypeAlias = npt.NDArray[np.float32]
 Scores: TypeAlias = npt.NDArray[np.float32]
+
+
+_SHORTEST_UUID, _LONGEST_UUID = 32, 47
 
 
 class Kind(StrEnum):
@@ -237,6 +241,21 @@ def require_storable(batch: pa.RecordBatch, size: int, kind: Kind) -> None:
     """
     if kind not in WITHOUT:
         require_usable(vectors_of(batch, "new"), batch["id"].to_pylist(), kind.maker, size)
+
+
+def canonical_id(name: str) -> PointId:
+    """Spell a point id as batches do: plain digits, or a UUID in small letters with hyphens.
+
+    Qdrant takes UUIDs in capitals, without hyphens, in braces and as URNs. What is no id stays.
+    """
+    if name.isascii() and name.isdecimal() and int(name) < 2**64:
+        return str(int(name))
+    if not _SHORTEST_UUID <= len(name) <= _LONGEST_UUID:
+        return name
+    try:
+        return str(uuid.UUID(name))
+    except ValueError:
+        return name
 
 
 def make_batch(ids: Sequence[PointId], **columns: pa.Array | Sequence[Any]) -> pa.RecordBatch:

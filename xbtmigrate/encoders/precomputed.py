@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,16 @@ _SHAPE_HINT = (
     "write a Parquet file with the columns `key` (string or integer) and `vector`"
     " (fixed_size_list or list of float16, float32 or float64, all of one length)"
 )
+
+_SPELLINGS: tuple[Callable[[str], str], ...] = (
+    str,
+    str.upper,
+    lambda each: each.replace("-", ""),
+    lambda each: each.replace("-", "").upper(),
+    "urn:uuid:{}".format,
+    "{{{}}}".format,
+)
+"""How the keys of a file may spell a point's UUID."""
 
 _Hashes = npt.NDArray[np.bytes_]
 
@@ -71,7 +81,10 @@ class PrecomputedEncoder:
         del modality
         rows = self._rows(items)
         if ids is not None:
-            rows = np.where(rows < 0, self._rows(ids), rows)
+            for spelling in _SPELLINGS:
+                if (rows >= 0).all():
+                    break
+                rows = np.where(rows < 0, self._rows([spelling(each) for each in ids]), rows)
         if missing := np.flatnonzero(rows < 0).tolist():
             raise UnreadableSourceError(
                 {row: f"{items[row][:60]!r} is not in {self._path.name}" for row in missing}

@@ -12,7 +12,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from xbtmigrate.errors import ConfigError
-from xbtmigrate.types import Modality, PointId
+from xbtmigrate.types import Modality, PointId, canonical_id
 from xbtmigrate.workflows.encoding import encode_readable
 from xbtmigrate.workflows.wiring import Migration
 
@@ -56,7 +56,7 @@ def read_demand(migration: Migration, path: Path) -> Mapping[PointId, int]:
         raise ConfigError(f"{path} has rows without a name or with negative hits", HINT)
     found: Counter[PointId] = Counter()
     for name, hit in zip(names, hits, strict=True):
-        found[name] += hit
+        found[canonical_id(name) if by_point else name] += hit
     if not by_point:
         found = _reached(migration, found)
     found = +found

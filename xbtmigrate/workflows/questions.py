@@ -15,7 +15,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from xbtmigrate.errors import ConfigError
-from xbtmigrate.types import Modality, PointId
+from xbtmigrate.types import Modality, PointId, canonical_id
 
 EXCERPT = 6
 """Words of an excerpt that stands for a query."""
@@ -98,7 +98,10 @@ def read_questions(path: Path, split: str | None = None) -> list[Questions]:
         table = _read_table(path)
         if split is not None:
             table = table.filter(pc.equal(table["split"], split))
-        relevant = table["relevant"].cast(pa.list_(pa.string())).to_pylist()
+        relevant = [
+            [canonical_id(each) for each in points or () if each is not None]
+            for points in table["relevant"].cast(pa.list_(pa.string())).to_pylist()
+        ]
         asked = {
             modality: table[modality].cast(pa.string()).to_pylist()
             for modality in Modality
