@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import subprocess
 import threading
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +19,8 @@ from tests.support.clipart import Clipart
 from tests.support.command import PROGRAM, SETTINGS, answer_inside
 from tests.support.switching import Place
 from xbtmigrate.backfill import Backfill
+from xbtmigrate.qdrant.connection import connect
+from xbtmigrate.qdrant.ledgers import forget_ledger, has_ledger
 from xbtmigrate.switch import read_switch
 
 COUNT = 200
@@ -131,12 +135,49 @@ def test_what_the_old_model_cannot_embed_stays_behind_if_the_user_says_so(
 @pytest.mark.parametrize("place", EMBEDDED[1:], indirect=True)
 def test_a_lost_ledger_stops_a_rollback_unless_the_user_says_so(place: Place):
     place.run("cutover", "--yes")
-    next(place.folder.glob(".xbtmigrate/*/ledger*")).unlink()
+    file = next(place.folder.glob(".xbtmigrate/*/ledger*"))
+    file.unlink()
+    assert place.run("rollback")["cannot_be_carried"] == 0, "there is one in Qdrant"
+    file.unlink()
+    with connect(f"path:{place.folder}/qdrant") as connection:
+        forget_ledger(connection, file.parent.name)
     lost = place.run("rollback", "--yes", expect=1)
     assert lost["error"]["type"] == "ArtefactError"
     assert place.leads_to() == place.target
     assert place.run("rollback", "--yes", "--leave-behind")["phase"] == "rolled_back"
     assert place.leads_to() == place.name
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("layout", ["in_place", "shadow"])
+def test_another_machine_rolls_back_what_this_one_cut_over(
+    layout: str, clipart: Clipart, qdrant_url: str, tmp_path: Path
+):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    place = Place(f"server-{layout}", qdrant_url, here, clipart)
+    place.run("verify")
+    place.run("cutover", "--yes")
+    place.upsert(clipart.ids[0], 1, "new")
+    place.delete(clipart.ids[2])
+    shutil.copy(here / "xbtmigrate.toml", there)
+    answer_inside("doctor", "--fix", cwd=there)
+    back = answer_inside("rollback", "--yes", cwd=there)
+    assert (back["phase"], back["carried_back"]) == ("rolled_back", 1)
+    old = place.points(place.name, "old")
+    assert old.keys() == set(clipart.ids) - {clipart.ids[2]}
+    vector, payload = old[clipart.ids[0]]
+    assert vector is not None
+    np.testing.assert_allclose(vector, clipart.old[1], atol=2e-6)
+    assert payload == clipart.payloads[1]
+    # Back here, what the other machine has switched and stored counts.
+    place.run("verify", "--repair")
+    assert place.run("cutover", "--yes")["phase"] == "cut_over"
+    answer_inside("doctor", "--fix", cwd=there)
+    answer_inside("finalize", "--confirm", place.name, "--notice", "0", cwd=there)
+    with connect(qdrant_url) as connection:
+        assert not has_ledger(connection, next(here.glob(".xbtmigrate/*")).name)
 
 
 @pytest.mark.server

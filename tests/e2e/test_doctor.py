@@ -11,6 +11,8 @@ from qdrant_client import QdrantClient, models
 from tests.support.clipart import Clipart
 from tests.support.documents import check_keys
 from tests.support.switching import Place
+from xbtmigrate.qdrant.connection import connect
+from xbtmigrate.qdrant.ledgers import forget_ledger
 
 JOURNAL = "_xbtmigrate"
 pytestmark = pytest.mark.server
@@ -100,6 +102,8 @@ def lose_what_a_cutover_needs(
 ) -> None:
     (folder / "switch.json").write_text("{", "utf-8")
     (folder / "ledger.parquet").rename(tmp_path / "ledger")
+    with connect(place.url) as connection:
+        forget_ledger(connection, folder.name)
     probe = models.PointStruct(id=1, vector={}, payload={"kind": "probe"})
     client.upsert(JOURNAL, [probe], wait=True)
     assert names(place) == {"switch_differs", "ledger_lost", "leftover_probes"}
@@ -110,7 +114,7 @@ def lose_what_a_cutover_needs(
     }  # fmt: skip
     assert names(place) == {"ledger_lost"}
     lost = place.run("rollback", "--yes", expect=1)
-    assert "ledger.parquet cannot be read" in lost["error"]["message"]
+    assert "ledger.parquet is gone" in lost["error"]["message"]
     (tmp_path / "ledger").rename(folder / "ledger.parquet")
     place.run("rollback", "--yes")
 

@@ -33,7 +33,9 @@ def orphan_marks(connection: Connection) -> list[str]:
     names = {each.name for each in connection.call(client.get_collections).collections}
     if JOURNAL not in names:
         return []
-    records, _ = connection.call(lambda: client.scroll(JOURNAL, limit=10_000, with_payload=True))
+    records, _ = connection.call(
+        lambda: client.scroll(JOURNAL, limit=10_000, with_payload=["shadow"])
+    )
     shadows = [(record.payload or {}).get("shadow") for record in records]
     return sorted(each for each in shadows if each and each not in names)
 

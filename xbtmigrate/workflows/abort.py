@@ -11,6 +11,7 @@ from xbtmigrate.journal import TRANSITIONS, Counts, MigrationRecord, Phase
 from xbtmigrate.plan import Plan
 from xbtmigrate.qdrant.connection import DROP_VECTOR, Connection
 from xbtmigrate.qdrant.journal import QdrantJournal
+from xbtmigrate.qdrant.ledgers import forget_ledger
 from xbtmigrate.qdrant.marks import forget_shadow, shadow_mark
 from xbtmigrate.qdrant.removal import drop_collection, drop_indexes, drop_vector, strip
 from xbtmigrate.types import Layout
@@ -44,6 +45,7 @@ def abort(config: Config, *, act: bool, notice: float, report: Report) -> dict[s
                 journal.save(record)
                 give_notice(connection, notice, report)
                 _undo(connection, plan, report)
+                forget_ledger(connection, plan.migration)
                 record = _forgotten(switched_to(record, Phase.ABORTED))
                 journal.save(record)
             finally:
@@ -91,6 +93,9 @@ def _undo(connection: Connection, plan: Plan, report: Report) -> None:
         if shadow_mark(connection, target.collection) is not None:
             drop_collection(connection, target.collection)
             forget_shadow(connection, target.collection)
+        return
+    client = connection.client
+    if not connection.call(lambda: client.collection_exists(target.collection)):
         return
     named = target.creates_vector and drop_vector(connection, target.collection, target.vector)
     points = plan.collection.points

@@ -17,6 +17,7 @@ from xbtmigrate.plan import Plan
 from xbtmigrate.projectors import Projector
 from xbtmigrate.qdrant.aliases import aliases
 from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.ledgers import has_ledger
 from xbtmigrate.qdrant.leftovers import (
     bench_collections,
     delete_probes,
@@ -165,10 +166,13 @@ def projector_lost(case: Case) -> Iterator[Ailment]:
 def ledger_lost(case: Case) -> Iterator[Ailment]:
     """Nobody can tell any more which writes came after the cutover."""
     record = case.begun
-    if record is not None and record.phase in SWITCHED and not case.artefacts.ledger_file.exists():
+    if record is None or record.phase not in SWITCHED or case.artefacts.ledger_file.exists():
+        return
+    if not has_ledger(case.connection, record.migration):
         yield Ailment(
             "ledger_lost",
-            f"the migration is {record.phase}, but there is no {case.artefacts.ledger_file}",
+            f"the migration is {record.phase}, but there is no {case.artefacts.ledger_file}, and "
+            "none in Qdrant",
             "restore it from a copy; `xbtmigrate rollback --leave-behind` goes back without it",
         )
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from xbtmigrate.files import write_atomically
 from xbtmigrate.ledger import Ledger
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
@@ -20,6 +21,7 @@ from xbtmigrate.qdrant.following import (
     ledger_of,
     write_vectors,
 )
+from xbtmigrate.qdrant.ledgers import store_ledger, stored_ledger
 from xbtmigrate.qdrant.opening import open_fidelity, open_reader
 from xbtmigrate.qdrant.pages import Page
 from xbtmigrate.qdrant.scan import Reader
@@ -105,7 +107,7 @@ class Carrier:
         total = Passed()
         for _ in range(PASSES):
             step = carry()
-            self.migration.artefacts.save_ledger(ledger)
+            keep_ledger(self.migration, ledger)
             total = total.plus(step)
             if step.changes <= enough:
                 break
@@ -222,6 +224,27 @@ class Carrier:
             columns[name].to_pylist() for name in ("text", "image", "content_hash")
         )
         return Points(page.ids, texts, images, hashes, np.empty((len(page), 0), np.float32))
+
+
+def keep_ledger(migration: Migration, ledger: Ledger) -> None:
+    """Store the ledger in the migration's folder, and in Qdrant for every other machine."""
+    artefacts = migration.artefacts
+    artefacts.save_ledger(ledger)
+    content = artefacts.ledger_file.read_bytes()
+    store_ledger(migration.connection, migration.config.migration, content)
+
+
+def kept_ledger(migration: Migration) -> Ledger:
+    """Load the ledger: the one in Qdrant if there is one, since another machine may have switched.
+
+    Raises:
+        ArtefactError: It is lost or damaged.
+    """
+    stored = stored_ledger(migration.connection, migration.config.migration)
+    if stored is not None:
+        file = migration.artefacts.ledger_file
+        write_atomically(file, lambda temporary: temporary.write_bytes(stored))
+    return migration.artefacts.load_ledger()
 
 
 def _alike(stored: Vectors, made: Vectors) -> bool:

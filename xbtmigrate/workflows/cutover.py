@@ -25,7 +25,7 @@ from xbtmigrate.qdrant.connection import check_writable
 from xbtmigrate.qdrant.following import Passed
 from xbtmigrate.types import Layout
 from xbtmigrate.workflows.backfill import loop_of, projector_of
-from xbtmigrate.workflows.carrying import Carrier
+from xbtmigrate.workflows.carrying import Carrier, keep_ledger, kept_ledger
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.gates import Accepted, Check, Quality, check_cutover, without_vector
 from xbtmigrate.workflows.intent import AS_PLANNED, Intent, intend
@@ -193,7 +193,7 @@ class _Cutover:
                 return
             self._check_without_vector()
             # The copies of a shadow remember what they were made from: they are noted behind it.
-            self.migration.artefacts.save_ledger(carrier.ledger() if ledger is None else ledger)
+            keep_ledger(self.migration, carrier.ledger() if ledger is None else ledger)
             self._move_to(Phase.CUTTING_OVER)
             self._move()
         if self.record.phase is not Phase.CUT_OVER:
@@ -264,7 +264,7 @@ class _Cutover:
 
     def _follow(self, carrier: Carrier) -> None:
         """Carry over what came late until a pass finds nothing more."""
-        ledger = self.migration.artefacts.load_ledger()
+        ledger = kept_ledger(self.migration)
         self.report("carrying over what came late", 0, 0)
         self.late = carrier.repeat(partial(carrier.to_new, ledger), ledger)
 

@@ -15,6 +15,7 @@ from xbtmigrate.qdrant.control import Control
 from xbtmigrate.qdrant.following import NAMED, Passed
 from xbtmigrate.qdrant.health import troubles
 from xbtmigrate.qdrant.journal import QdrantJournal
+from xbtmigrate.qdrant.ledgers import forget_ledger
 from xbtmigrate.qdrant.marks import forget_shadow
 from xbtmigrate.qdrant.published import withdraw
 from xbtmigrate.qdrant.removal import drop_collection, drop_indexes, drop_vector, strip
@@ -29,7 +30,7 @@ from xbtmigrate.workflows.afterwards import (
     snapshot_place,
 )
 from xbtmigrate.workflows.backfill import projector_of
-from xbtmigrate.workflows.carrying import Carrier
+from xbtmigrate.workflows.carrying import Carrier, kept_ledger
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.intent import AS_PLANNED, intend
 from xbtmigrate.workflows.nextstep import AFTER_FINALIZE
@@ -83,6 +84,7 @@ class Removal:
         )
         drop_indexes(connection, plan.target.collection)
         forget_shadow(connection, plan.target.collection)
+        forget_ledger(connection, plan.migration)
         return done
 
 
@@ -191,7 +193,7 @@ def check_unused(migration: Migration, record: MigrationRecord | None) -> None:
                 "move or delete them first",
             )
     carrier = Carrier(migration, intent, projector_of(migration, intent))
-    ledger = migration.artefacts.load_ledger()
+    ledger = kept_ledger(migration)
     late = Passed()
     for _ in range(LOOKS):  # one may fall between the two writes of a client that writes both sides
         late = carrier.to_new(ledger, dry=True)

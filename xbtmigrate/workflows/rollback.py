@@ -18,7 +18,7 @@ from xbtmigrate.ledger import Ledger
 from xbtmigrate.qdrant.aliases import aliases, move_alias
 from xbtmigrate.qdrant.following import Passed
 from xbtmigrate.workflows.backfill import projector_of
-from xbtmigrate.workflows.carrying import Carrier
+from xbtmigrate.workflows.carrying import Carrier, kept_ledger
 from xbtmigrate.workflows.cutover import SHOWN, Switched
 from xbtmigrate.workflows.encoding import Report
 from xbtmigrate.workflows.intent import AS_PLANNED, intend
@@ -82,7 +82,7 @@ def _undoable(record: MigrationRecord | None) -> MigrationRecord:
 def _ledger(migration: Migration, *, leave_behind: bool) -> Ledger | None:
     """Load what both sides were; None where it is lost and the user wants to go back anyway."""
     try:
-        return migration.artefacts.load_ledger()
+        return kept_ledger(migration)
     except ArtefactError:
         if leave_behind:
             return None
