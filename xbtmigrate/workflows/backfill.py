@@ -130,10 +130,9 @@ def check_run(
 
     Raises:
         GateError: The plan forbids it or is stale.
-        XbtMigrateError: A part is missing, or the credentials do not allow it.
+        XbtMigrateError: A part is missing.
     """
     intent = intend(migration, request, record)
-    check_writable(migration.connection, migration.facts.collection)
     projector = projector_of(migration, intent)
     return intent, projector, _order(migration, intent, request, projector)
 
@@ -160,6 +159,7 @@ def run(
         open_migration(config) as migration,
     ):
         intent, projector, order = check_run(migration, request, migration.journal.load())
+        check_writable(migration.connection, migration.facts.collection)
         start = intent.record or _first_record(intent)
         held = migration.journal.acquire(_bound(start, intent, projector))
         watch: Watch | None = None

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from xbtmigrate.errors import GateError, XbtMigrateError
 from xbtmigrate.journal import Phase
+from xbtmigrate.qdrant.connection import check_writable
 from xbtmigrate.qdrant.control import Control
 from xbtmigrate.types import Direction, Strategy
 from xbtmigrate.workflows.ailments import Ailment, Case
@@ -105,6 +106,7 @@ def _failing(verb: str, this: Case, migration: Migration) -> list[Check]:
             check_plannable(migration)
         case "backfill":
             check_run(migration, AS_PLANNED, this.record)
+            check_writable(migration.connection, migration.facts.collection)
             _check_last_run(migration)
         case "verify":
             check_verifiable(migration, this.record)
