@@ -51,7 +51,7 @@ def _vector() -> None:
 
 def _old_vector() -> None:
     """A projected vector is true whatever the old one is that it was made from."""
-    gallery.InPlaceGallery._bound = lambda self, kind: [self._settings.new]
+    gallery.GallerySettings.bound = lambda self, kind: {"new": self.new}
     shadow.same_vectors = lambda entries, present: np.ones(len(entries), np.bool_)
 
 

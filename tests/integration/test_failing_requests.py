@@ -127,7 +127,7 @@ def test_a_snapshot_is_taken_once(proxy: Proxy, through: Connection, server_db: 
     assert present == {earlier, made}
 
 
-@pytest.mark.parametrize("named", [formatdate(usegmt=True), "-3", "0"])
+@pytest.mark.parametrize("named", [formatdate(usegmt=True), "-3", "0"], ids=["date", "-3", "0"])
 def test_any_time_to_come_back_at_is_borne(named: str, proxy: Proxy, through: Connection) -> None:
     refused: list[str] = []
 
