@@ -97,14 +97,14 @@ def test_what_the_commands_on_the_way_would_refuse(tmp_path: Path):
 
 
 def test_why_the_last_run_ended(folder: Path):
-    client = QdrantClient(path=str(folder / "qdrant"))
-    ids = Clipart.load(8).ids
-    client.set_payload("clipart", {"image": "no such image"}, points=ids)
-    client.close()
     config = folder / "xbtmigrate.toml"
     text = config.read_text("utf-8").replace('strategy = "fastfill"', 'strategy = "full"')
     config.write_text(text, "utf-8")
     answer_inside("plan", cwd=folder)
+    client = QdrantClient(path=str(folder / "qdrant"))
+    ids = Clipart.load(8).ids
+    client.set_payload("clipart", {"image": "no such image"}, points=ids)
+    client.close()
     ended = answer_inside("backfill", "--online", cwd=folder, expect=3)["error"]
     assert answer_inside("status", cwd=folder)["last_error"] == ended["message"]
     (finding,) = answer_inside("doctor", cwd=folder, expect=3)["findings"]
