@@ -238,3 +238,13 @@ def test_pages_shrink_where_payloads_are_large(
         request.json["limit"] for request, _ in httpserver.log if request.path.endswith("scroll")
     ]
     assert asked == [512, 8]
+
+
+def test_an_answer_that_the_client_library_cannot_read(
+    scripted: Connection, httpserver: HTTPServer
+) -> None:
+    answer = {"result": {"points": [{"id": 1, "version": 1, "score": None}]}, "status": "ok"}
+    httpserver.expect_request("/collections/c/points/query").respond_with_json(answer)
+    with pytest.raises(UnsupportedError, match=r"cannot be read: .*score: Input should") as caught:
+        scripted.call(lambda: scripted.client.query_points("c", query=[1.0]))
+    assert "doctor" in caught.value.hint

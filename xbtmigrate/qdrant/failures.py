@@ -8,6 +8,7 @@ import sqlite3
 import grpc  # type: ignore[import-untyped]
 import httpx
 import urllib3
+from pydantic import ValidationError
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import (
     ApiException,
@@ -111,15 +112,30 @@ def translated(error: BaseException, url: str) -> XbtMigrateError:
     if status == 429 or _ADVICE in said:
         return _limited(url, said)
     if isinstance(error, ResponseHandlingException) or (status or 0) > 429:
-        what, remedy = "does not answer", "check qdrant.url and that the server is running"
-        if _NO_SPACE in said:
-            what, remedy = "has no disk space left", "free space on the server's disk"
-        return ConnectionFailedError(
-            f"Qdrant at {url} {what}: {said}", f"{remedy}, then run the same command again"
-        )
+        return _unanswered(error, url)
     return UnsupportedError(
         f"Qdrant at {url} refused a request: {said}",
         "see the server's log; an older version, or the collection's settings, may not allow it",
+    )
+
+
+def _unanswered(error: BaseException, url: str) -> XbtMigrateError:
+    """No answer, an error of the server, or an answer that the client library does not know."""
+    said = said_by(error)
+    source = error.source if isinstance(error, ResponseHandlingException) else None
+    if isinstance(source, ValidationError):
+        first = source.errors()[0]
+        return UnsupportedError(
+            f"an answer of Qdrant at {url} cannot be read: "
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            "a vector that is no number is answered as null: `xbtmigrate doctor` names such "
+            "points; else the server may be newer than this version of qdrant-client",
+        )
+    what, remedy = "does not answer", "check qdrant.url and that the server is running"
+    if _NO_SPACE in said:
+        what, remedy = "has no disk space left", "free space on the server's disk"
+    return ConnectionFailedError(
+        f"Qdrant at {url} {what}: {said}", f"{remedy}, then run the same command again"
     )
 
 
