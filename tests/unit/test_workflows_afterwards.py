@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,6 +38,15 @@ def test_a_snapshot_is_restored_under_a_free_name(layout: Layout, name: str):
     assert "articles/s1.snapshot" in command
     assert snapshot_place(plan(layout), "s1.snapshot").startswith("articles/s1.snapshot under")
     assert restore_command(plan(layout), CONFIG, None) is None
+
+
+def test_a_restore_can_be_typed_for_any_name():
+    odd = plan(Layout.SHADOW)
+    odd.collection.name = "été (v1), l'an"
+    typed = shlex.split(restore_command(odd, CONFIG, "s1.snapshot") or "")
+    name = "%C3%A9t%C3%A9%20%28v1%29%2C%20l%27an"
+    assert typed[3] == f"http://127.0.0.1:6333/collections/{name}/snapshots/recover"
+    assert json.loads(typed[-1]) == {"location": f"file:///qdrant/snapshots/{name}/s1.snapshot"}
 
 
 def test_the_configuration_follows_the_data():

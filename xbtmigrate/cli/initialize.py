@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +49,7 @@ def init(
         base=config.parent,
     )
     config.write_text(text, "utf-8")
-    following = f"fill in the two models, then run: xbtmigrate plan -c {config}"
+    following = f"fill in the two models, then run: xbtmigrate plan -c {shlex.quote(str(config))}"
     if json:
         render.document({"config": str(config), "text": text, "next": following})
     else:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from typing import Any
+from urllib.parse import quote
 
 from xbtmigrate.config import Config
 from xbtmigrate.plan import Plan
@@ -58,8 +61,9 @@ def restore_command(plan: Plan, config: Config, snapshot: str | None) -> str | N
     name = source if plan.target.layout is Layout.SHADOW else f"{source}-before"
     variable = config.qdrant.api_key_env or "KEY"
     key = f' -H "api-key: ${variable}"' if config.api_key else ""
+    address = f"{config.url}/collections/{quote(name, safe='')}/snapshots/recover"
+    location = json.dumps({"location": f"file:///qdrant/snapshots/{quote(source)}/{snapshot}"})
     return (
-        f"curl -X PUT '{config.url}/collections/{name}/snapshots/recover'{key} "
-        "-H 'content-type: application/json' "
-        f'-d \'{{"location": "file:///qdrant/snapshots/{source}/{snapshot}"}}\''
+        f"curl -X PUT '{address}'{key} -H 'content-type: application/json' "
+        f"-d {shlex.quote(location)}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,7 +234,7 @@ def _document(
     over = record.phase is Phase.FINALIZED
     plan = removal.plan
     alias = Switch.parse(record.switch or {}, "the journal").alias
-    command = f"xbtmigrate finalize --confirm {config.qdrant.collection}"
+    command = f"xbtmigrate finalize --confirm {shlex.quote(config.qdrant.collection)}"
     if removal.connection.embedded:
         command += " --no-snapshot"
     return {
