@@ -17,7 +17,6 @@ from qdrant_client import QdrantClient, models
 
 from tests.zoo.encoder import LONGEST, ZooEncoder, refusal
 from tests.zoo.specimen import Specimen
-from xbtmigrate.types import Modality
 
 OLD = 16
 KEYS = ("north", "south")
@@ -44,6 +43,9 @@ _ODD_PAYLOAD: dict[str, Any] = {
     "": "an empty key",
     "a.b": {"c.d": [1, [2, {"e": None}]]},
     'quo"ted': True,
+    "new\nline\tand tab": "a text behind a key of two lines",
+    "\x1b[31mred": "a text behind a key that colours",
+    "[plan]": "a text behind a key that looks like a section",
     "ключ": "значение",
     "[]": [],
     "{}": {},
@@ -217,12 +219,12 @@ class Application:
             more |= _TUNED
         if specimen.tenants:
             more["hnsw_config"] = models.HnswConfigDiff(m=0, payload_m=8)
-        if specimen.quantization:
+        if specimen.quantization in _QUANTIZATION:
             more["quantization_config"] = _QUANTIZATION[specimen.quantization]
         client.create_collection(
             self.name,
             vectors_config=self._vectors(),
-            sparse_vectors_config={"sparse": models.SparseVectorParams()}
+            sparse_vectors_config={"sparse": _SPARSE[specimen.tuned]}
             if "sparse" in specimen.others
             else None,
             shard_number=specimen.shards if server else None,
@@ -245,6 +247,9 @@ class Application:
             datatype=models.Datatype(specimen.datatype) if specimen.datatype != "float32" else None,
             on_disk=True if specimen.tuned else None,
             hnsw_config=models.HnswConfigDiff(m=8, ef_construct=64) if specimen.tuned else None,
+            quantization_config=_QUANTIZATION["scalar"]
+            if specimen.quantization == "vector"
+            else None,
         )
         if not specimen.vector:
             return old
@@ -253,7 +258,8 @@ class Application:
             new = models.Distance(specimen.new_distance) if specimen.new_distance else distance
             found["new"] = models.VectorParams(size=self.new_model.dimension, distance=new)
         if "dense" in specimen.others:
-            found["side"] = models.VectorParams(size=4, distance=models.Distance.DOT)
+            half = models.Datatype.FLOAT16 if specimen.tuned else None
+            found["side"] = models.VectorParams(size=4, distance=models.Distance.DOT, datatype=half)
         if "multi" in specimen.others:
             found["multi"] = models.VectorParams(
                 size=3,
@@ -294,6 +300,8 @@ class Application:
         payload: dict[str, Any] = {"note": number, "tenant": f"t{number % 3}"}
         if specimen.payload:
             payload |= copy.deepcopy(_ODD_PAYLOAD)
+        if odd and specimen.leftover == "marks" and number % 9 in _MARKS:
+            payload["_xbtmigrate"] = copy.deepcopy(_MARKS[number % 9])
         if specimen.images:
             return payload | {"image": f"{text}.png", "text": f"caption {text}"}
         if number // 2 < len(kinds) and kinds[number // 2] == "absent":
@@ -333,8 +341,7 @@ class Application:
             return _BROKEN[broken]
         if content is None or refusal(content):
             content = f"random {payload['note']}"
-        modality = Modality.IMAGE if self.specimen.images else Modality.TEXT
-        made: list[float] = model.encode([content], modality)[0].tolist()
+        made: list[float] = model.vectors([content])[0].tolist()
         return made
 
     def _others(self, number: int) -> dict[str, Any]:
@@ -378,6 +385,11 @@ def _plain(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+_MARKS: dict[int, Any] = {
+    2: {"plan": "0123456789abcdef", "kind": "encoded", "hash": "0123456789abcdef"},
+    4: "not a mark",
+    6: {"plan": 7, "kind": None, "vectors": ["?"]},
+}
 _BROKEN = {
     "nan": [float("nan")] * OLD,
     "infinite": [float("inf")] + [1.0] * (OLD - 1),
@@ -392,7 +404,14 @@ _TUNED: dict[str, Any] = {
     "on_disk_payload": True,
     "metadata": {"owner": "team", "nested": {"since": 2023}},
 }
-_QUANTIZATION = {
+_SPARSE = {
+    False: models.SparseVectorParams(),
+    True: models.SparseVectorParams(
+        modifier=models.Modifier.IDF,
+        index=models.SparseIndexParams(on_disk=True, datatype=models.Datatype.FLOAT16),
+    ),
+}
+_QUANTIZATION: dict[str, Any] = {
     "scalar": models.ScalarQuantization(
         scalar=models.ScalarQuantizationConfig(
             type=models.ScalarType.INT8, quantile=0.99, always_ram=True

@@ -25,6 +25,7 @@ from tests.zoo.oracle import GoneError, Seen, complete, look, untouched
 from tests.zoo.refusals import BrokenError, Outcome, ways_out
 from tests.zoo.specimen import Specimen
 
+STAYING = ("keep", "bridge")
 STEPS = 60
 """Commands that a user types before giving up."""
 
@@ -56,6 +57,8 @@ class Journey:
     accepted: int = 0
     _before: Seen = field(default_factory=lambda: Seen({}))
     _wrote: bool = False
+    _strategy: str = ""
+    _changes: list[str] = field(default_factory=list)
     _last: dict[str, Any] = field(default_factory=dict)
 
     def lead(self) -> str:
@@ -71,7 +74,7 @@ class Journey:
         self._before = self._look(application.name)
         try:
             self._go()
-            if self.specimen.leftover == "finished" and self.specimen.strategy != "bridge":
+            if self.specimen.leftover == "finished" and self._strategy not in STAYING:
                 self._go_on()
         except RefusedError as refused:
             faults = ["the application's collection is gone"]
@@ -84,8 +87,8 @@ class Journey:
 
     def _go(self) -> None:
         self._start()
-        if self.specimen.strategy == "bridge":
-            self._bridge()
+        if self._strategy in STAYING:
+            self._stay()
             return
         self._backfill()
         self._must("verify")
@@ -100,9 +103,11 @@ class Journey:
         self._go()
 
     def _start(self) -> None:
-        given = ["--url", self.url, "--collection", self.application.configured, "--force"]
-        self._must("init", *given)
-        self._configure()
+        if self.application.generation == 0:
+            self._must("init", "--url", self.url, "--collection", self.application.configured)
+            self._configure()
+        else:
+            self._change()
         self._look_on()
         if self.specimen.judged:
             self._judge()
@@ -112,18 +117,21 @@ class Journey:
             self._set("plan.strategy", self.specimen.strategy)
         self._must("plan")
         self._look_on()
-        if self.specimen.strategy in ("fastfill", "forward", "bridge"):
+        self._strategy = self._last["strategy"]
+        if self._strategy in ("fastfill", "forward", "bridge"):
             self._must("train-projector", "--kind", "procrustes,ridge", "--pairs", "400")
         if self.specimen.judged:
             self._must("evaluate", "--queries", "judged.parquet")
 
-    def _bridge(self) -> None:
+    def _stay(self) -> None:
+        """Go as far as a migration goes that writes no vectors."""
         self._write(6)
-        self._must("publish", "--yes")
+        if self._strategy == "bridge":
+            self._must("publish", "--yes")
         self._look_on()
         faults = untouched(self._before, self._look(self.application.name))
         if faults:
-            raise BrokenError(f"a bridge wrote: {faults}")
+            raise BrokenError(f"{self._strategy} wrote: {faults}")
 
     def _backfill(self) -> None:
         if self.specimen.leftover == "aborted":
@@ -169,8 +177,8 @@ class Journey:
 
     def _finalize(self) -> None:
         self._must("finalize")
-        named = shlex.split(self._last["next"].rpartition("--confirm")[2])
-        self._must("finalize", "--confirm", named[0], "--notice", "0")
+        self._must(*shlex.split(self._last["next"])[1:], "--notice", "0")
+        self._changes = self._last["configuration"]
         self._look_on()
         self._check("at the end")
         marked = self._look(self._live()).marked
@@ -180,7 +188,14 @@ class Journey:
     def _check(self, when: str) -> None:
         """Compare what the application reads now with what it wrote."""
         seen, vector = self._look(self._live()), self._new_vector()
-        faults = complete(self._before, seen, self.application, vector, accepted=self.accepted)
+        faults = complete(
+            self._before,
+            seen,
+            self.application,
+            vector,
+            strategy=self._strategy,
+            accepted=self.accepted,
+        )
         if faults:
             raise BrokenError(f"{when}: {faults}")
 
@@ -226,15 +241,25 @@ class Journey:
     def _look_on(self) -> None:
         """Run status and doctor, which answer in every state."""
         for verb in ("status", "doctor"):
-            outcome = self._run(verb)
-            if "error" in outcome.document:
-                outcome.check()
+            code, out, err = self._typed(verb)
+            if code not in (0, 3) and not ("error: " in err and "hint: " in err):
+                raise BrokenError(f"`{verb}` ended with {code}: {out[-300:]} {err[-300:]}")
 
     def _run(self, *command: str) -> Outcome:
+        """Run a command with --json."""
         self._wrote = self._wrote or ("--online" in command or "--yes" in command)
-        said = " ".join(command)
+        code, out, err = self._typed(*command, "--json")
         try:
-            code, out, err = inside(*command, "--json", cwd=self.folder)
+            return Outcome(command, code, json.loads(out))
+        except ValueError:
+            said = f"{out[-300:]!r} {err[-300:]!r}"
+            raise BrokenError(f"`{shlex.join(command)}` printed no JSON: {said}") from None
+
+    def _typed(self, *command: str) -> tuple[int, str, str]:
+        """Run a command; returns its exit code, stdout and stderr."""
+        said = shlex.join(command)
+        try:
+            code, out, err = inside(*command, cwd=self.folder)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
@@ -245,11 +270,7 @@ class Journey:
         self.log.append(f"{said} -> {code}")
         if "Traceback" in err:
             raise BrokenError(f"`{said}` printed a traceback: {err[-600:]}")
-        try:
-            document = json.loads(out)
-        except ValueError:
-            raise BrokenError(f"`{said}` printed no JSON: {out[-300:]!r} {err[-300:]!r}") from None
-        return Outcome(command, code, document)
+        return code, out, err
 
     def _write(self, times: int) -> None:
         """Let the application write the old way between two commands."""
@@ -280,16 +301,13 @@ class Journey:
         """Fill in what `init` leaves to the user."""
         specimen, file = self.specimen, self.folder / "xbtmigrate.toml"
         text = file.read_text("utf-8")
-        old, new = self.application.old_options, self.application.new_options
         modality = "image" if specimen.images else "text"
         models = f'[old_model]\nencoder = "zoo"\nstored = "{modality}"\n\n'
         models += '[new_model]\nencoder = "zoo"\n\n'
-        file.write_text(text[: text.index("[old_model]")] + models + text[text.index("[plan]") :])
-        for section, options in (("old_model", old), ("new_model", new)):
-            for key, value in options.items():
-                self._set(f"{section}.{key}", value)
-        if self.application.vector == "new":
-            self._set("qdrant.new_vector", "newest")
+        head, rest = text.split("\n[old_model]", 1)
+        tail = rest.split("\n[plan]", 1)[1]
+        file.write_text(f"{head}\n{models}[plan]{tail}", "utf-8")
+        self._set_models()
         self._set("plan.strategy", specimen.strategy)
         self._set("plan.layout", specimen.layout)
         self._set("plan.sample", 100)
@@ -302,6 +320,22 @@ class Journey:
         self._set("payload.text", self.application.text_setting)
         if specimen.new_distance:
             self._set("new_model.distance", specimen.new_distance)
+
+    def _change(self) -> None:
+        """Change the configuration as `finalize` has said."""
+        for line in self._changes:
+            if given := re.fullmatch(r'(\S+) = "(.*)"', line):
+                self._set(given[1], given[2])
+            elif line.startswith("qdrant.new_vector"):
+                self._set("qdrant.new_vector", "newest")
+        self._set_models()
+
+    def _set_models(self) -> None:
+        application = self.application
+        models = {"old_model": application.old_options, "new_model": application.new_options}
+        for section, options in models.items():
+            for key, value in options.items():
+                self._set(f"{section}.{key}", value)
 
     def _set(self, key: str, value: object) -> None:
         """Set one key of the configuration, in its section."""

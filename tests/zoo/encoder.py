@@ -43,7 +43,7 @@ class ZooEncoder:
     def encode(
         self, items: Sequence[str], modality: Modality, *, ids: Sequence[PointId] | None = None
     ) -> Vectors:
-        """Embed items; a text that is too long or has no meaning in UTF-8 is refused."""
+        """Embed items; see `xbtmigrate.protocols.Encoder.encode`."""
         del modality, ids
         if (broken := Path(OUTAGE)).exists():
             broken.unlink()
@@ -51,6 +51,10 @@ class ZooEncoder:
         failures = {row: reason for row, item in enumerate(items) if (reason := refusal(item))}
         if failures:
             raise UnreadableSourceError(failures)
+        return self.vectors(items)
+
+    def vectors(self, items: Sequence[str]) -> Vectors:
+        """Make the vectors of items that can be embedded."""
         latent = np.array([_latent(item) for item in items]).reshape(-1, LATENT)
         vectors = latent @ self._map
         if self._whole:

@@ -16,7 +16,6 @@ from qdrant_client import QdrantClient, models
 
 from tests.zoo.application import Application
 from tests.zoo.encoder import refusal
-from xbtmigrate.types import Modality
 
 MARK = "_xbtmigrate"
 _TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "uint8": 0.0}
@@ -69,14 +68,21 @@ def look(client: QdrantClient, name: str) -> Seen:
 def untouched(before: Seen, after: Seen) -> list[str]:
     """Say what differs where nothing may have been written."""
     faults = _points(before, after, skipped=set())
-    faults += [f"{len(after.marked)} points bear the tool's mark"] if after.marked else []
+    if len(after.marked) > len(before.marked):
+        faults.append(f"{len(after.marked)} points bear the tool's mark")
     faults += [f"a collection was left: {each}" for each in after.collections - before.collections]
     faults += [f"{key} changed" for key in before.settings if _changed(before, after, key)]
     return faults
 
 
 def complete(
-    before: Seen, after: Seen, application: Application, vector: str, *, accepted: int
+    before: Seen,
+    after: Seen,
+    application: Application,
+    vector: str,
+    *,
+    strategy: str,
+    accepted: int,
 ) -> list[str]:
     """Say what is missing or wrong once applications read the new vectors.
 
@@ -85,10 +91,15 @@ def complete(
         after: What the application reads now.
         application: The application.
         vector: Name of the new vector.
+        strategy: What the plan says.
         accepted: Points that the user accepted without a new vector.
     """
     faults = _points(before, after, skipped={application.vector, vector})
-    faults += _new_vectors(before, after, application, vector, accepted=accepted)
+    states = _states(before, after, application, vector, strategy)
+    faults += [fault for _, fault in states if fault][:4]
+    without = sum(not made for made, _ in states)
+    if without > accepted:
+        faults.append(f"{without} points have no new vector, {accepted} were accepted")
     faults += _kept_settings(before, after, application.vector, vector)
     return faults
 
@@ -114,36 +125,28 @@ def _points(before: Seen, after: Seen, *, skipped: set[str]) -> list[str]:
     return faults[:6]
 
 
-def _new_vectors(
-    before: Seen, after: Seen, application: Application, vector: str, *, accepted: int
-) -> list[str]:
-    specimen, faults, without = application.specimen, [], 0
-    model = application.new_model
-    modality = Modality.IMAGE if specimen.images else Modality.TEXT
+def _states(
+    before: Seen, after: Seen, application: Application, vector: str, strategy: str
+) -> list[tuple[bool, str]]:
+    """Say of each point whether it has a new vector, and what is wrong with it, if anything."""
+    found = []
     for each, (payload, vectors, _) in before.points.items():
         if each not in after.points:
             continue
-        made = after.points[each][1].get(vector)
+        made, content = after.points[each][1].get(vector), application.content(payload)
+        readable = content is not None and not refusal(content)
+        truth = application.new_model.vectors([content])[0] if readable else None
         if made is None:
-            without += 1
-            content = application.content(payload)
-            old = vectors.get(application.vector)
-            usable = old is not None and _usable(old)
-            readable = content is not None and not refusal(content)
-            due = readable if specimen.strategy == "full" else usable
-            if due or (specimen.strategy == "fastfill" and readable):
-                faults.append(f"{each} has no new vector")
+            usable = _usable(vectors.get(application.vector))
+            due = {"full": readable, "forward": usable, "fastfill": usable or readable}[strategy]
+            found.append((False, f"{each} has no new vector" if due else ""))
         elif not np.isfinite(made).all():
-            faults.append(f"the new vector of {each} is not finite")
-        elif specimen.strategy == "full" and (content := application.content(payload)) is not None:
-            if refusal(content):
-                continue
-            truth = model.encode([content], modality)[0]
-            if np.linalg.norm(_unit(truth) - _unit(made)) > 5e-3:
-                faults.append(f"the new vector of {each} is not that of its content")
-    if without > accepted:
-        faults.append(f"{without} points have no new vector, {accepted} were accepted")
-    return faults[:4]
+            found.append((True, f"the new vector of {each} is not finite"))
+        elif strategy == "full" and truth is not None and _angle(truth, made) > 5e-3:
+            found.append((True, f"the new vector of {each} is not that of its content"))
+        else:
+            found.append((True, ""))
+    return found
 
 
 def _kept_settings(before: Seen, after: Seen, old: str, new: str) -> list[str]:
@@ -224,13 +227,16 @@ def _equal(one: Any, other: Any, tolerance: float) -> bool:
     return one is None and other is None
 
 
-def _usable(vector: np.ndarray) -> bool:
+def _usable(vector: np.ndarray | None) -> bool:
     """Whether anything can be computed from it: finite, not zero, of a length that squares."""
+    if vector is None:
+        return False
     return bool(np.isfinite(vector).all() and 1e-18 < np.abs(vector).max() < 1e18)
 
 
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / max(float(np.linalg.norm(vector)), 1e-30)
+def _angle(one: np.ndarray, other: np.ndarray) -> float:
+    """Distance of two directions."""
+    return float(np.linalg.norm(one / np.linalg.norm(one) - other / np.linalg.norm(other)))
 
 
 def _json(payload: Mapping[str, Any]) -> str:

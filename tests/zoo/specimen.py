@@ -32,6 +32,7 @@ TEXTS = (
     "escapes",
 )
 UNREADABLE = ("too long", "empty", "blank", "null", "absent", "nested", "surrogate")
+STRATEGIES = (*["full"] * 4, *["fastfill"] * 4, "forward", "forward", "bridge", "auto")
 UNUSABLE = ("nan", "infinite", "zero", "huge")
 STRICT = ("unindexed", "exact", "reads", "writes", "indexes", "conditions")
 
@@ -43,7 +44,7 @@ class Specimen:
     Attributes:
         place: embedded, server, grpc (a server that the tool reads over gRPC) or keyed (a cluster
             with custom sharding).
-        strategy: What plan.strategy says.
+        strategy: What plan.strategy says; auto follows the recommendation.
         layout: What plan.layout says.
         count: Points, before the application writes.
         vector: Name of the old vector, "" for an unnamed one.
@@ -52,7 +53,7 @@ class Specimen:
         datatype: Stored type of the old vector.
         distance: Distance of the old vector.
         new_distance: Distance of the new one where it is another.
-        quantization: Kind of quantization of the collection.
+        quantization: Kind of quantization of the collection; vector for the old vector's own.
         tuned: Whether index, disk and optimizer settings differ from the defaults.
         others: Kinds of other vectors on the same points.
         ids: ints, uuids, large (up to 2^64 - 1) or mixed.
@@ -70,7 +71,8 @@ class Specimen:
         tenants: Whether the collection is indexed by tenant.
         shards: Number of shards.
         leftover: What an earlier run left: aborted, planned, finished (a migration to a model in
-            between) or foreign (a collection with the name of the shadow).
+            between), marks (of a plan that nobody knows) or foreign (a collection with the name of
+            the shadow).
         outage: Whether the new model fails once during the backfill.
         writer: Whether the application writes meanwhile.
         back: Whether it is rolled back once.
@@ -129,7 +131,7 @@ class Specimen:
             place=rng.choice(
                 ["embedded", "embedded", "server", "server", "server", "grpc", "keyed"]
             ),
-            strategy=rng.choice(["full", "full", "fastfill", "fastfill", "forward", "bridge"]),
+            strategy=rng.choice(STRATEGIES),
             layout=odd("auto", "shadow", "in_place"),
             count=odd(110, 1, 3, 30, 270, 530),
             vector=odd("old", "", "", "text-embedding v1", "été вектор"),
@@ -138,7 +140,7 @@ class Specimen:
             datatype=odd("float32", "float16", "float16", "uint8", chance=0.2),
             distance=odd("Cosine", "Dot", "Euclid", "Manhattan"),
             new_distance=odd("", "Cosine", "Dot", "Euclid", chance=0.15),
-            quantization=odd("", "scalar", "product", "binary"),
+            quantization=odd("", "scalar", "product", "binary", "vector"),
             tuned=odd(False, True),
             others=some(OTHERS, 3),
             ids=odd("ints", "uuids", "large", "mixed"),
@@ -155,7 +157,7 @@ class Specimen:
             indexes=odd(False, True),
             tenants=odd(False, True, chance=0.15),
             shards=odd(1, 2, 3, chance=0.15),
-            leftover=odd("", "aborted", "planned", "foreign", "finished", chance=0.2),
+            leftover=odd("", "aborted", "planned", "foreign", "finished", "marks", chance=0.2),
             outage=odd(False, True, chance=0.15),
             writer=odd(False, True),
             back=odd(False, True, chance=0.15),

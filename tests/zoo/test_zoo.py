@@ -80,14 +80,18 @@ def test_the_oracle_sees_a_lost_vector_and_one_of_another_text(tmp_path: Path):
         before = look(client, application.name)
     model = application.new_model
     points = {
-        each: (payload, {"new": model.encode([payload["text"]], None)[0]}, None)  # type: ignore[arg-type]
+        each: (payload, {"new": model.vectors([payload["text"]])[0]}, None)
         for each, (payload, _, _) in before.points.items()
     }
-    assert complete(before, replace(before, points=points), application, "new", accepted=0) == []
+
+    def faults() -> list[str]:
+        after = replace(before, points=points)
+        return complete(before, after, application, "new", strategy="full", accepted=1)
+
+    assert faults() == []
     points[1] = (points[1][0], points[2][1], None)
     points[2] = (points[2][0], {}, None)
-    faults = complete(before, replace(before, points=points), application, "new", accepted=1)
-    assert faults == ["the new vector of 1 is not that of its content", "2 has no new vector"]
+    assert faults() == ["the new vector of 1 is not that of its content", "2 has no new vector"]
 
 
 @pytest.mark.parametrize(
