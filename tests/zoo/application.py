@@ -146,6 +146,12 @@ class Application:
             if self.specimen.strict:
                 client.update_collection(self.name, strict_mode_config=self._strict())
 
+    def relax(self, limits: dict[str, Any]) -> None:
+        """Change limits of strict mode."""
+        with self.client() as client:
+            config = models.StrictModeConfig(**limits)
+            client.update_collection(self.name, strict_mode_config=config)
+
     def write(self, times: int, *, vector: str | None = None, place: str = "") -> None:
         """Write as an application does: new points, new contents, deletes.
 

@@ -29,6 +29,7 @@ _OFFERS = {
 _COMMAND = re.compile(
     r"xbtmigrate ((?:backfill|verify|plan|train-projector|cutover)(?: --[a-z-]+(?: \d[\w.]*)?)*)"
 )
+_LIMITS = re.compile(r'PATCH /collections/.+? (\{"strict_mode_config".*?\}\})')
 
 
 class BrokenError(Exception):
@@ -94,7 +95,7 @@ class Outcome:
 
 
 def ways_out(outcome: Outcome, application: Application) -> Iterator[str]:
-    """Yield what a user would type: an option, `set KEY VALUE`, a command, or `again`."""
+    """Yield what is typed then: an option, `set KEY VALUE`, `PATCH BODY`, a command, `again`."""
     offered = f"{outcome.advice}\n{outcome.sentence}"
     for count in re.findall(r"--accept-without-vector[ =](\d+)", offered):
         yield f"--accept-without-vector {count}"
@@ -104,6 +105,7 @@ def ways_out(outcome: Outcome, application: Application) -> Iterator[str]:
     if "--vector" in offered and outcome.command[0] == "init":
         yield f"--vector {shlex.quote(application.vector)}"
     yield from (typed for offer, typed in _OFFERS.items() if offer in offered)
+    yield from (f"PATCH {body}" for body in _LIMITS.findall(offered))
     yield from _COMMAND.findall(offered)
     if "same command again" in offered or "run it again" in offered:
         yield "again"
