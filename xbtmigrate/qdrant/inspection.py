@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from qdrant_client import models
 
@@ -204,7 +205,7 @@ def _refuse_inexact(info: models.CollectionInfo, name: str) -> None:
         raise GateError(
             f"strict mode of '{name}' forbids exact counts (search_allow_exact is false), which "
             "every check of a migration rests on",
-            f"allow them until the migration is over: PATCH /collections/{name} "
+            f"allow them until the migration is over: PATCH /collections/{quote(name, safe='')} "
             '{"strict_mode_config": {"search_allow_exact": true}}',
         )
 

@@ -90,7 +90,7 @@ def _indexes(facts: CollectionFacts, layout: Layout) -> int:
     """Payload indexes at the end: those of the application, and the tool's own."""
     theirs = sum(not name.startswith(PROVENANCE) for name in facts.payload_indexes)
     marks = 0 if facts.unindexed_filters else 2
-    hubness = int(layout is Layout.IN_PLACE)
+    hubness = int(layout is Layout.IN_PLACE or not facts.unindexed_filters)
     return theirs + marks + hubness
 
 

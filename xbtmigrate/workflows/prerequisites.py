@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from urllib.parse import quote
 
 from xbtmigrate.errors import ConnectionFailedError, GateError
 from xbtmigrate.plan import Cost, Finding
@@ -102,6 +103,7 @@ def _rights(migration: Migration) -> Iterator[Finding]:
 
 def _limits(migration: Migration, layout: LayoutChoice) -> Iterator[Finding]:
     facts = migration.facts
+    address = quote(facts.collection, safe="")
     found = limits_in_the_way(migration.connection, facts, layout.layout, layout.space.size)
     for name, limit, needed in found:
         yield Finding(
@@ -109,7 +111,7 @@ def _limits(migration: Migration, layout: LayoutChoice) -> Iterator[Finding]:
             blocks=True,
             message=f"strict mode of '{facts.collection}' sets {name} to {limit}, and the "
             f"migration needs {needed:,}",
-            way_out=f"raise it until the migration is over: PATCH /collections/{facts.collection} "
+            way_out=f"raise it until the migration is over: PATCH /collections/{address} "
             f'{{"strict_mode_config": {{"{name}": {needed}}}}}',
         )
 

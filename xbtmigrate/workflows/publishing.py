@@ -103,7 +103,9 @@ def store_hubness(migration: Migration, plan: Plan, report: Report) -> None:
     if before is None or before.key != key:
         before = StoredHubness(key)
     gallery, connection = migration.gallery(plan), migration.connection
-    if plan.target.layout == Layout.IN_PLACE and not connection.embedded:
+    # A formula reads the number in place; strict mode filters on nothing that has no index.
+    needed = plan.target.layout == Layout.IN_PLACE or not migration.facts.unindexed_filters
+    if needed and not connection.embedded:
         index_numbers(connection, collection, key)
     sums = {kind: [0.0, 0] for kind in MADE}
     shards = migration.facts.shard_keys or (None,)
