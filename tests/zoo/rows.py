@@ -21,6 +21,12 @@ FOUND: list[tuple[str, Specimen]] = [
     ),
     ("a name that has to be quoted", Specimen(place="server", odd_name=True)),
     ("a migration behind another", Specimen(place="server", alias="none", leftover="finished")),
+    (
+        "hubness of a shadow without an index that strict mode wants",
+        Specimen(
+            place="server", strategy="fastfill", layout="shadow", strict=("indexes", "unindexed")
+        ),
+    ),
     ("one judged query", Specimen(count=40, texts=("too long",), judged=True, strategy="bridge")),
 ]
 """What was wrong once, and the shortest specimen that showed it."""
