@@ -21,13 +21,13 @@ from curves import Corpus, Rows, ahead_of, load
 from projectors import SPACE
 
 from xbtmigrate.evaluation.curves import Curve, backfilling_curves
-from xbtmigrate.evaluation.galleries import Single
+from xbtmigrate.evaluation.mixed_gallery import Single
 from xbtmigrate.evaluation.retrieval import Relevance
 from xbtmigrate.ordering import rank
 from xbtmigrate.training import Pairs, PairSource, SelectionTask, Space, trainer_of
-from xbtmigrate.training.neural import BY_LABEL
+from xbtmigrate.training.fit_uncertainty import rank_correlation
+from xbtmigrate.training.kinds.neural import BY_LABEL
 from xbtmigrate.training.problem import Problem, make_problem
-from xbtmigrate.training.uncertainty import rank_correlation
 from xbtmigrate.types import Direction, Vectors
 
 SETTINGS = {"loss": "likelihood", "penalty": 1e-2, "epochs": 10, "noise": 0.0}

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from projectors import matrix
 from qdrant_client import QdrantClient, models
 
-from xbtmigrate.qdrant.preparation import EF_CONSTRUCT
+from xbtmigrate.qdrant.gallery.create import EF_CONSTRUCT
 from xbtmigrate.types import Vectors, vector_array
 
 

@@ -33,17 +33,17 @@ from qdrant_client.grpc import (
     WithVectorsSelector,
 )
 
-from xbtmigrate.backfill import Backfill
-from xbtmigrate.goal import Goal
-from xbtmigrate.journal import MigrationRecord, Phase
-from xbtmigrate.qdrant.connection import Connection, connect
-from xbtmigrate.qdrant.inspection import inspect
-from xbtmigrate.qdrant.journal import QdrantJournal
-from xbtmigrate.qdrant.layouts import NewSpace, choose_layout
-from xbtmigrate.qdrant.opening import open_gallery
-from xbtmigrate.qdrant.packing import vector_updates
-from xbtmigrate.qdrant.payload import EmbeddedFields
-from xbtmigrate.qdrant.rpc import PLAIN
+from xbtmigrate.backfill.goal import Goal
+from xbtmigrate.backfill.loop import Backfill
+from xbtmigrate.migration.phases import MigrationRecord, Phase
+from xbtmigrate.qdrant.collection.facts import inspect
+from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout
+from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
+from xbtmigrate.qdrant.journal.journal import QdrantJournal
+from xbtmigrate.qdrant.wire.connection import Connection, connect
+from xbtmigrate.qdrant.wire.grpc import PLAIN
+from xbtmigrate.qdrant.wire.grpc_encode import vector_updates
+from xbtmigrate.qdrant.wire.payload import EmbeddedFields
 from xbtmigrate.types import Direction, Distance, Modality, Vectors
 
 OLD, NEW = 512, 768

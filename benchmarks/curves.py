@@ -23,7 +23,7 @@ from projectors import lookup
 
 from xbtmigrate.evaluation.comparison import bootstrap_intervals, compare
 from xbtmigrate.evaluation.curves import Curve, backfilling_curves
-from xbtmigrate.evaluation.galleries import (
+from xbtmigrate.evaluation.mixed_gallery import (
     SHARED_SPACE,
     Merge,
     ReciprocalRanks,
@@ -51,17 +51,17 @@ from xbtmigrate.ordering import (
 )
 from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
 from xbtmigrate.projectors import Projector, SharedSpace
-from xbtmigrate.serving.arrangement import Arrangement, Bank
-from xbtmigrate.serving.blend import SlerpServing, choose_alpha, slerp
-from xbtmigrate.serving.calibration import CalibrationSet, calibrate
-from xbtmigrate.serving.fusion import CalibratedServing, Fusion, hubness
-from xbtmigrate.serving.gate import GatedServing, choose_gate
+from xbtmigrate.scoring.calibration import Arrangement, Bank
+from xbtmigrate.scoring.conditional_logit import CalibrationSet, calibrate
+from xbtmigrate.scoring.fusion import CalibratedServing, Fusion, hubness
+from xbtmigrate.scoring.gated import GatedServing, choose_gate
+from xbtmigrate.scoring.slerp import SlerpServing, choose_alpha, slerp
 from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit, trainer_of
 from xbtmigrate.training import Space as ModelSpace
-from xbtmigrate.training.benefit import fit_estimates, measure_benefit
-from xbtmigrate.training.fit import share
+from xbtmigrate.training.learn_benefit import fit_estimates, measure_benefit
 from xbtmigrate.training.problem import make_problem
 from xbtmigrate.types import Channel, Direction, Distance, Vectors, normalized
+from xbtmigrate.workflows.train.shared_space import fit_shared_space
 
 FOLDS = 4
 MOST_QUERIES = 3000
@@ -154,7 +154,7 @@ def learn(corpus: Corpus, spent: Rows, options: FitOptions) -> Maps:
         unaware = trainer_of(best.kind).fit(part, best.settings).architecture
         unseen[out] = problem.project(unaware, x[out])
     fits = {Direction.FORWARD: forward, Direction.BRIDGE: bridge}
-    shared = share([pairs], task, replace(options, kinds=["lambda_orthogonal"]), fits)
+    shared = fit_shared_space([pairs], task, replace(options, kinds=["lambda_orthogonal"]), fits)
     assert shared is not None
     print("shared space, MRR of each lambda:", {k: s.mrr for k, s in shared.scores.items()})
     return Maps(forward.projector, bridge.projector, unseen, shared.space)

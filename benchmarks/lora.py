@@ -20,7 +20,7 @@ from projectors import SPACE, clipart, matrix, shown
 
 from xbtmigrate.encoders.open_clip import OpenClipEncoder
 from xbtmigrate.training import FitOptions, Space, fit, retrieval_scores
-from xbtmigrate.training.lora import LoraTask, TextTower, fit_lora
+from xbtmigrate.training.kinds.lora import LoraTask, TextTower, fit_lora
 from xbtmigrate.types import Direction, Modality
 
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from xbtmigrate.orderfile import OrderedIds, scored, write_sorted
+from xbtmigrate.backfill.order_file import OrderedIds, scored, write_sorted
 
 PAGE = 512
 

@@ -27,17 +27,17 @@ from benchmarks.contenders import Multiply, Nothing, Target
 from benchmarks.data_path import SETTINGS
 from tests.support.qdrant_server import running_server
 from xbtmigrate import registry
-from xbtmigrate.backfill import Backfill
-from xbtmigrate.goal import Goal
-from xbtmigrate.journal import MigrationRecord, Phase
+from xbtmigrate.backfill.goal import Goal
+from xbtmigrate.backfill.loop import Backfill
+from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.protocols import Encoder
-from xbtmigrate.qdrant.inspection import inspect
-from xbtmigrate.qdrant.journal import QdrantJournal
-from xbtmigrate.qdrant.layouts import NewSpace, choose_layout
-from xbtmigrate.qdrant.opening import open_gallery
-from xbtmigrate.qdrant.pages import NewPoint
-from xbtmigrate.qdrant.payload import EmbeddedFields
-from xbtmigrate.qdrant.writing import Writer
+from xbtmigrate.qdrant.collection.facts import inspect
+from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout
+from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
+from xbtmigrate.qdrant.journal.journal import QdrantJournal
+from xbtmigrate.qdrant.wire.payload import EmbeddedFields
+from xbtmigrate.qdrant.wire.point_page import NewPoint
+from xbtmigrate.qdrant.wire.writing import Writer
 from xbtmigrate.types import Distance, Modality
 
 BATCH = 256

@@ -32,7 +32,7 @@ from xbtmigrate.training import (
     race,
     retrieval_scores,
 )
-from xbtmigrate.training.uncertainty import rank_correlation
+from xbtmigrate.training.fit_uncertainty import rank_correlation
 from xbtmigrate.types import Direction, Distance, Vectors
 
 VALIDATION_QUERIES = 1000

@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.support.qdrant_server import running_server
 from xbtmigrate.evaluation.retrieval import Space, top_k
-from xbtmigrate.search.requests import encoded
 from xbtmigrate.serving import MigrationSearcher
+from xbtmigrate.serving.server_fusion import encoded
 from xbtmigrate.types import Vectors
 
 NAME, WINDOW, DEPTH = "debian", 10.0, 10

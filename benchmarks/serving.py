@@ -34,12 +34,12 @@ from tests.support.qdrant_server import running_server
 from xbtmigrate import Projector
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.evaluation.retrieval import top_k
-from xbtmigrate.qdrant.preparation import EF_CONSTRUCT
+from xbtmigrate.qdrant.gallery.create import EF_CONSTRUCT
+from xbtmigrate.scoring.fusion import CalibratedServing
+from xbtmigrate.scoring.slerp import SlerpServing, slerp
 from xbtmigrate.serving import MigrationSearcher
-from xbtmigrate.serving.blend import SlerpServing, slerp
-from xbtmigrate.serving.fusion import CalibratedServing
 from xbtmigrate.types import Channel, Direction, Distance, Vectors, vector_array, vectors_of
-from xbtmigrate.workflows.measuring import Sides
+from xbtmigrate.workflows.evaluate.experiment import Sides
 
 NAME = "gallery"
 SHARES = (100, 50, 10, 1)

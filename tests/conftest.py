@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.collections import embedded
 from tests.support.qdrant_server import Server, running_server
-from xbtmigrate.qdrant.connection import Connection, connect
+from xbtmigrate.qdrant.wire.connection import Connection, connect
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from xbtmigrate.backfill.order_file import OrderedIds, write_sorted
+from xbtmigrate.backfill.vector_cache import KnownVectors
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.files import (
     UNSEALED,
@@ -26,15 +28,13 @@ from xbtmigrate.files import (
     write_atomically,
     write_json,
 )
-from xbtmigrate.known import KnownVectors
-from xbtmigrate.ledger import Ledger
-from xbtmigrate.orderfile import OrderedIds, write_sorted
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.migration.point_hashes import Ledger
+from xbtmigrate.migration.switch import FILE, Switch
 from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
-from xbtmigrate.plan import Plan
-from xbtmigrate.serving.arrangement import Arrangement, Bank
-from xbtmigrate.serving.fusion import Fusion
-from xbtmigrate.serving.hubs import StoredHubness
-from xbtmigrate.switch import FILE, Switch
+from xbtmigrate.scoring.calibration import Arrangement, Bank
+from xbtmigrate.scoring.fusion import Fusion
+from xbtmigrate.scoring.hubness import StoredHubness
 from xbtmigrate.tables import VECTORS, read_parquet, write_parquet
 from xbtmigrate.types import Direction, Distance, PointId, vector_array, vectors_of
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from xbtmigrate.journal import MigrationRecord
+from xbtmigrate.migration.phases import MigrationRecord
 from xbtmigrate.types import Direction, Kind, Modality, PointId, Vectors
 
 

@@ -9,10 +9,10 @@ import pytest
 from qdrant_client import models
 
 from tests.support.collections import QdrantStore, vectors
-from xbtmigrate.paced import PacedGallery
-from xbtmigrate.pacing import Limits, Pace
+from xbtmigrate.backfill.pace import Limits, Pace
+from xbtmigrate.backfill.paced_gallery import PacedGallery
 from xbtmigrate.protocols import Gallery
-from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.testing.galleries import FakeGallery, FakePoint, GalleryContract
 from xbtmigrate.types import Layout
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from xbtmigrate.journal import MigrationRecord
-from xbtmigrate.qdrant.connection import Connection
-from xbtmigrate.qdrant.journal import QdrantJournal
+from xbtmigrate.migration.phases import MigrationRecord
+from xbtmigrate.qdrant.journal.journal import QdrantJournal
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.testing.journals import JournalContract, MemoryJournal, OpenJournal
 
 

@@ -9,8 +9,8 @@ from qdrant_client import QdrantClient
 
 from tests.support.clipart import Clipart, write_config
 from tests.support.command import answer_inside, inside
-from xbtmigrate.workflows import abort as aborting
-from xbtmigrate.workflows import finalize as finalizing
+from xbtmigrate.workflows.cutover import abort as aborting
+from xbtmigrate.workflows.cutover import finalize as finalizing
 
 ABORT = ("abort", "--yes", "--notice", "0")
 FINALIZE = ("finalize", "--confirm", "pictures", "--notice", "0", "--no-snapshot")

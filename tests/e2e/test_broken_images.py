@@ -17,7 +17,7 @@ from tests.support.collections import fresh_name
 from tests.support.command import answer_inside, inside
 from tests.support.tiny_clip import data_uri, write_tiny_clip
 from xbtmigrate.encoders.open_clip import OpenClipEncoder
-from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Modality
 
 pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("ignore::UserWarning")]

@@ -20,8 +20,8 @@ from tests.support.collections import fresh_name
 from tests.support.command import answer_inside, inside, start
 from tests.support.qdrant_server import running_server
 from tests.support.texts import Service, Texts, embedding_service, write_text_config
-from xbtmigrate import journal
-from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.migration import phases
+from xbtmigrate.qdrant.wire.connection import Connection
 
 pytestmark = pytest.mark.server
 COUNT = 200
@@ -168,7 +168,7 @@ def test_the_memory_of_the_tool_runs_out(job: Job) -> None:
 
 def test_the_clock_is_put_back(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     def put_back(days: int) -> None:
-        monkeypatch.setattr(journal, "_now", lambda: datetime.now(UTC) - timedelta(days=days))
+        monkeypatch.setattr(phases, "_now", lambda: datetime.now(UTC) - timedelta(days=days))
 
     job.ready()
     put_back(2)

@@ -10,7 +10,7 @@ import pytest
 from tests.support.clipart import Clipart
 from tests.support.documents import check_keys
 from tests.support.switching import MODES, Place
-from xbtmigrate.switch import Switch, read_switch
+from xbtmigrate.migration.switch import Switch, read_switch
 
 COUNT = 300
 pytestmark = pytest.mark.server

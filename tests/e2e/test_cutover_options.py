@@ -18,10 +18,10 @@ from qdrant_client import models
 from tests.support.clipart import Clipart
 from tests.support.command import PROGRAM, SETTINGS, answer_inside
 from tests.support.switching import Place
-from xbtmigrate.backfill import Backfill
-from xbtmigrate.qdrant.connection import connect
-from xbtmigrate.qdrant.ledgers import forget_ledger, has_ledger
-from xbtmigrate.switch import read_switch
+from xbtmigrate.backfill.loop import Backfill
+from xbtmigrate.migration.switch import read_switch
+from xbtmigrate.qdrant.journal.kept_hashes import forget_ledger, has_ledger
+from xbtmigrate.qdrant.wire.connection import connect
 
 COUNT = 200
 EMBEDDED = ["embedded-in_place", "embedded-shadow"]

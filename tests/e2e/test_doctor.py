@@ -11,8 +11,8 @@ from qdrant_client import QdrantClient, models
 from tests.support.clipart import Clipart
 from tests.support.documents import check_keys
 from tests.support.switching import Place
-from xbtmigrate.qdrant.connection import connect
-from xbtmigrate.qdrant.ledgers import forget_ledger
+from xbtmigrate.qdrant.journal.kept_hashes import forget_ledger
+from xbtmigrate.qdrant.wire.connection import connect
 
 JOURNAL = "_xbtmigrate"
 pytestmark = pytest.mark.server

@@ -25,7 +25,7 @@ from tests.support.command import answer_inside, start
 from tests.support.proxy import DroppedError, Proxy, Strike, proxied
 from tests.support.qdrant_server import mortal_server
 from tests.support.texts import PAGE, Service, Texts, embedding_service, write_text_config
-from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.wire.connection import Connection
 
 pytestmark = pytest.mark.server
 COUNT, FRACTION, BATCH, BUDGET = 600, 0.5, 25, 4

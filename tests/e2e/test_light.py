@@ -21,7 +21,7 @@ from xbtmigrate.projectors import (
     NeighbourResidual,
     Projector,
 )
-from xbtmigrate.search.situation import SERVINGS
+from xbtmigrate.serving.state import SERVINGS
 from xbtmigrate.types import Direction, Distance
 
 HEAVY = {"torch", "open_clip", "transformers", "peft", "sklearn", "onnxruntime"}

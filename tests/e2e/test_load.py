@@ -19,10 +19,10 @@ from tests.support.documents import check_keys
 from tests.support.proxy import Proxy, Request, proxied
 from tests.support.qdrant_server import free_port
 from tests.support.texts import Service, Texts, embedding_service, write_text_config
-from xbtmigrate.pacing import WINDOW, WINDOWS
-from xbtmigrate.qdrant.connection import Connection
-from xbtmigrate.qdrant.control import Control
-from xbtmigrate.qdrant.probe_process import WARM_UP
+from xbtmigrate.backfill.pace import WINDOW, WINDOWS
+from xbtmigrate.qdrant.collection.probe_process import WARM_UP
+from xbtmigrate.qdrant.journal.run_control import Control
+from xbtmigrate.qdrant.wire.connection import Connection
 
 pytestmark = pytest.mark.server
 COUNT = 400

@@ -15,7 +15,7 @@ from tests.support.clipart import DATA, Clipart, write_config
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside, inside
 from tests.support.qdrant_server import Server
-from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.wire.connection import Connection
 
 COUNT = 300
 ALLOWED = "max_missing = 0.02"

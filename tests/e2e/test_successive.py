@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.chain import COUNT, Chain
 from tests.support.command import inside
-from xbtmigrate.qdrant.marks import JOURNAL
+from xbtmigrate.qdrant.wire.own_collection import JOURNAL
 
 MODES = [
     pytest.param("server-in_place", marks=pytest.mark.server),

@@ -14,7 +14,7 @@ from tests.support.collections import fresh_name
 from tests.support.command import answer, answer_inside, inside, start
 from tests.support.texts import Texts, embedding_service, write_text_config
 from xbtmigrate import __version__
-from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.wire.connection import Connection
 
 COUNT = 400
 JOURNAL = "_xbtmigrate"

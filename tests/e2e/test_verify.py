@@ -15,11 +15,11 @@ from tests.support.clipart import Clipart, write_config
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside, inside
 from tests.support.documents import check_keys
+from xbtmigrate.backfill.vector_cache import KnownVectors
 from xbtmigrate.config import load_config
-from xbtmigrate.known import KnownVectors
-from xbtmigrate.qdrant.gallery import InPlaceGallery
-from xbtmigrate.workflows.verify import Extent, verify
-from xbtmigrate.workflows.wiring import open_migration
+from xbtmigrate.qdrant.gallery.in_place import InPlaceGallery
+from xbtmigrate.workflows.migration import open_migration
+from xbtmigrate.workflows.verify.verify import Extent, verify
 
 COUNT, ENCODED = 300, 150
 MODES = ["server-in_place", "server-shadow", "embedded-in_place", "embedded-shadow"]

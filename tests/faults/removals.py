@@ -10,12 +10,13 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from xbtmigrate import backfill
+from xbtmigrate.backfill import loop
 from xbtmigrate.errors import XbtMigrateError
-from xbtmigrate.qdrant import connection, gallery, provenance, routes, scan, shadow, writing
-from xbtmigrate.qdrant import journal as journals
-from xbtmigrate.qdrant.pages import Page
-from xbtmigrate.qdrant.provenance import PROVENANCE
+from xbtmigrate.qdrant.gallery import in_place, provenance, shadow
+from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
+from xbtmigrate.qdrant.journal import journal as journals
+from xbtmigrate.qdrant.wire import connection, reader, writer, writing
+from xbtmigrate.qdrant.wire.point_page import Page
 from xbtmigrate.types import Kind, PointId
 
 
@@ -40,29 +41,29 @@ def _payload() -> None:
 
 def _presence() -> None:
     """A mark is true also where the vector is missing, or is another one."""
-    gallery.same_vectors = lambda entries, present: np.ones(len(entries), np.bool_)
+    in_place.same_vectors = lambda entries, present: np.ones(len(entries), np.bool_)
 
 
 def _vector() -> None:
     """A mark is true of whatever new vector is there: it names the content alone."""
-    whole = gallery.sketch
-    gallery.sketch = lambda name, rows: whole(name, rows) * (name == "old")
+    whole = in_place.sketch
+    in_place.sketch = lambda name, rows: whole(name, rows) * (name == "old")
 
 
 def _old_vector() -> None:
     """A projected vector is true whatever the old one is that it was made from."""
-    gallery.GallerySettings.bound = lambda self, kind: {"new": self.new}
+    in_place.GallerySettings.bound = lambda self, kind: {"new": self.new}
     shadow.same_vectors = lambda entries, present: np.ones(len(entries), np.bool_)
 
 
 def _sweep() -> None:
     """The passes are the end."""
-    backfill.Backfill._sweep = lambda self: 0
+    loop.Backfill._sweep = lambda self: 0
 
 
 def _one_sweep() -> None:
     """The first sweep is the last, whatever it found."""
-    backfill.SWEEP_PASSES = 1
+    loop.SWEEP_PASSES = 1
 
 
 def _vanished() -> None:
@@ -73,7 +74,7 @@ def _vanished() -> None:
         self._send(part, kind, dict.fromkeys(ids))
         return ids
 
-    gallery.InPlaceGallery._write_part = write
+    in_place.InPlaceGallery._write_part = write
 
 
 def _marks_first() -> None:
@@ -91,7 +92,7 @@ def _marks_first() -> None:
 
 def _wait() -> None:
     """What a server has taken in counts as written."""
-    routes._APPLIED = routes._ENQUEUED
+    writer._APPLIED = writer._ENQUEUED
     connection._is_unconfirmed = lambda result: False
 
 
@@ -107,7 +108,7 @@ def _lease() -> None:
 
 def _end_of_data() -> None:
     """An error while reading is the end of the data."""
-    pages = scan.Reader.scroll
+    pages = reader.Reader.scroll
 
     def short(self, **asked):
         try:
@@ -115,7 +116,7 @@ def _end_of_data() -> None:
         except XbtMigrateError:
             return
 
-    scan.Reader.scroll = short
+    reader.Reader.scroll = short
     connection.is_transient = lambda error: False
 
 

@@ -14,7 +14,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 # Imported here so that the server of forks imports them once.
-import xbtmigrate.workflows.backfill
+import xbtmigrate.workflows.backfill.backfill
 from tests.faults.removals import remove
 from xbtmigrate.cli import main
 

@@ -12,14 +12,20 @@ import pytest
 from qdrant_client import models
 
 from xbtmigrate.errors import ArtefactError, UnsupportedError, XbtMigrateError
-from xbtmigrate.journal import MigrationRecord, Phase
-from xbtmigrate.qdrant.connection import Connection
-from xbtmigrate.qdrant.control import Control
-from xbtmigrate.qdrant.journal import QdrantJournal
-from xbtmigrate.qdrant.marks import JOURNAL, ensure_journal, mark_shadow, record_id, shadow_mark
-from xbtmigrate.qdrant.published import KIND, fetch, publish
-from xbtmigrate.search.asking import run
-from xbtmigrate.search.origin import InJournal, find_origin
+from xbtmigrate.migration.phases import MigrationRecord, Phase
+from xbtmigrate.qdrant.journal.journal import QdrantJournal
+from xbtmigrate.qdrant.journal.published import KIND, fetch, publish
+from xbtmigrate.qdrant.journal.run_control import Control
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.own_collection import (
+    JOURNAL,
+    ensure_journal,
+    mark_shadow,
+    record_id,
+    shadow_mark,
+)
+from xbtmigrate.serving.artefact_source import InJournal, find_origin
+from xbtmigrate.serving.round_trips import run
 from xbtmigrate.types import Distance
 
 FILES = {"plan.json": b"{}", "serving/bank.parquet": b"PAR1" * 100}

@@ -13,16 +13,16 @@ from qdrant_client import models
 
 from tests.support.collections import fresh_name, vectors
 from tests.support.proxy import DroppedError, Proxy, RefusedError, Request, proxied
-from xbtmigrate.pacing import Limits, Pace
-from xbtmigrate.qdrant.backlog import Backlog
-from xbtmigrate.qdrant.connection import Connection, connect
-from xbtmigrate.qdrant.control import Control
-from xbtmigrate.qdrant.inspection import inspect
-from xbtmigrate.qdrant.journal import QdrantJournal
-from xbtmigrate.qdrant.marks import JOURNAL, ensure_journal
-from xbtmigrate.qdrant.snapshots import take_snapshot
+from xbtmigrate.backfill.pace import Limits, Pace
+from xbtmigrate.qdrant.collection.backlog import Backlog
+from xbtmigrate.qdrant.collection.facts import inspect
+from xbtmigrate.qdrant.collection.snapshots import take_snapshot
+from xbtmigrate.qdrant.journal.journal import QdrantJournal
+from xbtmigrate.qdrant.journal.run_control import Control
+from xbtmigrate.qdrant.wire.connection import Connection, connect
+from xbtmigrate.qdrant.wire.own_collection import JOURNAL, ensure_journal
 from xbtmigrate.testing.journals import started
-from xbtmigrate.workflows.load import Watch
+from xbtmigrate.workflows.backfill.throttle import Watch
 
 pytestmark = pytest.mark.server
 

@@ -9,9 +9,14 @@ import pytest
 from qdrant_client import models
 
 from xbtmigrate.errors import ArtefactError
-from xbtmigrate.qdrant.connection import Connection
-from xbtmigrate.qdrant.ledgers import forget_ledger, has_ledger, store_ledger, stored_ledger
-from xbtmigrate.qdrant.marks import JOURNAL
+from xbtmigrate.qdrant.journal.kept_hashes import (
+    forget_ledger,
+    has_ledger,
+    store_ledger,
+    stored_ledger,
+)
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.own_collection import JOURNAL
 
 pytestmark = pytest.mark.server
 PARTS = models.FieldCondition(key="kind", match=models.MatchValue(value="ledger_part"))

@@ -8,11 +8,11 @@ from qdrant_client import models
 
 from tests.support.collections import TEXT, fresh_name
 from tests.unit.test_qdrant_provenance import MOVED, moved
-from xbtmigrate.qdrant.connection import Connection
-from xbtmigrate.qdrant.inspection import inspect
-from xbtmigrate.qdrant.layouts import NewSpace, choose_layout
-from xbtmigrate.qdrant.opening import open_fidelity, open_gallery
-from xbtmigrate.qdrant.preparation import prepare
+from xbtmigrate.qdrant.collection.facts import inspect
+from xbtmigrate.qdrant.gallery.create import prepare
+from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout
+from xbtmigrate.qdrant.gallery.open_gallery import open_fidelity, open_gallery
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.testing.galleries import table_of
 from xbtmigrate.types import Distance, Kind, Layout, content_hash, make_batch, vector_array
 

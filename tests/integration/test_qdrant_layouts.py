@@ -10,12 +10,12 @@ from qdrant_client import models
 
 from tests.support.collections import NEW, TEXT, QdrantStore, fresh_name, vectors
 from xbtmigrate.errors import CollectionError, UnsupportedError
-from xbtmigrate.qdrant.connection import Connection
-from xbtmigrate.qdrant.hubs import index_numbers
-from xbtmigrate.qdrant.inspection import inspect
-from xbtmigrate.qdrant.layouts import NewSpace, choose_layout
-from xbtmigrate.qdrant.opening import open_gallery
-from xbtmigrate.qdrant.preparation import prepare
+from xbtmigrate.qdrant.collection.facts import inspect
+from xbtmigrate.qdrant.gallery.create import prepare
+from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout
+from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
+from xbtmigrate.qdrant.gallery.store_hubness import index_numbers
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.testing.galleries import table_of, to_write
 from xbtmigrate.types import Distance, Kind, Layout, vectors_of
 

@@ -15,18 +15,18 @@ import pytest
 from qdrant_client import models
 
 from xbtmigrate.errors import LeaseError
-from xbtmigrate.qdrant.connection import Connection
-from xbtmigrate.qdrant.journal import QdrantJournal
-from xbtmigrate.qdrant.marks import JOURNAL, record_id
-from xbtmigrate.qdrant.ownership import Owner
+from xbtmigrate.qdrant.journal.journal import QdrantJournal
+from xbtmigrate.qdrant.journal.lease_owner import Owner
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.own_collection import JOURNAL, record_id
 from xbtmigrate.testing.journals import started
 
 pytestmark = pytest.mark.server
 
 HOLDER = """
 import sys
-from xbtmigrate.qdrant.connection import connect
-from xbtmigrate.qdrant.journal import QdrantJournal
+from xbtmigrate.qdrant.wire.connection import connect
+from xbtmigrate.qdrant.journal.journal import QdrantJournal
 from xbtmigrate.testing.journals import started
 journal = QdrantJournal(connect(sys.argv[1]), sys.argv[2])
 journal.acquire(started(sys.argv[2]))

@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from tests.support.collections import QdrantStore, fresh_name, native, vectors
 from xbtmigrate.protocols import Written
-from xbtmigrate.qdrant.connection import Connection
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.testing.galleries import fill, table_of, texts_of, to_write
 from xbtmigrate.types import Kind, Layout, vectors_of
 

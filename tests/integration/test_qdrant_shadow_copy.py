@@ -12,13 +12,13 @@ from tests.support.collections import NEW, TEXT, fresh_name, vectors
 from tests.support.qdrant_server import free_port, running_server
 from xbtmigrate.errors import CollectionError, XbtMigrateError
 from xbtmigrate.protocols import Gallery
-from xbtmigrate.qdrant.connection import Connection, connect
-from xbtmigrate.qdrant.inspection import CollectionFacts, inspect, shards_per_key
-from xbtmigrate.qdrant.layouts import LayoutChoice, choose_layout
-from xbtmigrate.qdrant.marks import mark_shadow
-from xbtmigrate.qdrant.opening import open_gallery
-from xbtmigrate.qdrant.preparation import EF_CONSTRUCT, prepare
-from xbtmigrate.qdrant.twins import refuse_twins
+from xbtmigrate.qdrant.collection.duplicate_ids import refuse_twins
+from xbtmigrate.qdrant.collection.facts import CollectionFacts, inspect, shards_per_key
+from xbtmigrate.qdrant.gallery.create import EF_CONSTRUCT, prepare
+from xbtmigrate.qdrant.gallery.layout import LayoutChoice, choose_layout
+from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
+from xbtmigrate.qdrant.wire.connection import Connection, connect
+from xbtmigrate.qdrant.wire.own_collection import mark_shadow
 from xbtmigrate.testing.galleries import table_of, to_write
 from xbtmigrate.types import Kind, Layout, vectors_of
 

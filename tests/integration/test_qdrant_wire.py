@@ -11,13 +11,13 @@ from qdrant_client import models
 
 from tests.support.collections import QdrantStore, fresh_name, vectors
 from tests.support.qdrant_server import Server, free_port, running_server
-from xbtmigrate.qdrant.connection import Connection, connect
-from xbtmigrate.qdrant.marks import JOURNAL
-from xbtmigrate.qdrant.pages import NewPoint, Sparse, page_of_records
-from xbtmigrate.qdrant.routes import PackedRoute, RestRoute
-from xbtmigrate.qdrant.rpc import Rpc
-from xbtmigrate.qdrant.scan import Reader
-from xbtmigrate.qdrant.writing import Writer
+from xbtmigrate.qdrant.wire.connection import Connection, connect
+from xbtmigrate.qdrant.wire.grpc import Rpc
+from xbtmigrate.qdrant.wire.own_collection import JOURNAL
+from xbtmigrate.qdrant.wire.point_page import NewPoint, Sparse, page_of_records
+from xbtmigrate.qdrant.wire.reader import Reader
+from xbtmigrate.qdrant.wire.writer import PackedRoute, RestRoute
+from xbtmigrate.qdrant.wire.writing import Writer
 from xbtmigrate.testing.galleries import IDS, fill, texts_of, to_write
 from xbtmigrate.types import Kind, Layout
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from qdrant_client import QdrantClient, models
 
 from xbtmigrate.protocols import Gallery
-from xbtmigrate.qdrant.connection import Connection, connect
-from xbtmigrate.qdrant.inspection import inspect
-from xbtmigrate.qdrant.layouts import NewSpace, choose_layout
-from xbtmigrate.qdrant.opening import open_gallery
-from xbtmigrate.qdrant.payload import EmbeddedFields
-from xbtmigrate.qdrant.preparation import prepare
+from xbtmigrate.qdrant.collection.facts import inspect
+from xbtmigrate.qdrant.gallery.create import prepare
+from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout
+from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
+from xbtmigrate.qdrant.wire.connection import Connection, connect
+from xbtmigrate.qdrant.wire.payload import EmbeddedFields
 from xbtmigrate.types import Distance, Layout, Modality
 
 TEXT = EmbeddedFields(text="text", image=None, stored=Modality.TEXT)

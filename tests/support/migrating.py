@@ -16,10 +16,10 @@ from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import load_config
 from xbtmigrate.evaluation.retrieval import Space, top_k
 from xbtmigrate.projectors import Projector
-from xbtmigrate.serving.fusion import CalibratedServing
+from xbtmigrate.scoring.fusion import CalibratedServing
 from xbtmigrate.types import Channel, Direction, Distance, Kind
-from xbtmigrate.workflows.measuring import Sides
-from xbtmigrate.workflows.wiring import open_migration
+from xbtmigrate.workflows.evaluate.experiment import Sides
+from xbtmigrate.workflows.migration import open_migration
 
 
 def old_model(items: Sequence[str]) -> np.ndarray:

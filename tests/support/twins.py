@@ -23,8 +23,8 @@ from qdrant_client import QdrantClient, models
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside
 from xbtmigrate import Projector
-from xbtmigrate.search.core import Answer
 from xbtmigrate.serving import MigrationSearcher
+from xbtmigrate.serving.engine import Answer
 from xbtmigrate.testing.encoders import FakeEncoder
 from xbtmigrate.types import Modality, vector_array
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbtmigrate.backfill import Backfill
+from xbtmigrate.backfill.goal import Goal, Outcome, Until
+from xbtmigrate.backfill.loop import Backfill
 from xbtmigrate.errors import ConnectionFailedError, EncoderError, GateError
-from xbtmigrate.goal import Goal, Outcome, Until
-from xbtmigrate.journal import MigrationRecord, Phase, Stage
+from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage
 from xbtmigrate.ordering import RandomOrdering, rank
 from xbtmigrate.testing.encoders import FakeEncoder
 from xbtmigrate.testing.galleries import FakeGallery, FakePoint

@@ -6,7 +6,7 @@ import pytest
 from xbtmigrate.errors import EvaluationError
 from xbtmigrate.evaluation import retrieval
 from xbtmigrate.evaluation.curves import Curve, backfilling_curves
-from xbtmigrate.evaluation.galleries import (
+from xbtmigrate.evaluation.mixed_gallery import (
     Keep,
     Merge,
     ReciprocalRanks,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xbtmigrate.errors import ConfigError, EvaluationError
-from xbtmigrate.evaluation.gates import ANCHORS, Gate
+from xbtmigrate.evaluation.quality_gate import ANCHORS, Gate
 from xbtmigrate.evaluation.retrieval import METRICS
 
 CELLS = {"keep": dict.fromkeys(METRICS, 0.4), "full": dict.fromkeys(METRICS, 0.8)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xbtmigrate.evaluation.imputing import impute_full
+from xbtmigrate.evaluation.estimate_full import impute_full
 from xbtmigrate.evaluation.retrieval import Relevance, Space, evaluate
 
 POINTS, QUERIES = 6000, 600

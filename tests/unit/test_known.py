@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from xbtmigrate.known import KnownVectors
+from xbtmigrate.backfill.vector_cache import KnownVectors
 from xbtmigrate.types import vector_array, vectors_of
 
 HASHES = [f"{number:032x}" for number in range(20)]

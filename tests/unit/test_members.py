@@ -1,6 +1,6 @@
 import numpy as np
 
-from xbtmigrate.members import Members
+from xbtmigrate.backfill.members import Members
 
 
 def test_members_are_told_from_strangers():

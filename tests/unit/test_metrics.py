@@ -10,10 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.documents import DOCS, rows, sections
 from tests.support.qdrant_server import free_port
+from xbtmigrate.backfill.goal import Progress
 from xbtmigrate.errors import ConfigError
-from xbtmigrate.goal import Progress
-from xbtmigrate.journal import Counts, Stage
-from xbtmigrate.metrics import RunMetrics, served
+from xbtmigrate.migration.phases import Counts, Stage
+from xbtmigrate.workflows.backfill.run_metrics import RunMetrics, served
 
 LOAD = {
     "state": "throttled",

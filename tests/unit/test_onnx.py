@@ -14,7 +14,7 @@ from xbtmigrate.types import Direction, Distance
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from xbtmigrate.onnx import TOLERANCE, difference, model_of  # noqa: E402
+from xbtmigrate.projectors.onnx import TOLERANCE, difference, model_of  # noqa: E402
 
 
 def draw(*shape: int) -> np.ndarray:

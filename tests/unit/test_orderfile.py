@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from xbtmigrate import orderfile
-from xbtmigrate.orderfile import OrderedIds, scored, write_sorted
+from xbtmigrate.backfill import order_file
+from xbtmigrate.backfill.order_file import OrderedIds, scored, write_sorted
 from xbtmigrate.ordering import rank
 
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, size in (("RUN", 100), ("BLOCK", 7), ("GROUP", 64)):
-        monkeypatch.setattr(orderfile, name, size)
+        monkeypatch.setattr(order_file, name, size)
 
 
 def batches(

@@ -7,10 +7,10 @@ from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.errors import ArtefactError, PluginError
 from xbtmigrate.ordering import BenefitOrdering, CombinedOrdering, DemandOrdering, rank
 from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
-from xbtmigrate.ordering.regressors import Trees
-from xbtmigrate.serving.arrangement import Arrangement, Bank
-from xbtmigrate.serving.fusion import Fusion, Weights
-from xbtmigrate.training.benefit import fit_estimates, measure_benefit
+from xbtmigrate.ordering.trees import Trees
+from xbtmigrate.scoring.calibration import Arrangement, Bank
+from xbtmigrate.scoring.fusion import Fusion, Weights
+from xbtmigrate.training.learn_benefit import fit_estimates, measure_benefit
 from xbtmigrate.types import Channel, Direction, Distance
 
 POINTS, DIMENSIONS = 400, 6
@@ -85,7 +85,7 @@ def test_what_was_learned_ranks_points_by_their_benefit(kind):
 def test_trees_are_those_of_the_library_that_grew_them():
     from sklearn.ensemble import GradientBoostingRegressor
 
-    from xbtmigrate.training.benefit import TREES, _trees
+    from xbtmigrate.training.learn_benefit import TREES, _trees
 
     rng = np.random.default_rng(3)
     x = rng.standard_normal((500, 5)).astype(np.float32)

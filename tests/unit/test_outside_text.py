@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from xbtmigrate.cli import render
 from xbtmigrate.errors import ConfigError
-from xbtmigrate.workflows import initialize
-from xbtmigrate.workflows.initialize import _fields, _listed, _value
+from xbtmigrate.workflows.plan import init
+from xbtmigrate.workflows.plan.init import _fields, _listed, _value
 
 HOSTILE = "1.0\x1b[2J\x1b]0;title\x07\r\nerror: all is lost\x9b31m\u202eevil\u2066\x00\ud800\u2028b"
 
@@ -94,4 +94,4 @@ def test_only_keys_that_a_path_can_name_are_offered():
         deep = {"deep": deep}
     payload = {"a.b": "x y", "{a}": "x y", " a": "x y", "": "x y", "ok": "x y", "in": {"k": "x"}}
     assert _fields([payload | {"deep": deep}]) == (["ok", "in.k"], [])
-    assert initialize.DEEPEST < 100
+    assert init.DEEPEST < 100

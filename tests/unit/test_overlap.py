@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from xbtmigrate.overlap import InOrder, read_ahead
+from xbtmigrate.backfill.pipeline import InOrder, read_ahead
 
 SECONDS = 10.0
 

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from xbtmigrate.paced import PacedGallery
-from xbtmigrate.pacing import LEAST_BATCH, Limits, Pace, Reason
+from xbtmigrate.backfill.pace import LEAST_BATCH, Limits, Pace, Reason
+from xbtmigrate.backfill.paced_gallery import PacedGallery
 from xbtmigrate.protocols import Written
 from xbtmigrate.testing.galleries import to_write
 from xbtmigrate.types import Kind

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbtmigrate.pacing import (
+from xbtmigrate.backfill.pace import (
     CHECK_EVERY,
     LEAST_BATCH,
     LEAST_SHARE,

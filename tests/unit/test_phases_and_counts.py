@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xbtmigrate.errors import GateError
-from xbtmigrate.journal import OVER, TRANSITIONS, Counts, MigrationRecord, Phase
-from xbtmigrate.qdrant.journal import _payload, record_of
+from xbtmigrate.migration.phases import OVER, TRANSITIONS, Counts, MigrationRecord, Phase
+from xbtmigrate.qdrant.journal.journal import _payload, record_of
 
 counts = st.builds(Counts, *[st.integers(0, 10**9)] * len(Counts.__dataclass_fields__))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xbtmigrate.plan import Advice, Plan
+from xbtmigrate.migration.plan import Advice, Plan
 from xbtmigrate.types import Strategy
 
 

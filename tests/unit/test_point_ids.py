@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from xbtmigrate.encoders.precomputed import PrecomputedEncoder
+from xbtmigrate.evaluation.queries import read_questions
 from xbtmigrate.types import Modality, canonical_id
-from xbtmigrate.workflows.questions import read_questions
 
 POINT = "0b8f0f6e-0f0e-4c63-8f0a-2f6f8a3f7e11"
 SPELLINGS = [

@@ -15,8 +15,8 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from tests.support.qdrant_server import free_port
 from xbtmigrate.errors import ConnectionFailedError, UnsupportedError
-from xbtmigrate.qdrant.connection import connect
-from xbtmigrate.qdrant.failures import translated
+from xbtmigrate.qdrant.wire.connection import connect
+from xbtmigrate.qdrant.wire.server_errors import translated
 
 
 def refused(url: str, key: str | None = None) -> ConnectionFailedError:

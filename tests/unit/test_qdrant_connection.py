@@ -18,9 +18,9 @@ from xbtmigrate.errors import (
     UnsupportedError,
     XbtMigrateError,
 )
-from xbtmigrate.qdrant.connection import Connection, check_writable, connect
-from xbtmigrate.qdrant.preparation import create_collection
-from xbtmigrate.qdrant.scan import Reader
+from xbtmigrate.qdrant.gallery.create import create_collection
+from xbtmigrate.qdrant.wire.connection import Connection, check_writable, connect
+from xbtmigrate.qdrant.wire.reader import Reader
 
 DONE = {"result": {"operation_id": 1, "status": "completed"}, "status": "ok", "time": 0.0}
 UNCONFIRMED = {"result": {"operation_id": 1, "status": "acknowledged"}, "status": "ok", "time": 0.0}
@@ -102,7 +102,7 @@ def test_a_damaged_folder(tmp_path: Path) -> None:
 def test_a_folder_open_in_another_process(tmp_path: Path) -> None:
     embedded(tmp_path).close()
     program = (
-        "import sys; from xbtmigrate.qdrant.connection import connect\n"
+        "import sys; from xbtmigrate.qdrant.wire.connection import connect\n"
         f"connection = connect('path:{tmp_path}'); print('open', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(

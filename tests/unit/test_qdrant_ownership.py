@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from xbtmigrate.qdrant.ownership import Owner
+from xbtmigrate.qdrant.journal.lease_owner import Owner
 
 
 def owner_of_a_child(code: str = "") -> tuple[subprocess.Popen[str], Owner]:
     program = (
-        "import sys; from xbtmigrate.qdrant.ownership import Owner\n"
+        "import sys; from xbtmigrate.qdrant.journal.lease_owner import Owner\n"
         f"print(Owner.here(), flush=True); {code or 'sys.stdin.read()'}"
     )
     child = subprocess.Popen(

@@ -10,8 +10,8 @@ from qdrant_client import models
 from qdrant_client.conversions.conversion import RestToGrpc
 from qdrant_client.grpc import UpdatePointVectors, UpsertPoints, WriteOrdering, WriteOrderingType
 
-from xbtmigrate.qdrant.packing import upserts, vector_updates
-from xbtmigrate.qdrant.pages import NewPoint, Sparse, stored_id
+from xbtmigrate.qdrant.wire.grpc_encode import upserts, vector_updates
+from xbtmigrate.qdrant.wire.point_page import NewPoint, Sparse, stored_id
 
 UUID = "0b8f0f6e-0f0e-4c63-8f0a-2f6f8a3f7e11"
 ORDERING = WriteOrdering(type=WriteOrderingType.Medium)

@@ -14,12 +14,12 @@ import httpx
 import pytest
 from qdrant_client import QdrantClient
 
-from xbtmigrate.qdrant.connection import Connection, Version
-from xbtmigrate.qdrant.inspection import inspect
-from xbtmigrate.qdrant.layouts import NewSpace, choose_layout
-from xbtmigrate.qdrant.preparation import prepare
-from xbtmigrate.qdrant.removal import drop_vector
-from xbtmigrate.qdrant.settings import settings_that_differ
+from xbtmigrate.qdrant.collection.facts import inspect
+from xbtmigrate.qdrant.gallery.create import prepare
+from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout
+from xbtmigrate.qdrant.gallery.remove import drop_vector
+from xbtmigrate.qdrant.gallery.settings import settings_that_differ
+from xbtmigrate.qdrant.wire.connection import Connection, Version
 from xbtmigrate.types import Distance
 
 OLD = {"size": 4, "distance": "Cosine", "on_disk": True, "hnsw_config": {"m": 24}}

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbtmigrate.qdrant.pages import Sparse
-from xbtmigrate.qdrant.provenance import (
+from xbtmigrate.qdrant.gallery.provenance import (
     GROUP,
     PLAN_LENGTH,
     packed,
@@ -19,6 +18,7 @@ from xbtmigrate.qdrant.provenance import (
     whole_hash,
     whole_sketches,
 )
+from xbtmigrate.qdrant.wire.point_page import Sparse
 from xbtmigrate.types import Kind, content_hash, normalized
 
 PLAN = "p" * 64

@@ -18,9 +18,9 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from werkzeug import Response
 
 from tests.support.qdrant_server import free_port
-from xbtmigrate.qdrant.failures import is_transient, retry_after, said_by
-from xbtmigrate.qdrant.rest import Rest
-from xbtmigrate.qdrant.trust import Trust
+from xbtmigrate.qdrant.wire.rest import Rest
+from xbtmigrate.qdrant.wire.server_errors import is_transient, retry_after, said_by
+from xbtmigrate.qdrant.wire.tls import Trust
 
 
 def rest_of(url: str, **settings: object) -> Rest:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from qdrant_client import grpc
 
-from xbtmigrate.qdrant.pages import Sparse
-from xbtmigrate.qdrant.unpacking import retrieved, scrolled
+from xbtmigrate.qdrant.wire.grpc_decode import retrieved, scrolled
+from xbtmigrate.qdrant.wire.point_page import Sparse
 
 ROW = [0.5, -1.25, 3.0]
 ROWS = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from xbtmigrate.errors import UnsupportedError
-from xbtmigrate.journal import Phase
-from xbtmigrate.search.situation import SERVINGS, Situation, Space
+from xbtmigrate.migration.phases import Phase
+from xbtmigrate.serving.state import SERVINGS, Situation, Space
 from xbtmigrate.types import Distance, Layout
 
 SWITCHED = (Phase.CUT_OVER, Phase.FINALIZING, Phase.FINALIZED)

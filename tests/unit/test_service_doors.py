@@ -24,15 +24,15 @@ from PIL import Image
 
 from tests.support.tiny_clip import data_uri, png
 from xbtmigrate.errors import UnreadableSourceError
-from xbtmigrate.journal import Phase
-from xbtmigrate.search.core import Answer, Question
-from xbtmigrate.service import doors
-from xbtmigrate.service.app import AT_A_TIME, Backend, create_app
-from xbtmigrate.service.bodies import MOST_NESTED
-from xbtmigrate.service.metrics import Metrics
-from xbtmigrate.service.pictures import MOST_PIXELS
+from xbtmigrate.migration.phases import Phase
+from xbtmigrate.serving.engine import Answer, Question
+from xbtmigrate.serving.http import admission
+from xbtmigrate.serving.http.app import AT_A_TIME, Backend, create_app
+from xbtmigrate.serving.http.request_images import MOST_PIXELS
+from xbtmigrate.serving.http.schemas import MOST_NESTED
+from xbtmigrate.serving.http.service_metrics import Metrics
 from xbtmigrate.types import Modality
-from xbtmigrate.workflows.serve import OneAtATime
+from xbtmigrate.workflows.serve.serve import OneAtATime
 
 KEY = {"api-key": "a-key"}
 SPACE = SimpleNamespace(size=4)
@@ -91,7 +91,7 @@ def served(*, key: str | None = "a-key", seconds: float = 5.0, slow: float = 0.0
         return Backend(sides, {"new": encoder}, Metrics(), seconds, close)
 
     config = uvicorn.Config(
-        create_app(start, key), port=0, log_level="error", http=doors.PromptProtocol
+        create_app(start, key), port=0, log_level="error", http=admission.PromptProtocol
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -270,7 +270,7 @@ def test_the_key_is_checked_before_the_body_arrives():
 
 @pytest.mark.parametrize("sent", [b"", b"POST /search HTTP/1.1\r\nhost: ", b"GET /healthz HTTP"])
 def test_a_connection_that_sends_no_request_is_closed(monkeypatch, sent):
-    monkeypatch.setattr(doors, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(admission, "HEAD_SECONDS", 0.2)
     with served() as running:
         seconds, said = begun(running.port, sent)
         assert (said, seconds < 3) == (b"", True)
@@ -282,14 +282,14 @@ def test_a_connection_that_sends_no_request_is_closed(monkeypatch, sent):
 
 
 def test_a_request_that_takes_long_is_not_taken_for_none(monkeypatch):
-    monkeypatch.setattr(doors, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(admission, "HEAD_SECONDS", 0.1)
     with served(slow=0.6) as running:
         assert running.post("/embed", {"texts": ["a"]}).status_code == 200
 
 
 def test_a_body_has_a_largest_size(service):
-    answer = service.http.post("/search", content=b" " * (doors.MOST_BYTES + 1))
-    assert str(doors.MOST_BYTES) in refused(answer, 413)
+    answer = service.http.post("/search", content=b" " * (admission.MOST_BYTES + 1))
+    assert str(admission.MOST_BYTES) in refused(answer, 413)
 
 
 @pytest.mark.parametrize("route", ["/search", "/embed", "/metrics", "/absent", "/docs/absent"])
@@ -315,7 +315,7 @@ def test_data_uri_of_the_tests_is_an_image(service):
 
 
 def test_models_are_loaded_before_the_service_is_ready():
-    from xbtmigrate.workflows import serve
+    from xbtmigrate.workflows.serve import serve
 
     class Absent(Seeing):
         def encode(self, items, modality, *, ids=None):

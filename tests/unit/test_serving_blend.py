@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xbtmigrate.evaluation.retrieval import Relevance, Space, evaluate
-from xbtmigrate.serving.blend import ALPHAS, SlerpServing, choose_alpha, slerp
+from xbtmigrate.scoring.slerp import ALPHAS, SlerpServing, choose_alpha, slerp
 from xbtmigrate.types import Channel
 
 

@@ -6,11 +6,11 @@ import pytest
 from xbtmigrate.errors import TrainingError
 from xbtmigrate.evaluation.comparison import compare
 from xbtmigrate.evaluation.curves import backfilling_curves
-from xbtmigrate.evaluation.galleries import Keep, Merge
+from xbtmigrate.evaluation.mixed_gallery import Keep, Merge
 from xbtmigrate.evaluation.retrieval import Relevance, Space
-from xbtmigrate.serving import calibration
-from xbtmigrate.serving.calibration import CalibrationSet, calibrate, conditional_logit
-from xbtmigrate.serving.fusion import CalibratedServing, hubness
+from xbtmigrate.scoring import conditional_logit as logit
+from xbtmigrate.scoring.conditional_logit import CalibrationSet, calibrate, conditional_logit
+from xbtmigrate.scoring.fusion import CalibratedServing, hubness
 from xbtmigrate.types import Channel
 
 POINTS = 800
@@ -34,13 +34,13 @@ def test_known_weights_are_found():
 
 def test_hard_and_random_negatives_give_the_weights_of_the_whole_gallery(monkeypatch):
     """Most answers are not near the top, so hard negatives alone would mislead."""
-    monkeypatch.setattr(calibration, "HARD", 10)
-    monkeypatch.setattr(calibration, "RANDOM", 40)
+    monkeypatch.setattr(logit, "HARD", 10)
+    monkeypatch.setattr(logit, "RANDOM", 40)
     rng = np.random.default_rng(1)
     block = rng.standard_normal((3000, 400)).astype(np.float32)
     row = np.argmax(1.5 * block + rng.gumbel(size=block.shape), axis=1)
     sample = CalibrationSet({Channel.OLD: block}, np.arange(3000), row)
-    columns, offsets = calibration._candidates(sample, [Channel.OLD], rng)
+    columns, offsets = logit._candidates(sample, [Channel.OLD], rng)
     features = np.take_along_axis(block, columns, axis=1)[:, :, None]
     (found,), _ = conditional_logit(features, offsets)
     (unweighted,), _ = conditional_logit(features, np.where(offsets < 0, offsets, 0.0))
@@ -143,13 +143,13 @@ def test_the_channels_are_the_callers_choice():
 
 def test_other_answers_of_a_query_are_no_negatives(monkeypatch):
     """Queries with two answers: each pair competes with every point but the other answer."""
-    monkeypatch.setattr(calibration, "HARD", 5)
+    monkeypatch.setattr(logit, "HARD", 5)
     blocks = {Channel.OLD: np.random.default_rng(6).random((30, 40)).astype(np.float32)}
     query, row = np.repeat(np.arange(30), 2), np.tile([3, 9], 30)
-    columns, offsets = calibration._candidates(
+    columns, offsets = logit._candidates(
         CalibrationSet(blocks, query, row), [Channel.OLD], np.random.default_rng(0)
     )
-    usable = offsets > calibration.EXCLUDED
+    usable = offsets > logit.EXCLUDED
     other = np.where(row == 3, 9, 3)
     assert not (usable & (columns == other[:, None])).any()
     assert (columns[:, 0] == row).all()

@@ -6,10 +6,10 @@ import pytest
 
 from xbtmigrate.evaluation.comparison import compare
 from xbtmigrate.evaluation.curves import backfilling_curves
-from xbtmigrate.evaluation.galleries import Keep, Single
+from xbtmigrate.evaluation.mixed_gallery import Keep, Single
 from xbtmigrate.evaluation.retrieval import Relevance, Space, evaluate
-from xbtmigrate.serving.calibration import CalibrationSet, calibrate
-from xbtmigrate.serving.fusion import CalibratedServing, hubness
+from xbtmigrate.scoring.conditional_logit import CalibrationSet, calibrate
+from xbtmigrate.scoring.fusion import CalibratedServing, hubness
 from xbtmigrate.types import Channel, normalized
 
 POINTS, TEST, SPENT = 8000, 1000, 3000

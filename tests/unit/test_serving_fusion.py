@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xbtmigrate.errors import ArtefactError
-from xbtmigrate.serving.fusion import (
+from xbtmigrate.scoring.fusion import (
     NEIGHBOURS,
     CalibratedServing,
     Fusion,

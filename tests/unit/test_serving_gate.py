@@ -5,13 +5,13 @@ import pytest
 
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.errors import ConfigError
-from xbtmigrate.evaluation.galleries import NOT_SERVED
-from xbtmigrate.search.loading import Loader
-from xbtmigrate.search.origin import InFolder
-from xbtmigrate.search.situation import SERVINGS
-from xbtmigrate.serving.arrangement import Arrangement, Bank
-from xbtmigrate.serving.fusion import Fusion, Weights
-from xbtmigrate.serving.gate import GatedServing, choose_gate
+from xbtmigrate.evaluation.mixed_gallery import NOT_SERVED
+from xbtmigrate.scoring.calibration import Arrangement, Bank
+from xbtmigrate.scoring.fusion import Fusion, Weights
+from xbtmigrate.scoring.gated import GatedServing, choose_gate
+from xbtmigrate.serving.artefact_source import InFolder
+from xbtmigrate.serving.load_state import Loader
+from xbtmigrate.serving.state import SERVINGS
 from xbtmigrate.types import Channel
 
 UNCERTAINTY = np.linspace(-3, 1, 200, dtype=np.float32)

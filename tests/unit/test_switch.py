@@ -8,8 +8,8 @@ import pytest
 
 from tests.unit.test_imports import HEAVY, imported_by
 from xbtmigrate.errors import ArtefactError
-from xbtmigrate.journal import OVER, TRANSITIONS, MigrationRecord, Phase
-from xbtmigrate.switch import FILE, EncoderReference, Switch, read_switch
+from xbtmigrate.migration.phases import OVER, TRANSITIONS, MigrationRecord, Phase
+from xbtmigrate.migration.switch import FILE, EncoderReference, Switch, read_switch
 
 
 def switch(**changes: object) -> Switch:
@@ -68,7 +68,7 @@ def test_keys_of_a_later_version_are_passed_over_and_another_version_is_refused(
 
 
 def test_reading_it_is_light(tmp_path: Path):
-    modules = imported_by("from xbtmigrate.switch import read_switch", tmp_path)
+    modules = imported_by("from xbtmigrate.migration.switch import read_switch", tmp_path)
     assert modules.isdisjoint(HEAVY), modules & set(HEAVY)
 
 

@@ -15,7 +15,7 @@ from xbtmigrate.training import (
     Space,
     fit,
 )
-from xbtmigrate.training.uncertainty import rank_correlation
+from xbtmigrate.training.fit_uncertainty import rank_correlation
 from xbtmigrate.types import Direction, Distance, normalized
 
 COUNT, HELD = 700, 150

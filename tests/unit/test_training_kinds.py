@@ -8,9 +8,9 @@ import pytest
 from tests.unit.test_training_fit import options, world
 from xbtmigrate.errors import ArtefactError, ConfigError
 from xbtmigrate.training import fit, trainer_of
+from xbtmigrate.training.fit_uncertainty import rank_correlation
 from xbtmigrate.training.problem import make_problem
 from xbtmigrate.training.race import attempt, race
-from xbtmigrate.training.uncertainty import rank_correlation
 from xbtmigrate.types import Direction, normalized
 
 
@@ -74,7 +74,7 @@ def test_low_rank_maps_have_the_rank_they_say():
 @pytest.mark.parametrize("kind", ["mlp", "fct", "fastfill"])
 def test_networks_compute_the_same_in_numpy_as_in_torch(kind):
     torch = pytest.importorskip("torch")
-    from xbtmigrate.training.networks import NETWORKS, length
+    from xbtmigrate.training.kinds.networks import NETWORKS, length
 
     given = problem()
     trainer = trainer_of(kind)

@@ -7,7 +7,7 @@ from tests.support.tiny_clip import data_uri, write_tiny_clip
 from xbtmigrate.encoders.open_clip import OpenClipEncoder
 from xbtmigrate.errors import EncoderError
 from xbtmigrate.projectors import Affine, Manifest, Mlp, Projector
-from xbtmigrate.training.lora import LoraTask, TextTower, fit_lora
+from xbtmigrate.training.kinds.lora import LoraTask, TextTower, fit_lora
 from xbtmigrate.types import Direction, Distance, Modality, normalized
 
 pytest.importorskip("peft")

@@ -7,9 +7,9 @@ from tests.unit.test_training_fit import options, world
 from tests.unit.test_training_kinds import problem
 from xbtmigrate.projectors import SharedSpace
 from xbtmigrate.training import fit
-from xbtmigrate.training.fit import share
-from xbtmigrate.training.orthogonal import LAMBDAS, near_orthogonal
+from xbtmigrate.training.kinds.lambda_orthogonal import LAMBDAS, near_orthogonal
 from xbtmigrate.types import Direction, normalized
+from xbtmigrate.workflows.train.shared_space import fit_shared_space
 
 
 def fits(pairs, task, chosen):
@@ -32,7 +32,7 @@ def test_lambda_bounds_the_way_from_a_rotation():
 def test_one_query_finds_points_in_every_state(tmp_path):
     pairs, task = world()
     chosen = options("ridge", "lambda_orthogonal")
-    report = share([pairs], task, chosen, fits(pairs, task, chosen))
+    report = fit_shared_space([pairs], task, chosen, fits(pairs, task, chosen))
     assert tuple(report.scores) == LAMBDAS
     assert max(each.recall_at_1 for each in report.scores.values()) > 0.9
     report.space.save(tmp_path)
@@ -48,9 +48,12 @@ def test_one_query_finds_points_in_every_state(tmp_path):
 
 def test_there_is_none_unless_asked_for_between_cosine_spaces():
     pairs, task = world()
-    assert share([pairs], task, options("ridge"), fits(pairs, task, options("ridge"))) is None
+    assert (
+        fit_shared_space([pairs], task, options("ridge"), fits(pairs, task, options("ridge")))
+        is None
+    )
     forward = fit(Direction.FORWARD, [pairs], task, options("ridge"))
-    assert share([pairs], task, options("auto"), {Direction.FORWARD: forward}) is None
+    assert fit_shared_space([pairs], task, options("auto"), {Direction.FORWARD: forward}) is None
     euclid = options("auto", distance="Euclid")
     given = dict.fromkeys(Direction, forward)
-    assert share([pairs], task, euclid, given) is None
+    assert fit_shared_space([pairs], task, euclid, given) is None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from xbtmigrate.types import Layout
-from xbtmigrate.workflows.afterwards import restore_command, settings_after, snapshot_place
+from xbtmigrate.workflows.cutover.afterwards import restore_command, settings_after, snapshot_place
 
 
 def plan(layout: Layout) -> Any:

@@ -7,18 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.evaluation.recommendation import Costs
 from xbtmigrate.ordering import RandomOrdering, UncertaintyOrdering
 from xbtmigrate.projectors import Affine, Projector, SharedSpace, followed_by
-from xbtmigrate.serving.arrangement import Arrangement, Bank
-from xbtmigrate.serving.fusion import Fusion
+from xbtmigrate.scoring.calibration import Arrangement, Bank
+from xbtmigrate.scoring.fusion import Fusion
 from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit
 from xbtmigrate.training import Space as ModelSpace
 from xbtmigrate.types import Direction, Distance, Modality, Strategy, Vectors, normalized
-from xbtmigrate.workflows.diagnosing import error_estimate, flips
-from xbtmigrate.workflows.findings import Findings
-from xbtmigrate.workflows.measuring import ORACLE, Asked, Maps, Trial, judge
-from xbtmigrate.workflows.questions import Questions
+from xbtmigrate.workflows.evaluate.diagnostics import error_estimate, flips
+from xbtmigrate.workflows.evaluate.experiment import ORACLE, Asked, Maps, Trial, judge
+from xbtmigrate.workflows.evaluate.results import Findings
 
 POINTS, ASKED, SIZE = 900, 300, 24
 RNG = np.random.default_rng(0)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from xbtmigrate.errors import EncoderError, GateError
-from xbtmigrate.plan import ModelMatch
+from xbtmigrate.migration.plan import ModelMatch
 from xbtmigrate.testing.encoders import FakeEncoder
 from xbtmigrate.types import Distance, Modality, PointId, Vectors, normalized
-from xbtmigrate.workflows.matching import match_old_model, require_match
-from xbtmigrate.workflows.sampling import Points
+from xbtmigrate.workflows.plan.model_match import match_old_model, require_match
+from xbtmigrate.workflows.points import Points
 
 TEXTS = [f"entry {number} " + "of a long list " * (number % 10) for number in range(60)]
 MODEL = FakeEncoder(dimension=16, seed=1)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from xbtmigrate.journal import Phase
+from xbtmigrate.migration.phases import Phase
 from xbtmigrate.types import Strategy
-from xbtmigrate.workflows.nextstep import next_step
+from xbtmigrate.workflows.next_step import next_step
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from xbtmigrate.errors import ConfigError
-from xbtmigrate.types import Modality
-from xbtmigrate.workflows.questions import (
+from xbtmigrate.evaluation.queries import (
     EXCERPT,
     Questions,
     excerpts,
     held_out,
     read_questions,
 )
+from xbtmigrate.types import Modality
 
 
 def query_file(folder: Path, **columns: Any) -> Path:

@@ -13,14 +13,14 @@ from xbtmigrate.cli import (
     abort,
     backfill,
     bench,
+    control,
     cutover,
     demo,
     doctor,
     evaluate,
     export_onnx,
     finalize,
-    initialize,
-    pause,
+    init,
     plan,
     publish,
     render,
@@ -47,13 +47,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("init", short_help="Write a configuration for a collection.")(initialize.init)
+app.command("init", short_help="Write a configuration for a collection.")(init.init)
 app.command("plan", short_help="Measure whether and how to move.")(plan.plan)
 app.command("train-projector", short_help="Fit the maps between both models.")(
     train_projector.train_projector
 )
 app.command("backfill", short_help="Write the new vectors online.")(backfill.backfill)
-app.command("pause", short_help="Let a run wait.")(pause.pause)
+app.command("pause", short_help="Let a run wait.")(control.pause)
 app.command("resume", short_help="Let a paused run go on.")(resume.resume)
 app.command("throttle", short_help="Change the limits of a run.")(throttle.throttle)
 app.command("publish", short_help="Store what applications need for queries.")(publish.publish)

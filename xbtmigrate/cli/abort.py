@@ -24,7 +24,7 @@ def abort(
     Projectors and vectors that were paid for are kept under .xbtmigrate/.
     """
     from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.abort import abort as run
+    from xbtmigrate.workflows.cutover.abort import abort as run
 
     with render.ProgressBars() as bars:
         content = run(load_config(config), act=yes, notice=notice, report=bars)

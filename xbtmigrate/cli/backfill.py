@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.interrupt import end, stop_on_interrupt
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli.process import end, stop_on_interrupt
 from xbtmigrate.cli.threads import leave_cores_to_the_loop
 
 ORDER_HELP = (
@@ -17,8 +17,8 @@ ORDER_HELP = (
 )
 
 if TYPE_CHECKING:
-    from xbtmigrate.workflows.backfill import Result
-    from xbtmigrate.workflows.intent import Intent
+    from xbtmigrate.workflows.backfill.backfill import Result
+    from xbtmigrate.workflows.backfill.request import Intent
 
 
 def backfill(
@@ -67,9 +67,9 @@ def backfill(
     """
     leave_cores_to_the_loop()
     from xbtmigrate.config import load_config
-    from xbtmigrate.evaluation.gates import Gate
-    from xbtmigrate.workflows.backfill import prepare, run
-    from xbtmigrate.workflows.intent import Request
+    from xbtmigrate.evaluation.quality_gate import Gate
+    from xbtmigrate.workflows.backfill.backfill import prepare, run
+    from xbtmigrate.workflows.backfill.request import Request
 
     request = Request(
         fraction=fraction,

@@ -31,7 +31,7 @@ def bench(
     """
     leave_cores_to_the_loop()
     from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.bench import bench as measure
+    from xbtmigrate.workflows.plan.bench import bench as measure
 
     with render.ProgressBars() as bars:
         content = measure(load_config(config), write=write, sample=sample, report=bars).document()

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.interrupt import end, stop_on_interrupt
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption, YesOption
+from xbtmigrate.cli.process import end, stop_on_interrupt
 
 
 def cutover(
@@ -67,10 +67,10 @@ def cutover(
     Run it again after the switch to carry over what slow writers still wrote the old way.
     """
     from xbtmigrate.config import load_config
-    from xbtmigrate.evaluation.gates import Gate
-    from xbtmigrate.workflows.cutover import Order
-    from xbtmigrate.workflows.cutover import cutover as run
-    from xbtmigrate.workflows.gates import Accepted, Quality
+    from xbtmigrate.evaluation.quality_gate import Gate
+    from xbtmigrate.workflows.cutover.cutover import Order
+    from xbtmigrate.workflows.cutover.cutover import cutover as run
+    from xbtmigrate.workflows.cutover.preconditions import Accepted, Quality
 
     quality = Quality([Gate.parse(each) for each in gate or []], queries, split)
     order = Order(

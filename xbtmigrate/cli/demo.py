@@ -21,7 +21,7 @@ def demo(
 
     Openclipart pictures with captions, embedded by two real CLIP models, in an embedded Qdrant.
     """
-    from xbtmigrate.workflows.demo import run_demo
+    from xbtmigrate.workflows.operate.demo import run_demo
 
     with render.ProgressBars() as bars:
         content = run_demo(folder, report=bars)

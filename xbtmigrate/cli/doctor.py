@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.interrupt import end
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli.process import end
 
 
 def doctor(
@@ -18,7 +18,7 @@ def doctor(
 ) -> None:
     """Compare journal, artefacts and collections, and say what is wrong and what to do."""
     from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.doctor import examine
+    from xbtmigrate.workflows.operate.doctor import examine
 
     content = examine(load_config(config), fix=fix)
     if json:

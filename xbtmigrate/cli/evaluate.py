@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.interrupt import end
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli.process import end
 
 SHOWN = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
@@ -62,10 +62,10 @@ def evaluate(
     and kept, so that a backfill does not encode it again.
     """
     from xbtmigrate.config import load_config
-    from xbtmigrate.evaluation.gates import Gate
-    from xbtmigrate.workflows.collecting import Wanted
-    from xbtmigrate.workflows.curves import Curves
-    from xbtmigrate.workflows.evaluate import measure
+    from xbtmigrate.evaluation.quality_gate import Gate
+    from xbtmigrate.workflows.evaluate.collect import Wanted
+    from xbtmigrate.workflows.evaluate.curves import Curves
+    from xbtmigrate.workflows.evaluate.evaluate import measure
 
     gates = [Gate.parse(text) for text in gate or []]
     wanted = Wanted(queries, split, max_gallery, max_queries)

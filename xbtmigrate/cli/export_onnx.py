@@ -26,7 +26,7 @@ def export_onnx(
     """Write a trained projector as an ONNX model, compared with the projector before."""
     from xbtmigrate.config import load_config
     from xbtmigrate.types import Direction
-    from xbtmigrate.workflows.export_onnx import run
+    from xbtmigrate.workflows.serve.export_onnx import run
 
     file = out or Path(f"{direction}.onnx")
     result = run(load_config(config), direction=Direction(direction), out=file, force=force)

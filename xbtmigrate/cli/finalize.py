@@ -43,7 +43,7 @@ def finalize(
 
 def _run(config: Path, confirm: str | None, *, snapshot: bool, notice: float) -> dict[str, Any]:
     from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.finalize import finalize as run
+    from xbtmigrate.workflows.cutover.finalize import finalize as run
 
     with render.ProgressBars() as bars:
         settings = load_config(config)

@@ -11,7 +11,7 @@ from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 
 if TYPE_CHECKING:
-    from xbtmigrate.plan import Plan
+    from xbtmigrate.migration.plan import Plan
 
 
 def plan(
@@ -38,8 +38,8 @@ def plan(
     .xbtmigrate/ beside the configuration; later commands run exactly that plan.
     """
     from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.plan import make_plan
-    from xbtmigrate.workflows.wiring import artefacts_of
+    from xbtmigrate.workflows.migration import artefacts_of
+    from xbtmigrate.workflows.plan.plan import make_plan
 
     with render.ProgressBars() as bars:
         settings = load_config(config)
@@ -66,7 +66,7 @@ def plan(
 
 def _readers(plan: Plan) -> str | None:
     """What each reader sends after the cutover; None where nothing is cut over."""
-    from xbtmigrate.workflows.switching import readers_send
+    from xbtmigrate.workflows.cutover.route import readers_send
 
     if plan.strategy in ("keep", "bridge"):
         return None
@@ -138,8 +138,8 @@ def _show(plan: Plan) -> None:
 
 
 def _next(plan: Plan, template: Path | None) -> str:
-    from xbtmigrate.journal import Phase
-    from xbtmigrate.workflows.nextstep import next_step
+    from xbtmigrate.migration.phases import Phase
+    from xbtmigrate.workflows.next_step import next_step
 
     if template is not None:
         return (

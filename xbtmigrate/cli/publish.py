@@ -20,7 +20,7 @@ def publish(
     A backfill does so by itself; this is for a bridge, which needs no backfill.
     """
     from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.publishing import run
+    from xbtmigrate.workflows.serve.publish import run
 
     result = run(load_config(config), yes=yes)
     if json:

@@ -9,7 +9,7 @@ from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Let a paused run go on; where it was killed meanwhile, the next run is not paused."""
     from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.steering import resume as resume_run
+    from xbtmigrate.workflows.backfill.control import resume as resume_run
 
     content = resume_run(load_config(config))
     if json:

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.interrupt import end
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption, YesOption
+from xbtmigrate.cli.process import end
 
 
 def rollback(
@@ -25,7 +25,7 @@ def rollback(
     Run it again afterwards to carry back what slow writers still wrote the new way.
     """
     from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.rollback import rollback as run
+    from xbtmigrate.workflows.cutover.rollback import rollback as run
 
     with render.ProgressBars() as bars:
         switched = run(load_config(config), act=yes, leave_behind=leave_behind, report=bars)

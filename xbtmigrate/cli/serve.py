@@ -50,7 +50,7 @@ def serve(
     this machine may connect. A change of the migration's phase is taken up while running.
     """
     from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.serve import Service, application, key_of
+    from xbtmigrate.workflows.serve.serve import Service, application, key_of
 
     service = Service(
         serving=serving or "",
@@ -64,7 +64,7 @@ def serve(
     app = application(load_config(config), service)
     import uvicorn
 
-    from xbtmigrate.service.doors import PromptProtocol
+    from xbtmigrate.serving.http.admission import PromptProtocol
 
     render.say(f"Listening on http://{host}:{port}; http://{host}:{port}/docs describes it.")
     uvicorn.run(

@@ -11,7 +11,7 @@ from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Show phase, exact counts by kind, rate, time to go, artefacts and the next command."""
     from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.status import report_status
+    from xbtmigrate.workflows.operate.status import report_status
     from xbtmigrate.workflows.tally import in_words
 
     content = report_status(load_config(config))

@@ -27,7 +27,7 @@ def throttle(
 ) -> None:
     """Change the limits of the run that is going; they hold until they are changed again."""
     from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.steering import throttle as throttle_run
+    from xbtmigrate.workflows.backfill.control import throttle as throttle_run
 
     content = throttle_run(
         load_config(config), max_slowdown=max_slowdown, max_rate=max_rate, off=off, reset=reset

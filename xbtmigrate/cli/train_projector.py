@@ -10,7 +10,7 @@ from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 
 if TYPE_CHECKING:
-    from xbtmigrate.workflows.train import Trained
+    from xbtmigrate.workflows.train.train import Trained
 
 
 def train_projector(
@@ -42,7 +42,7 @@ def train_projector(
     kept under .xbtmigrate/, with the pairs it was made from.
     """
     from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.train import train
+    from xbtmigrate.workflows.train.train import train
 
     with render.ProgressBars() as bars:
         trained = train(

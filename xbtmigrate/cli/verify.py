@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.interrupt import end, stop_on_interrupt
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli.process import end, stop_on_interrupt
 
 
 def verify(
@@ -41,8 +41,8 @@ def verify(
     Ctrl-C saves what was found; the same command goes on from there.
     """
     from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.verify import Extent
-    from xbtmigrate.workflows.verify import verify as run
+    from xbtmigrate.workflows.verify.verify import Extent
+    from xbtmigrate.workflows.verify.verify import verify as run
 
     extent = Extent(
         sample=sample,

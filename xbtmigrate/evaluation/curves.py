@@ -9,7 +9,7 @@ import numpy as np
 
 from xbtmigrate.errors import EvaluationError
 from xbtmigrate.evaluation.comparison import Interval, bootstrap_intervals
-from xbtmigrate.evaluation.galleries import Serving, encoded_mask
+from xbtmigrate.evaluation.mixed_gallery import Serving, encoded_mask
 from xbtmigrate.evaluation.retrieval import (
     DEPTH,
     QueryScores,

@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 from xbtmigrate.errors import PluginError
 from xbtmigrate.evaluation.retrieval import Space
-from xbtmigrate.ordering.regressors import Linear, Regressor, Tensors, Trees
 from xbtmigrate.ordering.simple import PriorityScores
+from xbtmigrate.ordering.trees import Linear, Regressor, Tensors, Trees
 from xbtmigrate.protocols import Projector
-from xbtmigrate.serving.arrangement import Arrangement, hubness_by_channel
+from xbtmigrate.scoring.calibration import Arrangement, hubness_by_channel
 from xbtmigrate.types import Channel, Distance, PointId, Scores, Vectors
 
 NEAREST = (1, 5, 10, 50)

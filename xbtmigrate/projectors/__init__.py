@@ -10,7 +10,7 @@ from xbtmigrate.projectors.architectures import (
 )
 from xbtmigrate.projectors.artefact import Manifest
 from xbtmigrate.projectors.projector import Projector
-from xbtmigrate.projectors.shared import SharedSpace
+from xbtmigrate.projectors.shared_space import SharedSpace
 from xbtmigrate.projectors.uncertainty import HeteroscedasticHead, NeighbourResidual, Uncertainty
 
 __all__ = [

@@ -9,18 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from xbtmigrate.search.client import wrap as wrap
-    from xbtmigrate.search.client import wrap_async as wrap_async
-    from xbtmigrate.search.demand import DemandLog as DemandLog
-    from xbtmigrate.search.searcher import AsyncMigrationSearcher as AsyncMigrationSearcher
-    from xbtmigrate.search.searcher import MigrationSearcher as MigrationSearcher
+    from xbtmigrate.serving.client import wrap as wrap
+    from xbtmigrate.serving.client import wrap_async as wrap_async
+    from xbtmigrate.serving.searcher import AsyncMigrationSearcher as AsyncMigrationSearcher
+    from xbtmigrate.serving.searcher import MigrationSearcher as MigrationSearcher
+    from xbtmigrate.serving.traffic_log import DemandLog as DemandLog
 
 _PLACES = {
-    "AsyncMigrationSearcher": "xbtmigrate.search.searcher",
-    "DemandLog": "xbtmigrate.search.demand",
-    "MigrationSearcher": "xbtmigrate.search.searcher",
-    "wrap": "xbtmigrate.search.client",
-    "wrap_async": "xbtmigrate.search.client",
+    "AsyncMigrationSearcher": "xbtmigrate.serving.searcher",
+    "DemandLog": "xbtmigrate.serving.traffic_log",
+    "MigrationSearcher": "xbtmigrate.serving.searcher",
+    "wrap": "xbtmigrate.serving.client",
+    "wrap_async": "xbtmigrate.serving.client",
 }
 
 __all__ = ["AsyncMigrationSearcher", "DemandLog", "MigrationSearcher", "wrap", "wrap_async"]

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import pytest
 
 from xbtmigrate.errors import LeaseError
-from xbtmigrate.journal import FREE, OVER, Counts, MigrationRecord, Phase, Stage, utc_now
+from xbtmigrate.migration.phases import FREE, OVER, Counts, MigrationRecord, Phase, Stage, utc_now
 from xbtmigrate.protocols import Journal
 
 

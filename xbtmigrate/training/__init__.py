@@ -1,10 +1,10 @@
 """Training: from pairs of both models' vectors to a fitted projector. Torch is imported on use."""
 
 from xbtmigrate.training.fit import FitOptions, FitReport, fit
-from xbtmigrate.training.kinds import AUTO, trainer_of, trainers_of
 from xbtmigrate.training.pairs import Pairs, PairSource, load_pairs, pairs_digest, save_pairs
 from xbtmigrate.training.problem import Candidate, Fitted, Space, Trainer
 from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
+from xbtmigrate.training.trainers import AUTO, trainer_of, trainers_of
 
 __all__ = [
     "AUTO",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -13,16 +13,15 @@ import numpy as np
 
 import xbtmigrate
 from xbtmigrate.errors import ConfigError, TrainingError
-from xbtmigrate.journal import utc_now
+from xbtmigrate.migration.phases import utc_now
 from xbtmigrate.projectors import Manifest, Projector, Uncertainty
-from xbtmigrate.training.kinds import AUTO, trainer_of, trainers_of
-from xbtmigrate.training.orthogonal import LAMBDA_ORTHOGONAL, SharedReport, fit_shared
+from xbtmigrate.training.fit_uncertainty import fit_uncertainty, unseen_projections
 from xbtmigrate.training.pairs import Pairs, PairSource, pairs_digest
 from xbtmigrate.training.problem import Candidate, Problem, Space, check_task, make_problem
 from xbtmigrate.training.race import race
 from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
-from xbtmigrate.training.uncertainty import fit_uncertainty, unseen_projections
-from xbtmigrate.types import Direction, Distance, PointId, Vectors
+from xbtmigrate.training.trainers import AUTO, trainer_of, trainers_of
+from xbtmigrate.types import Direction, PointId, Vectors
 
 Progress = Callable[[str], None]
 """Told what is fitted next, in words."""
@@ -155,35 +154,6 @@ def fit(
         unseen,
         others,
     )
-
-
-def share(
-    pairs: Sequence[Pairs],
-    task: SelectionTask,
-    options: FitOptions,
-    fits: Mapping[Direction, FitReport],
-) -> SharedReport | None:
-    """Fit the space that both models share, if it is asked for and makes sense.
-
-    Args:
-        pairs: What both directions were fitted on.
-        task: Held-out retrieval to choose by.
-        options: The kinds; those for the shared space are "auto" and "lambda_orthogonal".
-        fits: What was fitted for each direction.
-
-    Returns:
-        None where another kind was asked for, a direction is missing, a space knows lengths, or the
-        forward map takes more than the old vector.
-    """
-    wanted = {AUTO, LAMBDA_ORTHOGONAL.kind} & set(options.kinds)
-    cosine = {options.old.distance, options.new.distance} == {Distance.COSINE}
-    if not wanted or not cosine or set(fits) != set(Direction):
-        return None
-    bridge, forward = (fits[each].projector for each in Direction)
-    if forward.d_side:
-        return None
-    group = next(each for each in pairs if each.source == bridge.manifest.pair_source)
-    return fit_shared(_problem(Direction.BRIDGE, group, task, options), bridge, forward)
 
 
 def _problem(

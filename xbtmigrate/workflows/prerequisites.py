@@ -7,13 +7,13 @@ from itertools import chain
 from urllib.parse import quote
 
 from xbtmigrate.errors import ConnectionFailedError, GateError
-from xbtmigrate.plan import Cost, Finding
-from xbtmigrate.qdrant.aliases import aliases
-from xbtmigrate.qdrant.connection import check_writable
-from xbtmigrate.qdrant.layouts import LayoutChoice
-from xbtmigrate.qdrant.limits import limits_in_the_way, room_of
+from xbtmigrate.migration.plan import Cost, Finding
+from xbtmigrate.qdrant.collection.aliases import aliases
+from xbtmigrate.qdrant.gallery.layout import LayoutChoice
+from xbtmigrate.qdrant.gallery.limits import limits_in_the_way, room_of
+from xbtmigrate.qdrant.wire.connection import check_writable
 from xbtmigrate.types import Layout, Strategy
-from xbtmigrate.workflows.wiring import Migration
+from xbtmigrate.workflows.migration import Migration
 
 WRITES_NOTHING = (Strategy.KEEP, Strategy.BRIDGE)
 _GIB = 2**30

@@ -1,0 +1,282 @@
+"""Domain: THE loop. Next batch, project or encode, write and wait, advance; then sweep until clean.
+
+Three things overlap: the next batch is read, this one is encoded or projected, the last two are
+written. The journal is stored when all before it is written, so it never says more than that.
+Encoding goes in halves of a batch, and never while more than one half waits to be written: at most
+one batch of encoded vectors is lost by a kill.
+
+No point is trusted to a counter: every pass asks each point what it has (column `kind`) and does
+what is missing, so a pass may be cut off anywhere and run again. The journal's cursor only saves
+time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from xbtmigrate.backfill.goal import Demand, Goal, Known, Outcome, Progress, Until
+from xbtmigrate.backfill.make_vectors import Maker, is_without
+from xbtmigrate.backfill.pipeline import InOrder, read_ahead
+from xbtmigrate.errors import XbtMigrateError
+from xbtmigrate.migration.phases import Counts, MigrationRecord, Phase, Stage
+from xbtmigrate.protocols import Encoder, Gallery, Journal, Projector, Written
+from xbtmigrate.types import (
+    Kind,
+    Modality,
+    PointId,
+)
+
+SWEEP_PASSES = 5
+SAVE_SECONDS = 0.5
+Done: TypeAlias = tuple[int, int]  # points of a pass: done, all
+
+
+@dataclass(slots=True)
+class Backfill:
+    """One run of a migration's backfill over its parts.
+
+    Attributes:
+        gallery: The migrating collection.
+        journal: Keeper of the record; the caller holds its lease.
+        record: Where the migration stands; advanced by the run.
+        goal: What to reach.
+        order: Makes or reloads the frozen order of re-encoding: ids, and the digest of the order.
+        modality: What the new vectors embed.
+        encoder: The new model; None where nothing is encoded.
+        projector: Old -> new; None where nothing is projected.
+        known: New vectors paid for earlier.
+        batch_size: Points per batch.
+        on_progress: Called after each batch that is written, in a writing thread.
+        should_stop: Asked after each batch; a reason stops the run, "" lets it go on.
+        until: Asked between batches of the encoding; may end it before the goal's fraction.
+    """
+
+    gallery: Gallery
+    journal: Journal
+    record: MigrationRecord
+    goal: Goal
+    order: Callable[[], tuple[Sequence[PointId], str]]
+    modality: Modality
+    encoder: Encoder | None
+    projector: Projector | None
+    known: Known
+    batch_size: int
+    on_progress: Callable[[Progress], None]
+    should_stop: Callable[[], str]
+    until: Until | None = None
+    counts: Counts = field(default_factory=Counts)
+    quarantined: dict[PointId, str] = field(default_factory=dict)
+    stopped: str = ""
+    _later: InOrder = field(default_factory=InOrder)
+    _maker: Maker = field(init=False)
+    _points: int = 0
+    _ask_at: int = 0
+    _ticked: float = field(default_factory=time.monotonic)
+
+    def run(self) -> Outcome:
+        """Go on from the record until the goal is reached or something asks to stop.
+
+        A failure leaves the record in phase `paused`, where it can still be stored, and is raised.
+
+        Raises:
+            GateError: More points than allowed cannot be embedded.
+            XbtMigrateError: A part failed; a later run goes on from here.
+        """
+        before = self.record.seconds
+        self._begin()
+        self.record = self.record.moved_to(Phase.BACKFILLING)
+        if self.until is None:
+            self.record = replace(self.record, fraction=self.goal.fraction)
+        left = 0
+        try:
+            with self._later:
+                self._advance()
+                for work in (self._project_all, self._encode_in_order):
+                    self._later.wait()
+                    if not self.stopped:
+                        work()
+                self._later.wait()
+                if not self.stopped:
+                    self.record = replace(self.record, fraction=self.goal.fraction)
+                    left = self._sweep()
+            self._finish(Phase.PAUSED if self.stopped or left else Phase.BACKFILLED)
+        except (XbtMigrateError, MemoryError, OSError, RuntimeError):
+            with contextlib.suppress(XbtMigrateError, MemoryError):
+                self._finish(Phase.PAUSED)
+            raise
+        spent = self.record.seconds - before
+        return Outcome(self.record, self.counts, left, self.quarantined, self.stopped, spent)
+
+    def catch_up(self) -> int:
+        """Sweep alone, in whatever phase the record is.
+
+        Returns:
+            Points that the last sweep still found to be completed.
+        """
+        self._begin()
+        with self._later:
+            return self._sweep()
+
+    def _begin(self) -> None:
+        self._points = self.gallery.count()
+        self._maker = Maker(
+            gallery=self.gallery,
+            modality=self.modality,
+            encoder=self.encoder,
+            projector=self.projector,
+            known=self.known,
+            batch_size=self.batch_size,
+            later=self._later,
+            on_written=self._count_written,
+            most_quarantined=int(self.goal.max_quarantined * self._points),
+            points=self._points,
+            quarantined=self.quarantined,
+        )
+
+    def _project_all(self) -> None:
+        """Give every point without a valid new vector a projected one, in the store's own order."""
+        if not self.goal.projects or self.record.stage not in (None, Stage.PROJECT):
+            return
+        done = 0
+        batches = self.gallery.read({"source", "kind", "old"}, after=self.record.cursor)
+        for batch in read_ahead(batches):
+            self._maker.project(batch.filter(pc.is_null(batch["kind"])))
+            done += len(batch)
+            self._advance(Stage.PROJECT, (done, self._points), cursor=batch["id"][-1].as_py())
+            if self.stopped:
+                return
+        self._advance(Stage.ENCODE)
+
+    def _encode_in_order(self) -> None:
+        """Encode the first share of the frozen order; what is already encoded is passed over."""
+        if self.goal.fraction == 0:
+            return
+        ids, digest = self.order()
+        if digest != self.record.order_digest:
+            self.record = replace(self.record, order_digest=digest, position=0)
+        total, position = self.goal.places(len(ids)), self.record.position
+        found = Kind.PROJECTED if self.goal.projects else None
+        for asked, batches in read_ahead(self._chunks(ids[position:total], found)):
+            if self._enough(position, len(ids)):
+                return
+            for batch in batches:
+                self._maker.encode(batch.filter(_not_encoded(batch)))
+            self._maker.note(vanished=asked - sum(map(len, batches)))
+            position += asked
+            share = max(self.record.fraction, min(self.goal.fraction, position / len(ids)))
+            self._advance(Stage.ENCODE, (position, total), position=position, fraction=share)
+            if self.stopped:
+                return
+
+    def _enough(self, position: int, places: int) -> bool:
+        """Ask whether to end the encoding here; if so, what was reached becomes the goal."""
+        if self.until is None or position < self._ask_at:
+            return False
+        self._ask_at = position + self.until.every
+        self._later.wait()
+        if not self.until.reached(position, places):
+            return False
+        self.goal = replace(self.goal, fraction=position / places)
+        return True
+
+    def _chunks(
+        self, ids: Sequence[PointId], expected: Kind | None
+    ) -> Iterator[tuple[int, list[pa.RecordBatch]]]:
+        """Yield the number of ids in each batch, and what is there of its points."""
+        for start in range(0, len(ids), self.batch_size):
+            chunk = ids[start : start + self.batch_size]
+            batches = self.gallery.read({"source", "kind"}, ids=chunk, expected=expected)
+            yield len(chunk), list(batches)
+
+    def _sweep(self) -> int:
+        """Complete what arrived or changed behind the passes; returns what the last look found."""
+        wanting, demand = 0, self.goal.demand(self.order)
+        for _ in range(SWEEP_PASSES):
+            wanting = seen = 0
+            for batch in read_ahead(self._swept()):
+                wanting += self._complete(batch, demand)
+                seen += len(batch)
+                self._advance(Stage.SWEEP, (seen, self._points))
+                if self.stopped:
+                    return wanting
+            self._later.wait()
+            wanting += self.gallery.prune()
+            if wanting == 0:
+                break
+        return wanting
+
+    def _swept(self) -> Iterator[pa.RecordBatch]:
+        """Batches of the points the goal covers."""
+        if self.goal.projects or self.goal.fraction >= 1:
+            made = Kind.PROJECTED if self.goal.fraction < 1 else Kind.ENCODED
+            yield from self.gallery.read({"source", "kind"}, expected=made)
+            return
+        ids, _ = self.order()
+        for _, batches in self._chunks(ids[: self.goal.places(len(ids))], Kind.ENCODED):
+            yield from batches
+
+    def _complete(self, batch: pa.RecordBatch, demand: Demand) -> int:
+        """Do for each point of a swept batch what it still lacks; returns how many lacked it.
+
+        A point may have lost its encoded vector again, to an application that wrote back what it
+        had read before or to a request that arrived late. One that cannot be projected is encoded
+        wherever the goal encodes at all.
+        """
+        due = pa.array(demand.encoded(batch["id"].to_pylist()))
+        if self.goal.fraction > 0:
+            due = pc.or_(due, is_without(batch))
+        due = pc.and_(pc.and_(due, _not_encoded(batch)), self._maker.encodable(batch))
+        todo = batch.filter(pc.or_(pc.is_null(batch["kind"]), due))
+        settled = 0
+        for current in self.gallery.read({"source", "kind", "old"}, ids=todo["id"].to_pylist()):
+            settled += self._maker.complete(current, encodes=self.goal.fraction > 0)
+        return len(todo) - settled
+
+    def _count_written(self, result: Written, kind: Kind) -> None:
+        self._count(**{kind.value: len(result.written)}, vanished=len(result.vanished))
+
+    def _count(self, **numbers: int) -> None:
+        more = Counts(**numbers)
+        self.counts = self.counts.plus(more)
+        self.record = replace(self.record, counts=self.record.counts.plus(more))
+
+    def _advance(
+        self, stage: Stage | None = None, done: Done | None = None, **place: PointId | float
+    ) -> None:
+        """Store how far the run came once all before is written; then ask whether to go on."""
+        changes = place if stage is None else {"stage": stage, **place}
+        noted = self._maker.take_noted()
+        self._later.do(partial(self._advance_now, changes, noted, done))
+        self.stopped = self.stopped or self.should_stop()
+
+    def _advance_now(self, changes: Mapping[str, Any], noted: Counts, done: Done | None) -> None:
+        self._count(**asdict(noted))
+        stage = self.record.stage
+        self.record = replace(self.record, **changes)
+        # On a busy server, to store the record takes as long as to write a batch.
+        if self.record.stage is not stage or time.monotonic() - self._ticked >= SAVE_SECONDS:
+            self._store()
+        if done is not None:
+            self.on_progress(Progress(self.record.stage or Stage.PROJECT, *done, self.counts))
+
+    def _finish(self, phase: Phase) -> None:
+        self.record = self.record.moved_to(phase)
+        self._store()
+
+    def _store(self) -> None:
+        now = time.monotonic()
+        self.record = replace(self.record, seconds=self.record.seconds + now - self._ticked)
+        self._ticked = now
+        self.journal.save(self.record)
+
+
+def _not_encoded(batch: pa.RecordBatch) -> pa.Array:
+    return pc.fill_null(pc.not_equal(batch["kind"], Kind.ENCODED.value), fill_value=True)

@@ -1,0 +1,227 @@
+"""Domain: new vectors for the points of a batch, and a mark on each that gets none.
+
+A point is encoded where the run encodes, else projected. One of which neither can be made is
+marked with the reason: without the mark a shadow would lack it, and every sweep would find it
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from xbtmigrate.backfill.goal import Known
+from xbtmigrate.backfill.pipeline import InOrder
+from xbtmigrate.errors import GateError, UnreadableSourceError
+from xbtmigrate.migration.phases import Counts
+from xbtmigrate.protocols import Encoder, Gallery, Projector, Written
+from xbtmigrate.types import (
+    WITHOUT,
+    Kind,
+    Modality,
+    PointId,
+    Vectors,
+    given_columns,
+    given_of,
+    has_given,
+    usable,
+    vector_array,
+    with_given,
+)
+
+REASONS = {
+    Kind.NO_CONTENT: "its payload has nothing to embed",
+    Kind.REFUSED: "the encoder refuses its content",
+    Kind.NO_OLD_VECTOR: "it has no usable old vector",
+}
+
+
+@dataclass(slots=True)
+class Maker:
+    """Makes and writes the new vectors of one run.
+
+    Attributes:
+        gallery: The migrating collection.
+        modality: What the new vectors embed.
+        encoder: The new model; None where nothing is encoded.
+        projector: Old -> new; None where nothing is projected.
+        known: New vectors paid for earlier.
+        batch_size: Points per batch.
+        later: Does the writes.
+        on_written: Called with what became of each write of vectors.
+        most_quarantined: Points that may turn out impossible to embed.
+        points: Points of the collection.
+        quarantined: Point id -> why it cannot be embedded.
+    """
+
+    gallery: Gallery
+    modality: Modality
+    encoder: Encoder | None
+    projector: Projector | None
+    known: Known
+    batch_size: int
+    later: InOrder
+    on_written: Callable[[Written, Kind], None]
+    most_quarantined: int
+    points: int
+    quarantined: dict[PointId, str]
+    _refused: set[tuple[PointId, str]] = field(default_factory=set)
+    _noted: Counts = field(default_factory=Counts)
+
+    def complete(self, batch: pa.RecordBatch, *, encodes: bool) -> int:
+        """Do for each point of a batch what can be done.
+
+        Args:
+            batch: The points, with source, kind and what is projected.
+            encodes: Whether the run encodes.
+
+        Returns:
+            Points that were as they should be already.
+        """
+        rest = batch
+        if encodes:
+            self.encode(batch)
+            rest = batch.filter(pc.invert(self.encodable(batch)))
+        return self._settle(rest, encodes=encodes)
+
+    def note(self, **numbers: int) -> None:
+        """Count what is not a write."""
+        self._noted = self._noted.plus(Counts(**numbers))
+
+    def take_noted(self) -> Counts:
+        """Return what was noted since the last call."""
+        noted, self._noted = self._noted, Counts()
+        return noted
+
+    def _settle(self, batch: pa.RecordBatch, *, encodes: bool) -> int:
+        """Project points that cannot be encoded, or mark why they get no new vector.
+
+        Without that mark a shadow would lack them, and every sweep would find them again.
+
+        Returns:
+            Points that are as they should be already.
+        """
+        pending = batch.filter(pc.or_(pc.is_null(batch["kind"]), is_without(batch)))
+        done = len(batch) - len(pending)
+        if self.projector is not None:
+            pending = self.project(pending)
+        for kind, rows in _reasons(pending, encodes=encodes).items():
+            part = pending.filter(rows)
+            new = part.filter(pc.not_equal(pc.fill_null(part["kind"], ""), kind.value))
+            done += len(part) - len(new)
+            self._quarantine(part, REASONS[kind])
+            if len(new):
+                self._write(new, kind)
+        return done
+
+    def project(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Write projected vectors; returns the points of a batch that have no usable one."""
+        assert self.projector is not None
+        given = with_given(batch)
+        if not len(given):
+            return batch
+        unfit = self._write_made(given, self.projector.apply(*given_of(given)), Kind.PROJECTED)
+        left = pc.or_(pc.invert(has_given(batch)), pc.is_in(batch["id"], unfit["id"]))
+        return batch.filter(left)
+
+    def encode(self, batch: pa.RecordBatch) -> None:
+        """Write true new vectors for the points of a batch that have a source."""
+        missing = pc.is_null(batch[self.modality.value])
+        found = self._quarantine(batch.filter(missing), f"its payload has no {self.modality}")
+        self.note(missing_source=found)
+        batch = batch.filter(self.encodable(batch))
+        vectors, valid = self.known.find(batch["content_hash"].to_pylist())
+        if valid.any():
+            self._write_encoded(batch.filter(pa.array(valid)), vectors[valid])
+        batch = batch.filter(pa.array(~valid))
+        half = max(1, self.batch_size // 2)
+        for start in range(0, len(batch), half):
+            self.later.wait_below(min(2, self.batch_size))
+            self._encode_readable(batch.slice(start, half))
+
+    def _encode_readable(self, batch: pa.RecordBatch) -> None:
+        """Encode a batch without those of its items that turn out impossible."""
+        assert self.encoder is not None
+        while len(batch):
+            try:
+                items, ids = (batch[name].to_pylist() for name in (self.modality.value, "id"))
+                vectors = self.encoder.encode(items, self.modality, ids=ids)
+                self._write_encoded(batch, vectors)
+                break
+            except UnreadableSourceError as error:
+                for row, reason in error.failures.items():
+                    self._refused.update(_contents(batch.slice(row, 1)))
+                    self._quarantine(batch.slice(row, 1), reason)
+                self.note(failed=len(error.failures))
+                kept = [row for row in range(len(batch)) if row not in error.failures]
+                batch = batch.take(pa.array(kept, pa.int64()))
+
+    def encodable(self, batch: pa.RecordBatch) -> pa.Array:
+        """Say which points have a source that the encoder has not refused in this run."""
+        refused = [each in self._refused for each in _contents(batch)]
+        return pc.and_not(pc.is_valid(batch[self.modality.value]), pa.array(refused, pa.bool_()))
+
+    def _write_encoded(self, batch: pa.RecordBatch, vectors: Vectors) -> None:
+        self._refused.update(_contents(self._write_made(batch, vectors, Kind.ENCODED)))
+
+    def _write_made(self, batch: pa.RecordBatch, vectors: Vectors, kind: Kind) -> pa.RecordBatch:
+        """Begin to write vectors; returns the points whose vectors cannot be compared."""
+        fit = usable(vectors)
+        unfit = batch.filter(pa.array(~fit))
+        if len(unfit):
+            reason = f"{kind.maker} made no usable vector for it"
+            self.note(failed=self._quarantine(unfit, reason))
+            batch, vectors = batch.filter(pa.array(fit)), vectors[fit]
+        if len(batch):
+            self._write(batch.append_column("new", vector_array(vectors)), kind)
+        return unfit
+
+    def _write(self, batch: pa.RecordBatch, kind: Kind) -> None:
+        given = [] if kind is Kind.ENCODED else given_columns(batch)
+        made = [] if kind in WITHOUT else ["new"]
+        whole = batch.select(["id", "content_hash", *given, *made])
+        self.later.wait_below(2)
+        written = self.later.begin(partial(self.gallery.write, whole, kind))
+        if kind not in WITHOUT:
+            self.later.do(lambda: self.on_written(written.result(), kind))
+        else:
+            self.later.do(written.result)
+
+    def _quarantine(self, batch: pa.RecordBatch, reason: str) -> int:
+        """Note points that cannot be done; returns how many were not noted before.
+
+        Raises:
+            GateError: They are more than the goal allows.
+        """
+        known = len(self.quarantined)
+        for point in batch["id"].to_pylist():
+            self.quarantined.setdefault(point, reason)
+        if len(self.quarantined) > self.most_quarantined:
+            point, why = next(iter(self.quarantined.items()))
+            raise GateError(
+                f"{len(self.quarantined)} of {self.points} points cannot be embedded "
+                f"(for example point {point}: {why})",
+                "correct them or raise plan.max_missing, then run the same command again",
+            )
+        return len(self.quarantined) - known
+
+
+def is_without(batch: pa.RecordBatch) -> pa.Array:
+    """Say which points are marked as such that get no new vector."""
+    return pc.is_in(batch["kind"], pa.array([kind.value for kind in WITHOUT]))
+
+
+def _reasons(batch: pa.RecordBatch, *, encodes: bool) -> dict[Kind, pa.Array]:
+    """Say which points get no vector for which reason, one boolean array for each."""
+    if not encodes:
+        return {Kind.NO_OLD_VECTOR: pc.is_valid(batch["id"])}
+    empty = pc.equal(batch["content_hash"], "")
+    return {Kind.NO_CONTENT: empty, Kind.REFUSED: pc.invert(empty)}
+
+
+def _contents(batch: pa.RecordBatch) -> Iterator[tuple[PointId, str]]:
+    return zip(batch["id"].to_pylist(), batch["content_hash"].to_pylist(), strict=True)

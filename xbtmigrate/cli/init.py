@@ -1,0 +1,56 @@
+"""Command line: `init`, inspect a collection and write a commented configuration."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xbtmigrate.cli import render
+from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.errors import ConfigError
+
+
+def init(
+    collection: Annotated[str, typer.Option(help="Collection to migrate.")],
+    url: Annotated[
+        str, typer.Option(help='Server, or "path:DIR" for an embedded database.')
+    ] = "http://127.0.0.1:6333",
+    vector: Annotated[
+        str | None, typer.Option(help="Name of the vector to migrate; the only one by default.")
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable that holds the API key.")
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="File that holds the API key; relative to the config's.")
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="PEM file of the certificates to trust; likewise.")
+    ] = None,
+    config: ConfigOption = CONFIG,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Inspect a collection and write a commented configuration with what was found."""
+    from xbtmigrate.workflows.plan.init import describe
+
+    if config.exists() and not force:
+        raise ConfigError(f"{config} exists", "give --force to overwrite it, or another --config")
+    text = describe(
+        url=url,
+        collection=collection,
+        vector=vector,
+        api_key_env=api_key_env,
+        api_key_file=api_key_file,
+        ca_file=ca_file,
+        base=config.parent,
+    )
+    config.write_text(text, "utf-8")
+    following = f"fill in the two models, then run: xbtmigrate plan -c {shlex.quote(str(config))}"
+    if json:
+        render.document({"config": str(config), "text": text, "next": following})
+    else:
+        render.say(f"Wrote {config}. Next: {following}")

@@ -1,0 +1,164 @@
+"""Domain: the phases of a migration, their allowed transitions, the record that resumes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from xbtmigrate.errors import GateError
+
+
+class Phase(StrEnum):
+    """Where a migration stands."""
+
+    PLANNED = "planned"
+    TRAINED = "trained"
+    BACKFILLING = "backfilling"
+    PAUSED = "paused"
+    BACKFILLED = "backfilled"
+    VERIFIED = "verified"
+    CUTTING_OVER = "cutting_over"
+    CUT_OVER = "cut_over"
+    ROLLING_BACK = "rolling_back"
+    ROLLED_BACK = "rolled_back"
+    FINALIZING = "finalizing"
+    FINALIZED = "finalized"
+    ABORTING = "aborting"
+    ABORTED = "aborted"
+
+
+TRANSITIONS: dict[Phase, frozenset[Phase]] = {
+    Phase.PLANNED: frozenset({Phase.TRAINED, Phase.BACKFILLING, Phase.ABORTING}),
+    Phase.TRAINED: frozenset({Phase.PLANNED, Phase.TRAINED, Phase.BACKFILLING, Phase.ABORTING}),
+    Phase.BACKFILLING: frozenset({Phase.PAUSED, Phase.BACKFILLED, Phase.ABORTING}),
+    Phase.PAUSED: frozenset({Phase.BACKFILLING, Phase.VERIFIED, Phase.ABORTING}),
+    Phase.BACKFILLED: frozenset({Phase.BACKFILLING, Phase.VERIFIED, Phase.ABORTING}),
+    Phase.VERIFIED: frozenset(
+        {Phase.BACKFILLING, Phase.BACKFILLED, Phase.CUTTING_OVER, Phase.ABORTING}
+    ),
+    Phase.CUTTING_OVER: frozenset({Phase.CUT_OVER, Phase.ROLLING_BACK}),
+    Phase.CUT_OVER: frozenset({Phase.ROLLING_BACK, Phase.FINALIZING}),
+    Phase.ROLLING_BACK: frozenset({Phase.ROLLED_BACK}),
+    Phase.ROLLED_BACK: frozenset({Phase.BACKFILLING, Phase.VERIFIED, Phase.ABORTING}),
+    Phase.FINALIZING: frozenset({Phase.FINALIZED}),
+    Phase.FINALIZED: frozenset({Phase.PLANNED}),
+    Phase.ABORTING: frozenset({Phase.ABORTED}),
+    Phase.ABORTED: frozenset({Phase.PLANNED, Phase.TRAINED, Phase.BACKFILLING}),
+}
+"""Allowed next phases. A killed command is found in its phase in -ing and goes on from there."""
+
+OVER = (Phase.FINALIZED, Phase.ABORTED)
+"""Phases in which nothing of the migration is left to do; the next run starts a new one."""
+FREE = (Phase.PLANNED, Phase.TRAINED, *OVER)
+"""Phases in which nothing of the migration is in a collection."""
+
+
+class Stage(StrEnum):
+    """The passes of a backfill, in this order."""
+
+    PROJECT = "project"
+    ENCODE = "encode"
+    SWEEP = "sweep"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a migration's backfill did so far, summed over its runs."""
+
+    projected: int = 0
+    encoded: int = 0
+    vanished: int = 0
+    missing_source: int = 0
+    failed: int = 0
+
+    def plus(self, other: Counts) -> Counts:
+        """Add two counts field by field."""
+        return Counts(
+            self.projected + other.projected,
+            self.encoded + other.encoded,
+            self.vanished + other.vanished,
+            self.missing_source + other.missing_source,
+            self.failed + other.failed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationRecord:
+    """One migration, as the journal keeps it.
+
+    Attributes:
+        migration: Name of the migration; also the name of its folder of artefacts.
+        phase: Where it stands.
+        plan_digest: Digest of the plan that every write belongs to.
+        projector_digest: Digest of the forward projector, "" where none is used.
+        order_digest: Digest of the frozen order of re-encoding, "" until it is made.
+        stage: Pass of the backfill that runs or ran last; None before the first.
+        cursor: Last point id projected (stage project); a shortcut, never the truth.
+        position: Number of places of the frozen order already handled (stage encode).
+        fraction: Share of the points to be re-encoded by the present or last run.
+        counts: What was done so far.
+        seconds: Working time so far.
+        owner: Holder of the lease, "" when free.
+        heartbeat: Grows while the holder is alive; compared for change only, never as a time.
+        tool_version: Version of xbtmigrate that wrote the record.
+        updated_at: When the record was stored, UTC, ISO 8601.
+        verified_at: When a verification found the migration clean, UTC, ISO 8601; "" if none did
+            since the last write.
+        without_vector: Points that may stay without a new vector, as the user said at the cutover.
+        switch: What applications are to query, as `migration/switch.py` writes it; None before the
+            first cutover.
+        collections: Real names of the collections it reads and writes, of which no other
+            migration may use one meanwhile.
+    """
+
+    migration: str
+    phase: Phase
+    plan_digest: str
+    projector_digest: str = ""
+    order_digest: str = ""
+    stage: Stage | None = None
+    cursor: str | None = None
+    position: int = 0
+    fraction: float = 0.0
+    counts: Counts = field(default_factory=Counts)
+    seconds: float = 0.0
+    owner: str = ""
+    heartbeat: int = 0
+    tool_version: str = ""
+    updated_at: str = ""
+    verified_at: str = ""
+    without_vector: int = 0
+    switch: Mapping[str, Any] | None = None
+    collections: tuple[str, ...] = ()
+
+    def moved_to(self, phase: Phase) -> MigrationRecord:
+        """Return the record in another phase.
+
+        Raises:
+            GateError: The table of transitions does not allow it.
+        """
+        if phase is not self.phase and phase not in TRANSITIONS[self.phase]:
+            allowed = ", ".join(sorted(TRANSITIONS[self.phase])) or "nothing: it is over"
+            raise GateError(
+                f"migration '{self.migration}' is {self.phase}; it cannot become {phase}",
+                f"from {self.phase} the next phase can be: {allowed}",
+            )
+        return replace(self, phase=phase)
+
+
+def utc_now() -> str:
+    """Return the present time in UTC, ISO 8601, to the second."""
+    return _now().isoformat(timespec="seconds")
+
+
+def seconds_since(moment: str) -> float:
+    """Return how long ago `utc_now` said this; below zero if the clock was put back since."""
+    return (_now() - datetime.fromisoformat(moment)).total_seconds()
+
+
+def _now() -> datetime:
+    """The one place where the wall clock is read: it may jump, so nothing waits by it."""
+    return datetime.now(UTC)

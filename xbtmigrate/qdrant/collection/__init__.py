@@ -1,0 +1,1 @@
+"""Facts and health of a collection: aliases, snapshots, probes, index recall."""

@@ -1,0 +1,284 @@
+"""Qdrant: the facts of a collection that a plan is made from. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from qdrant_client import models
+
+from xbtmigrate.errors import CollectionError, GateError, UnsupportedError
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.types import Distance, digest_of
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionFacts:
+    """What one collection is, as far as a migration of one of its vectors is concerned.
+
+    Attributes:
+        requested: Name the user gave: a collection or an alias.
+        collection: Real name of the collection.
+        points: Exact number of points.
+        with_vector: Exact number of points that have the vector.
+        vector: Name of the vector, "" for the unnamed one.
+        size: Its length.
+        distance: Its distance.
+        datatype: Element type it is stored in: float32, float16 or uint8.
+        on_disk: Whether its original vectors are kept on disk.
+        quantization: Kind of its quantization: scalar, product or binary; "" for none.
+        hnsw_m: Edges per node of its index.
+        hnsw_ef_construct: Neighbours looked at while its index is built.
+        dense: Size and distance of the other dense vectors.
+        index_efforts: The same as `hnsw_ef_construct` for each of them.
+        datatypes: Element type of every dense vector and multivector.
+        sparse: Names of the sparse vectors.
+        multi: Names of the multivectors.
+        payload_indexes: Field -> type of its index.
+        shard_number: Shards; per shard key under custom sharding.
+        replication_factor: Copies of each shard.
+        custom_sharding: Whether points are placed by shard key.
+        shard_keys: The existing shard keys.
+        strict_mode: Whether strict mode is on.
+        read_limit: Most points one read may return there, None for no limit.
+        write_limit: Most points one write may hold there, None for no limit.
+        reads_per_minute: Most reads a minute there, None for no limit.
+        writes_per_minute: Most writes a minute there, None for no limit.
+        unindexed_filters: Whether requests may filter on fields without an index.
+        status: green, yellow, grey or red.
+    """
+
+    requested: str
+    collection: str
+    points: int
+    with_vector: int
+    vector: str
+    size: int
+    distance: Distance
+    datatype: str
+    on_disk: bool
+    quantization: str
+    hnsw_m: int
+    hnsw_ef_construct: int
+    dense: Mapping[str, tuple[int, Distance]]
+    index_efforts: Mapping[str, int]
+    datatypes: Mapping[str, str]
+    sparse: tuple[str, ...]
+    multi: tuple[str, ...]
+    payload_indexes: Mapping[str, str]
+    shard_number: int
+    replication_factor: int
+    custom_sharding: bool
+    shard_keys: tuple[str | int, ...]
+    strict_mode: bool
+    read_limit: int | None
+    write_limit: int | None
+    reads_per_minute: int | None
+    writes_per_minute: int | None
+    unindexed_filters: bool
+    status: str
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether the vector has no name."""
+        return self.vector == ""
+
+    @property
+    def identity(self) -> str:
+        """Digest of what a plan depends on; counts change while a collection serves, this not."""
+        parts = (self.collection, self.vector, str(self.size), self.distance, self.datatype)
+        return digest_of(parts)
+
+
+def inspect(connection: Connection, collection: str, vector: str) -> CollectionFacts:
+    """Inspect a collection and the vector that is to be migrated.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Name of the collection, or of an alias.
+        vector: Name of the vector, "" for the unnamed one.
+
+    Raises:
+        CollectionError: No such collection or vector, or there are no points.
+        UnsupportedError: The vector is sparse or a multivector, or shards are being moved.
+        GateError: Strict mode forbids exact requests.
+    """
+    name = real_name(connection, collection)
+    info = connection.call(lambda: connection.client.get_collection(name))
+    _refuse_inexact(info, name)
+    params = _chosen(info, name, vector)
+    points = _count(connection, name, None)
+    if points == 0:
+        raise CollectionError(
+            f"the collection '{name}' is empty", "there is nothing to migrate: check its name"
+        )
+    strict = strict_mode(info.config)
+    hnsw = params.hnsw_config or models.HnswConfigDiff()
+    others = {each: config for each, config in dense_vectors(info).items() if each != vector}
+    return CollectionFacts(
+        requested=collection,
+        collection=name,
+        points=points,
+        with_vector=_count(connection, name, vector),
+        vector=vector,
+        size=params.size,
+        distance=Distance(params.distance.value),
+        datatype=_datatype(params),
+        on_disk=bool(params.on_disk),
+        quantization=_quantization(params.quantization_config or info.config.quantization_config),
+        hnsw_m=info.config.hnsw_config.m if hnsw.m is None else hnsw.m,
+        hnsw_ef_construct=index_effort(info, params),
+        dense=_spaces(others),
+        index_efforts={each: index_effort(info, config) for each, config in others.items()},
+        datatypes={each: _datatype(config) for each, config in dense_vectors(info).items()},
+        sparse=tuple(sorted(info.config.params.sparse_vectors or {})),
+        multi=tuple(each for each, config in others.items() if config.multivector_config),
+        payload_indexes={name: each.data_type.value for name, each in info.payload_schema.items()},
+        shard_number=info.config.params.shard_number or 1,
+        replication_factor=info.config.params.replication_factor or 1,
+        custom_sharding=info.config.params.sharding_method is models.ShardingMethod.CUSTOM,
+        shard_keys=tuple(sorted(shards_per_key(connection, name), key=str)),
+        strict_mode=bool(strict.enabled),
+        read_limit=strict.max_query_limit,
+        write_limit=_least(strict.upsert_max_batchsize, strict.write_rate_limit),
+        reads_per_minute=strict.read_rate_limit,
+        writes_per_minute=strict.write_rate_limit,
+        unindexed_filters=False
+        not in (strict.unindexed_filtering_retrieve, strict.unindexed_filtering_update),
+        status=info.status.value,
+    )
+
+
+def real_name(connection: Connection, collection: str) -> str:
+    """Resolve an alias.
+
+    Raises:
+        CollectionError: Neither a collection nor an alias has this name; lists what there is.
+    """
+    listed = connection.call(connection.client.get_collections).collections
+    names = sorted(each.name for each in listed)
+    if collection in names:
+        return collection
+    aliases = {
+        each.alias_name: each.collection_name
+        for each in connection.call(connection.client.get_aliases).aliases
+    }
+    if collection in aliases:
+        return aliases[collection]
+    there = ", ".join([*names, *sorted(aliases)]) or "none at all"
+    raise CollectionError(
+        f"there is no collection '{collection}' at {connection.url}",
+        f"the collections and aliases there: {there}",
+    )
+
+
+def dense_vectors(info: models.CollectionInfo) -> dict[str, models.VectorParams]:
+    """Return the dense and multi vectors of a collection by name, "" for the unnamed one."""
+    vectors = info.config.params.vectors
+    if isinstance(vectors, models.VectorParams):
+        return {"": vectors}
+    return dict(vectors or {})
+
+
+def index_effort(info: models.CollectionInfo, vector: models.VectorParams) -> int:
+    """Return the `ef_construct` that a vector's index is built with."""
+    own = vector.hnsw_config and vector.hnsw_config.ef_construct
+    return own or info.config.hnsw_config.ef_construct
+
+
+def strict_mode(config: models.CollectionConfig) -> models.StrictModeConfigOutput:
+    """Return the limits that hold: none while strict mode is off."""
+    strict = config.strict_mode_config
+    return strict if strict and strict.enabled else models.StrictModeConfigOutput(enabled=False)
+
+
+def page_within(connection: Connection, collection: str, page: int) -> int:
+    """Return the largest page, at most `page`, that strict mode lets one read return."""
+    config = connection.call(lambda: connection.client.get_collection(collection)).config
+    return min(page, strict_mode(config).max_query_limit or page)
+
+
+def _refuse_inexact(info: models.CollectionInfo, name: str) -> None:
+    """Refuse a collection that cannot be counted exactly: no check of the tool would hold."""
+    if strict_mode(info.config).search_allow_exact is False:
+        raise GateError(
+            f"strict mode of '{name}' forbids exact counts (search_allow_exact is false), which "
+            "every check of a migration rests on",
+            f"allow them until the migration is over: PATCH /collections/{quote(name, safe='')} "
+            '{"strict_mode_config": {"search_allow_exact": true}}',
+        )
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((each for each in limits if each is not None), default=None)
+
+
+def _spaces(
+    vectors: Mapping[str, models.VectorParams],
+) -> dict[str, tuple[int, Distance]]:
+    """Return size and distance of the single dense vectors."""
+    return {
+        name: (params.size, Distance(params.distance.value))
+        for name, params in vectors.items()
+        if params.multivector_config is None
+    }
+
+
+def _chosen(info: models.CollectionInfo, collection: str, vector: str) -> models.VectorParams:
+    vectors = dense_vectors(info)
+    if vector in (info.config.params.sparse_vectors or {}):
+        raise UnsupportedError(
+            f"the vector '{vector}' of '{collection}' is sparse",
+            "only dense vectors are made by an embedding model; name a dense one",
+        )
+    if vector not in vectors:
+        names = ", ".join(f"'{each}'" if each else '"" (unnamed)' for each in vectors) or "none"
+        shown = f"vector '{vector}'" if vector else "unnamed vector"
+        raise CollectionError(
+            f"the collection '{collection}' has no {shown}",
+            f"its dense vectors: {names}; correct qdrant.vector",
+        )
+    if vectors[vector].multivector_config is not None:
+        raise UnsupportedError(
+            f"the vector '{vector}' of '{collection}' is a multivector",
+            "only single dense vectors can be migrated; name one of those",
+        )
+    return vectors[vector]
+
+
+def shards_per_key(connection: Connection, collection: str) -> dict[str | int, int]:
+    """Return how many shards each shard key has; empty under automatic sharding.
+
+    Raises:
+        UnsupportedError: Shards are being split or merged just now.
+    """
+    if connection.embedded:
+        return {}
+    cluster = connection.call(lambda: connection.client.collection_cluster_info(collection))
+    if cluster.resharding_operations:
+        raise UnsupportedError(
+            f"the collection '{collection}' is being resharded",
+            "wait until resharding has ended: points move between shards meanwhile",
+        )
+    local = {each.shard_id: each.shard_key for each in cluster.local_shards}
+    remote = {each.shard_id: each.shard_key for each in cluster.remote_shards}
+    keys = [key for key in {**local, **remote}.values() if key is not None]
+    return {key: keys.count(key) for key in keys}
+
+
+def _datatype(vector: models.VectorParams) -> str:
+    return vector.datatype.value if vector.datatype else "float32"
+
+
+def _quantization(config: models.QuantizationConfig | None) -> str:
+    return next(iter(config.model_dump(exclude_none=True)), "") if config is not None else ""
+
+
+def _count(connection: Connection, collection: str, vector: str | None) -> int:
+    condition = None
+    if vector is not None:
+        condition = models.Filter(must=[models.HasVectorCondition(has_vector=vector)])
+    return connection.call(
+        lambda: connection.client.count(collection, count_filter=condition, exact=True)
+    ).count

@@ -1,0 +1,86 @@
+"""Qdrant: searches, and whether an index finds what an exact search finds. Reads only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+from qdrant_client import models
+
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.types import PointId, Vectors
+
+DEPTH = 10
+_BATCH = 20
+
+
+def recall_of_index(
+    connection: Connection,
+    collection: str,
+    vector: str,
+    queries: Vectors,
+    *,
+    own: Sequence[PointId] | None = None,
+    hnsw_ef: int | None = None,
+) -> float:
+    """Return the mean share of the ten exact neighbours that an indexed search finds.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Collection to search.
+        vector: Name of the vector, "" for the unnamed one.
+        queries: Query vectors, float32 (n, d), n > 0.
+        own: Points that the queries are the vectors of; left out of both lists.
+        hnsw_ef: What the application searches with; None for the server's default.
+    """
+    shares = []
+    for start in range(0, len(queries), _BATCH):
+        part = queries[start : start + _BATCH]
+        place = (connection, collection, vector)
+        exact = search(*place, part, depth=DEPTH + 1, params=models.SearchParams(exact=True))
+        indexed = search(*place, part, depth=DEPTH + 1, params=models.SearchParams(hnsw_ef=hnsw_ef))
+        for row, (wanted, found) in enumerate(zip(exact, indexed, strict=True)):
+            skipped = {own[start + row]} if own is not None else set()
+            nearest = [each for each in wanted if each not in skipped][:DEPTH]
+            near = {each for each in found if each not in skipped}
+            shares.append(sum(each in near for each in nearest) / max(len(nearest), 1))
+    return float(np.mean(shares))
+
+
+def search(
+    connection: Connection,
+    collection: str,
+    vector: str,
+    queries: Vectors,
+    *,
+    depth: int,
+    params: models.SearchParams | None = None,
+) -> list[list[PointId]]:
+    """Search as an application does; returns the ids of each query's `depth` nearest points.
+
+    A stored vector that holds NaN gets a score that is no number, which servers rank first and show
+    over REST as null; such points are left out.
+    """
+    requests = [
+        models.QueryRequest(query=row.tolist(), using=vector or None, limit=depth, params=params)
+        for row in queries
+    ]
+    rest = connection.rest
+    if rest is None:
+        answers = connection.call(
+            lambda: connection.client.query_batch_points(collection, requests)
+        )
+        return [
+            [str(point.id) for point in answer.points if math.isfinite(point.score)]
+            for answer in answers
+        ]
+    body = {"searches": [each.model_dump(exclude_none=True) for each in requests]}
+    found = connection.call(
+        lambda: orjson.loads(rest.send("POST", collection, "points/query/batch", body))
+    )
+    return [
+        [str(point["id"]) for point in answer["points"] if point["score"] is not None]
+        for answer in found["result"]
+    ]

@@ -1,0 +1,41 @@
+"""Qdrant: a copy of a collection on the server before something is deleted for good."""
+
+from __future__ import annotations
+
+from qdrant_client import models
+
+from xbtmigrate.errors import UnsupportedError
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.retry import unless_done
+
+
+def take_snapshot(connection: Connection, collection: str) -> str:
+    """Let the server store a snapshot of a collection.
+
+    Returns:
+        Its name, under `snapshots/<collection>/` of the server's storage.
+
+    Raises:
+        UnsupportedError: The embedded mode has none.
+        XbtMigrateError: The server cannot store it.
+    """
+    client = connection.client
+    if connection.embedded:
+        raise UnsupportedError(
+            "the embedded mode has no snapshots",
+            "copy the database's folder while nothing has it open, then give --no-snapshot",
+        )
+    before = {each.name for each in connection.call(lambda: client.list_snapshots(collection))}
+
+    def stored() -> models.SnapshotDescription | None:
+        fresh = (each for each in client.list_snapshots(collection) if each.name not in before)
+        return next(fresh, None)
+
+    made = connection.call(
+        unless_done(lambda: client.create_snapshot(collection, wait=True), stored)
+    )
+    if made is None:
+        raise UnsupportedError(
+            f"the server made no snapshot of '{collection}'", "check its disk and its log"
+        )
+    return made.name

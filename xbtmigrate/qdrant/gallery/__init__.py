@@ -1,0 +1,1 @@
+"""The two layouts of a migrating collection, and what prepares, compares and removes them."""

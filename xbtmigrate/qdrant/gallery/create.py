@@ -1,0 +1,225 @@
+"""Qdrant: adds the new vector in place, or creates a shadow that is like its source.
+
+Every step looks first at what is there, so a run that was killed in between goes on from there.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from qdrant_client import models
+
+from xbtmigrate.qdrant.collection.facts import (
+    CollectionFacts,
+    dense_vectors,
+    index_effort,
+    shards_per_key,
+)
+from xbtmigrate.qdrant.gallery.layout import LayoutChoice, NewSpace
+from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
+from xbtmigrate.qdrant.wire.connection import METADATA, Connection
+from xbtmigrate.qdrant.wire.own_collection import mark_shadow
+from xbtmigrate.qdrant.wire.retry import DONE, unless_done
+from xbtmigrate.types import Layout
+
+M = TypeVar("M", bound=BaseModel)
+
+EF_CONSTRUCT = 256
+"""Least `ef_construct` of a new vector: at Qdrant's default of 100 the index of a gallery that
+mixes projected and true vectors misses many of the true ones."""
+
+
+def prepare(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
+    """Make the place for the new vectors; calling it again changes nothing.
+
+    Raises:
+        XbtMigrateError: The server refuses.
+    """
+    if choice.layout is Layout.SHADOW:
+        _prepare_shadow(connection, facts, choice)
+    else:
+        _add_vector(connection, facts, choice)
+    if not facts.unindexed_filters:
+        # Exact counts filter on these two keys, and strict mode allows that with an index only.
+        for key in ("plan", "kind"):
+            create_index(connection, choice.collection, f"{PROVENANCE}.{key}", _KEYWORD)
+
+
+_KEYWORD = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
+
+
+def _add_vector(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
+    client, name, space = connection.client, facts.collection, choice.space
+    info = connection.call(lambda: client.get_collection(name))
+    vectors = dense_vectors(info)
+    old = vectors[facts.vector]
+    if space.name not in vectors:
+        config = models.DenseVectorConfig(
+            size=space.size,
+            distance=models.Distance(str(space.distance)),
+            datatype=_as(models.VectorStorageDatatype, old),
+        )
+        wrapped = models.DenseVectorNameConfig(dense=config)
+        connection.write(
+            unless_done(
+                lambda: client.create_vector_name(name, space.name, wrapped),
+                lambda: DONE if space.name in dense_vectors(client.get_collection(name)) else None,
+            )
+        )
+    settings = added_settings(connection, info, old)
+    if choice.creates_vector and settings is not None:
+        # Sent again where the name is there: an earlier run may have been killed before this.
+        connection.call(
+            lambda: client.update_collection(name, vectors_config={space.name: settings})
+        )
+
+
+def added_settings(
+    connection: Connection, info: models.CollectionInfo, old: models.VectorParams
+) -> models.VectorParamsDiff | None:
+    """Return the settings of a vector that is added in place.
+
+    None in the embedded mode: it keeps none for such a vector, and searches without an index.
+    """
+    if connection.embedded:
+        return None
+    return models.VectorParamsDiff(
+        hnsw_config=new_index(info, old),
+        quantization_config=old.quantization_config,
+        on_disk=old.on_disk,
+        memory=old.memory,
+    )
+
+
+def new_index(info: models.CollectionInfo, old: models.VectorParams) -> models.HnswConfigDiff:
+    """Return the old vector's index settings, with the effort that a mixed gallery needs."""
+    settings = old.hnsw_config or models.HnswConfigDiff()
+    effort = max(EF_CONSTRUCT, index_effort(info, old))
+    return settings.model_copy(update={"ef_construct": effort})
+
+
+def _as(
+    datatypes: type[models.VectorStorageDatatype], old: models.VectorParams
+) -> models.VectorStorageDatatype | None:
+    """Keep half precision; bytes cannot hold what an embedding model makes."""
+    return datatypes.FLOAT16 if old.datatype is models.Datatype.FLOAT16 else None
+
+
+def _prepare_shadow(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
+    client, space = connection.client, choice.space
+    if not connection.call(lambda: client.collection_exists(choice.collection)):
+        mark_shadow(
+            connection,
+            choice.collection,
+            (facts.collection, space.name, space.size, space.distance),
+        )
+        _create_shadow(connection, facts, choice)
+    if facts.custom_sharding:
+        _copy_shard_keys(connection, facts.collection, choice.collection)
+    source = connection.call(lambda: client.get_collection(facts.collection))
+    for field, index in source.payload_schema.items():
+        if not field.startswith(PROVENANCE):
+            schema = index.params or models.PayloadSchemaType(index.data_type.value)
+            create_index(connection, choice.collection, field, schema)
+
+
+def create_collection(connection: Connection, name: str, **settings: Any) -> None:
+    """Create a collection that is not there; `settings` are the client library's."""
+    client = connection.client
+    connection.call(
+        unless_done(
+            lambda: client.create_collection(name, **settings),
+            lambda: client.collection_exists(name) or None,
+        )
+    )
+
+
+def _create_shadow(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
+    client = connection.client
+    info = connection.call(lambda: client.get_collection(facts.collection))
+    config, params = info.config, info.config.params
+    strict = _copied(config.strict_mode_config, models.StrictModeConfig)
+    create_collection(
+        connection,
+        choice.collection,
+        vectors_config=shadow_vectors(info, facts.vector, choice.space),
+        sparse_vectors_config=params.sparse_vectors,
+        shard_number=params.shard_number,
+        sharding_method=params.sharding_method,
+        replication_factor=params.replication_factor,
+        write_consistency_factor=params.write_consistency_factor,
+        on_disk_payload=params.on_disk_payload,
+        payload=params.payload,
+        id_tracker=params.id_tracker,
+        hnsw_config=_copied(config.hnsw_config, models.HnswConfigDiff),
+        optimizers_config=_copied(config.optimizer_config, models.OptimizersConfigDiff),
+        wal_config=_copied(config.wal_config, models.WalConfigDiff),
+        quantization_config=config.quantization_config,
+        strict_mode_config=strict,
+        metadata=config.metadata if connection.at_least(METADATA) else None,
+    )
+    read_fan_out = models.CollectionParamsDiff(
+        read_fan_out_factor=params.read_fan_out_factor,
+        read_fan_out_delay_ms=params.read_fan_out_delay_ms,
+    )
+    if read_fan_out.model_dump(exclude_none=True):
+        connection.call(
+            lambda: client.update_collection(choice.collection, collection_params=read_fan_out)
+        )
+
+
+def shadow_vectors(
+    info: models.CollectionInfo, migrated: str, space: NewSpace
+) -> models.VectorParams | dict[str, models.VectorParams]:
+    """Replace the migrated vector by the new one, which inherits its settings but `new_index`."""
+    vectors = dense_vectors(info)
+    old = vectors.pop(migrated)
+    half = old.datatype is models.Datatype.FLOAT16
+    new = old.model_copy(
+        update={
+            "size": space.size,
+            "distance": models.Distance(str(space.distance)),
+            "datatype": models.Datatype.FLOAT16 if half else None,
+            "hnsw_config": new_index(info, old),
+        }
+    )
+    others = {name: params for name, params in vectors.items() if name != space.name}
+    if space.name == "" and not others:
+        return new
+    return {**others, space.name: new}
+
+
+def _copy_shard_keys(connection: Connection, source: str, shadow: str) -> None:
+    client, there = connection.client, shards_per_key(connection, shadow)
+    for key, number in shards_per_key(connection, source).items():
+        if key not in there:
+            connection.call(
+                unless_done(
+                    partial(client.create_shard_key, shadow, key, shards_number=number),
+                    lambda key=key: key in shards_per_key(connection, shadow) or None,  # type: ignore[misc]
+                )
+            )
+
+
+def create_index(
+    connection: Connection,
+    collection: str,
+    field: str,
+    schema: models.PayloadSchemaType | models.PayloadSchemaParams,
+) -> None:
+    """Index a field of the payload, unless it is indexed like that already."""
+    connection.write(
+        lambda: connection.client.create_payload_index(
+            collection, field, field_schema=schema, wait=True
+        )
+    )
+
+
+def _copied(source: BaseModel | None, kind: type[M]) -> M | None:
+    """Turn what the server reports into what it takes, dropping what cannot be set."""
+    if source is None:
+        return None
+    values = source.model_dump(exclude_none=True)
+    return kind(**{key: value for key, value in values.items() if key in kind.model_fields})

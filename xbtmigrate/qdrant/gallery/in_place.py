@@ -1,0 +1,292 @@
+"""Qdrant: the points of a collection that gets a second vector, and what both layouts share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from qdrant_client import models
+
+from xbtmigrate.errors import CollectionError
+from xbtmigrate.protocols import Written
+from xbtmigrate.qdrant.gallery.provenance import (
+    GROUP,
+    PLAN_LENGTH,
+    PROVENANCE,
+    Sketches,
+    remembered,
+    same_vectors,
+    shared_provenance,
+    sketch,
+)
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.payload import EmbeddedFields
+from xbtmigrate.qdrant.wire.point_page import Page
+from xbtmigrate.qdrant.wire.reader import Reader
+from xbtmigrate.qdrant.wire.writing import Writer
+from xbtmigrate.types import (
+    WITHOUT,
+    Kind,
+    PointId,
+    Vectors,
+    make_batch,
+    require_storable,
+    vectors_of,
+)
+
+ATTEMPTS = 5
+
+ShardKeys: TypeAlias = dict[PointId, models.ShardKey | None]
+"""Existing points and the shard keys they live under, None under automatic sharding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Name and length of a vector; the name is "" for an unnamed one."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class GallerySettings:
+    """What both galleries need to know.
+
+    Attributes:
+        fields: Where the embedded content is in a payload.
+        plan: Digest of the plan that the writes belong to.
+        old: The stored vector.
+        new: The vector that is filled.
+        side: The vector that the projector takes beside the stored one; None for none.
+        shard_keys: Shard keys, one of which writes have to name; none under automatic sharding.
+        halves: Names of the vectors that are stored in half precision.
+        page: Points in a batch of `read`, at most.
+        write_limit: Points in one write, at most.
+    """
+
+    fields: EmbeddedFields
+    plan: str
+    old: Space
+    new: Space
+    side: Space | None = None
+    shard_keys: Sequence[models.ShardKey] = ()
+    halves: Collection[str] = ()
+    page: int = 512
+    write_limit: int = 512
+
+    def read_for(self, columns: Collection[str]) -> dict[str, Space]:
+        """The vectors that `columns` of a batch stand for, by column."""
+        spaces = {"old": self.old, "side": self.side if "old" in columns else None, "new": self.new}
+        wanted = {*columns, "side"}
+        return {name: space for name, space in spaces.items() if space and name in wanted}
+
+    def payload_columns(
+        self, page: Page, columns: Collection[str], kinds: Callable[[Sequence[str]], pa.Array]
+    ) -> dict[str, pa.Array]:
+        """Build the columns that come from payloads; `kinds` makes its own of content hashes."""
+        if not {"source", "kind"} & {*columns}:
+            return {}
+        source = page.source_columns(self.fields)
+        arrays = source if "source" in columns else {}
+        if "kind" in columns:
+            arrays = {**arrays, "kind": kinds(source["content_hash"].to_pylist())}
+        return arrays
+
+    def bound(self, kind: Kind) -> dict[str, Space]:
+        """The vectors that a mark names.
+
+        A projected one is true only of those it is from, and a point stays without one only as
+        long as these do not change.
+        """
+        if kind in WITHOUT:
+            return self.read_for(["old"])
+        return {"new": self.new} | (self.read_for(["old"]) if kind is Kind.PROJECTED else {})
+
+
+class InPlaceGallery:
+    """Points with the old and the new vector side by side."""
+
+    def __init__(self, connection: Connection, collection: str, settings: GallerySettings) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._reader = Reader(connection, collection, settings.page)
+        self._writer = Writer(connection, collection)
+
+    def count(self, kind: Kind | None = None) -> int:
+        """Count exactly: all points, or those that this plan dealt with in this way."""
+        if kind is None:
+            return self._reader.count()
+        return self._reader.count(made_by(self._settings, kind))
+
+    def read(
+        self,
+        columns: Collection[str],
+        *,
+        ids: Sequence[PointId] | None = None,
+        after: PointId | None = None,
+        expected: Kind | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield batches of points in id order, or of `ids` in the order given."""
+        fields = self._settings.fields.keys() if {"source", "kind"} & {*columns} else []
+        payload = [*fields, f'"{PROVENANCE}"'] if "kind" in columns else fields or False
+        spaces = self._settings.read_for(columns)
+        if expected is not None:
+            spaces |= self._settings.bound(expected)
+        vectors = list(dict.fromkeys(space.name for space in spaces.values()))
+        pages = self._reader.select(ids, after=after, payload=payload, vectors=vectors or False)
+        yield from (self._batch(page, columns, vectors) for page in pages)
+
+    def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
+        """Store `new` and its provenance, and wait until every shard has applied both."""
+        require_storable(batch, self._settings.new.size, kind)
+        written: list[PointId] = []
+        for start in range(0, batch.num_rows, self._settings.write_limit):
+            part = batch.slice(start, self._settings.write_limit)
+            written += self._write_part(part, kind)
+        return result_of(batch, written)
+
+    def prune(self) -> int:
+        """Remove nothing: a point takes its new vector along when it is deleted."""
+        return 0
+
+    def _batch(
+        self, page: Page, columns: Collection[str], vectors: Collection[str]
+    ) -> pa.RecordBatch:
+        kinds = partial(self._kinds, page, vectors)
+        arrays = self._settings.payload_columns(page, columns, kinds)
+        for name, space in self._settings.read_for(columns).items():
+            arrays[name] = page.dense(space.name, space.size)
+        return make_batch(page.ids, **arrays)
+
+    def _kinds(self, page: Page, vectors: Collection[str], hashes: Sequence[str]) -> pa.Array:
+        """Say how this plan dealt with each point as it is now, null if it has still to."""
+        made: dict[PointId, tuple[str, str]] = {}
+        for point_id, payload, present in zip(page.ids, page.payloads, hashes, strict=True):
+            mark = payload.get(PROVENANCE, {})
+            entry = remembered(mark, self._settings.plan, point_id, present)
+            if entry is not None:
+                made[point_id] = mark["kind"], entry
+        true = self._true_of(made, page, vectors)
+        kinds = [made[each][0] if each in true else None for each in page.ids]
+        return pa.array(kinds, pa.string())
+
+    def _true_of(
+        self, made: Mapping[PointId, tuple[str, str]], page: Page, vectors: Collection[str]
+    ) -> set[PointId]:
+        """Return the points that hold the vectors they remember; `vectors` are in the page."""
+        true: set[PointId] = set()
+        for kind in Kind:
+            ids = [each for each, (name, _) in made.items() if name == kind]
+            if not ids:
+                continue
+            spaces = list(self._settings.bound(kind).values())
+            names = [each.name for each in spaces]
+            if set(names) <= set(vectors):
+                present = page.having(ids)
+            else:
+                present = self._reader.retrieve(ids, vectors=names)
+            sketches = self._sketches(
+                [present.matrix(each.name, each.size) for each in spaces], kind
+            )
+            entries = [made[each][1] for each in present.ids]
+            same = same_vectors(entries, sketches, len({*names} & {*self._settings.halves}))
+            true.update(each for each, yes in zip(present.ids, same, strict=True) if yes)
+        return true
+
+    def _sketches(self, vectors: Sequence[Vectors], kind: Kind) -> Sketches:
+        pairs = zip(self._settings.bound(kind).values(), vectors, strict=True)
+        each = [sketch(space.name, rows) for space, rows in pairs]
+        if kind in WITHOUT:
+            # Such a mark is true of a vector that is missing or unusable.
+            each = [np.nan_to_num(rows, posinf=0, neginf=0) for rows in each]
+        sketches: Sketches = np.add.reduce(each)
+        return sketches
+
+    def _write_part(self, part: pa.RecordBatch, kind: Kind) -> list[PointId]:
+        """Write until every point of the part is either stored or gone."""
+        keys: ShardKeys = dict.fromkeys(part.column("id").to_pylist())
+        if self._settings.shard_keys:
+            keys = self._present(list(keys))
+        unexplained = 0
+        while True:
+            try:
+                self._send(part, kind, keys)
+            except CollectionError:
+                # One missing point fails the request after the others were stored.
+                before, keys = len(keys), self._present(list(keys))
+                unexplained = 0 if len(keys) < before else unexplained + 1
+                if unexplained == ATTEMPTS:
+                    raise
+            else:
+                return list(keys)
+
+    def _present(self, ids: Sequence[PointId]) -> ShardKeys:
+        pages = (self._reader.retrieve(part) for part in self._reader.pages_of(ids))
+        return {
+            point_id: key
+            for page in pages
+            for point_id, key in zip(page.ids, page.shard_keys, strict=True)
+        }
+
+    def _send(self, part: pa.RecordBatch, kind: Kind, keys: ShardKeys) -> None:
+        ids: list[PointId] = part.column("id").to_pylist()
+        hashes: list[str] = part.column("content_hash").to_pylist()
+        vectors = [vectors_of(part, name) for name in self._settings.bound(kind)]
+        if kind in WITHOUT:
+            present = [np.asarray(part[name].is_valid()) for name in self._settings.bound(kind)]
+            vectors = [
+                np.where(there[:, None], rows, np.nan)
+                for there, rows in zip(present, vectors, strict=True)
+            ]
+        sketches = self._sketches(vectors, kind)
+        groups = rows_by_key(ids, keys)
+        for key, rows in groups.items():
+            members = [ids[row] for row in rows]
+            marks = []
+            for start in range(0, len(rows), GROUP):
+                group = rows[start : start + GROUP]
+                made_from = {ids[row]: hashes[row] for row in group}
+                mark = shared_provenance(self._settings.plan, kind, made_from, sketches[group])
+                marks.append((list(made_from), {PROVENANCE: mark}))
+            if kind in WITHOUT:
+                self._writer.merge_payloads(marks, key)
+                continue
+            # The vectors of the same points go to the same shards, which apply them behind the
+            # marks: to wait for these is to wait for both. A mark without its vector is not true.
+            self._writer.enqueue_payloads(marks, key)
+            chosen = vectors[0] if len(rows) == len(ids) else vectors[0][rows]
+            self._writer.update_vectors(members, self._settings.new.name, chosen, key)
+
+
+def made_by(settings: GallerySettings, kind: Kind) -> models.Filter:
+    """Select the points that this plan dealt with in this way."""
+    values = {"plan": settings.plan[:PLAN_LENGTH], "kind": str(kind)}
+    conditions: list[models.Condition] = [
+        models.FieldCondition(key=f"{PROVENANCE}.{key}", match=models.MatchValue(value=value))
+        for key, value in values.items()
+    ]
+    if kind not in WITHOUT:
+        conditions.append(models.HasVectorCondition(has_vector=settings.new.name))
+    return models.Filter(must=conditions)
+
+
+def rows_by_key(ids: Sequence[PointId], keys: ShardKeys) -> dict[models.ShardKey | None, list[int]]:
+    """Group the rows of the points in `keys` by their shard key."""
+    rows: dict[models.ShardKey | None, list[int]] = {}
+    for row, point_id in enumerate(ids):
+        if point_id in keys:
+            rows.setdefault(keys[point_id], []).append(row)
+    return rows
+
+
+def result_of(batch: pa.RecordBatch, written: Collection[PointId]) -> Written:
+    """Say which points of a batch were stored and which had gone."""
+    stored = set(written)
+    ids: list[PointId] = batch.column("id").to_pylist()
+    return Written(
+        [each for each in ids if each in stored], [each for each in ids if each not in stored]
+    )

@@ -1,0 +1,200 @@
+"""Qdrant: where the new vectors can go, and why. Reads only; `preparation` does the writing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from qdrant_client import models
+
+from xbtmigrate.errors import CollectionError, UnsupportedError
+from xbtmigrate.qdrant.collection.facts import CollectionFacts
+from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
+from xbtmigrate.qdrant.wire.connection import ADD_VECTOR, Connection
+from xbtmigrate.qdrant.wire.own_collection import shadow_mark
+from xbtmigrate.types import Distance, Layout
+
+_SUFFIX = "__xbtmigrate"
+_SHADOW = re.compile(rf"(?P<stem>.+){_SUFFIX}(?P<number>\d*)")
+
+
+@dataclass(frozen=True, slots=True)
+class NewSpace:
+    """The vector space that the migration fills.
+
+    Attributes:
+        name: Name of the new vector.
+        size: Length of the new vectors.
+        distance: Their distance.
+    """
+
+    name: str
+    size: int
+    distance: Distance
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutChoice:
+    """Where the new vectors go.
+
+    Attributes:
+        layout: In place or in a shadow.
+        collection: Collection that is written to.
+        space: The new vectors; `name` is the one used there, "" for an unnamed vector.
+        creates_vector: Whether the named vector has still to be added.
+        creates_collection: Whether the shadow has still to be created.
+        reason: Why this layout, in one sentence.
+    """
+
+    layout: Layout
+    collection: str
+    space: NewSpace
+    creates_vector: bool
+    creates_collection: bool
+    reason: str
+
+
+def shadow_name(collection: str) -> str:
+    """Name the shadow of a collection; that of a former shadow is numbered.
+
+    packages, packages__xbtmigrate, packages__xbtmigrate2, packages__xbtmigrate3 and so on.
+    """
+    former = _SHADOW.fullmatch(collection)
+    if former is None:
+        return collection + _SUFFIX
+    return f"{former['stem']}{_SUFFIX}{int(former['number'] or 1) + 1}"
+
+
+def choose_layout(
+    facts: CollectionFacts,
+    connection: Connection,
+    requested: Layout | None,
+    space: NewSpace,
+    *,
+    resuming: bool = False,
+) -> LayoutChoice:
+    """Choose where the new vectors go.
+
+    Args:
+        facts: The collection.
+        connection: The open Qdrant.
+        requested: What the user asked for; None leaves the choice to the tool.
+        space: The vectors to be stored.
+        resuming: Whether the journal says that this migration has already written vectors, so
+            that some may lack their provenance because the run was killed.
+
+    Raises:
+        UnsupportedError: The requested layout is not possible there; says what would make it so.
+        CollectionError: A vector or a collection that is not ours is in the way.
+    """
+    obstacle = _obstacle_in_place(facts, connection, space)
+    if requested is Layout.IN_PLACE and obstacle:
+        raise UnsupportedError(
+            f"the new vectors cannot go into '{facts.collection}': {obstacle}",
+            'set plan.layout = "shadow" (or "auto"), or remove the obstacle',
+        )
+    if requested is Layout.SHADOW or (requested is None and obstacle):
+        return _shadow(facts, connection, space, obstacle or "the shadow layout was asked for")
+    return _in_place(facts, connection, space, resuming=resuming)
+
+
+def _obstacle_in_place(facts: CollectionFacts, connection: Connection, space: NewSpace) -> str:
+    """Return why the layout in place is impossible, "" where it is possible."""
+    if facts.unnamed:
+        return "its vector has no name, and applications address it without one"
+    if space.name == facts.vector:
+        return f"the new vector would have the name of the old one, '{facts.vector}'"
+    if space.name in facts.dense or connection.at_least(ADD_VECTOR):
+        return ""
+    version = ".".join(map(str, connection.version))
+    needed = ".".join(map(str, ADD_VECTOR[:2]))
+    return (
+        f"it has no vector '{space.name}', and a server of version {version} cannot add one "
+        f"({needed} can)"
+    )
+
+
+def _in_place(
+    facts: CollectionFacts, connection: Connection, space: NewSpace, *, resuming: bool
+) -> LayoutChoice:
+    _check_name(facts, space)
+    exists = space.name in facts.dense
+    if exists and not resuming:
+        _check_not_foreign(facts, connection, space.name)
+    version = ".".join(map(str, connection.version[:2]))
+    how = "is already there" if exists else f"can be added (version {version})"
+    return LayoutChoice(
+        Layout.IN_PLACE,
+        facts.collection,
+        space,
+        creates_vector=not exists,
+        creates_collection=False,
+        reason=f"the vector '{space.name}' {how}, so old and new live on the same points",
+    )
+
+
+def _check_name(facts: CollectionFacts, space: NewSpace) -> None:
+    if space.name in (*facts.sparse, *facts.multi):
+        raise CollectionError(
+            f"'{facts.collection}' has a vector '{space.name}' which is not a single dense one",
+            "choose another name for the new vector",
+        )
+    if space.name in facts.dense and facts.dense[space.name] != (space.size, space.distance):
+        size, distance = facts.dense[space.name]
+        raise CollectionError(
+            f"'{facts.collection}' has a vector '{space.name}' of size {size} and distance "
+            f"{distance}; the new model needs {space.size} and {space.distance}",
+            "choose another name for the new vector",
+        )
+    if facts.datatypes.get(space.name) == models.Datatype.UINT8.value:
+        raise CollectionError(
+            f"'{facts.collection}' stores its vector '{space.name}' as uint8, which cannot hold "
+            "what an embedding model makes",
+            "choose another name for the new vector, stored as float32 or float16",
+        )
+
+
+def _check_not_foreign(facts: CollectionFacts, connection: Connection, name: str) -> None:
+    conditions: list[models.Condition] = [models.HasVectorCondition(has_vector=name)]
+    if facts.unindexed_filters:
+        ours = models.PayloadField(key=PROVENANCE)
+        conditions.append(models.IsEmptyCondition(is_empty=ours))
+    foreign = models.Filter(must=conditions)
+    count = connection.call(
+        lambda: connection.client.count(facts.collection, count_filter=foreign, exact=True)
+    ).count
+    if count:
+        raise CollectionError(
+            f"{count} point(s) of '{facts.collection}' already have a vector '{name}' that this "
+            "tool did not make; the backfill would overwrite it",
+            "choose another name for the new vector, or delete these vectors yourself",
+        )
+
+
+def _shadow(
+    facts: CollectionFacts, connection: Connection, space: NewSpace, reason: str
+) -> LayoutChoice:
+    name = shadow_name(facts.collection)
+    inside = NewSpace("" if facts.unnamed else space.name, space.size, space.distance)
+    if not facts.unnamed:
+        _check_name(facts, space)
+    exists = connection.call(lambda: connection.client.collection_exists(name))
+    mark = shadow_mark(connection, name)
+    if exists and mark is None:
+        raise CollectionError(
+            f"there is a collection '{name}' that this tool did not make",
+            "rename or delete it yourself: the shadow needs this name",
+        )
+    if exists and mark != (facts.collection, inside.name, inside.size, inside.distance):
+        raise CollectionError(
+            f"the shadow '{name}' was made for other vectors: {mark}",
+            "delete that collection yourself if its migration is over",
+        )
+    return LayoutChoice(
+        Layout.SHADOW,
+        name,
+        inside,
+        creates_vector=False,
+        creates_collection=not exists,
+        reason=f"the new vectors go into the collection '{name}', because {reason}",
+    )

@@ -1,0 +1,100 @@
+"""Qdrant: what strict mode and the machine of a server allow, as far as a migration needs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from xbtmigrate.errors import XbtMigrateError
+from xbtmigrate.qdrant.collection.facts import CollectionFacts, strict_mode
+from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.types import Layout
+
+LEAST = {
+    "condition_max_size": 50,
+    "filter_max_conditions": 4,
+    "max_query_limit": 11,
+    "search_max_batchsize": 20,
+}
+"""Limits of strict mode below which a request of the tool is refused: points named in one filter,
+conditions of one filter, neighbours wanted of one search, searches in one request."""
+_FLOAT = 4
+_KIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Space of the machine that holds the database, in bytes; None where it is not known.
+
+    Attributes:
+        disk: Free on disk; for a server, the size of the disk, of which it tells no more.
+        memory: Memory that is available; for a server, all of it but what the server uses.
+    """
+
+    disk: int | None
+    memory: int | None
+
+
+def limits_in_the_way(
+    connection: Connection, facts: CollectionFacts, layout: Layout, size: int
+) -> Iterator[tuple[str, str, int]]:
+    """Yield the limits of strict mode that a migration would run into.
+
+    Args:
+        connection: The open Qdrant.
+        facts: The collection.
+        layout: Where the new vectors go; a shadow has the same limits as its source.
+        size: Length of the new vectors.
+
+    Returns:
+        Name of each limit, what it is, and what is needed.
+    """
+    info = connection.call(lambda: connection.client.get_collection(facts.collection))
+    strict = strict_mode(info.config)
+    needed = LEAST | {
+        "max_payload_index_count": _indexes(facts, layout),
+        "max_collection_vector_size_bytes": _vector_bytes(facts, layout, size),
+    }
+    for name, least in needed.items():
+        limit = getattr(strict, name)
+        if limit is not None and limit < least:
+            yield name, f"{limit:,}", least
+
+
+def room_of(connection: Connection) -> Room:
+    """Look how much room there is; a server tells it to keys that may read its telemetry."""
+    if connection.embedded:
+        folder = Path(connection.url.removeprefix("path:"))
+        pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return Room(shutil.disk_usage(folder).free, pages)
+    try:
+        told = connection.call(
+            lambda: connection.client.http.service_api.telemetry(details_level=1)
+        ).result
+    except XbtMigrateError:
+        return Room(None, None)
+    system = told.app.system if told and told.app else None
+    used = told.memory.resident_bytes if told and told.memory else 0
+    disk, memory = (system.disk_size, system.ram_size) if system else (None, None)
+    return Room(
+        None if disk is None else disk * _KIB,
+        None if memory is None else memory * _KIB - used,
+    )
+
+
+def _indexes(facts: CollectionFacts, layout: Layout) -> int:
+    """Payload indexes at the end: those of the application, and the tool's own."""
+    theirs = sum(not name.startswith(PROVENANCE) for name in facts.payload_indexes)
+    marks = 0 if facts.unindexed_filters else 2
+    hubness = int(layout is Layout.IN_PLACE or not facts.unindexed_filters)
+    return theirs + marks + hubness
+
+
+def _vector_bytes(facts: CollectionFacts, layout: Layout, size: int) -> int:
+    old = facts.size if layout is Layout.IN_PLACE else 0
+    others = sum(each for each, _ in facts.dense.values())
+    return facts.points * (old + others + size) * _FLOAT

@@ -1,0 +1,106 @@
+"""Qdrant: puts the gallery of a chosen layout together, and what looks after it."""
+
+from __future__ import annotations
+
+from xbtmigrate.errors import CollectionError
+from xbtmigrate.protocols import Gallery
+from xbtmigrate.qdrant.collection.facts import CollectionFacts
+from xbtmigrate.qdrant.gallery.compare_shadow import Fidelity
+from xbtmigrate.qdrant.gallery.in_place import GallerySettings, InPlaceGallery, Space
+from xbtmigrate.qdrant.gallery.layout import LayoutChoice
+from xbtmigrate.qdrant.gallery.shadow import ShadowGallery
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.payload import EmbeddedFields
+from xbtmigrate.qdrant.wire.reader import Reader
+from xbtmigrate.types import Distance, Layout
+
+PAGE = 512
+EMBEDDED_PAGE = 4096
+"""The embedded mode sorts all ids for every page, so its pages are larger."""
+
+
+def open_gallery(
+    connection: Connection,
+    facts: CollectionFacts,
+    choice: LayoutChoice,
+    fields: EmbeddedFields,
+    plan_digest: str,
+    *,
+    side: str | None = None,
+) -> Gallery:
+    """Open the gallery of a prepared layout.
+
+    Args:
+        connection: The open Qdrant.
+        facts: The source collection.
+        choice: The layout; for writes `prepare` has been called with it.
+        fields: Where the embedded content is.
+        plan_digest: Digest of the plan that the writes belong to.
+        side: Name of the vector that the projector takes beside the stored one, if any.
+
+    Raises:
+        CollectionError: The collection has no such side vector.
+    """
+    page = _page(connection, facts)
+    settings = GallerySettings(
+        fields=fields,
+        plan=plan_digest,
+        old=Space(facts.vector, facts.size),
+        new=Space(choice.space.name, choice.space.size),
+        side=None if side is None else _side(facts, side),
+        shard_keys=facts.shard_keys,
+        halves=_halves(facts, choice),
+        page=page,
+        write_limit=min(page, facts.write_limit or page),
+    )
+    if choice.layout is Layout.IN_PLACE:
+        return InPlaceGallery(connection, choice.collection, settings)
+    copied = _copied(facts, choice)
+    return ShadowGallery(connection, facts.collection, choice.collection, settings, copied)
+
+
+def open_fidelity(
+    connection: Connection, facts: CollectionFacts, choice: LayoutChoice
+) -> Fidelity | None:
+    """Open what compares a shadow with its source; None for a layout in place."""
+    if choice.layout is Layout.IN_PLACE:
+        return None
+    source, shadow = (
+        open_reader(connection, facts, name) for name in (facts.collection, choice.collection)
+    )
+    copied = _copied(facts, choice)
+    scaled = [name for name in copied if facts.dense.get(name, (0, None))[1] is Distance.COSINE]
+    return Fidelity(source, shadow, copied, scaled)
+
+
+def open_reader(connection: Connection, facts: CollectionFacts, collection: str) -> Reader:
+    """Open a collection of the migration for reading in pages that its limits allow."""
+    return Reader(connection, collection, _page(connection, facts))
+
+
+def _halves(facts: CollectionFacts, choice: LayoutChoice) -> set[str]:
+    """Names of the vectors in half precision; one that is added takes after the old one."""
+    added = {} if choice.space.name in facts.datatypes else {choice.space.name: facts.datatype}
+    datatypes = {**facts.datatypes, **added}
+    return {each for each, datatype in datatypes.items() if datatype == "float16"}
+
+
+def _page(connection: Connection, facts: CollectionFacts) -> int:
+    page = EMBEDDED_PAGE if connection.embedded else PAGE
+    return min(page, facts.read_limit or page)
+
+
+def _side(facts: CollectionFacts, name: str) -> Space:
+    if name not in facts.dense:
+        there = ", ".join(f"'{each}'" for each in facts.dense) or "none at all"
+        raise CollectionError(
+            f"'{facts.collection}' has no dense vector '{name}' to put beside the stored one",
+            f"correct qdrant.side_vector or remove it; other dense vectors there: {there}",
+        )
+    return Space(name, facts.dense[name][0])
+
+
+def _copied(facts: CollectionFacts, choice: LayoutChoice) -> list[str]:
+    """Names of the vectors that a shadow takes over; a new one takes the place of its namesake."""
+    others = [*facts.dense, *facts.sparse, *facts.multi]
+    return [name for name in others if name != choice.space.name]

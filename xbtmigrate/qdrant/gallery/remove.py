@@ -1,0 +1,164 @@
+"""Qdrant: takes back what the tool put on points: marks, vectors, copies.
+
+Points are named by id, page by page: strict mode may forbid to filter by a key without an index,
+and whatever is done twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from qdrant_client import models
+
+from xbtmigrate.qdrant.collection.facts import dense_vectors, page_within
+from xbtmigrate.qdrant.gallery.in_place import rows_by_key
+from xbtmigrate.qdrant.gallery.layout import LayoutChoice
+from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
+from xbtmigrate.qdrant.wire.connection import DROP_VECTOR, Connection
+from xbtmigrate.qdrant.wire.point_page import Page, stored_id
+from xbtmigrate.qdrant.wire.reader import Reader
+from xbtmigrate.qdrant.wire.retry import DONE, unless_done
+from xbtmigrate.qdrant.wire.writer import MEDIUM
+from xbtmigrate.qdrant.wire.writing import Writer
+from xbtmigrate.types import Layout, PointId
+
+_PAGE = 50
+
+
+def distrust(connection: Connection, choice: LayoutChoice, ids: Sequence[PointId]) -> None:
+    """Make some points count as not done: take their marks in place, or their copies in a shadow.
+
+    Args:
+        connection: The open Qdrant.
+        choice: The layout.
+        ids: The points; absent ones are passed over.
+    """
+    reader = _reader(connection, choice.collection)
+    writer = Writer(connection, choice.collection)
+    for page in reader.select(ids, after=None, payload=False, vectors=False):
+        for key, members in _by_key(page):
+            if choice.layout is Layout.SHADOW:
+                writer.delete(members, key)
+            else:
+                remove_marks(connection, choice.collection, members, key)
+
+
+def remove_marks(
+    connection: Connection, collection: str, ids: Sequence[PointId], key: models.ShardKey | None
+) -> None:
+    """Take the tool's payload key from points that live under one shard key."""
+    connection.write(
+        lambda: connection.client.delete_payload(
+            collection,
+            [PROVENANCE],
+            _these(ids),
+            wait=True,
+            ordering=MEDIUM,
+            shard_key_selector=key,
+        )
+    )
+
+
+def strip(
+    connection: Connection,
+    collection: str,
+    vectors: Sequence[str],
+    on_page: Callable[[int], None],
+    *,
+    marks: bool = True,
+) -> int:
+    """Take vectors and the tool's payload key from every point.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Real name of the collection.
+        vectors: Names of the vectors; none to take the payload key alone.
+        on_page: Called with the number of points done.
+        marks: Whether to take the payload key.
+
+    Returns:
+        Number of points.
+    """
+    client, done = connection.client, 0
+    for page in _reader(connection, collection).scroll(payload=False, vectors=False):
+        for key, members in _by_key(page):
+            if vectors:
+                connection.write(
+                    lambda members=members, key=key: client.delete_vectors(  # type: ignore[misc]
+                        collection,
+                        list(vectors),
+                        _these(members),
+                        wait=True,
+                        ordering=MEDIUM,
+                        shard_key_selector=key,
+                    )
+                )
+            if marks:
+                remove_marks(connection, collection, members, key)
+        done += len(page)
+        on_page(done)
+    return done
+
+
+def drop_vector(connection: Connection, collection: str, vector: str) -> bool:
+    """Take a vector's name from a collection, with all its values, where the server can.
+
+    Returns:
+        Whether the name is gone; else its values have to be deleted point by point.
+    """
+    client = connection.client
+    if not connection.at_least(DROP_VECTOR):
+        return False
+    if vector in dense_vectors(connection.call(lambda: client.get_collection(collection))):
+        connection.write(
+            unless_done(
+                lambda: client.delete_vector_name(collection, vector),
+                lambda: (
+                    None if vector in dense_vectors(client.get_collection(collection)) else DONE
+                ),
+            )
+        )
+    return True
+
+
+def drop_indexes(
+    connection: Connection, collection: str, *, below: str = PROVENANCE, but: str = ""
+) -> None:
+    """Delete the payload indexes on the tool's own key.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Real name of the collection.
+        below: How the names of their fields begin.
+        but: The field whose index stays.
+    """
+    client = connection.client
+    info = connection.call(lambda: client.get_collection(collection))
+    for field in (each for each in info.payload_schema if each.startswith(below) and each != but):
+        connection.write(
+            lambda field=field: client.delete_payload_index(collection, field, wait=True)  # type: ignore[misc]
+        )
+
+
+def drop_collection(connection: Connection, collection: str) -> bool:
+    """Delete a collection, if it is there."""
+    client = connection.client
+    if not connection.call(lambda: client.collection_exists(collection)):
+        return False
+    connection.call(lambda: client.delete_collection(collection))
+    return True
+
+
+def _reader(connection: Connection, collection: str) -> Reader:
+    return Reader(connection, collection, page_within(connection, collection, _PAGE))
+
+
+def _these(ids: Sequence[PointId]) -> models.Filter:
+    """Select points by id; unlike a list of ids, a filter passes over those that are gone."""
+    return models.Filter(must=[models.HasIdCondition(has_id=[stored_id(each) for each in ids])])
+
+
+def _by_key(page: Page) -> list[tuple[models.ShardKey | None, list[PointId]]]:
+    keys = dict(zip(page.ids, page.shard_keys, strict=True))
+    grouped = rows_by_key(page.ids, keys).items()
+    return [(key, [page.ids[row] for row in rows]) for key, rows in grouped]

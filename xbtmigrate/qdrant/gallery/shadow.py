@@ -1,0 +1,224 @@
+"""Qdrant: a second collection with the new vectors, kept like the source point by point."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from xbtmigrate.protocols import Written
+from xbtmigrate.qdrant.gallery.in_place import (
+    GallerySettings,
+    ShardKeys,
+    Space,
+    made_by,
+    result_of,
+    rows_by_key,
+)
+from xbtmigrate.qdrant.gallery.provenance import (
+    PLAN_LENGTH,
+    PROVENANCE,
+    packed,
+    provenance,
+    same_vectors,
+    whole_hash,
+    whole_sketches,
+)
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.point_page import NewPoint, Page, Vector
+from xbtmigrate.qdrant.wire.reader import Reader
+from xbtmigrate.qdrant.wire.writing import Writer
+from xbtmigrate.types import WITHOUT, Kind, PointId, make_batch, require_storable, vectors_of
+
+_GONE = object()
+
+
+class ShadowGallery:
+    """The source's points; their new vectors live on copies in the shadow.
+
+    Args:
+        connection: The open Qdrant.
+        source: Real name of the source collection, which is only read.
+        shadow: Name of the shadow.
+        settings: What both layouts need to know.
+        copied: Names of the source's other vectors, which are copied along.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        source: str,
+        shadow: str,
+        settings: GallerySettings,
+        copied: Sequence[str],
+    ) -> None:
+        self._settings = settings
+        self._copied = list(copied)
+        # The old vector stays in the source alone, but a projected one depends on it.
+        self._bound = list(dict.fromkeys([*copied, settings.old.name]))
+        self._source = Reader(connection, source, settings.page)
+        self._shadow = Reader(connection, shadow, settings.page)
+        self._keyed = [replace(self._shadow, key=key) for key in settings.shard_keys or (None,)]
+        self._writer = Writer(connection, shadow)
+
+    def count(self, kind: Kind | None = None) -> int:
+        """Count exactly: the source's points, or the copies of those dealt with in this way."""
+        if kind is None:
+            return self._source.count()
+        return self._shadow.count(made_by(self._settings, kind))
+
+    def read(
+        self,
+        columns: Collection[str],
+        *,
+        ids: Sequence[PointId] | None = None,
+        after: PointId | None = None,
+        expected: Kind | None = None,  # noqa: ARG002 - see below
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield batches of the source's points in id order, or of `ids` in the order given.
+
+        Whole payloads come as JSON and vectors do not, so proofs are read apart in any case.
+        """
+        fields = self._settings.fields.keys() if "source" in columns else []
+        # A copy is true only of the whole payload.
+        payload = "kind" in columns or fields or False
+        vectors = [each.name for each in self._given(columns).values()] or False
+        pages = self._source.select(ids, after=after, payload=payload, vectors=vectors)
+        yield from (self._batch(page, columns) for page in pages)
+
+    def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
+        """Copy the present source points into the shadow with their new vectors, and wait.
+
+        A point deleted from the source between the copy's read and write stays behind in the
+        shadow until `prune`.
+        """
+        require_storable(batch, self._settings.new.size, kind)
+        written: list[PointId] = []
+        for start in range(0, batch.num_rows, self._settings.write_limit):
+            part = batch.slice(start, self._settings.write_limit)
+            written += self._write_part(part, kind)
+        return result_of(batch, written)
+
+    def prune(self) -> int:
+        """Remove copies whose source points are gone, or under another key; returns how many."""
+        removed = 0
+        for reader in self._keyed:
+            for copies in reader.scroll(payload=False, vectors=False):
+                sources = self._source.retrieve(copies.ids)
+                keys = dict(zip(sources.ids, sources.shard_keys, strict=True))
+                strays = [each for each in copies.ids if keys.get(each, _GONE) != reader.key]
+                if strays:
+                    self._writer.delete(strays, reader.key)
+                removed += len(strays)
+        return removed
+
+    def _batch(self, page: Page, columns: Collection[str]) -> pa.RecordBatch:
+        new = self._settings.new
+        copies = self._copies(page, columns)
+        kinds = partial(self._kinds, page, copies)
+        arrays = self._settings.payload_columns(page, columns, kinds)
+        for name, space in self._given(columns).items():
+            arrays[name] = page.dense(space.name, space.size)
+        if "new" in columns:
+            arrays["new"] = copies.dense(new.name, new.size)
+        return make_batch(page.ids, **arrays)
+
+    def _given(self, columns: Collection[str]) -> dict[str, Space]:
+        """The vectors of the source that are read, by column."""
+        return self._settings.read_for([name for name in columns if name != "new"])
+
+    def _copies(self, page: Page, columns: Collection[str]) -> Page:
+        """Return the copies of a page's points, row by row; empty rows where there is none."""
+        if not {"kind", "new"} & {*columns}:
+            return page
+        found = self._shadow.retrieve(
+            page.ids,
+            payload=[f'"{PROVENANCE}"'] if "kind" in columns else False,
+            vectors=[self._settings.new.name] if "new" in columns else False,
+        )
+        row_of = {point_id: row for row, point_id in enumerate(found.ids)}
+        rows = [row_of.get(each) for each in page.ids]
+        return Page(
+            page.ids,
+            [{} if row is None else found.payloads[row] for row in rows],
+            page.shard_keys,
+            [{} if row is None else found.vectors[row] for row in rows],
+        )
+
+    def _kinds(self, page: Page, copies: Page, hashes: Sequence[str]) -> pa.Array:
+        plan = self._settings.plan[:PLAN_LENGTH]
+        made: dict[PointId, tuple[str, str]] = {}
+        rows = zip(page.ids, page.payloads, copies.payloads, hashes, strict=True)
+        for point_id, source, copy, present in rows:
+            mark: dict[str, Any] = copy.get(PROVENANCE, {})
+            expected = (plan, present, whole_hash(source))
+            if (mark.get("plan"), mark.get("hash"), mark.get("payload")) == expected:
+                made[point_id] = mark["kind"], mark.get("vectors", "")
+        true = self._unchanged(made)
+        kinds = [made[each][0] if each in true else None for each in page.ids]
+        return pa.array(kinds, pa.string())
+
+    def _unchanged(self, made: Mapping[PointId, tuple[str, str]]) -> set[PointId]:
+        """Return the points whose own vectors are those that were copied."""
+        if not made:
+            return set()
+        present = self._source.retrieve(list(made), vectors=self._bound)
+        entries = [made[each][1] for each in present.ids]
+        halves = len({*self._bound} & {*self._settings.halves})
+        same = same_vectors(entries, whole_sketches(present.vectors), halves)
+        return {each for each, yes in zip(present.ids, same, strict=True) if yes}
+
+    def _write_part(self, part: pa.RecordBatch, kind: Kind) -> list[PointId]:
+        row_of = {point_id: row for row, point_id in enumerate(part.column("id").to_pylist())}
+        sources = self._source.retrieve(list(row_of), payload=True, vectors=self._bound)
+        chosen = part.take(pa.array([row_of[each] for each in sources.ids], pa.int64()))
+        marks = self._marks(chosen, kind, sources)
+        made: list[dict[str, Vector]] = [{} for _ in sources.ids]
+        if kind not in WITHOUT:
+            made = [{self._settings.new.name: row} for row in vectors_of(chosen, "new")]
+        points = [
+            NewPoint(
+                point_id,
+                {**sources.payloads[row], PROVENANCE: marks[row]},
+                {**_only(self._copied, sources.vectors[row]), **made[row]},
+            )
+            for row, point_id in enumerate(sources.ids)
+        ]
+        keys: ShardKeys = dict(zip(sources.ids, sources.shard_keys, strict=True))
+        for key, rows in rows_by_key(sources.ids, keys).items():
+            self._writer.upsert([points[row] for row in rows], key)
+        return sources.ids
+
+    def _marks(self, part: pa.RecordBatch, kind: Kind, sources: Page) -> list[dict[str, str]]:
+        """Build what each copy remembers: the content, the whole payload, the other vectors."""
+        made_from = sources.vectors
+        if kind is not Kind.ENCODED:
+            # These vectors may have changed, come or gone since the batch was read.
+            given = self._given(["old"])
+            names = {space.name for space in given.values()}
+            made_from = [
+                {name: each for name, each in vectors.items() if name not in names}
+                for vectors in made_from
+            ]
+            for column, space in given.items():
+                rows = vectors_of(part, column)
+                for row in np.flatnonzero(part[column].is_valid()):
+                    made_from[row][space.name] = rows[row]
+        entries = packed(whole_sketches(made_from))
+        hashes = part.column("content_hash").to_pylist()
+        return [
+            {
+                **provenance(self._settings.plan, kind, hashes[row]),
+                "payload": whole_hash(payload),
+                "vectors": entries[row],
+            }
+            for row, payload in enumerate(sources.payloads)
+        ]
+
+
+def _only(names: Sequence[str], vectors: Mapping[str, Vector]) -> dict[str, Vector]:
+    return {name: vectors[name] for name in names if name in vectors}

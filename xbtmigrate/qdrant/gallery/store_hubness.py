@@ -1,0 +1,127 @@
+"""Qdrant: one number per point, stored in the tool's own payload key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from qdrant_client import models
+
+from xbtmigrate.qdrant.collection.facts import page_within
+from xbtmigrate.qdrant.gallery.create import create_index
+from xbtmigrate.qdrant.gallery.provenance import PLAN_LENGTH, PROVENANCE
+from xbtmigrate.qdrant.gallery.remove import drop_indexes
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.point_page import stored_id
+from xbtmigrate.scoring.hubness import HUB
+from xbtmigrate.types import Kind, PointId
+
+PAGE = 512
+
+
+def index_numbers(connection: Connection, collection: str, key: str) -> None:
+    """Index a number, so that a formula need not read the payload of each point it scores.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Real name of the collection that holds the marks.
+        key: Name of the number; indexes of others are deleted.
+    """
+    field = f"{PROVENANCE}.{key}"
+    drop_indexes(connection, collection, below=f"{PROVENANCE}.{HUB}", but=field)
+    # Nothing filters on it, so the vectors' graphs need no links for it.
+    params = models.FloatIndexParams(type=models.FloatIndexType.FLOAT, enable_hnsw=False)
+    create_index(connection, collection, field, params)
+
+
+def points_without(
+    connection: Connection,
+    collection: str,
+    plan: str,
+    key: str,
+    shards: Sequence[models.ShardKey | None],
+) -> Iterator[tuple[models.ShardKey | None, list[PointId]]]:
+    """Yield pages of the points that this plan has marked and that lack a number, by shard key.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Real name of the collection that holds the marks.
+        plan: Digest of the plan.
+        key: Name of the number.
+        shards: The shard keys; None alone under automatic sharding.
+    """
+    page = page_within(connection, collection, PAGE)
+    lacking = models.Filter(
+        must=[
+            _marked("plan", plan[:PLAN_LENGTH]),
+            models.IsEmptyCondition(is_empty=models.PayloadField(key=f"{PROVENANCE}.{key}")),
+        ]
+    )
+    for shard in shards:
+        after: models.ExtendedPointId | None = None
+        while True:
+            records, after = connection.call(
+                partial(
+                    connection.client.scroll,
+                    collection,
+                    lacking,
+                    limit=page,
+                    offset=after,
+                    with_payload=False,
+                    shard_key_selector=shard,
+                )
+            )
+            if records:
+                yield shard, [str(record.id) for record in records]
+            if after is None:
+                break
+
+
+def store_numbers(
+    connection: Connection,
+    collection: str,
+    plan: str,
+    key: str,
+    numbers: tuple[Sequence[PointId], Sequence[Kind], npt.NDArray[np.float32]],
+    *,
+    shard: models.ShardKey | None,
+) -> None:
+    """Store a number on each point whose mark still is what the number was made for.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Real name of the collection that holds the marks.
+        plan: Digest of the plan.
+        key: Name of the number.
+        numbers: Ids, kinds and numbers of n points.
+        shard: Their shard key, None under automatic sharding.
+    """
+
+    def chosen(point: PointId, kind: Kind) -> dict[str, Any]:
+        if connection.embedded:
+            # Nobody else has it open, and a filter looks at every point there.
+            return {"points": [stored_id(point)]}
+        own = models.HasIdCondition(has_id=[stored_id(point)])
+        marked = [_marked("kind", kind.value), _marked("plan", plan[:PLAN_LENGTH])]
+        return {"filter": models.Filter(must=[own, *marked])}
+
+    operations: list[models.UpdateOperation] = [
+        models.SetPayloadOperation(
+            set_payload=models.SetPayload(
+                payload={key: float(number)},
+                key=PROVENANCE,
+                shard_key=shard,
+                **chosen(point, kind),
+            )
+        )
+        for point, kind, number in zip(*numbers, strict=True)
+    ]
+    client = connection.client
+    connection.write(lambda: client.batch_update_points(collection, operations, wait=True))
+
+
+def _marked(name: str, value: str) -> models.FieldCondition:
+    return models.FieldCondition(key=f"{PROVENANCE}.{name}", match=models.MatchValue(value=value))

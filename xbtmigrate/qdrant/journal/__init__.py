@@ -1,0 +1,1 @@
+"""The record of a migration kept in Qdrant: lease, run control, published artefacts."""

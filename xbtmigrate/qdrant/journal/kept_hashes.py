@@ -1,0 +1,113 @@
+"""Qdrant: the ledger of a cutover, kept beside the journal so that any machine can roll back.
+
+It lies there in parts, named by its digest; the record that names the digest is written after them,
+so that a reader finds a whole ledger or an earlier one.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from qdrant_client import models
+
+from xbtmigrate.errors import ArtefactError
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.own_collection import JOURNAL, ensure_journal, record_id
+from xbtmigrate.types import digest_of
+
+_PART_BYTES = 2**20
+_KIND, _PART = "ledger", "ledger_part"
+
+
+def store_ledger(connection: Connection, migration: str, data: bytes) -> None:
+    """Store the file of a ledger in place of the one stored before."""
+    digest = _digest(migration, data)
+    if _record(connection, migration).get("digest") == digest:
+        return
+    ensure_journal(connection)
+    pieces = [data[at : at + _PART_BYTES] for at in range(0, len(data), _PART_BYTES)]
+    common = {"migration": migration, "digest": digest}
+    for number, piece in enumerate(pieces):
+        text = base64.b64encode(piece).decode()
+        _store(connection, _part_id(digest, number), {"kind": _PART, "data": text, **common})
+    described = {"kind": _KIND, "parts": len(pieces), **common}
+    _store(connection, record_id(_KIND, migration), described)
+    current = models.FieldCondition(key="digest", match=models.MatchValue(value=digest))
+    _delete(connection, migration, [_PART], but=[current])
+
+
+def stored_ledger(connection: Connection, migration: str) -> bytes | None:
+    """Return the file of the ledger that is stored; None if there is none.
+
+    Raises:
+        ArtefactError: A part is missing or damaged.
+    """
+    record, client = _record(connection, migration), connection.client
+    if not record:
+        return None
+    pieces = []
+    try:
+        for number in range(record["parts"]):
+            part = [_part_id(record["digest"], number)]
+            found = connection.call(lambda part=part: client.retrieve(JOURNAL, part))  # type: ignore[misc]
+            pieces.append(base64.b64decode((found[0].payload or {})["data"]))
+        data = b"".join(pieces)
+        if _digest(migration, data) == record["digest"]:
+            return data
+        trouble = "its digest differs"
+    except (LookupError, ValueError, TypeError) as error:
+        trouble = repr(error)
+    raise ArtefactError(
+        f"the ledger of '{migration}' in {JOURNAL} is not whole: {trouble}",
+        "`xbtmigrate rollback --leave-behind` goes back without it",
+    )
+
+
+def has_ledger(connection: Connection, migration: str) -> bool:
+    """Say whether a ledger is stored."""
+    return bool(_record(connection, migration))
+
+
+def forget_ledger(connection: Connection, migration: str) -> None:
+    """Delete the ledger that is stored, if any is."""
+    if connection.call(lambda: connection.client.collection_exists(JOURNAL)):
+        _delete(connection, migration, [_KIND, _PART])
+
+
+def _digest(migration: str, data: bytes) -> str:
+    return digest_of([migration, data])
+
+
+def _part_id(digest: str, number: int) -> str:
+    return record_id(_PART, f"{digest}/{number}")
+
+
+def _record(connection: Connection, migration: str) -> Mapping[str, Any]:
+    client, wanted = connection.client, [record_id(_KIND, migration)]
+    if not connection.call(lambda: client.collection_exists(JOURNAL)):
+        return {}
+    found = connection.call(lambda: client.retrieve(JOURNAL, wanted))
+    return (found[0].payload or {}) if found else {}
+
+
+def _store(connection: Connection, point_id: str, payload: dict[str, Any]) -> None:
+    point = models.PointStruct(id=point_id, vector={}, payload=payload)
+    connection.write(lambda: connection.client.upsert(JOURNAL, [point], wait=True))
+
+
+def _delete(
+    connection: Connection,
+    migration: str,
+    kinds: list[str],
+    but: list[models.Condition] | None = None,
+) -> None:
+    these = models.Filter(
+        must=[
+            models.FieldCondition(key="migration", match=models.MatchValue(value=migration)),
+            models.FieldCondition(key="kind", match=models.MatchAny(any=kinds)),
+        ],
+        must_not=but,
+    )
+    connection.write(lambda: connection.client.delete(JOURNAL, these, wait=True))

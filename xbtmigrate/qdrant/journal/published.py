@@ -1,0 +1,217 @@
+"""Qdrant: the few files that serving needs, kept beside the journal for applications elsewhere.
+
+One zip archive in parts, named by its digest; the record that names the digest is written last,
+so that a reader finds a whole archive or an earlier one.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qdrant_client import models
+
+from xbtmigrate.errors import ArtefactError
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.own_collection import JOURNAL, decoded, ensure_journal, record_id
+from xbtmigrate.types import digest_of
+
+PART_BYTES = 2**20
+KIND, PART = "serving", "serving_part"
+MOST_PARTS = 1024
+"""Parts of an archive, at most."""
+LEAST_ROOM, MOST_GROWTH = 64 * 2**20, 4
+"""An archive may unpack to so many bytes, or to so many times its own: vectors hardly shrink."""
+_UNPACKING = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+"""What reading a damaged archive raises; the last two of an unknown method and a password."""
+_AGAIN = "publish it again with `xbtmigrate publish --yes`"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What is published of one migration.
+
+    Attributes:
+        migration: Its name.
+        names: What applications may call the collection.
+        vector: Name of the old vector.
+        digest: Digest of the files.
+        parts: Number of parts that the archive is kept in.
+    """
+
+    migration: str
+    names: Sequence[str]
+    vector: str
+    digest: str
+    parts: int
+
+    @property
+    def part_ids(self) -> list[str]:
+        """Ids of the points that hold the archive, in order."""
+        return [record_id(PART, f"{self.digest}/{number}") for number in range(self.parts)]
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> Published:
+        """Read a record.
+
+        Raises:
+            ArtefactError: Something else has changed it.
+        """
+        what = f"files published of '{payload.get('migration', '?')}'"
+        found = decoded(payload, cls, what, _AGAIN)
+        if not 0 < found.parts <= MOST_PARTS:
+            raise ArtefactError(f"the record of the {what} in {JOURNAL} is damaged: parts", _AGAIN)
+        return found
+
+
+def publish(
+    connection: Connection,
+    migration: str,
+    names: Sequence[str],
+    vector: str,
+    files: Mapping[str, bytes],
+) -> Published:
+    """Store files beside the journal, in place of those published before.
+
+    Args:
+        connection: The open Qdrant.
+        migration: Name of the migration.
+        names: What applications may call the collection.
+        vector: Name of the old vector.
+        files: Relative path -> content.
+    """
+    digest = _digest(files)
+    try:
+        earlier = _present(connection, migration)
+    except ArtefactError:  # a damaged record is written over
+        earlier = None
+    archive = _archive(files)
+    pieces = [archive[at : at + PART_BYTES] for at in range(0, len(archive), PART_BYTES)]
+    now = Published(migration, list(names), vector, digest, len(pieces))
+    if earlier == now:
+        return now
+    ensure_journal(connection)
+    for part_id, piece in zip(now.part_ids, pieces, strict=True):
+        data = base64.b64encode(piece).decode()
+        _store(connection, part_id, {"kind": PART, "migration": migration, "data": data})
+    described = {name: getattr(now, name) for name in Published.__dataclass_fields__}
+    _store(connection, record_id(KIND, migration), {"kind": KIND, **described})
+    if earlier is not None and earlier.digest != digest:
+        gone = models.PointIdsList(points=list(earlier.part_ids))
+        connection.write(lambda: connection.client.delete(JOURNAL, gone, wait=True))
+    return now
+
+
+def withdraw(connection: Connection, migration: str) -> None:
+    """Delete what is published of a migration, if anything is: the record first, then its parts."""
+    published = _present(connection, migration)
+    if published is None:
+        return
+    for points in ([record_id(KIND, migration)], published.part_ids):
+        gone = models.PointIdsList(points=list(points))
+        connection.write(lambda gone=gone: connection.client.delete(JOURNAL, gone, wait=True))  # type: ignore[misc]
+
+
+def published_of(collection: str) -> models.Filter:
+    """Select the records of what is published of a collection, by any of its names."""
+    wanted = {"kind": KIND, "names": collection}
+    return models.Filter(
+        must=[
+            models.FieldCondition(key=key, match=models.MatchValue(value=value))
+            for key, value in wanted.items()
+        ]
+    )
+
+
+def unpack(published: Published, parts: Sequence[models.Record], folder: Path) -> None:
+    """Write the files of an archive into a folder.
+
+    Raises:
+        ArtefactError: A part is missing or damaged.
+    """
+    data = {str(part.id): (part.payload or {}).get("data", "") for part in parts}
+    try:
+        archive = b"".join(base64.b64decode(data[each]) for each in published.part_ids)
+        files = _unpacked(archive)
+    except (KeyError, TypeError, ValueError, *_UNPACKING) as error:
+        raise _not_whole(published, repr(error)) from error
+    if _digest(files) != published.digest:
+        raise _not_whole(published, "its files do not have the digest of its record")
+    places = {(folder / name).resolve(): content for name, content in files.items()}
+    if not all(place.is_relative_to(folder.resolve()) for place in places):
+        raise _not_whole(published, "it names files outside the folder")
+    for place, content in places.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+
+
+def fetch(connection: Connection, migration: str, folder: Path) -> bool:
+    """Write the files that are published of a migration into a folder; false if there are none.
+
+    Raises:
+        ArtefactError: A part is missing or damaged.
+    """
+    published, client = _present(connection, migration), connection.client
+    if published is None:
+        return False
+    unpack(
+        published,
+        connection.call(lambda: client.retrieve(JOURNAL, published.part_ids, with_payload=True)),
+        folder,
+    )
+    return True
+
+
+def _digest(files: Mapping[str, bytes]) -> str:
+    return digest_of(part for name, data in sorted(files.items()) for part in (name, data))
+
+
+def _unpacked(archive: bytes) -> dict[str, bytes]:
+    """Read the files of an archive, whose own words on their sizes are not believed.
+
+    Raises:
+        ValueError: It unpacks to far more than its own size.
+    """
+    files: dict[str, bytes] = {}
+    left = room = max(LEAST_ROOM, MOST_GROWTH * len(archive))
+    with zipfile.ZipFile(io.BytesIO(archive)) as packed:
+        for entry in packed.infolist():
+            with packed.open(entry) as file:
+                files[entry.filename] = file.read(left + 1)
+            left -= len(files[entry.filename])
+            if left < 0:
+                raise ValueError(f"it unpacks to more than {room} bytes")
+    return files
+
+
+def _not_whole(published: Published, why: str) -> ArtefactError:
+    return ArtefactError(
+        f"what is published of '{published.migration}' in {JOURNAL} is not whole: {why}", _AGAIN
+    )
+
+
+def _archive(files: Mapping[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in sorted(files.items()):
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return packed.getvalue()
+
+
+def _present(connection: Connection, migration: str) -> Published | None:
+    client = connection.client
+    if not connection.call(lambda: client.collection_exists(JOURNAL)):
+        return None
+    found = connection.call(lambda: client.retrieve(JOURNAL, [record_id(KIND, migration)]))
+    return Published.of(found[0].payload) if found and found[0].payload else None
+
+
+def _store(connection: Connection, point_id: str, payload: dict[str, Any]) -> None:
+    point = models.PointStruct(id=point_id, vector={}, payload=payload)
+    connection.write(lambda: connection.client.upsert(JOURNAL, [point], wait=True))

@@ -1,0 +1,135 @@
+"""Qdrant: what other shells ask of a run, and what the run says of its load.
+
+Both are points of their own beside the record, so that to ask needs no lease.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from qdrant_client import models
+
+from xbtmigrate.backfill.pace import Limits
+from xbtmigrate.migration.phases import utc_now
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.own_collection import JOURNAL, decoded, ensure_journal, record_id
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for last; it stands until something else is asked for.
+
+    Attributes:
+        paused: Whether the run shall wait.
+        limits: Limits in place of those the run was started with; None for those.
+        token: Tells this wish from all others; the run repeats the token of what it does.
+        asked_at: When, UTC, ISO 8601; "" for never.
+    """
+
+    paused: bool = False
+    limits: Limits | None = None
+    token: str = ""
+    asked_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """What is shown of a run's load, each in the form that it must have."""
+
+    state: str = ""
+    reason: str = ""
+    batch_size: int = 0
+    delay_seconds: float = 0.0
+    points_per_second: float = 0.0
+    probe_p95_ms: float | None = None
+    baseline_p95_ms: float | None = None
+    slowdown: float | None = None
+    max_slowdown: float | None = None
+    max_rate: float | None = None
+    pauses: Mapping[str, _Wait] = field(default_factory=dict)
+    token: str = ""
+    updated_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    message: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The wish and the published load of one migration.
+
+    Attributes:
+        connection: The open Qdrant.
+        migration: Name of the migration.
+    """
+
+    connection: Connection
+    migration: str
+
+    def wish(self) -> Wish:
+        """Read what was asked for last."""
+        return decoded(self._read("wish"), Wish, f"wish for '{self.migration}'")
+
+    def ask(self, *, paused: bool, limits: Limits | None) -> Wish:
+        """Store a new wish and return it."""
+        wish = Wish(paused, limits, uuid.uuid4().hex, utc_now())
+        self._store("wish", asdict(wish))
+        return wish
+
+    def load(self) -> dict[str, Any]:
+        """Read what the run said last; empty where none ever did."""
+        found = self._read("load")
+        decoded(found, _Load, f"load of '{self.migration}'")
+        return found
+
+    def publish(self, load: Mapping[str, Any]) -> None:
+        """Store what the run says of its load."""
+        self._store("load", load)
+
+    def trouble(self) -> tuple[str, str] | None:
+        """Read why the last run ended by an error, and the way out; None where it did not."""
+        found = decoded(self._read("trouble"), _Trouble, f"trouble of '{self.migration}'")
+        return (found.message, found.hint) if found.message else None
+
+    def note(self, trouble: tuple[str, str] | None) -> None:
+        """Store why a run ended by an error, or take back what was stored of an earlier one."""
+        if trouble is None and self.trouble() is None:
+            return
+        message, hint = trouble or ("", "")
+        self._store("trouble", {"message": message, "hint": hint})
+
+    def forget(self) -> None:
+        """Delete all of it: no run is left that it could concern."""
+        kinds = ("wish", "load", "trouble")
+        points = models.PointIdsList(points=[self._id(kind) for kind in kinds])
+        client = self.connection.client
+        self.connection.write(lambda: client.delete(JOURNAL, points, wait=True))
+
+    def _read(self, kind: str) -> dict[str, Any]:
+        client = self.connection.client
+        if not self.connection.call(lambda: client.collection_exists(JOURNAL)):
+            return {}
+        found = self.connection.call(lambda: client.retrieve(JOURNAL, [self._id(kind)]))
+        return dict(found[0].payload or {}) if found else {}
+
+    def _store(self, kind: str, content: Mapping[str, Any]) -> None:
+        ensure_journal(self.connection)
+        payload = {**content, "kind": kind, "migration": self.migration}
+        point = models.PointStruct(id=self._id(kind), vector={}, payload=payload)
+        client = self.connection.client
+        self.connection.write(lambda: client.upsert(JOURNAL, [point], wait=True))
+
+    def _id(self, kind: str) -> str:
+        return record_id(kind, self.migration)

@@ -1,0 +1,1 @@
+"""Requests and pages: how points travel between Qdrant, numpy and Arrow."""

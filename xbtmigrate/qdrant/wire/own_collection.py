@@ -1,0 +1,110 @@
+"""Qdrant: the tool's own collection, and the marks in it that tell its shadows from others.
+
+Collection metadata would do for the marks, but servers before 1.16 have none.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from qdrant_client import models
+
+from xbtmigrate.files import parse
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.types import Distance
+
+T = TypeVar("T")
+
+JOURNAL = "_xbtmigrate"
+"""Collection without vectors that keeps the tool's records; never deleted by the tool."""
+DAMAGED = f"restore the collection {JOURNAL} from a snapshot; nothing was changed"
+REPLICAS = 3
+"""Copies of the records, on as many peers as there are: a migration outlives the loss of one."""
+_NAMESPACE = uuid.UUID("6f1d1a4e-6d0d-5b57-9a0b-5b3c2f6f0e11")
+
+Mark: TypeAlias = tuple[str, str, int, Distance]
+"""Source collection, name, size and distance of the new vector."""
+
+
+def record_id(kind: str, name: str) -> str:
+    """Return the point id under which a record of the tool is kept."""
+    return str(uuid.uuid5(_NAMESPACE, f"{kind}/{name}"))
+
+
+def ensure_journal(connection: Connection) -> None:
+    """Create the tool's own collection unless it is there."""
+    client = connection.client
+    if connection.call(lambda: client.collection_exists(JOURNAL)):
+        return
+    try:
+        connection.call(
+            lambda: client.create_collection(
+                JOURNAL, vectors_config={}, shard_number=1, replication_factor=REPLICAS
+            )
+        )
+    except Exception:
+        # Another run may have created it between the two requests.
+        if not connection.call(lambda: client.collection_exists(JOURNAL)):
+            raise
+
+
+def shadow_mark(connection: Connection, shadow: str) -> Mark | None:
+    """Return what a shadow was made for, or None if this tool did not make it."""
+    client = connection.client
+    if not connection.call(lambda: client.collection_exists(JOURNAL)):
+        return None
+    found = connection.call(lambda: client.retrieve(JOURNAL, [record_id("shadow", shadow)]))
+    if not found or found[0].payload is None:
+        return None
+    mark = decoded(found[0].payload, _Mark, f"shadow '{shadow}'")
+    return mark.source, mark.vector, mark.size, mark.distance
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    source: str
+    vector: str
+    size: int
+    distance: Distance
+
+
+def decoded(payload: Mapping[str, Any], form: type[T], what: str, hint: str = DAMAGED) -> T:
+    """Turn a record of the journal, which anyone may have changed, into a value.
+
+    Args:
+        payload: The record.
+        form: A dataclass; keys that it does not know are left out.
+        what: What the record is of, for the message.
+        hint: What to do where it is damaged.
+
+    Raises:
+        ArtefactError: Something else has changed it.
+    """
+    values = {key: value for key, value in payload.items() if value is not None}
+    return parse(values, form, f"the record of the {what} in {JOURNAL}", hint)
+
+
+def mark_shadow(connection: Connection, shadow: str, mark: Mark) -> None:
+    """Remember, before it is created, that a shadow is ours."""
+    ensure_journal(connection)
+    source, vector, size, distance = mark
+    payload = {
+        "shadow": shadow,
+        "source": source,
+        "vector": vector,
+        "size": size,
+        "distance": str(distance),
+    }
+    point = models.PointStruct(id=record_id("shadow", shadow), vector={}, payload=payload)
+    connection.write(lambda: connection.client.upsert(JOURNAL, [point], wait=True))
+
+
+def forget_shadow(connection: Connection, shadow: str) -> None:
+    """Remove the note that a shadow is ours: it is gone, or it is the application's now."""
+    client = connection.client
+    if connection.call(lambda: client.collection_exists(JOURNAL)):
+        note = models.PointIdsList(points=[record_id("shadow", shadow)])
+        connection.write(lambda: client.delete(JOURNAL, note, wait=True))

@@ -1,0 +1,1 @@
+"""How the scores of a mixed gallery combine: mixtures, fusion, calibration, hubness."""

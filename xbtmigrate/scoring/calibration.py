@@ -1,0 +1,80 @@
+"""Room `serving`: all that answering queries over a mixed gallery needs besides the vectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from xbtmigrate.scoring.fusion import Fusion, PerPoint, hubness
+from xbtmigrate.types import Channel, PointId, Scores, Vectors
+
+Scored: TypeAlias = Callable[[slice], Scores]
+
+BLOCK_POINTS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """Queries that a point's hubness is measured against; each asks for one known point.
+
+    Attributes:
+        ids: The points they ask for, m.
+        old: Their vectors in the old model, float32 (m, d_old).
+        new: Their vectors in the new model, float32 (m, d_new).
+    """
+
+    ids: Sequence[PointId]
+    old: Vectors
+    new: Vectors
+
+    def of(self, channel: Channel) -> Vectors:
+        """Vectors of the queries in the space of a channel's gallery."""
+        return self.old if channel is Channel.OLD else self.new
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """How a mixed gallery is searched.
+
+    Attributes:
+        fusion: Calibrated weights of the channels.
+        blend: Share of the bridged query in the slerp blend.
+        bank: Queries for the hubness.
+        projectors: Digests of the bridge and the forward projector it was fitted with.
+        gate: Uncertainty above which `gated` leaves a point to the old space; inf for no point.
+    """
+
+    fusion: Fusion
+    blend: float
+    bank: Bank
+    projectors: tuple[str, str]
+    gate: float = math.inf
+
+
+def hubness_by_channel(
+    bank: Bank, ids: Sequence[PointId], scored: Mapping[Channel, Scored]
+) -> dict[Channel, PerPoint]:
+    """Measure the hubness of n points in each channel.
+
+    Args:
+        bank: The queries.
+        ids: Ids of the points.
+        scored: For each channel a function from a slice of points to their scores with the bank's
+            queries, shape (points, m).
+
+    Returns:
+        Shape (n,) for each channel. A query is left out for the point it asks for.
+    """
+    asked, members = np.asarray(bank.ids, np.str_), np.asarray(ids, np.str_)
+    found = {}
+    for channel, score in scored.items():
+        parts = []
+        for start in range(0, len(members), BLOCK_POINTS):
+            rows = slice(start, min(start + BLOCK_POINTS, len(members)))
+            parts.append(hubness(score(rows), members[rows, None] == asked[None, :]))
+        found[channel] = np.concatenate(parts)
+    return found

@@ -1,0 +1,58 @@
+"""Room `serving`: which points are projected and which are left to the old space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from xbtmigrate.scoring.fusion import Mask, PerPoint
+from xbtmigrate.types import Channel, Scores
+
+SHARES = tuple(step / 10 for step in range(1, 10))
+"""Shares of the points that are tried to be left, besides none and all."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatedServing:
+    """One space, but points whose projection is not trusted meet the old query; raw scores.
+
+    A gate per point by the quality of its old vector, after Darwinian Model Upgrades (Zhang et
+    al., AAAI 2023, arXiv 2210.06954); here that is the uncertainty of its projection.
+
+    Attributes:
+        left: Which points are left to the old space, shape (n,).
+        name: Name in tables.
+    """
+
+    left: Mask
+    name: str = "gated"
+
+    @property
+    def channels(self) -> frozenset[Channel]:
+        """The scores it needs."""
+        return frozenset({Channel.OLD, Channel.FORWARD, Channel.NEW})
+
+    def score(self, blocks: Mapping[Channel, Scores], encoded: Mask) -> Scores:
+        """Take the new score of re-encoded rows, the old one of those left, else the forward."""
+        waiting = np.where(self.left, blocks[Channel.OLD], blocks[Channel.FORWARD])
+        return np.where(encoded, blocks[Channel.NEW], waiting)
+
+
+def choose_gate(uncertainty: PerPoint, quality: Callable[[Mask], float]) -> float:
+    """Choose the gate on validation queries.
+
+    Args:
+        uncertainty: Of the projections, shape (n,).
+        quality: Measures a gallery of which these points are left, higher is better.
+
+    Returns:
+        Uncertainty above which a point is left; of equals the one that leaves the fewest, inf for
+        none.
+    """
+    between = [float(np.quantile(uncertainty, 1 - share)) for share in SHARES]
+    gates = [math.inf, *between, -math.inf]
+    measured = {gate: quality(uncertainty > gate) for gate in gates}
+    return max(measured, key=lambda gate: measured[gate])

@@ -1,0 +1,76 @@
+"""Room `serving`: the hubness of each point as one number that can be stored on the point.
+
+What a calibration adds for hubness depends on the point alone, not on the query. Stored in the
+payload it costs a query nothing, and the serving side needs no bank of queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.scoring.calibration import Arrangement, Scored, hubness_by_channel
+from xbtmigrate.scoring.fusion import Weights
+from xbtmigrate.types import Channel, Kind, PointId, digest_of
+
+HUB = "hub_"
+"""How the name of a number begins."""
+KEY_LENGTH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHubness:
+    """Where the numbers are, and what stands in for one that is not there yet.
+
+    Attributes:
+        key: Name of the number within the tool's own payload key.
+        encoded: Mean over re-encoded points.
+        projected: Mean over projected points.
+    """
+
+    key: str
+    encoded: float = 0.0
+    projected: float = 0.0
+
+
+def key_of(arrangement: Arrangement) -> str:
+    """Name the numbers by the calibration they belong to, so that an older one's are ignored."""
+    fusion, bank = arrangement.fusion, arrangement.bank
+    parts: list[str | bytes] = [repr(sorted(fusion.waiting.items())), *map(str, bank.ids)]
+    parts += [repr(sorted(fusion.encoded.items())), bank.old.tobytes(), bank.new.tobytes()]
+    return HUB + digest_of(parts)[:KEY_LENGTH]
+
+
+def stored_hubness(
+    arrangement: Arrangement,
+    ids: Sequence[PointId],
+    scored: Mapping[Channel, Scored],
+    kinds: Sequence[Kind],
+) -> npt.NDArray[np.float32]:
+    """Compute what the calibration adds to each of n points for its hubness.
+
+    Args:
+        arrangement: Calibration and bank.
+        ids: Ids of the points.
+        scored: For `OLD` and `NEW` a function from a slice of points to their scores with the
+            bank's queries; a projected vector stands in the new space like a true one.
+        kinds: How the new vector of each point was made.
+
+    Returns:
+        Shape (n,).
+    """
+    hubs = hubness_by_channel(arrangement.bank, ids, scored)
+    encoded = np.array([kind is Kind.ENCODED for kind in kinds])
+    fusion, none = arrangement.fusion, Weights(0.0)
+    total = np.zeros(len(ids), np.float32)
+    for weights, rows, new in (
+        (fusion.encoded, encoded, Channel.NEW),
+        (fusion.waiting, ~encoded, Channel.FORWARD),
+    ):
+        old_weight, new_weight = weights.get(Channel.OLD, none), weights.get(new, none)
+        part = old_weight.hubness * hubs[Channel.OLD] + new_weight.hubness * hubs[Channel.NEW]
+        total[rows] = part[rows]
+    return total

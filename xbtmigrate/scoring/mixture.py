@@ -1,0 +1,110 @@
+"""Room `serving`: one linear score for every point, whatever state the backfill left it in.
+
+Each way to serve is one: two query vectors, one for each space, and weights for the three states a
+point can be in. Whether a server or numpy adds the parts up is no matter of this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from xbtmigrate.scoring.fusion import Fusion, Weights
+from xbtmigrate.types import Channel
+
+
+class State(StrEnum):
+    """What a point's new vector is."""
+
+    ENCODED = "encoded"  # the new model's own
+    PROJECTED = "projected"  # the old vector, mapped
+    WAITING = "waiting"  # there is none yet
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What the two spaces and the state itself add to a point's score.
+
+    Attributes:
+        old: Weight of the score in the old space.
+        new: Weight of the score in the new space.
+        offset: Added to every point in this state.
+    """
+
+    old: float
+    new: float
+    offset: float = 0.0
+
+
+OLD_ONLY, NEW_ONLY = Part(1.0, 0.0), Part(0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """One way to serve.
+
+    Attributes:
+        name: Its name, as evaluations call it.
+        asks: Which query meets the old vectors: `OLD`, `BRIDGE` or `BLEND`.
+        parts: Weights by state.
+        hubness: Whether a point's stored hubness is added (see `Fusion`).
+    """
+
+    name: str
+    asks: Channel
+    parts: Mapping[State, Part]
+    hubness: bool = False
+
+    def space(self, *, waiting: bool) -> str | None:
+        """The one space that answers, "old" or "new"; None where both are needed.
+
+        Args:
+            waiting: Whether there are points without a new vector.
+        """
+        states = [state for state in State if waiting or state is not State.WAITING]
+        parts = {self.parts[state] for state in states}
+        if parts == {OLD_ONLY}:
+            return "old"
+        return "new" if parts == {NEW_ONLY} else None
+
+    def needs_old_model(self, *, waiting: bool) -> bool:
+        """Whether a query has to be embedded by the old model."""
+        met = self.asks in (Channel.OLD, Channel.BLEND)
+        return met and self.space(waiting=waiting) != "new"
+
+    def needs_new_model(self, *, waiting: bool) -> bool:
+        """Whether a query has to be embedded by the new model."""
+        return self.asks is not Channel.OLD or self.space(waiting=waiting) != "old"
+
+
+def _mixture(name: str, asks: Channel, encoded: Part, projected: Part) -> Mixture:
+    parts = {State.ENCODED: encoded, State.PROJECTED: projected, State.WAITING: OLD_ONLY}
+    return Mixture(name, asks, parts)
+
+
+KEEP = _mixture("keep", Channel.OLD, OLD_ONLY, OLD_ONLY)
+BRIDGE = _mixture("bridge", Channel.BRIDGE, OLD_ONLY, OLD_ONLY)
+SINGLE = _mixture("single", Channel.BRIDGE, NEW_ONLY, NEW_ONLY)
+MERGE = _mixture("merge", Channel.OLD, NEW_ONLY, OLD_ONLY)
+SLERP = _mixture("slerp", Channel.BLEND, NEW_ONLY, OLD_ONLY)
+
+
+def calibrated(fusion: Fusion) -> Mixture:
+    """Turn a calibration into a mixture.
+
+    A point without a new vector lacks its forward score; the old one stands in for it.
+    """
+    none = Weights(0.0)
+    wait, done = fusion.waiting, fusion.encoded
+    old, forward = wait.get(Channel.OLD, none), wait.get(Channel.FORWARD, none)
+    encoded = Part(
+        done.get(Channel.OLD, none).score, done.get(Channel.NEW, none).score, fusion.offset
+    )
+    parts = {
+        State.ENCODED: encoded,
+        State.PROJECTED: Part(old.score, forward.score),
+        State.WAITING: Part(old.score + forward.score, 0.0),
+    }
+    weights = [*wait.values(), *done.values()]
+    return Mixture("calibrated", Channel.OLD, parts, any(each.hubness for each in weights))

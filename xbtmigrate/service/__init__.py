@@ -1,1 +1,0 @@
-"""Room `service`: a searcher behind HTTP, for applications that are not written in Python."""

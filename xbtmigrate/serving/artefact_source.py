@@ -1,0 +1,220 @@
+"""Room `search`: where the artefacts of serving come from, and whether they have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol, TypeAlias
+
+from xbtmigrate.artefacts import FOLDER, Artefacts
+from xbtmigrate.errors import ArtefactError, XbtMigrateError
+from xbtmigrate.migration.phases import OVER
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.projectors import Projector
+from xbtmigrate.qdrant.journal.published import KIND, Published, published_of, unpack
+from xbtmigrate.qdrant.wire.own_collection import JOURNAL, record_id
+from xbtmigrate.scoring.calibration import Arrangement
+from xbtmigrate.scoring.hubness import StoredHubness
+from xbtmigrate.serving.round_trips import Steps
+from xbtmigrate.types import Direction
+
+Stamp: TypeAlias = tuple[object, ...]
+MOST_PUBLISHED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What was made for serving."""
+
+    plan: Plan
+    bridge: Projector | None
+    forward: Projector | None
+    arrangement: Arrangement | None
+    hubness: StoredHubness | None
+
+
+class Origin(Protocol):
+    """A place of artefacts."""
+
+    @property
+    def migration(self) -> str:
+        """Name of the migration."""
+        ...
+
+    def stamp(self) -> Steps[Stamp]:
+        """Return something that changes with the content."""
+        ...
+
+    def parts(self) -> Steps[Parts]:
+        """Read the content.
+
+        Raises:
+            ArtefactError: Something is missing or damaged.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InFolder:
+    """The migration's own folder."""
+
+    folder: Path
+
+    @property
+    def migration(self) -> str:
+        """Name of the migration."""
+        return self.folder.name
+
+    def stamp(self) -> Steps[Stamp]:
+        """Times of the files."""
+        yield from ()
+        return tuple(
+            (path.name, path.stat().st_mtime_ns)
+            for path in (
+                self.folder / "plan.json",
+                self.folder / "projector" / Direction.BRIDGE,
+                self.folder / "projector" / Direction.FORWARD,
+                self.folder / "serving",
+            )
+            if path.exists()
+        )
+
+    def parts(self) -> Steps[Parts]:
+        """Read the files."""
+        yield from ()
+        return _read(Artefacts(self.folder))
+
+
+@dataclass(frozen=True, slots=True)
+class InJournal:
+    """What was published beside the journal."""
+
+    migration: str
+
+    def stamp(self) -> Steps[Stamp]:
+        """Digest of the files."""
+        return ((yield from self._published()).digest,)
+
+    def parts(self) -> Steps[Parts]:
+        """Fetch and read the files."""
+        published = yield from self._published()
+        [found] = yield [
+            lambda client: client.retrieve(JOURNAL, published.part_ids, with_payload=True)
+        ]
+        with TemporaryDirectory(prefix="xbtmigrate-") as folder:
+            unpack(published, found, Path(folder))
+            return _read(Artefacts(Path(folder)))
+
+    def _published(self) -> Steps[Published]:
+        wanted = record_id(KIND, self.migration)
+        [found] = yield [lambda client: client.retrieve(JOURNAL, [wanted], with_payload=True)]
+        if not found:
+            raise ArtefactError(
+                f"nothing is published of the migration '{self.migration}' any more",
+                "publish it again with `xbtmigrate publish --yes`",
+            )
+        return Published.of(found[0].payload)
+
+
+def find_origin(collection: str, vector: str | None, folder: Path | str | None) -> Steps[Origin]:
+    """Find the artefacts of a collection's migration.
+
+    Args:
+        collection: Name or alias of the collection.
+        vector: Name of the old vector, where the collection has several migrations.
+        folder: `.xbtmigrate/<migration>`; None looks under the working directory, then in the
+            journal.
+
+    Raises:
+        ArtefactError: There are none, or of several migrations.
+    """
+    if folder is not None:
+        return InFolder(Path(folder).resolve())
+    here = [each.parent for each in sorted(Path(FOLDER).glob("*/plan.json"))]
+    found: list[Origin] = [InFolder(each.resolve()) for each in _of(here, collection, vector)]
+    if not found:
+        found = [
+            InJournal(each.migration)
+            for each in (yield from _listed(collection))
+            if vector in (None, each.vector)
+        ]
+    if len(found) > 1:
+        found = yield from _current(found)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ArtefactError(
+            f"'{collection}' has several migrations: "
+            + ", ".join(sorted(each.migration for each in found)),
+            "name the old vector of the one you mean, or its folder",
+        )
+    raise ArtefactError(
+        f"nothing is known of a migration of '{collection}': there is no plan of it under "
+        f"{Path(FOLDER).resolve()}, and nothing is published in Qdrant",
+        "run the application beside the folder .xbtmigrate, name the folder, or run "
+        "`xbtmigrate publish --yes` where the folder is",
+    )
+
+
+def _current(found: Sequence[Origin]) -> Steps[list[Origin]]:
+    """Leave out migrations that are over; where all are, keep the one that ended last."""
+    [exists] = yield [lambda client: client.collection_exists(JOURNAL)]
+    if not exists:
+        return list(found)
+    ids = {record_id("migration", each.migration): each for each in found}
+    [records] = yield [lambda client: client.retrieve(JOURNAL, [*ids], with_payload=True)]
+    ended = {
+        str(record.id): str(record.payload.get("updated_at"))
+        for record in records
+        if record.payload and record.payload.get("phase") in OVER
+    }
+    current = [each for key, each in ids.items() if key not in ended]
+    return current or [ids[max(ended, key=ended.__getitem__)]]
+
+
+def _of(folders: Sequence[Path], collection: str, vector: str | None) -> Iterator[Path]:
+    for folder in folders:
+        try:
+            plan = Artefacts(folder).load_plan()
+        except XbtMigrateError:
+            continue
+        if collection in names_of(plan) and vector in (None, plan.collection.vector):
+            yield folder
+
+
+def names_of(plan: Plan) -> frozenset[str]:
+    """What an application may call the collection of a plan."""
+    configured = plan.binding.get("qdrant.collection")
+    return frozenset(
+        name for name in (plan.collection.name, plan.collection.alias, configured) if name
+    )
+
+
+def _listed(collection: str) -> Steps[list[Published]]:
+    [exists] = yield [lambda client: client.collection_exists(JOURNAL)]
+    if not exists:
+        return []
+    [(records, _)] = yield [
+        lambda client: client.scroll(JOURNAL, published_of(collection), limit=MOST_PUBLISHED)
+    ]
+    found = []
+    for record in records:
+        # A record that something else has changed concerns its own migration alone.
+        with suppress(ArtefactError):
+            found.append(Published.of(record.payload))
+    return found
+
+
+def _read(artefacts: Artefacts) -> Parts:
+    bridge, forward = (
+        Projector.load(folder) if folder.exists() else None
+        for folder in map(artefacts.projector_folder, (Direction.BRIDGE, Direction.FORWARD))
+    )
+    arrangement = artefacts.load_arrangement()
+    if arrangement and (bridge is None or arrangement.projectors[0] != bridge.digest):
+        arrangement = None
+    hubness = artefacts.load_hubness() if arrangement else None
+    return Parts(artefacts.load_plan(), bridge, forward, arrangement, hubness)

@@ -1,0 +1,334 @@
+"""Room `search`: Qdrant clients with which an application goes on unchanged."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
+from inspect import signature
+from itertools import islice
+from typing import Any, Unpack, cast
+
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
+from qdrant_client.http.models import QueryResponse
+
+from xbtmigrate.errors import UnsupportedError
+from xbtmigrate.serving.arguments import request_of, rows_of
+from xbtmigrate.serving.dual_write import Model
+from xbtmigrate.serving.open_searcher import Opening, open_core
+from xbtmigrate.serving.round_trips import is_embedded, run, run_async
+from xbtmigrate.serving.translate import Crossing
+
+
+class MigratingClient(QdrantClient):
+    """A `QdrantClient` that translates what concerns one collection; made by `wrap`."""
+
+    _bare: QdrantClient
+    _crossing: Crossing
+
+    def __del__(self) -> None:
+        """Leave the connections to the client that they are shared with."""
+
+    def query_points(self, collection_name: str, *args: Any, **kwargs: Any) -> QueryResponse:
+        """Answer from the mixed gallery."""
+        if not self._crossing.concerns(collection_name):
+            return super().query_points(collection_name, *args, **kwargs)
+        [points] = run(self._bare, self._crossing.query([request_of(args, kwargs)]))
+        return QueryResponse(points=points)
+
+    def query_batch_points(
+        self, collection_name: str, requests: Any, *args: Any, **kwargs: Any
+    ) -> list[QueryResponse]:
+        """Answer several requests from the mixed gallery."""
+        if not self._crossing.concerns(collection_name):
+            return super().query_batch_points(collection_name, requests, *args, **kwargs)
+        options = _options(_QUERIES, args, kwargs)
+        found = run(self._bare, self._crossing.query([(each, options) for each in requests]))
+        return [QueryResponse(points=points) for points in found]
+
+    def query_points_groups(
+        self, collection_name: str, group_by: str, *args: Any, **kwargs: Any
+    ) -> models.GroupsResult:
+        """Group what the mixed gallery answers."""
+        if not self._crossing.concerns(collection_name):
+            return super().query_points_groups(collection_name, group_by, *args, **kwargs)
+        given = _options(_GROUPS, args, kwargs)
+        return run(self._bare, self._crossing.groups(group_by, given))
+
+    def upsert(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
+        """Write points with both vectors and provenance."""
+        if not self._crossing.concerns(collection_name):
+            return super().upsert(collection_name, points, *args, **kwargs)
+        options = _options(_UPSERT, args, kwargs)
+        return run(self._bare, self._crossing.upsert(points, options))
+
+    def upload_points(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> None:
+        """Write points with both vectors and provenance, in batches."""
+        if not self._crossing.concerns(collection_name):
+            return super().upload_points(collection_name, points, *args, **kwargs)
+        size, options = _upload_options(args, kwargs)
+        for part in _parts(points, size):
+            run(self._bare, self._crossing.upsert(part, options))
+        return None
+
+    def upload_collection(
+        self,
+        collection_name: str,
+        vectors: Any,
+        payload: Any = None,
+        ids: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Write points with both vectors and provenance, in batches."""
+        if not self._crossing.concerns(collection_name):
+            return super().upload_collection(
+                collection_name, vectors, payload, ids, *args, **kwargs
+            )
+        return self.upload_points(collection_name, rows_of(vectors, payload, ids), *args, **kwargs)
+
+    def update_vectors(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
+        """Write vectors of existing points in both spaces."""
+        if not self._crossing.concerns(collection_name):
+            return super().update_vectors(collection_name, points, *args, **kwargs)
+        options = _options(_UPDATE, args, kwargs)
+        return run(self._bare, self._crossing.update_vectors(points, options))
+
+    def delete(self, collection_name: str, points_selector: Any, *args: Any, **kwargs: Any) -> Any:
+        """Delete points, also in the shadow."""
+        if not self._crossing.concerns(collection_name):
+            return super().delete(collection_name, points_selector, *args, **kwargs)
+        options = _options(_DELETE, args, kwargs)
+        return run(self._bare, self._crossing.delete(points_selector, options))
+
+    def batch_update_points(
+        self, collection_name: str, update_operations: Any, *args: Any, **kwargs: Any
+    ) -> list[models.UpdateResult]:
+        """Run update operations, each translated."""
+        if not self._crossing.concerns(collection_name):
+            return super().batch_update_points(collection_name, update_operations, *args, **kwargs)
+        options = _options(_BATCH, args, kwargs)
+        return run(self._bare, self._crossing.batch(update_operations, options))
+
+    def get_collections(self, **kwargs: Any) -> models.CollectionsResponse:
+        """List the collections, the migrated one by the name it always had."""
+        return run(self._bare, self._crossing.listed(kwargs))
+
+    @property
+    def embeds_with(self) -> Model:
+        """The model to embed with now: "old" until the cutover, "new" from then on."""
+        return self._crossing.model
+
+
+class AsyncMigratingClient(AsyncQdrantClient):
+    """An `AsyncQdrantClient` that translates what concerns one collection; made by `wrap`."""
+
+    _bare: AsyncQdrantClient
+    _crossing: Crossing
+
+    async def query_points(self, collection_name: str, *args: Any, **kwargs: Any) -> QueryResponse:
+        """Answer from the mixed gallery."""
+        if not self._crossing.concerns(collection_name):
+            return await super().query_points(collection_name, *args, **kwargs)
+        [points] = await run_async(self._bare, self._crossing.query([request_of(args, kwargs)]))
+        return QueryResponse(points=points)
+
+    async def query_batch_points(
+        self, collection_name: str, requests: Any, *args: Any, **kwargs: Any
+    ) -> list[QueryResponse]:
+        """Answer several requests from the mixed gallery."""
+        if not self._crossing.concerns(collection_name):
+            return await super().query_batch_points(collection_name, requests, *args, **kwargs)
+        options = _options(_QUERIES, args, kwargs)
+        asked = [(each, options) for each in requests]
+        found = await run_async(self._bare, self._crossing.query(asked))
+        return [QueryResponse(points=points) for points in found]
+
+    async def query_points_groups(
+        self, collection_name: str, group_by: str, *args: Any, **kwargs: Any
+    ) -> models.GroupsResult:
+        """Group what the mixed gallery answers."""
+        if not self._crossing.concerns(collection_name):
+            return await super().query_points_groups(collection_name, group_by, *args, **kwargs)
+        given = _options(_GROUPS, args, kwargs)
+        return await run_async(self._bare, self._crossing.groups(group_by, given))
+
+    async def upsert(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
+        """Write points with both vectors and provenance."""
+        if not self._crossing.concerns(collection_name):
+            return await super().upsert(collection_name, points, *args, **kwargs)
+        options = _options(_UPSERT, args, kwargs)
+        return await run_async(self._bare, self._crossing.upsert(points, options))
+
+    def upload_points(self, collection_name: str, *args: Any, **kwargs: Any) -> None:
+        """Upload to other collections: it does not wait for an event loop, as writes here must."""
+        self._refuse("upload_points", collection_name)
+        super().upload_points(collection_name, *args, **kwargs)
+
+    def upload_collection(self, collection_name: str, *args: Any, **kwargs: Any) -> None:
+        """Upload to other collections; see `upload_points`."""
+        self._refuse("upload_collection", collection_name)
+        super().upload_collection(collection_name, *args, **kwargs)
+
+    def _refuse(self, method: str, collection: str) -> None:
+        if self._crossing.concerns(collection):
+            raise UnsupportedError(
+                f"`{method}` of the asyncio client cannot write both vectors of '{collection}'",
+                "await `upsert` with batches of points, or use the client of `wrap`",
+            )
+
+    async def update_vectors(
+        self, collection_name: str, points: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Write vectors of existing points in both spaces."""
+        if not self._crossing.concerns(collection_name):
+            return await super().update_vectors(collection_name, points, *args, **kwargs)
+        options = _options(_UPDATE, args, kwargs)
+        return await run_async(self._bare, self._crossing.update_vectors(points, options))
+
+    async def delete(
+        self, collection_name: str, points_selector: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Delete points, also in the shadow."""
+        if not self._crossing.concerns(collection_name):
+            return await super().delete(collection_name, points_selector, *args, **kwargs)
+        options = _options(_DELETE, args, kwargs)
+        return await run_async(self._bare, self._crossing.delete(points_selector, options))
+
+    async def batch_update_points(
+        self, collection_name: str, update_operations: Any, *args: Any, **kwargs: Any
+    ) -> list[models.UpdateResult]:
+        """Run update operations, each translated."""
+        if not self._crossing.concerns(collection_name):
+            return await super().batch_update_points(
+                collection_name, update_operations, *args, **kwargs
+            )
+        options = _options(_BATCH, args, kwargs)
+        return await run_async(self._bare, self._crossing.batch(update_operations, options))
+
+    async def get_collections(self, **kwargs: Any) -> models.CollectionsResponse:
+        """List the collections, the migrated one by the name it always had."""
+        return await run_async(self._bare, self._crossing.listed(kwargs))
+
+    @property
+    def embeds_with(self) -> Model:
+        """The model to embed with now: "old" until the cutover, "new" from then on."""
+        return self._crossing.model
+
+
+def _passing(name: str) -> Callable[..., Any]:
+    """A method that needs no translation but has to meet the collection that is in use."""
+
+    @wraps(getattr(QdrantClient, name))
+    def method(self: MigratingClient, collection_name: str, *args: Any, **kwargs: Any) -> Any:
+        if not self._crossing.concerns(collection_name):
+            return getattr(self._bare, name)(collection_name, *args, **kwargs)
+        return run(self._bare, self._crossing.passed(name, args, kwargs))
+
+    return method
+
+
+def _passing_async(name: str) -> Callable[..., Any]:
+    @wraps(getattr(AsyncQdrantClient, name))
+    async def method(
+        self: AsyncMigratingClient, collection_name: str, *args: Any, **kwargs: Any
+    ) -> Any:
+        if not self._crossing.concerns(collection_name):
+            return await getattr(self._bare, name)(collection_name, *args, **kwargs)
+        return await run_async(self._bare, self._crossing.passed(name, args, kwargs))
+
+    return method
+
+
+for _name in (
+    "retrieve",
+    "scroll",
+    "count",
+    "facet",
+    "search_matrix_pairs",
+    "search_matrix_offsets",
+    "set_payload",
+    "overwrite_payload",
+    "delete_payload",
+    "clear_payload",
+    "delete_vectors",
+    "create_payload_index",
+    "delete_payload_index",
+    "collection_exists",
+    "get_collection",
+):
+    setattr(MigratingClient, _name, _passing(_name))
+    setattr(AsyncMigratingClient, _name, _passing_async(_name))
+
+
+def wrap(
+    client: QdrantClient, collection: str, *, model: Model | None = None, **opening: Unpack[Opening]
+) -> MigratingClient:
+    """Make a client with which an application goes on as if nothing was migrated.
+
+    Until the cutover searches are what they were; from then on they meet the new vectors. Upserts,
+    vector updates and deletes reach both vectors, with their provenance, and the collection shows
+    one vector under the name it always had. All other collections pass through.
+
+    Args:
+        client: The application's client. It stays usable; both share their connections.
+        collection: Name or alias of the collection, as the application uses it.
+        model: The model that the application embeds with in every phase: its vectors under the old
+            name, or without a name, are taken for this model's where both models' have one length.
+            None: the old one until the cutover, or until a serving of the new one is asked for.
+        **opening: As for `MigrationSearcher.open`.
+
+    Raises:
+        XbtMigrateError: As `MigrationSearcher.open`.
+    """
+    core = run(client, open_core(collection, embedded=is_embedded(client), **opening))
+    wrapped = copy.copy(client)
+    wrapped.__class__ = MigratingClient
+    wrapped.__dict__ |= {"_bare": client, "_crossing": Crossing(core, collection, model)}
+    return cast("MigratingClient", wrapped)
+
+
+async def wrap_async(
+    client: AsyncQdrantClient,
+    collection: str,
+    *,
+    model: Model | None = None,
+    **opening: Unpack[Opening],
+) -> AsyncMigratingClient:
+    """Make an asyncio client of that kind; see `wrap`."""
+    steps = open_core(collection, embedded=is_embedded(client), **opening)
+    core = await run_async(client, steps)
+    wrapped = copy.copy(client)
+    wrapped.__class__ = AsyncMigratingClient
+    wrapped.__dict__ |= {"_bare": client, "_crossing": Crossing(core, collection, model)}
+    return cast("AsyncMigratingClient", wrapped)
+
+
+_UPSERT = tuple(signature(QdrantClient.upsert).parameters)[3:]
+_UPDATE = tuple(signature(QdrantClient.update_vectors).parameters)[3:]
+_DELETE = tuple(signature(QdrantClient.delete).parameters)[3:]
+_BATCH = tuple(signature(QdrantClient.batch_update_points).parameters)[3:]
+_QUERIES = tuple(signature(QdrantClient.query_batch_points).parameters)[3:]
+_UPLOAD = tuple(signature(QdrantClient.upload_points).parameters)[3:]
+_GROUPS = tuple(signature(QdrantClient.query_points_groups).parameters)[3:]
+_UPLOADED = ("wait", "shard_key_selector", "update_filter", "update_mode")
+
+
+def _options(
+    names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Name the positional arguments and leave out those that are not set."""
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _upload_options(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    given = {"wait": False, **_options(_UPLOAD, args, kwargs)}
+    options = {name: given[name] for name in _UPLOADED if name in given}
+    return int(given.get("batch_size", 64)), options
+
+
+def _parts(points: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(points)
+    while part := list(islice(rest, size)):
+        yield part

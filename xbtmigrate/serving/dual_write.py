@@ -1,0 +1,276 @@
+"""Room `search`: a point as an application writes it -> the same with both vectors and its mark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from qdrant_client import models
+
+from xbtmigrate.errors import UnsupportedError
+from xbtmigrate.projectors import Projector
+from xbtmigrate.qdrant.gallery.provenance import (
+    PROVENANCE,
+    packed,
+    provenance,
+    shared_provenance,
+    sketch,
+    whole_hash,
+    whole_sketches,
+)
+from xbtmigrate.qdrant.wire.payload import EmbeddedFields
+from xbtmigrate.qdrant.wire.point_page import stored_id
+from xbtmigrate.serving.embed import AnyEncoder, embed
+from xbtmigrate.serving.state import WITHOUT_NEW, WITHOUT_OLD, Situation
+from xbtmigrate.types import Kind, Layout, Modality, Vectors, is_unicode, usable
+
+Model: TypeAlias = Literal["new", "old"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The two vectors of a written point.
+
+    Attributes:
+        others: Its other vectors, by name.
+        old: Vector of the old model, None where there is none yet.
+        new: Vector of the new model or projected.
+        kind: How the new one was made.
+    """
+
+    others: Mapping[str, Any]
+    old: Any = None
+    new: Any = None
+    kind: Kind = Kind.ENCODED
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Completes points in one situation.
+
+    Attributes:
+        situation: Where the migration stands.
+        encoders: The old and the new encoder, None where there is none.
+        model: The model whose vectors the application writes under the old name.
+    """
+
+    situation: Situation
+    encoders: tuple[AnyEncoder | None, AnyEncoder | None]
+    model: Model
+
+    @property
+    def fields(self) -> EmbeddedFields:
+        """Where the embedded content is in a payload."""
+        binding = self.situation.plan.binding
+        return EmbeddedFields(
+            binding.get("payload.text"),
+            binding.get("payload.image"),
+            Modality(binding["old_model.stored"]),
+        )
+
+    @property
+    def side(self) -> str:
+        """Name of the vector that a forward projector may take beside the old one."""
+        return self.situation.plan.binding.get("qdrant.side_vector", "")
+
+    @property
+    def writes_new(self) -> bool:
+        """Whether there is a place for new vectors."""
+        return self.situation.phase not in WITHOUT_NEW
+
+    @property
+    def writes_old(self) -> bool:
+        """Whether there still is one for old vectors."""
+        return self.situation.phase not in WITHOUT_OLD
+
+    def pairs(
+        self, vectors: Sequence[Any], payloads: Sequence[Mapping[str, Any] | None]
+    ) -> list[Pair]:
+        """Give each point both vectors: what is missing is embedded, else projected.
+
+        Args:
+            vectors: Vectors of the points, as Qdrant takes them.
+            payloads: Their payloads.
+        """
+        pairs = [self.sorted(each) for each in vectors]
+        found = [self.fields.content_of(each or {}) for each in payloads]
+        contents = [each if each and is_unicode(each) else None for each in found]
+        situation = self.situation
+        if self.writes_new:
+            wanting = [row for row, pair in enumerate(pairs) if pair.new is None]
+            self._embedded(pairs, contents, wanting, 1)
+            left = [row for row in wanting if pairs[row].new is None]
+            self._mapped(pairs, left, situation.forward, "old", "new")
+        if self.writes_old:
+            wanting = [row for row, pair in enumerate(pairs) if pair.old is None]
+            self._embedded(pairs, contents, wanting, 0)
+            left = [row for row in wanting if pairs[row].old is None]
+            if situation.is_transparent and any(pairs[row].new is not None for row in left):
+                raise UnsupportedError(
+                    f"'{situation.old.collection}' is not cut over, and a point was written with "
+                    "a vector of the new model alone",
+                    "write vectors of the old model, or give it as old_encoder",
+                )
+            self._mapped(pairs, left, situation.bridge, "new", "old")
+        return pairs
+
+    def sorted(self, vector: Any) -> Pair:
+        """Tell the vectors of both models from each other and from all others."""
+        situation = self.situation
+        named = vector if isinstance(vector, Mapping) else {"": vector}
+        own = {situation.old.name, situation.new.name}
+        given = {name: value for name, value in named.items() if name in own}
+        others = {name: value for name, value in named.items() if name not in own}
+        if len(given) == 2:
+            return Pair(others, given[situation.old.name], given[situation.new.name])
+        for name, value in given.items():
+            if self.is_new(name, len(value)):
+                return Pair(others, new=value)
+            return Pair(others, old=value)
+        return Pair(others)
+
+    def is_new(self, name: str, size: int) -> bool:
+        """Whether a vector is one of the new model: by its name, else by its length."""
+        old, new = self.situation.old, self.situation.new
+        if old.name != new.name and name == new.name:
+            return True
+        return size == new.size and (size != old.size or self.model == "new")
+
+    def points(
+        self, points: Sequence[models.PointStruct]
+    ) -> tuple[list[models.PointStruct], list[models.PointStruct]]:
+        """Complete whole points.
+
+        Returns:
+            What the source collection gets, and what the shadow gets.
+        """
+        pairs = self.pairs([each.vector for each in points], [each.payload for each in points])
+        made = list(zip(points, pairs, strict=True))
+        if self.situation.layout is Layout.IN_PLACE:
+            return [self._in_place(*each) for each in made], []
+        source = [self._side(point, pair, old=True) for point, pair in made]
+        shadow = [self.copy(point, pair) for point, pair in made if pair.new is not None]
+        return source if self.writes_old else [], shadow if self.writes_new else []
+
+    def vectors_in_place(self, pair: Pair) -> dict[str, Any]:
+        """All vectors of a point of the one collection."""
+        situation, vectors = self.situation, dict(pair.others)
+        if pair.old is not None and self.writes_old:
+            vectors[situation.old.name] = pair.old
+        if pair.new is not None and self.writes_new:
+            vectors[situation.new.name] = pair.new
+        return vectors
+
+    def mark(self, point_id: Any, payload: Mapping[str, Any], pair: Pair) -> dict[str, Any] | None:
+        """What a point remembers of its new vector; None leaves it to the next sweep to tell."""
+        situation, content = self.situation, self.fields.hash_of(payload)
+        if not self.marks or pair.new is None or not content:
+            return None
+        plan = situation.plan.digest
+        if situation.layout is Layout.SHADOW:
+            if not all(isinstance(each, list) for each in pair.others.values()):
+                return None
+            bound = dict(pair.others)
+            if pair.old is not None:
+                bound[situation.old.name] = pair.old
+            entry = packed(whole_sketches([{name: _row(each)[0] for name, each in bound.items()}]))
+            made = provenance(plan, pair.kind, content)
+            return {**made, "payload": whole_hash(payload), "vectors": entry[0]}
+        made_of = sketch(situation.new.name, _row(pair.new))
+        if pair.kind is Kind.PROJECTED:
+            made_of = made_of + sketch(situation.old.name, _row(pair.old))
+            if situation.forward is not None and situation.forward.d_side:
+                made_of = made_of + sketch(self.side, _row(pair.others[self.side]))
+        # An application may write a UUID in any form; points are read back with one of them.
+        known = str(stored_id(str(point_id)))
+        return dict(shared_provenance(plan, pair.kind, {known: content}, made_of))
+
+    @property
+    def marks(self) -> bool:
+        """Whether points are marked: not before the backfill, and not at the end."""
+        return self.writes_new and self.writes_old
+
+    def copy(self, point: models.PointStruct, pair: Pair) -> models.PointStruct:
+        """The copy of a point in the shadow."""
+        return self._marked(self._side(point, pair, old=False), pair)
+
+    def _in_place(self, point: models.PointStruct, pair: Pair) -> models.PointStruct:
+        vectors = self.vectors_in_place(pair)
+        return self._marked(point.model_copy(update={"vector": vectors}), pair)
+
+    def _marked(self, point: models.PointStruct, pair: Pair) -> models.PointStruct:
+        """Put the mark in place of one that the application may have read and written back."""
+        payload = {key: each for key, each in (point.payload or {}).items() if key != PROVENANCE}
+        mark = self.mark(point.id, payload, pair)
+        if mark is not None:
+            payload[PROVENANCE] = mark
+        return point.model_copy(update={"payload": payload})
+
+    def _side(self, point: models.PointStruct, pair: Pair, *, old: bool) -> models.PointStruct:
+        space, value = (self.situation.old, pair.old) if old else (self.situation.new, pair.new)
+        vectors = dict(pair.others) if value is None else {**pair.others, space.name: value}
+        return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
+
+    def _embedded(
+        self, pairs: list[Pair], contents: Sequence[str | None], rows: Sequence[int], side: int
+    ) -> None:
+        encoder = self.encoders[side]
+        rows = [row for row in rows if contents[row] is not None]
+        if encoder is None or not rows:
+            return
+        items = [str(contents[row]) for row in rows]
+        made = embed(encoder, items, self.fields.stored, gallery=True)
+        _put(pairs, rows, ("old", "new")[side], made)
+
+    def _mapped(
+        self,
+        pairs: list[Pair],
+        rows: Sequence[int],
+        projector: Projector | None,
+        given: str,
+        wanted: str,
+    ) -> None:
+        rows = [row for row in rows if getattr(pairs[row], given) is not None]
+        if projector is not None and projector.d_side:
+            rows = [row for row in rows if self.side in pairs[row].others]
+        if projector is None or not rows:
+            return
+        known = np.array([getattr(pairs[row], given) for row in rows], np.float32)
+        side = None
+        if projector.d_side:
+            side = np.array([pairs[row].others[self.side] for row in rows], np.float32)
+        _put(pairs, rows, wanted, projector.apply(known, side))
+        if wanted == "new":
+            for row in rows:
+                pairs[row] = replace(pairs[row], kind=Kind.PROJECTED)
+
+
+def point_structs(points: Any) -> list[models.PointStruct]:
+    """Turn either form of an upsert into points."""
+    if not isinstance(points, models.Batch):
+        return [
+            each if isinstance(each, models.PointStruct) else models.PointStruct(**each)
+            for each in points
+        ]
+    payloads: Sequence[Any] = points.payloads or [None] * len(points.ids)
+    vectors: Any = points.vectors
+    if isinstance(vectors, Mapping):
+        columns = [[(name, value) for value in values] for name, values in vectors.items()]
+        vectors = [dict(row) for row in zip(*columns, strict=True)]
+    return [
+        models.PointStruct(id=point, vector=vector, payload=payload)
+        for point, vector, payload in zip(points.ids, vectors, payloads, strict=True)
+    ]
+
+
+def _row(vector: Any) -> Vectors:
+    return np.asarray(vector, np.float32).reshape(1, -1)
+
+
+def _put(pairs: list[Pair], rows: Sequence[int], name: str, vectors: Vectors) -> None:
+    """Give points the vectors that were made, but for those that cannot be compared."""
+    for row, vector, fit in zip(rows, vectors.tolist(), usable(vectors), strict=True):
+        if fit:
+            pairs[row] = replace(pairs[row], **{name: vector})

@@ -1,0 +1,1 @@
+"""The searcher behind HTTP, for applications that are not written in Python."""

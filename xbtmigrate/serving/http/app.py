@@ -1,0 +1,268 @@
+"""Room `service`: the HTTP application. Thin: every route asks one part and says what it said."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+import numpy as np
+from fastapi import Depends, FastAPI, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+
+from xbtmigrate import __version__
+from xbtmigrate.errors import (
+    ConfigError,
+    EncoderError,
+    UnreadableSourceError,
+    UnsupportedError,
+    XbtMigrateError,
+)
+from xbtmigrate.protocols import Encoder
+from xbtmigrate.qdrant.wire.server_errors import status_of, translated
+from xbtmigrate.serving.embed import checked
+from xbtmigrate.serving.engine import REFUSED
+from xbtmigrate.serving.http.admission import KEY, Doors, said
+from xbtmigrate.serving.http.canary import Sides
+from xbtmigrate.serving.http.schemas import (
+    EmbedRequest,
+    EmbedResponse,
+    Health,
+    Hit,
+    Problem,
+    SearchRequest,
+    SearchResponse,
+)
+from xbtmigrate.serving.http.service_metrics import Metrics
+from xbtmigrate.types import Modality
+
+KEY_HEADER = APIKeyHeader(name=KEY, auto_error=False)
+"""Describes the key in the OpenAPI document; `Doors` checks it."""
+AT_A_TIME = 8
+"""Items embedded at a time: a request that has timed out goes on for no longer than these take."""
+MOST_ERRORS, LONGEST_ERROR = 5, 200
+TEXTS = {
+    400: "The body is not JSON.",
+    401: "The API key is missing or wrong.",
+    403: "The service has no key, and the Host header does not name its machine.",
+    408: "The body did not arrive in time.",
+    409: "The migration cannot answer this at present.",
+    413: "The body is too large.",
+    422: "The request is wrong.",
+    503: "Qdrant or a model does not answer.",
+    504: "It took too long.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What the routes stand on.
+
+    Attributes:
+        sides: The searchers.
+        encoders: `new` and `old`, where they are loaded.
+        metrics: What Prometheus is told.
+        seconds: Longest time for one request.
+        close: Called once at the end.
+    """
+
+    sides: Sides
+    encoders: Mapping[str, Encoder]
+    metrics: Metrics
+    seconds: float
+    close: Callable[[], Awaitable[None]]
+
+
+Start: TypeAlias = Callable[[], Awaitable[Backend]]
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
+
+def create_app(start: Start, api_key: str | None) -> FastAPI:
+    """Make the application.
+
+    Args:
+        start: Opens what the routes stand on, within the server's own event loop.
+        api_key: What requests must carry in the header `api-key`; None asks for nothing.
+    """
+    app = FastAPI(
+        title="xbtmigrate",
+        version=__version__,
+        description="Search a Qdrant collection while its embedding model is being replaced.",
+        lifespan=_lifespan(start),
+    )
+    app.add_middleware(Doors, api_key=api_key)
+    _routes(app, [Security(KEY_HEADER)])
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(HTTPException)(_refused)
+    app.exception_handler(XbtMigrateError)(_failed)
+    app.exception_handler(TimeoutError)(_late)
+    for each in REFUSED:
+        app.exception_handler(each)(_unanswered)
+    return app
+
+
+def _routes(app: FastAPI, keyed: list[Any]) -> None:
+    problems: Responses = {
+        status: {"model": Problem, "description": text} for status, text in TEXTS.items()
+    }
+    refusals: Responses = {status: problems[status] for status in (401, 403)}
+    not_ready: Responses = {503: {"model": Health, "description": "Not ready."}}
+    app.post("/search", dependencies=keyed, responses=problems)(search)
+    app.post("/embed", dependencies=keyed, responses=problems)(embed)
+    app.get("/metrics", dependencies=keyed, response_class=Response, responses=refusals)(metrics)
+    app.get("/healthz")(healthz)
+    app.get("/readyz", responses=not_ready)(readyz)
+    app.middleware("http")(_counted)
+
+
+def _lifespan(start: Start) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def opened(app: FastAPI) -> AsyncIterator[None]:
+        backend = await start()
+        app.state.backend = backend
+        try:
+            yield
+        finally:
+            await backend.sides.settle()
+            await backend.close()
+
+    return opened
+
+
+def _backend(request: Request) -> Backend:
+    backend: Backend = request.app.state.backend
+    return backend
+
+
+Ours = Annotated[Backend, Depends(_backend)]
+
+
+async def search(body: SearchRequest, backend: Ours) -> SearchResponse:
+    """Answer a query by the best serving of the present mixture."""
+    situation = backend.sides.new.situation
+    spaces = ("new", body.vector, situation.new.size), ("old", body.old_vector, situation.old.size)
+    for model, vector, size in spaces:
+        if vector is not None:
+            _of_size(vector, size, model)
+    async with asyncio.timeout(backend.seconds):
+        found = await backend.sides.answer(body.question())
+    hits = [
+        Hit(
+            id=each.id if isinstance(each.id, int) else str(each.id),
+            score=each.score,
+            payload=each.payload,
+        )
+        for each in found
+    ]
+    phase = backend.sides.new.situation.phase
+    return SearchResponse(
+        points=hits, serving=found.serving, phase=phase and phase.value, note=found.note
+    )
+
+
+async def embed(body: EmbedRequest, backend: Ours) -> EmbedResponse:
+    """Embed texts or images by the new or the old model."""
+    encoder = backend.encoders.get(body.model)
+    if encoder is None:
+        raise UnsupportedError(
+            f"the {body.model} model is not loaded here", "start the service with it"
+        )
+    items = body.texts if body.texts is not None else body.images or []
+    modality = Modality.TEXT if body.texts is not None else Modality.IMAGE
+    parts = []
+    async with asyncio.timeout(backend.seconds):
+        for start in range(0, len(items), AT_A_TIME):
+            some = items[start : start + AT_A_TIME]
+            parts.append(await asyncio.to_thread(encoder.encode, some, modality))
+    return EmbedResponse(
+        vectors=np.concatenate(parts).tolist(),
+        dimension=encoder.dimension,
+        fingerprint=encoder.fingerprint,
+    )
+
+
+async def metrics(backend: Ours) -> Response:
+    """Counts and times for Prometheus."""
+    searcher = backend.sides.new
+    phase = searcher.situation.phase
+    text = backend.metrics.exposed(phase.value if phase else "none", problem=bool(searcher.problem))
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+async def healthz() -> Health:
+    """Say that the process is alive."""
+    return Health(status="ok")
+
+
+async def readyz(backend: Ours, response: Response) -> Health:
+    """Say whether queries can be answered now."""
+    searcher = backend.sides.new
+    problem = ""
+    try:
+        async with asyncio.timeout(backend.seconds):
+            await searcher.reload()
+    except (XbtMigrateError, TimeoutError, *REFUSED) as error:
+        problem = str(error) or type(error).__name__
+    phase = searcher.situation.phase
+    response.status_code = 503 if problem else 200
+    return Health(
+        status="not ready" if problem else "ok", phase=phase and phase.value, problem=problem
+    )
+
+
+def _of_size(vector: list[float], size: int, model: str) -> None:
+    try:
+        checked(vector, size, model)
+    except EncoderError as error:
+        raise ConfigError(error.message, error.hint) from error
+
+
+async def _counted(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await answer(request)
+    route = request.scope.get("route")
+    backend: Backend = request.app.state.backend
+    backend.metrics.requests.labels(getattr(route, "path", "other"), response.status_code).inc()
+    return response
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    errors = error.errors()
+    lines = [
+        f"{'.'.join(map(str, each['loc']))}: {each['msg']}"[:LONGEST_ERROR]
+        for each in errors[:MOST_ERRORS]
+    ]
+    if len(errors) > MOST_ERRORS:
+        lines.append(f"and {len(errors) - MOST_ERRORS} more")
+    return said(422, "; ".join(lines), "see /docs for what a request looks like")
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    answer = said(error.status_code, str(error.detail), "")
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _failed(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, XbtMigrateError)
+    wrong = isinstance(error, ConfigError | UnreadableSourceError)
+    status = 422 if wrong else 409 if isinstance(error, UnsupportedError) else 503
+    return said(status, error.message, error.hint)
+
+
+async def _late(_: Request, __: Exception) -> JSONResponse:
+    return said(504, "the answer took too long", "ask for less, or try again later")
+
+
+async def _unanswered(_: Request, error: Exception) -> JSONResponse:
+    status = status_of(error)
+    meant = translated(error, "this service")
+    theirs = status is not None and 400 <= status < 500 and status not in (401, 403, 408, 429)
+    return said(422 if theirs else 503, meant.message, meant.hint)

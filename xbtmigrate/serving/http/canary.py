@@ -1,0 +1,132 @@
+"""Room `service`: the new serving tried on a share of the traffic, beside the old one.
+
+A canary answers its share of the queries by the new serving; shadow reads answer all of them by the
+old one and compare behind the answer. Either way both sides' times and their agreement are told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+from xbtmigrate.errors import XbtMigrateError
+from xbtmigrate.serving.engine import REFUSED, Answer, Question
+from xbtmigrate.serving.http.service_metrics import Metrics
+from xbtmigrate.serving.searcher import AsyncMigrationSearcher
+
+MOST_BEHIND = 32
+"""Shadow reads under way, at most."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How the new serving is tried.
+
+    Attributes:
+        mode: `canary` answers by the new serving, `shadow-read` only compares.
+        share: Share of the queries, 0 to 1. One query always falls on the same side.
+    """
+
+    mode: Literal["canary", "shadow-read"]
+    share: float
+
+    def takes(self, question: Question) -> bool:
+        """Whether a query is in the share."""
+        content = question.text or question.image or question.vector
+        digest = hashlib.blake2b(repr(content).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little") < self.share * 2**64
+
+
+@dataclass(slots=True)
+class Sides:
+    """Both servings, and which of them answers.
+
+    Attributes:
+        new: Serves as the migration recommends.
+        old: Serves the old model as if there were no migration; None without a trial.
+        trial: How the new serving is tried; None answers everything by it.
+        metrics: Where times and agreement go.
+    """
+
+    new: AsyncMigrationSearcher
+    old: AsyncMigrationSearcher | None
+    trial: Trial | None
+    metrics: Metrics
+    _behind: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def answer(self, question: Question) -> Answer:
+        """Answer a query.
+
+        Raises:
+            XbtMigrateError: The side that is to answer cannot.
+        """
+        if self.old is None or self.trial is None:
+            return await self._timed("new", self.new, question)
+        by_vector = question.vector is not None or question.old_vector is not None
+        if by_vector and (question.vector is None or question.old_vector is None):
+            side = self.new if question.old_vector is None else self.old
+            return await self._timed("new" if side is self.new else "old", side, question)
+        if not self.trial.takes(question):
+            return await self._timed("old", self.old, question)
+        if self.trial.mode == "canary":
+            return await self._canary(self.old, question)
+        found = await self._timed("old", self.old, question)
+        self._compare_behind(question, found)
+        return found
+
+    async def settle(self) -> None:
+        """Wait for the comparisons that are under way."""
+        await asyncio.gather(*self._behind)
+
+    async def _canary(self, old: AsyncMigrationSearcher, question: Question) -> Answer:
+        new_side, old_side = await asyncio.gather(
+            self._timed("new", self.new, question),
+            self._timed("old", old, question),
+            return_exceptions=True,
+        )
+        if isinstance(new_side, Answer):
+            if isinstance(old_side, Answer):
+                self._agree(new_side, old_side)
+            return new_side
+        if isinstance(old_side, Answer) and isinstance(new_side, (XbtMigrateError, *REFUSED)):
+            self._failed(new_side)
+            return old_side
+        raise new_side
+
+    def _compare_behind(self, question: Question, found: Answer) -> None:
+        if len(self._behind) >= MOST_BEHIND:
+            self.metrics.skipped.inc()
+            return
+        task = asyncio.create_task(self._compare(question, found))
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
+
+    async def _compare(self, question: Question, found: Answer) -> None:
+        try:
+            self._agree(await self._timed("new", self.new, question), found)
+        except (XbtMigrateError, *REFUSED) as error:
+            self._failed(error)
+
+    async def _timed(
+        self, name: str, searcher: AsyncMigrationSearcher, question: Question
+    ) -> Answer:
+        started = time.perf_counter()
+        [found] = await searcher.search_batch([question])
+        elapsed = time.perf_counter() - started
+        self.metrics.seconds.labels(name, found.serving).observe(elapsed)
+        return found
+
+    def _agree(self, new: Answer, old: Answer) -> None:
+        ours, theirs = ({point.id for point in side} for side in (new, old))
+        if ours or theirs:
+            self.metrics.agreement.observe(len(ours & theirs) / max(len(ours), len(theirs)))
+
+    def _failed(self, error: BaseException) -> None:
+        self.metrics.failures.inc()
+        _log.warning("the serving on trial failed: %s", error)

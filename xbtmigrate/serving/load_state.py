@@ -1,0 +1,218 @@
+"""Room `search`: from the journal, the artefacts and a few counts to the situation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xbtmigrate.errors import ArtefactError, ConfigError
+from xbtmigrate.evaluation.mixed_gallery import NOT_SERVED
+from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.qdrant.journal.journal import record_of
+from xbtmigrate.qdrant.wire.own_collection import JOURNAL, record_id
+from xbtmigrate.serving.artefact_source import Origin, Parts, Stamp, names_of
+from xbtmigrate.serving.round_trips import Ask, Steps
+from xbtmigrate.serving.server_fusion import has_no
+from xbtmigrate.serving.state import SERVINGS, UNTOUCHED, WITHOUT_OLD, Situation, Space
+from xbtmigrate.types import Distance, Layout
+
+FORMULA = (1, 14)
+"""Server version that brought formulas."""
+FEW = 0.01
+"""Share of points without a new vector up to which a gallery counts as covered."""
+COMPLETE = (
+    Phase.BACKFILLED,
+    Phase.VERIFIED,
+    Phase.CUTTING_OVER,
+    Phase.CUT_OVER,
+    Phase.ROLLING_BACK,
+    *WITHOUT_OLD,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a re-read looks at; equal means that nothing has changed."""
+
+    record: MigrationRecord | None
+    switched: bool
+    stamp: Stamp
+    waiting: bool
+    few: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """Reads the situation of one migration.
+
+    Attributes:
+        origin: Where its artefacts are.
+        serving: The serving asked for; "" serves the old vectors until the cutover, then the new.
+        embedded: Whether the database is within this process.
+    """
+
+    origin: Origin
+    serving: str
+    embedded: bool
+
+    def __post_init__(self) -> None:
+        hint = f"choose one of {', '.join(SERVINGS)}"
+        if self.serving in NOT_SERVED:
+            why = NOT_SERVED[self.serving]
+            raise ConfigError(f"'{self.serving}' is only measured, not served: {why}", hint)
+        if self.serving and self.serving not in SERVINGS:
+            raise ConfigError(f"there is no serving '{self.serving}'", hint)
+
+    def first(self) -> Steps[Situation]:
+        """Read everything."""
+        parts = yield from self.origin.parts()
+        seen = yield from self._look(parts.plan)
+        return (yield from self._situation(parts, seen))
+
+    def again(self, before: Situation) -> Steps[Situation]:
+        """Look whether anything has changed, and only then read everything again.
+
+        Returns:
+            `before` itself where nothing has changed.
+        """
+        if before.phase is Phase.FINALIZED:
+            # A further migration of the same name has another new model than this application.
+            return before
+        seen = yield from self._look(before.plan)
+        if seen == before.seen:
+            return before
+        parts = yield from self.origin.parts()
+        if parts.plan.digest != before.plan.digest:
+            seen = yield from self._look(parts.plan)
+        return (yield from self._situation(parts, seen))
+
+    def _look(self, plan: Plan) -> Steps[Seen]:
+        stamp = yield from self.origin.stamp()
+        record = yield from self._record(plan)
+        switched, shadow = _is_switched(record), plan.target.layout is Layout.SHADOW
+        if (
+            record is None
+            or record.phase in (*UNTOUCHED, *WITHOUT_OLD)
+            or (switched and shadow)  # nothing waits there: the shadow is the collection now
+        ):
+            return Seen(_steady(record), switched, stamp, waiting=False, few=False)
+        waiting, points = yield _counts(plan)
+        missing = points.count - waiting.count if shadow else waiting.count
+        few = missing <= FEW * points.count
+        return Seen(_steady(record), switched, stamp, waiting=missing > 0, few=few)
+
+    def _record(self, plan: Plan) -> Steps[MigrationRecord | None]:
+        [exists] = yield [lambda client: client.collection_exists(JOURNAL)]
+        if not exists:
+            return None
+        wanted = record_id("migration", self.origin.migration)
+        [found] = yield [lambda client: client.retrieve(JOURNAL, [wanted], with_payload=True)]
+        record = record_of(found[0].payload) if found else None
+        return None if record is None or plan.follows(record) else record
+
+    def _situation(self, parts: Parts, seen: Seen) -> Steps[Situation]:
+        plan, record = parts.plan, seen.record
+        _check_same_plan(plan, record)
+        old = Space(
+            plan.collection.name,
+            plan.collection.vector,
+            plan.collection.size,
+            Distance(plan.collection.distance),
+        )
+        target = plan.target
+        new = Space(target.collection, target.vector, target.size, Distance(target.distance))
+        layout = Layout(target.layout)
+        phase = record.phase if record else None
+        fuses = False
+        if layout is Layout.IN_PLACE and not self.embedded and phase not in WITHOUT_OLD:
+            fuses = yield from _fuses(old.collection)
+        return Situation(
+            migration=plan.migration,
+            names=names_of(plan),
+            phase=phase,
+            plan=plan,
+            layout=layout,
+            old=old,
+            new=new,
+            switched=seen.switched,
+            covered=_covered(record, few=seen.few),
+            waiting=seen.waiting or (layout is Layout.SHADOW and not seen.switched),
+            asked=self.serving,
+            bridge=parts.bridge,
+            forward=parts.forward,
+            arrangement=parts.arrangement,
+            hubness=parts.hubness,
+            one_request=fuses,
+            seen=seen,
+        )
+
+
+def _counts(plan: Plan) -> Sequence[Ask]:
+    """Points without a new vector, or those in the shadow; and all points."""
+    name, target = plan.collection.name, plan.target
+    if target.layout is Layout.SHADOW:
+        counted, condition = target.collection, None
+    else:
+        counted, condition = name, has_no(target.vector)
+    return [
+        lambda client: client.count(counted, condition, exact=True),
+        lambda client: client.count(name, exact=True),
+    ]
+
+
+def _steady(record: MigrationRecord | None) -> MigrationRecord | None:
+    """The record without what changes with every batch and decides nothing here."""
+    if record is None:
+        return None
+    return MigrationRecord(
+        migration=record.migration,
+        phase=record.phase,
+        plan_digest=record.plan_digest,
+        projector_digest=record.projector_digest,
+        stage=record.stage,
+        fraction=record.fraction,
+    )
+
+
+def _is_switched(record: MigrationRecord | None) -> bool:
+    """Whether applications are to query the new vectors, as the journal's switch says.
+
+    The phase tells it but for a rollback on its way, which may have begun on either side.
+    """
+    if record is None or record.phase is not Phase.ROLLING_BACK:
+        return record is not None and record.phase in (Phase.CUT_OVER, *WITHOUT_OLD)
+    return (record.switch or {}).get("active") == "new"
+
+
+def _covered(record: MigrationRecord | None, *, few: bool) -> bool:
+    """Whether every point that was there had a new vector, projected or encoded."""
+    if record is None:
+        return False
+    projects = record.projector_digest != ""
+    if record.phase in COMPLETE:
+        return projects or record.fraction >= 1
+    return few or (projects and record.stage in (Stage.ENCODE, Stage.SWEEP))
+
+
+def _check_same_plan(plan: Plan, record: MigrationRecord | None) -> None:
+    if record is not None and record.phase not in UNTOUCHED and record.plan_digest != plan.digest:
+        raise ArtefactError(
+            f"the artefacts at hand are of plan {plan.digest[:12]}, the migration "
+            f"'{plan.migration}' runs plan {record.plan_digest[:12]}",
+            "give the application the present folder .xbtmigrate, or none so that it reads what "
+            "`xbtmigrate publish --yes` stored in Qdrant",
+        )
+
+
+def _fuses(collection: str) -> Steps[bool]:
+    """Whether the server fuses: it knows formulas, and strict mode forbids none here."""
+    [info, found] = yield [
+        lambda client: client.info(),
+        lambda client: client.get_collection(collection),
+    ]
+    numbers = tuple(int(part) for part in info.version.split("-")[0].split(".")[:2])
+    strict: Any = found.config.strict_mode_config
+    forbidden = strict and strict.enabled and strict.unindexed_filtering_retrieve is False
+    return numbers >= FORMULA and not forbidden

@@ -1,0 +1,60 @@
+"""Room `search`: opens what searchers and wrapped clients share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+from xbtmigrate.serving.artefact_source import find_origin
+from xbtmigrate.serving.embed import AnyEncoder
+from xbtmigrate.serving.engine import INTERVAL, Core
+from xbtmigrate.serving.load_state import Loader
+from xbtmigrate.serving.round_trips import Steps
+from xbtmigrate.serving.traffic_log import DemandLog
+
+
+class Opening(TypedDict, total=False):
+    """What searchers and wrapped clients may be opened with.
+
+    Attributes:
+        new_encoder: The new model, for queries given as text or image.
+        old_encoder: The old model; it answers until the cutover.
+        folder: `.xbtmigrate/<migration>`; None looks for it under the working directory, then for
+            what `xbtmigrate publish` or a backfill stored in Qdrant.
+        vector: Name of the old vector, where the collection has several migrations.
+        serving: The way to serve before the cutover: keep, bridge, single, merge, slerp or
+            calibrated. "" changes nothing until then.
+        interval: Seconds between two looks at the journal, at least.
+        demand: Where the points found are counted.
+    """
+
+    new_encoder: AnyEncoder | None
+    old_encoder: AnyEncoder | None
+    folder: Path | str | None
+    vector: str | None
+    serving: str
+    interval: float
+    demand: DemandLog | None
+
+
+def open_core(
+    collection: str,
+    *,
+    embedded: bool,
+    new_encoder: AnyEncoder | None = None,
+    old_encoder: AnyEncoder | None = None,
+    folder: Path | str | None = None,
+    vector: str | None = None,
+    serving: str = "",
+    interval: float = INTERVAL,
+    demand: DemandLog | None = None,
+) -> Steps[Core]:
+    """Find the artefacts of a collection's migration and read where it stands; see `Opening`.
+
+    Raises:
+        ArtefactError: There are no artefacts, or they do not belong to the migration.
+    """
+    origin = yield from find_origin(collection, vector, folder)
+    loader = Loader(origin, serving, embedded)
+    situation = yield from loader.first()
+    return Core(loader, situation, (old_encoder, new_encoder), interval, demand)

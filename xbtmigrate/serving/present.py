@@ -1,0 +1,152 @@
+"""Room `search`: one collection as its application has always known it, whatever the phase.
+
+The migrated vector keeps its old name, the collection its own, and nothing of the tool is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import numpy as np
+from qdrant_client import QdrantClient, models
+
+from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
+from xbtmigrate.qdrant.wire.own_collection import JOURNAL
+from xbtmigrate.serving.dual_write import Model
+from xbtmigrate.serving.engine import without_mark
+from xbtmigrate.serving.state import Situation
+from xbtmigrate.types import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """Translates what is read of a collection in one situation.
+
+    Attributes:
+        situation: Where the migration stands.
+        model: The model that the application embeds with.
+    """
+
+    situation: Situation
+    model: Model
+
+    @property
+    def collection(self) -> str:
+        """The collection that answers what is not served."""
+        situation = self.situation
+        return situation.new.collection if situation.switched else situation.old.collection
+
+    def named(self, method: str, args: Any, named: Mapping[str, Any]) -> dict[str, Any]:
+        """Name the arguments of a client's method, and put the vectors' present names into them."""
+        names = list(signature(getattr(QdrantClient, method)).parameters)[2:]
+        given = {**dict(zip(names, args, strict=False)), **named}
+        if "with_vectors" in given:
+            given["with_vectors"] = self.selector(given["with_vectors"])
+        if "using" in given:
+            given["using"] = self.using(given["using"])
+        if "vectors" in given:
+            given["vectors"] = self.stored_names(given["vectors"])
+        return given
+
+    def using(self, name: str | None) -> str | None:
+        """The present name of the vector that is searched."""
+        old, new = self.situation.old.name, self.situation.new.name
+        return (new or None) if self.situation.switched and (name or "") == old else name
+
+    def stored_names(self, names: Any) -> list[str]:
+        """The names under which the collection holds these vectors now."""
+        situation = self.situation
+        old, new = situation.old.name, situation.new.name
+        if situation.layout is Layout.SHADOW:
+            own = [new if situation.switched else old]
+        else:
+            own = [old, new]
+        return [each for name in names for each in (own if name == old else [name])]
+
+    def selector(self, asked: Any) -> Any:
+        """The selector that also brings the vector which the application will see as its own."""
+        situation = self.situation
+        old, new = situation.old.name, situation.new.name
+        if asked is None or not isinstance(asked, list) or old not in asked or old == new:
+            return False if asked is None else asked
+        if situation.layout is Layout.SHADOW:
+            return [new if situation.switched and each == old else each for each in asked]
+        return [*asked, new] if self.model == "new" and new not in asked else asked
+
+    def point(self, point: Any) -> Any:
+        """Show a point's migrated vector as one of the application's model, and no mark."""
+        point = without_mark(point)
+        if not point.vector:
+            return point
+        old, new = self.situation.old.name, self.situation.new.name
+        vectors = point.vector if isinstance(point.vector, Mapping) else {"": point.vector}
+        shown = {name: each for name, each in vectors.items() if name not in (old, new)}
+        own = self._own(vectors)
+        if own is not None:
+            shown[old] = own
+        whole = shown if isinstance(point.vector, Mapping) else shown.get("")
+        return point.model_copy(update={"vector": whole})
+
+    def result(self, found: Any) -> Any:
+        """Show what a method of the client returned."""
+        if isinstance(found, models.CollectionInfo):
+            return self.described(found)
+        if isinstance(found, models.GroupsResult):
+            groups = [
+                each.model_copy(update={"hits": [self.point(hit) for hit in each.hits]})
+                for each in found.groups
+            ]
+            return found.model_copy(update={"groups": groups})
+        if isinstance(found, tuple):  # a page and where the next one starts
+            return (self.result(found[0]), *found[1:])
+        if isinstance(found, list):
+            return [self.point(each) if hasattr(each, "payload") else each for each in found]
+        return found
+
+    def described(self, info: models.CollectionInfo) -> models.CollectionInfo:
+        """Describe the collection with the application's model as its one migrated vector."""
+        old, new = self.situation.old, self.situation.new
+        info = info.model_copy(deep=True)
+        params = info.config.params
+        space = new if self.model == "new" else old
+        if isinstance(params.vectors, Mapping):
+            held, stored = dict(params.vectors), (new.name, old.name)
+            own = held.get(space.name) or next(held[name] for name in stored if name in held)
+            own.size, own.distance = space.size, models.Distance(space.distance.value)
+            others = {name: each for name, each in held.items() if name not in stored}
+            params.vectors = {old.name: own, **others}
+        elif params.vectors is not None:
+            own = params.vectors
+            own.size, own.distance = space.size, models.Distance(space.distance.value)
+        schema = info.payload_schema
+        info.payload_schema = {
+            key: each for key, each in schema.items() if key.partition(".")[0] != PROVENANCE
+        }
+        return info
+
+    def listed(self, found: models.CollectionsResponse) -> models.CollectionsResponse:
+        """List the collection by its own name, without what the tool has added."""
+        old, new = self.situation.old.collection, self.situation.new.collection
+        names = [old if each.name == new else each.name for each in found.collections]
+        shown = [name for name in dict.fromkeys(names) if name != JOURNAL]
+        return models.CollectionsResponse(
+            collections=[models.CollectionDescription(name=name) for name in shown]
+        )
+
+    def _own(self, vectors: Mapping[str, Any]) -> Any:
+        """The vector of the application's model; a projected one where there is no other yet."""
+        situation = self.situation
+        old, new, forward = situation.old.name, situation.new.name, situation.forward
+        if self.model == "old" and not situation.switched:
+            return vectors.get(old)
+        if new in vectors and (new != old or situation.switched):
+            return vectors[new]
+        known = vectors.get(old)
+        if known is None or situation.switched or forward is None or forward.d_side:
+            return known
+        if len(known) != forward.d_in:
+            return known
+        return forward.apply(np.asarray([known], np.float32))[0].tolist()

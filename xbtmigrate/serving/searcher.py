@@ -1,0 +1,174 @@
+"""Room `search`: the searcher of an application, sync and async."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self, TypedDict, Unpack
+
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
+
+from xbtmigrate.errors import ConfigError
+from xbtmigrate.serving.engine import Answer, Core, Question
+from xbtmigrate.serving.open_searcher import Opening, open_core
+from xbtmigrate.serving.round_trips import is_embedded, run, run_async
+from xbtmigrate.serving.server_fusion import Wanted
+from xbtmigrate.serving.state import Situation
+
+
+class Query(TypedDict, total=False):
+    """What a search may be asked with.
+
+    Attributes:
+        text: A text, embedded here.
+        image: An image reference, embedded here.
+        vector: A vector of the new model, if the application embeds by itself.
+        old_vector: The same query in the old model, if the application embeds by itself.
+        limit: Points to return, 10 without it.
+        filter: Qdrant's filter.
+        offset: Points to leave out first.
+        with_payload: Qdrant's payload selector; the whole payload without it.
+        with_vectors: Qdrant's vector selector; no vectors without it.
+        score_threshold: Least score in the scale of the old model; translated to the scale of the
+            serving.
+        params: Qdrant's search parameters.
+    """
+
+    text: str | None
+    image: str | None
+    vector: Any
+    old_vector: Any
+    limit: int
+    filter: models.Filter | None
+    offset: int
+    with_payload: Any
+    with_vectors: Any
+    score_threshold: float | None
+    params: models.SearchParams | None
+
+
+class _Searcher:
+    """What both searchers tell about themselves."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+
+    @property
+    def situation(self) -> Situation:
+        """Where the migration stands, as it was read last."""
+        return self.core.situation
+
+    @property
+    def note(self) -> str:
+        """Why the last query was not served as it should be; "" where it was."""
+        return self.core.note
+
+    @property
+    def problem(self) -> str:
+        """Why the journal or the artefacts could not be read again; "" where they could."""
+        return self.core.problem
+
+
+class MigrationSearcher(_Searcher):
+    """Answers queries over a collection before, during and after its migration.
+
+    Make it with `open`, keep it for the life of the application and share it between threads.
+    """
+
+    def __init__(self, client: QdrantClient, core: Core) -> None:
+        super().__init__(core)
+        self._client = client
+
+    @classmethod
+    def open(cls, client: QdrantClient, collection: str, **opening: Unpack[Opening]) -> Self:
+        """Open a searcher.
+
+        Args:
+            client: The application's own client.
+            collection: Name or alias of the collection.
+            **opening: Encoders and what else there is to say; see `Opening`.
+
+        Raises:
+            ArtefactError: There are no artefacts, or they do not belong to the migration.
+        """
+        opened = open_core(collection, embedded=is_embedded(client), **opening)
+        return cls(client, run(client, opened))
+
+    def search(self, **query: Unpack[Query]) -> Answer:
+        """Search.
+
+        Args:
+            **query: Exactly one of text, image and vectors, and what is wanted; see `Query`.
+
+        Raises:
+            ConfigError: Not exactly one of text, image and vectors was given.
+            UnsupportedError: Nothing can answer with the models at hand.
+            EncoderError: A vector is not of its model's size.
+        """
+        return self.search_batch([question_of(**query)])[0]
+
+    def search_batch(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answer several questions in common round trips; see `search`."""
+        return run(self._client, self.core.ask(questions))
+
+    def reload(self) -> Situation:
+        """Look at journal and artefacts now, whatever the interval."""
+        run(self._client, self.core.reload())
+        return self.core.situation
+
+
+class AsyncMigrationSearcher(_Searcher):
+    """The same on an asyncio client; encoders run in a thread."""
+
+    def __init__(self, client: AsyncQdrantClient, core: Core) -> None:
+        super().__init__(core)
+        self._client = client
+
+    @classmethod
+    async def open(
+        cls, client: AsyncQdrantClient, collection: str, **opening: Unpack[Opening]
+    ) -> Self:
+        """Open a searcher; see `MigrationSearcher.open`."""
+        opened = open_core(collection, embedded=is_embedded(client), **opening)
+        return cls(client, await run_async(client, opened))
+
+    async def search(self, **query: Unpack[Query]) -> Answer:
+        """Search; see `MigrationSearcher.search`."""
+        return (await self.search_batch([question_of(**query)]))[0]
+
+    async def search_batch(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answer several questions in common round trips; see `MigrationSearcher.search`."""
+        return await run_async(self._client, self.core.ask(questions))
+
+    async def reload(self) -> Situation:
+        """Look at journal and artefacts now, whatever the interval."""
+        await run_async(self._client, self.core.reload())
+        return self.core.situation
+
+
+def question_of(
+    *,
+    text: str | None = None,
+    image: str | None = None,
+    vector: Any = None,
+    old_vector: Any = None,
+    limit: int = 10,
+    filter: models.Filter | None = None,  # noqa: A002
+    offset: int = 0,
+    with_payload: Any = True,
+    with_vectors: Any = False,
+    score_threshold: float | None = None,
+    params: models.SearchParams | None = None,
+) -> Question:
+    """Turn what an application asks into a question; see `Query`.
+
+    Raises:
+        ConfigError: Not exactly one of text, image and vectors was given.
+    """
+    given = [text is not None, image is not None, vector is not None or old_vector is not None]
+    if sum(given) != 1:
+        raise ConfigError(
+            "a search takes one of text, image and vector",
+            "give exactly one (old_vector may go with vector)",
+        )
+    wanted = Wanted(limit, offset, filter, with_payload, with_vectors, score_threshold, params)
+    return Question(text, image, vector, old_vector, wanted)

@@ -1,0 +1,164 @@
+"""Room `search`: where a migration stands, as one immutable value, and what can be served there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from xbtmigrate.errors import UnsupportedError
+from xbtmigrate.migration.phases import Phase
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.projectors import Projector
+from xbtmigrate.scoring.calibration import Arrangement
+from xbtmigrate.scoring.hubness import StoredHubness
+from xbtmigrate.scoring.mixture import BRIDGE, KEEP, MERGE, SINGLE, SLERP, Mixture, calibrated
+from xbtmigrate.types import Distance, Layout
+
+SERVINGS = ("keep", "bridge", "single", "merge", "slerp", "calibrated")
+WITHOUT_NEW = (None, Phase.PLANNED, Phase.TRAINED, Phase.ABORTING, Phase.ABORTED)
+"""Phases in which there may be no place for new vectors."""
+UNTOUCHED = (*WITHOUT_NEW, Phase.ROLLED_BACK)
+"""Phases in which there may be no new vectors, or they are not to be relied on."""
+WITHOUT_OLD = (Phase.FINALIZING, Phase.FINALIZED)
+"""Phases in which old vectors are being removed, or gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """One vector of the collection that holds it; the name is "" for an unnamed one."""
+
+    collection: str
+    name: str
+    size: int
+    distance: Distance
+
+    @property
+    def sign(self) -> float:
+        """1 where a higher score is nearer, -1 for a distance."""
+        return -1.0 if self.distance in (Distance.EUCLID, Distance.MANHATTAN) else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a searcher knows; it is replaced as a whole when anything of it changes.
+
+    Attributes:
+        migration: Name of the migration.
+        names: What the application may call the collection: its name and its aliases.
+        phase: Where the migration stands; None before the first backfill.
+        plan: The plan.
+        layout: Where the new vectors are.
+        old: The old vectors.
+        new: The new vectors.
+        switched: Whether the new vectors are what an application is to query.
+        covered: Whether every point had its new vector once; what came later may wait for it.
+        waiting: Whether points without a new vector were seen.
+        asked: The serving that the application asks for; "" for none.
+        bridge: Projector of queries into the old space.
+        forward: Projector of old vectors into the new space.
+        arrangement: Calibration and blend; None where nothing was calibrated.
+        hubness: Hubness stored on the points for this calibration.
+        one_request: Whether the server can fuse both spaces in one request.
+        seen: What it was made from, to be compared with.
+    """
+
+    migration: str
+    names: frozenset[str]
+    phase: Phase | None
+    plan: Plan
+    layout: Layout
+    old: Space
+    new: Space
+    switched: bool
+    covered: bool
+    waiting: bool
+    asked: str
+    bridge: Projector | None
+    forward: Projector | None
+    arrangement: Arrangement | None
+    hubness: StoredHubness | None
+    one_request: bool
+    seen: object = None
+
+    @property
+    def is_transparent(self) -> bool:
+        """Whether applications get what they got before there was a migration."""
+        return not self.switched and self.asked in ("", KEEP.name)
+
+    def mixture(
+        self, *, old_model: bool, new_model: bool, within: str | None = None
+    ) -> tuple[Mixture, str]:
+        """Choose how to serve: the old vectors until the cutover, the new ones from then on.
+
+        Before the cutover another serving has to be asked for. Where it needs more than there is,
+        the old vectors answer; nothing else stands in for it, because it may be worse.
+
+        Args:
+            old_model: Whether the query can be embedded by the old model.
+            new_model: Whether it can be embedded by the new model.
+            within: The collection of the larger request that the search is a part of.
+
+        Returns:
+            The mixture, and why it is not the one that should be served; "" where it is.
+
+        Raises:
+            UnsupportedError: Nothing can answer with the models at hand.
+        """
+        wanted = self._ranked()
+        if within is not None:
+            # Only one space may answer there: a query of the new model is bridged, if need be.
+            wanted += [] if self.is_transparent or self.switched else [BRIDGE]
+            wanted = [each for each in wanted if self._fits(each, within)]
+        for mixture in wanted:
+            lacks = self._lacks(mixture, old_model=old_model, new_model=new_model)
+            if not lacks:
+                reason = self._lacks(wanted[0], old_model=old_model, new_model=new_model)
+                note = f"{wanted[0].name} needs {reason}: serving {mixture.name}" if reason else ""
+                return mixture, note
+        if self.switched:
+            raise UnsupportedError(
+                f"'{self.old.collection}' is cut over: it answers queries of the new model",
+                "embed queries with the new model, or give it as new_encoder",
+            )
+        raise UnsupportedError(
+            f"'{self.old.collection}' is not cut over: it answers queries of the old model",
+            "embed queries with the old model, or give it as old_encoder; for queries of the new "
+            'model before the cutover open with serving="bridge", or "single" after a backfill',
+        )
+
+    def _ranked(self) -> list[Mixture]:
+        """What may answer in this phase, the best first."""
+        if self.switched:
+            # Applications may write new vectors alone now: an old one may be missing, or stale.
+            return [SINGLE]
+        asked = self._possible().get(self.asked)
+        return [KEEP] if asked is None else [asked, KEEP]
+
+    def _possible(self) -> dict[str, Mixture]:
+        """What can be asked for in this phase, by name."""
+        if self.phase in UNTOUCHED:
+            return {each.name: replace(each, parts=KEEP.parts) for each in (SLERP, BRIDGE)}
+        known = {each.name: each for each in (SLERP, BRIDGE, MERGE)}
+        if self.covered:
+            known |= {SINGLE.name: SINGLE}
+        if self.covered and self.arrangement is not None:
+            known |= {"calibrated": calibrated(self.arrangement.fusion)}
+        return known
+
+    def _fits(self, mixture: Mixture, collection: str) -> bool:
+        """Whether a search can be a part of a larger request to a collection."""
+        space = mixture.space(waiting=self.waiting)
+        if space is None:
+            return self.one_request
+        return collection == (self.new if space == "new" else self.old).collection
+
+    def _lacks(self, mixture: Mixture, *, old_model: bool, new_model: bool) -> str:
+        """What a mixture needs and is not there, "" where all is."""
+        if mixture.needs_old_model(waiting=self.waiting) and not old_model:
+            return "the old model"
+        if mixture.needs_new_model(waiting=self.waiting) and not new_model:
+            return "the new model"
+        if mixture.name in ("bridge", "slerp") and self.bridge is None:
+            return "a bridge"
+        if mixture.name == "slerp" and self.arrangement is None:
+            return "a calibration"
+        return ""

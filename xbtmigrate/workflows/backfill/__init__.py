@@ -1,0 +1,1 @@
+"""The procedure of `backfill`, and what steers a run."""

@@ -1,0 +1,134 @@
+"""Workflows: pause, resume and throttle a run from another shell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from xbtmigrate.backfill.pace import Limits
+from xbtmigrate.config import Config
+from xbtmigrate.errors import ConfigError, GateError
+from xbtmigrate.migration.phases import MigrationRecord
+from xbtmigrate.qdrant.journal.lease_owner import Owner
+from xbtmigrate.qdrant.journal.run_control import Control, Wish
+from xbtmigrate.workflows.backfill.request import parse_rate, parse_slowdown
+from xbtmigrate.workflows.migration import Migration, open_migration
+
+ANSWER_SECONDS = 60.0
+LOOK_EVERY = 0.25
+
+
+def pause(config: Config) -> dict[str, Any]:
+    """Ask the run to wait, and return once it does: no write of it is under way then.
+
+    Raises:
+        GateError: No run is going, or it does not answer.
+    """
+    return _steer(config, "pause", lambda wish, _: (True, wish.limits))
+
+
+def resume(config: Config) -> dict[str, Any]:
+    """Let a paused run go on; a pause whose run has ended is taken back.
+
+    Raises:
+        GateError: No run is going and none was paused, or the run does not answer.
+    """
+    return _steer(config, "resume", lambda wish, _: (False, wish.limits))
+
+
+def throttle(
+    config: Config, *, max_slowdown: str | None, max_rate: str | None, off: bool, reset: bool
+) -> dict[str, Any]:
+    """Change the limits of the run while it goes on.
+
+    Args:
+        config: The settings.
+        max_slowdown: New limit, "off" for none, None to leave it.
+        max_rate: New limit, "off" for none, None to leave it.
+        off: Take away both limits.
+        reset: Go back to the limits that the run was started with.
+
+    Raises:
+        ConfigError: Nothing is asked for, or a limit is not a number.
+        GateError: No run is going, or it does not answer.
+    """
+    if sum([off, reset, max_slowdown is not None or max_rate is not None]) != 1:
+        raise ConfigError(
+            "throttle takes limits, or --off, or --reset",
+            "for example `xbtmigrate throttle --max-rate 2000`, or --max-slowdown 1.2",
+        )
+    slowdown, rate = parse_slowdown(max_slowdown or "off"), parse_rate(max_rate or "off")
+
+    def changed(wish: Wish, load: Mapping[str, Any]) -> tuple[bool, Limits | None]:
+        if reset:
+            return wish.paused, None
+        if off:
+            return wish.paused, Limits(None, None)
+        kept = load.get("max_slowdown"), load.get("max_rate")
+        return wish.paused, Limits(
+            kept[0] if max_slowdown is None else slowdown, kept[1] if max_rate is None else rate
+        )
+
+    return _steer(config, "throttle", changed)
+
+
+def _steer(
+    config: Config,
+    verb: str,
+    change: Callable[[Wish, Mapping[str, Any]], tuple[bool, Limits | None]],
+) -> dict[str, Any]:
+    """Store a wish and wait until the run says that it obeys."""
+    with open_migration(config) as migration:
+        control = Control(migration.connection, config.migration)
+        record, present = migration.journal.load(), control.wish()
+        runs = is_running(record)
+        if not runs and not (verb == "resume" and present.paused):
+            raise GateError(
+                f"no run of migration '{config.migration}' is going: there is nothing to {verb}",
+                "`xbtmigrate status` shows where it stands; nothing was changed",
+            )
+        paused, limits = change(present, control.load())
+        wish = control.ask(paused=paused, limits=limits)
+        load = _obeyed(migration, control, wish) if runs else control.load()
+        return {
+            "migration": config.migration,
+            "running": runs,
+            "paused": paused,
+            "max_slowdown": load.get("max_slowdown"),
+            "max_rate": load.get("max_rate"),
+            "next": _next(paused=paused, runs=runs),
+        }
+
+
+def is_running(record: MigrationRecord | None) -> bool:
+    """Whether somebody holds the lease and is not known to be dead."""
+    if record is None or not record.owner:
+        return False
+    owner = Owner.parse(record.owner)
+    return owner is None or not owner.is_dead()
+
+
+def _obeyed(migration: Migration, control: Control, wish: Wish) -> dict[str, Any]:
+    """Wait for the run's answer and return what it says of its load."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while time.monotonic() < deadline:
+        load = control.load()
+        if load.get("token") == wish.token and (not wish.paused or load["state"] == "paused"):
+            return load
+        if not is_running(migration.journal.load()):
+            raise GateError(
+                "the run ended before it could answer",
+                "the next run obeys; `xbtmigrate status` shows where the migration stands",
+            )
+        time.sleep(LOOK_EVERY)
+    raise GateError(
+        f"the run has not answered within {ANSWER_SECONDS:.0f} s",
+        "it is asked and will obey if it is alive; `xbtmigrate status` shows when it was last seen",
+    )
+
+
+def _next(*, paused: bool, runs: bool) -> str:
+    if paused:
+        return "xbtmigrate resume"
+    return "xbtmigrate status" if runs else "xbtmigrate backfill --online"

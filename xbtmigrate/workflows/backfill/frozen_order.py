@@ -1,0 +1,81 @@
+"""Workflows: the frozen order of re-encoding, made once from every point and then kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from xbtmigrate.backfill.goal import Known
+from xbtmigrate.backfill.order_file import OrderedIds, scored
+from xbtmigrate.projectors import Projector
+from xbtmigrate.protocols import Gallery, Ordering
+from xbtmigrate.types import PointId, vectors_of
+from xbtmigrate.workflows.evaluate.traffic import read_demand
+from xbtmigrate.workflows.migration import Migration
+
+
+@dataclass(slots=True)
+class FrozenOrder:
+    """Makes the order of re-encoding once and reloads it ever after.
+
+    Attributes:
+        migration: The migration.
+        gallery: Its points.
+        name: Name of the ordering.
+        projector: The forward projector, where the ordering may ask for one.
+        demand: Log of the traffic, where one was given.
+    """
+
+    migration: Migration
+    gallery: Gallery
+    name: str
+    projector: Projector | None
+    demand: Path | None = None
+    _loaded: tuple[Sequence[PointId], str] | None = None
+    _ordering: Ordering | None = None
+
+    def check(self) -> None:
+        """See that the order is there or can be made, before anything is written.
+
+        Raises:
+            PluginError: The ordering needs something that is not there.
+            ConfigError: The log of the traffic is none.
+        """
+        if self._reloaded() is None:
+            self._ordering = self._made()
+
+    def __call__(self) -> tuple[Sequence[PointId], str]:
+        """Return the ids, first to be encoded first, and the digest of their order."""
+        if self._loaded is None:
+            ids = self._reloaded()
+            if ids is None:
+                ordering = self._ordering or self._made()
+                batches = scored_points(self.gallery, ordering, self.migration.known)
+                ids = self.migration.artefacts.save_order(batches, self.name)
+            self._loaded = ids, ids.digest()
+        return self._loaded
+
+    def _reloaded(self) -> OrderedIds | None:
+        found = self.migration.artefacts.load_order()
+        return None if found is None else found[0]
+
+    def _made(self) -> Ordering:
+        demand = None if self.demand is None else read_demand(self.migration, self.demand)
+        return self.migration.ordering(self.name, self.projector, demand)
+
+
+def scored_points(gallery: Gallery, ordering: Ordering, known: Known) -> Iterator[pa.RecordBatch]:
+    """Score every point by its old vector; what is already paid for comes first.
+
+    Args:
+        gallery: The points.
+        ordering: Gives the scores.
+        known: New vectors paid for earlier.
+    """
+    for batch in gallery.read({"source", "old"}):
+        ids = batch["id"].to_pylist()
+        paid = known.find(batch["content_hash"].to_pylist())[1]
+        yield scored(ids, ordering.score(ids, vectors_of(batch, "old")), paid)

@@ -1,0 +1,142 @@
+"""Adapter: the figures of a run for Prometheus, read anew at each scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from xbtmigrate.backfill.goal import Progress
+from xbtmigrate.errors import ConfigError, UnsupportedError
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+STATES = ("running", "throttled", "waiting", "pausing", "paused")
+_FIGURES = {
+    "points_per_second": ("points_per_second", "Points written, over the last ten seconds.", 1.0),
+    "write_batch_points": ("batch_size", "Points in a write.", 1.0),
+    "request_delay_seconds": ("delay_seconds", "Wait before the next request.", 1.0),
+    "probe_p95_seconds": ("probe_p95_ms", "p95 of the probe queries.", 1e-3),
+    "probe_baseline_p95_seconds": ("baseline_p95_ms", "The same without the run.", 1e-3),
+    "slowdown_ratio": ("slowdown", "Ratio of the two.", 1.0),
+    "max_slowdown_ratio": ("max_slowdown", "Its limit; absent for none.", 1.0),
+    "max_points_per_second": ("max_rate", "Limit to the rate; absent for none.", 1.0),
+}
+
+
+@dataclass(slots=True, eq=False)
+class RunMetrics:
+    """Figures of one run; a figure that is not known yet is left out.
+
+    Attributes:
+        migration: Name of the migration, a label of every figure.
+        load: Says how the run goes; None before it goes.
+        progress: Its last step; None before the first.
+        quarantined: Points that were passed over.
+    """
+
+    migration: str
+    load: Callable[[], Mapping[str, Any]] | None = None
+    progress: Progress | None = None
+    quarantined: int = 0
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every figure as it is now."""
+        if self.load is None:
+            return
+        load = self.load()
+        yield from self._points()
+        yield from self._pass()
+        yield self._gauge(
+            "state",
+            "How the run goes: 1 for the present state.",
+            {state: float(state == load["state"]) for state in STATES},
+            "state",
+        )
+        for name, (key, text, unit) in _FIGURES.items():
+            if load[key] is not None:
+                yield self._gauge(name, text, {"": load[key] * unit})
+        pauses: Mapping[str, Mapping[str, float]] = load["pauses"]
+        counts = {reason: each["count"] for reason, each in pauses.items()}
+        seconds = {reason: each["seconds"] for reason, each in pauses.items()}
+        yield self._counter("pauses", "How often the run waited.", counts, "reason")
+        yield self._counter("pause_seconds", "How long it waited.", seconds, "reason")
+
+    def _points(self) -> Iterator[Metric]:
+        if self.progress is None:
+            return
+        counts = self.progress.counts
+        written = {"projected": counts.projected, "encoded": counts.encoded}
+        yield self._counter("points_written", "Vectors written, by kind.", written, "kind")
+        vanished = {"": counts.vanished}
+        yield self._counter("points_vanished", "Points that were deleted meanwhile.", vanished)
+        aside = {"": self.quarantined}
+        yield self._gauge("points_quarantined", "Points that cannot be embedded.", aside)
+
+    def _pass(self) -> Iterator[Metric]:
+        step = self.progress
+        if step is None:
+            return
+        stage = str(step.stage)
+        yield self._gauge(
+            "pass_points", "Points of the present pass.", {stage: step.total}, "stage"
+        )
+        left = {stage: max(0, step.total - step.done)}
+        yield self._gauge("pass_points_remaining", "Those still to be done.", left, "stage")
+
+    def _gauge(self, name: str, text: str, values: Mapping[str, float], label: str = "") -> Metric:
+        from prometheus_client.core import GaugeMetricFamily
+
+        return self._filled(GaugeMetricFamily(*self._described(name, text, label)), values, label)
+
+    def _counter(
+        self, name: str, text: str, values: Mapping[str, float], label: str = ""
+    ) -> Metric:
+        from prometheus_client.core import CounterMetricFamily
+
+        return self._filled(CounterMetricFamily(*self._described(name, text, label)), values, label)
+
+    def _described(self, name: str, text: str, label: str) -> tuple[str, str, None, list[str]]:
+        return f"xbtmigrate_{name}", text, None, ["migration", label] if label else ["migration"]
+
+    def _filled(self, metric: Any, values: Mapping[str, float], label: str) -> Metric:
+        for value, number in values.items():
+            metric.add_metric([self.migration, value] if label else [self.migration], number)
+        filled: Metric = metric
+        return filled
+
+
+@contextmanager
+def served(metrics: RunMetrics, port: int | None, host: str) -> Iterator[None]:
+    """Answer scrapes at http://host:port/metrics while the context is open; None answers none.
+
+    Raises:
+        ConfigError: The address cannot be used.
+        UnsupportedError: prometheus-client is not installed.
+    """
+    if port is None:
+        yield
+        return
+    try:
+        from prometheus_client import CollectorRegistry, start_http_server
+    except ImportError as error:
+        raise UnsupportedError(
+            "--metrics-port needs prometheus-client", "pip install 'xbtmigrate[metrics]'"
+        ) from error
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    try:
+        server, thread = start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise ConfigError(
+            f"metrics cannot be served at {host}:{port}: {error}",
+            "name another --metrics-port or --metrics-host; nothing was written",
+        ) from error
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

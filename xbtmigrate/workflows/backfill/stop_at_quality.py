@@ -1,0 +1,279 @@
+"""Workflows: when held-out queries on the live gallery say that enough is re-encoded.
+
+The queries ask for points that were not paid for when the order was frozen: what is written first
+would answer too well. Every figure is of the gallery as it is written: `keep` is exact, the mixed
+gallery is read back and searched as it would be served, and `full` is estimated from what is
+re-encoded and a random sample of the rest, which is encoded once for it and kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from xbtmigrate.backfill.goal import Until
+from xbtmigrate.errors import EncoderError, EvaluationError
+from xbtmigrate.evaluation.estimate_full import impute_full
+from xbtmigrate.evaluation.mixed_gallery import Merge, Serving, Single
+from xbtmigrate.evaluation.quality_gate import Gate, Verdict
+from xbtmigrate.evaluation.queries import Questions, read_questions
+from xbtmigrate.evaluation.retrieval import (
+    DEPTH,
+    QueryScores,
+    Relevance,
+    Space,
+    evaluate,
+    judge,
+    query_chunks,
+    top_k,
+)
+from xbtmigrate.projectors import Projector
+from xbtmigrate.protocols import Gallery
+from xbtmigrate.scoring.calibration import Arrangement
+from xbtmigrate.scoring.fusion import CalibratedServing, PerPoint
+from xbtmigrate.types import Channel, Kind, PointId, Vectors, vectors_of
+from xbtmigrate.workflows.encode_points import Report, encode_gallery
+from xbtmigrate.workflows.evaluate.collect import Collected, asking, gallery_of
+from xbtmigrate.workflows.evaluate.experiment import Sides, Trial
+from xbtmigrate.workflows.evaluate.query_sources import made_questions
+from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.points import Points, take
+
+STEPS = 100
+"""Questions asked over the whole order, at most."""
+
+MOST_QUERIES = 1000
+SAMPLE = 1000
+LARGEST_GALLERY = 100_000
+
+
+@dataclass(slots=True)
+class Watch:
+    """Measures the live gallery on the way of a backfill.
+
+    Attributes:
+        migration: The migration.
+        gallery: Its points, as the backfill writes them.
+        order: The frozen order.
+        projector: Old -> new; None where nothing is projected.
+        gate: What has to be met.
+        queries: Judged queries; None to make them from the points.
+        report: Called with progress.
+        verdict: What the gate said last; None before the first question.
+        basis: What stood for queries, in words.
+        query_count: Number of queries.
+    """
+
+    migration: Migration
+    gallery: Gallery
+    order: Callable[[], tuple[Sequence[PointId], str]]
+    projector: Projector | None
+    gate: Gate
+    queries: Path | None
+    report: Report
+    verdict: Verdict | None = None
+    basis: str = ""
+    query_count: int = 0
+    _live: Live | None = None
+    _looked: int = 0
+
+    @property
+    def met(self) -> bool:
+        """Whether the gate was met when it was asked last."""
+        return self.verdict is not None and self.verdict.met
+
+    def until(self, points: int, batch_size: int) -> Until:
+        """Ask about once in a hundredth of the points."""
+        return Until(max(batch_size, math.ceil(points / STEPS)), self.reached)
+
+    def reached(self, position: int, places: int) -> bool:
+        """Say whether the gate is met by what is written now."""
+        live = self._live
+        if live is None:
+            live = self._live = self._first_look()
+        else:
+            live.look(self.gallery, self.order()[0][self._looked : position])
+        self._looked = position
+        self.verdict = live.judge(self.gate)
+        self.report(f"{self.verdict}", position, places)
+        return self.verdict.met
+
+    def document(self) -> dict[str, Any] | None:
+        """Return the stable JSON form."""
+        if self.verdict is None:
+            return None
+        return {
+            "gate": self.verdict.gate,
+            "met": self.verdict.met,
+            "value": self.verdict.value,
+            "level": self.verdict.level,
+            "query_count": self.query_count,
+            "basis": self.basis,
+        }
+
+    def _first_look(self) -> Live:
+        """Find the queries, encode their answers and the sample, and read the whole gallery."""
+        migration, seed = self.migration, self.migration.config.plan.seed
+        self.order()
+        unpaid = migration.artefacts.unpaid()
+        drawn = np.random.default_rng(seed).permutation(len(unpaid))[:SAMPLE]
+        sample = take(migration.reader(), [unpaid[row] for row in np.sort(drawn)])
+        needed = set(sample.ids)
+        judged = None if self.queries is None else read_questions(self.queries)[0]
+        if judged is not None:
+            judged = judged.sampled(MOST_QUERIES, seed)
+            needed |= {point for points in judged.relevant for point in points}
+        points = gallery_of(migration, needed, LARGEST_GALLERY, self.report)
+        new, known = self._known(points, needed)
+        usable = known | ~np.isin(np.asarray(points.ids, np.str_), np.asarray([*needed], np.str_))
+        points, new, known = points.rows(np.flatnonzero(usable)), new[usable], known[usable]
+        collected = Collected(points, new)
+        trial = self._trial(collected, judged, sample)
+        self.basis, self.query_count = trial.questions.basis, len(trial.questions)
+        fair = np.isin(np.asarray(points.ids, np.str_), np.asarray(sample.ids, np.str_))
+        live = Live(trial, self._arrangement(), self.projector, known, fair & known, seed)
+        live.look(self.gallery, points.ids)
+        return live
+
+    def _trial(self, collected: Collected, judged: Questions | None, sample: Points) -> Trial:
+        """Embed the queries with both models.
+
+        Raises:
+            EvaluationError: No queries could be made that both models can embed.
+        """
+        if judged is not None:
+            return asking(self.migration, collected, judged, self.report)
+        for questions in made_questions(self.migration, sample):
+            try:
+                return asking(self.migration, collected, questions, self.report)
+            except EncoderError:
+                continue
+        raise EvaluationError(
+            "no queries can be made from the points to measure the live gallery with",
+            "give judged ones with --queries FILE",
+        )
+
+    def _known(self, points: Points, needed: set[PointId]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
+        """New vectors known so far, those of the needed points encoded now; and which are known."""
+        rows = np.array([row for row, point in enumerate(points.ids) if point in needed], np.intp)
+        new, known = self.migration.known.find(points.hashes)
+        new[rows], known[rows] = encode_gallery(
+            self.migration.new_encoder,
+            self.migration.known,
+            points.rows(rows),
+            self.migration.stored,
+            report=self.report,
+        )
+        return new, known
+
+    def _arrangement(self) -> Arrangement | None:
+        """The calibration that belongs to this projector."""
+        found = self.migration.artefacts.load_arrangement()
+        if found is None or self.projector is None:
+            return None
+        return found if found.projectors[1] == self.projector.digest else None
+
+
+@dataclass(slots=True)
+class Live:
+    """The gallery as it is written, in both spaces.
+
+    Attributes:
+        trial: Queries, and the gallery with the true new vectors known so far.
+        arrangement: How it is searched; None for one space, or a raw merge of two where nothing
+            is projected.
+        projector: Old -> new; None where nothing is projected.
+        known: Rows whose true new vector is known, (n,).
+        sample: Known rows that are a fair sample of what was not paid for, (n,).
+        seed: Seed of the estimate of full.
+    """
+
+    trial: Trial
+    arrangement: Arrangement | None
+    projector: Projector | None
+    known: npt.NDArray[np.bool_]
+    sample: npt.NDArray[np.bool_]
+    seed: int
+    encoded: npt.NDArray[np.bool_] = field(init=False)
+    _row: dict[PointId, int] = field(init=False)
+    _sides: Sides = field(init=False)
+    _hubness: dict[Channel, PerPoint] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Project the gallery once, and prepare how it is searched."""
+        trial = self.trial
+        self.encoded = np.zeros(len(trial.ids), np.bool_)
+        self._row = {point: row for row, point in enumerate(trial.ids)}
+        projected = np.zeros_like(trial.new)
+        if self.projector is not None:
+            projected = self.projector.apply(trial.old, trial.side)
+        self._sides = Sides(trial.old, projected, trial.new, trial.old_distance, trial.new_distance)
+        if self.arrangement is not None:
+            self._hubness = self._sides.hubness(self.arrangement.bank, trial.ids)
+
+    def look(self, gallery: Gallery, ids: Sequence[PointId]) -> None:
+        """Read back which of these points are re-encoded now, and their vectors."""
+        wanted = [point for point in ids if point in self._row]
+        for batch in gallery.read({"kind", "new"}, ids=wanted):
+            encoded = pc.equal(batch["kind"], Kind.ENCODED.value)
+            done = batch.filter(pc.fill_null(encoded, fill_value=False))
+            rows = np.array([self._row[point] for point in done["id"].to_pylist()], np.intp)
+            self.trial.new[rows] = vectors_of(done, "new")
+            self.encoded[rows] = self.known[rows] = True
+            if self.arrangement is not None and len(rows):
+                ids = [self.trial.ids[row] for row in rows]
+                found = self._sides.rows(rows).hubness(self.arrangement.bank, ids)
+                self._hubness[Channel.NEW][rows] = found[Channel.NEW]
+
+    def judge(self, gate: Gate) -> Verdict:
+        """Hold the gallery as it is now against a gate."""
+        ends: dict[str, Callable[[], QueryScores]] = {
+            "keep": partial(evaluate, self.trial.old_space, self.trial.relevance),
+            "full": self._full,
+        }
+        cells = {name: end().means for name, end in ends.items() if name == gate.anchor}
+        return gate.judge(self._mixed().means, cells)
+
+    def _mixed(self) -> QueryScores:
+        """Search the gallery as it is."""
+        trial, parts, serving = self.trial, [], self._serving()
+        asked = {Channel.OLD: trial.queries_old}
+        spaces = {
+            channel: self._sides.space(channel, asked.get(channel, trial.queries_new))
+            for channel in serving.channels
+        }
+        relevance = trial.relevance
+        for chunk in query_chunks(relevance.query_count, len(trial.ids)):
+            blocks = {channel: space.scores(chunk) for channel, space in spaces.items()}
+            ranked = top_k(serving.score(blocks, self.encoded), DEPTH)
+            parts.append(judge(ranked, relevance.part(chunk)))
+        return QueryScores.joined(parts)
+
+    def _serving(self) -> Serving:
+        if self.arrangement is not None:
+            return CalibratedServing(self.arrangement.fusion, self._hubness)
+        return Merge() if self.projector is None else Single()
+
+    def _full(self) -> QueryScores:
+        """Estimate what the gallery would reach with every point re-encoded."""
+        trial, rows = self.trial, np.flatnonzero(self.known)
+        place = np.full(len(trial.ids), -1)
+        place[rows] = np.arange(len(rows))
+        relevance = trial.relevance
+        known = Relevance(relevance.query_count, relevance.query, place[relevance.row])
+        return impute_full(
+            Space(trial.queries_new, trial.new[rows], trial.new_distance),
+            known,
+            encoded=self.encoded[rows],
+            sample=(self.sample & ~self.encoded)[rows],
+            points=len(trial.ids),
+            seed=self.seed,
+        )

@@ -1,0 +1,291 @@
+"""Workflows: keeps a run from harming the queries of others, and lets other shells steer it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from xbtmigrate.backfill.pace import Limits, Pace, Reason, Windows
+from xbtmigrate.backfill.paced_gallery import PacedGallery
+from xbtmigrate.errors import XbtMigrateError
+from xbtmigrate.migration.phases import utc_now
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.qdrant.collection.backlog import Backlog
+from xbtmigrate.qdrant.collection.facts import CollectionFacts
+from xbtmigrate.qdrant.collection.probes import Probes, draw_queries, spacing_of
+from xbtmigrate.qdrant.gallery.open_gallery import EMBEDDED_PAGE, PAGE
+from xbtmigrate.qdrant.journal.run_control import Control
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.workflows.backfill.request import Request
+from xbtmigrate.workflows.migration import Migration
+
+log = logging.getLogger("xbtmigrate.load")
+LOAD = (
+    "state",
+    "reason",
+    "batch_size",
+    "delay_seconds",
+    "points_per_second",
+    "probe_p95_ms",
+    "baseline_p95_ms",
+    "slowdown",
+    "max_slowdown",
+    "max_rate",
+    "pauses",
+    "updated_at",
+)
+"""What a run says of its load."""
+TICK = 0.25
+ASK_EVERY = 1.0
+LOOK_EVERY = 2.0
+CHECK_PATIENCE = 30.0
+BACKLOG_PATIENCE = 60.0
+BACKLOG_REST = 15.0
+
+
+@dataclass(slots=True)
+class Watch:
+    """Looks after one run from a thread of its own: probes, backlog, wishes, and what it says.
+
+    Attributes:
+        connection: The open Qdrant.
+        facts: The collection whose queries are protected.
+        control: Where other shells ask, and where the run answers.
+        backlog: What the server has still to do for the collection that is written.
+        own: Limits the run was started with.
+        seed: Seed of the drawn probe queries.
+        pace: What is ruled.
+    """
+
+    connection: Connection
+    facts: CollectionFacts
+    control: Control
+    backlog: Backlog
+    own: Limits
+    seed: int
+    pace: Pace
+    _windows: Windows = field(default_factory=Windows)
+    _probes: Probes | None = None
+    _blind: bool = False
+    _token: str = ""
+    _published: tuple[str, str] = ("", "")
+    _due: dict[str, float] = field(default_factory=dict)
+    _check_ends: float | None = None
+    _backlog_ends: float = 0.0
+    _busy: bool = False
+    _refusals: int = 0
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Obey what was asked before, then go on looking after the run."""
+        self.tick(time.monotonic())
+        # From here on the next tick, a moment later, makes up for one that fails.
+        brief = self.connection.brief()
+        self.connection = self.backlog.connection = brief
+        self.control = replace(self.control, connection=brief)
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop looking, and say that the run does nothing more."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._probes is not None:
+            self._probes.close()
+        with suppress(XbtMigrateError):
+            self.control.publish({**self.state(), "state": "ended", "reason": ""})
+
+    def tick(self, now: float) -> None:
+        """Do once what is due at this time."""
+        if self._is_due("ask", now, ASK_EVERY):
+            self._obey()
+        self._probe(now)
+        due = self._is_due("look", now, LOOK_EVERY)
+        if due:
+            self._look(now)
+        state = self.state()
+        if due or (state["state"], state["token"]) != self._published:
+            self._published = (state["state"], state["token"])
+            self.control.publish(state)
+
+    def state(self) -> dict[str, Any]:
+        """Say how the run goes, and which wish it obeys."""
+        return {**load_of(self.pace, self.connection), "token": self._token}
+
+    def _run(self) -> None:
+        while not self._ended.wait(TICK):
+            # Qdrant is away: the run itself finds that out and says so, and the next tick is soon.
+            with suppress(XbtMigrateError):
+                self.tick(time.monotonic())
+
+    def _is_due(self, what: str, now: float, every: float) -> bool:
+        if now < self._due.get(what, now):
+            return False
+        self._due[what] = now + every
+        return True
+
+    def _obey(self) -> None:
+        wish = self.control.wish()
+        if wish.token == self._token:
+            return
+        self._token, self._blind = wish.token, False
+        self.pace.limit_to(wish.limits or self.own)
+        if wish.limits:
+            log.info("limits asked for at %s: %s", wish.asked_at, _shown(wish.limits))
+        if wish.paused:
+            text = f"asked for at {wish.asked_at}; `xbtmigrate resume` lets it go on"
+            self.pace.hold(Reason.REQUEST, text)
+        else:
+            self.pace.release(Reason.REQUEST, "going on: asked for by `xbtmigrate resume`")
+
+    def _probe(self, now: float) -> None:
+        """Feed the pace with what the probe queries took."""
+        if self.pace.limits.max_slowdown is None or self._blind:
+            return
+        if self._probes is None and not self._start_probes():
+            return
+        assert self._probes is not None
+        times = self._probes.take()
+        checking = Reason.CHECK in self.pace.holds
+        if checking and self._check_ends is None:
+            # What was measured until now is of the server with the run.
+            self._check_ends, times = now + CHECK_PATIENCE, []
+        for each in times:
+            self._windows.add(each)
+        overdue = checking and self._check_ends is not None and now >= self._check_ends
+        verdict = self._windows.verdict(hurried=overdue)
+        if verdict is not None:
+            self.pace.judge(verdict, settled=not self._busy)
+            self._check_ends = None
+        elif self._probes.refused:
+            self._go_blind(self._probes.refused)
+        elif overdue:
+            self._go_blind(f"only {len(self._windows)} were answered in {CHECK_PATIENCE:.0f} s")
+
+    def _start_probes(self) -> bool:
+        rest = self.connection.rest
+        if rest is None:
+            self._go_blind("Qdrant is reached by gRPC alone")
+            return False
+        try:
+            queries = draw_queries(self.connection, self.facts, self.seed)
+        except XbtMigrateError as error:
+            self._go_blind(error.message)
+            return False
+        if not queries:
+            self._go_blind("no stored vector was found to ask with")
+            return False
+        self._probes = Probes(rest, self.facts.collection, queries, spacing_of(self.facts))
+        self.pace.hold(Reason.CHECK, "measuring what queries take without this run")
+        return True
+
+    def _go_blind(self, why: str) -> None:
+        """Go on without probes, and say so: nothing is slowed down by guesses."""
+        self._blind = True
+        if self._probes is not None:
+            self._probes.close()
+            self._probes = None
+        log.warning("queries cannot be timed, so their slowdown is not limited: %s", why)
+        self.pace.release(Reason.CHECK)
+        self.pace.limit_to(replace(self.pace.limits, max_slowdown=None))
+
+    def _look(self, now: float) -> None:
+        """Wait for the server where it is behind, but not for ever."""
+        refusal = self.connection.patience.pauses.get(Reason.SERVER_LIMIT)
+        if refusal is not None and refusal.count > self._refusals:
+            self._refusals = refusal.count
+            self.pace.back_off("the server asks for fewer requests")
+        if self.pace.limits.max_slowdown is None:
+            self.pace.release(Reason.BACKLOG)
+            return
+        self._busy, why = self.backlog.look()
+        held = Reason.BACKLOG in self.pace.holds
+        if held and (not why or now >= self._backlog_ends):
+            done = "the server has caught up" if not why else "the server is still behind"
+            self.pace.release(Reason.BACKLOG, f"going on: {done}")
+            self._backlog_ends = now + BACKLOG_REST
+        elif why and not held and now >= self._backlog_ends:
+            self._backlog_ends = now + BACKLOG_PATIENCE
+            self.pace.hold(Reason.BACKLOG, why)
+
+
+@contextmanager
+def paced(
+    migration: Migration, plan: Plan, request: Request, should_stop: Callable[[], str]
+) -> Iterator[PacedGallery]:
+    """Let a run keep a pace that spares the queries of others.
+
+    An embedded database has no others: there only a limit to the rate holds.
+
+    Args:
+        migration: The migration that runs.
+        plan: Its plan.
+        request: What is asked of the run.
+        should_stop: A reason to end the run, "" for none.
+    """
+    connection, limits = migration.connection, request.limits
+    gallery, size = migration.gallery(plan), request.batch_size
+    if connection.embedded:
+        alone = Pace(replace(limits, max_slowdown=None), max(size, EMBEDDED_PAGE), log.info)
+        yield PacedGallery(gallery, alone, should_stop)
+        return
+    pace = Pace(limits, max(size, PAGE), log.info)
+    watch = Watch(
+        connection=connection,
+        facts=migration.facts,
+        control=Control(connection, migration.config.migration),
+        backlog=Backlog(connection, plan.target.collection),
+        own=limits,
+        seed=migration.config.plan.seed,
+        pace=pace,
+    )
+    try:
+        watch.start()
+        yield PacedGallery(gallery, pace, should_stop)
+    finally:
+        watch.end()
+
+
+def load_of(pace: Pace, connection: Connection) -> dict[str, Any]:
+    """Say how a run goes, as `status` shows it."""
+    pauses = {**pace.pauses, **connection.patience.pauses}
+    return {
+        "state": _state(pace),
+        "reason": "; ".join(pace.holds.values()) or pace.slow_because,
+        "batch_size": pace.batch,
+        "delay_seconds": round(pace.delay, 3),
+        "points_per_second": round(pace.rate, 1),
+        "probe_p95_ms": _rounded(pace.p95),
+        "baseline_p95_ms": _rounded(pace.baseline),
+        "slowdown": _rounded(pace.slowdown),
+        "max_slowdown": pace.limits.max_slowdown,
+        "max_rate": pace.limits.max_rate,
+        "pauses": {
+            str(reason): {"count": each.count, "seconds": round(each.seconds, 1)}
+            for reason, each in pauses.items()
+        },
+        "updated_at": utc_now(),
+    }
+
+
+def _state(pace: Pace) -> str:
+    if Reason.REQUEST in pace.holds:
+        return "paused" if pace.idle else "pausing"
+    if pace.holds:
+        return "waiting"
+    return "throttled" if pace.share < 1 else "running"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _shown(limits: Limits) -> str:
+    return ", ".join(f"{name} {value or 'off'}" for name, value in asdict(limits).items())

@@ -1,0 +1,118 @@
+"""Workflows: some points as they were before the first write, and what became of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.protocols import Gallery, Written
+from xbtmigrate.qdrant.gallery.baseline import Testimony, compare, observe, part_of, renewed
+from xbtmigrate.qdrant.gallery.remove import distrust
+from xbtmigrate.types import Kind, Layout, PointId
+from xbtmigrate.workflows.migration import Migration, choice_of
+
+
+def witness(migration: Migration, plan: Plan, ids: Sequence[PointId]) -> pa.Table:
+    """Look at some points of the source: their payloads and every vector but the new one."""
+    in_place = plan.target.layout is Layout.IN_PLACE
+    without = plan.target.vector if in_place else None
+    return observe(migration.connection, plan.collection.name, ids, without)
+
+
+def testimony(migration: Migration, plan: Plan) -> Testimony | None:
+    """Say what became of the points that were looked at while planning; None without them.
+
+    The tool only reads the source of a shadow. In place a new vector that was projected from the
+    present old ones was made behind their replacement, and one that has still to be made will be.
+    The mark of an encoded vector does not name the old ones, so nobody can tell there.
+    """
+    before = migration.artefacts.load_witness()
+    if before is None:
+        return None
+    found = compare(before, witness(migration, plan, before["id"].to_pylist()))
+    if plan.target.layout is Layout.SHADOW:
+        return found.explained(found.vectors_changed)
+    batches = migration.gallery(plan).read({"kind"}, ids=found.vectors_changed)
+    kinds = {
+        point: kind
+        for batch in batches
+        for point, kind in zip(batch["id"].to_pylist(), batch["kind"].to_pylist(), strict=True)
+    }
+    return found.explained([each for each, kind in kinds.items() if kind != Kind.ENCODED])
+
+
+def bring_up_to_date(migration: Migration, plan: Plan, ids: Sequence[PointId]) -> None:
+    """Remember some of the points that were looked at while planning as they are now."""
+    before = migration.artefacts.load_witness()
+    if before is not None and ids:
+        now = witness(migration, plan, ids)
+        migration.artefacts.save_witness(renewed(before, now, ids))
+
+
+def distrust_replaced(migration: Migration, plan: Plan) -> None:
+    """Make encoded points whose old vectors were replaced due again."""
+    found = testimony(migration, plan)
+    if found is not None and found.vectors_changed:
+        distrust(migration.connection, choice_of(plan.target), found.vectors_changed)
+
+
+def watched(migration: Migration, plan: Plan, gallery: Gallery) -> Gallery:
+    """Return a gallery that notices old vectors which applications replace between its writes."""
+    before = migration.artefacts.load_witness()
+    if before is None or plan.target.layout is Layout.SHADOW:
+        return gallery
+    return _WatchedGallery(gallery, migration, plan, before, set(before["id"].to_pylist()))
+
+
+@dataclass(slots=True)
+class _WatchedGallery:
+    """Passes everything on, and looks at the points that were looked at while planning.
+
+    What has changed there before a write was changed by an application, so it is what the point is
+    compared with from then on. What changes by a write is found by the next verification.
+    """
+
+    gallery: Gallery
+    migration: Migration
+    plan: Plan
+    before: pa.Table
+    ids: set[PointId]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, kind: Kind | None = None) -> int:
+        """Count exactly."""
+        return self.gallery.count(kind)
+
+    def read(
+        self,
+        columns: Collection[str],
+        *,
+        ids: Sequence[PointId] | None = None,
+        after: PointId | None = None,
+        expected: Kind | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield batches of points."""
+        return self.gallery.read(columns, ids=ids, after=after, expected=expected)
+
+    def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
+        """Store `new` with its provenance, after a look at the old vectors."""
+        ids = [each for each in batch["id"].to_pylist() if each in self.ids]
+        if ids:
+            self._look(ids)
+        return self.gallery.write(batch, kind)
+
+    def prune(self) -> int:
+        """Remove from a shadow the points that left the source."""
+        return self.gallery.prune()
+
+    def _look(self, ids: Sequence[PointId]) -> None:
+        now = witness(self.migration, self.plan, ids)
+        with self.lock:
+            replaced = compare(part_of(self.before, ids), now).vectors_changed
+            if replaced:
+                self.before = renewed(self.before, now, replaced)
+                self.migration.artefacts.save_witness(self.before)

@@ -1,0 +1,1 @@
+"""The procedures of `cutover`, `rollback`, `finalize` and `abort`."""

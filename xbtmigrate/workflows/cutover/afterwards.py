@@ -1,0 +1,69 @@
+"""Workflows: what holds after `finalize`: where the data live, how to go back, what to set."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+from urllib.parse import quote
+
+from xbtmigrate.config import Config
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.types import Layout
+
+
+def data_place(plan: Plan, alias: str | None) -> dict[str, Any]:
+    """Say where applications find their data once the old side is gone.
+
+    Args:
+        plan: The plan.
+        alias: Alias that the cutover moved, None where it moved none.
+    """
+    return {
+        "collection": plan.target.collection,
+        "alias": alias,
+        "vector": plan.target.vector,
+        "model": plan.binding.get("new_model.model") or plan.binding["new_model.encoder"],
+    }
+
+
+def settings_after(plan: Plan, config: Config, alias: str | None) -> list[str]:
+    """List what to change in the configuration before the next migration."""
+    changes = []
+    read = alias or plan.target.collection
+    if plan.target.layout is Layout.SHADOW and read != config.qdrant.collection:
+        changes.append(f'qdrant.collection = "{read}"')
+    if plan.target.vector != plan.collection.vector:
+        changes.append(f'qdrant.vector = "{plan.target.vector}"')
+        changes.append("qdrant.new_vector = a name that no vector has yet")
+    stored = plan.binding["old_model.stored"]
+    changes.append(f'[old_model]: what [new_model] says now, with stored = "{stored}"')
+    changes.append("[new_model]: the next model")
+    return changes
+
+
+def snapshot_place(plan: Plan, snapshot: str | None) -> str | None:
+    """Say where the server keeps the snapshot of the old side."""
+    if snapshot is None:
+        return None
+    file = f"{plan.collection.name}/{snapshot}"
+    return f"{file} under storage.snapshots_path of the server (/qdrant/snapshots in its container)"
+
+
+def restore_command(plan: Plan, config: Config, snapshot: str | None) -> str | None:
+    """Return the command that brings the old side back, under a name that is free.
+
+    Qdrant offers no download of a snapshot whose collection is gone, so the path is the server's.
+    """
+    if snapshot is None:
+        return None
+    source = plan.collection.name
+    name = source if plan.target.layout is Layout.SHADOW else f"{source}-before"
+    variable = config.qdrant.api_key_env or "KEY"
+    key = f' -H "api-key: ${variable}"' if config.api_key else ""
+    address = f"{config.url}/collections/{quote(name, safe='')}/snapshots/recover"
+    location = json.dumps({"location": f"file:///qdrant/snapshots/{quote(source)}/{snapshot}"})
+    return (
+        f"curl -X PUT '{address}'{key} -H 'content-type: application/json' "
+        f"-d {shlex.quote(location)}"
+    )

@@ -1,0 +1,342 @@
+"""Workflows: cutover. Check the gates, catch up, switch in one step, then follow what came late.
+
+Before the switch the sweeps of the backfill run until few enough points change under them. What is
+written the old way between the last sweep and the moment at which the last writer follows the
+switch is carried over afterwards, and never over something newer: a ledger, stored before the
+switch, says which side changed. Each step looks first at what is there, so a killed cutover goes on
+from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from xbtmigrate.config import Config
+from xbtmigrate.errors import GateError
+from xbtmigrate.migration.phases import MigrationRecord, Phase
+from xbtmigrate.migration.point_hashes import Ledger
+from xbtmigrate.qdrant.collection.aliases import aliases, move_alias
+from xbtmigrate.qdrant.gallery.replicate import Passed
+from xbtmigrate.qdrant.wire.connection import check_writable
+from xbtmigrate.types import Layout
+from xbtmigrate.workflows.backfill.backfill import loop_of, projector_of
+from xbtmigrate.workflows.backfill.request import AS_PLANNED, Intent, intend
+from xbtmigrate.workflows.cutover.late_writes import Carrier, keep_ledger, kept_ledger
+from xbtmigrate.workflows.cutover.preconditions import (
+    Accepted,
+    Check,
+    Quality,
+    check_cutover,
+    without_vector,
+)
+from xbtmigrate.workflows.cutover.route import (
+    Route,
+    choose_route,
+    moved_record,
+    publish,
+    readers_send,
+    route_taken,
+)
+from xbtmigrate.workflows.encode_points import Report
+from xbtmigrate.workflows.migration import Migration, open_migration
+from xbtmigrate.workflows.tally import Tally
+
+SWITCHABLE = (Phase.VERIFIED, Phase.CUTTING_OVER, Phase.CUT_OVER)
+POLL_SECONDS = 2.0
+SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked of a cutover.
+
+    Attributes:
+        act: Do it; else only check.
+        alias: Alias to move; None for the configured name.
+        by_switch: Whether applications follow the switch, so that no alias is moved.
+        max_age: Seconds that the verification may be old.
+        max_behind: Points that may still change under the last sweep before the switch.
+        go_file: Wait, caught up, until this file exists; None not to wait.
+        quality: Quality gates.
+        accepted: What the user says to conditions that only a person can settle.
+    """
+
+    act: bool = False
+    alias: str | None = None
+    by_switch: bool = False
+    max_age: float = 24 * 3600.0
+    max_behind: int = 100
+    go_file: Path | None = None
+    quality: Quality = Quality()  # noqa: RUF009
+    accepted: Accepted = Accepted()  # noqa: RUF009
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """How a cutover or a rollback ended.
+
+    Attributes:
+        document: The stable JSON form.
+        passed: Whether every gate said yes.
+        interrupted: Whether the user stopped it.
+    """
+
+    document: dict[str, Any]
+    passed: bool = True
+    interrupted: bool = False
+
+
+def cutover(
+    config: Config, order: Order, *, should_stop: Callable[[], str], report: Report
+) -> Switched:
+    """Switch applications to the new vectors, or say what stands against it.
+
+    Args:
+        config: The settings.
+        order: What is asked.
+        should_stop: Asked while waiting and catching up; a reason ends it before the switch.
+        report: Called with progress.
+
+    Raises:
+        GateError: The migration is not verified, there is no way to switch, or points change faster
+            than they can be followed.
+        XbtMigrateError: A part failed; the same call goes on from there.
+    """
+    with open_migration(config) as migration:
+        record = _switchable(migration.journal.load())
+        intent, route, checks = check_switch(migration, record, order, report)
+        passed = all(check.passed for check in checks)
+        if not (passed and order.act):
+            return Switched(_document(intent, route, record, checks, order=order), passed)
+        check_writable(migration.connection, migration.facts.collection)
+        held = migration.journal.acquire(_accepting(record, order.accepted.without_vector))
+        run = _Cutover(migration, intent, route, order, held, should_stop, report)
+        try:
+            run.go()
+        finally:
+            migration.journal.release()
+        document = _document(intent, route, run.record, checks, order=order, run=run)
+        return Switched(document, interrupted=bool(run.stopped))
+
+
+def check_switch(
+    migration: Migration,
+    record: MigrationRecord | None,
+    order: Order,
+    report: Report = lambda *_: None,
+) -> tuple[Intent, Route, list[Check]]:
+    """Check what has to hold before a cutover. Reads only.
+
+    Returns:
+        The plan and record, the way that applications take, and each condition; none of these
+        once the cutover has begun.
+
+    Raises:
+        GateError: The migration is not verified, or there is no way to switch.
+    """
+    record = _switchable(record)
+    intent = intend(migration, AS_PLANNED, record)
+    route = route_taken(record) or choose_route(
+        migration, intent.plan, order.alias, by_switch=order.by_switch
+    )
+    report(readers_send(intent.plan, route.alias), 0, 0)
+    report("checking the gates", 0, 0)
+    if record.phase is not Phase.VERIFIED:
+        return intent, route, []
+    return (
+        intent,
+        route,
+        check_cutover(
+            migration,
+            intent,
+            route=route,
+            max_age=order.max_age,
+            max_behind=order.max_behind,
+            quality=order.quality,
+            accepted=order.accepted,
+        ),
+    )
+
+
+def _switchable(record: MigrationRecord | None) -> MigrationRecord:
+    if record is not None and record.phase in SWITCHABLE:
+        return record
+    phase = "not begun" if record is None else str(record.phase)
+    raise GateError(f"the migration is {phase}, not verified", "run `xbtmigrate verify` first")
+
+
+def _accepting(record: MigrationRecord, count: int) -> MigrationRecord:
+    """Remember how many points may stay without a new vector: finalize holds to it."""
+    before = 0 if record.phase is Phase.VERIFIED else record.without_vector
+    return replace(record, without_vector=max(before, count))
+
+
+@dataclass(slots=True)
+class _Cutover:
+    """One cutover whose lease the caller holds."""
+
+    migration: Migration
+    intent: Intent
+    route: Route
+    order: Order
+    record: MigrationRecord
+    should_stop: Callable[[], str]
+    report: Report
+    stopped: str = ""
+    late: Passed = field(default_factory=Passed)
+
+    def go(self) -> None:
+        """Go on from the record's phase."""
+        carrier = Carrier(self.migration, self.intent, projector_of(self.migration, self.intent))
+        if self.record.phase is not Phase.CUT_OVER and not self._is_moved():
+            ledger = self._catch_up(carrier)
+            if self.stopped:
+                return
+            self._check_without_vector()
+            # The copies of a shadow remember what they were made from: they are noted behind it.
+            keep_ledger(self.migration, carrier.ledger() if ledger is None else ledger)
+            self._move_to(Phase.CUTTING_OVER)
+            self._move()
+        if self.record.phase is not Phase.CUT_OVER:
+            self._move_to(Phase.CUT_OVER)
+        publish(self.migration.artefacts, self.record)
+        self._follow(carrier)
+
+    def _catch_up(self, carrier: Carrier) -> Ledger | None:
+        """Sweep until few enough points change, and while the user wants to wait.
+
+        Returns:
+            In place, what the points were before the last sweep: what changes behind that is seen
+            by the sweep or differs from it, so that it is carried over.
+        """
+        while True:
+            last = self.order.go_file is None or self.order.go_file.exists()
+            ledger = carrier.ledger() if last and not carrier.shadow else None
+            migration, intent = self.migration, self.intent
+            projector, gallery = projector_of(migration, intent), migration.gallery(intent.plan)
+            loop = loop_of(migration, intent, self.record, projector, gallery=gallery, size=256)
+            loop.on_progress = lambda step: self.report("catching up", step.done, step.total)
+            loop.should_stop = self.should_stop
+            left = loop.catch_up()
+            self.record, self.stopped = loop.record, loop.stopped
+            if self.stopped:
+                return None
+            if left > self.order.max_behind:
+                raise GateError(
+                    f"{left:,} points changed while the last sweep went on, at most "
+                    f"{self.order.max_behind:,} may",
+                    "cut over while fewer points are written, or raise --max-behind: what comes "
+                    "late is carried over after the switch",
+                )
+            if last:
+                return ledger
+            self.report(f"ready; waiting for {self.order.go_file}", 0, 0)
+            self._wait()
+
+    def _check_without_vector(self) -> None:
+        """See that the last sweep has left no more points without a new vector than accepted.
+
+        Raises:
+            GateError: They are more.
+        """
+        tally = Tally.take(self.migration.gallery(self.intent.plan))
+        check = without_vector(tally, self.record.without_vector)
+        if not check.passed:
+            raise GateError(check.detail, "nothing was switched")
+
+    def _wait(self) -> None:
+        """Wait a little, or until the user stops it or says go."""
+        until = time.monotonic() + POLL_SECONDS
+        while time.monotonic() < until and not self.should_stop():
+            time.sleep(0.1)
+        self.stopped = self.should_stop()
+
+    def _is_moved(self) -> bool:
+        """Whether an earlier cutover was killed behind its switch."""
+        if self.route.alias is None or self.record.phase is Phase.VERIFIED:
+            return False
+        leading = aliases(self.migration.connection)
+        return leading.get(self.route.alias) == self.intent.plan.target.collection
+
+    def _move(self) -> None:
+        if self.route.alias is not None:
+            target = self.intent.plan.target.collection
+            move_alias(self.migration.connection, self.route.alias, target)
+
+    def _follow(self, carrier: Carrier) -> None:
+        """Carry over what came late until a pass finds nothing more."""
+        ledger = kept_ledger(self.migration)
+        self.report("carrying over what came late", 0, 0)
+        self.late = carrier.repeat(partial(carrier.to_new, ledger), ledger)
+
+    def _move_to(self, phase: Phase) -> None:
+        plan, route = self.intent.plan, self.route
+        self.record = moved_record(self.migration, plan, self.record, phase, route)
+        self.migration.journal.save(self.record)
+
+
+def _document(
+    intent: Intent,
+    route: Route,
+    record: MigrationRecord,
+    checks: Sequence[Check],
+    *,
+    order: Order,
+    run: _Cutover | None = None,
+) -> dict[str, Any]:
+    plan = intent.plan
+    late = run.late if run else Passed()
+    stopped = run.stopped if run else ""
+    passed = all(check.passed for check in checks)
+    return {
+        "readers": readers_send(plan, route.alias),
+        "collection": plan.collection.name,
+        "target": plan.target.collection,
+        "vector": plan.target.vector,
+        "layout": plan.target.layout.value,
+        "alias": route.alias,
+        "other_aliases": list(route.others),
+        "phase": record.phase.value,
+        "status": f"stopped: {stopped}" if stopped else _status(record, order, passed=passed),
+        "ready": passed,
+        "gates": [
+            {
+                "name": each.name,
+                "passed": each.passed,
+                "detail": each.detail,
+                "way_out": None if each.passed else each.way_out,
+            }
+            for each in checks
+        ],
+        "carried_over": late.carried,
+        "deleted": late.deleted,
+        "newer_kept": late.kept,
+        "left_behind": late.left[:SHOWN],
+        "without_vector": late.bare[:SHOWN],
+        "next": _next(plan.target.layout, record, order, checks),
+    }
+
+
+def _status(record: MigrationRecord, order: Order, *, passed: bool) -> str:
+    if not passed:
+        return "a gate said no"
+    if not order.act:
+        return "nothing was switched"
+    return "cut over" if record.phase is Phase.CUT_OVER else "ready"
+
+
+def _next(layout: Layout, record: MigrationRecord, order: Order, checks: Sequence[Check]) -> str:
+    failed = [each.way_out for each in checks if not each.passed]
+    if failed:
+        return "; ".join(dict.fromkeys(failed))
+    if record.phase is not Phase.CUT_OVER:
+        return "xbtmigrate cutover --yes" if not order.act else "run the same command again"
+    again = "run `xbtmigrate cutover --yes` again when every writer follows it"
+    if layout is Layout.IN_PLACE:
+        return f"let the application follow switch.json; {again}; then `xbtmigrate finalize`"
+    return f"embed with the new model; {again}; then `xbtmigrate finalize`"

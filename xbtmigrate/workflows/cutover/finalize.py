@@ -1,0 +1,252 @@
+"""Workflows: finalize. Drop the old side for good, and take the tool's marks from the points."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from xbtmigrate.config import Config
+from xbtmigrate.errors import ConfigError, GateError, StaleError
+from xbtmigrate.migration.phases import MigrationRecord, Phase
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.migration.switch import Switch
+from xbtmigrate.qdrant.collection.aliases import aliases
+from xbtmigrate.qdrant.collection.health import troubles
+from xbtmigrate.qdrant.collection.snapshots import take_snapshot
+from xbtmigrate.qdrant.gallery.remove import drop_collection, drop_indexes, drop_vector, strip
+from xbtmigrate.qdrant.gallery.replicate import NAMED, Passed
+from xbtmigrate.qdrant.journal.journal import QdrantJournal
+from xbtmigrate.qdrant.journal.kept_hashes import forget_ledger
+from xbtmigrate.qdrant.journal.published import withdraw
+from xbtmigrate.qdrant.journal.rivals import finished_before
+from xbtmigrate.qdrant.journal.run_control import Control
+from xbtmigrate.qdrant.wire.connection import DROP_VECTOR, Connection
+from xbtmigrate.qdrant.wire.own_collection import forget_shadow
+from xbtmigrate.types import Layout
+from xbtmigrate.workflows.backfill.backfill import projector_of
+from xbtmigrate.workflows.backfill.request import AS_PLANNED, intend
+from xbtmigrate.workflows.cutover.afterwards import (
+    data_place,
+    restore_command,
+    settings_after,
+    snapshot_place,
+)
+from xbtmigrate.workflows.cutover.late_writes import Carrier, kept_ledger
+from xbtmigrate.workflows.cutover.route import give_notice, publish, switched_to
+from xbtmigrate.workflows.encode_points import Report
+from xbtmigrate.workflows.migration import Migration, artefacts_of, connected, migration_over
+from xbtmigrate.workflows.next_step import AFTER_FINALIZE
+
+LOOKS = 3
+"""Looks for points that were written the old way, at most; one that finds none is enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What is removed.
+
+    Attributes:
+        plan: The plan.
+        connection: The open Qdrant.
+    """
+
+    plan: Plan
+    connection: Connection
+
+    @property
+    def shadow(self) -> bool:
+        """Whether the old side is a collection of its own."""
+        return self.plan.target.layout is Layout.SHADOW
+
+    @property
+    def shown(self) -> str:
+        """What is deleted for good, in words."""
+        if self.shadow:
+            return f"the collection '{self.plan.collection.name}'"
+        old = f"the vector '{self.plan.collection.vector}' of every point"
+        if self.connection.at_least(DROP_VECTOR):
+            return old
+        return f"{old}; its name stays, because servers before 1.19 cannot remove one safely"
+
+    def run(self, report: Report) -> int:
+        """Remove it; what is already gone is passed over. Returns the number of points."""
+        plan, connection, points = self.plan, self.connection, self.plan.collection.points
+        vectors: list[str] = []
+        if self.shadow:
+            drop_collection(connection, plan.collection.name)
+        elif not drop_vector(connection, plan.collection.name, plan.collection.vector):
+            vectors = [plan.collection.vector]
+        done = strip(
+            connection,
+            plan.target.collection,
+            vectors,
+            lambda count: report("cleaning up", count, max(points, count)),
+        )
+        drop_indexes(connection, plan.target.collection)
+        forget_shadow(connection, plan.target.collection)
+        forget_ledger(connection, plan.migration)
+        return done
+
+
+def finalize(
+    config: Config, *, confirm: str | None, snapshot: bool, notice: float, report: Report
+) -> dict[str, Any]:
+    """Drop the old side, or say what would be dropped.
+
+    Args:
+        config: The settings.
+        confirm: Name of the collection as the user knows it, its real name or the configured
+            alias; None only to look.
+        snapshot: Whether to let the server store a snapshot of the old side first.
+        notice: Seconds between saying so in the journal and removing anything.
+        report: Called with progress.
+
+    Raises:
+        ConfigError: `confirm` is another name.
+        GateError: The migration is not cut over, or the old side is still used.
+        UnsupportedError: A snapshot is asked for where there are none.
+        XbtMigrateError: A part failed; the same call goes on from there.
+    """
+    plan = artefacts_of(config).load_plan()
+    _check_name(confirm, config, plan)
+    with connected(config) as connection:
+        journal = QdrantJournal(connection, config.migration)
+        record = _finalizable(journal.load(), plan)
+        removal = Removal(plan, connection)
+        if record.phase is Phase.CUT_OVER:
+            check_unused(migration_over(config, connection), record)
+        if confirm is None:
+            return _document(removal, config, record, None)
+        record = journal.acquire(record)
+        stored = None
+        try:
+            if record.phase is Phase.CUT_OVER:
+                stored = take_snapshot(connection, plan.collection.name) if snapshot else None
+                record = record.moved_to(Phase.FINALIZING)
+                journal.save(record)
+            give_notice(connection, notice, report)
+            removal.run(report)
+            _forget_earlier(connection, plan)
+            Control(connection, config.migration).forget()
+            record = switched_to(record, Phase.FINALIZED)
+            journal.save(record)
+        finally:
+            journal.release()
+    publish(artefacts_of(config), record)
+    return _document(removal, config, record, stored)
+
+
+def _forget_earlier(connection: Connection, plan: Plan) -> None:
+    """Withdraw what earlier migrations published: the vectors that it served are gone now."""
+    for migration in finished_before(connection, plan.migration, plan.collections):
+        withdraw(connection, migration)
+
+
+def _check_name(confirm: str | None, config: Config, plan: Plan) -> None:
+    """Accept either name of the collection: whoever reads an alias may not know the other.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    names = dict.fromkeys((config.qdrant.collection, plan.collection.name))
+    if confirm is not None and confirm not in names:
+        raise ConfigError(
+            f"'{confirm}' is not the name of the collection", f"type {' or '.join(names)}"
+        )
+
+
+def _finalizable(record: MigrationRecord | None, plan: Plan) -> MigrationRecord:
+    if record is None or record.phase not in (Phase.CUT_OVER, Phase.FINALIZING):
+        phase = "not begun" if record is None else str(record.phase)
+        raise GateError(f"the migration is {phase}, not cut over", "see `xbtmigrate status`")
+    if record.plan_digest != plan.digest:
+        raise StaleError(
+            f"the migration was cut over under plan {record.plan_digest[:12]}, the plan here is "
+            f"{plan.digest[:12]}",
+            "restore that plan.json",
+        )
+    return record
+
+
+def check_unused(migration: Migration, record: MigrationRecord | None) -> None:
+    """See that nothing uses the old side any more.
+
+    Raises:
+        GateError: Something does.
+    """
+    assert record is not None
+    connection = migration.connection
+    intent = intend(migration, AS_PLANNED, record)
+    plan, switch = intent.plan, Switch.parse(record.switch or {}, "the journal")
+    if plan.target.layout is Layout.SHADOW:
+        leading = aliases(connection)
+        if switch.alias is not None and leading.get(switch.alias) != plan.target.collection:
+            raise GateError(
+                f"the alias '{switch.alias}' leads to '{leading.get(switch.alias)}', not to "
+                f"'{plan.target.collection}'",
+                "`xbtmigrate doctor` says what to do",
+            )
+        using = [name for name, to in leading.items() if to == plan.collection.name]
+        if using:
+            raise GateError(
+                f"the alias(es) {', '.join(using)} still lead to '{plan.collection.name}'",
+                "move or delete them first",
+            )
+    carrier = Carrier(migration, intent, projector_of(migration, intent))
+    ledger = kept_ledger(migration)
+    late = Passed()
+    for _ in range(LOOKS):  # one may fall between the two writes of a client that writes both sides
+        late = carrier.to_new(ledger, dry=True)
+        if not late.changes:
+            break
+    if late.changes:
+        named = ", ".join(late.changed)
+        raise GateError(
+            f"{late.changes:,} point(s) are another on the old side than what was switched to "
+            f"(for example {named}): written the old way since the cutover",
+            "`xbtmigrate cutover --yes` carries them over; finalize when nobody writes there",
+        )
+    _check_bare(carrier, record)
+    for trouble in troubles(connection, plan.target.collection):
+        raise GateError(trouble, "wait until it has settled")
+
+
+def _check_bare(carrier: Carrier, record: MigrationRecord) -> None:
+    """See that no more points than accepted would keep no vector of either model.
+
+    Raises:
+        GateError: They are more.
+    """
+    found = [point for page in carrier.bare() for point in page]
+    if len(found) > record.without_vector:
+        raise GateError(
+            f"{len(found):,} point(s) have no new vector (for example "
+            f"{', '.join(found[:NAMED])}), {record.without_vector:,} were accepted",
+            "complete them, or accept them with "
+            f"`xbtmigrate cutover --yes --accept-without-vector {len(found)}`",
+        )
+
+
+def _document(
+    removal: Removal, config: Config, record: MigrationRecord, snapshot: str | None
+) -> dict[str, Any]:
+    over = record.phase is Phase.FINALIZED
+    plan = removal.plan
+    alias = Switch.parse(record.switch or {}, "the journal").alias
+    command = f"xbtmigrate finalize --confirm {shlex.quote(config.qdrant.collection)}"
+    if removal.connection.embedded:
+        command += " --no-snapshot"
+    return {
+        "collection": removal.plan.collection.name,
+        "deletes": removal.shown,
+        "snapshot": snapshot,
+        "snapshot_file": snapshot_place(plan, snapshot),
+        "restore": restore_command(plan, config, snapshot),
+        "snapshots_possible": not removal.connection.embedded,
+        "data": data_place(plan, alias),
+        "configuration": settings_after(plan, config, alias),
+        "phase": record.phase.value,
+        "status": "finalized" if over else "nothing was deleted",
+        "next": AFTER_FINALIZE if over else command,
+    }

@@ -1,0 +1,251 @@
+"""Workflows: carry an application's writes from one side of a switch to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from xbtmigrate.files import write_atomically
+from xbtmigrate.migration.point_hashes import Ledger
+from xbtmigrate.projectors import Projector
+from xbtmigrate.protocols import Gallery
+from xbtmigrate.qdrant.gallery.open_gallery import open_fidelity, open_reader
+from xbtmigrate.qdrant.gallery.replicate import (
+    Follower,
+    Make,
+    Passed,
+    ids_without,
+    ledger_of,
+    write_vectors,
+)
+from xbtmigrate.qdrant.journal.kept_hashes import store_ledger, stored_ledger
+from xbtmigrate.qdrant.wire.point_page import Page
+from xbtmigrate.qdrant.wire.reader import Reader
+from xbtmigrate.types import (
+    Layout,
+    PointId,
+    Vectors,
+    given_of,
+    normalized,
+    usable,
+    vectors_of,
+    with_given,
+)
+from xbtmigrate.workflows.backfill.request import Intent
+from xbtmigrate.workflows.encode_points import encode_gallery, encode_readable
+from xbtmigrate.workflows.migration import Migration, choice_of
+from xbtmigrate.workflows.points import Points
+from xbtmigrate.workflows.verify.check_points import LIKE
+
+PASSES = 10
+_CONTENT = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """Carries writes of one migration between its two sides.
+
+    Attributes:
+        migration: The migration.
+        intent: Its plan, and how far it was to be encoded.
+        projector: Old -> new; None where nothing is projected.
+    """
+
+    migration: Migration
+    intent: Intent
+    projector: Projector | None
+
+    @property
+    def shadow(self) -> bool:
+        """Whether the two sides are two collections."""
+        return self.intent.plan.target.layout is Layout.SHADOW
+
+    def ledger(self) -> Ledger:
+        """Note what every point is now: in a shadow as it was copied, in place its content."""
+        if self.shadow:
+            return ledger_of(self._reader(self.intent.plan.target.collection))
+        notes = dict(self._notes())
+        return Ledger(list(notes), list(notes.values()))
+
+    def to_new(self, ledger: Ledger, *, dry: bool = False) -> Passed:
+        """Carry over what was written the old way after the last catch-up."""
+        if self.shadow:
+            return self._follower(ledger, self._new_vectors, backwards=False).run(dry=dry)
+        wanted = self._to_complete(ledger, new=True)
+        return self._complete(wanted, self._new_vectors, new=True, dry=dry)
+
+    def to_old(self, ledger: Ledger, *, dry: bool = False) -> Passed:
+        """Carry back what was written the new way since the cutover."""
+        if self.shadow:
+            return self._follower(ledger, self._old_vectors, backwards=True).run(dry=dry)
+        wanted = self._to_complete(ledger, new=False)
+        return self._complete(wanted, self._old_vectors, new=False, dry=dry)
+
+    def bare(self) -> Iterator[list[PointId]]:
+        """Yield points of the old side that have no new vector, page by page.
+
+        In place these are points that have an old vector and no new one.
+        """
+        plan = self.intent.plan
+        source, target = (
+            self._reader(each) for each in (plan.collection.name, plan.target.collection)
+        )
+        for ids in ids_without(target, plan.target.vector):
+            page = source.retrieve(ids, vectors=[plan.collection.vector])
+            yield [
+                point
+                for point, vectors in zip(page.ids, page.vectors, strict=True)
+                if self.shadow or vectors
+            ]
+
+    def repeat(self, carry: Callable[[], Passed], ledger: Ledger, *, enough: int = 0) -> Passed:
+        """Carry in passes, each of which keeps the ledger, until one finds `enough` or less."""
+        total = Passed()
+        for _ in range(PASSES):
+            step = carry()
+            keep_ledger(self.migration, ledger)
+            total = total.plus(step)
+            if step.changes <= enough:
+                break
+        return total
+
+    def _reader(self, collection: str) -> Reader:
+        return open_reader(self.migration.connection, self.migration.facts, collection)
+
+    def _follower(self, ledger: Ledger, make: Make, *, backwards: bool) -> Follower:
+        migration, plan = self.migration, self.intent.plan
+        names = [plan.collection.name, plan.target.collection]
+        origin, other = (self._reader(name) for name in (names[::-1] if backwards else names))
+        fidelity = open_fidelity(migration.connection, migration.facts, choice_of(plan.target))
+        assert fidelity is not None
+        return Follower(
+            connection=migration.connection,
+            origin=origin,
+            other=other,
+            vector=plan.collection.vector if backwards else plan.target.vector,
+            copied=fidelity.copied,
+            fields=migration.fields,
+            ledger=ledger,
+            make=make,
+            complete=not backwards,
+        )
+
+    def _notes(self) -> Iterator[tuple[PointId, str]]:
+        """In place: each point's content, and whether it has the old and the new vector."""
+        plan, reader = self.intent.plan, self._reader(self.intent.plan.collection.name)
+        lacking = [
+            {point for page in ids_without(reader, name) for point in page}
+            for name in (plan.collection.vector, plan.target.vector)
+        ]
+        for batch in self.migration.gallery(plan).read({"source"}):
+            columns = (batch["id"].to_pylist(), batch["content_hash"].to_pylist())
+            for point, content in zip(*columns, strict=True):
+                flags = "".join("0" if point in each else "1" for each in lacking)
+                yield point, content[:_CONTENT] + flags
+
+    def _to_complete(self, ledger: Ledger, *, new: bool) -> list[PointId]:
+        """In place: points whose content changed, or which lost the vector of one side."""
+        side, found = (-1 if new else -2), []
+        # With a projector alone, a vector that the application has made must not be replaced.
+        by_content = not new or self.intent.fraction > 0
+        for point, note in self._notes():
+            before = ledger.find([point])[0]
+            same = before is not None and before[:-2] == note[:-2]
+            never = same and before is not None and before[side] == "0"
+            # Each point is to have a new vector, but an old one only if it had one.
+            lost = note[side] == "0" and (new or not never)
+            if lost or (by_content and not same):
+                found.append(point)
+        return found
+
+    def _complete(self, ids: Sequence[PointId], make: Make, *, new: bool, dry: bool) -> Passed:
+        """In place: write the vectors of one side where they are missing or of other content."""
+        done, plan = Passed(), self.intent.plan
+        reader = self._reader(plan.collection.name)
+        name, column = (plan.target.vector, "new") if new else (plan.collection.vector, "old")
+        for part in reader.pages_of(ids):
+            page = reader.retrieve(part, payload=True)
+            made = make(page)
+            stored = self._stored(page.ids, column)
+            wrong = {
+                point: row
+                for point, row in made.items()
+                if point not in stored or not _alike(stored[point], row)
+            }
+            done.left += [each for each in page.ids if each not in made]
+            done.carried += len(wrong)
+            done.note(wrong)
+            if wrong and not dry:
+                write_vectors(reader, name, wrong)
+        return done
+
+    def _stored(self, ids: Sequence[PointId], column: str) -> dict[PointId, Vectors]:
+        found: dict[PointId, Vectors] = {}
+        for batch in self._gallery().read({column}, ids=ids):
+            kept = batch.filter(pc.is_valid(batch[column]))
+            found.update(zip(kept["id"].to_pylist(), vectors_of(kept, column), strict=True))
+        return found
+
+    def _gallery(self) -> Gallery:
+        return self.migration.gallery(self.intent.plan)
+
+    def _new_vectors(self, page: Page) -> Mapping[PointId, Vectors]:
+        """Encode, or where the plan encodes nothing or nothing can be encoded, project."""
+        found: dict[PointId, Vectors] = {}
+        if self.intent.fraction > 0:
+            migration, points = self.migration, self._points(page)
+            made, valid = encode_gallery(
+                migration.new_encoder, migration.known, points, migration.stored
+            )
+            found = {page.ids[row]: made[row] for row in np.flatnonzero(valid)}
+        rest = [each for each in page.ids if each not in found]
+        if self.projector is not None and rest:
+            for batch in map(with_given, self._gallery().read({"old"}, ids=rest)):
+                projected = self.projector.apply(*given_of(batch))
+                fit = usable(projected)
+                ids = batch["id"].filter(pa.array(fit)).to_pylist()
+                found.update(zip(ids, projected[fit], strict=True))
+        return found
+
+    def _old_vectors(self, page: Page) -> Mapping[PointId, Vectors]:
+        """Encode with the old model."""
+        migration, points = self.migration, self._points(page)
+        items = points.content(migration.stored)
+        made, valid = encode_readable(migration.old_encoder, items, migration.stored, ids=page.ids)
+        return {page.ids[row]: made[row] for row in np.flatnonzero(valid)}
+
+    def _points(self, page: Page) -> Points:
+        columns = page.source_columns(self.migration.fields)
+        texts, images, hashes = (
+            columns[name].to_pylist() for name in ("text", "image", "content_hash")
+        )
+        return Points(page.ids, texts, images, hashes, np.empty((len(page), 0), np.float32))
+
+
+def keep_ledger(migration: Migration, ledger: Ledger) -> None:
+    """Store the ledger in the migration's folder, and in Qdrant for every other machine."""
+    artefacts = migration.artefacts
+    artefacts.save_ledger(ledger)
+    content = artefacts.ledger_file.read_bytes()
+    store_ledger(migration.connection, migration.config.migration, content)
+
+
+def kept_ledger(migration: Migration) -> Ledger:
+    """Load the ledger: the one in Qdrant if there is one, since another machine may have switched.
+
+    Raises:
+        ArtefactError: It is lost or damaged.
+    """
+    stored = stored_ledger(migration.connection, migration.config.migration)
+    if stored is not None:
+        file = migration.artefacts.ledger_file
+        write_atomically(file, lambda temporary: temporary.write_bytes(stored))
+    return migration.artefacts.load_ledger()
+
+
+def _alike(stored: Vectors, made: Vectors) -> bool:
+    return bool((normalized(stored[None]) * normalized(made[None])).sum() >= LIKE)

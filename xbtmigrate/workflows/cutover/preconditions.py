@@ -1,0 +1,276 @@
+"""Workflows: everything that has to hold before a cutover, each condition by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from xbtmigrate.errors import ConfigError, XbtMigrateError
+from xbtmigrate.evaluation.quality_gate import Gate
+from xbtmigrate.evaluation.queries import Questions, read_questions
+from xbtmigrate.evaluation.retrieval import DEPTH, Relevance, judge
+from xbtmigrate.migration.phases import MigrationRecord, Phase, seconds_since
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.qdrant.collection.health import troubles
+from xbtmigrate.qdrant.collection.index_recall import search
+from xbtmigrate.types import PointId, Strategy
+from xbtmigrate.workflows.backfill.request import Intent
+from xbtmigrate.workflows.cutover.route import Route, is_silent
+from xbtmigrate.workflows.encode_points import encode_readable
+from xbtmigrate.workflows.evaluate.last_judgement import last_judgement
+from xbtmigrate.workflows.evaluate.query_sources import judged_questions
+from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.tally import Tally, in_words
+
+QUERIES = 1000
+TRIED = 16
+"""Points that the old model is tried on."""
+SKEW = 60.0
+"""Seconds that another machine's clock may be ahead."""
+WAYS_OUT = {
+    "verified": "run `xbtmigrate verify`",
+    "caught_up": "run `xbtmigrate backfill --online`, then `xbtmigrate verify`",
+    "without_vector": "complete these points and run `xbtmigrate backfill --online` and "
+    "`xbtmigrate verify`, or give --accept-without-vector with their number",
+    "settled": "wait until the server has settled, then run the same command again",
+    "rollback_possible": "repair [old_model] in the configuration, so that the old model can embed",
+    "readers": "change every reader, then give --readers-send-new-vectors",
+    "evaluation": "keep the old model (`xbtmigrate abort`), or give --despite-evaluation",
+    "quality": "re-encode more with `xbtmigrate backfill --online --fraction`, or lower the gate",
+}
+"""What to do where a condition does not hold, by the first word of its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One condition.
+
+    Attributes:
+        name: Its name.
+        passed: Whether it holds.
+        detail: What was found, in words.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+
+    @property
+    def way_out(self) -> str:
+        """What to do where it does not hold."""
+        return WAYS_OUT[self.name.split()[0]]
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Quality gates, and what they are measured with.
+
+    Attributes:
+        gates: The conditions.
+        queries: Judged queries; None for those of the configuration.
+        split: Only the queries of this split.
+    """
+
+    gates: Sequence[Gate] = ()
+    queries: Path | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What the user says to conditions that only a person can settle.
+
+    Attributes:
+        readers_send_new: Every reader sends vectors of the new model from the cutover on.
+        despite_evaluation: Switch although the last judged evaluation recommends `keep`.
+        without_vector: Points that may stay without a new vector, at most.
+    """
+
+    readers_send_new: bool = False
+    despite_evaluation: bool = False
+    without_vector: int = 0
+
+
+def check_cutover(
+    migration: Migration,
+    intent: Intent,
+    *,
+    route: Route,
+    max_age: float,
+    max_behind: int,
+    quality: Quality,
+    accepted: Accepted,
+) -> list[Check]:
+    """Check everything that has to hold before a cutover. Reads only.
+
+    Args:
+        migration: The migration.
+        intent: Its plan and record.
+        route: How applications come to the new vectors.
+        max_age: Seconds that a verification may be old.
+        max_behind: Points that the catch-up may still have to deal with.
+        quality: The quality gates.
+        accepted: What the user says.
+    """
+    plan = intent.plan
+    collections = dict.fromkeys((plan.collection.name, plan.target.collection))
+    troubled = [each for name in collections for each in troubles(migration.connection, name)]
+    return [
+        _verified(intent.record, max_age),
+        _caught_up(intent, max_behind),
+        without_vector(intent.tally, accepted.without_vector),
+        Check("settled", not troubled, "; ".join(troubled) or "green, no optimizer backlog"),
+        _way_back(migration),
+        _readers(plan, route, accepted),
+        _evaluation(migration, plan, accepted),
+        *_quality(migration, intent, quality),
+    ]
+
+
+def _verified(record: MigrationRecord | None, max_age: float) -> Check:
+    if record is None or record.phase is not Phase.VERIFIED:
+        phase = "not begun" if record is None else str(record.phase)
+        return Check("verified", passed=False, detail=f"the migration is {phase}")
+    age = seconds_since(record.verified_at)
+    if age < -SKEW:
+        detail = f"verified at {record.verified_at}, which by this machine's clock is yet to come"
+        return Check("verified", passed=False, detail=detail)
+    detail = f"verified {age / 3600:.1f} h ago, at most {max_age / 3600:g} h are allowed"
+    return Check("verified", age <= max_age, detail)
+
+
+def _caught_up(intent: Intent, max_behind: int) -> Check:
+    """See that the catch-up before the switch will leave no point behind."""
+    name, pending = "caught_up", intent.tally.pending
+    detail = f"{pending:,} of {intent.tally.points:,} points are still to be dealt with"
+    if not intent.projects and intent.fraction < 1:
+        return Check(name, passed=not pending, detail=f"{detail}: run the backfill to fraction 1")
+    return Check(name, pending <= max_behind, f"{detail}, at most {max_behind:,} may be")
+
+
+def without_vector(tally: Tally, accepted: int) -> Check:
+    """See that the user knows of the points that no search will find by a new vector.
+
+    Args:
+        tally: Exact counts.
+        accepted: Points that may stay without one.
+    """
+    count = tally.without_vector
+    detail = f"{count:,} points get no new vector ({in_words(tally.of)})"
+    if count > accepted:
+        detail += (
+            ", so that no search by vector will find them after the switch: "
+            f"--accept-without-vector {count} lets them pass"
+        )
+    return Check("without_vector", count <= accepted, detail)
+
+
+def _way_back(migration: Migration) -> Check:
+    """See that the old vectors are there and that the old model still makes them."""
+    name, facts = "rollback_possible", migration.facts
+    if facts.with_vector == 0:
+        return Check(name, passed=False, detail="there are no old vectors")
+    sample = next(migration.reader().read({"source"})).slice(0, TRIED)
+    try:
+        items = sample[migration.stored.value].to_pylist()
+        _, valid = encode_readable(
+            migration.old_encoder, items, migration.stored, ids=sample["id"].to_pylist()
+        )
+    except XbtMigrateError as error:
+        return Check(name, passed=False, detail=f"the old model cannot be used: {error.message}")
+    # One point may be one that no model reads.
+    works = bool(valid.any()) or not any(items)
+    found = (
+        "the old model answers" if works else f"the old model embeds none of {len(items)} points"
+    )
+    return Check(name, works, f"{facts.with_vector:,} old vectors are there and {found}")
+
+
+def _readers(plan: Plan, route: Route, accepted: Accepted) -> Check:
+    """See that nobody is left to read one space with the other's vectors unnoticed."""
+    if not is_silent(plan, route.alias):
+        return Check("readers", passed=True, detail="no unchanged request can meet the new vectors")
+    detail = (
+        f"old and new vectors have {plan.target.size:,} numbers and no name: an unchanged reader "
+        "gets wrong points without an error"
+    )
+    return Check("readers", accepted.readers_send_new, detail)
+
+
+def _evaluation(migration: Migration, plan: Plan, accepted: Accepted) -> Check:
+    """See that the last evaluation on judged queries did not recommend to keep the old model."""
+    found = last_judgement(migration, plan)
+    if found is None:
+        return Check("evaluation", passed=True, detail="nothing was evaluated on judged queries")
+    detail = f"judged queries ({found.at[:10]}) recommend {found.strategy}: {found.reason}"
+    keeps = found.strategy is Strategy.KEEP
+    return Check("evaluation", not keeps or accepted.despite_evaluation, detail)
+
+
+def _quality(migration: Migration, intent: Intent, quality: Quality) -> Iterator[Check]:
+    """Hold the quality gates against searches as the application makes them before and after."""
+    if not quality.gates:
+        return
+    for questions in _questions(migration, quality):
+        relevant = sorted({point for points in questions.relevant for point in points})
+        found = migration.reader().read(set(), ids=relevant)
+        present = {point for batch in found for point in batch["id"].to_pylist()}
+        yield from _judged(migration, intent, quality.gates, questions.answerable(present))
+
+
+def _judged(
+    migration: Migration, intent: Intent, gates: Sequence[Gate], asked: Questions
+) -> Iterator[Check]:
+    facts, target = migration.facts, intent.plan.target
+    encoders = (migration.old_encoder, migration.new_encoder)
+    made = [encode_readable(each, asked.texts, asked.modality) for each in encoders]
+    rows = np.flatnonzero(made[0][1] & made[1][1])
+    if not len(rows):
+        name = f"quality ({asked.modality} queries)"
+        yield Check(name, passed=False, detail="no judged query can be asked in both spaces")
+        return
+    asked = asked.kept(rows)
+    places = ((facts.collection, facts.vector), (target.collection, target.vector))
+    keep, single = (
+        _means(migration, asked, place, vectors[rows])
+        for place, (vectors, _) in zip(places, made, strict=True)
+    )
+    cells = {"keep": keep} | ({"full": single} if intent.tally.projected == 0 else {})
+    for gate in gates:
+        verdict = gate.judge(single, cells)
+        what = f"{verdict} on {len(asked):,} {asked.modality} queries"
+        yield Check(f"quality {gate.text}", verdict.met, what)
+
+
+def _questions(migration: Migration, quality: Quality) -> list[Questions]:
+    if quality.queries is not None:
+        found = read_questions(quality.queries, quality.split)
+    else:
+        found = judged_questions(migration)
+    if not found:
+        raise ConfigError(
+            "a quality gate needs judged queries", "give --queries FILE, or set plan.queries"
+        )
+    return [each.sampled(QUERIES, migration.config.plan.seed) for each in found]
+
+
+def _means(
+    migration: Migration, asked: Questions, place: tuple[str, str], vectors: np.ndarray
+) -> dict[str, float]:
+    """Search one space through its index and judge the lists."""
+    found: list[list[PointId]] = []
+    for start in range(0, len(vectors), 20):
+        found += search(migration.connection, *place, vectors[start : start + 20], depth=DEPTH)
+    row_of: dict[PointId, int] = {}
+    for points in (*asked.relevant, *found):
+        for point in points:
+            row_of.setdefault(point, len(row_of))
+    # A list that is shorter than the longest one is filled up with rows that answer nothing.
+    ranked = np.full((len(found), max(map(len, found))), len(row_of), np.intp)
+    for row, points in enumerate(found):
+        ranked[row, : len(points)] = [row_of[point] for point in points]
+    relevance = Relevance.from_rows([[row_of[each] for each in ids] for ids in asked.relevant])
+    return judge(ranked, relevance).means

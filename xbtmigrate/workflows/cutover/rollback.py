@@ -1,0 +1,147 @@
+"""Workflows: rollback. Carry back what came since the cutover, then switch to the old side again.
+
+The old vectors were never touched, so they are what they were, byte for byte. Only points that an
+application wrote since the cutover get an old vector of their present content. Whatever cannot be
+carried back stops the rollback before anything is switched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from xbtmigrate.config import Config
+from xbtmigrate.errors import ArtefactError, GateError
+from xbtmigrate.migration.phases import MigrationRecord, Phase
+from xbtmigrate.migration.point_hashes import Ledger
+from xbtmigrate.qdrant.collection.aliases import aliases, move_alias
+from xbtmigrate.qdrant.gallery.replicate import Passed
+from xbtmigrate.workflows.backfill.backfill import projector_of
+from xbtmigrate.workflows.backfill.request import AS_PLANNED, intend
+from xbtmigrate.workflows.cutover.cutover import SHOWN, Switched
+from xbtmigrate.workflows.cutover.late_writes import Carrier, kept_ledger
+from xbtmigrate.workflows.cutover.route import (
+    Route,
+    moved_record,
+    publish,
+    readers_send,
+    route_taken,
+)
+from xbtmigrate.workflows.encode_points import Report
+from xbtmigrate.workflows.migration import Migration, open_migration
+
+UNDOABLE = (Phase.CUTTING_OVER, Phase.CUT_OVER, Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+FEW = 100
+"""Points that may still change when the switch is turned back; they are carried back after it."""
+
+
+def rollback(config: Config, *, act: bool, leave_behind: bool, report: Report) -> Switched:
+    """Switch applications back to the old vectors, or say what that would take.
+
+    Args:
+        config: The settings.
+        act: Do it; else only look.
+        leave_behind: Also where points cannot be carried back.
+        report: Called with progress.
+
+    Raises:
+        GateError: Nothing was cut over, or points cannot be carried back.
+        ArtefactError: The ledger is lost.
+        XbtMigrateError: A part failed; the same call goes on from there.
+    """
+    with open_migration(config) as migration:
+        record = _undoable(migration.journal.load())
+        intent = intend(migration, AS_PLANNED, record)
+        carrier = Carrier(migration, intent, projector_of(migration, intent))
+        ledger = _ledger(migration, leave_behind=leave_behind)
+        report("looking for what was written since the cutover", 0, 0)
+        found = Passed() if ledger is None else carrier.to_old(ledger, dry=True)
+        if not act:
+            document = _document(migration, record, found, act=False)
+            return Switched(document, passed=not found.left)
+        if found.left and not leave_behind:
+            raise GateError(
+                f"{len(found.left):,} point(s) written since the cutover cannot be carried back, "
+                f"for example {', '.join(found.left[:3])}: the old model cannot embed them",
+                "`xbtmigrate rollback --json` lists them; --leave-behind rolls back without them, "
+                "and they stay where they are",
+            )
+        held = migration.journal.acquire(record)
+        try:
+            record, done = _turn_back(carrier, held, ledger, report)
+        finally:
+            migration.journal.release()
+        return Switched(_document(migration, record, done, act=True))
+
+
+def _undoable(record: MigrationRecord | None) -> MigrationRecord:
+    if record is not None and record.phase in UNDOABLE:
+        return record
+    phase = "not begun" if record is None else str(record.phase)
+    hint = "`xbtmigrate abort` undoes a migration that was not cut over"
+    if record is not None and record.phase in (Phase.FINALIZING, Phase.FINALIZED):
+        hint = "the old vectors are gone: restore the snapshot that finalize made, if it did"
+    raise GateError(f"the migration is {phase}: there is nothing to roll back", hint)
+
+
+def _ledger(migration: Migration, *, leave_behind: bool) -> Ledger | None:
+    """Load what both sides were; None where it is lost and the user wants to go back anyway."""
+    try:
+        return kept_ledger(migration)
+    except ArtefactError:
+        if leave_behind:
+            return None
+        raise
+
+
+def _turn_back(
+    carrier: Carrier, record: MigrationRecord, ledger: Ledger | None, report: Report
+) -> tuple[MigrationRecord, Passed]:
+    """Carry back, switch, and carry back what came meanwhile."""
+    migration, plan, done = carrier.migration, carrier.intent.plan, Passed()
+    route = route_taken(record) or Route(None, ())
+    if record.phase is not Phase.ROLLED_BACK:
+        record = record.moved_to(Phase.ROLLING_BACK)
+        migration.journal.save(record)
+        if ledger is not None:
+            report("carrying back", 0, 0)
+            done = carrier.repeat(partial(carrier.to_old, ledger), ledger, enough=FEW)
+        if route.alias is not None:
+            move_alias(migration.connection, route.alias, plan.collection.name)
+        record = moved_record(migration, plan, record, Phase.ROLLED_BACK, route)
+        record = replace(record, verified_at="")
+        migration.journal.save(record)
+    publish(migration.artefacts, record)
+    if ledger is not None:
+        report("carrying back what came late", 0, 0)
+        done = done.plus(carrier.repeat(partial(carrier.to_old, ledger), ledger))
+    return record, done
+
+
+def _document(
+    migration: Migration, record: MigrationRecord, found: Passed, *, act: bool
+) -> dict[str, Any]:
+    plan = migration.artefacts.load_plan()
+    route = route_taken(record) or Route(None, ())
+    leading = aliases(migration.connection)
+    return {
+        "readers": readers_send(plan, route.alias, back=True),
+        "collection": plan.collection.name,
+        "vector": plan.collection.vector,
+        "layout": plan.target.layout.value,
+        "alias": route.alias,
+        "alias_leads_to": leading.get(route.alias) if route.alias else None,
+        "phase": record.phase.value,
+        "status": "rolled back" if record.phase is Phase.ROLLED_BACK else "nothing was switched",
+        "carried_back": found.carried,
+        "deleted": found.deleted,
+        "newer_kept": found.kept,
+        "cannot_be_carried": len(found.left),
+        "left_behind": found.left if not act else found.left[:SHOWN],
+        "next": "xbtmigrate abort, or xbtmigrate verify to cut over again" if act else _next(found),
+    }
+
+
+def _next(found: Passed) -> str:
+    return "xbtmigrate rollback --yes" + (" --leave-behind" if found.left else "")

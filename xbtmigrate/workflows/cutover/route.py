@@ -1,0 +1,210 @@
+"""Workflows: what applications are to query, put together and stored where they find it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.config import NewModelSection, OldModelSection
+from xbtmigrate.errors import GateError, XbtMigrateError
+from xbtmigrate.migration.phases import MigrationRecord, Phase, utc_now
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.migration.switch import EncoderReference, Switch
+from xbtmigrate.projectors import Projector
+from xbtmigrate.protocols import Encoder
+from xbtmigrate.qdrant.collection.aliases import aliases
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.types import Direction, Layout, digest_of
+from xbtmigrate.workflows.encode_points import Report
+from xbtmigrate.workflows.migration import Migration
+
+_SECRET = re.compile(r"key|token|secret|password|header|auth", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How applications come to the new vectors.
+
+    Attributes:
+        alias: Alias that is moved; None where applications follow the switch.
+        others: Further aliases of the source, which are left where they are.
+    """
+
+    alias: str | None
+    others: tuple[str, ...]
+
+
+def choose_route(migration: Migration, plan: Plan, alias: str | None, *, by_switch: bool) -> Route:
+    """Choose the way, from what the application reads.
+
+    Args:
+        migration: The migration.
+        plan: Its plan.
+        alias: Alias that the user names.
+        by_switch: Whether the user says that applications follow the switch.
+
+    Raises:
+        GateError: No alias leads to the source, so that nothing can be moved.
+    """
+    if plan.target.layout is Layout.IN_PLACE or by_switch:
+        return Route(None, ())
+    source, target = plan.collection.name, plan.target.collection
+    leading = {
+        name: to for name, to in aliases(migration.connection).items() if to in (source, target)
+    }
+    wanted = alias or migration.config.qdrant.collection
+    if wanted in leading:
+        return Route(wanted, tuple(each for each in leading if each != wanted))
+    there = ", ".join(f"'{each}'" for each in leading) or "none"
+    raise GateError(
+        f"'{wanted}' is not an alias of '{source}', so there is nothing to move (aliases: {there})",
+        "a collection cannot be turned into an alias without deleting it. Either let the "
+        f"application read an alias of '{source}' first and name it with --alias, or let it read "
+        "the switch file, which names the collection to query, and give --by-switch",
+    )
+
+
+def readers_send(plan: Plan, alias: str | None, *, back: bool = False) -> str:
+    """Say in one sentence what every reader sends after a switch, and what unchanged ones get.
+
+    Args:
+        plan: The plan.
+        alias: Alias that is moved; None where nothing is moved.
+        back: Whether the switch is a rollback.
+    """
+    source, target = plan.collection, plan.target
+    event, model, vector, size = "cutover", "new", target.vector, target.size
+    ending, left, there = "finalize", f"the points of '{source.name}'", target.collection
+    if back:
+        event, model, vector, size = "rollback", "old", source.vector, source.size
+        ending, left, there = "abort", f"the points of '{target.collection}'", source.name
+    if target.layout is Layout.IN_PLACE:
+        left = f"the {'new' if back else 'old'} vectors"
+        there = source.alias or source.name
+    if is_silent(plan, alias):
+        unchanged = "gets wrong points without an error"
+    elif alias is not None:
+        unchanged = "gets errors"
+    else:
+        unchanged = f"goes on with {left}, until `{ending}` deletes them"
+    binding = plan.binding
+    name = binding.get(f"{model}_model.model") or binding[f"{model}_model.encoder"]
+    using = f'with using="{vector}"' if vector else "without `using`"
+    return (
+        f"From the {event} on every reader must send vectors of the {model} model ({name}, "
+        f"{size:,} numbers) to '{alias or there}' {using}; "
+        f"a reader that is not changed {unchanged}."
+    )
+
+
+def is_silent(plan: Plan, alias: str | None) -> bool:
+    """Whether an unchanged request stays valid after the cutover, but meets the other space."""
+    old, new = plan.collection, plan.target
+    return alias is not None and (old.vector, old.size) == (new.vector, new.size)
+
+
+def route_taken(record: MigrationRecord) -> Route | None:
+    """Return the route that a cutover has begun or gone; None before."""
+    if record.phase is Phase.VERIFIED or record.switch is None:
+        return None
+    return Route(Switch.parse(record.switch, "the journal").alias, ())
+
+
+def moved_record(
+    migration: Migration,
+    plan: Plan,
+    record: MigrationRecord,
+    phase: Phase,
+    route: Route,
+) -> MigrationRecord:
+    """Return the record in another phase, with the switch that goes with it."""
+    moved = record.moved_to(phase)
+    active = "new" if phase in (Phase.CUT_OVER, Phase.FINALIZED) else "old"
+    switch = _switch(migration, plan, phase, route, "new" if active == "new" else "old")
+    return replace(moved, switch=switch.model_dump(mode="json"))
+
+
+def switched_to(record: MigrationRecord, phase: Phase) -> MigrationRecord:
+    """Return the record in another phase, its switch, if any, the same but for saying so."""
+    moved = record.moved_to(phase)
+    if record.switch is None:
+        return moved
+    switch = Switch.parse(record.switch, "the journal")
+    changed = switch.model_copy(update={"phase": phase.value, "written_at": utc_now()})
+    return replace(moved, switch=changed.model_dump(mode="json"))
+
+
+def give_notice(connection: Connection, seconds: float, report: Report) -> None:
+    """Wait until searchers and wrapped clients have seen the new phase in the journal.
+
+    One that has not would write vectors and marks that are just being removed. An embedded
+    database has no other users.
+    """
+    if seconds and not connection.embedded:
+        report(f"giving applications {seconds:g} s to notice", 0, 0)
+        time.sleep(seconds)
+
+
+def publish(artefacts: Artefacts, record: MigrationRecord) -> None:
+    """Write the file from the journal's switch."""
+    if record.switch is not None:
+        artefacts.save_switch(Switch.parse(record.switch, "the journal"))
+
+
+def _switch(
+    migration: Migration, plan: Plan, phase: Phase, route: Route, active: Literal["old", "new"]
+) -> Switch:
+    config, artefacts = migration.config, migration.artefacts
+    folders = {each: artefacts.projector_folder(each) for each in Direction}
+    serving = sorted(artefacts.serving_folder.glob("*"))
+    return Switch(
+        collection=config.qdrant.collection,
+        migration=config.migration,
+        phase=phase.value,
+        active=active,
+        layout=plan.target.layout.value,
+        source_collection=plan.collection.name,
+        target_collection=plan.target.collection,
+        alias=route.alias,
+        old_vector=plan.collection.vector,
+        new_vector=plan.target.vector,
+        old_encoder=_reference(config.old_model, lambda: migration.old_encoder),
+        new_encoder=_reference(config.new_model, lambda: migration.new_encoder),
+        plan_digest=plan.digest,
+        projectors={
+            each.value: Projector.load(folder).digest
+            for each, folder in folders.items()
+            if folder.exists()
+        },
+        serving=plan.serving,
+        serving_digest=digest_of(
+            part for file in serving for part in (file.name, file.read_bytes())
+        )
+        if serving
+        else "",
+        written_at=utc_now(),
+    )
+
+
+def _reference(section: OldModelSection | NewModelSection, encoder: Any) -> EncoderReference:
+    try:
+        made: Encoder = encoder()
+        fingerprint = made.fingerprint
+    except XbtMigrateError:
+        fingerprint = ""
+    return EncoderReference(
+        name=section.encoder, options=_public(section.model_extra or {}), fingerprint=fingerprint
+    )
+
+
+def _public(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what may be a secret; the name of an environment variable is none."""
+    return {
+        name: value
+        for name, value in options.items()
+        if name.endswith("_env") or not _SECRET.search(name)
+    }

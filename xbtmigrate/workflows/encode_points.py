@@ -1,0 +1,87 @@
+"""Workflows: embed what can be embedded, and never pay twice for the same content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.backfill.vector_cache import KnownVectors
+from xbtmigrate.errors import UnreadableSourceError
+from xbtmigrate.protocols import Encoder
+from xbtmigrate.types import Modality, PointId, Vectors
+from xbtmigrate.workflows.points import Points
+
+BATCH = 256
+Report: TypeAlias = Callable[[str, int, int], None]
+"""Called with a stage's name, what is done and the total."""
+
+
+def encode_readable(
+    encoder: Encoder,
+    items: Sequence[str | None],
+    modality: Modality,
+    *,
+    ids: Sequence[PointId] | None = None,
+    report: Report = lambda *_: None,
+    stage: str = "encoding",
+) -> tuple[Vectors, npt.NDArray[np.bool_]]:
+    """Embed n items, leaving out those that are missing or cannot be embedded.
+
+    Returns:
+        Float32 vectors of shape (n, d), zero where nothing could be embedded, and the mask of
+        rows that were, shape (n,).
+
+    Raises:
+        EncoderError: The encoder failed as a whole.
+    """
+    vectors = np.zeros((len(items), encoder.dimension), np.float32)
+    done = np.zeros(len(items), np.bool_)
+    for start in range(0, len(items), BATCH):
+        rows = [row for row in range(start, min(start + BATCH, len(items))) if items[row]]
+        while rows:
+            try:
+                vectors[rows] = encoder.encode(
+                    [str(items[row]) for row in rows],
+                    modality,
+                    ids=None if ids is None else [ids[row] for row in rows],
+                )
+                done[rows] = True
+                break
+            except UnreadableSourceError as error:
+                rows = [row for place, row in enumerate(rows) if place not in error.failures]
+        report(stage, min(start + BATCH, len(items)), len(items))
+    return vectors, done
+
+
+def encode_gallery(
+    encoder: Encoder,
+    known: KnownVectors,
+    points: Points,
+    modality: Modality,
+    *,
+    report: Report = lambda *_: None,
+    stage: str = "encoding",
+) -> tuple[Vectors, npt.NDArray[np.bool_]]:
+    """Embed points of the gallery with the new model, keeping every vector for later use.
+
+    Returns:
+        As `encode_readable`.
+    """
+    hashes = np.array(points.hashes, dtype=object)
+    vectors, done = known.find(points.hashes)
+    todo = np.flatnonzero(~done)
+    for start in range(0, len(todo), 4 * BATCH):
+        rows = todo[start : start + 4 * BATCH]
+        found, readable = encode_readable(
+            encoder,
+            [points.content(modality)[row] for row in rows],
+            modality,
+            ids=[points.ids[row] for row in rows],
+        )
+        vectors[rows], done[rows] = found, readable
+        known.add(list(hashes[rows[readable]]), found[readable])
+        report(stage, min(start + 4 * BATCH, len(todo)), len(todo))
+    return vectors, done

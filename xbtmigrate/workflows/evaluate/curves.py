@@ -1,0 +1,46 @@
+"""Workflows: which curves of the mixed gallery are drawn, and what was spent before the first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from xbtmigrate.projectors import Projector
+from xbtmigrate.workflows.evaluate.experiment import Asked, Trial
+from xbtmigrate.workflows.evaluate.traffic import read_demand
+from xbtmigrate.workflows.migration import Migration
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Which curves of the mixed gallery are asked for: every order with every serving.
+
+    Attributes:
+        orders: Names of orders; None for the usual ones.
+        servings: Names of servings; None for the usual ones.
+        demand: Log of the traffic, for the orders that use it.
+    """
+
+    orders: Sequence[str] | None = None
+    servings: Sequence[str] | None = None
+    demand: Path | None = None
+
+    def asked(self, migration: Migration, trial: Trial, forward: Projector | None) -> Asked:
+        """Say how the orders are made, and which points were paid for by training pairs."""
+        hits = None if self.demand is None else read_demand(migration, self.demand)
+        spent = migration.artefacts.load_spent()
+        rows = [row for row, point in enumerate(trial.ids) if point in spent]
+        usual = Asked(
+            make=lambda name: migration.ordering(name, forward, hits),
+            spent=np.array(rows, np.intp),
+        )
+        return replace(
+            usual, orders=self.orders or usual.orders, servings=self.servings or usual.servings
+        )
+
+
+USUAL = Curves()
+"""The curves that are drawn unless others are asked for."""

@@ -1,0 +1,134 @@
+"""Workflows: why the figures are what they are: errors, scores, and single queries."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.evaluation.retrieval import QueryScores, Relevance
+from xbtmigrate.projectors import Projector
+from xbtmigrate.scoring.fusion import CalibratedServing
+from xbtmigrate.training.fit_uncertainty import rank_correlation
+from xbtmigrate.types import Channel, Scores
+from xbtmigrate.workflows.evaluate.experiment import Maps, Trial
+
+Rows: TypeAlias = npt.NDArray[np.intp]
+
+BINS = 20
+EDGES = 32
+SHOWN_TEXT = 160
+MOST_EXAMPLES = 5
+SCORES = 8_000_000
+"""Entries of one block of scores that the distributions are made from."""
+
+
+def error_estimate(trial: Trial, forward: Projector | None) -> dict[str, Any] | None:
+    """Hold the predicted error of each projection against the true one.
+
+    Returns:
+        The rank correlation, and for each twentieth of the points, by rising prediction, the mean
+        predicted distance, the mean true distance and its 10 and 90 % quantiles; None without a
+        projector that predicts its error.
+    """
+    if forward is None or not forward.has_uncertainty:
+        return None
+    sides = trial.sides(forward)
+    true = np.linalg.norm(sides.new - sides.projected, axis=1)
+    predicted = np.sqrt(forward.d_out * np.exp(forward.uncertainty(trial.old).astype(np.float64)))
+    parts = np.array_split(np.argsort(predicted, kind="stable"), min(BINS, len(predicted)))
+    return {
+        "rank_correlation": rank_correlation(predicted, true),
+        "predicted": [float(predicted[part].mean()) for part in parts],
+        "true": [float(true[part].mean()) for part in parts],
+        "low": [float(np.quantile(true[part], 0.1)) for part in parts],
+        "high": [float(np.quantile(true[part], 0.9)) for part in parts],
+    }
+
+
+def score_shapes(trial: Trial, maps: Maps) -> dict[str, Any] | None:
+    """Compare scores of points in both states, raw and calibrated.
+
+    Each query's right answer and best wrong one are scored as waiting points and as re-encoded
+    ones. Raw: the old query on old vectors, the new query on new ones. Calibrated: log-probability
+    that the point is the answer.
+
+    Returns:
+        For "raw" and "calibrated" the edges of equal bins and, for each group, the share of the
+        queries in each bin; None where nothing was calibrated.
+    """
+    if maps.forward is None or maps.arrangement is None:
+        return None
+    sides = trial.sides(maps.forward)
+    count = int(np.clip(SCORES // len(trial.ids), 1, len(trial.questions)))
+    asked = slice(0, count)
+    blocks = {
+        Channel.OLD: trial.old_space.scores(asked),
+        Channel.FORWARD: sides.space(Channel.FORWARD, trial.queries_new[asked]).scores(),
+        Channel.NEW: trial.full_space.scores(asked),
+    }
+    hubs = sides.hubness(maps.arrangement.bank, trial.ids)
+    calibrated = CalibratedServing(maps.arrangement.fusion, hubs)
+    waiting, encoded = (
+        calibrated.score(blocks, np.full(len(trial.ids), state)) for state in (False, True)
+    )
+    mass = _log_mass(waiting, encoded)
+    relevance = trial.relevance.part(asked)
+    return {
+        "raw": _shapes(blocks[Channel.OLD], blocks[Channel.NEW], relevance),
+        "calibrated": _shapes(waiting - mass, encoded - mass, relevance),
+    }
+
+
+def flips(trial: Trial, before: QueryScores, after: QueryScores) -> dict[str, Any]:
+    """Name queries that a system answers within the first 10 and the other one does not."""
+    old, new = (1 / np.maximum(s.values["mrr@10"], 1e-9) for s in (before, after))
+
+    def rank(value: float) -> int | None:
+        return round(value) if value <= 10 else None
+
+    def listed(rows: Rows) -> list[dict[str, Any]]:
+        return [
+            {
+                "query": trial.questions.texts[row][:SHOWN_TEXT],
+                "before": rank(old[row]),
+                "after": rank(new[row]),
+            }
+            for row in rows[:MOST_EXAMPLES]
+        ]
+
+    lost = np.flatnonzero((old <= 10) & (new > 10))
+    gained = np.flatnonzero((old > 10) & (new <= 10))
+    return {
+        "lost": listed(lost[np.argsort(old[lost], kind="stable")]),
+        "gained": listed(gained[np.argsort(new[gained], kind="stable")]),
+    }
+
+
+def _shapes(waiting: Scores, encoded: Scores, relevance: Relevance) -> dict[str, Any]:
+    """Histograms of the right answers and of the best wrong one of each query, in both states."""
+    values = {}
+    for state, scores in (("waiting", waiting), ("encoded", encoded)):
+        values[f"right_{state}"] = scores[relevance.query, relevance.row]
+        wrong = scores.copy()
+        wrong[relevance.query, relevance.row] = -np.inf
+        values[f"wrong_{state}"] = wrong.max(axis=1)
+    known = np.concatenate([each[np.isfinite(each)] for each in values.values()])
+    low, high = np.quantile(known, [0.005, 0.995])
+    edges = np.linspace(low, max(high, low + 1e-6), EDGES)
+    return {
+        "edges": edges.tolist(),
+        **{
+            name: (np.histogram(np.clip(each, low, high), edges)[0] / len(each)).tolist()
+            for name, each in values.items()
+        },
+    }
+
+
+def _log_mass(waiting: Scores, encoded: Scores) -> Scores:
+    """Log of the sum over all points in both states, for each query: what probabilities add to."""
+    top = np.maximum(waiting.max(axis=1), encoded.max(axis=1))[:, None]
+    total = np.exp(waiting - top).sum(axis=1) + np.exp(encoded - top).sum(axis=1)
+    mass: Scores = top + np.log(total)[:, None]
+    return mass

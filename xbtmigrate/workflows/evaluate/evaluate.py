@@ -1,0 +1,173 @@
+"""Workflows: evaluate. Every cell and the backfilling curve, by kind of query. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from xbtmigrate.config import Config
+from xbtmigrate.errors import ArtefactError
+from xbtmigrate.evaluation.quality_gate import Gate
+from xbtmigrate.evaluation.recommendation import Recommendation
+from xbtmigrate.evaluation.retrieval import QueryScores, Space, evaluate
+from xbtmigrate.projectors import Projector, SharedSpace
+from xbtmigrate.types import Direction, Modality, Strategy
+from xbtmigrate.workflows.encode_points import Report
+from xbtmigrate.workflows.evaluate.collect import Wanted, pose
+from xbtmigrate.workflows.evaluate.cost import to_compare
+from xbtmigrate.workflows.evaluate.curves import USUAL, Curves
+from xbtmigrate.workflows.evaluate.experiment import Maps, Trial, judge
+from xbtmigrate.workflows.evaluate.last_judgement import save_judgement
+from xbtmigrate.workflows.evaluate.report import check_page, write_page
+from xbtmigrate.workflows.evaluate.results import METRIC, Findings
+from xbtmigrate.workflows.migration import Migration, open_migration
+
+
+def measure(
+    config: Config,
+    wanted: Wanted,
+    *,
+    gates: Sequence[Gate] = (),
+    page: Path | None = None,
+    curves: Curves = USUAL,
+    report: Report,
+) -> dict[str, Any]:
+    """Evaluate on judged queries, or on made ones where there are none.
+
+    Args:
+        config: The settings.
+        wanted: What to evaluate on.
+        gates: Conditions on the recommended move; what they say is part of the result.
+        page: Also write the report here.
+        curves: Which curves of the mixed gallery to draw.
+        report: Called with progress.
+
+    Returns:
+        The stable JSON form.
+
+    Raises:
+        ConfigError: The query file is not usable, the page cannot be written, or there are gates
+            and no judged queries.
+        CollectionError: None of its relevant points is in the collection.
+        XbtMigrateError: A part failed.
+    """
+    if page is not None:
+        check_page(page)
+    with open_migration(config) as migration:
+        maps = _maps(migration)
+        trials, warnings = pose(migration, wanted, report, decides=bool(gates))
+        report("judging", 0, 0)
+        findings = [_findings(migration, maps, trial, curves) for trial in trials]
+        if maps.bridge is None and maps.forward is None:
+            warnings.append("no projector was trained yet: run `xbtmigrate train-projector`")
+        planned = migration.artefacts.plan_file.exists()
+        costs = migration.artefacts.load_plan().costs if planned else []
+        advice = findings[0].advise(config.plan.target, to_compare(costs))
+        save_judgement(migration, advice)
+        content = _document(findings, gates, advice, warnings)
+        if page is not None:
+            write_page(page, migration, content, costs)
+    return content
+
+
+def _document(
+    findings: Sequence[Findings],
+    gates: Sequence[Gate],
+    advice: Recommendation,
+    warnings: Sequence[str],
+) -> dict[str, Any]:
+    first, *others = findings
+    return {
+        "metric": METRIC,
+        "seed": first.seed,
+        **first.document(advice),
+        "directions": [each.figures() for each in others],
+        "gates": [first.verdict(gate, advice) for gate in gates],
+        "warnings": [*warnings, *_against(others, advice)],
+    }
+
+
+def _findings(migration: Migration, maps: Maps, trial: Trial, curves: Curves) -> Findings:
+    encoder, asked = migration.tuned_encoder, trial.questions
+    if encoder is not None and asked.modality is Modality.TEXT and len(asked):
+        maps = replace(maps, tuned=encoder.encode(asked.texts, Modality.TEXT))
+    cells = {
+        f"{direction}:{projector.kind}": _cell(trial, projector)
+        for direction in Direction
+        for projector in _further(migration, direction)
+    }
+    judged = judge(trial, maps, curves.asked(migration, trial, maps.forward))
+    seed = migration.config.plan.seed
+    return Findings(migration.stored, trial, maps, judged, seed, cells)
+
+
+def _cell(trial: Trial, projector: Projector) -> QueryScores:
+    """Judge one projector by itself."""
+    if projector.direction is Direction.BRIDGE:
+        space = Space(projector.apply(trial.queries_new), trial.old, trial.old_distance)
+    else:
+        projected = projector.apply(trial.old, trial.side)
+        space = Space(trial.queries_new, projected, trial.new_distance)
+    return evaluate(space, trial.relevance)
+
+
+def _against(others: Sequence[Findings], advice: Recommendation) -> list[str]:
+    """Warn of kinds of queries that the recommended move would serve worse than keep."""
+    found = []
+    for other in others:
+        value, keep = _same_move(other, advice), other.keep.means[METRIC]
+        if value is not None and value < keep:
+            found.append(
+                f"{other.direction} queries lose by the recommended {advice.strategy}: "
+                f"{METRIC} {value:.3f} against {keep:.3f} of keep"
+            )
+    return found
+
+
+def _same_move(findings: Findings, advice: Recommendation) -> float | None:
+    """What the recommended move reaches on other queries, at the nearest measured fraction."""
+    if advice.strategy in (Strategy.KEEP, Strategy.FULL):
+        return findings.judged.cells[advice.strategy].means[METRIC]
+    for curve in findings.judged.deployable:
+        if curve.serving == advice.serving and advice.ordering in (None, curve.ordering):
+            distance = [abs(fraction - advice.fraction) for fraction in curve.fractions]
+            return curve.values(METRIC)[distance.index(min(distance))]
+    names = [name for name in findings.judged.cells if name.startswith(f"{advice.strategy}:")]
+    return findings.judged.cells[names[0]].means[METRIC] if names else None
+
+
+def _maps(migration: Migration) -> Maps:
+    bridge, forward = (_projector(migration, direction) for direction in Direction)
+    if bridge is None or forward is None:
+        return Maps(bridge, forward)
+    folder = migration.artefacts.shared_folder
+    shared = SharedSpace.load(folder) if folder.exists() else None
+    arrangement = migration.artefacts.load_arrangement()
+    if arrangement is not None and arrangement.projectors != (bridge.digest, forward.digest):
+        arrangement = None
+    benefit = None if arrangement is None else migration.artefacts.load_benefit(arrangement)
+    return Maps(bridge, forward, shared, arrangement, benefit)
+
+
+def _projector(migration: Migration, direction: Direction) -> Projector | None:
+    """Load a projector; a missing one is no error here, a damaged or foreign one is."""
+    folder = migration.artefacts.projector_folder(direction)
+    return _loaded(migration, folder) if folder.exists() else None
+
+
+def _further(migration: Migration, direction: Direction) -> list[Projector]:
+    """Load the best projector of every kind that was not chosen."""
+    folders = migration.artefacts.further_folder(direction).glob("*")
+    return [_loaded(migration, folder) for folder in sorted(folders)]
+
+
+def _loaded(migration: Migration, folder: Path) -> Projector:
+    projector = Projector.load(folder)
+    if projector.manifest.new_model != migration.new_encoder.fingerprint:
+        raise ArtefactError(
+            f"the projector in {folder} was made for another new model",
+            "train it again with `xbtmigrate train-projector`",
+        )
+    return projector

@@ -1,0 +1,322 @@
+"""Workflows: from vectors of both models to the cells and curves of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.errors import ConfigError
+from xbtmigrate.evaluation.curves import Curve, backfilling_curves
+from xbtmigrate.evaluation.mixed_gallery import (
+    NOT_SERVED,
+    SHARED_SPACE,
+    Merge,
+    ReciprocalRanks,
+    Serving,
+    Single,
+    TwoStage,
+    spent_first,
+)
+from xbtmigrate.evaluation.queries import Questions
+from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Rows, Space, evaluate
+from xbtmigrate.ordering import rank
+from xbtmigrate.ordering.benefit import BenefitModel
+from xbtmigrate.projectors import Projector, SharedSpace
+from xbtmigrate.protocols import Ordering
+from xbtmigrate.scoring.calibration import Arrangement, Bank, Scored, hubness_by_channel
+from xbtmigrate.scoring.fusion import CalibratedServing, PerPoint
+from xbtmigrate.scoring.gated import GatedServing
+from xbtmigrate.scoring.slerp import SlerpServing, slerp
+from xbtmigrate.types import Channel, Distance, PointId, Scores, Vectors
+
+ORACLE = "oracle"
+ORDERS = ("random", "uncertainty", "benefit", ORACLE)
+"""Orders that are measured unless others are asked for."""
+
+SERVINGS = ("merge", "slerp", "single", "calibrated", "gated", "shared-space", "two-stage", "rrf")
+"""Ways to search a mixed gallery; the first four are measured unless others are asked for."""
+
+FUSIONS = ("slerp", "shared-space", "calibrated")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Queries and a gallery in both models' spaces.
+
+    Attributes:
+        questions: The queries.
+        ids: Ids of the gallery rows.
+        queries_old: Queries in the old model, (n_q, d_old).
+        queries_new: Queries in the new model, (n_q, d_new).
+        old: Stored vectors, (n, d_old).
+        new: True new vectors, (n, d_new).
+        old_distance: Distance of the old space.
+        new_distance: Distance of the new space.
+        side: Side vectors of the gallery, (n, d_side); None where none is configured.
+    """
+
+    questions: Questions
+    ids: Sequence[PointId]
+    queries_old: Vectors
+    queries_new: Vectors
+    old: Vectors
+    new: Vectors
+    old_distance: Distance
+    new_distance: Distance
+    side: Vectors | None = None
+
+    @property
+    def relevance(self) -> Relevance:
+        """Relevant gallery rows of each query; relevant points outside the gallery are ignored."""
+        row_of = {point: row for row, point in enumerate(self.ids)}
+        return Relevance.from_rows(
+            [[row_of[p] for p in points if p in row_of] for points in self.questions.relevant]
+        )
+
+    @property
+    def old_space(self) -> Space:
+        """Old queries and stored vectors."""
+        return Space(self.queries_old, self.old, self.old_distance)
+
+    @property
+    def full_space(self) -> Space:
+        """New queries and true new vectors."""
+        return Space(self.queries_new, self.new, self.new_distance)
+
+    def asking(self, questions: Questions) -> Trial:
+        """Return the same vectors with other questions."""
+        return replace(self, questions=questions)
+
+    def kept(self, rows: Sequence[int]) -> Trial:
+        """Return the same gallery with the queries of these rows only."""
+        chosen = np.asarray(rows, np.intp)
+        return replace(
+            self,
+            questions=self.questions.kept(chosen),
+            queries_old=self.queries_old[chosen],
+            queries_new=self.queries_new[chosen],
+        )
+
+    def sides(self, forward: Projector) -> Sides:
+        """The gallery's vectors in every channel."""
+        projected = forward.apply(self.old, self.side)
+        return Sides(self.old, projected, self.new, self.old_distance, self.new_distance)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Figures of every system.
+
+    Attributes:
+        cells: Scores by name; keep first, full last.
+        curves: The mixed gallery, for each order and serving.
+    """
+
+    cells: dict[str, QueryScores]
+    curves: list[Curve]
+
+    @property
+    def deployable(self) -> list[Curve]:
+        """Curves that can be had: their order is known beforehand, a searcher has their serving."""
+        return [
+            curve
+            for curve in self.curves
+            if curve.ordering != ORACLE and curve.serving not in NOT_SERVED
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """What was fitted: projectors of both directions, how a mixed gallery is searched and filled.
+
+    Attributes:
+        bridge: New queries into the old space.
+        forward: Stored vectors into the new space.
+        shared: Both models' vectors into one space.
+        arrangement: How the scores of both spaces are fused.
+        benefit: What re-encoding a point is worth.
+        tuned: Queries of the trial in the new model with the additions trained for the bridge.
+    """
+
+    bridge: Projector | None = None
+    forward: Projector | None = None
+    shared: SharedSpace | None = None
+    arrangement: Arrangement | None = None
+    benefit: BenefitModel | None = None
+    tuned: Vectors | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which curves are drawn: every order with every serving, as far as the maps allow.
+
+    Attributes:
+        orders: Names of orders, those of plugins too; `oracle` needs the answer and is a bound.
+        servings: Names of servings, see `SERVINGS`.
+        make: Makes an order by its name.
+        spent: Gallery rows that were re-encoded for training pairs: the backfill writes them
+            first, whatever the order, and so do the curves. Where no query asks for any of them,
+            that is made up for, see `backfilling_curves`.
+    """
+
+    make: Callable[[str], Ordering]
+    orders: Sequence[str] = ORDERS
+    servings: Sequence[str] = SERVINGS[:4]
+    spent: Rows = field(default_factory=lambda: np.empty(0, np.intp))
+
+
+def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
+    """Judge every cell and draw every curve that was asked for.
+
+    Args:
+        trial: Queries and gallery in both spaces.
+        maps: What was fitted.
+        asked: Which curves.
+
+    Raises:
+        ConfigError: There is no such serving.
+        PluginError: There is no such order.
+    """
+    unknown = [name for name in asked.servings if name not in SERVINGS]
+    if unknown:
+        raise ConfigError(
+            f"there is no serving '{unknown[0]}'", f"choose from {', '.join(SERVINGS)}"
+        )
+    if SHARED_SPACE.name not in asked.servings:
+        maps = replace(maps, shared=None)
+    sides = None if maps.forward is None else trial.sides(maps.forward)
+    spaces, relevance = _spaces(trial, maps, sides), trial.relevance
+    rows = {name: evaluate(space, relevance) for name, space in _cells(trial, maps, spaces)}
+    ranked = {
+        name: spent_first(rank(trial.ids, scores), asked.spent)
+        for name, scores in _orders(trial, sides, maps, asked).items()
+    }
+    servings = [
+        each
+        for name, each in _servings(trial, sides, maps).items()
+        if name in asked.servings and each.channels <= set(spaces)
+    ]
+    unasked = (
+        0.0 if np.isin(relevance.row, asked.spent).any() else len(asked.spent) / len(trial.ids)
+    )
+    curves = backfilling_curves(
+        spaces, relevance, orders=ranked, servings=servings, unasked=unasked
+    )
+    for curve in curves:
+        if curve.ordering == next(iter(ranked)) and curve.serving in FUSIONS:
+            rows[f"fusion:{curve.serving}"] = curve.points[0]
+    rows["full"] = evaluate(spaces[Channel.NEW], relevance)
+    return Judged(rows, curves)
+
+
+def _spaces(trial: Trial, maps: Maps, sides: Sides | None) -> dict[Channel, Space]:
+    """Every channel that the maps allow."""
+    spaces = {Channel.OLD: trial.old_space, Channel.NEW: trial.full_space}
+    if maps.bridge is not None:
+        bridged = maps.bridge.apply(trial.queries_new)
+        spaces[Channel.BRIDGE] = Space(bridged, trial.old, trial.old_distance)
+        if maps.arrangement is not None:
+            blended = slerp(trial.queries_old, bridged, maps.arrangement.blend)
+            spaces[Channel.BLEND] = Space(blended, trial.old, trial.old_distance)
+    if sides is not None:
+        spaces[Channel.FORWARD] = sides.space(Channel.FORWARD, trial.queries_new)
+    if maps.shared is not None:
+        queries, space = maps.shared.bridge.apply(trial.queries_new), maps.shared
+        spaces[Channel.SHARED_FORWARD] = Space(queries, space.forward.apply(trial.old))
+        spaces[Channel.SHARED_NEW] = Space(queries, space.bridge.apply(trial.new))
+    return spaces
+
+
+def _cells(
+    trial: Trial, maps: Maps, spaces: Mapping[Channel, Space]
+) -> Iterator[tuple[str, Space]]:
+    """The systems of one space that re-encode nothing, keep first."""
+    yield "keep", spaces[Channel.OLD]
+    if maps.bridge is not None:
+        yield f"bridge:{maps.bridge.kind}", spaces[Channel.BRIDGE]
+        if maps.tuned is not None:
+            tuned = maps.bridge.apply(maps.tuned)
+            yield (
+                f"bridge:{maps.bridge.kind}+lora",
+                Space(tuned, trial.old, trial.old_distance),
+            )
+    if maps.forward is not None:
+        yield f"forward:{maps.forward.kind}", spaces[Channel.FORWARD]
+
+
+def _orders(
+    trial: Trial, sides: Sides | None, maps: Maps, asked: Asked
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Scores of the orders that were asked for and that the maps allow."""
+    uncertain = maps.forward is not None and maps.forward.has_uncertainty
+    possible = {
+        ORACLE: sides is not None,
+        "uncertainty": uncertain,
+        "combined": uncertain and maps.benefit is not None,
+        "benefit": uncertain and maps.benefit is not None and maps.benefit.trees is not None,
+    }
+    found = {}
+    for name in asked.orders:
+        if name == ORACLE and sides is not None:
+            error = np.linalg.norm(sides.new - sides.projected, axis=1)
+            found[name] = error.astype(np.float32)
+        elif possible.get(name, True):
+            found[name] = asked.make(name).score(trial.ids, trial.old)
+    return found
+
+
+def _servings(trial: Trial, sides: Sides | None, maps: Maps) -> dict[str, Serving]:
+    """Every serving by name; the calibrated ones where there is a calibration."""
+    plain: list[Serving] = [Merge(), SlerpServing(), Single(), SHARED_SPACE, ReciprocalRanks()]
+    if maps.arrangement is not None and sides is not None:
+        hubs = sides.hubness(maps.arrangement.bank, trial.ids)
+        calibrated = CalibratedServing(maps.arrangement.fusion, hubs)
+        plain += [calibrated, TwoStage(calibrated)]
+        if maps.forward is not None and maps.forward.has_uncertainty:
+            left = maps.forward.uncertainty(trial.old) > maps.arrangement.gate
+            plain.append(GatedServing(left))
+    return {serving.name: serving for serving in plain}
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Vectors of the same n points by every channel, with the distances of both spaces."""
+
+    old: Vectors
+    projected: Vectors
+    new: Vectors
+    old_distance: Distance
+    new_distance: Distance
+
+    def space(self, channel: Channel, queries: Vectors) -> Space:
+        """Pair queries with the vectors they meet in a channel."""
+        if channel is Channel.OLD:
+            return Space(queries, self.old, self.old_distance)
+        gallery = self.projected if channel is Channel.FORWARD else self.new
+        return Space(queries, gallery, self.new_distance)
+
+    def rows(self, rows: Rows) -> Sides:
+        """Keep these points."""
+        return replace(self, old=self.old[rows], projected=self.projected[rows], new=self.new[rows])
+
+    def blocks(self, old: Vectors, new: Vectors) -> dict[Channel, Scores]:
+        """Score queries in both models against all points in every channel, each (m, n)."""
+        asked = {Channel.OLD: old, Channel.FORWARD: new, Channel.NEW: new}
+        return {channel: self.space(channel, each).scores() for channel, each in asked.items()}
+
+    def hubness(self, bank: Bank, ids: Sequence[str]) -> dict[Channel, PerPoint]:
+        """Hubness of the points in each channel."""
+        channels = (Channel.OLD, Channel.FORWARD, Channel.NEW)
+        return hubness_by_channel(bank, ids, self.scored(bank, channels))
+
+    def scored(self, bank: Bank, channels: Sequence[Channel]) -> dict[Channel, Scored]:
+        """For each channel, a function from a slice of points to their scores with a bank."""
+        return {channel: self._scored(channel, bank) for channel in channels}
+
+    def _scored(self, channel: Channel, bank: Bank) -> Scored:
+        met = self.space(channel, bank.of(channel))
+        turned = Space(met.gallery, met.query, met.distance)
+        return turned.scores

@@ -1,0 +1,67 @@
+"""Workflows: what judged queries said last, kept so that a cutover knows it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from xbtmigrate.evaluation.recommendation import Recommendation
+from xbtmigrate.files import read_json, write_json
+from xbtmigrate.migration.phases import utc_now
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.types import Strategy
+from xbtmigrate.workflows.migration import Migration
+
+
+class Judgement(BaseModel):
+    """The recommendation of one evaluation on judged queries.
+
+    Attributes:
+        strategy: What it recommends.
+        reason: Why, with the figures.
+        new_model: Fingerprint of the new model.
+        at: When, UTC, ISO 8601.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    strategy: Strategy
+    reason: str
+    new_model: str
+    at: str
+
+
+def save_judgement(migration: Migration, advice: Recommendation) -> None:
+    """Keep what judged queries recommend; an evaluation on made queries leaves the last one."""
+    if advice.strategy is None:
+        return
+    found = Judgement(
+        strategy=advice.strategy,
+        reason=advice.reason,
+        new_model=migration.new_encoder.fingerprint,
+        at=utc_now(),
+    )
+    write_json(migration.artefacts.evaluation_file, found.model_dump(mode="json"))
+
+
+def last_judgement(migration: Migration, plan: Plan) -> Judgement | None:
+    """Return the newer of the plan's and the last evaluation's; None if nothing was judged.
+
+    Raises:
+        ArtefactError: The file of the evaluation is damaged.
+    """
+    found, fingerprint = [], migration.new_encoder.fingerprint
+    advice = plan.recommendation
+    if advice.strategy is not None:
+        found.append(
+            Judgement(
+                strategy=advice.strategy,
+                reason=advice.reason,
+                new_model=fingerprint,
+                at=plan.created_at,
+            )
+        )
+    file = migration.artefacts.evaluation_file
+    if file.exists():
+        kept = read_json(file, Judgement, "evaluate again with `xbtmigrate evaluate`")
+        found += [kept] if kept.new_model == fingerprint else []
+    return max(found, key=lambda each: each.at, default=None)

@@ -1,0 +1,85 @@
+"""Workflows: where queries come from, the most trustworthy source first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from xbtmigrate.errors import EvaluationError
+from xbtmigrate.evaluation.queries import Questions, excerpts, known_items, read_questions
+from xbtmigrate.evaluation.retrieval import top_k
+from xbtmigrate.types import Modality, Vectors
+from xbtmigrate.workflows.evaluate.experiment import Trial
+from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.points import Points, take
+
+NEIGHBOURS = 10
+MOST_ASKING = 500
+
+
+def judged_questions(migration: Migration) -> list[Questions]:
+    """Read the configured queries; none where there is no file of them."""
+    path = migration.config.plan.queries
+    return [] if path is None else read_questions(migration.config.base / path)
+
+
+def made_questions(migration: Migration, points: Points) -> Iterator[Questions]:
+    """Yield queries made from the points themselves: another field, captions, or excerpts."""
+    payload, seed = migration.config.payload, migration.config.plan.seed
+    if payload.query is not None:
+        found = take(migration.reader(query_field=payload.query), points.ids)
+        yield from _unless_empty(known_items(found.ids, found.texts, payload.query))
+    if migration.stored is Modality.TEXT:
+        yield from _unless_empty(excerpts(points.ids, points.texts, seed))
+    elif payload.text is not None:
+        yield from _unless_empty(known_items(points.ids, points.texts, payload.text))
+
+
+def neighbours(migration: Migration, points: Points, new: Vectors) -> Trial:
+    """Let points ask for what the new model finds near them, where no query can be made.
+
+    Args:
+        migration: The migration.
+        points: Points; the first quarter of them asks, and is searched for in the rest.
+        new: Their true new vectors.
+
+    Raises:
+        EvaluationError: There are too few points.
+    """
+    count = max(1, min(MOST_ASKING, len(points) // 4))
+    asking, rest = range(count), range(count, len(points))
+    if not rest:
+        raise EvaluationError(
+            f"{len(points)} points are too few to measure anything",
+            "raise plan.sample, or give queries with relevance in plan.queries",
+        )
+    trial = Trial(
+        questions=Questions([], [], "", provisional=True),
+        ids=[points.ids[row] for row in rest],
+        queries_old=points.old[asking],
+        queries_new=new[asking],
+        old=points.old[rest],
+        new=new[rest],
+        old_distance=migration.facts.distance,
+        new_distance=migration.new_distance,
+        side=None if points.side is None else points.side[rest],
+    )
+    near = top_k(trial.full_space.scores(), NEIGHBOURS)
+    return trial.asking(
+        Questions(
+            [points.ids[row] for row in asking],
+            [[trial.ids[row] for row in np.sort(rows)] for rows in near],
+            "neighbours: the ten points nearest to a point by the new model are its relevant ones",
+            provisional=True,
+            limits="full is right by definition, so they tell how near a system comes to the new "
+            "model and cannot tell whether the new model is better than the old one",
+            by_definition=True,
+            modality=migration.stored,
+        )
+    )
+
+
+def _unless_empty(questions: Questions) -> Iterator[Questions]:
+    if len(questions):
+        yield questions

@@ -1,0 +1,134 @@
+"""Workflows: the report, from the documents of `evaluate` and `plan` to one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import xbtmigrate
+from xbtmigrate.errors import ConfigError
+from xbtmigrate.files import write_atomically
+from xbtmigrate.migration.phases import utc_now
+from xbtmigrate.migration.plan import Cost
+from xbtmigrate.report.page import Notice, Page, Tile, render, require_libraries
+from xbtmigrate.types import Strategy
+from xbtmigrate.workflows.evaluate.report_sections import (
+    Document,
+    all_sections,
+    arrow,
+    duration,
+    hours,
+    place,
+    recommended,
+    shown,
+)
+from xbtmigrate.workflows.evaluate.results import METRIC
+from xbtmigrate.workflows.migration import Migration
+
+HEADLINES = {
+    Strategy.KEEP: "Keep the old model",
+    Strategy.BRIDGE: "Bridge the queries, write nothing",
+    Strategy.FORWARD: "Map the stored vectors, re-encode nothing",
+    Strategy.FULL: "Re-encode every point",
+}
+
+
+def check_page(path: Path) -> None:
+    """Refuse, before anything is measured, a report that could not be written.
+
+    Raises:
+        ConfigError: There is no such folder, or a library is missing.
+    """
+    require_libraries()
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ConfigError(
+            f"the report cannot be written to {path}", "name a file in a folder that exists"
+        )
+
+
+def write_page(path: Path, migration: Migration, content: Document, costs: Sequence[Cost]) -> None:
+    """Write the report.
+
+    Args:
+        path: The file.
+        migration: What was measured.
+        content: The document of `evaluate`.
+        costs: What each strategy takes; empty where there is no plan.
+    """
+    facts = migration.facts
+    page = Page(
+        title=f"{facts.collection}: moving {facts.size}-d '{facts.vector}' to the new model",
+        about=[
+            ("points", f"{facts.points:,}"),
+            ("queries", f"{content['query_count']:,}, {arrow(content['direction'])}"),
+            ("searched in", f"{content['gallery_count']:,}"),
+            ("from", content["basis"]),
+            ("measured", f"{utc_now()}, xbtmigrate {xbtmigrate.__version__}"),
+        ],
+        headline=_headline(content["recommendation"]),
+        reason=_sentence(content["recommendation"]["reason"]),
+        tiles=_tiles(content, costs),
+        notices=_notices(content),
+        sections=all_sections(content, costs),
+    )
+    text = render(page)
+    write_atomically(path, lambda file: file.write_text(text, "utf-8"))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _headline(advice: Document) -> str:
+    if advice["strategy"] is None:
+        return "No recommendation yet: write judged queries"
+    if advice["strategy"] == Strategy.FASTFILL:
+        return (
+            f"Re-encode {advice['fraction']:.0%} of the points, in {advice['ordering']} order, "
+            f"and serve them {advice['serving']}"
+        )
+    headline = HEADLINES[Strategy(advice["strategy"])]
+    fused = advice["strategy"] == Strategy.FORWARD and advice["serving"] != "single"
+    return f"{headline}, serve them {advice['serving']}" if fused else headline
+
+
+def _tiles(content: Document, costs: Sequence[Cost]) -> list[Tile]:
+    """Keep, the recommended move and full; what it takes; whether it is safe on the way."""
+    systems, advice = {row["name"]: row for row in content["systems"]}, content["recommendation"]
+    name = shown(content, METRIC)
+    tiles = [_quality("keep the old model", name, systems["keep"])]
+    curve = recommended(content)
+    if curve is not None:
+        at = place(curve, advice["fraction"])
+        low, high = curve["ci95"][at]
+        tiles.append(
+            Tile("recommended", f"{curve[METRIC][at]:.3f}", f"{name}; {low:.3f} to {high:.3f}")
+        )
+    tiles.append(_quality("re-encode everything", name, systems["full"]))
+    if curve is not None:
+        word = "yes" if curve["no_regret"] else "no"
+        tiles.append(Tile("never below keep", word, "at any share"))
+    chosen = advice["strategy"]
+    time = None if chosen is None else hours(costs, chosen, advice["fraction"])
+    if time is not None and chosen != Strategy.KEEP:
+        tiles.append(Tile("working time", duration(time), "estimated by the plan"))
+    return tiles
+
+
+def _quality(name: str, figure: str, row: Document) -> Tile:
+    if row["by_definition"]:
+        return Tile(name, "-", f"{figure} is 1 by definition")
+    low, high = row["ci95"][METRIC]
+    return Tile(name, f"{row[METRIC]:.3f}", f"{figure}; {low:.3f} to {high:.3f}")
+
+
+def _notices(content: Document) -> list[Notice]:
+    gates = [
+        Notice(
+            "good" if gate["met"] else "bad",
+            f"Gate {gate['gate']} on {gate['strategy']}: {'met' if gate['met'] else 'not met'}, "
+            f"{gate['value']:.3f} against {gate['level']:.3f}.",
+        )
+        for gate in content["gates"]
+    ]
+    return [*gates, *(Notice("note", _sentence(text)) for text in content["warnings"])]

@@ -1,0 +1,168 @@
+"""Workflows: what was measured, as the documents and pages of `evaluate` and `plan` show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from xbtmigrate.evaluation.comparison import Comparison, bootstrap_intervals, compare
+from xbtmigrate.evaluation.curves import Curve
+from xbtmigrate.evaluation.quality_gate import Gate
+from xbtmigrate.evaluation.recommendation import Costs, Criteria, Recommendation, recommend
+from xbtmigrate.evaluation.retrieval import METRICS, QueryScores
+from xbtmigrate.types import Modality, Strategy
+from xbtmigrate.workflows.evaluate.diagnostics import error_estimate, flips, score_shapes
+from xbtmigrate.workflows.evaluate.experiment import Judged, Maps, Trial
+
+METRIC = "recall@10"
+SYSTEMS = ("keep", "bridge", "forward", "fusion", "full")
+"""Order of the table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Everything measured with one kind of queries.
+
+    Attributes:
+        stored: What the gallery's vectors embed.
+        trial: Queries and gallery.
+        maps: What was fitted.
+        judged: The figures.
+        seed: Seed of the resampling.
+        further: Cells of projectors that were fitted and not chosen: shown, never recommended.
+        task: What the figures are measured on, where that is not what `evaluate` measures on.
+    """
+
+    stored: Modality
+    trial: Trial
+    maps: Maps
+    judged: Judged
+    seed: int
+    further: Mapping[str, QueryScores] = field(default_factory=dict)
+    task: str = ""
+
+    @property
+    def direction(self) -> str:
+        """What asks and what is searched, such as "text->image"."""
+        return f"{self.trial.questions.modality}->{self.stored}"
+
+    @property
+    def keep(self) -> QueryScores:
+        """The old model's figures."""
+        return self.judged.cells["keep"]
+
+    @property
+    def full(self) -> QueryScores:
+        """The new model's own figures."""
+        return self.judged.cells["full"]
+
+    def advise(self, target: float, costs: Costs) -> Recommendation:
+        """Recommend a strategy, or none where nobody judged the queries."""
+        provisional = self.trial.questions.provisional
+        criteria = Criteria(
+            METRIC, target=target, provisional=provisional, seed=self.seed, task=self.task
+        )
+        return recommend(self.judged.cells, self.judged.deployable, costs, criteria)
+
+    def document(self, advice: Recommendation) -> dict[str, Any]:
+        """Return the stable JSON form of everything."""
+        return {
+            **self.figures(),
+            "error_estimate": error_estimate(self.trial, self.maps.forward),
+            "scores": score_shapes(self.trial, self.maps),
+            "examples": flips(self.trial, self.keep, self.subject(advice)[1]),
+            "recommendation": {
+                "strategy": advice.strategy,
+                "ordering": advice.ordering,
+                "serving": advice.serving,
+                "fraction": advice.fraction,
+                "reason": advice.reason,
+            },
+        }
+
+    def figures(self) -> dict[str, Any]:
+        """Return the stable JSON form of cells and curves."""
+        questions = self.trial.questions
+        cells = {**self.judged.cells, **self.further}
+        comparisons = self.comparisons(cells)
+        order = sorted(cells, key=lambda name: SYSTEMS.index(name.partition(":")[0]))
+        return {
+            "direction": self.direction,
+            "basis": questions.basis,
+            "provisional": questions.provisional,
+            "limits": questions.limits,
+            "query_count": len(questions),
+            "gallery_count": len(self.trial.ids),
+            "systems": [
+                {
+                    "name": name,
+                    "chosen": name in self.judged.cells,
+                    "by_definition": name == "full" and questions.by_definition,
+                    **_system(comparisons[name]),
+                }
+                for name in order
+            ],
+            "curves": [self._curve(curve) for curve in self.judged.curves],
+        }
+
+    def comparisons(self, cells: Mapping[str, QueryScores]) -> dict[str, Comparison]:
+        """Compare systems with keep; a gap closes only where full truly beats keep."""
+        full = compare(self.full, self.keep, self.full, seed=self.seed)
+        gaps = [name for name in METRICS if full.beats_keep(name)]
+        if self.trial.questions.by_definition:
+            gaps = []
+        return {
+            name: compare(scores, self.keep, self.full, seed=self.seed, gaps=gaps)
+            for name, scores in cells.items()
+        }
+
+    def subject(self, advice: Recommendation) -> tuple[Strategy, QueryScores]:
+        """What a gate judges: the recommended move, or where that is none the new model itself."""
+        if advice.strategy is None or advice.strategy is Strategy.KEEP:
+            return Strategy.FULL, self.full
+        return advice.strategy, advice.scores
+
+    def verdict(self, gate: Gate, advice: Recommendation) -> dict[str, Any]:
+        """Hold the recommended move against a gate."""
+        strategy, scores = self.subject(advice)
+        ends = {"keep": self.keep.means, "full": self.full.means}
+        found = gate.judge(scores.means, ends)
+        return {
+            "gate": found.gate,
+            "strategy": strategy.value,
+            "fraction": 1.0 if strategy is Strategy.FULL else advice.fraction,
+            "value": found.value,
+            "level": found.level,
+            "met": found.met,
+        }
+
+    def _curve(self, curve: Curve) -> dict[str, Any]:
+        table = np.stack([point.values[METRIC] for point in curve.points], axis=1)
+        shares = curve.fractions_to_full(self.full, METRIC)
+        return {
+            "ordering": curve.ordering,
+            "serving": curve.serving,
+            "fractions": list(curve.fractions),
+            **{name: curve.values(name) for name in METRICS},
+            "ci95": [[each.low, each.high] for each in bootstrap_intervals(table, seed=self.seed)],
+            "auc": curve.auc(METRIC),
+            "auc_ci95": [*astuple(curve.auc_interval(METRIC, seed=self.seed))],
+            "no_regret": curve.no_regret(self.keep, METRIC),
+            "fraction_to_full": {f"{share:g}": fraction for share, fraction in shares.items()},
+        }
+
+
+def _system(found: Comparison) -> dict[str, Any]:
+    """Figures of one system beside keep; intervals and criteria by metric."""
+    return {
+        **{name: found.means[name] for name in METRICS},
+        "ci95": {name: [found.ci95[name].low, found.ci95[name].high] for name in METRICS},
+        "p_value": {name: found.p_value[name] for name in METRICS},
+        "compatible": {name: found.compatible[name] for name in METRICS},
+        "against_keep": {name: found.standing(name) for name in METRICS},
+        "gap_closed": {name: found.gap_closed[name] for name in METRICS},
+        "negative_flips": found.negative_flips,
+    }

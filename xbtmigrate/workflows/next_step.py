@@ -1,0 +1,76 @@
+"""Workflows: the one table of what to do next, in every phase of a migration."""
+
+from __future__ import annotations
+
+from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.migration.phases import MigrationRecord, Phase
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.types import Direction, Strategy
+
+AFTER_ABORT = "xbtmigrate plan, or xbtmigrate backfill --online to begin anew"
+AFTER_FINALIZE = "change the configuration as said before the next migration"
+JUDGE = (
+    "write judged queries (docs/judging.md), name them in plan.queries, then xbtmigrate plan; or "
+    "set plan.strategy to do without"
+)
+BACKFILL = "xbtmigrate backfill --online"
+NEXT = {
+    Phase.BACKFILLING: BACKFILL,
+    Phase.PAUSED: BACKFILL,
+    Phase.BACKFILLED: "xbtmigrate evaluate --queries FILE, then xbtmigrate verify",
+    Phase.VERIFIED: "xbtmigrate cutover",
+    Phase.CUTTING_OVER: "xbtmigrate cutover --yes",
+    Phase.CUT_OVER: "xbtmigrate cutover --yes again for late writes, then xbtmigrate finalize",
+    Phase.ROLLING_BACK: "xbtmigrate rollback --yes",
+    Phase.ROLLED_BACK: "xbtmigrate abort, or xbtmigrate verify to cut over again",
+    Phase.FINALIZING: "xbtmigrate finalize",
+    Phase.FINALIZED: AFTER_FINALIZE,
+    Phase.ABORTING: "xbtmigrate abort --yes",
+    Phase.ABORTED: AFTER_ABORT,
+}
+
+
+def next_step(
+    phase: Phase | None, plan: Plan | None, *, running: bool = False, paused: bool = False
+) -> str:
+    """Say what to do next.
+
+    Args:
+        phase: Where the migration stands; None before planning.
+        plan: The plan, where there is one.
+        running: Whether a command holds the lease and is alive.
+        paused: Whether `pause` was asked for and not taken back: also the next run would wait.
+    """
+    if running:
+        return "xbtmigrate resume" if paused else "nothing to do: a command is at work"
+    if phase is None or plan is None:
+        return "xbtmigrate plan"
+    if phase in (Phase.PLANNED, Phase.TRAINED):
+        return _before(phase, plan)
+    step = NEXT[phase]
+    return f"xbtmigrate resume, then {step}" if paused and step == BACKFILL else step
+
+
+def phase_of(
+    record: MigrationRecord | None, plan: Plan | None, artefacts: Artefacts
+) -> Phase | None:
+    """Where a migration stands; before the first run, which makes the record, by its files."""
+    if record is not None:
+        return record.phase
+    if plan is None:
+        return None
+    trained = artefacts.projector_folder(Direction.FORWARD).exists()
+    return Phase.TRAINED if trained else Phase.PLANNED
+
+
+def _before(phase: Phase, plan: Plan) -> str:
+    """The next step while nothing is written."""
+    if plan.strategy is Strategy.KEEP:
+        if plan.recommendation.strategy is None:
+            return JUDGE
+        return "nothing: the plan says keep; plan.strategy in the configuration overrules it"
+    if phase is Phase.PLANNED and plan.strategy is not Strategy.FULL:
+        return "xbtmigrate train-projector"
+    if plan.strategy is Strategy.BRIDGE:
+        return "xbtmigrate publish --yes, and serve with the bridge: nothing is written"
+    return "xbtmigrate backfill, then xbtmigrate backfill --online"

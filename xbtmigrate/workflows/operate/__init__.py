@@ -1,0 +1,1 @@
+"""The procedures of `status`, `doctor` and `demo`."""

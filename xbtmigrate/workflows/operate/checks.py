@@ -1,0 +1,349 @@
+"""Workflows: what can be wrong between journal, artefacts and collections, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import xbtmigrate
+from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.config import Config
+from xbtmigrate.errors import StaleError, XbtMigrateError
+from xbtmigrate.files import write_atomically
+from xbtmigrate.migration.phases import OVER, MigrationRecord, Phase
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.migration.switch import Switch, read_switch
+from xbtmigrate.projectors import Projector
+from xbtmigrate.qdrant.collection.aliases import aliases
+from xbtmigrate.qdrant.gallery.leftovers import (
+    bench_collections,
+    delete_probes,
+    marked_points,
+    orphan_marks,
+    probes,
+)
+from xbtmigrate.qdrant.gallery.remove import strip
+from xbtmigrate.qdrant.journal.kept_hashes import has_ledger
+from xbtmigrate.qdrant.journal.lease_owner import Owner
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.own_collection import forget_shadow, shadow_mark
+from xbtmigrate.types import Direction, Layout
+from xbtmigrate.workflows.migration import migration_over
+from xbtmigrate.workflows.next_step import NEXT
+from xbtmigrate.workflows.serve.publish import lost_files
+
+SWITCHED = (Phase.CUTTING_OVER, Phase.CUT_OVER, Phase.ROLLING_BACK)
+UNFINISHED = (
+    Phase.BACKFILLING,
+    Phase.CUTTING_OVER,
+    Phase.ROLLING_BACK,
+    Phase.FINALIZING,
+    Phase.ABORTING,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """All that a look at a migration needs.
+
+    Attributes:
+        config: The settings.
+        connection: The open Qdrant.
+        artefacts: The migration's folder.
+        record: The journal's record, None if there is none.
+        plan: The frozen plan, None if there is none or it is damaged.
+        trouble: Why the plan cannot be read, "" if it can or there is none.
+    """
+
+    config: Config
+    connection: Connection
+    artefacts: Artefacts
+    record: MigrationRecord | None
+    plan: Plan | None
+    trouble: str
+
+    @property
+    def begun(self) -> MigrationRecord | None:
+        """The record of a migration that has written something and is not over."""
+        free = (Phase.PLANNED, Phase.TRAINED, *OVER)
+        return self.record if self.record and self.record.phase not in free else None
+
+    @property
+    def owner(self) -> Owner | None:
+        """Holder of the lease."""
+        return Owner.parse(self.record.owner) if self.record else None
+
+    def has(self, collection: str) -> bool:
+        """Whether there is such a collection."""
+        client = self.connection.client
+        return self.connection.call(lambda: client.collection_exists(collection))
+
+
+@dataclass(frozen=True, slots=True)
+class Ailment:
+    """One inconsistency.
+
+    Attributes:
+        name: Its name.
+        message: What is wrong.
+        way_out: What to do.
+        fix: Puts it right without any risk; None where a person has to decide.
+    """
+
+    name: str
+    message: str
+    way_out: str
+    fix: Callable[[], object] | None = None
+
+
+def plan_lost(case: Case) -> Iterator[Ailment]:
+    """The plan is missing, damaged, or another one than the migration was begun under."""
+    record, plan = case.begun, case.plan
+    restore = f"restore {case.artefacts.folder} from a copy"
+    if case.trouble:
+        way_out = f"{restore}, or delete {case.artefacts.plan_file} and run this again"
+        yield Ailment("plan_damaged", case.trouble, way_out if record else "make a new plan")
+    elif record is not None and plan is None:
+        yield Ailment(
+            "artefacts_lost",
+            f"the migration is {record.phase}, but there is no {case.artefacts.plan_file}",
+            *_restoring(case, f"{restore}: plan and projector are bound to the vectors written"),
+        )
+    elif record is not None and plan is not None and record.plan_digest != plan.digest:
+        yield Ailment(
+            "plan_differs",
+            f"the migration is under plan {record.plan_digest[:12]}, here is {plan.digest[:12]}",
+            f"{restore}, or run this from the folder that the migration was begun in",
+        )
+
+
+def _restoring(case: Case, otherwise: str) -> tuple[str, Callable[[], object] | None]:
+    """The way out where files are lost: what is published of them in Qdrant, if anything is."""
+    assert case.record is not None
+    lost = lost_files(case.connection, case.artefacts, case.record.plan_digest)
+    if not lost:
+        return otherwise, None
+
+    def restore() -> None:
+        for place, data in lost.items():
+            write_atomically(place, partial(Path.write_bytes, data=data))
+
+    return "`xbtmigrate doctor --fix` restores what the run has stored in Qdrant", restore
+
+
+def plan_stale(case: Case) -> Iterator[Ailment]:
+    """The ground of the plan has shifted."""
+    if case.plan is None or (case.record and case.record.phase in (*OVER, *UNFINISHED[3:])):
+        return
+    try:
+        case.plan.check_current(migration_over(case.config, case.connection).binding())
+    except StaleError as error:
+        yield Ailment("plan_stale", error.message, error.hint)
+    except XbtMigrateError:
+        return  # what cannot be used is found by the checks of the commands
+
+
+def projector_lost(case: Case) -> Iterator[Ailment]:
+    """The projector that the written vectors were made by is gone or is another one."""
+    record = case.begun
+    if record is None or not record.projector_digest:
+        return
+    folder = case.artefacts.projector_folder(Direction.FORWARD)
+    restore = f"restore {folder} from a copy, or undo the migration with `xbtmigrate abort`"
+    try:
+        found = Projector.load(folder).digest
+    except XbtMigrateError as error:
+        # With the plan it is found lost, and restored.
+        if case.plan is not None:
+            yield Ailment("projector_lost", error.message, *_restoring(case, restore))
+        return
+    if found != record.projector_digest:
+        yield Ailment("projector_differs", f"{folder} is not the one that was used", restore)
+
+
+def ledger_lost(case: Case) -> Iterator[Ailment]:
+    """Nobody can tell any more which writes came after the cutover."""
+    record = case.begun
+    if record is None or record.phase not in SWITCHED or case.artefacts.ledger_file.exists():
+        return
+    if not has_ledger(case.connection, record.migration):
+        yield Ailment(
+            "ledger_lost",
+            f"the migration is {record.phase}, but there is no {case.artefacts.ledger_file}, and "
+            "none in Qdrant",
+            "restore it from a copy; `xbtmigrate rollback --leave-behind` goes back without it",
+        )
+
+
+def newer_tool(case: Case) -> Iterator[Ailment]:
+    """A newer version has worked on this migration."""
+    record = case.record
+    if record is not None and _version(record.tool_version) > _version(xbtmigrate.__version__):
+        yield Ailment(
+            "newer_tool",
+            f"xbtmigrate {record.tool_version} wrote the record, this is {xbtmigrate.__version__}",
+            "go on with that version",
+        )
+
+
+def unfinished(case: Case) -> Iterator[Ailment]:
+    """A command was killed, or a lease is held by a process that has ended."""
+    record, owner = case.record, case.owner
+    if record is None:
+        return
+    dead = bool(record.owner) and (
+        case.connection.embedded or (owner is not None and owner.is_dead())
+    )
+    if dead:
+        shown = owner.shown if owner is not None else record.owner
+        yield Ailment(
+            "dead_lease",
+            f"the lease is held by {shown}, which has ended",
+            "nothing: the next command takes it over",
+        )
+    if record.phase in UNFINISHED and (dead or not record.owner):
+        command = NEXT[record.phase]
+        yield Ailment(
+            "unfinished",
+            f"a command was ended while the migration was {record.phase}",
+            f"run `{command}`: it goes on from there",
+        )
+
+
+def shadow_lost(case: Case) -> Iterator[Ailment]:
+    """The collection with the new vectors is missing, foreign, or made for something else."""
+    record, plan = case.begun, case.plan
+    if plan is None or record is None or record.stage is None or record.phase is Phase.ABORTING:
+        return
+    source, target = plan.collection.name, plan.target.collection
+    if not case.has(target):
+        yield Ailment(
+            "target_missing",
+            f"there is no collection '{target}', which the new vectors were written to",
+            "`xbtmigrate abort --yes` forgets it, then backfill anew",
+        )
+    elif plan.target.layout is Layout.SHADOW and record.phase is not Phase.FINALIZING:
+        mark = shadow_mark(case.connection, target)
+        made_for = (source, plan.target.vector, plan.target.size, plan.target.distance)
+        if mark is None or tuple(map(str, mark)) != tuple(map(str, made_for)):
+            yield Ailment(
+                "target_foreign",
+                f"the collection '{target}' is not the shadow of this migration",
+                "rename or delete it yourself if it is not yours, then backfill anew",
+            )
+    if not case.has(source) and record.phase is not Phase.FINALIZING:
+        yield Ailment(
+            "source_missing",
+            f"there is no collection '{source}', which has the old vectors",
+            "restore it from a snapshot",
+        )
+
+
+def alias_elsewhere(case: Case) -> Iterator[Ailment]:
+    """An alias leads to another collection than the phase says."""
+    record, plan = case.begun, case.plan
+    if record is None or plan is None or plan.target.layout is not Layout.SHADOW:
+        return
+    switch = Switch.parse(record.switch, "the journal") if record.switch else None
+    alias = switch.alias if switch else plan.collection.alias
+    if alias is None or record.phase in (Phase.CUTTING_OVER, Phase.ROLLING_BACK):
+        return
+    new = record.phase in (Phase.CUT_OVER, Phase.FINALIZING)
+    wanted = plan.target.collection if new else plan.collection.name
+    found = aliases(case.connection).get(alias)
+    if found != wanted:
+        yield Ailment(
+            "alias_elsewhere",
+            f"the alias '{alias}' leads to {found or 'nothing'}, not to '{wanted}'",
+            "move it back, or run `xbtmigrate rollback` or `xbtmigrate cutover` as you meant it",
+        )
+
+
+def switch_differs(case: Case) -> Iterator[Ailment]:
+    """The switch file is not what the journal says."""
+    record = case.record
+    if record is None or record.switch is None:
+        return
+    true = Switch.parse(record.switch, "the journal")
+    try:
+        same = read_switch(case.artefacts.switch_file) == true
+    except XbtMigrateError:
+        same = False
+    if not same:
+        yield Ailment(
+            "switch_differs",
+            f"{case.artefacts.switch_file} is not what the journal says",
+            "`xbtmigrate doctor --fix` writes it again",
+            fix=lambda: case.artefacts.save_switch(true),
+        )
+
+
+def foreign_marks(case: Case) -> Iterator[Ailment]:
+    """Points bear marks of a plan that is not this migration's."""
+    if case.plan is None or not case.has(case.plan.target.collection):
+        return
+    name, over = case.plan.target.collection, case.begun is None
+    count = marked_points(case.connection, name, None if over else case.plan.digest)
+    if not count:
+        return
+    if over:
+        yield Ailment(
+            "leftover_marks",
+            f"{count:,} points of '{name}' bear marks, but no migration is under way",
+            "`xbtmigrate doctor --fix` takes them away",
+            fix=lambda: strip(case.connection, name, [], lambda _: None),
+        )
+    else:
+        yield Ailment(
+            "unknown_plan",
+            f"{count:,} points of '{name}' bear marks of another plan",
+            "`xbtmigrate verify --repair` makes their vectors anew",
+        )
+
+
+def leftovers(case: Case) -> Iterator[Ailment]:
+    """Small things that killed commands left."""
+    connection = case.connection
+    if count := probes(connection):
+        yield Ailment(
+            "leftover_probes",
+            f"{count} probe record(s) are left in the journal",
+            "`xbtmigrate doctor --fix` deletes them",
+            fix=lambda: delete_probes(connection),
+        )
+    for shadow in orphan_marks(connection):
+        yield Ailment(
+            "orphan_mark",
+            f"the journal says that '{shadow}' is a shadow, but there is no such collection",
+            "`xbtmigrate doctor --fix` forgets it",
+            fix=partial(forget_shadow, connection, shadow),
+        )
+    for name in bench_collections(connection):
+        yield Ailment(
+            "leftover_bench",
+            f"the collection '{name}' is of a `bench` that may have been killed",
+            "delete it yourself if no bench is running",
+        )
+
+
+CHECKS: tuple[Callable[[Case], Iterator[Ailment]], ...] = (
+    plan_lost,
+    plan_stale,
+    projector_lost,
+    ledger_lost,
+    newer_tool,
+    unfinished,
+    shadow_lost,
+    alias_elsewhere,
+    switch_differs,
+    foreign_marks,
+    leftovers,
+)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Numbers of a version, as far as they go."""
+    parts = text.split(".")
+    return tuple(int(part) for part in parts if part.isdecimal())

@@ -1,0 +1,149 @@
+"""Workflows: demo. The whole path on the small real collection that comes with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from xbtmigrate.config import load_config
+from xbtmigrate.errors import ConfigError
+from xbtmigrate.qdrant.collection.seed import create_embedded
+from xbtmigrate.types import vectors_of
+from xbtmigrate.workflows.backfill.backfill import run
+from xbtmigrate.workflows.backfill.request import Request
+from xbtmigrate.workflows.encode_points import Report
+from xbtmigrate.workflows.evaluate.collect import Wanted
+from xbtmigrate.workflows.evaluate.evaluate import measure
+from xbtmigrate.workflows.plan.plan import make_plan
+from xbtmigrate.workflows.train.train import train
+
+PAIRS = 1000
+FRACTION = 0.3
+SHOWN = (0.1, 0.3, 0.5)
+CONFIG = """\
+# Openclipart pictures with captions. The stored vectors embed the pictures; queries are captions.
+[qdrant]
+url = "path:qdrant"
+collection = "clipart"
+vector = "old"
+
+[payload]
+text = "caption"
+image = "image"
+
+[old_model]
+encoder = "precomputed"
+path = "old.parquet"
+stored = "image"
+
+[new_model]
+encoder = "precomputed"
+path = "new.parquet"
+
+[plan]
+strategy = "fastfill"
+queries = "queries.parquet"   # captions that no projector is trained on
+"""
+
+
+DEMO_KINDS = ("procrustes", "ridge", "mlp")
+"""Kinds that matter for these two models: all of them would take more than a minute."""
+
+
+def run_demo(folder: Path, *, report: Report) -> dict[str, Any]:
+    """Build the collection in `folder`, then plan, train, backfill a part and evaluate.
+
+    Args:
+        folder: A new or empty folder.
+        report: Called with progress.
+
+    Returns:
+        Rows of quality by strategy and fraction, where everything is, and what to run next.
+
+    Raises:
+        ConfigError: The folder is not empty.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty", "name a new folder with --folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    _build(folder)
+    config = load_config(folder / "xbtmigrate.toml")
+    plan = make_plan(config, out=None, allow_model_mismatch=False, report=report)
+    train(config, pairs=PAIRS, direction="both", kinds=DEMO_KINDS, threads=2, report=report)
+    request = Request(fraction=FRACTION, budget=None, order=None, batch_size=256)
+    result = run(config, request, should_stop=lambda: "", report=report)
+    measured = measure(config, Wanted(), report=report)
+    return {
+        "folder": str(folder),
+        "query_count": measured["query_count"],
+        "gallery_count": measured["gallery_count"],
+        "plan": plan.digest,
+        "backfill": result.document(),
+        "rows": _rows(measured),
+        "evaluation": measured,
+        "advice": _advice(folder, result.document()),
+    }
+
+
+def _build(folder: Path) -> None:
+    data = files("xbtmigrate") / "demo_data"
+    for name in ("old.parquet", "new.parquet"):
+        (folder / name).write_bytes((data / name).read_bytes())
+    points = pq.read_table(pa.BufferReader((data / "points.parquet").read_bytes()))
+    old = pq.read_table(folder / "old.parquet")
+    rows = pc.index_in(points["image"], value_set=old["key"])
+    stored = old["vector"].take(rows).cast(pa.list_(pa.float32(), 128))
+    vectors = vectors_of(pa.table({"vector": stored}), "vector")
+    payloads = points.select(["image", "caption"]).to_pylist()
+    by_id: dict[int, Mapping[str, Any]] = dict(zip(points["id"].to_pylist(), payloads, strict=True))
+    create_embedded(folder / "qdrant", "clipart", "old", by_id, vectors)
+    held_out = points.filter(points["held_out"])
+    ids = pa.array([[str(point)] for point in held_out["id"].to_pylist()])
+    queries = pa.table({"text": held_out["caption"], "relevant": ids})
+    pq.write_table(queries, folder / "queries.parquet")
+    (folder / "xbtmigrate.toml").write_text(CONFIG, "utf-8")
+
+
+def _rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
+    """Keep, bridge, forward, the mixed gallery at several fractions, full."""
+    rows = [
+        {
+            "strategy": system["name"],
+            "serving": None,
+            "fraction": 1.0 if system["name"] == "full" else 0.0,
+            **{name: system[name] for name in ("recall@1", "recall@10", "mrr@10")},
+        }
+        for system in measured["systems"]
+        if system["chosen"]
+    ]
+    curves = {(curve["ordering"], curve["serving"]): curve for curve in measured["curves"]}
+    serving = "calibrated" if ("uncertainty", "calibrated") in curves else "single"
+    curve = curves["uncertainty", serving]
+    mixed = [
+        {
+            "strategy": "fastfill",
+            "serving": serving,
+            "fraction": fraction,
+            **{name: curve[name][place] for name in ("recall@1", "recall@10", "mrr@10")},
+        }
+        for place, fraction in enumerate(curve["fractions"])
+        if fraction in SHOWN
+    ]
+    return [*rows[:-1], *mixed, rows[-1]]
+
+
+def _advice(folder: Path, done: dict[str, Any]) -> list[str]:
+    gallery = done["gallery"]
+    return [
+        f"The collection in {folder / 'qdrant'} now holds {gallery['encoded']:,} re-encoded and "
+        f"{gallery['projected']:,} projected vectors beside the {gallery['points']:,} old ones.",
+        f"Plan, pairs, projectors and the order: {folder / '.xbtmigrate' / 'clipart-old'}",
+        f"Go on with it: cd {folder}, then xbtmigrate backfill --online --fraction 1",
+        "Your own collection: xbtmigrate init --url http://127.0.0.1:6333 --collection NAME",
+    ]

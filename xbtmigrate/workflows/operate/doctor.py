@@ -1,0 +1,71 @@
+"""Workflows: doctor. Name every inconsistency and the way out; put right what is safe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xbtmigrate.config import Config
+from xbtmigrate.errors import ArtefactError
+from xbtmigrate.qdrant.journal.journal import QdrantJournal
+from xbtmigrate.qdrant.journal.run_control import Control
+from xbtmigrate.workflows.backfill.control import is_running
+from xbtmigrate.workflows.migration import artefacts_of, connected
+from xbtmigrate.workflows.next_step import next_step, phase_of
+from xbtmigrate.workflows.operate.checks import CHECKS, Case
+from xbtmigrate.workflows.operate.refusals import refusals
+
+
+def examine(config: Config, *, fix: bool) -> dict[str, Any]:
+    """Look at journal, artefacts and collections.
+
+    Args:
+        config: The settings.
+        fix: Put right what can be without any risk.
+
+    Returns:
+        The stable JSON form.
+
+    Raises:
+        XbtMigrateError: The server cannot be used at all.
+    """
+    artefacts = artefacts_of(config)
+    plan, trouble = None, ""
+    if artefacts.plan_file.exists():
+        try:
+            plan = artefacts.load_plan()
+        except ArtefactError as error:
+            trouble = error.message
+    with connected(config) as connection:
+        record = QdrantJournal(connection, config.migration).load()
+        if plan is not None and record is not None and plan.follows(record):
+            record = None  # of an earlier migration of the same name, which is over
+        case = Case(config, connection, artefacts, record, plan, trouble)
+        found = [finding for check in CHECKS for finding in check(case)]
+        found += refusals(case, sound=not found)
+        fixed = [each for each in found if fix and each.fix is not None]
+        following = next_step(
+            phase_of(record, plan, artefacts),
+            plan,
+            running=is_running(record),
+            paused=Control(connection, config.migration).wish().paused,
+        )
+        for each in fixed:
+            assert each.fix is not None
+            each.fix()
+    healthy = len(fixed) == len(found)
+    return {
+        "migration": config.migration,
+        "phase": record.phase.value if record else None,
+        "healthy": healthy,
+        "next": following if healthy else "follow each way out, then run this again",
+        "findings": [
+            {
+                "name": each.name,
+                "message": each.message,
+                "way_out": each.way_out,
+                "fixable": each.fix is not None,
+                "fixed": each in fixed,
+            }
+            for each in found
+        ],
+    }

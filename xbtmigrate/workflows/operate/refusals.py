@@ -1,0 +1,118 @@
+"""Workflows: what the next command would refuse, found by the checks of that very command.
+
+`doctor` keeps no list of reasons beside those of the commands: it calls what they call before they
+begin, so a condition that is added to a command is one that `doctor` knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xbtmigrate.errors import GateError, XbtMigrateError
+from xbtmigrate.migration.phases import Phase
+from xbtmigrate.qdrant.journal.run_control import Control
+from xbtmigrate.qdrant.wire.connection import check_writable
+from xbtmigrate.types import Direction, Strategy
+from xbtmigrate.workflows.backfill.backfill import check_run
+from xbtmigrate.workflows.backfill.control import is_running
+from xbtmigrate.workflows.backfill.request import AS_PLANNED
+from xbtmigrate.workflows.cutover.cutover import Order, check_switch
+from xbtmigrate.workflows.cutover.finalize import check_unused
+from xbtmigrate.workflows.cutover.preconditions import Check
+from xbtmigrate.workflows.migration import Migration, migration_over
+from xbtmigrate.workflows.operate.checks import Ailment, Case
+from xbtmigrate.workflows.plan.check_plannable import check_plannable
+from xbtmigrate.workflows.plan.inputs import INPUTS
+from xbtmigrate.workflows.verify.verify import check_verifiable
+
+ENDING = (Phase.FINALIZING, Phase.FINALIZED, Phase.ABORTING)
+"""Phases in which one of the collections may be gone."""
+NEXT_VERB = {
+    Phase.BACKFILLING: "backfill",
+    Phase.PAUSED: "backfill",
+    Phase.BACKFILLED: "verify",
+    Phase.VERIFIED: "cutover",
+    Phase.CUTTING_OVER: "cutover",
+    Phase.CUT_OVER: "finalize",
+    Phase.ROLLED_BACK: "verify",
+}
+
+
+def refusals(case: Case, *, sound: bool) -> Iterator[Ailment]:
+    """Find what is missing, and what the next command would refuse.
+
+    Args:
+        case: The migration.
+        sound: Whether nothing else is wrong: what is would only be said again in other words.
+    """
+    if case.record is not None and case.record.phase in ENDING:
+        return
+    if case.begun is not None and case.plan is None:
+        # The lost plan is said already; without it an alias that was moved leads to the new side.
+        return
+    try:
+        migration = migration_over(case.config, case.connection)
+    except XbtMigrateError as error:
+        yield Ailment("unusable", error.message, error.hint)
+        return
+    missing = list(_missing(migration))
+    yield from missing
+    verb = _next_verb(case)
+    if missing or not sound or verb is None or is_running(case.record):
+        return
+    try:
+        for check in _failing(verb, case, migration):
+            yield Ailment(f"{verb}_refused", f"{check.name}: {check.detail}", check.way_out)
+    except XbtMigrateError as error:
+        yield Ailment(f"{verb}_refused", error.message, error.hint)
+
+
+def _missing(migration: Migration) -> Iterator[Ailment]:
+    for name, check in INPUTS.items():
+        try:
+            check(migration)
+        except XbtMigrateError as error:
+            yield Ailment(f"{name}_unusable", error.message, error.hint)
+
+
+def _next_verb(case: Case) -> str | None:
+    """The next command that checks anything before it begins."""
+    if case.plan is None:
+        return "plan"
+    if case.begun is not None:
+        return NEXT_VERB.get(case.begun.phase)
+    folder = case.artefacts.projector_folder(Direction.FORWARD)
+    strategy = case.plan.strategy
+    ready = folder.exists() or strategy is Strategy.FULL
+    return "backfill" if ready and strategy not in (Strategy.KEEP, Strategy.BRIDGE) else None
+
+
+def _check_last_run(migration: Migration) -> None:
+    """Raise what the last run ended by: the next one may meet it again."""
+    found = Control(migration.connection, migration.config.migration).trouble()
+    if found is not None:
+        message, hint = found
+        raise GateError(f"the last run ended: {message}", hint)
+
+
+def _failing(verb: str, this: Case, migration: Migration) -> list[Check]:
+    """Call what a command calls before it begins; a cutover lists what does not hold.
+
+    Raises:
+        XbtMigrateError: The command would refuse.
+    """
+    match verb:
+        case "plan":
+            check_plannable(migration)
+        case "backfill":
+            check_run(migration, AS_PLANNED, this.record)
+            check_writable(migration.connection, migration.facts.collection)
+            _check_last_run(migration)
+        case "verify":
+            check_verifiable(migration, this.record)
+        case "cutover":
+            _, _, checks = check_switch(migration, this.record, Order())
+            return [check for check in checks if not check.passed]
+        case "finalize":
+            check_unused(migration, this.record)
+    return []

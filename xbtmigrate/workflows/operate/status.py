@@ -1,0 +1,173 @@
+"""Workflows: status. Where the migration stands, from exact counts. Reads only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.config import Config
+from xbtmigrate.errors import ArtefactError
+from xbtmigrate.migration.phases import MigrationRecord, Phase
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.qdrant.journal.journal import QdrantJournal
+from xbtmigrate.qdrant.journal.run_control import Control
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.reader import Reader
+from xbtmigrate.types import Direction, Strategy
+from xbtmigrate.workflows.backfill.control import is_running
+from xbtmigrate.workflows.backfill.throttle import LOAD
+from xbtmigrate.workflows.migration import Migration, artefacts_of, connected, migration_over
+from xbtmigrate.workflows.next_step import next_step, phase_of
+from xbtmigrate.workflows.tally import Tally
+
+ENDING = (Phase.ABORTING, Phase.FINALIZING, Phase.FINALIZED)
+"""Phases in which one of the collections may be gone."""
+
+
+def report_status(config: Config) -> dict[str, Any]:
+    """Return phase, exact counts, rate, time to go, artefacts and the next command.
+
+    Raises:
+        XbtMigrateError: The server or the collection cannot be used.
+    """
+    with connected(config) as connection:
+        record = _record(config, connection)
+        if record is not None and record.phase in ENDING:
+            return _ending(config, connection, record)
+        migration = migration_over(config, connection)
+        plan = _plan(migration)
+        written = plan is not None and record is not None and record.stage is not None
+        tally = Tally(migration.facts.points)
+        if plan is not None and written:
+            tally = _tally(migration, plan, record)
+        phase = phase_of(record, plan, migration.artefacts)
+        left = _left(plan.strategy if plan else None, _fraction(plan, record), tally)
+        return _document(config, connection, phase, record, plan) | {
+            "collection": migration.facts.collection,
+            **tally.document(),
+            "by_application": tally.applied,
+            "left": left,
+            "eta_seconds": round(left / rate, 1) if (rate := _rate(record)) and left else None,
+        }
+
+
+def _record(config: Config, connection: Connection) -> MigrationRecord | None:
+    """The journal's record; None where a further migration of the name is only planned."""
+    record = QdrantJournal(connection, config.migration).load()
+    if record is not None and record.phase is Phase.FINALIZED:
+        return None if artefacts_of(config).load_plan().follows(record) else record
+    return record
+
+
+def _tally(migration: Migration, plan: Plan, record: MigrationRecord | None) -> Tally:
+    """Count the gallery; once applications write the new way, their vectors count as done too."""
+    tally = Tally.take(migration.gallery(plan))
+    if record is None or record.phase is not Phase.CUT_OVER:
+        return tally
+    target = Reader(migration.connection, plan.target.collection, 1)
+    with_new = target.count_with_vector(plan.target.vector)
+    return tally.with_those_of_applications(target.count(), with_new)
+
+
+def _ending(config: Config, connection: Connection, record: MigrationRecord) -> dict[str, Any]:
+    """Say how far the end has come: one of the collections may be gone."""
+    plan = artefacts_of(config).load_plan()
+    source, target = plan.collection.name, plan.target.collection
+    there = source if record.phase is Phase.ABORTING else target
+    return _document(config, connection, record.phase, record, plan) | {
+        "collection": there,
+        **Tally(Reader(connection, there, 1).count()).document(),
+        "by_application": 0,
+        "without_new": 0,
+        "left": 0,
+        "eta_seconds": None,
+    }
+
+
+def _document(
+    config: Config,
+    connection: Connection,
+    phase: Phase | None,
+    record: MigrationRecord | None,
+    plan: Plan | None,
+) -> dict[str, Any]:
+    """Everything but what is counted in the collection."""
+    rate, strategy = _rate(record), plan.strategy if plan else None
+    control, running = Control(connection, config.migration), is_running(record)
+    trouble = None if running else control.trouble()
+    return {
+        "migration": config.migration,
+        "phase": phase.value if phase else "not planned",
+        "strategy": strategy.value if strategy else None,
+        "plan": plan.digest if plan else None,
+        "fraction": _fraction(plan, record),
+        "points_per_second": round(rate, 1) if rate else None,
+        "owner": record.owner or None if record else None,
+        "updated_at": record.updated_at if record else None,
+        "load": _load(config, connection, record),
+        "artefacts": _artefacts(artefacts_of(config)),
+        "next": next_step(
+            phase,
+            plan,
+            running=running,
+            paused=control.wish().paused,
+        ),
+        "last_error": None if trouble is None else trouble[0],
+    }
+
+
+def _fraction(plan: Plan | None, record: MigrationRecord | None) -> float:
+    if record is not None:
+        return record.fraction
+    return plan.fraction if plan else 0.0
+
+
+def _plan(migration: Migration) -> Plan | None:
+    """The frozen plan; None before planning. A damaged plan is an error, a missing one is not."""
+    if not migration.artefacts.plan_file.exists():
+        if migration.journal.load() is not None:
+            raise ArtefactError(
+                f"the journal knows this migration, but {migration.artefacts.plan_file} is gone",
+                "restore the folder .xbtmigrate from a copy",
+            )
+        return None
+    return migration.artefacts.load_plan()
+
+
+def _load(config: Config, connection: Connection, record: MigrationRecord | None) -> dict[str, Any]:
+    """What the run that is going, or the last one, said of its pace."""
+    said = Control(connection, config.migration).load()
+    load = {name: said.get(name) for name in LOAD}
+    load["pauses"] = said.get("pauses", {})
+    if said and not is_running(record):
+        load |= {"state": "ended", "reason": ""}
+    return load
+
+
+def _rate(record: MigrationRecord | None) -> float | None:
+    """Points written per second of working time so far."""
+    if record is None or record.seconds <= 0:
+        return None
+    return (record.counts.projected + record.counts.encoded) / record.seconds or None
+
+
+def _left(strategy: Strategy | None, fraction: float, tally: Tally) -> int:
+    """Vectors still to be written for the present fraction."""
+    if strategy in (None, Strategy.KEEP, Strategy.BRIDGE):
+        return 0
+    most = tally.points - tally.without_vector
+    encode = max(0, min(most, round(fraction * tally.points)) - tally.encoded - tally.applied)
+    return encode if strategy is Strategy.FULL else encode + tally.pending
+
+
+def _artefacts(artefacts: Artefacts) -> dict[str, str]:
+    files = {
+        "plan": artefacts.plan_file,
+        "pairs": artefacts.pairs_file,
+        "bridge": artefacts.projector_folder(Direction.BRIDGE),
+        "forward": artefacts.projector_folder(Direction.FORWARD),
+        "serving": artefacts.serving_folder,
+        "switch": artefacts.switch_file,
+        "order": artefacts.order_file,
+    }
+    return {name: str(path) for name, path in files.items() if path.exists()}

@@ -1,0 +1,1 @@
+"""The procedures of `init`, `plan` and `bench`."""

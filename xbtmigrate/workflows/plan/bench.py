@@ -1,0 +1,364 @@
+"""Workflows: bench. Measure each stage on the user's own server, and predict from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from xbtmigrate.backfill.goal import Goal
+from xbtmigrate.backfill.loop import Backfill
+from xbtmigrate.backfill.order_file import write_sorted
+from xbtmigrate.config import Config
+from xbtmigrate.errors import CollectionError, PluginError
+from xbtmigrate.files import read_json, write_json
+from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage
+from xbtmigrate.projectors import Projector
+from xbtmigrate.protocols import Gallery
+from xbtmigrate.qdrant.gallery.layout import NewSpace
+from xbtmigrate.qdrant.gallery.scratch import scratch_gallery
+from xbtmigrate.qdrant.wire.connection import check_writable
+from xbtmigrate.types import (
+    Direction,
+    Kind,
+    Layout,
+    PointId,
+    Strategy,
+    Vectors,
+    make_batch,
+    vector_array,
+    vectors_of,
+)
+from xbtmigrate.workflows.backfill.frozen_order import scored_points
+from xbtmigrate.workflows.encode_points import Report, encode_readable
+from xbtmigrate.workflows.evaluate.rates import Rates
+from xbtmigrate.workflows.migration import Migration, open_migration
+
+ENCODED = 256
+"""Points encoded, at most, to measure the encoder; it gets `SECONDS` at most."""
+SECONDS = 20.0
+WARMING = 16
+"""Points written before anything is timed."""
+LEAST = 32
+"""Points re-encoded, at least, to measure the loop with the encoder in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What is read of a bench that was stored."""
+
+    points_per_second: Rates
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What was measured, and on what.
+
+    Attributes:
+        rates: The rates.
+        sample: Points they were measured on.
+        points: Points of the collection.
+        layout: Where the new vectors would go.
+        map: What was timed as the projector.
+    """
+
+    rates: Rates
+    sample: int
+    points: int
+    layout: Layout
+    map: str
+
+    def document(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        fractions = {Strategy.FASTFILL: 0.5, Strategy.FULL: 1.0}
+        return {
+            "points": self.points,
+            "sample": self.sample,
+            "layout": self.layout.value,
+            "projector": self.map,
+            "points_per_second": self.rates.document(),
+            "predicted_seconds": [
+                {
+                    "strategy": strategy.value,
+                    "fraction": fractions.get(strategy, 0.0),
+                    "seconds": self.rates.seconds(
+                        strategy, self.points, round(fractions.get(strategy, 0.0) * self.points)
+                    ),
+                }
+                for strategy in Strategy
+            ],
+        }
+
+
+def bench(config: Config, *, write: bool, sample: int, report: Report) -> Bench:
+    """Measure on a part of the collection.
+
+    Args:
+        config: The settings.
+        write: Also write, into collections that are created for it and deleted afterwards.
+        sample: Points to measure on, at most.
+        report: Called with progress.
+
+    Raises:
+        CollectionError: No point has an old vector.
+        XbtMigrateError: The server, the collection or a model cannot be used.
+    """
+    with open_migration(config) as migration:
+        batches, read = _read(migration, sample, report)
+        projector = _projector(migration)
+        project = _project(projector, batches)
+        layout = migration.layout(resuming=True).layout
+        alone = Rates(read, project, _encode(migration, batches))
+        rates = alone
+        if write:
+            rates = _writing(migration, layout, batches, projector, alone=alone, report=report)
+        measured = Bench(
+            rates,
+            sample=sum(map(len, batches)),
+            points=migration.facts.points,
+            layout=layout,
+            map=projector.name,
+        )
+        if write:
+            write_json(_file(migration), measured.document())
+    return measured
+
+
+def measured_rates(migration: Migration, layout: Layout) -> Rates | None:
+    """Return what the last `bench --write` measured in this layout, if it did."""
+    try:
+        found = read_json(_file(migration), _Measured, "delete it, or run bench --write again")
+    except FileNotFoundError:
+        return None
+    whole = None not in found.points_per_second.document().values()
+    return found.points_per_second if whole and found.layout is layout else None
+
+
+def _file(migration: Migration) -> Path:
+    return migration.artefacts.folder / "bench.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """The forward projector of the migration, or a random matrix of the same shape."""
+
+    projector: Projector | None
+    matrix: Vectors
+
+    @property
+    def name(self) -> str:
+        return "a matrix" if self.projector is None else self.projector.kind
+
+    @property
+    def direction(self) -> Direction:
+        return Direction.FORWARD
+
+    def apply(self, vectors: Vectors, side: Vectors | None = None) -> Vectors:  # noqa: ARG002
+        if self.projector is not None:
+            return self.projector.apply(vectors)
+        mapped: Vectors = vectors @ self.matrix
+        return mapped
+
+    def uncertainty(self, vectors: Vectors) -> Vectors:
+        return np.zeros(len(vectors), np.float32)
+
+
+class _Forgotten:
+    """A journal that keeps nothing, and known vectors of which there are none."""
+
+    def load(self) -> None:
+        return None
+
+    def acquire(self, record: MigrationRecord) -> MigrationRecord:
+        return record
+
+    def save(self, record: MigrationRecord) -> None:
+        del record
+
+    def release(self) -> None:
+        return None
+
+    def find(self, hashes: Sequence[str]) -> tuple[Vectors, Any]:
+        return np.empty((len(hashes), 0), np.float32), np.zeros(len(hashes), np.bool_)
+
+
+def _projector(migration: Migration) -> _Map:
+    folder = migration.artefacts.projector_folder(Direction.FORWARD)
+    trained = Projector.load(folder) if folder.exists() else None
+    if trained is not None and trained.d_side:
+        trained = None  # the copies that are written to have no side vector
+    shape = (migration.facts.size, migration.new_encoder.dimension)
+    return _Map(trained, np.random.default_rng(0).standard_normal(shape, np.float32))
+
+
+def _read(migration: Migration, sample: int, report: Report) -> tuple[list[pa.RecordBatch], float]:
+    """Read at most so many points; returns those with an old vector, and the rate.
+
+    Raises:
+        CollectionError: No point has an old vector.
+    """
+    batches: list[pa.RecordBatch] = []
+    seen, start = 0, time.monotonic()
+    for batch in migration.reader().read({"source", "old"}):
+        batches.append(batch)
+        seen += len(batch)
+        report("reading", min(seen, sample), sample)
+        if seen >= sample:
+            break
+    rate = seen / max(time.monotonic() - start, 1e-9)
+    batches = [batch.filter(pc.is_valid(batch["old"])) for batch in batches]
+    if not sum(map(len, batches)):
+        raise CollectionError(
+            f"no point of '{migration.facts.collection}' has an old vector", "check qdrant.vector"
+        )
+    return batches, rate
+
+
+def _project(projector: _Map, batches: Sequence[pa.RecordBatch]) -> float:
+    projector.apply(vectors_of(batches[0], "old"))
+    seconds = _timed(lambda: [projector.apply(vectors_of(batch, "old")) for batch in batches])
+    return sum(map(len, batches)) / seconds
+
+
+def _encode(migration: Migration, batches: Sequence[pa.RecordBatch]) -> float:
+    """Encode some points, after a few that only warm the model up."""
+    table = pa.Table.from_batches(batches)
+    contents = table[migration.stored.value].to_pylist()
+    usable = [row for row, content in enumerate(contents) if content][: ENCODED + 4]
+    ids = table["id"].to_pylist()
+
+    def encode(rows: Sequence[int]) -> int:
+        _, done = encode_readable(
+            migration.new_encoder,
+            [contents[row] for row in rows],
+            migration.stored,
+            ids=[ids[row] for row in rows],
+        )
+        return int(done.sum())
+
+    encode(usable[:4])
+    encoded, start = 0, time.monotonic()
+    for first in range(4, len(usable), 32):
+        encoded += encode(usable[first : first + 32])
+        if time.monotonic() - start > SECONDS:
+            break
+    return max(encoded, 1) / max(time.monotonic() - start, 1e-9)
+
+
+def _writing(
+    migration: Migration,
+    layout: Layout,
+    batches: Sequence[pa.RecordBatch],
+    projector: _Map,
+    *,
+    alone: Rates,
+    report: Report,
+) -> Rates:
+    """Measure what writes, on copies of the points in collections of their own."""
+    check_writable(migration.connection, migration.facts.collection)
+    points, ready = sum(map(len, batches)), [_to_write(projector, each) for each in batches]
+    ids = [point for batch in batches for point in batch["id"].to_pylist()]
+    few = max(1, min(points // 2, max(LEAST, round(alone.encode * SECONDS / 2))))
+    space = NewSpace("new", ready[0]["new"].type.list_size, migration.new_distance)
+    scratch = partial(
+        scratch_gallery,
+        *(migration.connection, migration.facts, layout, space, batches),
+        stored=migration.stored,
+    )
+
+    def loop(gallery: Gallery, fraction: float, *, projects: bool) -> float:
+        goal = Goal(fraction, projects, max_quarantined=1.0)
+        run = partial(_run, migration, gallery, projector, goal, ids=ids, report=report)
+        return _timed(run)
+
+    def sweep(gallery: Gallery, made: Kind, ids: Sequence[PointId] | None = None) -> float:
+        return _timed(lambda: list(gallery.read({"source", "kind"}, ids=ids, expected=made)))
+
+    # What a connection takes once would count as if it took that for so many points each.
+    with scratch() as gallery:
+        gallery.write(ready[0].slice(0, WARMING), Kind.ENCODED)
+        fill = loop(gallery, few / points, projects=False)
+        fill -= min(sweep(gallery, Kind.ENCODED, ids[:few]), fill / 2)
+        write = _timed(lambda: [gallery.write(each, Kind.ENCODED) for each in ready])
+        swept = sweep(gallery, Kind.ENCODED)
+    with scratch() as gallery:
+        gallery.write(ready[0].slice(0, WARMING), Kind.PROJECTED)
+        forward = loop(gallery, 0.0, projects=True)
+        order = _timed(lambda: _put_into_order(migration, gallery, projector.projector))
+        reencode = loop(gallery, few / points, projects=True)
+        reencode -= min(sweep(gallery, Kind.PROJECTED), reencode / 2)
+    return replace(
+        alone,
+        write=points / write,
+        sweep=points / swept,
+        order=points / order,
+        forward=points / forward,
+        fill=few / fill,
+        reencode=few / reencode,
+    )
+
+
+def _put_into_order(migration: Migration, gallery: Gallery, projector: Projector | None) -> None:
+    """Do what a backfill does to put all points into the order of the plan, if it can be made."""
+    name = "random"
+    if projector is not None and migration.artefacts.plan_file.exists():
+        name = migration.artefacts.load_plan().ordering
+    try:
+        ordering = migration.ordering(name, projector)
+    except PluginError:
+        ordering = migration.ordering("random", None)
+    with TemporaryDirectory(prefix="xbtmigrate-") as folder:
+        batches = scored_points(gallery, ordering, migration.known)
+        write_sorted(Path(folder) / "order.parquet", batches, name)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.monotonic()
+    work()
+    return max(time.monotonic() - start, 1e-9)
+
+
+def _to_write(projector: _Map, batch: pa.RecordBatch) -> pa.RecordBatch:
+    new = vector_array(projector.apply(vectors_of(batch, "old")))
+    ids, hashes = batch["id"].to_pylist(), batch["content_hash"]
+    return make_batch(ids, content_hash=hashes, old=batch["old"], new=new)
+
+
+def _run(
+    migration: Migration,
+    gallery: Gallery,
+    projector: _Map,
+    goal: Goal,
+    *,
+    ids: Sequence[PointId],
+    report: Report,
+) -> None:
+    """Go through the loop itself, with nothing known and nothing kept.
+
+    What encodes goes on behind the projecting.
+    """
+    stage = Stage.ENCODE if goal.fraction else None
+    forgotten = _Forgotten()
+    Backfill(
+        gallery=gallery,
+        journal=forgotten,
+        record=MigrationRecord("bench", Phase.PLANNED, "", stage=stage),
+        goal=goal,
+        order=lambda: (ids, ""),
+        modality=migration.stored,
+        encoder=migration.new_encoder,
+        projector=projector,
+        known=forgotten,
+        batch_size=ENCODED,
+        on_progress=lambda step: report(step.stage.value, step.done, step.total),
+        should_stop=lambda: "",
+    ).run()

@@ -1,0 +1,142 @@
+"""Workflows: which points of a collection can get a new vector, and what stands against it."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import numpy as np
+
+from xbtmigrate.backfill.members import Members
+from xbtmigrate.errors import CollectionError, GateError
+from xbtmigrate.migration.plan import Coverage
+from xbtmigrate.qdrant.gallery.open_gallery import open_reader
+from xbtmigrate.qdrant.gallery.replicate import ids_without
+from xbtmigrate.types import Kind, Strategy
+from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.points import SHOWN, Points, Survey
+from xbtmigrate.workflows.train.make_pairs import Embedded
+
+
+def coverage_of(migration: Migration, seen: Survey) -> Coverage:
+    """Turn the survey into coverage.
+
+    Raises:
+        CollectionError: No point has the embedded field.
+        GateError: More points than allowed lack it.
+    """
+    field = getattr(migration.config.payload, migration.stored)
+    name = migration.facts.collection
+    if seen.missing == seen.points:
+        raise CollectionError(
+            f"no point of '{name}' has the payload field '{field}'",
+            f"set payload.{migration.stored} to the field that was embedded",
+        )
+    allowed = migration.config.plan.max_missing
+    if seen.missing > allowed * seen.points:
+        raise GateError(
+            f"{seen.missing} of {seen.points} points of '{name}' have no '{field}' "
+            f"(for example {', '.join(seen.examples_missing)}); at most {allowed:.2%} may lack it",
+            "complete the payload, or raise plan.max_missing: these points keep what they have",
+        )
+    return Coverage(
+        points=seen.points,
+        with_text=seen.with_text,
+        with_image=seen.with_image,
+        with_old_vector=migration.facts.with_vector - seen.unusable,
+        unusable_old=seen.unusable,
+        examples_unusable=seen.examples_unusable,
+        missing_source=seen.missing,
+        with_neither=seen.neither,
+        examples_missing=seen.examples_missing,
+    )
+
+
+def points_without_old(migration: Migration) -> Members:
+    """Find the points that have no old vector at all, by a filter of the server's."""
+    facts = migration.facts
+    if facts.with_vector == facts.points:
+        return Members()
+    reader = open_reader(migration.connection, facts, facts.collection)
+    return Members(chain.from_iterable(ids_without(reader, facts.vector)))
+
+
+def without_vector(
+    coverage: Coverage, strategy: Strategy, fraction: float, allowed: float
+) -> dict[Kind, int]:
+    """Count the points that the chosen strategy can give no new vector.
+
+    Raises:
+        GateError: They are more than allowed.
+    """
+    if strategy in (Strategy.KEEP, Strategy.BRIDGE):
+        return {}
+    if strategy is Strategy.FULL:
+        return {Kind.NO_CONTENT: coverage.missing_source}
+    if fraction > 0:
+        return {Kind.NO_CONTENT: coverage.with_neither}
+    lacking = coverage.points - coverage.with_old_vector
+    if lacking > allowed * coverage.points:
+        raise GateError(
+            f"{lacking:,} of {coverage.points:,} points have no usable old vector, and a plan that "
+            f"encodes nothing gives them no new one; at most {allowed:.2%} may lack it",
+            'set plan.strategy = "fastfill", which encodes them, or raise plan.max_missing',
+        )
+    return {Kind.NO_OLD_VECTOR: lacking}
+
+
+def with_sample(coverage: Coverage, points: Points, new: Embedded) -> Coverage:
+    """Add how much of a sample, which has content, the new model cannot embed."""
+    lost = [points.ids[row] for row in np.flatnonzero(~new.valid).tolist()]
+    return coverage.model_copy(
+        update={
+            "sampled": len(points),
+            "sample_unreadable": len(lost),
+            "examples_unreadable": lost[:SHOWN],
+        }
+    )
+
+
+def require_readable(coverage: Coverage, fraction: float, allowed: float) -> None:
+    """Refuse to encode where the run would stop half way, at too many points it cannot embed.
+
+    Args:
+        coverage: With its sample.
+        fraction: Share of the points that is to be encoded.
+        allowed: Largest share of points that may fail.
+
+    Raises:
+        GateError: The sample leaves no doubt that more will fail.
+    """
+    lost, sampled = coverage.sample_unreadable, coverage.sampled
+    # Two standard deviations of a count below what was found.
+    if (lost - 2 * lost**0.5) * fraction > allowed * sampled:
+        raise GateError(
+            f"the new model cannot embed {lost} of {sampled} sampled points "
+            f"(for example {', '.join(coverage.examples_unreadable)}); at most {allowed:.2%} of "
+            "all points may fail",
+            "correct their content or the options of [new_model], raise plan.max_missing, or set "
+            'plan.strategy = "forward", which encodes nothing',
+        )
+
+
+def coverage_warnings(migration: Migration, coverage: Coverage) -> list[str]:
+    """Say which points cannot be encoded or projected."""
+    found, stored, facts = [], migration.stored, migration.facts
+    if coverage.missing_source:
+        found.append(f"{coverage.missing_source} points have no {stored}; they cannot be encoded")
+    if coverage.sample_unreadable:
+        found.append(
+            f"the new model cannot embed {coverage.sample_unreadable} of {coverage.sampled} "
+            f"sampled points (for example {', '.join(coverage.examples_unreadable)}); costs leave "
+            "out as large a share of all, and the figures of quality are those of the others"
+        )
+    missing = facts.points - facts.with_vector
+    if missing:
+        found.append(f"{missing} points have no vector '{facts.vector}'; they cannot be projected")
+    if coverage.unusable_old:
+        found.append(
+            f"{coverage.unusable_old} points have a vector '{facts.vector}' that is not finite, "
+            f"zero or of absurd length (for example {', '.join(coverage.examples_unusable)}); they "
+            "cannot be projected"
+        )
+    return found

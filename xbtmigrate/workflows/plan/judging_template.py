@@ -1,0 +1,50 @@
+"""Workflows: the file in which people write down what users search for, and what answers it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from xbtmigrate.files import write_atomically
+from xbtmigrate.types import Modality
+from xbtmigrate.workflows.points import Points
+
+ROWS = 100
+SHOWN = 300
+"""Characters of a point's content that the template shows."""
+FORMULA = ("=", "+", "-", "@")
+"""What a spreadsheet would take for a formula."""
+
+
+def write_template(path: Path, points: Points, stored: Modality) -> None:
+    """Write a CSV with one row a point: its content to read, and an empty query to write.
+
+    A file that is there already may hold somebody's work, so it is left alone.
+
+    Args:
+        path: The file.
+        points: A sample of the points that have their content.
+        stored: What the stored vectors embed.
+    """
+    if path.exists():
+        return
+    contents = points.texts if any(points.texts) else points.content(stored)
+    rows = [
+        {"text": "", "relevant": point, "content": _shown(content)}
+        for point, content in zip(points.ids[:ROWS], contents[:ROWS], strict=True)
+    ]
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, ["text", "relevant", "content"])
+            table.writeheader()
+            table.writerows(rows)
+
+    write_atomically(path, write)
+
+
+def _shown(content: str | None) -> str:
+    """One line of the content that no spreadsheet runs."""
+    printable = "".join(c if c.isprintable() else " " for c in (content or "")[: 2 * SHOWN])
+    line = " ".join(printable.split())[:SHOWN]
+    return f"'{line}" if line.startswith(FORMULA) else line

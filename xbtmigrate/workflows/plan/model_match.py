@@ -1,0 +1,205 @@
+"""Workflows: did the declared old model really make the stored vectors?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.errors import EncoderError, GateError
+from xbtmigrate.migration.plan import ModelMatch
+from xbtmigrate.protocols import Encoder
+from xbtmigrate.types import Distance, Modality, PointId, Vectors, normalized
+from xbtmigrate.workflows.encode_points import encode_readable
+from xbtmigrate.workflows.points import Points
+
+SAMPLE = 128
+EXACT = 0.999
+"""Least median cosine of vectors by one and the same model; rounding costs far less."""
+FEW = 16
+"""Texts that a cause is tried on: each try is paid for."""
+PREFIXES = ("passage: ", "query: ", "search_document: ", "search_query: ", "title: none | text: ")
+"""What models with prefixes are most often given before a text."""
+SPREAD = 0.01
+"""Largest difference between lengths of vectors that counts as rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """A sample beside what the declared model makes of it; n points that could be embedded."""
+
+    ids: Sequence[PointId]
+    items: Sequence[str]
+    stored: Vectors
+    made: Vectors
+
+    @classmethod
+    def of(
+        cls, points: Points, encoder: Encoder, modality: Modality, prefix: str = ""
+    ) -> _Compared | None:
+        """Embed the points; None where none of them can be."""
+        contents = [each and prefix + each for each in points.content(modality)]
+        vectors, valid = encode_readable(encoder, contents, modality, ids=points.ids)
+        rows = np.flatnonzero(valid).tolist()
+        if not rows:
+            return None
+        items = [str(contents[row]) for row in rows]
+        return cls([points.ids[row] for row in rows], items, points.old[rows], vectors[rows])
+
+    @property
+    def cosines(self) -> npt.NDArray[np.float32]:
+        """Cosine between stored and made vector of each point."""
+        products = normalized(self.made) * normalized(self.stored)
+        return np.asarray(products.sum(axis=1), np.float32)
+
+    @property
+    def median(self) -> float:
+        """Their median."""
+        return float(np.median(self.cosines))
+
+
+def match_old_model(
+    points: Points, encoder: Encoder, stored: Modality, threshold: float, distance: Distance
+) -> ModelMatch:
+    """Re-encode a sample with the old model and compare with what is stored.
+
+    Args:
+        points: Sampled points; the first 128 are used.
+        encoder: The declared old model.
+        stored: What the stored vectors are declared to embed; the other modality is tried too
+            where the encoder takes it, to tell a swapped declaration from a wrong model.
+        threshold: Least median cosine of a match.
+        distance: Distance of the old space: not all of them see a vector's length.
+
+    Raises:
+        EncoderError: The old model cannot embed any of the sampled sources.
+    """
+    sample = points.rows(range(min(SAMPLE, len(points))))
+    found: dict[Modality, _Compared] = {}
+    for modality in (stored, *(other for other in Modality if other is not stored)):
+        try:
+            compared = _Compared.of(sample, encoder, modality)
+        except EncoderError:
+            if modality is stored:
+                raise
+            continue
+        if compared is not None:
+            found[modality] = compared
+    if stored not in found:
+        raise EncoderError(
+            f"the old model could not embed any of {len(sample)} sampled {stored}s",
+            f"check payload.{stored} and [old_model]",
+        )
+    cosines = {modality: each.median for modality, each in found.items()}
+    likely = max(cosines, key=lambda modality: cosines[modality])
+    return ModelMatch(
+        sample=len(sample),
+        median_cosine={modality.value: cosine for modality, cosine in cosines.items()},
+        stored=likely.value if cosines[likely] >= threshold else "unknown",
+        matches=cosines[stored] >= threshold,
+        remark=_remark(sample, encoder, stored, found[stored], distance),
+    )
+
+
+def require_match(match: ModelMatch, stored: Modality, threshold: float) -> None:
+    """Refuse a declared old model that did not make the stored vectors.
+
+    Raises:
+        GateError: It did not, or the vectors embed the other modality.
+    """
+    if match.matches:
+        return
+    found = match.median_cosine[stored.value]
+    if match.stored not in ("unknown", stored.value):
+        raise GateError(
+            f"the stored vectors embed the {match.stored}, not the {stored}: median cosine "
+            f"{match.median_cosine[match.stored]:.4f} against {found:.4f}",
+            f'set old_model.stored = "{match.stored}"',
+        )
+    raise GateError(
+        f"the declared old model did not make the stored vectors: median cosine {found:.4f} on "
+        f"{match.sample} points, at least {threshold:g} is needed"
+        + (f"; {match.remark}" if match.remark else ""),
+        "name the right model, version and options in [old_model]; if you know better, plan with "
+        "--allow-model-mismatch",
+    )
+
+
+def _remark(
+    points: Points, encoder: Encoder, stored: Modality, compared: _Compared, distance: Distance
+) -> str | None:
+    """Say what is likely wrong where the same model would have matched better."""
+    if compared.median >= EXACT:
+        return None if distance is Distance.COSINE else _length(compared)
+    cause = None
+    if stored is Modality.TEXT:
+        cause = _prefix(points.rows(range(min(FEW, len(points)))), encoder) or _truncated(compared)
+    cause = (
+        cause
+        or _part(compared)
+        or (
+            "another version or precision of the model, other options of it, or texts prepared "
+            "differently (a prefix, case, markup)"
+            if stored is Modality.TEXT
+            else "another version or precision of the model, or images prepared differently (size, "
+            "crop, transparency)"
+        )
+    )
+    return (
+        f"the same model would match with a median cosine of {EXACT} or more, this one has "
+        f"{compared.median:.4f}; likely cause: {cause}"
+    )
+
+
+def _prefix(points: Points, encoder: Encoder) -> str | None:
+    """Try the usual prefixes; an encoder that only knows given texts cannot embed them."""
+    for prefix in PREFIXES:
+        try:
+            found = _Compared.of(points, encoder, Modality.TEXT, prefix)
+        except EncoderError:
+            return None
+        if found is not None and found.median >= EXACT:
+            return (
+                f'the stored texts were embedded with the prefix "{prefix}": give it to the '
+                "encoder of [old_model] (`prompt`), or put it before the field in payload.text, "
+                f'as in "{prefix}{{field}}"'
+            )
+    return None
+
+
+def _truncated(compared: _Compared) -> str | None:
+    """Short texts match and long ones do not: one of the two was cut."""
+    order = np.argsort([len(item) for item in compared.items], kind="stable")
+    third = len(order) // 3
+    cosines = compared.cosines[order]
+    if not third or np.median(cosines[:third]) < EXACT or np.median(cosines[-third:]) >= EXACT:
+        return None
+    return (
+        "long texts differ and short ones do not, so texts were cut at another length "
+        "(truncation, such as max_seq_length)"
+    )
+
+
+def _part(compared: _Compared) -> str | None:
+    """Some match exactly and others do not: not one model, or not one text."""
+    same = int((compared.cosines >= EXACT).sum())
+    if same < len(compared.items) / 5:
+        return None
+    return (
+        f"{same} of {len(compared.items)} points match and the others do not: their content "
+        "changed after it was embedded, or another version of the model embedded them"
+    )
+
+
+def _length(compared: _Compared) -> str | None:
+    """In a space that knows lengths, vectors of the right direction can be too long or short."""
+    stored, made = (np.linalg.norm(each, axis=1) for each in (compared.stored, compared.made))
+    ratio = float(np.median(made / np.maximum(stored, 1e-12)))
+    if abs(ratio - 1) <= SPREAD:
+        return None
+    return (
+        f"the directions match, but the declared model's vectors are {ratio:.3g} times as long as "
+        "the stored ones; likely cause: normalisation (the encoder's option `normalize`)"
+    )

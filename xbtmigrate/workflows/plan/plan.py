@@ -1,0 +1,272 @@
+"""Workflows: plan. Look at everything, measure on a sample, decide, freeze. Reads only."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import xbtmigrate
+from xbtmigrate.config import Config
+from xbtmigrate.errors import CollectionError
+from xbtmigrate.files import write_atomically
+from xbtmigrate.migration.phases import MigrationRecord, Phase, utc_now
+from xbtmigrate.migration.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
+from xbtmigrate.qdrant.gallery.create import EF_CONSTRUCT
+from xbtmigrate.qdrant.gallery.layout import LayoutChoice
+from xbtmigrate.types import Layout, Strategy
+from xbtmigrate.workflows.compare_baseline import witness
+from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
+from xbtmigrate.workflows.evaluate.cost import FLOAT, Workload, all_costs
+from xbtmigrate.workflows.evaluate.rates import guessed
+from xbtmigrate.workflows.evaluate.report import check_page, write_page
+from xbtmigrate.workflows.migration import Migration, open_migration, target_of
+from xbtmigrate.workflows.plan.bench import measured_rates
+from xbtmigrate.workflows.plan.check_plannable import check_plannable
+from xbtmigrate.workflows.plan.coverage import (
+    coverage_of,
+    coverage_warnings,
+    points_without_old,
+    require_readable,
+    with_sample,
+    without_vector,
+)
+from xbtmigrate.workflows.plan.judging_template import write_template
+from xbtmigrate.workflows.plan.model_match import match_old_model, require_match
+from xbtmigrate.workflows.plan.sample import advice_of, judge_sample
+from xbtmigrate.workflows.points import Points, Survey, survey, take
+from xbtmigrate.workflows.prerequisites import require_prerequisites
+from xbtmigrate.workflows.tally import by_reason
+from xbtmigrate.workflows.train.make_pairs import Embedded
+
+RATE_SAMPLE = 64
+HALF = 0.5
+"""Fraction of fastfill that is priced where no better one was found."""
+
+
+def make_plan(
+    config: Config,
+    *,
+    out: Path | None,
+    allow_model_mismatch: bool,
+    page: Path | None = None,
+    report: Report,
+) -> Plan:
+    """Plan a migration and freeze the plan under the migration's folder.
+
+    Args:
+        config: The settings.
+        out: Also write the plan here.
+        allow_model_mismatch: Go on although the old model did not make the stored vectors.
+        page: Also write the report here.
+        report: Called with progress.
+
+    Raises:
+        ConfigError: The page cannot be written.
+        GateError: A migration is under way, too many points lack their source, or the declared
+            old model did not make the stored vectors.
+        XbtMigrateError: The server, the collection or a model cannot be used.
+    """
+    if page is not None:
+        check_page(page)
+    with open_migration(config) as migration:
+        layout, record = check_plannable(migration)
+        seen = survey(
+            migration.reader(),
+            sample=config.plan.sample,
+            seed=config.plan.seed,
+            report=report,
+            without_old=points_without_old(migration),
+        )
+        coverage = coverage_of(migration, seen)
+        points = take(migration.reader(), seen.sample)
+        if not len(points):
+            raise CollectionError(
+                f"no sampled point of '{migration.facts.collection}' has an old vector",
+                "check qdrant.vector",
+            )
+        match = match_old_model(
+            points,
+            migration.old_encoder,
+            migration.stored,
+            config.plan.old_model_match,
+            migration.facts.distance,
+        )
+        if not allow_model_mismatch:
+            require_match(match, migration.stored, config.plan.old_model_match)
+        sampled = _encode_sample(migration, points, report)
+        judged = judge_sample(migration, sampled.points, sampled.new, report)
+        coverage = with_sample(coverage, sampled.points, sampled.new)
+        work = _workload(migration, seen, sampled, layout.layout)
+        recommendation = judged.advise(work, config.plan.target)
+        advice = advice_of(recommendation)
+        costs = all_costs(work, _fastfill_fraction(advice))
+        strategy, fraction = _strategy(config, advice), _fraction(config, advice)
+        require_readable(coverage, fraction, config.plan.max_missing)
+        plan = Plan(
+            tool_version=xbtmigrate.__version__,
+            created_at=utc_now(),
+            migration=config.migration,
+            binding=migration.binding(),
+            collection=_collection(migration),
+            target=target_of(layout),
+            coverage=coverage,
+            model_match=match,
+            throughput=Throughput(scan=seen.rate, encode=sampled.rate),
+            costs=costs,
+            measurement=judged.measurement,
+            recommendation=advice,
+            strategy=strategy,
+            fraction=fraction,
+            ordering=_ordering(config, advice),
+            seed=config.plan.seed,
+            without_vector=by_reason(
+                without_vector(coverage, strategy, fraction, config.plan.max_missing)
+            ),
+            warnings=[*judged.warnings, *_warnings(migration, coverage, match, layout)],
+            findings=require_prerequisites(migration, layout, costs, strategy),
+        ).frozen()
+        _clear_finished(migration, record)
+        migration.artefacts.save_plan(plan)
+        if plan.measurement.provisional:
+            write_template(migration.artefacts.template_file, points, migration.stored)
+        if page is not None:
+            write_page(page, migration, judged.document(recommendation, plan.warnings), plan.costs)
+        migration.artefacts.order_file.unlink(missing_ok=True)
+        migration.artefacts.save_witness(witness(migration, plan, seen.sample))
+    if out is not None:
+        write_atomically(out, lambda path: path.write_text(plan.model_dump_json(indent=2), "utf-8"))
+    return plan
+
+
+def _clear_finished(migration: Migration, record: MigrationRecord | None) -> None:
+    """Delete the files of an earlier migration: its projectors are between other models."""
+    artefacts = migration.artefacts
+    if record is None or record.phase is not Phase.FINALIZED or not artefacts.plan_file.exists():
+        return
+    if artefacts.load_plan().digest == record.plan_digest:
+        artefacts.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    points: Points
+    new: Embedded
+    rate: float
+
+
+def _encode_sample(migration: Migration, points: Points, report: Report) -> _Sampled:
+    """Encode the sample with the new model, cut to what the time limit allows."""
+    limit, known = migration.config.plan.measure_seconds, migration.known
+    first = points.rows(range(min(RATE_SAMPLE, len(points))))
+    warm, timed = first.rows(range(min(4, len(first)))), first.rows(range(4, len(first)))
+    encode_gallery(migration.new_encoder, known, warm, migration.stored)
+    start = time.monotonic()
+    fresh = len(timed) - int(known.find(timed.hashes)[1].sum())
+    encode_gallery(migration.new_encoder, known, timed, migration.stored)
+    seconds = max(time.monotonic() - start, 1e-6)
+    if fresh < len(timed) / 2:
+        seconds, fresh = _time_again(migration, timed)
+    rate = max(fresh, 1) / seconds
+    size = int(np.clip(rate * limit, len(first), len(points)))
+    points = points.rows(range(size))
+    vectors, valid = encode_gallery(
+        migration.new_encoder, known, points, migration.stored, report=report, stage="encoding"
+    )
+    return _Sampled(points, Embedded(vectors, valid), rate)
+
+
+def _time_again(migration: Migration, points: Points) -> tuple[float, int]:
+    """Time an encoding whose result is already known: a rate has to be measured all the same."""
+    usable = [row for row, content in enumerate(points.content(migration.stored)) if content]
+    chosen = points.rows(usable[:16])
+    items, stored = chosen.content(migration.stored), migration.stored
+    start = time.monotonic()
+    _, done = encode_readable(migration.new_encoder, items, stored, ids=chosen.ids)
+    return max(time.monotonic() - start, 1e-6), int(done.sum())
+
+
+def _workload(migration: Migration, seen: Survey, sampled: _Sampled, layout: Layout) -> Workload:
+    other = sum(size for size, _ in migration.facts.dense.values()) * FLOAT * seen.points
+    contents = [content for content in sampled.points.content(migration.stored) if content]
+    return Workload(
+        points=seen.points,
+        sources=round((seen.points - seen.missing) * sampled.new.valid.mean()),
+        size=migration.new_encoder.dimension,
+        layout=layout,
+        other_bytes=other + seen.content_bytes,
+        rates=measured_rates(migration, layout)
+        or guessed(seen.rate, sampled.rate, migration.connection.mode),
+        price=migration.price_per_item(contents),
+    )
+
+
+def _collection(migration: Migration) -> Collection:
+    facts, connection = migration.facts, migration.connection
+    version = ".".join(map(str, connection.version))
+    return Collection(
+        server=f"{connection.mode} {version}",
+        name=facts.collection,
+        alias=facts.requested if facts.requested != facts.collection else None,
+        points=facts.points,
+        vector=facts.vector,
+        size=facts.size,
+        distance=facts.distance,
+        identity=facts.identity,
+        other_vectors=sorted({*facts.dense, *facts.sparse, *facts.multi}),
+    )
+
+
+def _fastfill_fraction(advice: Advice) -> float:
+    return advice.fraction if advice.strategy is Strategy.FASTFILL else HALF
+
+
+def _strategy(config: Config, advice: Advice) -> Strategy:
+    """The configured strategy, else the recommended one; without either nothing is changed."""
+    chosen = config.plan.strategy
+    return (advice.strategy or Strategy.KEEP) if chosen == "auto" else Strategy(chosen)
+
+
+def _fraction(config: Config, advice: Advice) -> float:
+    """Share to re-encode by default: the recommended one where it belongs to the strategy."""
+    strategy = _strategy(config, advice)
+    if strategy is advice.strategy:
+        return advice.fraction
+    return {Strategy.FULL: 1.0, Strategy.FASTFILL: HALF}.get(strategy, 0.0)
+
+
+def _ordering(config: Config, advice: Advice) -> str:
+    """The recommended order; re-encoding everything needs none, and so no projector."""
+    full = _strategy(config, advice) is Strategy.FULL
+    return "random" if full else advice.ordering or "uncertainty"
+
+
+def _warnings(
+    migration: Migration, coverage: Coverage, match: ModelMatch, layout: LayoutChoice
+) -> list[str]:
+    found = []
+    if match.remark is not None:
+        found.append(f"old model check: {match.remark}")
+    if not match.matches:
+        found.append(
+            "the declared old model did not make the stored vectors: the figures of keep are those "
+            "of a model that does not fit its own gallery"
+        )
+    found += coverage_warnings(migration, coverage)
+    facts = migration.facts
+    if facts.unnamed and facts.size == migration.new_encoder.dimension:
+        found.append(
+            "old and new vectors are unnamed and equally long: an application that still sends old "
+            "query vectors after the switch gets wrong answers without any error"
+        )
+    effort = facts.index_efforts.get(layout.space.name, EF_CONSTRUCT)
+    given = layout.layout is Layout.IN_PLACE and not migration.connection.embedded
+    if given and effort < EF_CONSTRUCT:
+        found.append(
+            f"the vector '{layout.space.name}' is indexed with ef_construct {effort}: while "
+            f"projected and true vectors are mixed, the index misses fewer with {EF_CONSTRUCT}: "
+            "set it by `update_collection`, best before the backfill"
+        )
+    return found

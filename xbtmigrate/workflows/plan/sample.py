@@ -1,0 +1,221 @@
+"""Workflows: the quick measurement of a plan, on a sample, with closed-form projectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xbtmigrate.errors import EncoderError, TrainingError
+from xbtmigrate.evaluation.curves import Curve
+from xbtmigrate.evaluation.queries import Questions, held_out
+from xbtmigrate.evaluation.recommendation import Recommendation
+from xbtmigrate.evaluation.retrieval import METRICS
+from xbtmigrate.migration.plan import Advice, CurvePoint, Measurement, System
+from xbtmigrate.training.fit import fit
+from xbtmigrate.types import Direction
+from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
+from xbtmigrate.workflows.evaluate.cost import Workload, all_costs, to_compare
+from xbtmigrate.workflows.evaluate.experiment import Asked, Maps, Trial, judge
+from xbtmigrate.workflows.evaluate.query_sources import judged_questions, made_questions, neighbours
+from xbtmigrate.workflows.evaluate.results import METRIC, Findings
+from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.points import Points, take
+from xbtmigrate.workflows.train.calibrate import calibrated
+from xbtmigrate.workflows.train.make_pairs import Embedded, fit_options, material_of
+
+MOST_QUERIES = 500
+FEWEST_QUERIES = 20
+QUICK_KINDS = ("procrustes", "ridge")
+SAMPLE = "sample"
+"""Names the figures of a plan: its gallery is a sample, so they are not those of `evaluate`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the sample says.
+
+    Attributes:
+        measurement: The figures, for the plan.
+        findings: All that was measured.
+        warnings: What limits the figures.
+    """
+
+    measurement: Measurement
+    findings: Findings
+    warnings: Sequence[str]
+
+    def document(self, advice: Recommendation, warnings: Sequence[str]) -> dict[str, Any]:
+        """Return what `evaluate` would say of the sample."""
+        content = self.findings.document(advice)
+        return {**content, "task": SAMPLE, "directions": [], "gates": [], "warnings": warnings}
+
+    def advise(self, work: Workload, target: float) -> Recommendation:
+        """Recommend a strategy for this workload."""
+        return self.findings.advise(target, to_compare(all_costs(work, 1.0)))
+
+
+def advice_of(found: Recommendation) -> Advice:
+    """Put a recommendation into the words of the plan; the share is rounded up."""
+    return Advice(
+        strategy=found.strategy,
+        fraction=math.ceil(100 * found.fraction) / 100,
+        ordering=found.ordering or "",
+        serving=found.serving or "",
+        reason=found.reason,
+    )
+
+
+def judge_sample(migration: Migration, points: Points, new: Embedded, report: Report) -> Judgement:
+    """Measure every strategy on a sample.
+
+    Args:
+        migration: The migration.
+        points: Sampled points.
+        new: Their true new vectors.
+        report: Called with progress.
+    """
+    seed = migration.config.plan.seed
+    trial, warnings = _trial(migration, points.rows(np.flatnonzero(new.valid)), new, report)
+    if trial.questions.provisional:
+        warnings.append(f"made queries ({trial.questions.basis}): {trial.questions.limits}")
+    held = held_out([trial.questions], trial.ids, seed)
+    trial = trial.kept(trial.questions.within(held))
+    searched = set(trial.ids) - held
+    free = [row for row, point in enumerate(points.ids) if new.valid[row] and point in searched]
+    known = Embedded(new.vectors[free], np.ones(len(free), np.bool_))
+    try:
+        maps = _quick_maps(migration, points.rows(free), known, report)
+    except TrainingError as error:
+        maps = Maps()
+        warnings.append(f"no projector was measured: {error.message}")
+    judged = judge(trial, maps, _asked_curves(migration, trial, maps))
+    findings = Findings(migration.stored, trial, maps, judged, seed, task=SAMPLE)
+    measurement = Measurement(
+        basis=trial.questions.basis,
+        provisional=trial.questions.provisional,
+        query_count=len(trial.questions),
+        gallery_count=len(trial.ids),
+        systems=[_system(row) for row in findings.figures()["systems"]],
+        curve=_curve_points(judged.deployable),
+    )
+    return Judgement(measurement, findings, warnings)
+
+
+def _system(row: Mapping[str, Any]) -> System:
+    """Put one system's figures under the names of the sample's own task."""
+    return System(
+        name=row["name"],
+        metrics={f"{SAMPLE}_{name}": row[name] for name in METRICS},
+        against_keep=row["against_keep"][METRIC],
+        by_definition=row["by_definition"],
+    )
+
+
+def _asked_curves(migration: Migration, trial: Trial, maps: Maps) -> Asked:
+    """The usual curves; the share of the collection that the sample costs comes first in each."""
+    share = min(1.0, len(trial.ids) / max(1, migration.facts.points))
+    rng = np.random.default_rng(migration.config.plan.seed)
+    return Asked(
+        make=lambda name: migration.ordering(name, maps.forward, benefit=maps.benefit),
+        spent=rng.permutation(len(trial.ids))[: round(share * len(trial.ids))],
+    )
+
+
+def _curve_points(curves: Sequence[Curve]) -> list[CurvePoint]:
+    """The curve the plan shows: the best one by its mean."""
+    shown = max(curves, key=lambda curve: curve.auc())
+    return [
+        CurvePoint(fraction=fraction, sample_recall_at_10=value)
+        for fraction, value in zip(shown.fractions, shown.values(), strict=True)
+    ]
+
+
+def _trial(
+    migration: Migration, points: Points, new: Embedded, report: Report
+) -> tuple[Trial, list[str]]:
+    """Find queries for the sample: judged ones, else the best that can be made from the data.
+
+    Points that made queries ask for are lost for training, so at most a third of them is asked for.
+    """
+    vectors = new.vectors[new.valid]
+    warnings: list[str] = []
+    for found in (*judged_questions(migration), *made_questions(migration, points)):
+        most = min(MOST_QUERIES, len(points) // 3) if found.provisional else MOST_QUERIES
+        questions = found.sampled(most, migration.config.plan.seed)
+        trial = _asked(migration, questions, points, vectors, report)
+        if trial is not None:
+            return trial, warnings
+        warnings.append(f"not used, because the models could not embed them: {questions.basis}")
+    return neighbours(migration, points, vectors), warnings
+
+
+def _asked(
+    migration: Migration, questions: Questions, points: Points, new: np.ndarray, report: Report
+) -> Trial | None:
+    """Embed queries with both models; None where too few can be embedded by both."""
+    present = set(points.ids)
+    absent = {p for relevant in questions.relevant for p in relevant if p not in present}
+    gallery, vectors = points, new
+    if absent:
+        extra = take(migration.reader(), sorted(absent))
+        if len(extra):
+            found, valid = encode_gallery(
+                migration.new_encoder, migration.known, extra, migration.stored, report=report
+            )
+            rows = np.flatnonzero(valid)
+            gallery = _joined(points, extra.rows(rows))
+            vectors = np.concatenate([new, found[rows]])
+    questions = questions.answerable(set(gallery.ids))
+    try:
+        old = encode_readable(migration.old_encoder, questions.texts, questions.modality)
+        fresh = encode_readable(migration.new_encoder, questions.texts, questions.modality)
+    except EncoderError:
+        return None
+    usable = np.flatnonzero(old[1] & fresh[1])
+    if len(usable) < min(FEWEST_QUERIES, len(points)):
+        return None
+    return Trial(
+        questions=questions.kept(usable),
+        ids=gallery.ids,
+        queries_old=old[0][usable],
+        queries_new=fresh[0][usable],
+        old=gallery.old,
+        new=vectors,
+        old_distance=migration.facts.distance,
+        new_distance=migration.new_distance,
+        side=gallery.side,
+    )
+
+
+def _quick_maps(migration: Migration, points: Points, new: Embedded, report: Report) -> Maps:
+    """Fit both directions in closed form, and calibrate where queries can be made."""
+    material = material_of(migration, points, new, report)
+    options = fit_options(migration, QUICK_KINDS)
+    bridge = fit(Direction.BRIDGE, material.pairs, material.task, options)
+    forward = fit(Direction.FORWARD, material.pairs, material.task, options)
+    learned = calibrated(migration, points, new, (bridge, forward))
+    if learned is None:
+        return Maps(bridge.projector, forward.projector)
+    return Maps(
+        bridge.projector,
+        forward.projector,
+        arrangement=learned.arrangement,
+        benefit=learned.benefit,
+    )
+
+
+def _joined(first: Points, second: Points) -> Points:
+    return Points(
+        [*first.ids, *second.ids],
+        [*first.texts, *second.texts],
+        [*first.images, *second.images],
+        [*first.hashes, *second.hashes],
+        np.concatenate([first.old, second.old]),
+        None
+        if first.side is None or second.side is None
+        else np.concatenate([first.side, second.side]),
+    )

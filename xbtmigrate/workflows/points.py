@@ -1,0 +1,180 @@
+"""Workflows: look at every point once, and take a fair sample of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from xbtmigrate.backfill.members import Members
+from xbtmigrate.protocols import Gallery
+from xbtmigrate.types import Modality, PointId, Vectors, given_of, with_given
+
+SHOWN = 5
+"""Ids that are named as examples, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Points taken out of the gallery, column by column, n rows each.
+
+    Attributes:
+        ids: Point ids.
+        texts: Embedded texts, None where missing.
+        images: Image references, None where missing.
+        hashes: Hashes of the embedded field.
+        old: Stored old vectors, float32 (n, d_old).
+        side: Their side vectors, float32 (n, d_side); None where none is configured.
+        labels: Their labels, None where missing; None where none are asked for.
+    """
+
+    ids: Sequence[PointId]
+    texts: Sequence[str | None]
+    images: Sequence[str | None]
+    hashes: Sequence[str]
+    old: Vectors
+    side: Vectors | None = None
+    labels: Sequence[str | None] | None = None
+
+    def __len__(self) -> int:
+        """Number of points."""
+        return len(self.ids)
+
+    def content(self, modality: Modality) -> Sequence[str | None]:
+        """Texts or image references."""
+        return self.texts if modality is Modality.TEXT else self.images
+
+    def rows(self, rows: npt.NDArray[np.integer] | Sequence[int]) -> Points:
+        """Keep the points of these rows, in this order."""
+        return Points(
+            [self.ids[row] for row in rows],
+            [self.texts[row] for row in rows],
+            [self.images[row] for row in rows],
+            [self.hashes[row] for row in rows],
+            self.old[rows],
+            None if self.side is None else self.side[rows],
+            None if self.labels is None else [self.labels[row] for row in rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """One look at the whole collection.
+
+    Attributes:
+        points: Points seen.
+        with_text: Points with a text.
+        with_image: Points with an image reference.
+        missing: Points without the field that the vectors embed.
+        neither: Those of them that have no old vector either.
+        examples_missing: Ids of some of them.
+        unusable: Points whose old vector is not usable.
+        examples_unusable: Ids of some of them.
+        content_bytes: Bytes of text and image references, all points together.
+        sample: Ids of a uniform sample of the points that have their source.
+        rate: Points read per second.
+    """
+
+    points: int
+    with_text: int
+    with_image: int
+    missing: int
+    neither: int
+    examples_missing: list[PointId]
+    unusable: int
+    examples_unusable: list[PointId]
+    content_bytes: int
+    sample: list[PointId]
+    rate: float
+
+
+def survey(
+    gallery: Gallery,
+    *,
+    sample: int,
+    seed: int,
+    report: Callable[[str, int, int], None],
+    without_old: Members | None = None,
+) -> Survey:
+    """Read every point once: exact coverage, and a uniform sample in bounded memory.
+
+    Args:
+        gallery: The collection.
+        sample: Size of the sample.
+        seed: Seed of the sample; the same collection gives the same sample.
+        report: Called with progress.
+        without_old: The points that have no old vector, where old vectors are to be looked at.
+    """
+    rng, total = np.random.default_rng(seed), gallery.count()
+    seen = texts = images = missing = neither = size = broken = 0
+    examples: list[PointId] = []
+    unusable: list[PointId] = []
+    drawn, lots = np.empty(0, object), np.empty(0)
+    start = time.monotonic()
+    columns = {"source"} if without_old is None else {"source", "old"}
+    for batch in gallery.read(columns):
+        sourced = np.asarray(pc.not_equal(batch["content_hash"], ""))
+        texts += len(batch) - batch["text"].null_count
+        images += len(batch) - batch["image"].null_count
+        size += _bytes(batch["text"]) + _bytes(batch["image"])
+        ids = np.array(batch["id"].to_pylist(), object)
+        missing += int((~sourced).sum())
+        if without_old is not None:
+            lacking = np.asarray(pc.is_null(batch["old"]))
+            strange = ids[lacking & ~without_old.among(list(ids))]
+            neither += int((lacking & ~sourced).sum())
+            broken += len(strange)
+            unusable += list(strange[: max(0, SHOWN - len(unusable))])
+        examples += list(ids[~sourced][: max(0, SHOWN - len(examples))])
+        drawn = np.concatenate([drawn, ids[sourced]])
+        lots = np.concatenate([lots, rng.random(int(sourced.sum()))])
+        keep = np.argsort(lots, kind="stable")[:sample]
+        drawn, lots = drawn[keep], lots[keep]
+        seen += len(batch)
+        report("surveying", seen, total)
+    rate = seen / max(time.monotonic() - start, 1e-9)
+    return Survey(
+        points=seen,
+        with_text=texts,
+        with_image=images,
+        missing=missing,
+        neither=neither,
+        examples_missing=examples,
+        unusable=broken,
+        examples_unusable=unusable,
+        content_bytes=size,
+        sample=list(drawn),
+        rate=rate,
+    )
+
+
+def take(gallery: Gallery, ids: Sequence[PointId] | None = None) -> Points:
+    """Read points with their sources, old and side vectors; those that lack one are left out.
+
+    Args:
+        gallery: The collection.
+        ids: Which points, in this order; None for all of them.
+    """
+    batches = [with_given(batch) for batch in gallery.read({"source", "old"}, ids=ids)]
+    if not batches:
+        return Points([], [], [], [], np.empty((0, 0), np.float32))
+    table = pa.Table.from_batches(batches)
+    given = [given_of(batch) for batch in batches]
+    old, *side = (np.concatenate(each) for each in zip(*given, strict=True))
+    return Points(
+        ids=table["id"].to_pylist(),
+        texts=table["text"].to_pylist(),
+        images=table["image"].to_pylist(),
+        hashes=table["content_hash"].to_pylist(),
+        old=old,
+        side=side[0] if side else None,
+    )
+
+
+def _bytes(column: pa.Array) -> int:
+    return pc.sum(pc.binary_length(column)).as_py() or 0

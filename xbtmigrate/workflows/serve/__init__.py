@@ -1,0 +1,1 @@
+"""What applications get: `serve`, `publish` and `export-onnx`."""

@@ -1,0 +1,186 @@
+"""Workflows: publish. What an application needs for its queries, stored where it can get it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.config import Config
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.projectors import Projector
+from xbtmigrate.protocols import Gallery
+from xbtmigrate.qdrant.gallery.store_hubness import index_numbers, points_without, store_numbers
+from xbtmigrate.qdrant.journal.published import Published, fetch, publish
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.scoring.calibration import Arrangement, Bank
+from xbtmigrate.scoring.hubness import StoredHubness, key_of, stored_hubness
+from xbtmigrate.serving.artefact_source import names_of
+from xbtmigrate.types import MADE, Channel, Direction, Kind, Layout, vectors_of
+from xbtmigrate.workflows.encode_points import Report
+from xbtmigrate.workflows.evaluate.experiment import Sides
+from xbtmigrate.workflows.migration import Migration, open_migration
+
+BANK_ROWS = 256
+"""Known queries that are published, at most: they serve to translate score thresholds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was published, or would be."""
+
+    published: Published | None
+    files: dict[str, int]
+
+    def document(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        return {
+            "published": self.published is not None,
+            "digest": self.published.digest if self.published else None,
+            "files": self.files,
+            "bytes": sum(self.files.values()),
+        }
+
+
+def run(config: Config, *, yes: bool) -> Result:
+    """Publish the artefacts of serving.
+
+    Args:
+        config: The settings.
+        yes: Whether to act; otherwise only says what would be stored.
+
+    Raises:
+        ArtefactError: There is no plan.
+    """
+    with open_migration(config) as migration:
+        plan = migration.artefacts.load_plan()
+        files = _files(migration.artefacts, plan)
+        sizes = {name: len(data) for name, data in files.items()}
+        return Result(_published(migration, plan, files) if yes else None, sizes)
+
+
+def publish_artefacts(migration: Migration, plan: Plan) -> None:
+    """Publish what there is."""
+    _published(migration, plan, _files(migration.artefacts, plan))
+
+
+def lost_files(connection: Connection, artefacts: Artefacts, digest: str) -> dict[Path, bytes]:
+    """Return published files of a plan that the folder of artefacts lacks, by their places.
+
+    Args:
+        connection: The open Qdrant.
+        artefacts: The migration's folder.
+        digest: Digest of the plan that the migration was begun under.
+    """
+    with TemporaryDirectory(prefix="xbtmigrate-") as name:
+        published = Artefacts(Path(name))
+        found = fetch(connection, artefacts.folder.name, published.folder)
+        if not found or published.load_plan().digest != digest:
+            return {}
+        files = [each for each in published.folder.rglob("*") if each.is_file()]
+        places = {artefacts.folder / each.relative_to(published.folder): each for each in files}
+        return {place: file.read_bytes() for place, file in places.items() if not place.exists()}
+
+
+def store_hubness(migration: Migration, plan: Plan, report: Report) -> None:
+    """Give each point that this plan has marked the number that the calibration adds to it.
+
+    Points that have theirs are passed over. Nothing is done where no calibration belongs to the
+    projectors, or it does not correct for hubness.
+    """
+    artefacts = migration.artefacts
+    arrangement = artefacts.load_arrangement()
+    if arrangement is None or not _corrects(arrangement):
+        return
+    key, collection = key_of(arrangement), plan.target.collection
+    before = artefacts.load_hubness()
+    if before is None or before.key != key:
+        before = StoredHubness(key)
+    gallery, connection = migration.gallery(plan), migration.connection
+    # A formula reads the number in place; strict mode filters on nothing that has no index.
+    needed = plan.target.layout == Layout.IN_PLACE or not migration.facts.unindexed_filters
+    if needed and not connection.embedded:
+        index_numbers(connection, collection, key)
+    sums = {kind: [0.0, 0] for kind in MADE}
+    shards = migration.facts.shard_keys or (None,)
+    for shard, ids in points_without(connection, collection, plan.digest, key, shards):
+        found = _numbers(migration, gallery, arrangement, ids)
+        if not len(found[0]):
+            continue
+        store_numbers(connection, collection, plan.digest, key, found, shard=shard)
+        for kind, number in zip(found[1], found[2], strict=True):
+            sums[kind][0] += float(number)
+            sums[kind][1] += 1
+        report("hubness", int(sum(count for _, count in sums.values())), 0)
+    means = {kind: total / count for kind, (total, count) in sums.items() if count}
+    projected = means.get(Kind.PROJECTED, before.projected)
+    # Until there are re-encoded points, the other state's mean is the best guess at theirs.
+    encoded = means.get(Kind.ENCODED, before.encoded or projected)
+    artefacts.save_hubness(StoredHubness(key, encoded, projected))
+
+
+def _numbers(
+    migration: Migration, gallery: Gallery, arrangement: Arrangement, ids: list[str]
+) -> tuple[list[str], list[Kind], Any]:
+    """Ids, kinds and numbers of the points that have both vectors, the new one up to date."""
+    made = pa.array([kind.value for kind in MADE])
+    batches = [
+        batch.filter(pc.and_(pc.is_in(batch["kind"], made), pc.is_valid(batch["old"])))
+        for batch in gallery.read({"kind", "old", "new"}, ids=ids)
+    ]
+    members: list[str] = []
+    kinds: list[Kind] = []
+    numbers: list[Any] = []
+    for batch in (each for each in batches if each.num_rows):
+        old, new = vectors_of(batch, "old"), vectors_of(batch, "new")
+        sides = Sides(old, new, new, migration.facts.distance, migration.new_distance)
+        those = [Kind(kind) for kind in batch["kind"].to_pylist()]
+        names = batch["id"].to_pylist()
+        scored = sides.scored(arrangement.bank, (Channel.OLD, Channel.NEW))
+        members += names
+        kinds += those
+        numbers.append(stored_hubness(arrangement, names, scored, those))
+    return members, kinds, np.concatenate(numbers) if numbers else []
+
+
+def _corrects(arrangement: Arrangement) -> bool:
+    fusion = arrangement.fusion
+    return any(each.hubness for each in (*fusion.waiting.values(), *fusion.encoded.values()))
+
+
+def _published(migration: Migration, plan: Plan, files: dict[str, bytes]) -> Published:
+    names = sorted(names_of(plan))
+    return publish(migration.connection, plan.migration, names, plan.collection.vector, files)
+
+
+def _files(artefacts: Artefacts, plan: Plan) -> dict[str, bytes]:
+    """Collect the files, without what only training and ordering need."""
+    with TemporaryDirectory(prefix="xbtmigrate-") as name:
+        fresh = Artefacts(Path(name))
+        fresh.save_plan(plan)
+        for direction in Direction:
+            folder = artefacts.projector_folder(direction)
+            if folder.exists():
+                projector = Projector.load(folder)
+                if direction is Direction.BRIDGE:
+                    projector = replace(projector, error=None)
+                # The forward one stays whole: the journal names it, and it may have to be restored.
+                projector.save(fresh.projector_folder(direction))
+        arrangement = artefacts.load_arrangement()
+        if arrangement is not None:
+            fresh.save_arrangement(replace(arrangement, bank=_cut(arrangement.bank)))
+            hubness = artefacts.load_hubness()
+            if hubness is not None and hubness.key == key_of(arrangement):
+                fresh.save_hubness(hubness)
+        paths = sorted(path for path in fresh.folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(fresh.folder)): path.read_bytes() for path in paths}
+
+
+def _cut(bank: Bank) -> Bank:
+    return Bank(bank.ids[:BANK_ROWS], bank.old[:BANK_ROWS], bank.new[:BANK_ROWS])

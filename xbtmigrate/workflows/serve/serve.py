@@ -1,0 +1,209 @@
+"""Workflows: serve. Check what is there, load the models, and make the HTTP application."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xbtmigrate.config import Config, key_in
+from xbtmigrate.errors import ConfigError, EncoderError, PluginError, UnreadableSourceError
+from xbtmigrate.protocols import Encoder
+from xbtmigrate.qdrant.wire.asynchronous import open_async
+from xbtmigrate.serving.searcher import AsyncMigrationSearcher
+from xbtmigrate.serving.traffic_log import DemandLog
+from xbtmigrate.types import Modality, PointId, Vectors
+from xbtmigrate.workflows.migration import Migration, open_migration
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from xbtmigrate.serving.http.app import Backend
+    from xbtmigrate.serving.http.canary import Trial
+
+KEY_VARIABLE = "XBTMIGRATE_SERVICE_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a service is asked to be.
+
+    Attributes:
+        serving: Way to serve before the cutover, "" for the old vectors; on trial what the cutover
+            will serve.
+        with_old_model: Whether the old model is loaded.
+        canary: Share of the queries answered by the new serving on trial.
+        shadow_read: Share of the queries on which both servings are compared.
+        demand: Where the points that queries reach are counted.
+        seconds: Longest time for one request.
+        key: What clients must send.
+    """
+
+    serving: str = ""
+    with_old_model: bool = True
+    canary: float | None = None
+    shadow_read: float | None = None
+    demand: Path | None = None
+    seconds: float = 10.0
+    key: str | None = None
+
+
+def key_of(file: Path | None, host: str) -> str | None:
+    """Read the key that clients must send; None where only this machine can connect.
+
+    Raises:
+        ConfigError: The file cannot be read or is empty, or strangers could connect without a key.
+    """
+    if file is not None:
+        return key_in(file, "--api-key-file")
+    if os.environ.get(KEY_VARIABLE):
+        return os.environ[KEY_VARIABLE]
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        raise ConfigError(
+            f"listening on {host} without a key would let strangers search the collection",
+            f"give --api-key-file, set {KEY_VARIABLE}, or listen on 127.0.0.1",
+        )
+    return None
+
+
+def application(config: Config, service: Service) -> FastAPI:
+    """Make the service's application; models are loaded before it starts.
+
+    Raises:
+        XbtMigrateError: The collection, the artefacts or a model cannot be used.
+        ConfigError: Both a canary and shadow reads are asked for, or need the missing old model.
+    """
+    try:
+        from xbtmigrate.serving.http.app import create_app
+    except ImportError as error:
+        raise PluginError(
+            f"the service needs a library that is missing: {error.name}",
+            "pip install 'xbtmigrate[serve]'",
+        ) from error
+    trial = _trial(service)
+    with open_migration(config) as migration:
+        encoders = _encoders(migration, service)
+
+    async def start() -> Backend:
+        return await _opened(config, service, trial, encoders)
+
+    return create_app(start, service.key)
+
+
+async def _opened(
+    config: Config, service: Service, trial: Trial | None, encoders: dict[str, Encoder]
+) -> Backend:
+    from xbtmigrate.artefacts import FOLDER
+    from xbtmigrate.serving.http.app import Backend
+    from xbtmigrate.serving.http.canary import Sides
+    from xbtmigrate.serving.http.service_metrics import Metrics
+
+    client = open_async(
+        config.url, api_key=config.api_key, timeout=config.qdrant.timeout, ca_file=config.ca_file
+    )
+    demand = None if service.demand is None else DemandLog(service.demand)
+    folder = config.base / FOLDER / config.migration
+
+    async def searcher(serving: str, demand: DemandLog | None) -> AsyncMigrationSearcher:
+        return await AsyncMigrationSearcher.open(
+            client,
+            config.qdrant.collection,
+            vector=config.qdrant.vector,
+            folder=folder,
+            serving=serving,
+            new_encoder=encoders.get("new"),
+            old_encoder=encoders.get("old"),
+            demand=demand,
+        )
+
+    async def close() -> None:
+        if demand is not None:
+            demand.flush()
+        await client.close()
+
+    metrics = Metrics()
+    old = None if trial is None else await searcher("keep", None)
+    new = await searcher(service.serving or ("single" if trial else ""), demand)
+    sides = Sides(new, old, trial, metrics)
+    return Backend(sides, encoders, metrics, service.seconds, close)
+
+
+def _trial(service: Service) -> Trial | None:
+    from xbtmigrate.serving.http.canary import Trial
+
+    asked: list[Trial] = []
+    if service.canary is not None:
+        asked.append(Trial("canary", service.canary))
+    if service.shadow_read is not None:
+        asked.append(Trial("shadow-read", service.shadow_read))
+    if len(asked) == 2:
+        raise ConfigError("--canary and --shadow-read exclude each other", "give one of them")
+    if asked and not service.with_old_model:
+        raise ConfigError(
+            f"a {asked[0].mode} compares with the old model, which --no-old-model leaves out",
+            "leave --no-old-model out",
+        )
+    return asked[0] if asked else None
+
+
+def _encoders(migration: Migration, service: Service) -> dict[str, Encoder]:
+    chosen: dict[str, Encoder] = {"new": migration.new_encoder}
+    if service.with_old_model:
+        chosen["old"] = migration.old_encoder
+    for encoder in chosen.values():
+        _load(encoder)
+    return {name: OneAtATime(encoder, service.seconds) for name, encoder in chosen.items()}
+
+
+def _load(encoder: Encoder) -> None:
+    """Embed one item, so that the first query does not wait for the model.
+
+    Raises:
+        EncoderError: The model cannot be loaded.
+    """
+    try:
+        encoder.encode(["warm up"], Modality.TEXT)
+    except UnreadableSourceError:
+        return  # a Parquet file of vectors need not know the item, but it has been read
+
+
+class OneAtATime:
+    """An encoder that several threads may call: fast tokenizers refuse to be shared.
+
+    Args:
+        encoder: The encoder.
+        seconds: Longest wait for a turn; the request is over by then.
+    """
+
+    def __init__(self, encoder: Encoder, seconds: float) -> None:
+        self._encoder = encoder
+        self._seconds = seconds
+        self._lock = threading.Lock()
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the model."""
+        return self._encoder.fingerprint
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors."""
+        return self._encoder.dimension
+
+    def encode(
+        self, items: Sequence[str], modality: Modality, *, ids: Sequence[PointId] | None = None
+    ) -> Vectors:
+        """Embed texts or image references; see `Encoder`.
+
+        Raises:
+            EncoderError: Too many others came first.
+        """
+        if not self._lock.acquire(timeout=self._seconds):
+            raise EncoderError("the model is busy with other queries", "try again later")
+        try:
+            return self._encoder.encode(items, modality, ids=ids)
+        finally:
+            self._lock.release()

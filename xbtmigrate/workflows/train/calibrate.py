@@ -1,0 +1,251 @@
+"""Workflows: calibrate the fusion of a mixed gallery on queries whose answers are known.
+
+Half of the queries are asked; the other half is the bank that the hubness of points is measured
+against. All of them ask for points whose true new vectors are known, and no map used here has seen
+the point it projects.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.errors import EncoderError
+from xbtmigrate.evaluation.queries import Questions
+from xbtmigrate.evaluation.retrieval import DEPTH, Relevance, evaluate, judge, top_k
+from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
+from xbtmigrate.projectors import Projector
+from xbtmigrate.scoring.calibration import Arrangement, Bank
+from xbtmigrate.scoring.conditional_logit import LEAST_QUERIES, CalibrationSet, calibrate
+from xbtmigrate.scoring.fusion import PerPoint
+from xbtmigrate.scoring.gated import GatedServing, choose_gate
+from xbtmigrate.scoring.slerp import choose_alpha
+from xbtmigrate.training.fit import FitReport
+from xbtmigrate.training.learn_benefit import fit_estimates, measure_benefit
+from xbtmigrate.training.pairs import PairSource
+from xbtmigrate.types import Channel, Modality, Scores, Vectors
+from xbtmigrate.workflows.encode_points import encode_readable
+from xbtmigrate.workflows.evaluate.experiment import Sides
+from xbtmigrate.workflows.evaluate.query_sources import made_questions
+from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.points import Points
+from xbtmigrate.workflows.train.make_pairs import Embedded
+
+MOST_QUERIES = 6000
+MOST_POINTS = 6000
+MOST_REFERENCE = 2000
+MOST_CHOOSING = 300
+"""Queries that the gate is chosen on, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What queries with known answers teach.
+
+    Attributes:
+        arrangement: How a mixed gallery is searched.
+        benefit: What re-encoding a point is worth; None without an uncertainty of the projection,
+            or where the projection needs more than the stored vector.
+        basis: What stood for queries and relevance, in words.
+    """
+
+    arrangement: Arrangement
+    benefit: BenefitModel | None
+    basis: str
+
+
+def calibrated(
+    migration: Migration, points: Points, new: Embedded, fits: tuple[FitReport, FitReport]
+) -> Learned | None:
+    """Calibrate on the first kind of queries that can be made and embedded; None without any."""
+    made = made_questions(migration, points)
+    found = (arrange(migration, points, new, fits, questions) for questions in made)
+    return next((each for each in found if each is not None), None)
+
+
+def arrange(
+    migration: Migration,
+    points: Points,
+    new: Embedded,
+    fits: tuple[FitReport, FitReport],
+    questions: Questions,
+) -> Learned | None:
+    """Calibrate, and learn what to re-encode first, on points whose true new vectors are known.
+
+    Args:
+        migration: The migration.
+        points: Sampled points.
+        new: Their true new vectors.
+        fits: Fits of the bridge and of the forward projector.
+        questions: Queries, each asking for one of the points.
+
+    Returns:
+        What was learned, or None where there are too few queries that both models can embed.
+    """
+    seed = migration.config.plan.seed
+    rows = np.flatnonzero(new.valid)[:MOST_POINTS]
+    points, true = points.rows(rows), new.vectors[rows]
+    questions = questions.answerable(set(points.ids)).sampled(MOST_QUERIES, seed)
+    embedded = _embedded(migration, questions)
+    if embedded is None:
+        return None
+    bridge, forward = fits
+    sides = Sides(
+        points.old,
+        _projected(migration, points, forward),
+        true,
+        migration.facts.distance,
+        migration.new_distance,
+    )
+    everything = _asked(points, *embedded)
+    asked, bank = everything.rest(0), everything.rest(1).bank(points)
+    hubness = sides.hubness(bank, points.ids)
+    arrangement = Arrangement(
+        calibrate(_calibration_set(sides, asked, hubness), seed=seed),
+        _blend(sides, asked, bridge.projector),
+        bank,
+        (bridge.projector.digest, forward.projector.digest),
+        _gate(sides, asked, points, forward.projector),
+    )
+    if not forward.projector.has_uncertainty or forward.projector.d_side:
+        return Learned(arrangement, None, questions.basis)
+    mixed = _Mixed(sides, points, arrangement, hubness, forward.projector)
+    scale = migration.facts.points / len(points)
+    benefit = _benefit(mixed, everything, scale, seed)
+    return Learned(arrangement, benefit, questions.basis)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Queries in both models, and the row that answers each."""
+
+    rows: npt.NDArray[np.intp]
+    old: Vectors
+    new: Vectors
+
+    def rest(self, remainder: int) -> _Asked:
+        """Every other query, from the first or the second on."""
+        half = slice(remainder, None, 2)
+        return _Asked(self.rows[half], self.old[half], self.new[half])
+
+    def bank(self, points: Points) -> Bank:
+        """Make these queries the bank."""
+        return Bank([points.ids[row] for row in self.rows], self.old, self.new)
+
+
+def _asked(points: Points, questions: Questions, old: Vectors, new: Vectors) -> _Asked:
+    place = {point: row for row, point in enumerate(points.ids)}
+    return _Asked(np.array([place[relevant[0]] for relevant in questions.relevant]), old, new)
+
+
+def _calibration_set(
+    sides: Sides, asked: _Asked, hubness: Mapping[Channel, PerPoint]
+) -> CalibrationSet:
+    return CalibrationSet(
+        blocks=sides.blocks(asked.old, asked.new),
+        query=np.arange(len(asked.rows)),
+        row=asked.rows,
+        hubness=hubness,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Mixed:
+    """The known points in both states, and how they are searched."""
+
+    sides: Sides
+    points: Points
+    arrangement: Arrangement
+    hubness: Mapping[Channel, PerPoint]
+    forward: Projector
+
+    def states(self, asked: _Asked, part: slice) -> tuple[Scores, Scores]:
+        """Fused scores of some queries with all points waiting, and with all re-encoded."""
+        blocks = self.sides.blocks(asked.old[part], asked.new[part])
+        count = len(self.points)
+        waiting, encoded = (
+            self.arrangement.fusion.score(blocks, self.hubness, np.full(count, state))
+            for state in (False, True)
+        )
+        return waiting, encoded
+
+
+def _benefit(mixed: _Mixed, everything: _Asked, scale: float, seed: int) -> BenefitModel:
+    """Measure what re-encoding each known point changes, and learn it from its features."""
+    points, sides = mixed.points, mixed.sides
+    bank = everything.rest(1)
+    states = mixed.states(bank, slice(None))
+    own = np.arange(len(bank.rows)), bank.rows
+    some = slice(0, MOST_REFERENCE)
+    surroundings = Surroundings(
+        mixed.arrangement,
+        np.stack([state[own] for state in states], axis=1),
+        Reference(points.ids[some], points.old[some], sides.projected[some]),
+        sides.old_distance,
+        sides.new_distance,
+    )
+    features = surroundings.features(
+        points.ids, points.old, sides.projected, mixed.forward.uncertainty(points.old)
+    )
+    measured = measure_benefit(
+        lambda part: mixed.states(everything, part), everything.rows, scale=scale, seed=seed
+    )
+    combined, trees = fit_estimates(features, everything.rows, measured, seed=seed)
+    return BenefitModel(surroundings, combined, trees, mixed.forward.digest)
+
+
+def _blend(sides: Sides, asked: _Asked, bridge: Projector) -> float:
+    """Choose how far the old query is turned towards the bridged one."""
+    relevance = Relevance.from_rows(asked.rows[:, None].tolist())
+    chosen, _ = choose_alpha(
+        asked.old,
+        bridge.apply(asked.new),
+        lambda queries: evaluate(sides.space(Channel.OLD, queries), relevance).means["mrr@10"],
+    )
+    return chosen
+
+
+def _gate(sides: Sides, asked: _Asked, points: Points, forward: Projector) -> float:
+    """Choose which points are left to the old space, before any is re-encoded."""
+    if not forward.has_uncertainty or forward.d_side:
+        return math.inf
+    some = slice(0, MOST_CHOOSING)
+    relevance = Relevance.from_rows(asked.rows[some, None].tolist())
+    blocks, none = sides.blocks(asked.old[some], asked.new[some]), np.zeros(len(points), np.bool_)
+
+    def quality(left: npt.NDArray[np.bool_]) -> float:
+        ranked = top_k(GatedServing(left).score(blocks, none), DEPTH)
+        return judge(ranked, relevance).means["mrr@10"]
+
+    return choose_gate(forward.uncertainty(points.old), quality)
+
+
+def _embedded(
+    migration: Migration, questions: Questions
+) -> tuple[Questions, Vectors, Vectors] | None:
+    """Queries that both models can embed, with their vectors; None if they are too few."""
+    try:
+        old = encode_readable(migration.old_encoder, questions.texts, Modality.TEXT)
+        new = encode_readable(migration.new_encoder, questions.texts, Modality.TEXT)
+    except EncoderError:
+        return None
+    rows = np.flatnonzero(old[1] & new[1])
+    if len(rows) < 2 * LEAST_QUERIES:
+        return None
+    return questions.kept(rows), old[0][rows], new[0][rows]
+
+
+def _projected(migration: Migration, points: Points, forward: FitReport) -> Vectors:
+    """Projections of the stored vectors by maps that had not seen them."""
+    applied = forward.projector.apply(points.old, points.side)
+    unseen = forward.unseen
+    texts_for_images = migration.stored is Modality.IMAGE and (
+        unseen is not None and unseen.source is PairSource.TEXT
+    )
+    if unseen is None or texts_for_images:
+        return applied
+    return unseen.of(points.ids, applied)

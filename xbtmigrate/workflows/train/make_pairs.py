@@ -1,0 +1,203 @@
+"""Workflows: from sampled points to pairs of both models' vectors and a held-out retrieval task.
+
+Where the stored vectors embed text they are the old side, and the old model is not needed. Where
+they embed images, the old text tower embeds the captions once, and each caption is also paired with
+the stored vector of its image: in that case no image has to be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.errors import TrainingError
+from xbtmigrate.protocols import Encoder
+from xbtmigrate.training.fit import FitOptions
+from xbtmigrate.training.pairs import Pairs, PairSource
+from xbtmigrate.training.problem import Space as ModelSpace
+from xbtmigrate.training.selection import SelectionTask
+from xbtmigrate.types import Modality, Vectors
+from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
+from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.points import Points
+
+HELD_OUT_SHARE = 0.2
+MOST_HELD_OUT = 1000
+LARGEST_GALLERY = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What projectors are fitted on and chosen by.
+
+    Attributes:
+        pairs: Pairs of one or more sources, none of them held out.
+        task: Held-out retrieval.
+    """
+
+    pairs: Sequence[Pairs]
+    task: SelectionTask
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Vectors of the same n points by one encoder, and which rows could be embedded."""
+
+    vectors: Vectors
+    valid: npt.NDArray[np.bool_]
+
+
+def material_of(
+    migration: Migration, points: Points, new: Embedded | None, report: Report
+) -> Material:
+    """Make pairs and a selection task out of points.
+
+    Args:
+        migration: The migration.
+        points: Sampled points.
+        new: New vectors of the embedded field, where it was encoded.
+        report: Called with progress.
+    """
+    seed = migration.config.plan.seed
+    if migration.stored is Modality.TEXT:
+        if new is None:
+            new = Embedded(
+                *encode_gallery(
+                    migration.new_encoder, migration.known, points, Modality.TEXT, report=report
+                )
+            )
+        return pair_texts(points, new, seed)
+    new_captions = embed(
+        migration.new_encoder, points, Modality.TEXT, report, "captions, new model"
+    )
+    old_captions = embed(
+        migration.old_encoder, points, Modality.TEXT, report, "captions, old model"
+    )
+    return pair_captions(points, new_captions, old_captions, new, seed)
+
+
+def fit_options(migration: Migration, kinds: Sequence[str], threads: int = 2) -> FitOptions:
+    """Say how to fit for this migration's two models."""
+    return FitOptions(
+        old=ModelSpace(migration.old_encoder.fingerprint, migration.facts.distance),
+        new=ModelSpace(migration.new_encoder.fingerprint, migration.new_distance),
+        kinds=kinds,
+        seed=migration.config.plan.seed,
+        threads=threads,
+    )
+
+
+def pair_texts(points: Points, new: Embedded, seed: int) -> Material:
+    """Pair stored text vectors with new ones; held-out points ask for themselves.
+
+    Their true new vectors are not part of the task: a point would find itself in them for certain.
+
+    Args:
+        points: Sampled points whose stored vectors embed their text.
+        new: New vectors of the same texts.
+        seed: Seed of the split.
+    """
+    usable = np.flatnonzero(new.valid)
+    kept, held = _split(usable, seed)
+    gallery = np.concatenate([held, kept])[:LARGEST_GALLERY]
+    task = SelectionTask(
+        queries_new=new.vectors[held],
+        gallery_old=points.old[gallery],
+        relevant=[np.array([row]) for row in range(len(held))],
+        gallery_side=None if points.side is None else points.side[gallery],
+    )
+    return Material([_pairs(points, kept, points.old, new.vectors, PairSource.TEXT)], task)
+
+
+def pair_captions(
+    points: Points,
+    new_captions: Embedded,
+    old_captions: Embedded | None,
+    new_images: Embedded | None,
+    seed: int,
+) -> Material:
+    """Pair captions and images; held-out captions ask for the stored vectors of their images.
+
+    Args:
+        points: Sampled points whose stored vectors embed their image.
+        new_captions: New vectors of their captions.
+        old_captions: Old vectors of the captions; None where the old model cannot be run.
+        new_images: New vectors of the images, where some were encoded.
+        seed: Seed of the split.
+    """
+    measurable = new_captions.valid if new_images is None else new_captions.valid & new_images.valid
+    usable, held = _split(np.flatnonzero(measurable), seed)
+    gallery = np.concatenate([held, usable])[:LARGEST_GALLERY]
+    kept = np.setdiff1d(np.flatnonzero(new_captions.valid), held)
+    pairs = [
+        _pairs(points, kept, points.old, new_captions.vectors, PairSource.CAPTION_IMAGE),
+    ]
+    if old_captions is not None:
+        both = kept[old_captions.valid[kept]]
+        pairs.append(
+            _pairs(points, both, old_captions.vectors, new_captions.vectors, PairSource.TEXT)
+        )
+    if new_images is not None:
+        imaged = kept[new_images.valid[kept]]
+        pairs.append(_pairs(points, imaged, points.old, new_images.vectors, PairSource.IMAGE))
+    task = SelectionTask(
+        queries_new=new_captions.vectors[held],
+        gallery_old=points.old[gallery],
+        relevant=[np.array([row]) for row in range(len(held))],
+        queries_old=_all_valid(old_captions, held),
+        gallery_new=_all_valid(new_images, gallery),
+        gallery_side=None if points.side is None else points.side[gallery],
+    )
+    return Material([group for group in pairs if len(group)], task)
+
+
+def embed(
+    encoder: Encoder, points: Points, modality: Modality, report: Report, stage: str
+) -> Embedded:
+    """Embed the points' texts or images as far as they can be."""
+    return Embedded(
+        *encode_readable(
+            encoder,
+            points.content(modality),
+            modality,
+            ids=points.ids,
+            report=report,
+            stage=stage,
+        )
+    )
+
+
+def _split(
+    usable: npt.NDArray[np.intp], seed: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    if len(usable) < 2:
+        raise TrainingError(
+            f"only {len(usable)} of the sampled points can be embedded by the new model",
+            "check payload.text and payload.image, and that the new model takes them",
+        )
+    shuffled = np.random.default_rng(seed).permutation(usable)
+    count = min(MOST_HELD_OUT, max(1, int(HELD_OUT_SHARE * len(shuffled))))
+    return np.sort(shuffled[count:]), np.sort(shuffled[:count])
+
+
+def _pairs(
+    points: Points, rows: npt.NDArray[np.intp], old: Vectors, new: Vectors, source: PairSource
+) -> Pairs:
+    return Pairs(
+        ids=[points.ids[row] for row in rows],
+        content_hashes=[points.hashes[row] for row in rows],
+        old=old[rows],
+        new=new[rows],
+        source=source,
+        side=None if points.side is None else points.side[rows],
+        labels=None if points.labels is None else [points.labels[row] for row in rows],
+    )
+
+
+def _all_valid(embedded: Embedded | None, rows: npt.NDArray[np.intp]) -> Vectors | None:
+    if embedded is None or not embedded.valid[rows].all():
+        return None
+    return embedded.vectors[rows]

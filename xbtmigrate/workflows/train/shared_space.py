@@ -1,0 +1,49 @@
+"""Fit the space that both models share, where `train-projector` looks for one.
+
+The space needs both directions, so it is fitted after them and apart from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from xbtmigrate.training.fit import FitOptions, FitReport
+from xbtmigrate.training.kinds.lambda_orthogonal import LAMBDA_ORTHOGONAL, SharedReport, fit_shared
+from xbtmigrate.training.pairs import Pairs
+from xbtmigrate.training.problem import make_problem
+from xbtmigrate.training.selection import SelectionTask
+from xbtmigrate.training.trainers import AUTO
+from xbtmigrate.types import Direction, Distance
+
+
+def fit_shared_space(
+    pairs: Sequence[Pairs],
+    task: SelectionTask,
+    options: FitOptions,
+    fits: Mapping[Direction, FitReport],
+) -> SharedReport | None:
+    """Fit the space that both models share, if it is asked for and makes sense.
+
+    Args:
+        pairs: What both directions were fitted on.
+        task: Held-out retrieval to choose by.
+        options: The kinds; those for the shared space are "auto" and "lambda_orthogonal".
+        fits: What was fitted for each direction.
+
+    Returns:
+        None where another kind was asked for, a direction is missing, a space knows lengths, or the
+        forward map takes more than the old vector.
+    """
+    wanted = {AUTO, LAMBDA_ORTHOGONAL.kind} & set(options.kinds)
+    cosine = {options.old.distance, options.new.distance} == {Distance.COSINE}
+    if not wanted or not cosine or set(fits) != set(Direction):
+        return None
+    bridge, forward = (fits[each].projector for each in Direction)
+    if forward.d_side:
+        return None
+    group = next(each for each in pairs if each.source == bridge.manifest.pair_source)
+    spaces = (options.old, options.new)
+    problem = make_problem(
+        Direction.BRIDGE, group, task, spaces, seed=options.seed, threads=options.threads
+    )
+    return fit_shared(problem, bridge, forward)

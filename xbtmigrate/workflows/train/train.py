@@ -1,0 +1,299 @@
+"""Workflows: train-projector. Sample, pair, fit both directions, keep the best. Reads only."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.config import Config
+from xbtmigrate.errors import ConfigError, TrainingError
+from xbtmigrate.evaluation.queries import FREE, held_out
+from xbtmigrate.migration.plan import Plan
+from xbtmigrate.projectors import Projector
+from xbtmigrate.training.fit import FitReport, fit
+from xbtmigrate.training.kinds.lambda_orthogonal import SharedReport
+from xbtmigrate.training.kinds.lora import LoraReport, LoraTask, TextTower, fit_lora
+from xbtmigrate.training.pairs import save_pairs
+from xbtmigrate.training.trainers import trainers_of
+from xbtmigrate.types import Direction, Modality, PointId
+from xbtmigrate.workflows.encode_points import Report, encode_gallery
+from xbtmigrate.workflows.evaluate.query_sources import judged_questions
+from xbtmigrate.workflows.migration import Migration, open_migration
+from xbtmigrate.workflows.points import Points, survey, take
+from xbtmigrate.workflows.train.calibrate import Learned, calibrated
+from xbtmigrate.workflows.train.make_pairs import Embedded, Material, fit_options, material_of
+from xbtmigrate.workflows.train.shared_space import fit_shared_space
+
+IMAGE_PAIRS = 2000
+"""Images encoded for pairs, at most: unlike captions they are slow, and not always needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What was fitted.
+
+    Attributes:
+        plan: The plan it belongs to.
+        artefacts: Where everything is.
+        material: Pairs and task.
+        reports: Fit of each direction.
+        shared: Fit of the space that both models share, where there is one.
+        lora: What additions to the new model's text tower brought, where they were asked for.
+        learned: What queries with known answers taught; None where there were none.
+    """
+
+    plan: Plan
+    artefacts: Artefacts
+    material: Material
+    reports: Mapping[Direction, FitReport]
+    shared: SharedReport | None
+    lora: LoraReport | None
+    learned: Learned | None
+
+    def document(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        return {
+            "migration": self.plan.migration,
+            "plan": self.plan.digest,
+            "pairs": {group.source.value: len(group) for group in self.material.pairs},
+            "held_out": len(self.material.task.queries_new),
+            "directions": {
+                direction.value: self._direction(direction, report)
+                for direction, report in self.reports.items()
+            },
+            "shared": self._shared(self.shared) if self.shared else None,
+            "lora": self._lora(self.lora) if self.lora else None,
+            "calibration": self._calibration(self.learned) if self.learned else None,
+        }
+
+    def _calibration(self, learned: Learned) -> dict[str, Any]:
+        fusion = learned.arrangement.fusion
+        return {"basis": learned.basis, "queries": fusion.queries, "loss": fusion.loss}
+
+    def _lora(self, report: LoraReport) -> dict[str, Any]:
+        return {
+            "folder": str(self.artefacts.lora_folder),
+            "pairs": report.pairs,
+            "seconds": report.seconds,
+            "off": report.off.as_metrics(),
+            "on": report.on.as_metrics(),
+        }
+
+    def _shared(self, report: SharedReport) -> dict[str, Any]:
+        chosen = report.space.bridge.manifest.hyperparameters["lambda"]
+        return {
+            "folder": str(self.artefacts.shared_folder),
+            "seconds": report.seconds,
+            "candidates": [
+                {"lambda": bound, **scores.as_metrics(), "chosen": bound == chosen}
+                for bound, scores in report.scores.items()
+            ],
+        }
+
+    def _direction(self, direction: Direction, report: FitReport) -> dict[str, Any]:
+        side = self.plan.binding.get("qdrant.side_vector")
+        return {
+            "kind": report.projector.kind,
+            "side_vector": side if report.projector.d_side else None,
+            "folder": str(self.artefacts.projector_folder(direction)),
+            "digest": report.projector.digest,
+            "seconds": report.seconds,
+            "baselines": {name: s.as_metrics() for name, s in report.baselines.items()},
+            "uncertainty": dict(report.projector.manifest.uncertainty_metrics),
+            "candidates": [
+                {
+                    "kind": candidate.kind,
+                    "source": candidate.source.value,
+                    "pairs": candidate.pairs,
+                    "settings": dict(candidate.settings),
+                    **candidate.scores.as_metrics(),
+                    "cosine": candidate.cosine,
+                    "seconds": candidate.seconds,
+                    "chosen": place == 0,
+                }
+                for place, candidate in enumerate(report.candidates)
+            ],
+        }
+
+
+def train(
+    config: Config,
+    *,
+    pairs: int | None,
+    direction: Literal["both", "bridge", "forward"],
+    kinds: Sequence[str],
+    threads: int,
+    lora: int = 0,
+    report: Report,
+) -> Trained:
+    """Fit projectors from the collection's own content.
+
+    Args:
+        config: The settings.
+        pairs: Points to make pairs from; None for all.
+        direction: Which way, or both.
+        kinds: Names of kinds, or "auto".
+        threads: Threads for training.
+        lora: Passes over the pairs to tune the new text tower by; 0 leaves it as it is.
+        report: Called with progress.
+
+    Raises:
+        ArtefactError: There is no plan.
+        ConfigError: An unknown kind, or LoRA where there is no text tower to tune.
+        StaleError: The plan no longer fits.
+        TrainingError: The collection does not give enough pairs.
+    """
+    trainers_of(kinds)
+    if lora and direction == "forward":
+        raise ConfigError("--lora tunes queries for the bridge", "leave out --direction forward")
+    with open_migration(config) as migration:
+        tower = _text_tower(migration) if lora else None
+        plan = migration.artefacts.load_plan()
+        plan.check_current(migration.binding())
+        migration.refuse_while_under_way("a new projector would mix two maps in one gallery")
+        points, fold = _sample(migration, plan, pairs, report)
+        new = _known_or_encoded(migration, points, report)
+        material = material_of(migration, points, new, report)
+        options = fit_options(migration, kinds, threads)
+        directions = list(Direction) if direction == "both" else [Direction(direction)]
+        reports = {
+            each: fit(each, material.pairs, material.task, options, _named(report, each))
+            for each in directions
+        }
+        _keep(migration.artefacts, material, reports)
+        migration.artefacts.save_spent(points.rows(np.flatnonzero(new.valid)).ids)
+        migration.artefacts.save_fold(fold)
+        shared = fit_shared_space(material.pairs, material.task, options, reports)
+        if shared is not None:
+            shared.space.save(migration.artefacts.shared_folder)
+        tuned = None
+        if tower is not None:
+            report("tuning the text tower", 0, 0)
+            task = _lora_task(points, material, reports[Direction.BRIDGE].projector)
+            folder = migration.artefacts.lora_folder
+            tuned = fit_lora(tower, task, folder, epochs=lora, seed=options.seed, threads=threads)
+        learned = None
+        if direction == "both":
+            report("calibrating", 0, 0)
+            learned = _calibrate(migration, points, new, reports)
+    return Trained(plan, migration.artefacts, material, reports, shared, tuned, learned)
+
+
+def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, FitReport]) -> None:
+    """Write pairs and projectors, and drop what was made with the ones they replace."""
+    save_pairs(artefacts.pairs_file, material.pairs)
+    for direction, found in reports.items():
+        found.projector.save(artefacts.projector_folder(direction))
+        shutil.rmtree(artefacts.further_folder(direction), ignore_errors=True)
+        for other in found.others:
+            other.save(artefacts.further_folder(direction) / other.kind)
+    if Direction.FORWARD in reports:
+        artefacts.order_file.unlink(missing_ok=True)
+    if Direction.BRIDGE in reports:
+        shutil.rmtree(artefacts.lora_folder, ignore_errors=True)
+    shutil.rmtree(artefacts.shared_folder, ignore_errors=True)
+
+
+def _text_tower(migration: Migration) -> TextTower:
+    """The part of the new model that LoRA tunes."""
+    found = getattr(migration.new_encoder, "text_tower", None)
+    if found is None or not migration.config.payload.text:
+        raise ConfigError(
+            "LoRA tunes the text tower of an open_clip model with texts of the payload",
+            'use new_model.encoder = "open_clip" and payload.text, or leave out --lora',
+        )
+    return TextTower(*found())
+
+
+def _lora_task(points: Points, material: Material, bridge: Projector) -> LoraTask:
+    """Texts and stored old vectors of the pairs' points: none of them is held out."""
+    place = {point: row for row, point in enumerate(points.ids)}
+    rows = [place[point] for point in material.pairs[0].ids if points.texts[place[point]]]
+    return LoraTask([str(points.texts[row]) for row in rows], points.old[rows], bridge)
+
+
+def _calibrate(
+    migration: Migration, points: Points, new: Embedded, reports: Mapping[Direction, FitReport]
+) -> Learned | None:
+    fits = reports[Direction.BRIDGE], reports[Direction.FORWARD]
+    learned = calibrated(migration, points, new, fits)
+    if learned is not None:
+        migration.artefacts.save_arrangement(learned.arrangement)
+        if learned.benefit is not None:
+            migration.artefacts.save_benefit(learned.benefit)
+    return learned
+
+
+def _named(report: Report, direction: Direction) -> Callable[[str], None]:
+    return lambda what: report(f"{direction}: {what}", 0, 0)
+
+
+def _sample(
+    migration: Migration, plan: Plan, pairs: int | None, report: Report
+) -> tuple[Points, list[PointId]]:
+    """Take the points of the pairs; what was encoded for the plan is sure to be among them.
+
+    Points that the configured queries ask for are left out: pairs of them would spoil the
+    measurement.
+
+    Returns:
+        The points, and those held out by fold where not all that queries ask for could be.
+    """
+    reader, judged = migration.reader(), judged_questions(migration)
+    asked = {point for each in judged for points in each.relevant for point in points}
+    count = plan.coverage.points if pairs is None else pairs
+    seen = survey(reader, sample=max(count, FREE) + len(asked), seed=plan.seed, report=report)
+    held = held_out(judged, seen.sample, plan.seed)
+    points = take(reader, [point for point in seen.sample if point not in held][:count])
+    points = replace(points, labels=_labels(migration, points))
+    if not len(points):
+        raise TrainingError(
+            "no point has both its source and an old vector",
+            "check payload and qdrant.vector, and plan again",
+        )
+    return points, [] if held == asked else sorted(held)
+
+
+def _labels(migration: Migration, points: Points) -> list[str | None] | None:
+    """Labels of the points, from the payload field that is configured for them.
+
+    Raises:
+        TrainingError: None of the points has a label.
+    """
+    field = migration.config.payload.label
+    if field is None or not len(points):
+        return None
+    found: dict[PointId, str | None] = {}
+    for batch in migration.reader(field).read({"source"}, ids=points.ids):
+        found.update(zip(batch["id"].to_pylist(), batch["text"].to_pylist(), strict=True))
+    if not any(found.values()):
+        raise TrainingError(
+            f"no point has a label in the payload field '{field}'",
+            "correct payload.label or remove it",
+        )
+    return [found.get(point) for point in points.ids]
+
+
+def _known_or_encoded(migration: Migration, points: Points, report: Report) -> Embedded:
+    """New vectors of the embedded field; for images only so many are encoded beyond the known."""
+    if migration.stored is Modality.TEXT:
+        found = encode_gallery(
+            migration.new_encoder, migration.known, points, Modality.TEXT, report=report
+        )
+        return Embedded(*found)
+    vectors, valid = migration.known.find(points.hashes)
+    missing = np.flatnonzero(~valid)[: max(0, IMAGE_PAIRS - int(valid.sum()))]
+    vectors[missing], valid[missing] = encode_gallery(
+        migration.new_encoder,
+        migration.known,
+        points.rows(missing),
+        Modality.IMAGE,
+        report=report,
+        stage="images, new model",
+    )
+    return Embedded(vectors, valid)

@@ -1,0 +1,102 @@
+"""Workflows: what a verification has found so far, kept on disk so that it can go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from xbtmigrate.errors import ArtefactError
+from xbtmigrate.files import read_json, write_json
+from xbtmigrate.types import PointId
+from xbtmigrate.workflows.verify.check_points import BEHIND, Fault, Found
+
+MOST = 10_000
+"""Points at fault that are remembered; with more of them the collection is not worth examining."""
+
+
+class Mismatch(BaseModel):
+    """One point at fault, and the detail in words."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fault: Fault
+    detail: str
+
+
+class Verification(BaseModel):
+    """The state of one verification.
+
+    Attributes:
+        version: Version of the file.
+        plan: Digest of the plan that is verified.
+        fraction: Share of the points that had to be encoded when it began.
+        sample: Points to look at; None for all.
+        reencode: Encoded points to encode again.
+        started_at: When it began, UTC, ISO 8601.
+        cursor: Last point looked at, where all are.
+        checked: Points looked at.
+        finished: Whether every point has been looked at.
+        mismatches: Points at fault.
+        compared: Kind -> how many vectors were made again and compared.
+        least_cosine: Kind -> the lowest cosine to a vector made again.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1] = 1
+    plan: str
+    fraction: float
+    sample: int | None
+    reencode: int
+    started_at: str
+    cursor: PointId | None = None
+    checked: int = 0
+    finished: bool = False
+    mismatches: dict[PointId, Mismatch] = {}
+    compared: dict[str, int] = {}
+    least_cosine: dict[str, float] = {}
+
+    @property
+    def overflowing(self) -> bool:
+        """Whether there are more mismatches than are remembered."""
+        return len(self.mismatches) > MOST
+
+    @property
+    def behind(self) -> int:
+        """Points that were written since the last backfill."""
+        return sum(each.fault in BEHIND for each in self.mismatches.values())
+
+    @property
+    def found(self) -> Found:
+        """The mismatches as the examiner knows them."""
+        return {point: (each.fault, each.detail) for point, each in self.mismatches.items()}
+
+    def remember(self, found: Found) -> None:
+        """Add mismatches."""
+        more = {
+            point: Mismatch(fault=fault, detail=detail) for point, (fault, detail) in found.items()
+        }
+        self.mismatches = self.mismatches | more
+
+    def goes_on(self, other: Verification) -> bool:
+        """Whether `other`, just asked for, is the rest of this one."""
+        asked = ("plan", "fraction", "sample", "reencode")
+        return not self.finished and all(
+            getattr(self, name) == getattr(other, name) for name in asked
+        )
+
+    def save(self, path: Path) -> None:
+        """Store it."""
+        write_json(path, self.model_dump(mode="json"))
+
+
+def resumed(path: Path, asked: Verification) -> Verification:
+    """Return the unfinished verification of the same extent, or the one just asked for."""
+    try:
+        former = read_json(path, Verification, "")
+    except (FileNotFoundError, ArtefactError):
+        # A file that cannot be read costs looking again, nothing more.
+        return asked
+    return former if former.goes_on(asked) else asked

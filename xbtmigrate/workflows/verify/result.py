@@ -1,0 +1,257 @@
+"""Workflows: what a verdict on a migration rests on, what it proves, and what it does not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from xbtmigrate.evaluation.queries import Questions
+from xbtmigrate.migration.plan import Plan, Target
+from xbtmigrate.protocols import Encoder, Gallery
+from xbtmigrate.qdrant.collection.index_recall import recall_of_index
+from xbtmigrate.qdrant.gallery.baseline import Testimony
+from xbtmigrate.types import MADE, Kind, Layout, PointId, Vectors, vectors_of
+from xbtmigrate.workflows.encode_points import encode_readable
+from xbtmigrate.workflows.evaluate.query_sources import judged_questions
+from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.tally import Tally, in_words
+from xbtmigrate.workflows.verify.check_points import Fault
+from xbtmigrate.workflows.verify.checkpoint import MOST, Verification
+
+EXAMPLES = 20
+QUERIES = 100
+LOST_RECALL = 0.05
+"""How much less of the exact neighbours the new index may find than the old one."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRecall:
+    """Share of the ten exact neighbours that an indexed search finds, in both spaces.
+
+    Attributes:
+        basis: What was searched for, in words.
+        queries: Number of queries.
+        old: Share in the old space.
+        new: Share in the new space.
+    """
+
+    basis: str
+    queries: int
+    old: float
+    new: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that was found.
+
+    Attributes:
+        plan: The plan that was followed.
+        state: The points that were looked at.
+        max_stale: Points written since the backfill that are let pass.
+        repaired: Points that were made right.
+        tally: Exact counts at the end.
+        max_unembeddable: Largest share of the points that may get no new vector.
+        settings: Differences between the settings of both vectors' places.
+        index_recall: How well the indexes find; None where nothing could be searched for.
+        testimony: What became of the points looked at while planning; None without them.
+        max_replaced: Points whose old vectors an application may have replaced, at most.
+    """
+
+    plan: Plan
+    state: Verification
+    max_stale: int
+    repaired: int
+    tally: Tally
+    max_unembeddable: float
+    settings: Sequence[str]
+    index_recall: IndexRecall | None
+    testimony: Testimony | None
+    max_replaced: int
+
+    @property
+    def faults(self) -> Counter[Fault]:
+        """Number of points with each fault."""
+        return Counter(each.fault for each in self.state.mismatches.values())
+
+    @property
+    def reasons(self) -> list[str]:
+        """Everything that stands against a cutover, in words; empty if it is clean."""
+        behind, found = self.state.behind, []
+        if self.state.overflowing:
+            return [f"more than {MOST:,} points are not right: run `xbtmigrate backfill --online`"]
+        wrong = len(self.state.mismatches) - behind
+        if wrong:
+            found.append(f"{wrong:,} point(s) are wrong")
+        if behind > self.max_stale:
+            found.append(
+                f"{behind:,} point(s) were written since the backfill, {self.max_stale:,} may be"
+            )
+        without = self.tally.without_vector
+        if without > self.max_unembeddable * self.tally.points:
+            found.append(
+                f"{without:,} points get no new vector ({in_words(self.tally.of)}), more than "
+                "plan.max_missing"
+            )
+        if self.settings:
+            found.append(f"{len(self.settings)} setting(s) differ")
+        recall = self.index_recall
+        if recall is not None and recall.new < recall.old - LOST_RECALL:
+            found.append(
+                f"the new index finds {recall.new:.3f} of the exact neighbours, "
+                f"the old one {recall.old:.3f}: a larger ef_construct finds more"
+            )
+        changed = self._vectors_changed
+        if len(changed) > self.max_replaced:
+            found.append(
+                f"the old vectors of {len(changed):,} encoded point(s) changed while their payload "
+                f"did not (for example {', '.join(changed[:5])}): `xbtmigrate backfill --online` "
+                f"encodes them again, or --accept-replaced-vectors {len(changed)} lets them pass"
+            )
+        return found
+
+    @property
+    def _vectors_changed(self) -> list[PointId]:
+        return [] if self.testimony is None else self.testimony.vectors_changed
+
+    def document(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        state, reasons = self.state, self.reasons
+        recall, faults = self.index_recall, self.faults
+        examples = list(state.mismatches.items())[:EXAMPLES]
+        return {
+            "collection": self.plan.collection.name,
+            "status": "not clean" if reasons else "clean",
+            "clean": not reasons,
+            "reasons": reasons,
+            "sample": state.sample,
+            "checked": state.checked,
+            **self.tally.document(),
+            "mismatches": {fault.value: faults[fault] for fault in Fault},
+            "examples": [
+                {"id": point, "fault": each.fault.value, "detail": each.detail}
+                for point, each in examples
+            ],
+            "repaired": self.repaired,
+            "compared": {kind.value: state.compared.get(kind, 0) for kind in MADE},
+            "least_cosine": {kind.value: state.least_cosine.get(kind) for kind in MADE},
+            "settings": list(self.settings),
+            "index_recall": None if recall is None else asdict(recall),
+            "witness": None if self.testimony is None else asdict(self.testimony),
+            "proven": self._proven(),
+            "not_proven": self._not_proven(),
+            "next": self._next(),
+        }
+
+    def _proven(self) -> list[str]:
+        state, kept = self.state, self.testimony
+        found = [
+            f"{state.checked:,} points were asked for their new vector and what it was made from",
+            f"{state.compared.get(Kind.PROJECTED, 0):,} projected and "
+            f"{state.compared.get(Kind.ENCODED, 0):,} encoded vectors were made again and compared",
+        ]
+        if self.plan.target.layout is Layout.SHADOW:
+            found.append(
+                "payload, other vectors and shard key of each of these copies were compared with "
+                "the source, and each copy's source was looked for"
+            )
+        if kept is not None:
+            found.append(
+                f"{kept.same:,} of {kept.points:,} source points that were looked at while "
+                "planning have the same payload and the same old vectors to the bit, "
+                f"{kept.rounded:,} more but for the last digit"
+            )
+            if kept.replaced:
+                found.append(
+                    f"{len(kept.replaced):,} of them have old vectors that an application has "
+                    "put there since"
+                )
+        return found
+
+    def _not_proven(self) -> list[str]:
+        state, kept = self.state, self.testimony
+        encoded = self.tally.encoded - state.compared.get(Kind.ENCODED, 0)
+        found = []
+        if encoded > 0:
+            found.append(f"{encoded:,} encoded vectors were not made again (--reencode)")
+        if kept is None:
+            found.append("how the points were before the first write: no copy of it was kept")
+        else:
+            rest = self.tally.points - kept.same - kept.rounded
+            found.append(
+                f"payload and old vectors of {rest:,} points were not compared with what they "
+                "were: not looked at while planning, or changed since, by whom only they know"
+            )
+        return found
+
+    def _next(self) -> str:
+        if not self.reasons:
+            return "xbtmigrate cutover"
+        if self.state.overflowing:
+            return "xbtmigrate backfill --online"
+        if self.state.mismatches:
+            return "xbtmigrate verify --repair"
+        changed = len(self._vectors_changed)
+        if changed > self.max_replaced and len(self.reasons) == 1:
+            return "xbtmigrate backfill --online"
+        return "see `reasons`"
+
+
+def index_recall(
+    migration: Migration, gallery: Gallery, target: Target, *, hnsw_ef: int | None
+) -> IndexRecall | None:
+    """Search both spaces with and without the index, for judged queries or stored points.
+
+    None where nothing can be searched for, and for the embedded mode, which has no index.
+    """
+    if migration.connection.embedded:
+        return None
+    for questions in judged_questions(migration):
+        return _recall_of_questions(migration, questions, target, hnsw_ef)
+    before = migration.artefacts.load_witness()
+    ids = None if before is None else before["id"].to_pylist()[:QUERIES]
+    for batch in gallery.read({"old", "new"}, ids=ids):
+        usable = batch.filter(pc.and_(pc.is_valid(batch["old"]), pc.is_valid(batch["new"])))
+        usable = usable.slice(0, QUERIES)
+        if len(usable):
+            own = usable["id"].to_pylist()
+            basis = "stored vectors of points that search for their neighbours"
+            spaces = (vectors_of(usable, "old"), vectors_of(usable, "new"))
+            return _measured(migration, basis, spaces, target, own=own, hnsw_ef=hnsw_ef)
+    return None
+
+
+def _recall_of_questions(
+    migration: Migration, questions: Questions, target: Target, hnsw_ef: int | None
+) -> IndexRecall | None:
+    texts = questions.sampled(QUERIES, migration.config.plan.seed).texts
+    encoders: tuple[Encoder, Encoder] = (migration.old_encoder, migration.new_encoder)
+    made = [encode_readable(each, texts, questions.modality) for each in encoders]
+    rows = np.flatnonzero(made[0][1] & made[1][1])
+    if not len(rows):
+        return None
+    spaces = (made[0][0][rows], made[1][0][rows])
+    return _measured(migration, questions.basis, spaces, target, own=None, hnsw_ef=hnsw_ef)
+
+
+def _measured(
+    migration: Migration,
+    basis: str,
+    spaces: tuple[Vectors, Vectors],
+    target: Target,
+    *,
+    own: Sequence[PointId] | None,
+    hnsw_ef: int | None,
+) -> IndexRecall:
+    facts = migration.facts
+    places = ((facts.collection, facts.vector), (target.collection, target.vector))
+    old, new = (
+        recall_of_index(migration.connection, *place, queries, own=own, hnsw_ef=hnsw_ef)
+        for place, queries in zip(places, spaces, strict=True)
+    )
+    return IndexRecall(basis, len(spaces[0]), old, new)

@@ -1,0 +1,322 @@
+"""Workflows: verify. Is every point as the plan wants it, and everything else as it was?
+
+The points are looked at in pages, and what was found is stored, so that an interrupted run goes on.
+What is wrong is looked at a second time at the end: an application may have written in between.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from xbtmigrate.config import Config
+from xbtmigrate.errors import GateError
+from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage, utc_now
+from xbtmigrate.projectors import Projector
+from xbtmigrate.protocols import Gallery
+from xbtmigrate.qdrant.gallery.layout import LayoutChoice
+from xbtmigrate.qdrant.gallery.open_gallery import open_fidelity
+from xbtmigrate.qdrant.gallery.remove import distrust
+from xbtmigrate.qdrant.gallery.settings import settings_that_differ
+from xbtmigrate.workflows.backfill.backfill import goal_of, loop_of, projector_of
+from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
+from xbtmigrate.workflows.backfill.request import AS_PLANNED, Intent, intend
+from xbtmigrate.workflows.compare_baseline import bring_up_to_date, testimony
+from xbtmigrate.workflows.encode_points import Report
+from xbtmigrate.workflows.migration import Migration, choice_of, open_migration
+from xbtmigrate.workflows.tally import Tally
+from xbtmigrate.workflows.verify.check_points import BEHIND, Examiner, Fault, lot
+from xbtmigrate.workflows.verify.checkpoint import Verification, resumed
+from xbtmigrate.workflows.verify.result import Evidence, index_recall
+
+SAVE_SECONDS = 2.0
+KEPT_AT_ONCE = 4096
+VERIFIABLE = (Phase.BACKFILLED, Phase.VERIFIED, Phase.ROLLED_BACK)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What is asked of one verification.
+
+    Attributes:
+        sample: Points to look at; None for all.
+        reencode: Encoded points to encode again, about.
+        max_stale: Points written since the backfill that are let pass.
+        repair: Whether to make right what was found.
+        hnsw_ef: What the application searches with; None for the server's default.
+        replaced: Points whose old vectors an application may have replaced, at most.
+    """
+
+    sample: int | None = None
+    reencode: int = 128
+    max_stale: int = 0
+    repair: bool = False
+    hnsw_ef: int | None = None
+    replaced: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a verification ended.
+
+    Attributes:
+        document: The stable JSON form.
+        clean: Whether nothing stands against a cutover.
+        interrupted: Whether the user stopped it.
+    """
+
+    document: dict[str, Any]
+    clean: bool
+    interrupted: bool
+
+
+def verify(
+    config: Config, extent: Extent, *, should_stop: Callable[[], str], report: Report
+) -> Verdict:
+    """Verify a backfilled migration, and note in the journal whether it is clean.
+
+    Args:
+        config: The settings.
+        extent: What is asked.
+        should_stop: Asked after each page; a reason stops the run.
+        report: Called with progress.
+
+    Raises:
+        GateError: The migration is not in a phase that can be verified, or the plan is stale.
+        XbtMigrateError: A part failed; the same call goes on from there.
+    """
+    started = time.monotonic()
+    with open_migration(config) as migration:
+        record, intent = check_verifiable(migration, migration.journal.load())
+        held = migration.journal.acquire(record)
+        try:
+            run = _Run(migration, intent, extent, held, should_stop, report)
+            run.scan()
+            if run.stopped:
+                return Verdict(run.stopped_document(), clean=False, interrupted=True)
+            run.settle()
+            evidence = run.evidence()
+            clean = not evidence.reasons
+            judged = _judged(run.record, clean=clean)
+            if clean and evidence.testimony is not None:
+                seen = evidence.testimony
+                bring_up_to_date(migration, intent.plan, [*seen.replaced, *seen.vectors_changed])
+            migration.journal.save(judged)
+        finally:
+            migration.journal.release()
+    spent = {"phase": judged.phase.value, "seconds": round(time.monotonic() - started, 3)}
+    return Verdict(evidence.document() | spent, clean, interrupted=False)
+
+
+def check_verifiable(
+    migration: Migration, record: MigrationRecord | None
+) -> tuple[MigrationRecord, Intent]:
+    """See that a verification can be made.
+
+    Raises:
+        GateError: The migration is in another phase, or the plan is stale.
+    """
+    found = _verifiable(record)
+    return found, intend(migration, AS_PLANNED, found)
+
+
+def _verifiable(record: MigrationRecord | None) -> MigrationRecord:
+    """Return the record of a migration whose passes are through.
+
+    Raises:
+        GateError: It is in another phase.
+    """
+    if record is None:
+        raise GateError("nothing was backfilled yet", "run `xbtmigrate backfill --online` first")
+    swept = record.phase is Phase.PAUSED and record.stage is Stage.SWEEP
+    if record.phase in VERIFIABLE or swept:
+        return record
+    after = record.phase in (Phase.CUTTING_OVER, Phase.CUT_OVER)
+    hint = "run `xbtmigrate backfill --online` to its end first"
+    if after:
+        hint = "after a cutover the application writes new vectors itself; see `xbtmigrate doctor`"
+    raise GateError(f"migration '{record.migration}' is {record.phase}", hint)
+
+
+def _judged(record: MigrationRecord, *, clean: bool) -> MigrationRecord:
+    """Put the verdict into the record."""
+    if clean:
+        return replace(record.moved_to(Phase.VERIFIED), verified_at=utc_now())
+    if record.phase is Phase.VERIFIED:
+        record = record.moved_to(Phase.BACKFILLED)
+    return replace(record, verified_at="")
+
+
+@dataclass(slots=True)
+class _Run:
+    """One verification of one migration, whose lease the caller holds."""
+
+    migration: Migration
+    intent: Intent
+    extent: Extent
+    record: MigrationRecord
+    should_stop: Callable[[], str]
+    report: Report
+    stopped: str = ""
+    repaired: int = 0
+    _gallery: Gallery = field(init=False)
+    _projector: Projector | None = field(init=False)
+    _points: int = field(init=False)
+    _state: Verification = field(init=False)
+    _examiner: Examiner = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._gallery = self.migration.gallery(self.intent.plan)
+        self._projector = projector_of(self.migration, self.intent)
+        self._points = self._gallery.count()
+        asked = Verification(
+            plan=self.intent.plan.digest,
+            fraction=self.intent.fraction,
+            sample=self.extent.sample,
+            reencode=self.extent.reencode,
+            started_at=utc_now(),
+        )
+        self._state = resumed(self.migration.artefacts.verification_file, asked)
+        self._examiner = self._make_examiner()
+
+    def scan(self) -> None:
+        """Look at all points, or at a sample, from where an earlier run stopped."""
+        total = min(self.extent.sample or self._points, self._points)
+        saved = time.monotonic()
+        for batch in self._batches():
+            self._state.remember(self._examiner.look(batch, self._chosen))
+            self._state.checked += len(batch)
+            self._state.cursor = batch["id"][-1].as_py()
+            self.report("verifying", min(self._state.checked, total), total)
+            self.stopped = self.should_stop()
+            if time.monotonic() - saved > SAVE_SECONDS or self.stopped:
+                self._state.save(self.migration.artefacts.verification_file)
+                saved = time.monotonic()
+            if self.stopped or self._state.overflowing:
+                return
+
+    def settle(self) -> None:
+        """Look for strays, look again at what was found, and repair it where that is asked."""
+        fidelity = self._examiner.fidelity
+        if fidelity is not None and not self._state.overflowing:
+            for page in fidelity.strays():
+                what = (Fault.STRAY, "its source point is gone")
+                self._state.remember(dict.fromkeys(page, what))
+        if not self._state.overflowing:
+            self._look_again()
+        if self.extent.repair and self._state.mismatches:
+            self._repair()
+        self._state.finished = True
+        self._state.save(self.migration.artefacts.verification_file)
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        columns = {"source", "kind", "old", "new"}
+        if self.extent.sample is None or self.extent.sample >= self._points:
+            yield from self._gallery.read(columns, after=self._state.cursor)
+            return
+        share, seed = self.extent.sample / self._points, self.intent.plan.seed
+        for page in self._gallery.read(set(), after=self._state.cursor):
+            ids = [each for each in page["id"].to_pylist() if lot(seed, each) < share]
+            yield from self._gallery.read(columns, ids=ids)
+
+    def _chosen(self, point: str) -> bool:
+        return lot(self.intent.plan.seed, point) < self.extent.reencode / self._points
+
+    def _look_again(self) -> None:
+        suspects = self._state.found
+        self._state.mismatches = {}
+        self._state.remember(self._examiner.look_again(suspects))
+
+    def _repair(self) -> None:
+        """Take its mark from each point that is wrong, and let the backfill's loop make it."""
+        if any(fault is Fault.WRONG_VECTOR for fault, _ in self._state.found.values()):
+            self._look_at_all()
+        self._keep_remade()
+        before = len(self._state.mismatches)
+        wrong = [point for point, (fault, _) in self._state.found.items() if fault not in BEHIND]
+        distrust(self.migration.connection, self._choice(), wrong)
+        # From the first pass on, so that each point gets the kind of vector it should have.
+        anew = replace(self.record, stage=None, cursor=None, position=0)
+        gallery = self.migration.gallery(self.intent.plan)
+        loop = loop_of(
+            self.migration, self.intent, anew, self._projector, gallery=gallery, size=256
+        )
+        loop.on_progress = lambda step: self.report(step.stage.value, step.done, step.total)
+        loop.should_stop = self.should_stop
+        self.record = loop.run().record
+        self._look_again()
+        self.repaired = before - len(self._state.mismatches)
+
+    def _look_at_all(self) -> None:
+        """Make every vector again: where a sample holds a wrong one, there are more outside it."""
+        self._examiner.compared.clear()
+        columns, done = {"source", "kind", "old", "new"}, 0
+        for batch in self._gallery.read(columns):
+            self._state.remember(self._examiner.look(batch, lambda _: True))
+            if len(self._examiner.remade) > KEPT_AT_ONCE:
+                self._keep_remade()
+            done += len(batch)
+            self.report("verifying every vector", min(done, self._points), self._points)
+            if self.should_stop():
+                return
+
+    def _keep_remade(self) -> None:
+        """Let the loop find what was made again, and not what it was before in the cache."""
+        remade = self._examiner.remade
+        if remade:
+            self.migration.known.add(list(remade), np.stack(list(remade.values())))
+            remade.clear()
+
+    def _make_examiner(self) -> Examiner:
+        migration, intent = self.migration, self.intent
+        fidelity = open_fidelity(migration.connection, migration.facts, self._choice())
+        order = FrozenOrder(migration, self._gallery, intent.order, self._projector)
+        return Examiner(
+            self._gallery,
+            fidelity,
+            migration.new_encoder,
+            self._projector,
+            migration.stored,
+            goal_of(migration, intent).demand(order),
+            encodes=intent.fraction > 0,
+            compared=self._state.compared,
+            least_cosine=self._state.least_cosine,
+        )
+
+    def _choice(self) -> LayoutChoice:
+        return choice_of(self.intent.plan.target)
+
+    def stopped_document(self) -> dict[str, Any]:
+        """Say that the run was stopped."""
+        return {
+            "collection": self.intent.plan.collection.name,
+            "status": f"stopped: {self.stopped}",
+            "phase": self.record.phase.value,
+            "clean": False,
+            "checked": self._state.checked,
+            "points": self._points,
+            "next": "run the same command again: it goes on from here",
+        }
+
+    def evidence(self) -> Evidence:
+        """Collect everything that the verdict rests on."""
+        migration, plan = self.migration, self.intent.plan
+        return Evidence(
+            plan=plan,
+            state=self._state,
+            max_stale=self.extent.max_stale,
+            repaired=self.repaired,
+            tally=Tally.take(self._gallery),
+            max_unembeddable=migration.config.plan.max_missing,
+            settings=settings_that_differ(migration.connection, migration.facts, self._choice()),
+            index_recall=index_recall(
+                migration, self._gallery, plan.target, hnsw_ef=self.extent.hnsw_ef
+            ),
+            testimony=testimony(migration, plan),
+            max_replaced=self.extent.replaced,
+        )
