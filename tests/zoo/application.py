@@ -139,7 +139,8 @@ class Application:
             ]
             for part in range(len(KEYS) if self.specimen.place == "keyed" else 1):
                 chosen = points[part :: len(KEYS)] if self.specimen.place == "keyed" else points
-                client.upsert(self.name, chosen, wait=True, **self._key(part))
+                if chosen:
+                    client.upsert(self.name, chosen, wait=True, **self._key(part))
             if self.specimen.alias != "none":
                 alias = models.CreateAlias(collection_name=self.name, alias_name=self.alias)
                 client.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])

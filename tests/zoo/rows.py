@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from tests.zoo.specimen import Specimen
 
-SEEDS = range(64)
-NOT_YET: dict[int, str] = {}
-"""Seeds of the stretch that break a law, and why; `python -m tests.zoo --not-yet` tries them."""
+SEEDS = range(52)
+"""Seeds that every run leads; all of them end, or are refused before anything is written."""
 
 FOUND: list[tuple[str, Specimen]] = [
     ("pages larger than strict mode's", Specimen(place="server", strict=("reads",))),
@@ -27,14 +26,19 @@ FOUND: list[tuple[str, Specimen]] = [
             place="server", strategy="fastfill", layout="shadow", strict=("indexes", "unindexed")
         ),
     ),
-    ("one judged query", Specimen(count=40, texts=("too long",), judged=True, strategy="bridge")),
+    ("a first point that no model reads", Specimen(place="server", texts=("too long",))),
+    (
+        "points that nothing can be made of, in a shadow",
+        Specimen(place="server", strategy="forward", vector="", without=7, bare=2),
+    ),
+    ("one judged query", Specimen(count=3, texts=("empty", "long"), judged=True)),
 ]
 """What was wrong once, and the shortest specimen that showed it."""
 
 
 def fixed(*, embedded: bool) -> list[tuple[str, Specimen]]:
     """Return the fixed set, by name, of one kind of place."""
-    drawn = [(str(seed), Specimen.draw(seed)) for seed in SEEDS if seed not in NOT_YET]
+    drawn = [(str(seed), Specimen.draw(seed)) for seed in SEEDS]
     return [
         (name, each) for name, each in [*drawn, *FOUND] if (each.place == "embedded") == embedded
     ]
