@@ -64,7 +64,7 @@ from xbtmigrate.types import Channel, Direction, Distance, Vectors, normalized
 from xbtmigrate.workflows.train.shared_space import fit_shared_space
 
 FOLDS = 4
-MOST_QUERIES = 3000
+MAX_QUERIES = 3000
 Rows = npt.NDArray[np.intp]
 
 
@@ -196,10 +196,10 @@ def servings(
 ) -> tuple[list[Serving], Fusion]:
     """Calibrate on half of the spent documents' queries; the other half is the bank."""
     everything = np.arange(len(corpus.old))
-    bank, asked = spent[1::2][:MOST_QUERIES], spent[::2][:MOST_QUERIES]
+    bank, asked = spent[1::2][:MAX_QUERIES], spent[::2][:MAX_QUERIES]
     spaces = corpus.spaces(asked, spent, maps.unseen)
     blocks = {channel: space.scores() for channel, space in spaces.items()}
-    pairs = np.arange(len(asked)), np.arange(len(spent))[::2][:MOST_QUERIES]
+    pairs = np.arange(len(asked)), np.arange(len(spent))[::2][:MAX_QUERIES]
     near = hubs(corpus.spaces(bank, spent, maps.unseen), bank, spent)
     known = hubs(corpus.spaces(bank, everything, projected), bank, everything)
     plain, corrected = CalibrationSet(blocks, *pairs), CalibrationSet(blocks, *pairs, near)
@@ -228,7 +228,7 @@ def learn_benefit(
 ) -> BenefitModel:
     """Learn what re-encoding a document is worth, from the queries of the spent documents."""
     ids = [str(row) for row in spent]
-    halves = [np.arange(len(spent))[half::2][:MOST_QUERIES] for half in (1, 0)]
+    halves = [np.arange(len(spent))[half::2][:MAX_QUERIES] for half in (1, 0)]
     known, rows = spent[halves[0]], np.concatenate(halves)
     near = hubs(corpus.spaces(known, spent, maps.unseen), known, spent)
     spaces = corpus.spaces(spent[rows], spent, maps.unseen)

@@ -42,7 +42,7 @@ Vectors: TypeAlias = npt.NDArray[np.float32]
 Scores: TypeAlias = npt.NDArray[np.float32]
 
 
-_SHORTEST_UUID, _LONGEST_UUID = 32, 47
+_MIN_UUID, _MAX_UUID = 32, 47
 
 
 class Kind(StrEnum):
@@ -250,7 +250,7 @@ def canonical_id(name: str) -> PointId:
     """
     if name.isascii() and name.isdecimal() and int(name) < 2**64:
         return str(int(name))
-    if not _SHORTEST_UUID <= len(name) <= _LONGEST_UUID:
+    if not _MIN_UUID <= len(name) <= _MAX_UUID:
         return name
     try:
         return str(uuid.UUID(name))

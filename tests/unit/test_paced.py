@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from xbtmigrate.backfill.pace import LEAST_BATCH, Limits, Pace, Reason
+from xbtmigrate.backfill.pace import MIN_BATCH, Limits, Pace, Reason
 from xbtmigrate.backfill.paced_gallery import PacedGallery
 from xbtmigrate.protocols import Written
 from xbtmigrate.testing.galleries import to_write
@@ -108,6 +108,6 @@ def test_a_run_that_is_to_stop_is_not_held_up(clock: Clock):
 
 def test_an_empty_write_asks_for_nothing(clock: Clock):
     recorder, gallery = paced(clock, Pace(Limits(), 64, lambda _: None, clock))
-    empty = gallery.write(batch_of(LEAST_BATCH).slice(0, 0), Kind.ENCODED)
+    empty = gallery.write(batch_of(MIN_BATCH).slice(0, 0), Kind.ENCODED)
     assert (recorder.writes, list(empty.written)) == ([], [])
     assert np.size(empty.vanished) == 0

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from xbtmigrate.backfill.pace import (
     CHECK_EVERY,
-    LEAST_BATCH,
-    LEAST_SHARE,
-    LONGEST_WAIT,
+    MAX_WAIT,
+    MIN_BATCH,
+    MIN_SHARE,
     UNTHROTTLED_MS,
     WINDOW,
     WINDOWS,
@@ -70,12 +70,12 @@ def test_the_pace_stays_within_its_bounds_and_never_stalls(
     pace = run.started(baseline)
     for p95, settled in judged:
         pace.judge(p95, settled=settled)
-        assert LEAST_SHARE <= pace.share <= 1
-        assert LEAST_BATCH <= pace.batch <= BATCH
+        assert MIN_SHARE <= pace.share <= 1
+        assert MIN_BATCH <= pace.batch <= BATCH
         if not pace.holds:
             before = run.now
-            assert run.write(0.01) >= LEAST_BATCH
-            assert run.now - before <= LONGEST_WAIT + 0.02
+            assert run.write(0.01) >= MIN_BATCH
+            assert run.now - before <= MAX_WAIT + 0.02
         else:
             assert set(pace.holds) == {Reason.CHECK}
             pace.judge(p95, settled=settled)
@@ -116,7 +116,7 @@ def test_a_load_that_is_not_the_runs_own_becomes_the_new_measure():
     pace = run.started(10)
     while Reason.CHECK not in pace.holds:
         pace.judge(100)
-    assert pace.share == LEAST_SHARE
+    assert pace.share == MIN_SHARE
     pace.judge(98)
     assert (pace.holds, pace.baseline) == ({}, 98)
     assert "the load is that of others" in run.said[-1]
@@ -133,7 +133,7 @@ def test_a_load_of_the_runs_own_keeps_it_slow(p95: float, settled: bool):
     while Reason.CHECK not in pace.holds:
         pace.judge(100)
     pace.judge(p95, settled=settled)
-    assert (pace.holds, pace.baseline, pace.share) == ({}, 10, LEAST_SHARE)
+    assert (pace.holds, pace.baseline, pace.share) == ({}, 10, MIN_SHARE)
     for _ in range(CHECK_EVERY - 1):
         pace.judge(100)
         assert pace.holds == {}

@@ -28,8 +28,8 @@ from xbtmigrate.migration.phases import Phase
 from xbtmigrate.serving.engine import Answer, Question
 from xbtmigrate.serving.http import admission
 from xbtmigrate.serving.http.app import AT_A_TIME, Backend, create_app
-from xbtmigrate.serving.http.request_images import MOST_PIXELS
-from xbtmigrate.serving.http.schemas import MOST_NESTED
+from xbtmigrate.serving.http.request_images import MAX_PIXELS
+from xbtmigrate.serving.http.schemas import MAX_NESTING
 from xbtmigrate.serving.http.service_metrics import Metrics
 from xbtmigrate.types import Modality
 from xbtmigrate.workflows.serve.serve import OneAtATime
@@ -173,7 +173,7 @@ def test_an_encoder_is_handed_data_uris_alone(service, kind):
 def test_the_pixels_of_a_request_are_bounded_together(service):
     service.encoder.handed.clear()
     said = refused(service.post("/embed", {"images": [bilevel(7000)] * 64}))
-    assert str(MOST_PIXELS) in said
+    assert str(MAX_PIXELS) in said
     refused(service.post("/search", {"image": bilevel(7100)}))
     assert service.encoder.handed == []
     assert service.post("/embed", {"images": [bilevel(3000)] * 5}).status_code == 200
@@ -210,7 +210,7 @@ LARGE: dict[str, Callable[[], dict[str, Any]]] = {
     "filter with a long key": lambda: {"text": "a", "filter": {"k" * 10**6: 1}},
     "long text": lambda: {"text": "a" * 10**6},
     "deep filter": lambda: {"text": "a", "filter": nested(200)},
-    "deep wrong filter": lambda: {"text": "a", "filter": nested(MOST_NESTED - 2) | {"x": 1}},
+    "deep wrong filter": lambda: {"text": "a", "filter": nested(MAX_NESTING - 2) | {"x": 1}},
     "wrong items": lambda: {"text": "a", "image": ["a"] * MANY, "limit": "x", "offset": "y"},
 }
 
@@ -236,7 +236,7 @@ def test_a_body_that_cannot_be_parsed_is_refused(service, body):
 
 
 def test_a_filter_of_the_most_levels_is_taken(service):
-    filtered = {"text": "a", "filter": nested(MOST_NESTED - 2)}
+    filtered = {"text": "a", "filter": nested(MAX_NESTING - 2)}
     assert service.post("/search", filtered).status_code == 200
 
 
@@ -288,8 +288,8 @@ def test_a_request_that_takes_long_is_not_taken_for_none(monkeypatch):
 
 
 def test_a_body_has_a_largest_size(service):
-    answer = service.http.post("/search", content=b" " * (admission.MOST_BYTES + 1))
-    assert str(admission.MOST_BYTES) in refused(answer, 413)
+    answer = service.http.post("/search", content=b" " * (admission.MAX_BYTES + 1))
+    assert str(admission.MAX_BYTES) in refused(answer, 413)
 
 
 @pytest.mark.parametrize("route", ["/search", "/embed", "/metrics", "/absent", "/docs/absent"])

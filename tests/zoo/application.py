@@ -15,7 +15,7 @@ from typing import Any
 
 from qdrant_client import QdrantClient, models
 
-from tests.zoo.encoder import LONGEST, ZooEncoder, refusal
+from tests.zoo.encoder import MAX_CHARACTERS, ZooEncoder, refusal
 from tests.zoo.specimen import Specimen
 
 OLD = 16
@@ -30,7 +30,7 @@ _ODD_TEXTS: dict[str, Any] = {
     "number": 42.5,
     "nested": {"deep": {"deeper": "a text where nobody looks"}},
     "long": "word " * 4000,
-    "too long": "x" * (LONGEST + 1),
+    "too long": "x" * (MAX_CHARACTERS + 1),
     "empty": "",
     "blank": " \t\n",
     "null": None,

@@ -19,7 +19,7 @@ from xbtmigrate.errors import EncoderError, UnreadableSourceError
 from xbtmigrate.types import Modality, PointId, Vectors
 
 LATENT = 12
-LONGEST = 30_000
+MAX_CHARACTERS = 30_000
 OUTAGE = "outage"
 """A file of this name in the working folder makes the next call fail and is then removed."""
 
@@ -64,8 +64,8 @@ class ZooEncoder:
 
 def refusal(item: str) -> str:
     """Return why an item cannot be embedded, "" if it can."""
-    if len(item) > LONGEST:
-        return f"{len(item)} characters, at most {LONGEST} can be embedded"
+    if len(item) > MAX_CHARACTERS:
+        return f"{len(item)} characters, at most {MAX_CHARACTERS} can be embedded"
     if any("\ud800" <= character <= "\udfff" for character in item):
         return "it is no valid Unicode"
     return ""

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.zoo.application import Application
 
-LONGEST = 600
+MAX_CHARACTERS = 600
 _EXIT_CODES = {1, 2, 3}
 _OF_PYTHON = re.compile(r"\b(Key|Type|Value|Index|Attribute|Runtime)Error\b")
 _OFFERS = {
@@ -81,7 +81,7 @@ class Outcome:
             raise BrokenError(f"the document says {error['exit_code']}: {self}")
         if not self.sentence.strip() or not self.advice.strip():
             raise BrokenError(f"no sentence with a way out: {self} {self.document}")
-        if error is not None and len(self.sentence) > LONGEST:
+        if error is not None and len(self.sentence) > MAX_CHARACTERS:
             raise BrokenError(f"{len(self.sentence)} characters are no sentence: {self}")
         if match := _OF_PYTHON.search(self.sentence):
             raise BrokenError(f"{match[0]} of Python is no sentence: {self}")

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
 
-LEAST_SHARE = 1 / 32
+MIN_SHARE = 1 / 32
 STEP = 1 / 16
-LEAST_BATCH = 16
-LONGEST_WAIT = 2.0
+MIN_BATCH = 16
+MAX_WAIT = 2.0
 UNTHROTTLED_MS = 5.0
 """Below this p95 nothing is throttled, whatever its ratio to the time before."""
 EASY = 0.9
@@ -143,7 +143,7 @@ class Pace:
         most = self._batch_size * self.share
         if self.limits.max_rate is not None:
             most = min(most, self.limits.max_rate / 4)
-        return min(self._batch_size, max(LEAST_BATCH, int(most)))
+        return min(self._batch_size, max(MIN_BATCH, int(most)))
 
     @property
     def delay(self) -> float:
@@ -191,7 +191,7 @@ class Pace:
         with self._lock:
             now = self._clock()
             self._busy -= 1
-            wait = min(LONGEST_WAIT, seconds * (1 / self.share - 1))
+            wait = min(MAX_WAIT, seconds * (1 / self.share - 1))
             self._ready = max(self._ready, now + wait)
             if written:
                 self._written.append((now, written))
@@ -265,7 +265,7 @@ class Pace:
             self.slow_because = why
             if self.share == 1:
                 self._say(f"slower: {why}")
-            self.share = max(LEAST_SHARE, self.share / 2)
+            self.share = max(MIN_SHARE, self.share / 2)
 
     def _is_fine(self, p95: float, limit: float) -> bool:
         assert self.baseline is not None
@@ -281,7 +281,7 @@ class Pace:
 
     def _look_for_others(self) -> None:
         """At the floor for a while, see whether the run is to blame at all."""
-        self._starved = self._starved + 1 if self.share == LEAST_SHARE else 0
+        self._starved = self._starved + 1 if self.share == MIN_SHARE else 0
         self._until_check -= 1
         if self._starved >= STARVED and self._until_check <= 0:
             self._until_check = CHECK_EVERY

@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 _THREADS = 2
-_MOST = 8
+_MAX_TASKS = 8
 """Pieces of work given and not yet done, at most."""
 
 
@@ -139,7 +139,7 @@ class InOrder:
         self._wait_for(lambda: sum(each.beside for each in self._tasks) < number)
 
     def _take(self, task: _Task) -> None:
-        self._wait_for(lambda: len(self._tasks) < _MOST)
+        self._wait_for(lambda: len(self._tasks) < _MAX_TASKS)
         with self._changed:
             self._tasks.append(task)
             self._changed.notify_all()

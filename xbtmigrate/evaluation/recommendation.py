@@ -16,7 +16,7 @@ UNJUDGED = (
     "there are no judged queries; queries made from the collection are provisional and cannot "
     "tell whether the new model serves your users better than the old one"
 )
-LARGEST_FRACTION = 0.9
+MAX_FRACTION = 0.9
 """Above it the rest is not worth two kinds of vectors: re-encode everything."""
 
 
@@ -239,7 +239,7 @@ def _partial(curves: Sequence[Curve], measured: _Measured) -> list[_Option]:
     options = [
         _part_of(curve, fraction)
         for fraction, curve in reached
-        if fraction is not None and 0 < fraction <= LARGEST_FRACTION
+        if fraction is not None and 0 < fraction <= MAX_FRACTION
     ]
     return sorted(options, key=lambda option: option.fraction)
 
@@ -248,7 +248,7 @@ def _grid(curves: Sequence[Curve]) -> Iterator[_Option]:
     """List every measured point of every curve that re-encodes something."""
     for curve in curves:
         for fraction in curve.fractions:
-            if 0 < fraction <= LARGEST_FRACTION:
+            if 0 < fraction <= MAX_FRACTION:
                 yield _part_of(curve, fraction)
 
 

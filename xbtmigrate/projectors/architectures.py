@@ -17,7 +17,7 @@ CHUNK_ROWS = 512
 
 _LINEAR = np.float32(-2 * math.sqrt(2 / math.pi))
 _CUBIC = np.float32(0.044715) * _LINEAR
-_LARGEST_EXPONENT = np.float32(88)
+_MAX_EXPONENT = np.float32(88)
 
 
 class Architecture(Protocol):
@@ -179,7 +179,7 @@ def gelu(x: Vectors) -> Vectors:
     y *= _CUBIC
     y += _LINEAR
     y *= x
-    np.minimum(y, _LARGEST_EXPONENT, out=y)
+    np.minimum(y, _MAX_EXPONENT, out=y)
     np.exp(y, out=y)
     y += 1
     return cast("Vectors", np.divide(x, y, out=y))

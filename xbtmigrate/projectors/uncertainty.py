@@ -15,7 +15,7 @@ import numpy.typing as npt
 from xbtmigrate.projectors.architectures import Mlp
 from xbtmigrate.types import Vectors
 
-LEAST_ERROR = 1e-12
+MIN_ERROR = 1e-12
 """Smallest squared error per coordinate that is told apart from zero."""
 
 
@@ -108,7 +108,7 @@ class NeighbourResidual:
             far = half_norms - rows @ self.inputs.T
             nearest = np.argpartition(far, count - 1, axis=1)[:, :count]
             mean[start : start + 1024] = self.errors[nearest].mean(axis=1)
-        return cast("Vectors", np.log(np.maximum(mean * mean, LEAST_ERROR)))
+        return cast("Vectors", np.log(np.maximum(mean * mean, MIN_ERROR)))
 
     def tensors(self) -> dict[str, npt.NDArray[np.floating]]:
         """Return the parameters by name: half precision, scaled so that no value overflows."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DASHES = ("solid", (0, (5, 1.5)), (0, (2, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 BOUND = (0, (1, 1.5))
 MARKS = "osD^vPX*"
-LONGEST = 34
+MAX_LABEL = 34
 GROUPS = {
     "right_waiting": ("right answer, not re-encoded", 0, "solid"),
     "right_encoded": ("right answer, re-encoded", 1, "solid"),
@@ -198,7 +198,7 @@ def shapes(stages: Mapping[str, tuple[str, Mapping[str, Sequence[float]]]]) -> s
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    return name if len(name) <= MAX_LABEL else f"{name[: MAX_LABEL - 1]}…"
 
 
 def _levels(ax: Axes, ends: Mapping[str, float]) -> None:

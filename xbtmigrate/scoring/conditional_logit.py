@@ -32,7 +32,7 @@ STATES = 3
 
 RIDGE = 1e-3
 EXCLUDED = -1e30
-LEAST_QUERIES = 20
+MIN_QUERIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +73,10 @@ def calibrate(
         TrainingError: Too few queries.
     """
     queries = len(np.unique(sample.query))
-    if queries < LEAST_QUERIES:
+    if queries < MIN_QUERIES:
         raise TrainingError(
             f"{queries} queries with known answers are too few to calibrate scores",
-            f"give at least {LEAST_QUERIES}, better some hundreds",
+            f"give at least {MIN_QUERIES}, better some hundreds",
         )
     rng = np.random.default_rng(seed)
     channels = sorted({*waiting, *encoded})

@@ -22,7 +22,7 @@ from xbtmigrate.serving.round_trips import Steps
 from xbtmigrate.types import Direction
 
 Stamp: TypeAlias = tuple[object, ...]
-MOST_PUBLISHED = 1000
+MAX_PUBLISHED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ def _listed(collection: str) -> Steps[list[Published]]:
     if not exists:
         return []
     [(records, _)] = yield [
-        lambda client: client.scroll(JOURNAL, published_of(collection), limit=MOST_PUBLISHED)
+        lambda client: client.scroll(JOURNAL, published_of(collection), limit=MAX_PUBLISHED)
     ]
     found = []
     for record in records:

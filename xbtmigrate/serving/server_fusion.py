@@ -19,7 +19,7 @@ from xbtmigrate.serving.round_trips import Search
 from xbtmigrate.serving.state import Situation, Space
 from xbtmigrate.types import Kind
 
-LEAST_DEPTH = 128
+MIN_DEPTH = 128
 """Points that each space contributes to a fused answer, at least."""
 
 Selector: TypeAlias = bool | Sequence[str] | models.PayloadSelectorInclude | None
@@ -54,7 +54,7 @@ class Wanted:
     @property
     def depth(self) -> int:
         """Points that each space contributes; in steps, so that pages see the same candidates."""
-        depth = LEAST_DEPTH
+        depth = MIN_DEPTH
         while depth < 4 * (self.limit + self.offset):
             depth *= 2
         return depth

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.projectors import HeteroscedasticHead, Mlp, NeighbourResidual
-from xbtmigrate.projectors.uncertainty import LEAST_ERROR, Uncertainty
+from xbtmigrate.projectors.uncertainty import MIN_ERROR, Uncertainty
 from xbtmigrate.training.problem import Problem, Settings, Trainer
 from xbtmigrate.types import Vectors
 
 FOLDS = 2
-MOST_NEIGHBOURS = 8192
+MAX_NEIGHBOURS = 8192
 """Training inputs kept by the neighbour estimate: bounds its file and its time per point."""
 HIDDEN = 256
 EPOCHS = 20
@@ -36,7 +36,7 @@ def fit_uncertainty(
         The best estimate, and the rank correlation of each with the true error. Without torch the
         neighbour estimate stands alone.
     """
-    errors = np.maximum(errors, np.float32(LEAST_ERROR))
+    errors = np.maximum(errors, np.float32(MIN_ERROR))
     estimates: list[Uncertainty] = [_keep_neighbours(problem, errors)]
     if trained is not None:
         estimates.append(trained)
@@ -80,7 +80,7 @@ def unseen_projections(problem: Problem, trainer: Trainer, settings: Settings) -
 
 def _keep_neighbours(problem: Problem, errors: Vectors) -> NeighbourResidual:
     """Keep a random sample of the inputs with their errors, rounded as the artefact keeps them."""
-    rows = np.random.default_rng(problem.seed).permutation(len(errors))[:MOST_NEIGHBOURS]
+    rows = np.random.default_rng(problem.seed).permutation(len(errors))[:MAX_NEIGHBOURS]
     sample = NeighbourResidual(problem.x[rows], np.sqrt(errors[rows]))
     return NeighbourResidual.from_tensors(sample.tensors())
 

@@ -17,10 +17,10 @@ from xbtmigrate.training.pairs import Pairs, PairSource
 from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
 from xbtmigrate.types import Direction, Distance, Vectors, normalized
 
-LEAST_PAIRS = 32
+MIN_PAIRS = 32
 """Fewer pairs than this say nothing about a map between two spaces."""
 HELD_OUT_SHARE = 0.1
-MOST_HELD_OUT = 1000
+MAX_HELD_OUT = 1000
 
 Settings: TypeAlias = Mapping[str, float | int | str | bool]
 
@@ -247,10 +247,10 @@ def make_problem(
     old, new = spaces
     check_vectors(f"old vectors of the '{pairs.source}' pairs", pairs.old)
     check_vectors(f"new vectors of the '{pairs.source}' pairs", pairs.new)
-    if len(pairs) < LEAST_PAIRS:
+    if len(pairs) < MIN_PAIRS:
         raise TrainingError(
             f"{len(pairs)} '{pairs.source}' pairs are too few to fit a projector",
-            f"give at least {LEAST_PAIRS}, better a few thousand",
+            f"give at least {MIN_PAIRS}, better a few thousand",
         )
     sides = [(pairs.old, old.distance), (pairs.new, new.distance)]
     (x, x_distance), (y, y_distance) = sides if direction is Direction.FORWARD else sides[::-1]
@@ -261,7 +261,7 @@ def make_problem(
         check_vectors(f"side vectors of the '{pairs.source}' pairs", pairs.side)
         side, x = pairs.side.shape[1], beside(x, pairs.side, cosine=False)
     order = np.random.default_rng(seed).permutation(len(pairs))
-    held = order[: min(MOST_HELD_OUT, max(2, int(HELD_OUT_SHARE * len(order))))]
+    held = order[: min(MAX_HELD_OUT, max(2, int(HELD_OUT_SHARE * len(order))))]
     kept = np.sort(order[len(held) :])
     labels = None if pairs.labels is None else numbered(pairs.labels)[kept]
     return Problem(

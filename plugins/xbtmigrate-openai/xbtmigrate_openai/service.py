@@ -18,7 +18,7 @@ from xbtmigrate.types import Vectors
 if TYPE_CHECKING:
     from openai.types import CreateEmbeddingResponse
 
-_LONGEST_WAIT_S = 600.0
+_MAX_WAIT_S = 600.0
 _REPEATED_STATUS = {408, 409, 429}
 _REFUSED_STATUS = {400, 413, 422}
 
@@ -135,7 +135,7 @@ def _may_pass(error: BaseException) -> bool:
     if isinstance(error, openai.APIStatusError):
         passing = error.status_code in _REPEATED_STATUS or error.status_code >= 500
         exhausted = error.code == "insufficient_quota"
-        return passing and not exhausted and (_retry_after(error) or 0) <= _LONGEST_WAIT_S
+        return passing and not exhausted and (_retry_after(error) or 0) <= _MAX_WAIT_S
     return isinstance(error, openai.APIConnectionError)
 
 

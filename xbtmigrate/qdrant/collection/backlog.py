@@ -9,7 +9,7 @@ from qdrant_client import models
 from xbtmigrate.qdrant.wire.connection import Connection
 
 _LOST_SHARE = 0.2
-_LOST_LEAST = 20_000
+_MIN_LOST = 20_000
 _QUEUED = 1_000
 
 
@@ -41,6 +41,6 @@ class Backlog:
         lost = self._indexed - indexed
         if queue > _QUEUED:
             return True, f"{queue} writes wait in the server's update queue"
-        if busy and lost > max(_LOST_LEAST, _LOST_SHARE * self._indexed):
+        if busy and lost > max(_MIN_LOST, _LOST_SHARE * self._indexed):
             return True, f"the optimizer has {lost} vectors to put back into the index"
         return busy, ""

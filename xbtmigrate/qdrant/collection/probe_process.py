@@ -25,7 +25,7 @@ WARM_UP = 10
 QUICK = 60
 REST_OF_QUICK, REST = 1.0, 2.0
 """Time between queries, in times of a query: when measuring before the run, and during it."""
-LEAST_REST = 0.02
+MIN_REST = 0.02
 PATIENCE = 10.0
 
 
@@ -43,7 +43,7 @@ def main() -> None:
                 sys.stdout.write(f"{1000 * spent:.3f}\n")
                 sys.stdout.flush()
             quick = number < WARM_UP + QUICK
-            pause = spent * REST_OF_QUICK if quick else max(LEAST_REST, spent * REST)
+            pause = spent * REST_OF_QUICK if quick else max(MIN_REST, spent * REST)
         time.sleep(max(pause, asked["spacing"]))
 
 

@@ -14,7 +14,7 @@ from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Layout
 
-LEAST = {
+MIN_LIMITS = {
     "condition_max_size": 50,
     "filter_max_conditions": 4,
     "max_query_limit": 11,
@@ -55,7 +55,7 @@ def limits_in_the_way(
     """
     info = connection.call(lambda: connection.client.get_collection(facts.collection))
     strict = strict_mode(info.config)
-    needed = LEAST | {
+    needed = MIN_LIMITS | {
         "max_payload_index_count": _indexes(facts, layout),
         "max_collection_vector_size_bytes": _vector_bytes(facts, layout, size),
     }

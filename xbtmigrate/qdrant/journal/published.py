@@ -24,9 +24,9 @@ from xbtmigrate.types import digest_of
 
 PART_BYTES = 2**20
 KIND, PART = "serving", "serving_part"
-MOST_PARTS = 1024
+MAX_PARTS = 1024
 """Parts of an archive, at most."""
-LEAST_ROOM, MOST_GROWTH = 64 * 2**20, 4
+MIN_ROOM, MAX_GROWTH = 64 * 2**20, 4
 """An archive may unpack to so many bytes, or to so many times its own: vectors hardly shrink."""
 _UNPACKING = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 """What reading a damaged archive raises; the last two of an unknown method and a password."""
@@ -65,7 +65,7 @@ class Published:
         """
         what = f"files published of '{payload.get('migration', '?')}'"
         found = decoded(payload, cls, what, _AGAIN)
-        if not 0 < found.parts <= MOST_PARTS:
+        if not 0 < found.parts <= MAX_PARTS:
             raise ArtefactError(f"the record of the {what} in {JOURNAL} is damaged: parts", _AGAIN)
         return found
 
@@ -179,7 +179,7 @@ def _unpacked(archive: bytes) -> dict[str, bytes]:
         ValueError: It unpacks to far more than its own size.
     """
     files: dict[str, bytes] = {}
-    left = room = max(LEAST_ROOM, MOST_GROWTH * len(archive))
+    left = room = max(MIN_ROOM, MAX_GROWTH * len(archive))
     with zipfile.ZipFile(io.BytesIO(archive)) as packed:
         for entry in packed.infolist():
             with packed.open(entry) as file:

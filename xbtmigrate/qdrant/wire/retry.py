@@ -32,7 +32,7 @@ DONE = models.UpdateResult(status=models.UpdateStatus.COMPLETED)
 """What a write returns that took effect."""
 
 _log = logging.getLogger(__name__)
-_LONGEST_WAIT = 60.0
+_MAX_WAIT = 60.0
 _SILENT = 3.0
 _REPEATED = 10.0
 _REFUSALS = 10
@@ -136,7 +136,7 @@ def _seconds_to_wait(state: RetryCallState) -> float:
     spread: float = random.uniform(0.5, 1.0)  # noqa: S311
     least = spread * min(0.2 * 2.0**state.attempt_number, 10.0)
     named = retry_after(state.outcome.exception() if state.outcome else None) or 0.0
-    return max(least, min(named * 2.0 ** (state.attempt_number - 1), _LONGEST_WAIT))
+    return max(least, min(named * 2.0 ** (state.attempt_number - 1), _MAX_WAIT))
 
 
 def _said(state: RetryCallState) -> str:

@@ -21,7 +21,7 @@ from xbtmigrate.serving.http.schemas import Problem
 
 KEY = "api-key"
 """Header of the key."""
-MOST_BYTES = 4 * 2**20
+MAX_BYTES = 4 * 2**20
 """Largest body of a request."""
 HEAD_SECONDS = 10.0
 """Longest time in which a connection may send no whole request head."""
@@ -134,9 +134,9 @@ async def _body(receive: Receive, seconds: float) -> bytes:
                 message = await receive()
                 body += message.get("body", b"")
                 more = message.get("more_body", False)
-                if len(body) > MOST_BYTES:
+                if len(body) > MAX_BYTES:
                     raise _RefusedError(
-                        413, f"a body has at most {MOST_BYTES} bytes", "send fewer items at a time"
+                        413, f"a body has at most {MAX_BYTES} bytes", "send fewer items at a time"
                     )
     except TimeoutError as error:
         raise _RefusedError(

@@ -46,7 +46,7 @@ KEY_HEADER = APIKeyHeader(name=KEY, auto_error=False)
 """Describes the key in the OpenAPI document; `Doors` checks it."""
 AT_A_TIME = 8
 """Items embedded at a time: a request that has timed out goes on for no longer than these take."""
-MOST_ERRORS, LONGEST_ERROR = 5, 200
+MAX_ERRORS, MAX_ERROR_LENGTH = 5, 200
 TEXTS = {
     400: "The body is not JSON.",
     401: "The API key is missing or wrong.",
@@ -235,11 +235,11 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = error.errors()
     lines = [
-        f"{'.'.join(map(str, each['loc']))}: {each['msg']}"[:LONGEST_ERROR]
-        for each in errors[:MOST_ERRORS]
+        f"{'.'.join(map(str, each['loc']))}: {each['msg']}"[:MAX_ERROR_LENGTH]
+        for each in errors[:MAX_ERRORS]
     ]
-    if len(errors) > MOST_ERRORS:
-        lines.append(f"and {len(errors) - MOST_ERRORS} more")
+    if len(errors) > MAX_ERRORS:
+        lines.append(f"and {len(errors) - MAX_ERRORS} more")
     return said(422, "; ".join(lines), "see /docs for what a request looks like")
 
 

@@ -18,7 +18,7 @@ from xbtmigrate.serving.engine import REFUSED, Answer, Question
 from xbtmigrate.serving.http.service_metrics import Metrics
 from xbtmigrate.serving.searcher import AsyncMigrationSearcher
 
-MOST_BEHIND = 32
+MAX_QUEUED = 32
 """Shadow reads under way, at most."""
 
 _log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Sides:
         raise new_side
 
     def _compare_behind(self, question: Question, found: Answer) -> None:
-        if len(self._behind) >= MOST_BEHIND:
+        if len(self._behind) >= MAX_QUEUED:
             self.metrics.skipped.inc()
             return
         task = asyncio.create_task(self._compare(question, found))

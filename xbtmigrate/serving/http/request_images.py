@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from xbtmigrate.encoders.images import head_of
 from xbtmigrate.errors import UnreadableSourceError
 
-MOST_PIXELS = 50_000_000
+MAX_PIXELS = 50_000_000
 """Width times height of all images of a request together; as RGB they take three bytes each."""
 
 
@@ -35,9 +35,9 @@ def data_uris(images: Sequence[str]) -> list[str]:
             reason = error.failures[0] if isinstance(error, UnreadableSourceError) else str(error)
             raise ValueError(f"image {number} cannot be read: {reason}") from error
         pixels += size
-        if pixels > MOST_PIXELS:
+        if pixels > MAX_PIXELS:
             raise ValueError(
-                f"the images have more than {MOST_PIXELS} pixels together; make them smaller"
+                f"the images have more than {MAX_PIXELS} pixels together; make them smaller"
             )
         uris.append(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
     return uris

@@ -20,13 +20,13 @@ from xbtmigrate.serving.engine import Question
 from xbtmigrate.serving.http.request_images import data_uris
 from xbtmigrate.serving.server_fusion import Wanted
 
-MOST_POINTS = 1000
+MAX_POINTS = 1000
 DEEPEST = 10_000
-MOST_ITEMS = 64
-MOST_FIELDS = 256
-MOST_NESTED = 32
+MAX_ITEMS = 64
+MAX_FIELDS = 256
+MAX_NESTING = 32
 """Levels of a filter; Qdrant itself takes few more."""
-MOST_PARTS = 1000
+MAX_PARTS = 1000
 """Objects and lists within a filter."""
 
 Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=32_768)]
@@ -36,7 +36,7 @@ Image: TypeAlias = Annotated[
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False, ge=-3e38, le=3e38)]
 # One error says as much as one for each of a million items.
 Vector: TypeAlias = Annotated[list[Number], Field(min_length=1, max_length=65_536, fail_fast=True)]
-Names: TypeAlias = Annotated[list[Text], Field(max_length=MOST_FIELDS, fail_fast=True)]
+Names: TypeAlias = Annotated[list[Text], Field(max_length=MAX_FIELDS, fail_fast=True)]
 
 
 class _Body(BaseModel):
@@ -64,7 +64,7 @@ class SearchRequest(_Request):
     )
     vector: Vector | None = Field(None, description="The query, embedded by the new model.")
     old_vector: Vector | None = Field(None, description="The same query, by the old model.")
-    limit: int = Field(10, ge=1, le=MOST_POINTS)
+    limit: int = Field(10, ge=1, le=MAX_POINTS)
     offset: int = Field(0, ge=0, le=DEEPEST)
     filter: dict[str, Any] | None = Field(None, description="A filter as Qdrant takes it.")
     with_payload: bool | Names = True
@@ -126,9 +126,9 @@ class SearchResponse(_Body):
 class EmbedRequest(_Request):
     """Texts or images to embed."""
 
-    texts: list[Text] | None = Field(None, min_length=1, max_length=MOST_ITEMS)
+    texts: list[Text] | None = Field(None, min_length=1, max_length=MAX_ITEMS)
     images: Annotated[list[Image], AfterValidator(data_uris)] | None = Field(
-        None, min_length=1, max_length=MOST_ITEMS, description="Base64, or data URIs."
+        None, min_length=1, max_length=MAX_ITEMS, description="Base64, or data URIs."
     )
     model: Literal["new", "old"] = "new"
 
@@ -165,12 +165,12 @@ class Problem(_Body):
 def _check_extent(content: Any) -> None:
     """Refuse a filter that is too deep or too large, without recursion."""
     level, parts = [content], 0
-    for _ in range(MOST_NESTED):
+    for _ in range(MAX_NESTING):
         parts += len(level)
-        if parts > MOST_PARTS:
-            raise ValueError(f"a filter has at most {MOST_PARTS} objects and lists")
+        if parts > MAX_PARTS:
+            raise ValueError(f"a filter has at most {MAX_PARTS} objects and lists")
         values = (node.values() if isinstance(node, dict) else node for node in level)
         level = [each for inner in values for each in inner if isinstance(each, dict | list)]
         if not level:
             return
-    raise ValueError(f"a filter is nested at most {MOST_NESTED} deep, lists included")
+    raise ValueError(f"a filter is nested at most {MAX_NESTING} deep, lists included")

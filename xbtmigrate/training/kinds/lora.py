@@ -33,7 +33,7 @@ RATE = 1e-3
 BATCH = 128
 TEMPERATURE = 0.04
 HELD_OUT_SHARE = 0.1
-MOST_HELD_OUT = 500
+MAX_HELD_OUT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def fit_lora(
     torch.set_num_threads(threads)
     started = time.monotonic()
     order = np.random.default_rng(seed).permutation(len(task.texts))
-    held = order[: min(MOST_HELD_OUT, max(1, int(HELD_OUT_SHARE * len(order))))]
+    held = order[: min(MAX_HELD_OUT, max(1, int(HELD_OUT_SHARE * len(order))))]
     kept = order[len(held) :]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -24,8 +24,8 @@ HIDDEN = 512
 INPUT_SCALE = 8.0
 """Length that inputs are scaled to: coordinates near one, where GELU bends."""
 DROPOUT = 0.1
-LARGEST_BATCH = 512
-LEAST_STEPS = 16
+MAX_BATCH = 512
+MIN_STEPS = 16
 """Steps an epoch has at least, as far as batches of 64 allow: few pairs need steps as well."""
 RATE = 2.5e-3
 ROUND = 4
@@ -168,7 +168,7 @@ def _rounds(
     x = torch.from_numpy(problem.x)
     y = torch.from_numpy(problem.y / np.float32(network.y_scale))
     epochs, noise = int(settings["epochs"]), float(settings["noise"]) * length(problem.x)
-    batch = min(LARGEST_BATCH, max(64, len(x) // LEAST_STEPS))
+    batch = min(MAX_BATCH, max(64, len(x) // MIN_STEPS))
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, RATE, epochs * math.ceil(len(x) / batch), pct_start=0.15

@@ -50,9 +50,9 @@ from xbtmigrate.workflows.points import Points, take
 STEPS = 100
 """Questions asked over the whole order, at most."""
 
-MOST_QUERIES = 1000
+MAX_QUERIES = 1000
 SAMPLE = 1000
-LARGEST_GALLERY = 100_000
+MAX_GALLERY = 100_000
 
 
 @dataclass(slots=True)
@@ -129,9 +129,9 @@ class Watch:
         needed = set(sample.ids)
         judged = None if self.queries is None else read_questions(self.queries)[0]
         if judged is not None:
-            judged = judged.sampled(MOST_QUERIES, seed)
+            judged = judged.sampled(MAX_QUERIES, seed)
             needed |= {point for points in judged.relevant for point in points}
-        points = gallery_of(migration, needed, LARGEST_GALLERY, self.report)
+        points = gallery_of(migration, needed, MAX_GALLERY, self.report)
         new, known = self._known(points, needed)
         usable = known | ~np.isin(np.asarray(points.ids, np.str_), np.asarray([*needed], np.str_))
         points, new, known = points.rows(np.flatnonzero(usable)), new[usable], known[usable]

@@ -20,10 +20,10 @@ from xbtmigrate.workflows.evaluate.query_sources import judged_questions, made_q
 from xbtmigrate.workflows.migration import Migration
 from xbtmigrate.workflows.points import Points, survey, take
 
-MOST_MADE = 2_000
+MAX_GENERATED = 2_000
 """Queries made from the points themselves, at most: more of them say no more."""
 
-FEWEST_UNSEEN = 100
+MIN_UNSEEN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def pose(
         )
     collected = collect(migration, judged, wanted.max_gallery, report)
     if not judged:
-        return _made(migration, collected, min(wanted.max_queries, MOST_MADE), report)
+        return _made(migration, collected, min(wanted.max_queries, MAX_GENERATED), report)
     trials: list[Trial] = []
     refused: list[CollectionError | EncoderError] = []
     for questions in judged:
@@ -146,7 +146,7 @@ def _made(
     """Ask with the first kind of made queries that both models can embed, else by neighbours."""
     warnings = collected.warnings
     unseen = _unseen(migration, collected.points)
-    if len(unseen) < FEWEST_UNSEEN <= len(collected.points):
+    if len(unseen) < MIN_UNSEEN <= len(collected.points):
         unseen = np.arange(len(collected.points))
         warnings.append(
             "nearly every point took part in training: the trained maps look better than they are"

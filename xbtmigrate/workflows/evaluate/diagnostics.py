@@ -19,7 +19,7 @@ Rows: TypeAlias = npt.NDArray[np.intp]
 BINS = 20
 EDGES = 32
 SHOWN_TEXT = 160
-MOST_EXAMPLES = 5
+MAX_EXAMPLES = 5
 SCORES = 8_000_000
 """Entries of one block of scores that the distributions are made from."""
 
@@ -95,7 +95,7 @@ def flips(trial: Trial, before: QueryScores, after: QueryScores) -> dict[str, An
                 "before": rank(old[row]),
                 "after": rank(new[row]),
             }
-            for row in rows[:MOST_EXAMPLES]
+            for row in rows[:MAX_EXAMPLES]
         ]
 
     lost = np.flatnonzero((old <= 10) & (new > 10))

@@ -15,7 +15,7 @@ from xbtmigrate.workflows.migration import Migration
 from xbtmigrate.workflows.points import Points, take
 
 NEIGHBOURS = 10
-MOST_ASKING = 500
+MAX_POINTS_AS_QUERIES = 500
 
 
 def judged_questions(migration: Migration) -> list[Questions]:
@@ -47,7 +47,7 @@ def neighbours(migration: Migration, points: Points, new: Vectors) -> Trial:
     Raises:
         EvaluationError: There are too few points.
     """
-    count = max(1, min(MOST_ASKING, len(points) // 4))
+    count = max(1, min(MAX_POINTS_AS_QUERIES, len(points) // 4))
     asking, rest = range(count), range(count, len(points))
     if not rest:
         raise EvaluationError(

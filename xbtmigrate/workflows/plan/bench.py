@@ -47,7 +47,7 @@ ENCODED = 256
 SECONDS = 20.0
 WARMING = 16
 """Points written before anything is timed."""
-LEAST = 32
+MIN_POINTS = 32
 """Points re-encoded, at least, to measure the loop with the encoder in it."""
 
 
@@ -267,7 +267,7 @@ def _writing(
     check_writable(migration.connection, migration.facts.collection)
     points, ready = sum(map(len, batches)), [_to_write(projector, each) for each in batches]
     ids = [point for batch in batches for point in batch["id"].to_pylist()]
-    few = max(1, min(points // 2, max(LEAST, round(alone.encode * SECONDS / 2))))
+    few = max(1, min(points // 2, max(MIN_POINTS, round(alone.encode * SECONDS / 2))))
     space = NewSpace("new", ready[0]["new"].type.list_size, migration.new_distance)
     scratch = partial(
         scratch_gallery,

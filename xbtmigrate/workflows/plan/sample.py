@@ -27,8 +27,8 @@ from xbtmigrate.workflows.points import Points, take
 from xbtmigrate.workflows.train.calibrate import calibrated
 from xbtmigrate.workflows.train.make_pairs import Embedded, fit_options, material_of
 
-MOST_QUERIES = 500
-FEWEST_QUERIES = 20
+MAX_QUERIES = 500
+MIN_QUERIES = 20
 QUICK_KINDS = ("procrustes", "ridge")
 SAMPLE = "sample"
 """Names the figures of a plan: its gallery is a sample, so they are not those of `evaluate`."""
@@ -144,7 +144,7 @@ def _trial(
     vectors = new.vectors[new.valid]
     warnings: list[str] = []
     for found in (*judged_questions(migration), *made_questions(migration, points)):
-        most = min(MOST_QUERIES, len(points) // 3) if found.provisional else MOST_QUERIES
+        most = min(MAX_QUERIES, len(points) // 3) if found.provisional else MAX_QUERIES
         questions = found.sampled(most, migration.config.plan.seed)
         trial = _asked(migration, questions, points, vectors, report)
         if trial is not None:
@@ -176,7 +176,7 @@ def _asked(
     except EncoderError:
         return None
     usable = np.flatnonzero(old[1] & fresh[1])
-    if len(usable) < min(FEWEST_QUERIES, len(points)):
+    if len(usable) < min(MIN_QUERIES, len(points)):
         return None
     return Trial(
         questions=questions.kept(usable),

@@ -20,7 +20,7 @@ from xbtmigrate.evaluation.retrieval import DEPTH, Relevance, evaluate, judge, t
 from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
 from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.calibration import Arrangement, Bank
-from xbtmigrate.scoring.conditional_logit import LEAST_QUERIES, CalibrationSet, calibrate
+from xbtmigrate.scoring.conditional_logit import MIN_QUERIES, CalibrationSet, calibrate
 from xbtmigrate.scoring.fusion import PerPoint
 from xbtmigrate.scoring.gated import GatedServing, choose_gate
 from xbtmigrate.scoring.slerp import choose_alpha
@@ -35,10 +35,10 @@ from xbtmigrate.workflows.migration import Migration
 from xbtmigrate.workflows.points import Points
 from xbtmigrate.workflows.train.make_pairs import Embedded
 
-MOST_QUERIES = 6000
-MOST_POINTS = 6000
-MOST_REFERENCE = 2000
-MOST_CHOOSING = 300
+MAX_QUERIES = 6000
+MAX_POINTS = 6000
+MAX_REFERENCE = 2000
+MAX_CHOOSING = 300
 """Queries that the gate is chosen on, at most."""
 
 
@@ -87,9 +87,9 @@ def arrange(
         What was learned, or None where there are too few queries that both models can embed.
     """
     seed = migration.config.plan.seed
-    rows = np.flatnonzero(new.valid)[:MOST_POINTS]
+    rows = np.flatnonzero(new.valid)[:MAX_POINTS]
     points, true = points.rows(rows), new.vectors[rows]
-    questions = questions.answerable(set(points.ids)).sampled(MOST_QUERIES, seed)
+    questions = questions.answerable(set(points.ids)).sampled(MAX_QUERIES, seed)
     embedded = _embedded(migration, questions)
     if embedded is None:
         return None
@@ -180,7 +180,7 @@ def _benefit(mixed: _Mixed, everything: _Asked, scale: float, seed: int) -> Bene
     bank = everything.rest(1)
     states = mixed.states(bank, slice(None))
     own = np.arange(len(bank.rows)), bank.rows
-    some = slice(0, MOST_REFERENCE)
+    some = slice(0, MAX_REFERENCE)
     surroundings = Surroundings(
         mixed.arrangement,
         np.stack([state[own] for state in states], axis=1),
@@ -213,7 +213,7 @@ def _gate(sides: Sides, asked: _Asked, points: Points, forward: Projector) -> fl
     """Choose which points are left to the old space, before any is re-encoded."""
     if not forward.has_uncertainty or forward.d_side:
         return math.inf
-    some = slice(0, MOST_CHOOSING)
+    some = slice(0, MAX_CHOOSING)
     relevance = Relevance.from_rows(asked.rows[some, None].tolist())
     blocks, none = sides.blocks(asked.old[some], asked.new[some]), np.zeros(len(points), np.bool_)
 
@@ -234,7 +234,7 @@ def _embedded(
     except EncoderError:
         return None
     rows = np.flatnonzero(old[1] & new[1])
-    if len(rows) < 2 * LEAST_QUERIES:
+    if len(rows) < 2 * MIN_QUERIES:
         return None
     return questions.kept(rows), old[0][rows], new[0][rows]
 

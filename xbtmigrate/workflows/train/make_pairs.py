@@ -25,8 +25,8 @@ from xbtmigrate.workflows.migration import Migration
 from xbtmigrate.workflows.points import Points
 
 HELD_OUT_SHARE = 0.2
-MOST_HELD_OUT = 1000
-LARGEST_GALLERY = 5000
+MAX_HELD_OUT = 1000
+MAX_GALLERY = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def pair_texts(points: Points, new: Embedded, seed: int) -> Material:
     """
     usable = np.flatnonzero(new.valid)
     kept, held = _split(usable, seed)
-    gallery = np.concatenate([held, kept])[:LARGEST_GALLERY]
+    gallery = np.concatenate([held, kept])[:MAX_GALLERY]
     task = SelectionTask(
         queries_new=new.vectors[held],
         gallery_old=points.old[gallery],
@@ -130,7 +130,7 @@ def pair_captions(
     """
     measurable = new_captions.valid if new_images is None else new_captions.valid & new_images.valid
     usable, held = _split(np.flatnonzero(measurable), seed)
-    gallery = np.concatenate([held, usable])[:LARGEST_GALLERY]
+    gallery = np.concatenate([held, usable])[:MAX_GALLERY]
     kept = np.setdiff1d(np.flatnonzero(new_captions.valid), held)
     pairs = [
         _pairs(points, kept, points.old, new_captions.vectors, PairSource.CAPTION_IMAGE),
@@ -179,7 +179,7 @@ def _split(
             "check payload.text and payload.image, and that the new model takes them",
         )
     shuffled = np.random.default_rng(seed).permutation(usable)
-    count = min(MOST_HELD_OUT, max(1, int(HELD_OUT_SHARE * len(shuffled))))
+    count = min(MAX_HELD_OUT, max(1, int(HELD_OUT_SHARE * len(shuffled))))
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])
 
 

@@ -12,7 +12,7 @@ from xbtmigrate.files import read_json, write_json
 from xbtmigrate.types import PointId
 from xbtmigrate.workflows.verify.check_points import BEHIND, Fault, Found
 
-MOST = 10_000
+MAX_MISMATCHES = 10_000
 """Points at fault that are remembered; with more of them the collection is not worth examining."""
 
 
@@ -61,7 +61,7 @@ class Verification(BaseModel):
     @property
     def overflowing(self) -> bool:
         """Whether there are more mismatches than are remembered."""
-        return len(self.mismatches) > MOST
+        return len(self.mismatches) > MAX_MISMATCHES
 
     @property
     def behind(self) -> int:

@@ -21,7 +21,7 @@ from xbtmigrate.workflows.evaluate.query_sources import judged_questions
 from xbtmigrate.workflows.migration import Migration
 from xbtmigrate.workflows.tally import Tally, in_words
 from xbtmigrate.workflows.verify.check_points import Fault
-from xbtmigrate.workflows.verify.checkpoint import MOST, Verification
+from xbtmigrate.workflows.verify.checkpoint import MAX_MISMATCHES, Verification
 
 EXAMPLES = 20
 QUERIES = 100
@@ -84,7 +84,10 @@ class Evidence:
         """Everything that stands against a cutover, in words; empty if it is clean."""
         behind, found = self.state.behind, []
         if self.state.overflowing:
-            return [f"more than {MOST:,} points are not right: run `xbtmigrate backfill --online`"]
+            return [
+                f"more than {MAX_MISMATCHES:,} points are not right: "
+                "run `xbtmigrate backfill --online`"
+            ]
         wrong = len(self.state.mismatches) - behind
         if wrong:
             found.append(f"{wrong:,} point(s) are wrong")
