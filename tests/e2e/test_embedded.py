@@ -129,7 +129,7 @@ def test_init_writes_what_plan_takes(clipart: Clipart, tmp_path: Path):
     config = tmp_path / "xbtmigrate.toml"
     text = config.read_text("utf-8")
     assert 'text = "caption"' in text
-    assert "found: caption, image" in text
+    assert 'found: "caption", "image"' in text
     text = text.replace('# image = "image"', 'image = "image"')
     for model in ("old", "new"):
         path = DATA / f"{model}.parquet"

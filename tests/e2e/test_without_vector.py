@@ -125,7 +125,7 @@ def test_too_many_points_without_an_old_vector_are_refused_before_anything_is_wr
     client.delete_vectors(place.name, ["old"], [place.ids[9]], wait=True)
     client.close()
     refused = place.run("plan", expect=3)["error"]
-    assert refused["message"].startswith("3 of 300 points have no old vector")
+    assert refused["message"].startswith("3 of 300 points have no usable old vector")
     assert "fastfill" in refused["hint"]
 
 

@@ -274,7 +274,8 @@ class Pace:
     def _speed_up(self) -> None:
         if self.share == 1:
             return
-        self.share = min(1.0, self.share + STEP)
+        # Near the floor a whole step would triple the share, and with it what the queries suffer.
+        self.share = min(1.0, self.share + min(STEP, self.share / 2))
         if self.share == 1:
             self.slow_because = ""
             self._say(f"at full speed again: queries take {self.p95:.1f} ms (p95)")
