@@ -33,7 +33,7 @@ class ConfigError(XbtMigrateError):
 
 
 class GateError(XbtMigrateError):
-    """A safety gate said no: a stale plan, a failed check, a lease held by another run."""
+    """A safety check failed: a stale plan, an unmet gate, a lease held by another run."""
 
     exit_code = 3
 

@@ -42,7 +42,7 @@ def place(request: pytest.FixtureRequest, clipart: Clipart, tmp_path: Path) -> P
 def refused(place: Place, *command: str) -> list[str]:
     """The gates that say no."""
     said = place.run(*command, expect=3)
-    assert (said["phase"], said["status"]) == ("verified", "a gate said no")
+    assert (said["phase"], said["status"]) == ("verified", "a check failed")
     return [gate["name"] for gate in said["gates"] if not gate["passed"]]
 
 

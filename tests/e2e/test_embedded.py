@@ -158,7 +158,7 @@ def test_both_names_of_the_program(tmp_path: Path):
     assert by_module.stdout == by_script.stdout
     listed = xbtmigrate("--help", cwd=tmp_path).stdout
     assert all(verb in listed for verb in VERBS)
-    assert "3 a gate said no" in listed
+    assert "3 a check failed" in listed
 
 
 @pytest.mark.parametrize("layout", ["in_place", "shadow"])

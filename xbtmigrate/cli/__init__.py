@@ -24,11 +24,9 @@ from xbtmigrate.cli import (
     plan,
     publish,
     render,
-    resume,
     rollback,
     serve,
     status,
-    throttle,
     train_projector,
     verify,
 )
@@ -40,7 +38,7 @@ UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 app = typer.Typer(
     name="xbtmigrate",
     help="Upgrade the embedding model behind a live Qdrant collection: measured, then done online.",
-    epilog="Exit codes: 0 done, 1 error, 2 usage, 3 a gate said no, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 error, 2 usage, 3 a check failed, 130 interrupted.",
     no_args_is_help=True,
     # Plain help: to load rich takes longer than everything else that --help does.
     rich_markup_mode=None,
@@ -53,9 +51,9 @@ app.command("train-projector", short_help="Fit the maps between both models.")(
     train_projector.train_projector
 )
 app.command("backfill", short_help="Write the new vectors online.")(backfill.backfill)
-app.command("pause", short_help="Let a run wait.")(control.pause)
-app.command("resume", short_help="Let a paused run go on.")(resume.resume)
-app.command("throttle", short_help="Change the limits of a run.")(throttle.throttle)
+app.command("pause", short_help="Pause a running backfill.")(control.pause)
+app.command("resume", short_help="Resume a paused backfill.")(control.resume)
+app.command("throttle", short_help="Change the limits of a running backfill.")(control.throttle)
 app.command("publish", short_help="Store what applications need for queries.")(publish.publish)
 app.command("bench", short_help="Measure rates on your server.")(bench.bench)
 app.command("status", short_help="Show where the migration stands.")(status.status)

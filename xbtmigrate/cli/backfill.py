@@ -9,8 +9,7 @@ import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
-from xbtmigrate.cli.process import end, stop_on_interrupt
-from xbtmigrate.cli.threads import leave_cores_to_the_loop
+from xbtmigrate.cli.process import end, leave_cores_to_the_loop, stop_on_interrupt
 
 ORDER_HELP = (
     "Order of re-encoding: benefit, combined, uncertainty, centroid, demand, random or a plugin's."
@@ -51,7 +50,7 @@ def backfill(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=10_000, help="Points per batch.")] = 256,
     max_slowdown: Annotated[
-        str, typer.Option(help="Largest ratio of the queries' p95 to that before the run, or off.")
+        str, typer.Option(help="How many times slower (p95) queries may get, or off.")
     ] = "1.5",
     max_rate: Annotated[str, typer.Option(help="Most points written per second, or off.")] = "off",
     metrics_port: Annotated[

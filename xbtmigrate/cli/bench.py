@@ -8,7 +8,7 @@ import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
-from xbtmigrate.cli.threads import leave_cores_to_the_loop
+from xbtmigrate.cli.process import leave_cores_to_the_loop
 
 
 def bench(

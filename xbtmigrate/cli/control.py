@@ -1,13 +1,17 @@
-"""Command line: `pause`, let the run of another shell wait."""
+"""Command line: `pause`, `resume` and `throttle` control the backfill running in another shell."""
 
 from __future__ import annotations
+
+from typing import Annotated
+
+import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 
 
 def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
-    """Let the run that is going wait, until `resume`; returns when nothing of it is under way."""
+    """Pause the running backfill until `resume`; returns when its last request has ended."""
     from xbtmigrate.config import load_config
     from xbtmigrate.workflows.backfill.control import pause as pause_run
 
@@ -17,3 +21,50 @@ def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
         return
     render.say(f"The run of {content['migration']} is paused. It keeps its lease and its place.")
     render.say(f"Next: {content['next']}")
+
+
+def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
+    """Resume a paused backfill; if it was killed meanwhile, the next run starts unpaused."""
+    from xbtmigrate.config import load_config
+    from xbtmigrate.workflows.backfill.control import resume as resume_run
+
+    content = resume_run(load_config(config))
+    if json:
+        render.document(content)
+        return
+    if content["running"]:
+        render.say(f"The run of {content['migration']} goes on.")
+    else:
+        render.say("No backfill is running; the pause is lifted, so the next one starts at once.")
+    render.say(f"Next: {content['next']}")
+
+
+def throttle(
+    config: ConfigOption = CONFIG,
+    max_slowdown: Annotated[
+        str | None,
+        typer.Option(help="How many times slower (p95) queries may get, or off."),
+    ] = None,
+    max_rate: Annotated[
+        str | None, typer.Option(help="Most points written per second, or off.")
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="Lift both limits.")] = False,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Go back to the limits the run was started with.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Change the limits of the running backfill; they hold until they are changed again."""
+    from xbtmigrate.config import load_config
+    from xbtmigrate.workflows.backfill.control import throttle as throttle_run
+
+    content = throttle_run(
+        load_config(config), max_slowdown=max_slowdown, max_rate=max_rate, off=off, reset=reset
+    )
+    if json:
+        render.document(content)
+        return
+    shown = [
+        (name.replace("_", " "), content[name] or "off") for name in ("max_slowdown", "max_rate")
+    ]
+    render.facts(f"Limits of the run of {content['migration']}", shown)

@@ -1,7 +1,8 @@
-"""Command line: a run ends in order on Ctrl-C and SIGTERM, and with the code that tells how."""
+"""Command line: the process itself: orderly Ctrl-C and SIGTERM, exit codes, BLAS threads."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -36,8 +37,16 @@ def stop_on_interrupt() -> Iterator[Callable[[], str]]:
 
 
 def end(*, passed: bool, interrupted: bool = False) -> None:
-    """Leave with 130 where the user stopped it, and with 3 where a gate said no."""
+    """Exit with 130 where the user stopped the run, and with 3 where a check failed."""
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if not passed:
         raise typer.Exit(GateError.exit_code)
+
+
+def leave_cores_to_the_loop() -> None:
+    """Limit BLAS to the cores that the reading and writing threads leave; call before numpy loads.
+
+    Idle OpenBLAS threads spin, and starve the two threads that read and write beside the projector.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 2)))

@@ -324,7 +324,7 @@ def _document(
 
 def _status(record: MigrationRecord, order: Order, *, passed: bool) -> str:
     if not passed:
-        return "a gate said no"
+        return "a check failed"
     if not order.act:
         return "nothing was switched"
     return "cut over" if record.phase is Phase.CUT_OVER else "ready"
