@@ -96,6 +96,7 @@ class NewModelSection(BaseModel):
 
     encoder: str
     distance: Distance | None = None
+    words: bool = True
 
     @pydantic.field_validator("distance", mode="before")
     @classmethod

@@ -5,10 +5,12 @@ import pytest
 
 from xbtmigrate.projectors import (
     Affine,
+    GaussianProcess,
     HeteroscedasticHead,
     Manifest,
     Mlp,
     NeighbourResidual,
+    ProcessVariance,
     Projector,
 )
 from xbtmigrate.testing.projectors import ProjectorContract
@@ -26,6 +28,22 @@ def mlp(d_in, d_out):
 
 def manifest(direction, d_in, d_out, distance):
     return Manifest(direction, "test", d_in, d_out, distance, distance)
+
+
+def halved(*shape):
+    return draw(*shape).astype(np.float16).astype(np.float32)
+
+
+class TestProcessWithItsVariance(ProjectorContract):
+    @pytest.fixture
+    def projector(self):
+        facts = manifest(Direction.FORWARD, 5, 12, Distance.COSINE)
+        spread = np.float32([0.8, 0.5])
+        landmarks = halved(9, 5)
+        parts = draw(5, 12), draw(12), draw(5), landmarks, draw(9, 12), draw(12), spread
+        known = draw(9, 9) / 30
+        error = ProcessVariance(np.abs(draw(5)), landmarks, known, np.float32([0.3]))
+        return Projector(facts, GaussianProcess(*parts), error)
 
 
 class TestAffineBridge(ProjectorContract):

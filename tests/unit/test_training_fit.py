@@ -72,16 +72,12 @@ def test_the_network_beats_the_line_where_the_truth_is_bent(distance):
     assert report.candidates == ranked
 
 
-def test_auto_tries_every_kind_and_reports_baselines():
+def test_auto_tries_every_closed_form_and_reports_baselines():
     pairs, task = world(noise=0.2)
     said = []
     report = fit(Direction.BRIDGE, [pairs], task, options("auto"), said.append)
     closed = {"compatible", "mean_shift", "procrustes", "whitened", "ridge", "low_rank"}
-    assert {c.kind for c in report.candidates} == closed | {
-        "mlp",
-        "reverse_query",
-        "lambda_orthogonal",
-    }
+    assert {c.kind for c in report.candidates} == closed | {"gaussian_process"}
     assert len(said) == len(report.candidates)
     assert report.baselines["full"].recall_at_1 == 1
     assert 0.2 < report.baselines["keep"].recall_at_10 <= 1
@@ -106,15 +102,22 @@ def test_the_source_that_retrieves_best_is_chosen():
     assert {c.source for c in report.candidates} == {"text", "image"}
 
 
-@pytest.mark.parametrize("kind", ["procrustes", "mlp"])
-def test_uncertainty_follows_the_true_error_on_points_not_seen(kind):
+@pytest.mark.parametrize(
+    ("kind", "estimates"),
+    [
+        ("procrustes", {"neighbours"}),
+        ("gaussian_process", {"neighbours", "process_variance"}),
+        ("mlp", {"neighbours", "heteroscedastic"}),
+    ],
+)
+def test_uncertainty_follows_the_true_error_on_points_not_seen(kind, estimates):
     pairs, task = world(noise=0.0)
     rng = np.random.default_rng(0)
     blurred = pairs.new + rng.standard_normal(pairs.new.shape) * 0.4 * (pairs.old[:, :1] > 0)
     pairs = dataclasses.replace(pairs, new=normalized(blurred.astype(np.float32)))
     report = fit(Direction.FORWARD, [pairs], task, options(kind))
     figures = report.projector.manifest.uncertainty_metrics
-    assert set(figures) == {"heteroscedastic", "neighbours"}
+    assert set(figures) == estimates
     assert report.projector.error.name == max(figures, key=figures.get)
     inputs = task.gallery_old[:HELD]
     estimate = report.projector.uncertainty(inputs)

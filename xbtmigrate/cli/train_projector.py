@@ -23,7 +23,7 @@ def train_projector(
         typer.Option(help="bridge maps queries new -> old, forward the gallery old -> new."),
     ] = "both",
     kind: Annotated[
-        str, typer.Option(help="Kinds to try, comma-separated; auto for all of them.")
+        str, typer.Option(help="Kinds to try, comma-separated; auto for the closed forms.")
     ] = "auto",
     lora: Annotated[
         int,

@@ -9,6 +9,7 @@ from xbtmigrate.projectors.architectures import (
     project,
 )
 from xbtmigrate.projectors.artefact import Manifest
+from xbtmigrate.projectors.gaussian_process import GaussianProcess, ProcessVariance
 from xbtmigrate.projectors.projector import Projector
 from xbtmigrate.projectors.shared_space import SharedSpace
 from xbtmigrate.projectors.uncertainty import HeteroscedasticHead, NeighbourResidual, Uncertainty
@@ -16,10 +17,12 @@ from xbtmigrate.projectors.uncertainty import HeteroscedasticHead, NeighbourResi
 __all__ = [
     "Affine",
     "Architecture",
+    "GaussianProcess",
     "HeteroscedasticHead",
     "Manifest",
     "Mlp",
     "NeighbourResidual",
+    "ProcessVariance",
     "Projector",
     "SharedSpace",
     "Uncertainty",

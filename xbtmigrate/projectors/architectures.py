@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol, Self, cast
 
 import numpy as np
 
+from xbtmigrate.projectors.gaussian_process import GaussianProcess
 from xbtmigrate.types import Vectors, normalized
 
 CHUNK_ROWS = 512
@@ -152,7 +153,9 @@ class Mlp:
         return mlp
 
 
-ARCHITECTURES: dict[str, type[Architecture]] = {"affine": Affine, "mlp": Mlp}
+ARCHITECTURES: dict[str, type[Architecture]] = {
+    each.name: each for each in (Affine, GaussianProcess, Mlp)
+}
 """Architectures that can be loaded, by the name in projector.json."""
 
 
@@ -167,6 +170,8 @@ def followed_by(architecture: Architecture, weight: Vectors) -> Architecture:
             (*weights[:-1], weights[-1] @ weight),
             (*biases[:-1], biases[-1] @ weight),
         )
+    if isinstance(architecture, GaussianProcess):
+        return architecture.followed_by(weight)
     raise TypeError(f"{architecture.name} does not end in a linear layer")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ JSON_NAME = "projector.json"
 TENSORS_NAME = "projector.safetensors"
 _AGAIN = "restore the folder from a copy, or train the projector again"
 
-Tensors = dict[str, npt.NDArray[np.floating]]
+Tensors = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)

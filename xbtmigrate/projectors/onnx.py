@@ -33,7 +33,8 @@ def model_of(projector: Projector) -> ModelProto:
     if projector.d_side:
         raise UnsupportedError(
             f"this {projector.direction} projector takes side vectors, and the model has one input",
-            "train it again without qdrant.side_vector, or export the bridge",
+            "train it again with new_model.words = false and no qdrant.side_vector, "
+            "or export the bridge",
         )
     graph, manifest = _Graph(), projector.manifest
     rows = graph.unit(INPUT) if manifest.normalizes_input else INPUT

@@ -20,6 +20,7 @@ from xbtmigrate.projectors.artefact import (
     write_artefact,
 )
 from xbtmigrate.projectors.uncertainty import UNCERTAINTIES, Uncertainty
+from xbtmigrate.side_information import TextSide
 from xbtmigrate.types import Direction, Vectors, digest_of, normalized
 
 _Part = TypeVar("_Part")
@@ -33,11 +34,14 @@ class Projector:
         manifest: What it is and where it comes from.
         architecture: The function it computes.
         error: Estimate of its error at a point, or None.
+        text_side: Makes the side vectors of the points' texts; None where the map takes none, or
+            takes another vector of the point.
     """
 
     manifest: Manifest
     architecture: Architecture
     error: Uncertainty | None = None
+    text_side: TextSide | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts have the manifest's dimensions."""
@@ -47,6 +51,12 @@ class Projector:
             raise ArtefactError(
                 f"the projector maps {found[0]} -> {found[1]} dimensions, "
                 f"its manifest says {manifest.d_in} -> {manifest.d_out}",
+                "train the projector again",
+            )
+        if self.text_side is not None and self.text_side.size != manifest.d_side:
+            raise ArtefactError(
+                f"the projector takes side vectors of length {manifest.d_side}, its table of words "
+                f"makes {self.text_side.size}",
                 "train the projector again",
             )
         if self.error is not None and self.error.d_in != manifest.d_in:
@@ -170,7 +180,9 @@ class Projector:
             if artefact.uncertainty is not None:
                 estimate = _known(UNCERTAINTIES, artefact.uncertainty, directory)
                 error = estimate.from_tensors(parts["uncertainty"])
-            return cls(artefact.manifest, architecture.from_tensors(parts["map"]), error)
+            text_side = TextSide.from_tensors(parts["side"]) if "side" in parts else None
+            fitted = architecture.from_tensors(parts["map"])
+            return cls(artefact.manifest, fitted, error, text_side)
         except (KeyError, ValueError) as problem:
             raise ArtefactError(
                 f"the tensors of the projector in {directory} do not fit: {problem}",
@@ -178,10 +190,12 @@ class Projector:
             ) from problem
 
     def _tensors(self) -> Tensors:
-        """Collect all parameters under the prefixes `map.` and `uncertainty.`."""
+        """Collect all parameters under the prefixes `map.`, `uncertainty.` and `side.`."""
         tensors: Tensors = {f"map.{n}": t for n, t in self.architecture.tensors().items()}
         if self.error is not None:
             tensors |= {f"uncertainty.{n}": t for n, t in self.error.tensors().items()}
+        if self.text_side is not None:
+            tensors |= {f"side.{n}": t for n, t in self.text_side.tensors().items()}
         return tensors
 
     def _checked(self, vectors: Vectors) -> Vectors:
@@ -202,7 +216,7 @@ class Projector:
             raise ArtefactError(
                 f"this {self.direction} projector ({self.kind}) takes side vectors of shape "
                 f"({len(rows)}, {self.d_side}) beside the stored ones, not {found.shape}",
-                "give it the vectors of qdrant.side_vector, or train without that key",
+                "give it vectors of qdrant.side_vector, or what its text_side makes of texts",
             )
         return found
 

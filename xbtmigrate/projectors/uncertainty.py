@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.projectors.architectures import Mlp
+from xbtmigrate.projectors.gaussian_process import ProcessVariance
 from xbtmigrate.types import Vectors
 
 MIN_ERROR = 1e-12
@@ -138,5 +139,6 @@ class NeighbourResidual:
 UNCERTAINTIES: dict[str, type[Uncertainty]] = {
     "heteroscedastic": HeteroscedasticHead,
     "neighbours": NeighbourResidual,
+    "process_variance": ProcessVariance,
 }
 """Estimates that can be loaded, by the name in projector.json."""

@@ -97,12 +97,13 @@ class Completion:
         pairs = [self.sorted(each) for each in vectors]
         found = [self.fields.content_of(each or {}) for each in payloads]
         contents = [each if each and is_unicode(each) else None for each in found]
+        texts = [self.fields.text_of(each or {}) for each in payloads]
         situation = self.situation
         if self.writes_new:
             wanting = [row for row, pair in enumerate(pairs) if pair.new is None]
             self._embedded(pairs, contents, wanting, 1)
             left = [row for row in wanting if pairs[row].new is None]
-            self._mapped(pairs, left, situation.forward, "old", "new")
+            self._mapped(pairs, left, situation.forward, "old", texts)
         if self.writes_old:
             wanting = [row for row, pair in enumerate(pairs) if pair.old is None]
             self._embedded(pairs, contents, wanting, 0)
@@ -113,7 +114,7 @@ class Completion:
                     "a vector of the new model alone",
                     "write vectors of the old model, or give it as old_encoder",
                 )
-            self._mapped(pairs, left, situation.bridge, "new", "old")
+            self._mapped(pairs, left, situation.bridge, "new", texts)
         return pairs
 
     def sorted(self, vector: Any) -> Pair:
@@ -181,7 +182,8 @@ class Completion:
         made_of = sketch(situation.new.name, _row(pair.new))
         if pair.kind is Kind.PROJECTED:
             made_of = made_of + sketch(situation.old.name, _row(pair.old))
-            if situation.forward is not None and situation.forward.d_side:
+            forward = situation.forward
+            if forward is not None and forward.d_side and forward.text_side is None:
                 made_of = made_of + sketch(self.side, _row(pair.others[self.side]))
         # An application may write a UUID in any form; points are read back with one of them.
         known = str(stored_id(str(point_id)))
@@ -229,17 +231,21 @@ class Completion:
         pairs: list[Pair],
         rows: Sequence[int],
         projector: Projector | None,
-        given: str,
-        wanted: str,
+        given: Literal["old", "new"],
+        texts: Sequence[str | None],
     ) -> None:
+        wanted = "new" if given == "old" else "old"
         rows = [row for row in rows if getattr(pairs[row], given) is not None]
-        if projector is not None and projector.d_side:
+        text_side = projector.text_side if projector is not None else None
+        if projector is not None and projector.d_side and text_side is None:
             rows = [row for row in rows if self.side in pairs[row].others]
         if projector is None or not rows:
             return
         known = np.array([getattr(pairs[row], given) for row in rows], np.float32)
         side = None
-        if projector.d_side:
+        if text_side is not None:
+            side = text_side.embed([texts[row] for row in rows])
+        elif projector.d_side:
             side = np.array([pairs[row].others[self.side] for row in rows], np.float32)
         _put(pairs, rows, wanted, projector.apply(known, side))
         if wanted == "new":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -15,6 +15,7 @@ import xbtmigrate
 from xbtmigrate.errors import ConfigError, TrainingError
 from xbtmigrate.migration.phases import utc_now
 from xbtmigrate.projectors import Manifest, Projector, Uncertainty
+from xbtmigrate.side_information import TextSide
 from xbtmigrate.training.fit_uncertainty import fit_uncertainty, unseen_projections
 from xbtmigrate.training.pairs import Pairs, PairSource, pairs_digest
 from xbtmigrate.training.problem import Candidate, Problem, Space, check_task, make_problem
@@ -34,7 +35,8 @@ class FitOptions:
     Attributes:
         old: Space of the old model.
         new: Space of the new model.
-        kinds: Names of kinds to try; "auto" stands for all.
+        kinds: Names of kinds to try; "auto" stands for the closed forms.
+        text_side: What made the side vectors of the pairs; None where they were stored.
         seed: Seed of every random choice.
         threads: Threads torch may use.
     """
@@ -42,6 +44,7 @@ class FitOptions:
     old: Space
     new: Space
     kinds: Sequence[str] = (AUTO,)
+    text_side: TextSide | None = None
     seed: int = 0
     threads: int = 2
 
@@ -138,16 +141,12 @@ def fit(
     digest = pairs_digest(pairs)
     manifest = _manifest(best, problems[best.source], options, digest, figures)
     others = [
-        Projector(
-            _manifest(each, problems[each.source], options, digest, {}),
-            each.fitted.architecture,
-            None,
-        )
+        _projector(each, _manifest(each, problems[each.source], options, digest, {}), options)
         for each in {each.kind: each for each in reversed(candidates)}.values()
         if each.kind != best.kind
     ]
     return FitReport(
-        Projector(manifest, best.fitted.architecture, error),
+        _projector(best, manifest, options, error),
         candidates,
         _baselines(task, options),
         time.monotonic() - started,
@@ -156,11 +155,22 @@ def fit(
     )
 
 
+def _projector(
+    found: Candidate, manifest: Manifest, options: FitOptions, error: Uncertainty | None = None
+) -> Projector:
+    text_side = options.text_side if manifest.d_side else None
+    return Projector(manifest, found.fitted.architecture, error, text_side)
+
+
 def _problem(
     direction: Direction, pairs: Pairs, task: SelectionTask, options: FitOptions
 ) -> Problem:
     spaces = (options.old, options.new)
-    return make_problem(direction, pairs, task, spaces, seed=options.seed, threads=options.threads)
+    problem = make_problem(
+        direction, pairs, task, spaces, seed=options.seed, threads=options.threads
+    )
+    blocks = options.text_side.sizes if options.text_side else {"stored": problem.side}
+    return replace(problem, blocks=blocks)
 
 
 def _preference(problem: Problem) -> Callable[[Candidate], tuple[float, ...]]:
@@ -229,7 +239,8 @@ def _uncertainty(
     errors = np.asarray(np.mean((projected - problem.y) ** 2, axis=1), np.float32)
     truth = problem.squared_errors(best.fitted.architecture, problem.x_held, problem.y_held)
     # An order asks for it by stored vectors alone, so it is learned from these.
-    return fit_uncertainty(problem.alone, best.fitted.error, errors, truth)
+    networks = not trainer_of(best.kind).closed_form
+    return fit_uncertainty(problem.alone, best.fitted.error, errors, truth, networks=networks)
 
 
 def _baselines(task: SelectionTask, options: FitOptions) -> dict[str, Scores]:
@@ -239,7 +250,7 @@ def _baselines(task: SelectionTask, options: FitOptions) -> dict[str, Scores]:
         baselines["keep"] = retrieval_scores(
             task.queries_old, task.gallery_old, task.relevant, options.old.distance
         )
-    if task.gallery_new is not None:
+    if task.gallery_new is not None and not task.self_asked:
         baselines["full"] = retrieval_scores(
             task.queries_new, task.gallery_new, task.relevant, options.new.distance
         )

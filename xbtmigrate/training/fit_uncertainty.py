@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,12 @@ BATCH = 128
 
 
 def fit_uncertainty(
-    problem: Problem, trained: Uncertainty | None, errors: Vectors, truth: Vectors
+    problem: Problem,
+    trained: Uncertainty | None,
+    errors: Vectors,
+    truth: Vectors,
+    *,
+    networks: bool,
 ) -> tuple[Uncertainty, dict[str, float]]:
     """Fit every estimate of a map's error and keep the best on held-out pairs.
 
@@ -31,16 +35,16 @@ def fit_uncertainty(
         trained: The estimate that was trained with the map, if any.
         errors: Squared error per coordinate of the map at each pair of `problem`, shape (n,).
         truth: The same at each held-out pair, shape (k,).
+        networks: Whether a network may be trained, if the map came without an estimate.
 
     Returns:
-        The best estimate, and the rank correlation of each with the true error. Without torch the
-        neighbour estimate stands alone.
+        The best estimate, and the rank correlation of each with the true error.
     """
     errors = np.maximum(errors, np.float32(MIN_ERROR))
     estimates: list[Uncertainty] = [_keep_neighbours(problem, errors)]
     if trained is not None:
         estimates.append(trained)
-    elif find_spec("torch") is not None:
+    elif networks:
         estimates.append(_fit_head(problem, errors))
     figures = {e.name: rank_correlation(e(problem.x_held), truth) for e in estimates}
     return max(estimates, key=lambda e: figures[e.name]), figures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol, TypeAlias
 
@@ -56,6 +56,7 @@ class Problem:
         seed: Seed of every random choice.
         threads: Threads torch may use.
         side: How many of the last coordinates of an input are its side vector.
+        blocks: Parts of the side vector and the length of each, in order.
         labels: Number of each input's label, (n,), -1 for none; None where there are no labels.
     """
 
@@ -72,6 +73,7 @@ class Problem:
     seed: int
     threads: int
     side: int = 0
+    blocks: Mapping[str, int] = field(default_factory=dict)
     labels: npt.NDArray[np.int64] | None = None
 
     @property
@@ -114,6 +116,20 @@ class Problem:
         labels = None if self.labels is None else self.labels[rows]
         return replace(self, rows=self.rows[rows], x=self.x[rows], y=self.y[rows], labels=labels)
 
+    def trial(self, pairs: int, queries: int) -> Problem:
+        """Return a smaller problem to compare settings on, of so many pairs and queries at most."""
+        task, rng = self.task, np.random.default_rng(self.seed)
+        rows, asked = (
+            np.sort(rng.permutation(count)[:most])
+            for count, most in ((len(self.x), pairs), (len(task.queries_new), queries))
+        )
+        old = None if task.queries_old is None else task.queries_old[asked]
+        relevant = [task.relevant[row] for row in asked]
+        less = replace(
+            task, queries_new=task.queries_new[asked], queries_old=old, relevant=relevant
+        )
+        return replace(self.subset(rows), task=less)
+
     def project(self, architecture: Architecture, x: Vectors) -> Vectors:
         """Map (n, d_in) to the target space."""
         return project(
@@ -135,20 +151,45 @@ class Problem:
         else:
             queries, galleries = task.queries_new, [self.project(architecture, self.gallery)]
             if task.gallery_new is not None:
-                galleries += [reencoded(galleries[0], task.gallery_new, each) for each in (4, 2)]
+                galleries += [reencoded(galleries[0], task, each) for each in (4, 2)]
         return Scores.mean(
             [retrieval_scores(queries, each, task.relevant, self.y_distance) for each in galleries]
         )
+
+    def quick_score(self, architecture: Architecture) -> Scores:
+        """Measure a map as `score` does, but project only what answers a query, where that will do.
+
+        All else is a true new vector then: what a map has to be right among is at its hardest.
+        """
+        task = self.task
+        if self.direction is Direction.BRIDGE or not task.self_asked or task.gallery_new is None:
+            return self.score(architecture)
+        rows, gallery = np.concatenate(task.relevant), task.gallery_new.copy()
+        gallery[rows] = self.project(architecture, self.gallery[rows])
+        return retrieval_scores(task.queries_new, gallery, task.relevant, self.y_distance)
 
     def squared_errors(self, architecture: Architecture, x: Vectors, y: Vectors) -> Vectors:
         """Squared error per coordinate of each row; shape (n,)."""
         return np.asarray(np.mean((self.project(architecture, x) - y) ** 2, axis=1), np.float32)
 
 
-def reencoded(projected: Vectors, new: Vectors, each: int) -> Vectors:
-    """Replace each n-th row of a projected gallery by its true new vector; shape (m, d)."""
+def reencoded(
+    projected: Vectors, task: SelectionTask, each: int, new: Vectors | None = None
+) -> Vectors:
+    """Replace each n-th row of a projected gallery by its true vector; shape (m, d).
+
+    Args:
+        projected: The gallery as it is projected.
+        task: Says what the true vectors are, and which rows are not to be replaced.
+        each: Every how manieth row is replaced.
+        new: The true vectors where they are not the task's.
+    """
+    true = task.gallery_new if new is None else new
+    assert true is not None
     chosen = np.arange(len(projected))[:, None] % each == 0
-    return np.asarray(np.where(chosen, new, projected), np.float32)
+    if task.self_asked:
+        chosen[np.concatenate(task.relevant)] = False
+    return np.asarray(np.where(chosen, true, projected), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +307,7 @@ def make_problem(
     labels = None if pairs.labels is None else numbered(pairs.labels)[kept]
     return Problem(
         direction, pairs.source, kept, x[kept], y[kept], x[held], y[held],
-        x_distance, y_distance, task, seed, threads, side, labels,
+        x_distance, y_distance, task, seed, threads, side, {}, labels,
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def trainers_of(kinds: Sequence[str]) -> list[Trainer]:
     Costs nothing, so ask before anything is encoded.
 
     Args:
-        kinds: Names of kinds; "auto" stands for all.
+        kinds: Names of kinds; "auto" stands for the closed forms, which need no torch.
 
     Raises:
         ConfigError: There is no such kind.
@@ -41,7 +41,10 @@ def trainers_of(kinds: Sequence[str]) -> list[Trainer]:
             f"unknown kind of projector: {', '.join(unknown) or 'none given'}",
             f"use one or more of: {AUTO}, {', '.join(known)}",
         )
-    trainers = [trainer_of(name) for name in known if AUTO in kinds or name in kinds]
+    found = map(trainer_of, known)
+    trainers = [
+        each for each in found if each.kind in kinds or (AUTO in kinds and each.closed_form)
+    ]
     neural = [each.kind for each in trainers if not each.closed_form]
     if neural and find_spec("torch") is None:
         closed = ",".join(name for name in known if trainer_of(name).closed_form)

@@ -113,17 +113,32 @@ class Migration:
             creates_collection=False,
             reason="",
         )
-        side = self.config.qdrant.side_vector
-        return open_gallery(self.connection, facts, as_it_is, fields, "", side=side)
+        forward = self._forward()
+        text_side = None if forward is None else forward.text_side
+        side = None if text_side else self.config.qdrant.side_vector
+        return open_gallery(
+            self.connection, facts, as_it_is, fields, "", side=side, text_side=text_side
+        )
+
+    def _forward(self) -> Projector | None:
+        """Load the forward projector, if one was trained."""
+        folder = self.artefacts.projector_folder(Direction.FORWARD)
+        return Projector.load(folder) if folder.exists() else None
 
     def gallery(self, plan: Plan) -> Gallery:
         """The collection as the plan migrates it."""
         choice = choice_of(plan.target)
-        folder = self.artefacts.projector_folder(Direction.FORWARD)
-        given = folder.exists() and Projector.load(folder).d_side > 0
-        side = self.config.qdrant.side_vector if given else None
+        forward = self._forward()
+        text_side = None if forward is None else forward.text_side
+        stored = forward is not None and forward.d_side > 0 and text_side is None
         return open_gallery(
-            self.connection, self.facts, choice, self.fields, plan.digest, side=side
+            self.connection,
+            self.facts,
+            choice,
+            self.fields,
+            plan.digest,
+            side=self.config.qdrant.side_vector if stored else None,
+            text_side=text_side,
         )
 
     def layout(self, *, resuming: bool) -> LayoutChoice:

@@ -28,6 +28,7 @@ from xbtmigrate.qdrant.wire.payload import EmbeddedFields
 from xbtmigrate.qdrant.wire.point_page import Page
 from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.qdrant.wire.writing import Writer
+from xbtmigrate.side_information import TextSide
 from xbtmigrate.types import (
     WITHOUT,
     Kind,
@@ -35,6 +36,7 @@ from xbtmigrate.types import (
     Vectors,
     make_batch,
     require_storable,
+    vector_array,
     vectors_of,
 )
 
@@ -62,6 +64,7 @@ class GallerySettings:
         old: The stored vector.
         new: The vector that is filled.
         side: The vector that the projector takes beside the stored one; None for none.
+        text_side: Makes what it takes of the text in place of such a vector; None for nothing.
         shard_keys: Shard keys, one of which writes have to name; none under automatic sharding.
         halves: Names of the vectors that are stored in half precision.
         page: Points in a batch of `read`, at most.
@@ -73,6 +76,7 @@ class GallerySettings:
     old: Space
     new: Space
     side: Space | None = None
+    text_side: TextSide | None = None
     shard_keys: Sequence[models.ShardKey] = ()
     halves: Collection[str] = ()
     page: int = 512
@@ -83,6 +87,21 @@ class GallerySettings:
         spaces = {"old": self.old, "side": self.side if "old" in columns else None, "new": self.new}
         wanted = {*columns, "side"}
         return {name: space for name, space in spaces.items() if space and name in wanted}
+
+    def fields_for(self, columns: Collection[str]) -> list[str]:
+        """The keys of the payload that `columns` of a batch are made from, besides provenance."""
+        made = {"source", "kind"} | ({"old"} if self.text_side else set())
+        return self.fields.keys() if made & {*columns} else []
+
+    def vector_columns(self, page: Page, columns: Collection[str]) -> dict[str, pa.Array]:
+        """Build the columns of vectors; side vectors of the text come behind the old ones."""
+        arrays = {}
+        for name, space in self.read_for(columns).items():
+            arrays[name] = page.dense(space.name, space.size)
+            if name == "old" and self.text_side is not None:
+                texts = [self.fields.text_of(payload) for payload in page.payloads]
+                arrays["side"] = vector_array(self.text_side.embed(texts))
+        return arrays
 
     def payload_columns(
         self, page: Page, columns: Collection[str], kinds: Callable[[Sequence[str]], pa.Array]
@@ -131,7 +150,7 @@ class InPlaceGallery:
         expected: Kind | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Yield batches of points in id order, or of `ids` in the order given."""
-        fields = self._settings.fields.keys() if {"source", "kind"} & {*columns} else []
+        fields = self._settings.fields_for(columns)
         payload = [*fields, f'"{PROVENANCE}"'] if "kind" in columns else fields or False
         spaces = self._settings.read_for(columns)
         if expected is not None:
@@ -158,9 +177,7 @@ class InPlaceGallery:
     ) -> pa.RecordBatch:
         kinds = partial(self._kinds, page, vectors)
         arrays = self._settings.payload_columns(page, columns, kinds)
-        for name, space in self._settings.read_for(columns).items():
-            arrays[name] = page.dense(space.name, space.size)
-        return make_batch(page.ids, **arrays)
+        return make_batch(page.ids, **arrays, **self._settings.vector_columns(page, columns))
 
     def _kinds(self, page: Page, vectors: Collection[str], hashes: Sequence[str]) -> pa.Array:
         """Say how this plan dealt with each point as it is now, null if it has still to."""

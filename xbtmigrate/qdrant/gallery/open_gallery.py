@@ -12,6 +12,7 @@ from xbtmigrate.qdrant.gallery.shadow import ShadowGallery
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.payload import EmbeddedFields
 from xbtmigrate.qdrant.wire.reader import Reader
+from xbtmigrate.side_information import TextSide
 from xbtmigrate.types import Distance, Layout
 
 PAGE = 512
@@ -27,6 +28,7 @@ def open_gallery(
     plan_digest: str,
     *,
     side: str | None = None,
+    text_side: TextSide | None = None,
 ) -> Gallery:
     """Open the gallery of a prepared layout.
 
@@ -37,6 +39,7 @@ def open_gallery(
         fields: Where the embedded content is.
         plan_digest: Digest of the plan that the writes belong to.
         side: Name of the vector that the projector takes beside the stored one, if any.
+        text_side: Makes what it takes of the text in place of such a vector.
 
     Raises:
         CollectionError: The collection has no such side vector.
@@ -48,6 +51,7 @@ def open_gallery(
         old=Space(facts.vector, facts.size),
         new=Space(choice.space.name, choice.space.size),
         side=None if side is None else _side(facts, side),
+        text_side=text_side,
         shard_keys=facts.shard_keys,
         halves=_halves(facts, choice),
         page=page,

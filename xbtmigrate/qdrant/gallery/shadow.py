@@ -83,7 +83,7 @@ class ShadowGallery:
 
         Whole payloads come as JSON and vectors do not, so proofs are read apart in any case.
         """
-        fields = self._settings.fields.keys() if "source" in columns else []
+        fields = self._settings.fields_for(set(columns) - {"kind"})
         # A copy is true only of the whole payload.
         payload = "kind" in columns or fields or False
         vectors = [each.name for each in self._given(columns).values()] or False
@@ -121,8 +121,8 @@ class ShadowGallery:
         copies = self._copies(page, columns)
         kinds = partial(self._kinds, page, copies)
         arrays = self._settings.payload_columns(page, columns, kinds)
-        for name, space in self._given(columns).items():
-            arrays[name] = page.dense(space.name, space.size)
+        given = [name for name in columns if name != "new"]
+        arrays |= self._settings.vector_columns(page, given)
         if "new" in columns:
             arrays["new"] = copies.dense(new.name, new.size)
         return make_batch(page.ids, **arrays)

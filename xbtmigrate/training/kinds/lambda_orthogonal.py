@@ -149,7 +149,7 @@ def _score(problem: Problem, space: SharedSpace) -> Scores:
     galleries = [old, projected]
     if task.gallery_new is not None:
         new = space.bridge.apply(task.gallery_new)
-        galleries += [reencoded(each, new, 2) for each in (old, projected)]
+        galleries += [reencoded(each, task, 2, new) for each in (old, projected)]
     queries = space.bridge.apply(task.queries_new)
     return Scores.mean(
         [retrieval_scores(queries, each, task.relevant, problem.y_distance) for each in galleries]

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.errors import TrainingError
-from xbtmigrate.projectors import Affine, Architecture, Mlp, Projector
+from xbtmigrate.projectors import Affine, Architecture, GaussianProcess, Mlp, Projector
 from xbtmigrate.training.selection import Scores, retrieval_scores
 from xbtmigrate.types import Vectors, normalized
 
@@ -200,6 +200,8 @@ def _in_torch(architecture: Architecture, device: Any) -> Callable[[Tensor], Ten
     if isinstance(architecture, Affine):
         weight, bias = tensor(architecture.weight), tensor(architecture.bias)
         return lambda x: x @ weight + bias
+    if isinstance(architecture, GaussianProcess):
+        return _process_in_torch(architecture, tensor)
     network = cast("Mlp", architecture)
     skip = tensor(network.skip)
     layers = [
@@ -212,6 +214,22 @@ def _in_torch(architecture: Architecture, device: Any) -> Callable[[Tensor], Ten
         for weight, bias in layers[:-1]:
             hidden = gelu(hidden @ weight + bias, approximate="tanh")
         return x @ skip + hidden @ layers[-1][0] + layers[-1][1]
+
+    return mapped
+
+
+def _process_in_torch(
+    process: GaussianProcess, tensor: Callable[[Vectors], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """A bridge's process: queries are not moved away from the mean."""
+    weight, bias, scale = map(tensor, (process.weight, process.bias, process.scale))
+    landmarks, coefficients = tensor(process.landmarks), tensor(process.coefficients)
+    own = (landmarks**2).sum(dim=1) / 2
+
+    def mapped(x: Tensor) -> Tensor:
+        scaled = x * scale
+        near = scaled @ landmarks.T - (scaled**2).sum(dim=1, keepdim=True) / 2 - own
+        return near.exp() @ coefficients + x @ weight + bias
 
     return mapped
 

@@ -93,8 +93,6 @@ def fit_options(migration: Migration, kinds: Sequence[str], threads: int = 2) ->
 def pair_texts(points: Points, new: Embedded, seed: int) -> Material:
     """Pair stored text vectors with new ones; held-out points ask for themselves.
 
-    Their true new vectors are not part of the task: a point would find itself in them for certain.
-
     Args:
         points: Sampled points whose stored vectors embed their text.
         new: New vectors of the same texts.
@@ -107,7 +105,9 @@ def pair_texts(points: Points, new: Embedded, seed: int) -> Material:
         queries_new=new.vectors[held],
         gallery_old=points.old[gallery],
         relevant=[np.array([row]) for row in range(len(held))],
+        gallery_new=new.vectors[gallery],
         gallery_side=None if points.side is None else points.side[gallery],
+        self_asked=True,
     )
     return Material([_pairs(points, kept, points.old, new.vectors, PairSource.TEXT)], task)
 

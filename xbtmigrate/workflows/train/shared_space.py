@@ -12,7 +12,6 @@ from xbtmigrate.training.kinds.lambda_orthogonal import LAMBDA_ORTHOGONAL, Share
 from xbtmigrate.training.pairs import Pairs
 from xbtmigrate.training.problem import make_problem
 from xbtmigrate.training.selection import SelectionTask
-from xbtmigrate.training.trainers import AUTO
 from xbtmigrate.types import Direction, Distance
 
 
@@ -27,14 +26,14 @@ def fit_shared_space(
     Args:
         pairs: What both directions were fitted on.
         task: Held-out retrieval to choose by.
-        options: The kinds; those for the shared space are "auto" and "lambda_orthogonal".
+        options: The kinds; the one for the shared space is "lambda_orthogonal".
         fits: What was fitted for each direction.
 
     Returns:
         None where another kind was asked for, a direction is missing, a space knows lengths, or the
         forward map takes more than the old vector.
     """
-    wanted = {AUTO, LAMBDA_ORTHOGONAL.kind} & set(options.kinds)
+    wanted = LAMBDA_ORTHOGONAL.kind in options.kinds
     cosine = {options.old.distance, options.new.distance} == {Distance.COSINE}
     if not wanted or not cosine or set(fits) != set(Direction):
         return None

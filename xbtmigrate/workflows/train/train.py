@@ -28,6 +28,7 @@ from xbtmigrate.workflows.points import Points, survey, take
 from xbtmigrate.workflows.train.calibrate import Learned, calibrated
 from xbtmigrate.workflows.train.make_pairs import Embedded, Material, fit_options, material_of
 from xbtmigrate.workflows.train.shared_space import fit_shared_space
+from xbtmigrate.workflows.train.text_side import make_text_side
 
 IMAGE_PAIRS = 2000
 """Images encoded for pairs, at most: unlike captions they are slow, and not always needed."""
@@ -96,10 +97,12 @@ class Trained:
         }
 
     def _direction(self, direction: Direction, report: FitReport) -> dict[str, Any]:
-        side = self.plan.binding.get("qdrant.side_vector")
+        side, projector = self.plan.binding.get("qdrant.side_vector"), report.projector
+        text_side = projector.text_side
         return {
-            "kind": report.projector.kind,
-            "side_vector": side if report.projector.d_side else None,
+            "kind": projector.kind,
+            "side_vector": side if projector.d_side and not text_side else None,
+            "side_information": list(text_side.sizes) if text_side else [],
             "folder": str(self.artefacts.projector_folder(direction)),
             "digest": report.projector.digest,
             "seconds": report.seconds,
@@ -158,8 +161,11 @@ def train(
         migration.refuse_while_under_way("a new projector would mix two maps in one gallery")
         points, fold = _sample(migration, plan, pairs, report)
         new = _known_or_encoded(migration, points, report)
+        text_side = make_text_side(migration, points.texts, report)
+        if text_side is not None:
+            points = replace(points, side=text_side.embed(points.texts))
         material = material_of(migration, points, new, report)
-        options = fit_options(migration, kinds, threads)
+        options = replace(fit_options(migration, kinds, threads), text_side=text_side)
         directions = list(Direction) if direction == "both" else [Direction(direction)]
         reports = {
             each: fit(each, material.pairs, material.task, options, _named(report, each))

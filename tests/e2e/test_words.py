@@ -1,0 +1,120 @@
+"""Words of the payload as side information, on the real server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from qdrant_client import QdrantClient, models
+
+from tests.support.collections import fresh_name
+from tests.support.command import answer_inside
+from xbtmigrate import Projector
+from xbtmigrate.types import normalized, vector_array
+
+pytestmark = pytest.mark.server
+COUNT, WORDS = 500, 240
+CONFIG = """
+[qdrant]
+url = "{url}"
+collection = "{name}"
+vector = "old"
+
+[payload]
+text = "text"
+
+[old_model]
+encoder = "precomputed"
+path = "old.parquet"
+stored = "text"
+
+[new_model]
+encoder = "precomputed"
+path = "new.parquet"
+{words}
+
+[plan]
+strategy = "forward"
+layout = "{layout}"
+sample = 300
+"""
+
+
+@pytest.fixture
+def world(qdrant_url: str, tmp_path: Path) -> tuple[QdrantClient, str, list[str], np.ndarray]:
+    """The new model says what the words say; the old vector knows little of it."""
+    rng = np.random.default_rng(0)
+    meanings = rng.standard_normal((WORDS, 24)).astype(np.float32)
+    chosen = np.array([rng.choice(WORDS, 6, replace=False) for _ in range(COUNT)])
+    texts = [" ".join(f"word{n:03}" for n in row) for row in chosen]
+    new = normalized(meanings[chosen].sum(axis=1))
+    old = normalized(new @ rng.standard_normal((24, 4)).astype(np.float32))
+    words = [f"word{n:03}" for n in range(WORDS)]
+    for name, keys, vectors in (
+        ("old", texts, old),
+        ("new", texts + words, np.concatenate([new, normalized(meanings)])),
+    ):
+        table = pa.table({"key": keys, "vector": vector_array(vectors)})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    client, name = QdrantClient(url=qdrant_url, check_compatibility=False), fresh_name()
+    params = {
+        key: models.VectorParams(size=size, distance=models.Distance.COSINE)
+        for key, size in {"old": 4, "new": 24}.items()
+    }
+    client.create_collection(name, vectors_config=params)
+    points = [
+        models.PointStruct(id=n, vector={"old": old[n].tolist()}, payload={"text": texts[n]})
+        for n in range(COUNT)
+    ]
+    client.upsert(name, points, wait=True)
+    return client, name, texts, old
+
+
+@pytest.mark.parametrize("layout", ["in_place", "shadow"])
+def test_words_are_read_in_training_backfill_and_verification(
+    layout: str, world: tuple[QdrantClient, str, list[str], np.ndarray], qdrant_url: str,
+    tmp_path: Path,
+):  # fmt: skip
+    client, name, texts, old = world
+    text = CONFIG.format(url=qdrant_url, name=name, words="", layout=layout)
+    (tmp_path / "xbtmigrate.toml").write_text(text)
+    plan = answer_inside("plan", cwd=tmp_path)
+    trained = answer_inside("train-projector", cwd=tmp_path)
+    forward, bridge = (trained["directions"][each] for each in ("forward", "bridge"))
+    assert (forward["kind"], forward["side_vector"]) == ("gaussian_process", None)
+    assert forward["side_information"] == ["words", "lexical"]
+    assert bridge["side_information"] == []
+
+    done = answer_inside("backfill", "--online", cwd=tmp_path)
+    assert done["gallery"]["projected"] == COUNT
+    projector = Projector.load(Path(forward["folder"]))
+    expected = projector.apply(old, projector.text_side.embed(texts))
+    target = plan["target"]["collection"]
+    records = client.retrieve(target, list(range(COUNT)), with_vectors=["new"])
+    stored = {record.id: record.vector["new"] for record in records}
+    np.testing.assert_allclose([stored[n] for n in range(COUNT)], expected, atol=1e-4)
+    answer_inside("verify", cwd=tmp_path)
+
+    client.set_payload(name, {"text": texts[4]}, [3], wait=True)
+    assert answer_inside("verify", cwd=tmp_path, expect=3)["mismatches"]["stale"] == 1
+    answer_inside("backfill", "--online", cwd=tmp_path)
+    (record,) = client.retrieve(target, [3], with_vectors=["new"])
+    again = projector.apply(old[[3]], projector.text_side.embed([texts[4]]))[0]
+    np.testing.assert_allclose(record.vector["new"], again, atol=1e-4)
+    systems = answer_inside("evaluate", cwd=tmp_path)["systems"]
+    assert "forward:gaussian_process" in {each["name"] for each in systems}
+
+
+def test_words_can_be_left_out(
+    world: tuple[QdrantClient, str, list[str], np.ndarray], qdrant_url: str, tmp_path: Path
+):
+    _, name, _, _ = world
+    text = CONFIG.format(url=qdrant_url, name=name, words="words = false", layout="in_place")
+    (tmp_path / "xbtmigrate.toml").write_text(text)
+    answer_inside("plan", cwd=tmp_path)
+    forward = answer_inside("train-projector", cwd=tmp_path)["directions"]["forward"]
+    assert forward["side_information"] == []
+    assert Projector.load(Path(forward["folder"])).d_side == 0

@@ -1,0 +1,118 @@
+"""Gaussian processes: bent maps, words as a prior, and what a mixed gallery needs."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.unit.test_training_fit import HELD, options, world
+from xbtmigrate.projectors import Affine
+from xbtmigrate.side_information import TextSide, Vocabulary
+from xbtmigrate.training import fit
+from xbtmigrate.training.kinds import gaussian_process as module
+from xbtmigrate.training.kinds.gaussian_process import PROCESS
+from xbtmigrate.training.problem import make_problem
+from xbtmigrate.types import Direction, normalized
+
+SETTINGS = {"gamma": 2.0, "noise": 0.01, "share": 0.0}
+
+
+def problem(direction=Direction.FORWARD, **how):
+    pairs, task = world(**how)
+    chosen = options("auto", distance=how.get("distance", "Cosine"))
+    return make_problem(direction, pairs, task, (chosen.old, chosen.new), seed=1, threads=1)
+
+
+@pytest.mark.parametrize("distance", ["Cosine", "Euclid"])
+def test_a_process_follows_a_bend_that_no_line_can(distance):
+    pairs, task = world(curve=0.6, distance=distance)
+    report = fit(
+        Direction.FORWARD, [pairs], task, options("ridge", "gaussian_process", distance=distance)
+    )
+    line = next(c for c in report.candidates if c.kind == "ridge")
+    assert report.projector.kind == "gaussian_process"
+    assert report.candidates[0].squared_error < line.squared_error / 2
+
+
+def test_landmarks_stand_in_for_all_pairs(monkeypatch):
+    given = problem(curve=0.6)
+    exact = PROCESS.fit(given, SETTINGS).architecture
+    monkeypatch.setattr(module, "EXACT", 100)
+    monkeypatch.setattr(module, "LANDMARKS", 300)
+    fewer = PROCESS.fit(given, SETTINGS).architecture
+    assert (len(exact.landmarks), len(fewer.landmarks)) == (len(given.x), 300)
+    far = np.mean((exact(given.x_held) - given.y_held) ** 2)
+    assert np.mean((fewer(given.x_held) - given.y_held) ** 2) < 1.5 * far
+
+
+def test_outputs_move_away_from_the_mean_to_where_true_vectors_lie():
+    given = problem(noise=1.0)
+    mean, true = given.y.mean(axis=0), np.linalg.norm(given.y - given.y.mean(axis=0), axis=1).mean()
+    away = []
+    for share in (0.0, 0.5, 1.0):
+        mapped = PROCESS.fit(given, {**SETTINGS, "noise": 1.0, "share": share}).architecture(
+            given.x_held
+        )
+        away.append(np.linalg.norm(mapped - mean, axis=1).mean())
+    assert away[0] < 0.9 * true
+    assert away[1] == pytest.approx((away[0] + true) / 2, rel=1e-3)
+    assert away[2] == pytest.approx(true, rel=1e-3)
+
+
+def test_words_are_a_prior_that_needs_few_pairs():
+    """The new vector is what the words say and a little of the old vector."""
+    pairs, task = world()
+    rng = np.random.default_rng(5)
+    size, d_new = 40, pairs.new.shape[1]
+    table = rng.standard_normal((size, d_new)).astype(np.float32)
+    text_side = TextSide(
+        Vocabulary([f"w{n:02}" for n in range(size)], np.ones(size, np.float32)),
+        {"words": (table - table.mean(axis=0)).astype(np.float16).astype(np.float32)},
+    )
+    count = len(task.gallery_old)
+    texts = [" ".join(f"w{n:02}" for n in rng.choice(size, 3, replace=False)) for _ in range(count)]
+    side = text_side.embed(texts)
+    new = normalized(side + 0.3 * task.gallery_new)
+    few = slice(HELD, HELD + 60)
+    pairs = dataclasses.replace(
+        pairs,
+        ids=pairs.ids[:60],
+        content_hashes=pairs.content_hashes[:60],
+        old=task.gallery_old[few],
+        new=new[few],
+        side=side[few],
+    )
+    task = dataclasses.replace(
+        task,
+        queries_new=normalized(new[:HELD] + 0.1 * rng.standard_normal((HELD, d_new)).astype("f4")),
+        gallery_new=new,
+        gallery_side=side,
+    )
+    chosen = dataclasses.replace(options("ridge", "gaussian_process"), text_side=text_side)
+    report = fit(Direction.FORWARD, [pairs], task, chosen)
+    projector, best = report.projector, report.candidates[0]
+    assert (projector.kind, projector.d_side) == ("gaussian_process", d_new)
+    assert best.settings["side"]
+    assert projector.text_side is text_side
+    blind = [c for c in report.candidates if not c.settings.get("side")]
+    assert best.scores.mrr > max(c.scores.mrr for c in blind) + 0.1
+    assert all(other.text_side is None for other in report.others if not other.d_side)
+
+
+def test_a_process_can_be_followed_by_another_map():
+    from xbtmigrate.projectors import followed_by
+
+    given = problem(curve=0.3)
+    fitted = PROCESS.fit(given, SETTINGS).architecture
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((12, 12)))[0].astype(np.float32)
+    both = followed_by(fitted, turn)
+    np.testing.assert_allclose(both(given.x), fitted(given.x) @ turn, atol=1e-4)
+    assert isinstance(followed_by(Affine(turn, turn[0]), turn), Affine)
+
+
+def test_variance_grows_with_the_distance_from_the_pairs():
+    given = problem()
+    variance = PROCESS.fit(given, SETTINGS).error
+    near, far = variance(given.x), variance(-3 * given.x[:50])
+    assert near.mean() < far.mean()
+    assert np.isfinite(far).all()

@@ -1,0 +1,88 @@
+"""Workflows: what makes side vectors of the texts, ready before anything is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from xbtmigrate.errors import EncoderError
+from xbtmigrate.protocols import Gallery
+from xbtmigrate.side_information import (
+    LEXICAL,
+    WORDS,
+    TextSide,
+    Vocabulary,
+    collect_vocabulary,
+    fit_lexical,
+    fit_words,
+)
+from xbtmigrate.types import Modality, Vectors, content_hash
+from xbtmigrate.workflows.encode_points import Report, encode_readable
+from xbtmigrate.workflows.migration import Migration
+
+MAX_TEXTS = 20_000
+"""Texts that the vocabulary is taken from."""
+MAX_LEXICAL = 6000
+MIN_WORDS = 200
+"""A vocabulary of fewer words tells little of a text that the stored vector does not."""
+
+
+def make_text_side(
+    migration: Migration, texts: Sequence[str | None], report: Report
+) -> TextSide | None:
+    """Embed the words of the collection once with the new model, if it can embed words.
+
+    Args:
+        migration: The migration.
+        texts: Texts of a sample of the points.
+        report: Called with progress.
+
+    Returns:
+        None where there are no texts, too few words, or nothing that embeds them.
+    """
+    config = migration.config
+    if not (config.payload.text and config.new_model.words) or config.qdrant.side_vector:
+        return None
+    vocabulary = collect_vocabulary(_texts_of(migration.reader()))
+    if len(vocabulary) < MIN_WORDS:
+        return None
+    vectors, done = _embedded(migration, vocabulary, report)
+    rows = np.flatnonzero(done).tolist()
+    if len(rows) < MIN_WORDS:
+        report("side information: the new model cannot embed single words, so none is used", 0, 0)
+        return None
+    vocabulary = Vocabulary([vocabulary.words[row] for row in rows], vocabulary.rarity[rows])
+    lexical = fit_lexical(vocabulary, texts[:MAX_LEXICAL])
+    return TextSide(vocabulary, {WORDS: fit_words(vectors[rows]), LEXICAL: lexical})
+
+
+def _texts_of(reader: Gallery) -> Iterator[str | None]:
+    seen = 0
+    for batch in reader.read({"source"}):
+        yield from batch["text"].to_pylist()
+        seen += len(batch)
+        if seen >= MAX_TEXTS:
+            return
+
+
+def _embedded(
+    migration: Migration, vocabulary: Vocabulary, report: Report
+) -> tuple[Vectors, np.ndarray]:
+    """Vectors of the words, those of an earlier run not made again."""
+    # Apart from a text that is this word alone: models may embed queries and texts differently.
+    hashes = [content_hash(f"word: {word}") for word in vocabulary.words]
+    vectors, done = migration.known.find(hashes)
+    missing = np.flatnonzero(~done)
+    if not missing.size:
+        return vectors, done
+    words = [vocabulary.words[row] for row in missing.tolist()]
+    try:
+        found, readable = encode_readable(
+            migration.new_encoder, words, Modality.TEXT, report=report, stage="words, new model"
+        )
+    except EncoderError:
+        return vectors, done
+    vectors[missing], done[missing] = found, readable
+    migration.known.add([hashes[row] for row in missing[readable]], found[readable])
+    return vectors, done
