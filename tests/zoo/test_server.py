@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.qdrant_server import Server
 from tests.zoo.keeper import Keeper, open_keeper
-from tests.zoo.rows import fixed
+from tests.zoo.rows import REFUSED, fixed
 from tests.zoo.specimen import Specimen
 
 pytestmark = pytest.mark.server
@@ -21,8 +21,9 @@ def keeper(qdrant_server: Server) -> Iterator[Keeper]:
         yield opened
 
 
-@pytest.mark.parametrize("specimen", [row for _, row in ROWS], ids=[name for name, _ in ROWS])
-def test_nothing_is_lost_and_it_ends(specimen: Specimen, keeper: Keeper) -> None:
+@pytest.mark.parametrize(("name", "specimen"), ROWS, ids=[name for name, _ in ROWS])
+def test_nothing_is_lost_and_it_ends(name: str, specimen: Specimen, keeper: Keeper) -> None:
     led = keeper.lead(specimen)
     print(specimen, *led.log, *led.refusals, sep="\n")
     assert led.broken == ""
+    assert led.ended.startswith("refused: ") == (name in REFUSED), led.ended
