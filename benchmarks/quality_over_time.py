@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.support.qdrant_server import running_server
 from xbtmigrate.evaluation.retrieval import Space, top_k
 from xbtmigrate.serving import MigrationSearcher
-from xbtmigrate.serving.server_fusion import encoded
+from xbtmigrate.serving.formula import match_encoded
 from xbtmigrate.types import Vectors
 
 NAME, WINDOW, DEPTH = "debian", 10.0, 10
@@ -121,7 +121,9 @@ class Load:
         while not self._stop.wait(1.0):
             situation = self._searcher.situation
             if situation.phase is not None and situation.phase.value == "backfilling":
-                done = self._client.count(NAME, encoded(situation), exact=True).count
+                done = self._client.count(
+                    NAME, match_encoded(situation.plan.digest, situation.new.name), exact=True
+                ).count
                 self.fraction = done / situation.plan.collection.points
 
 

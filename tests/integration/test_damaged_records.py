@@ -24,7 +24,7 @@ from xbtmigrate.qdrant.wire.own_collection import (
     record_id,
     shadow_mark,
 )
-from xbtmigrate.serving.artefact_source import InJournal, find_origin
+from xbtmigrate.serving.artefact_source import InJournal, find_source
 from xbtmigrate.serving.round_trips import run
 from xbtmigrate.types import Distance
 
@@ -162,10 +162,10 @@ def test_a_foreign_record_concerns_its_own_migration_alone(embedded_db):
         [{}, {"names": 3}, {"names": ["other"], "parts": []}, {"names": ["things"], "migration": 4}]
     ):
         put(embedded_db, record_id(KIND, f"foreign {number}"), {"kind": KIND, **payload})
-    found = run(embedded_db.client, find_origin("things", None, None))
+    found = run(embedded_db.client, find_source("things", None, None))
     assert found == InJournal("ours")
     with pytest.raises(ArtefactError, match="nothing is known"):
-        run(embedded_db.client, find_origin("nothing", None, None))
+        run(embedded_db.client, find_source("nothing", None, None))
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ import pytest
 
 from xbtmigrate.errors import UnsupportedError
 from xbtmigrate.migration.phases import Phase
-from xbtmigrate.serving.state import SERVINGS, Situation, Space
+from xbtmigrate.serving.space import Space
+from xbtmigrate.serving.state import SERVINGS, ServingState
 from xbtmigrate.types import Distance, Layout
 
 SWITCHED = (Phase.CUT_OVER, Phase.FINALIZING, Phase.FINALIZED)
@@ -17,9 +18,9 @@ BEFORE = [None, *(phase for phase in Phase if phase not in SWITCHED)]
 ANYTHING: Any = object()
 
 
-def situation(phase: Phase | None, *, asked: str = "") -> Situation:
+def situation(phase: Phase | None, *, asked: str = "") -> ServingState:
     """Everything was trained, and every point had a new vector once."""
-    return Situation(
+    return ServingState(
         migration="c-old",
         names=frozenset({"c"}),
         phase=phase,
@@ -43,28 +44,29 @@ def situation(phase: Phase | None, *, asked: str = "") -> Situation:
 def test_until_the_cutover_only_the_old_model_answers(phase: Phase | None):
     now = situation(phase)
     for new_model in (True, False):
-        mixture, note = now.mixture(old_model=True, new_model=new_model)
-        assert (mixture.name, mixture.space(waiting=False), note) == ("keep", "old", "")
+        serving = now.choose(old_model=True, new_model=new_model)
+        assert (serving.mixture.name, serving.space, serving.note) == ("keep", "old", "")
     with pytest.raises(UnsupportedError, match="is not cut over"):
-        now.mixture(old_model=False, new_model=True)
+        now.choose(old_model=False, new_model=True)
 
 
 @pytest.mark.parametrize("phase", SWITCHED)
 @pytest.mark.parametrize("asked", ["", *SERVINGS])
 def test_from_the_cutover_on_the_new_model_answers_whatever_was_asked_for(phase: Phase, asked: str):
     now = situation(phase, asked=asked)
-    mixture, _ = now.mixture(old_model=True, new_model=True)
-    assert (mixture.name, mixture.space(waiting=False)) == ("single", "new")
+    serving = now.choose(old_model=True, new_model=True)
+    assert (serving.mixture.name, serving.space) == ("single", "new")
     with pytest.raises(UnsupportedError, match="is cut over"):
-        replace(now, waiting=True).mixture(old_model=True, new_model=False)
+        replace(now, waiting=True).choose(old_model=True, new_model=False)
 
 
 def test_what_is_asked_for_is_served_or_the_old_model_stands_in():
     backfilled = situation(Phase.BACKFILLED, asked="bridge")
-    assert backfilled.mixture(old_model=False, new_model=True)[0].name == "bridge"
-    mixture, note = backfilled.mixture(old_model=True, new_model=False)
-    assert (mixture.name, note) == ("keep", "bridge needs the new model: serving keep")
+    assert backfilled.choose(old_model=False, new_model=True).mixture.name == "bridge"
+    serving = backfilled.choose(old_model=True, new_model=False)
+    note = "bridge needs the new model: serving keep"
+    assert (serving.mixture.name, serving.note) == ("keep", note)
     partly = replace(backfilled, asked="single", covered=False)
-    assert partly.mixture(old_model=True, new_model=True)[0].name == "keep"
+    assert partly.choose(old_model=True, new_model=True).mixture.name == "keep"
     with pytest.raises(UnsupportedError):
-        partly.mixture(old_model=False, new_model=True)
+        partly.choose(old_model=False, new_model=True)

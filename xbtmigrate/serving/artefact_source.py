@@ -1,4 +1,4 @@
-"""Room `search`: where the artefacts of serving come from, and whether they have changed."""
+"""Find the artefacts that a searcher needs, in a folder or in Qdrant, and see when they change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xbtmigrate.qdrant.journal.published import KIND, Published, published_of, u
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL, record_id
 from xbtmigrate.scoring.calibration import Arrangement
 from xbtmigrate.scoring.hubness import StoredHubness
-from xbtmigrate.serving.round_trips import Steps
+from xbtmigrate.serving.round_trips import Procedure
 from xbtmigrate.types import Direction
 
 Stamp: TypeAlias = tuple[object, ...]
@@ -27,7 +27,7 @@ MAX_PUBLISHED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What was made for serving."""
+    """The artefacts that a searcher uses."""
 
     plan: Plan
     bridge: Projector | None
@@ -36,7 +36,7 @@ class Parts:
     hubness: StoredHubness | None
 
 
-class Origin(Protocol):
+class ArtefactSource(Protocol):
     """A place of artefacts."""
 
     @property
@@ -44,11 +44,11 @@ class Origin(Protocol):
         """Name of the migration."""
         ...
 
-    def stamp(self) -> Steps[Stamp]:
-        """Return something that changes with the content."""
+    def stamp(self) -> Procedure[Stamp]:
+        """Return a value that changes with the content."""
         ...
 
-    def parts(self) -> Steps[Parts]:
+    def parts(self) -> Procedure[Parts]:
         """Read the content.
 
         Raises:
@@ -59,7 +59,7 @@ class Origin(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InFolder:
-    """The migration's own folder."""
+    """The folder of the migration."""
 
     folder: Path
 
@@ -68,7 +68,7 @@ class InFolder:
         """Name of the migration."""
         return self.folder.name
 
-    def stamp(self) -> Steps[Stamp]:
+    def stamp(self) -> Procedure[Stamp]:
         """Times of the files."""
         yield from ()
         return tuple(
@@ -82,7 +82,7 @@ class InFolder:
             if path.exists()
         )
 
-    def parts(self) -> Steps[Parts]:
+    def parts(self) -> Procedure[Parts]:
         """Read the files."""
         yield from ()
         return _read(Artefacts(self.folder))
@@ -90,15 +90,15 @@ class InFolder:
 
 @dataclass(frozen=True, slots=True)
 class InJournal:
-    """What was published beside the journal."""
+    """The files that were published in Qdrant, beside the journal."""
 
     migration: str
 
-    def stamp(self) -> Steps[Stamp]:
+    def stamp(self) -> Procedure[Stamp]:
         """Digest of the files."""
         return ((yield from self._published()).digest,)
 
-    def parts(self) -> Steps[Parts]:
+    def parts(self) -> Procedure[Parts]:
         """Fetch and read the files."""
         published = yield from self._published()
         [found] = yield [
@@ -108,7 +108,7 @@ class InJournal:
             unpack(published, found, Path(folder))
             return _read(Artefacts(Path(folder)))
 
-    def _published(self) -> Steps[Published]:
+    def _published(self) -> Procedure[Published]:
         wanted = record_id(KIND, self.migration)
         [found] = yield [lambda client: client.retrieve(JOURNAL, [wanted], with_payload=True)]
         if not found:
@@ -119,7 +119,9 @@ class InJournal:
         return Published.of(found[0].payload)
 
 
-def find_origin(collection: str, vector: str | None, folder: Path | str | None) -> Steps[Origin]:
+def find_source(
+    collection: str, vector: str | None, folder: Path | str | None
+) -> Procedure[ArtefactSource]:
     """Find the artefacts of a collection's migration.
 
     Args:
@@ -134,7 +136,9 @@ def find_origin(collection: str, vector: str | None, folder: Path | str | None) 
     if folder is not None:
         return InFolder(Path(folder).resolve())
     here = [each.parent for each in sorted(Path(FOLDER).glob("*/plan.json"))]
-    found: list[Origin] = [InFolder(each.resolve()) for each in _of(here, collection, vector)]
+    found: list[ArtefactSource] = [
+        InFolder(each.resolve()) for each in _of(here, collection, vector)
+    ]
     if not found:
         found = [
             InJournal(each.migration)
@@ -159,7 +163,7 @@ def find_origin(collection: str, vector: str | None, folder: Path | str | None) 
     )
 
 
-def _current(found: Sequence[Origin]) -> Steps[list[Origin]]:
+def _current(found: Sequence[ArtefactSource]) -> Procedure[list[ArtefactSource]]:
     """Leave out migrations that are over; where all are, keep the one that ended last."""
     [exists] = yield [lambda client: client.collection_exists(JOURNAL)]
     if not exists:
@@ -186,14 +190,14 @@ def _of(folders: Sequence[Path], collection: str, vector: str | None) -> Iterato
 
 
 def names_of(plan: Plan) -> frozenset[str]:
-    """What an application may call the collection of a plan."""
+    """List the names by which an application may know the collection of a plan."""
     configured = plan.binding.get("qdrant.collection")
     return frozenset(
         name for name in (plan.collection.name, plan.collection.alias, configured) if name
     )
 
 
-def _listed(collection: str) -> Steps[list[Published]]:
+def _listed(collection: str) -> Procedure[list[Published]]:
     [exists] = yield [lambda client: client.collection_exists(JOURNAL)]
     if not exists:
         return []

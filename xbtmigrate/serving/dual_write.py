@@ -23,7 +23,7 @@ from xbtmigrate.qdrant.gallery.provenance import (
 from xbtmigrate.qdrant.wire.payload import EmbeddedFields
 from xbtmigrate.qdrant.wire.point_page import stored_id
 from xbtmigrate.serving.embed import AnyEncoder, embed
-from xbtmigrate.serving.state import WITHOUT_NEW, WITHOUT_OLD, Situation
+from xbtmigrate.serving.state import WITHOUT_NEW, WITHOUT_OLD, ServingState
 from xbtmigrate.types import Kind, Layout, Modality, Vectors, is_unicode, usable
 
 Model: TypeAlias = Literal["new", "old"]
@@ -56,7 +56,7 @@ class Completion:
         model: The model whose vectors the application writes under the old name.
     """
 
-    situation: Situation
+    situation: ServingState
     encoders: tuple[AnyEncoder | None, AnyEncoder | None]
     model: Model
 

@@ -1,4 +1,4 @@
-"""Room `search`: queries and points embedded by whatever the application calls an encoder."""
+"""Embed queries and points with any form of encoder that an application has."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ AnyEncoder: TypeAlias = Any
 def embed(
     encoder: AnyEncoder, items: Sequence[str], modality: Modality, *, gallery: bool = False
 ) -> Vectors:
-    """Embed queries, or what is to be found.
+    """Embed queries, or points of the gallery.
 
     Args:
         encoder: The encoder, in any of the forms.
         items: n texts or image references.
         modality: Which of the two.
-        gallery: Whether they are not queries, for encoders that tell the two apart.
+        gallery: Whether they are points to be found, for encoders that embed these differently.
 
     Returns:
         Shape (n, d).
@@ -43,14 +43,14 @@ def embed(
     return np.asarray(found, np.float32)
 
 
-def checked(vector: Any, size: int, model: str) -> Vectors:
-    """See that a query vector is of a model's size.
+def check_vector(vector: Any, size: int, model: str) -> Vectors:
+    """Check that a query vector has its model's size.
 
     Returns:
         Shape (1, size).
 
     Raises:
-        EncoderError: It is of another size, or not finite.
+        EncoderError: It has another size, or is not finite.
     """
     row = np.asarray(vector, np.float32).reshape(1, -1)
     if row.shape[1] != size:

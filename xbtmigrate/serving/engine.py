@@ -1,4 +1,8 @@
-"""Room `search`: all of a searcher but waiting for the answers; sync and async share it."""
+"""Answer queries over a migrating collection: all of a searcher but the waiting for requests.
+
+Choose the serving, make the query vectors, send the requests, and re-read the state of the
+migration every few seconds. The procedures run on the sync and on the asyncio client alike.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,26 +20,31 @@ from qdrant_client import models
 from xbtmigrate.errors import UnsupportedError, XbtMigrateError
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
 from xbtmigrate.qdrant.wire.server_errors import EMBEDDED_ERRORS, SERVER_ERRORS
-from xbtmigrate.scoring.mixture import KEEP, Mixture
+from xbtmigrate.scoring.mixture import KEEP
 from xbtmigrate.scoring.slerp import slerp
-from xbtmigrate.serving.client_fusion import Points, fused_here
-from xbtmigrate.serving.embed import AnyEncoder, checked, embed
+from xbtmigrate.serving.client_fusion import Points, fuse_here
+from xbtmigrate.serving.embed import AnyEncoder, check_vector, embed
 from xbtmigrate.serving.load_state import Loader
-from xbtmigrate.serving.round_trips import Steps, Work, together
-from xbtmigrate.serving.server_fusion import QueryVectors, Wanted, in_both_spaces, in_one_space
-from xbtmigrate.serving.state import WITHOUT_OLD, Situation
-from xbtmigrate.serving.thresholds import ANSWERS, Scale, sampled
+from xbtmigrate.serving.round_trips import Procedure, Work, run_together
+from xbtmigrate.serving.server_fusion import (
+    PreparedQuery,
+    SearchOptions,
+    search_both_spaces,
+    search_one_space,
+)
+from xbtmigrate.serving.state import WITHOUT_OLD, ActiveServing, ServingState
+from xbtmigrate.serving.thresholds import ANSWERS, Scale, sample_queries
 from xbtmigrate.serving.traffic_log import DemandLog
 from xbtmigrate.types import Channel, Modality, Vectors
 
 T = TypeVar("T")
 
-REFUSED = (*SERVER_ERRORS, *EMBEDDED_ERRORS)
+CLIENT_ERRORS = (*SERVER_ERRORS, *EMBEDDED_ERRORS)
 """Errors of the client library."""
 INTERVAL = 5.0
 """Seconds between two looks at the journal, at least."""
-LOOK_SHARE = 0.02
-"""Share of the time that looks may take: slow ones are rarer."""
+MAX_LOOK_SHARE = 0.02
+"""Share of the time that looks at the journal may take: slow ones are rarer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +56,14 @@ class Question:
         image: An image reference to be embedded.
         vector: A vector of the new model.
         old_vector: A vector of the old model.
-        wanted: What to return; its threshold is in the old model's scale.
+        options: What to return; its threshold is in the old model's scale.
     """
 
     text: str | None = None
     image: str | None = None
     vector: Any = None
     old_vector: Any = None
-    wanted: Wanted = Wanted()  # noqa: RUF009
+    options: SearchOptions = SearchOptions()  # noqa: RUF009
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +93,12 @@ class Answer:
         return self.points[place]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A query with its vectors, in the situation it was prepared for."""
-
-    situation: Situation
-    mixture: Mixture
-    note: str
-    query: QueryVectors
-    wanted: Wanted
-
-
 class Core:
     """State and procedures of a searcher.
 
     Args:
-        loader: Reads the situation.
-        situation: The first one.
+        loader: Reads the state.
+        state: The first one.
         encoders: The old and the new encoder, None where there is none.
         interval: Seconds between two looks at the journal, at least.
         demand: Where the points found are counted.
@@ -108,12 +107,12 @@ class Core:
     def __init__(
         self,
         loader: Loader,
-        situation: Situation,
+        state: ServingState,
         encoders: tuple[AnyEncoder | None, AnyEncoder | None],
         interval: float,
         demand: DemandLog | None,
     ) -> None:
-        self.situation = situation
+        self.state = state
         self.problem = ""
         self.note = ""
         self.demand = demand
@@ -123,43 +122,55 @@ class Core:
         self._interval = interval
         self._look_at = time.monotonic() + interval
         self._looking = threading.Lock()
-        self._scales: dict[tuple[int, str], Scale] = {}
 
-    def is_due(self) -> bool:
-        """Whether it is time to look at the journal; true for one caller only."""
-        return time.monotonic() >= self._look_at and self._looking.acquire(blocking=False)
-
-    def look(self) -> Steps[None]:
-        """Look whether the situation has changed; the caller was told that it `is_due`.
-
-        What cannot be read leaves the situation as it is and is told by `problem`.
-        """
-        started = time.monotonic()
-        try:
-            self._replace((yield from self._loader.again(self.situation)))
-            self.problem = ""
-        except XbtMigrateError as error:
-            self._tell(f"{error.message}; serving as before ({error.hint})")
-        except REFUSED as error:
-            self._tell(f"the journal cannot be read, serving as before: {error!r}")
-        finally:
-            now = time.monotonic()
-            self._look_at = now + max(self._interval, (now - started) / LOOK_SHARE)
-            self._looking.release()
-
-    def reload(self) -> Steps[None]:
-        """Look whether the situation has changed, now; raises what `look` only tells."""
-        self._replace((yield from self._loader.again(self.situation)))
+    def reload(self) -> Procedure[None]:
+        """Re-read the state if it has changed; raises what a query only warns of."""
+        self.state = yield from self._loader.reload(self.state)
         self.problem = ""
 
-    def look_after(self, error: Exception) -> Steps[None]:
-        """Look again because a request was refused; raise its error if nothing has changed."""
-        before = self.situation
-        self._replace((yield from self._loader.again(before)))
-        if self.situation is before:
-            raise error
+    def with_retry(self, procedure: Callable[[], Procedure[T]]) -> Procedure[T]:
+        """Run a procedure in the present state, and again if it fails because that is outdated.
 
-    def prepare(self, question: Question, *, within: str | None = None) -> Prepared:
+        A procedure that writes may then have written twice what it wrote before the failure.
+        """
+        # One caller looks at the journal, the others go on with the state as it is.
+        if time.monotonic() >= self._look_at and self._looking.acquire(blocking=False):
+            yield from self._look()
+        before = self.state
+        try:
+            return (yield from procedure())
+        except (*CLIENT_ERRORS, UnsupportedError):
+            self.state = yield from self._loader.reload(self.state)
+            if self.state is before:
+                raise
+        return (yield from procedure())
+
+    def search(self, questions: Sequence[Question]) -> Procedure[list[Answer]]:
+        """Answer several questions in common round trips, from embedding to the points."""
+        return self.with_retry(partial(self.answer, questions))
+
+    def answer(self, questions: Sequence[Question]) -> Procedure[list[Answer]]:
+        """Answer several questions in the state as it is known."""
+        for each in questions:
+            if each.text is not None or each.image is not None:
+                # Encoders take milliseconds to seconds: an event loop must not wait for them.
+                [queries] = yield [Work(lambda: list(map(self.prepare, questions)))]
+                break
+        else:
+            queries = list(map(self.prepare, questions))
+        for row, query in enumerate(queries):
+            if query.options.score_threshold is not None and query.serving.mixture is not KEEP:
+                queries[row] = yield from self._translate_threshold(query)
+        found = yield from run_together(list(map(_find_points, queries)))
+        answers = []
+        for query, points in zip(queries, found, strict=True):
+            shown = list(map(without_mark, points))
+            answers.append(Answer(shown, query.serving.mixture.name, query.serving.note))
+            if self.demand is not None:
+                self.demand.note(query.new or query.old, shown)
+        return answers
+
+    def prepare(self, question: Question, *, within: str | None = None) -> PreparedQuery:
         """Choose how to serve, and make the query vectors. Embeds, so it may take its time.
 
         Args:
@@ -170,128 +181,80 @@ class Core:
             UnsupportedError: Nothing can answer with the models at hand.
             EncoderError: A vector is not of the model's size.
         """
-        situation = self.situation
-        item = question.text is not None or question.image is not None
-        mixture, note = situation.mixture(
-            old_model=question.old_vector is not None or (item and self._old is not None),
-            new_model=question.vector is not None or (item and self._new is not None),
-            within=within,
+        state = self.state
+        to_embed = question.text is not None or question.image is not None
+        old_model = question.old_vector is not None or (to_embed and self._old is not None)
+        new_model = question.vector is not None or (to_embed and self._new is not None)
+        serving = state.servings.get((old_model, new_model, within)) or state.choose(
+            old_model=old_model, new_model=new_model, within=within
         )
-        if note and note != self.note:
-            warnings.warn(note, stacklevel=3)
-        self.note = note
-        waiting = situation.waiting
+        if serving.note and serving.note != self.note:
+            warnings.warn(serving.note, stacklevel=3)
+        self.note = serving.note
         old = new = None
-        if mixture.needs_old_model(waiting=waiting):
+        if serving.needs_old:
             given = question.old_vector
-            made = self._embedded(self._old, question) if given is None else given
-            old = checked(made, situation.old.size, "old")
-        if mixture.needs_new_model(waiting=waiting):
+            made = _embed_question(self._old, question) if given is None else given
+            old = check_vector(made, state.old.size, "old")
+        if serving.needs_new:
             given = question.vector
-            made = self._embedded(self._new, question) if given is None else given
-            new = checked(made, situation.new.size, "new")
-        query = query_vectors(situation, mixture, old, new)
-        return Prepared(situation, mixture, note, query, question.wanted)
+            made = _embed_question(self._new, question) if given is None else given
+            new = check_vector(made, state.new.size, "new")
+        return place_query(state, serving, old, new, question.options)
 
-    def attended(self, procedure: Callable[[], Steps[T]]) -> Steps[T]:
-        """Run a procedure in the present situation.
+    def _look(self) -> Procedure[None]:
+        """Re-read the state if it has changed; the caller holds the lock `_looking`.
 
-        What is refused is done once more if the situation has changed: it may be done twice.
+        What cannot be read leaves the state as it is, with a warning.
         """
-        if self.is_due():
-            yield from self.look()
+        started = time.monotonic()
         try:
-            return (yield from procedure())
-        except (*REFUSED, UnsupportedError) as error:
-            yield from self.look_after(error)
-        return (yield from procedure())
+            yield from self.reload()
+        except XbtMigrateError as error:
+            self._warn(f"{error.message}; serving as before ({error.hint})")
+        except CLIENT_ERRORS as error:
+            self._warn(f"the journal cannot be read, serving as before: {error!r}")
+        finally:
+            now = time.monotonic()
+            self._look_at = now + max(self._interval, (now - started) / MAX_LOOK_SHARE)
+            self._looking.release()
 
-    def ask(self, questions: Sequence[Question]) -> Steps[list[Answer]]:
-        """Answer several questions in common round trips, from embedding to the points."""
-        return self.attended(lambda: self.answered(questions))
-
-    def answers(self, prepared: list[Prepared]) -> Steps[list[Answer]]:
-        """Answer several queries in common round trips."""
-        answers = yield from together([self._answer(each) for each in prepared])
-        if self.demand is not None:
-            for each, found in zip(prepared, answers, strict=True):
-                self.demand.note(each.query.new or each.query.old, found)
-        return answers
-
-    def translated(
-        self, threshold: float, situation: Situation, mixture: Mixture
-    ) -> Steps[float | None]:
-        """Translate a threshold of the old model's scale; None where nothing tells how."""
-        key = id(situation), mixture.name
-        if key not in self._scales:
-            known = situation.arrangement is not None and len(situation.arrangement.bank.ids)
-            if not known or situation.phase in WITHOUT_OLD:
-                return None
-            self._scales[key] = yield from self._scale(situation, mixture)
-        return self._scales[key].translated(threshold)
-
-    def answered(self, questions: Sequence[Question]) -> Steps[list[Answer]]:
-        """Answer several questions in the situation as it is known."""
-        if any(each.text is not None or each.image is not None for each in questions):
-            [prepared] = yield [Work(lambda: [self.prepare(each) for each in questions])]
+    def _translate_threshold(self, query: PreparedQuery) -> Procedure[PreparedQuery]:
+        """Translate a threshold of the old model's scale to that of the serving."""
+        state, space = query.state, query.serving.space
+        # Scales are of similarities. Qdrant takes a threshold on one space as a distance where
+        # that is its metric; a fused score is always a similarity.
+        least = state.old.sign * (query.options.score_threshold or 0.0)
+        scale = yield from self._scale(query)
+        if scale is None:
+            self._warn("a score threshold is used as it is: no calibration translates it")
         else:
-            prepared = [self.prepare(each) for each in questions]
-        return (yield from self.answers(prepared))
+            least = scale.translate(least)
+        if space is not None:
+            least *= state.new.sign if space == "new" else state.old.sign
+        return replace(query, options=replace(query.options, score_threshold=least))
 
-    def _answer(self, prepared: Prepared) -> Steps[Answer]:
-        situation, mixture, wanted = prepared.situation, prepared.mixture, prepared.wanted
-        if wanted.score_threshold is not None and mixture.name != KEEP.name:
-            least = yield from self._threshold(situation, mixture, wanted.score_threshold)
-            wanted = replace(wanted, score_threshold=least)
-        points = yield from _points(replace(prepared, wanted=wanted))
-        return Answer([without_mark(each) for each in points], mixture.name, prepared.note)
-
-    def _threshold(self, situation: Situation, mixture: Mixture, threshold: float) -> Steps[float]:
-        """Translate a threshold as Qdrant takes it for one space, or as a fusion's least score."""
-        space = mixture.space(waiting=situation.waiting)
-        found = yield from self.translated(situation.old.sign * threshold, situation, mixture)
-        if found is None:
-            self._tell("nothing tells how to translate a score threshold: used as it is")
-            found = situation.old.sign * threshold
-        sign = situation.new.sign if space == "new" else situation.old.sign
-        return sign * found if space else found
-
-    def _scale(self, situation: Situation, mixture: Mixture) -> Steps[Scale]:
-        """Ask known queries of both servings."""
-        if situation.arrangement is None:
-            raise UnsupportedError("nothing was calibrated", "run `xbtmigrate train-projector`")
-        bank = situation.arrangement.bank
-        wanted = Wanted(limit=ANSWERS, with_payload=False)
-        rows = list(zip(sampled(bank.old), sampled(bank.new), strict=True))
+    def _scale(self, query: PreparedQuery) -> Procedure[Scale | None]:
+        """Compare the scores of both servings for known queries; None where there are none."""
+        state, active = query.state, query.serving
+        name, arrangement = active.mixture.name, state.arrangement
+        if name in state.scales:
+            return state.scales[name]
+        if arrangement is None or not len(arrangement.bank.ids) or state.phase in WITHOUT_OLD:
+            return None
+        options = SearchOptions(limit=ANSWERS, with_payload=False)
+        bank = arrangement.bank
+        rows = list(zip(sample_queries(bank.old), sample_queries(bank.new), strict=True))
         scores = []
-        for each in (KEEP, mixture):
-            prepared = [
-                Prepared(
-                    situation,
-                    each,
-                    "",
-                    query_vectors(situation, each, old[None], new[None]),
-                    wanted,
-                )
-                for old, new in rows
-            ]
-            found = yield from together([_points(one) for one in prepared])
-            space = each.space(waiting=situation.waiting)
-            sign = {"old": situation.old.sign, "new": situation.new.sign}.get(space or "", 1.0)
+        for each in (state.activate(KEEP), active):
+            known = [place_query(state, each, old[None], new[None], options) for old, new in rows]
+            found = yield from run_together(list(map(_find_points, known)))
+            sign = {"old": state.old.sign, "new": state.new.sign}.get(each.space or "", 1.0)
             scores.append([sign * point.score for points in found for point in points])
-        return Scale.matched(*scores)
+        state.scales[name] = Scale.match(*scores)
+        return state.scales[name]
 
-    def _embedded(self, encoder: AnyEncoder, question: Question) -> Vectors:
-        if question.text is not None:
-            return embed(encoder, [question.text], Modality.TEXT)
-        return embed(encoder, [question.image or ""], Modality.IMAGE)
-
-    def _replace(self, situation: Situation) -> None:
-        if situation is not self.situation:
-            self._scales.clear()
-            self.situation = situation
-
-    def _tell(self, problem: str) -> None:
+    def _warn(self, problem: str) -> None:
         if problem != self.problem:
             warnings.warn(problem, stacklevel=4)
         self.problem = problem
@@ -301,47 +264,62 @@ def without_mark(point: Any) -> Any:
     """Take the tool's own key from the payload of a point that is returned."""
     if not point.payload or PROVENANCE not in point.payload:
         return point
-    payload = {key: value for key, value in point.payload.items() if key != PROVENANCE}
+    payload = dict(point.payload)
+    del payload[PROVENANCE]
     return point.model_copy(update={"payload": payload})
 
 
-def query_vectors(
-    situation: Situation, mixture: Mixture, old: Vectors | None, new: Vectors | None
-) -> QueryVectors:
-    """Make the vectors that a mixture asks each space with.
+def place_query(
+    state: ServingState,
+    serving: ActiveServing,
+    old: Vectors | None,
+    new: Vectors | None,
+    options: SearchOptions,
+) -> PreparedQuery:
+    """Make the vectors with which a serving searches each space.
 
     Args:
-        situation: Where the migration stands.
-        mixture: How to serve.
+        state: Where the migration stands.
+        serving: How to serve.
         old: The query in the old model, shape (1, d_old); None where it is not needed.
         new: The query in the new model, shape (1, d_new); None where it is not needed.
+        options: What to return.
     """
-    space = mixture.space(waiting=situation.waiting)
-    asks = old
-    if space != "new" and mixture.asks is not Channel.OLD and new is not None:
-        asks = situation.bridge.apply(new) if situation.bridge is not None else None
-        if mixture.asks is Channel.BLEND and old is not None and asks is not None:
-            alpha = situation.arrangement.blend if situation.arrangement else 0.0
-            asks = slerp(old, asks, alpha)
-    return QueryVectors(
-        None if asks is None or space == "new" else np.asarray(asks)[0].tolist(),
+    space, asks = serving.space, serving.mixture.asks
+    met = old
+    if space != "new" and asks is not Channel.OLD and new is not None:
+        met = state.bridge.apply(new) if state.bridge is not None else None
+        if asks is Channel.BLEND and old is not None and met is not None:
+            met = slerp(old, met, state.arrangement.blend if state.arrangement else 0.0)
+    return PreparedQuery(
+        state,
+        serving,
+        None if met is None or space == "new" else np.asarray(met)[0].tolist(),
         None if new is None or space == "old" else np.asarray(new)[0].tolist(),
+        options,
     )
 
 
-def _points(prepared: Prepared) -> Steps[Points]:
-    situation, mixture, query = prepared.situation, prepared.mixture, prepared.query
+def _embed_question(encoder: AnyEncoder, question: Question) -> Vectors:
+    if question.text is not None:
+        return embed(encoder, [question.text], Modality.TEXT)
+    return embed(encoder, [question.image or ""], Modality.IMAGE)
+
+
+def _find_points(query: PreparedQuery) -> Procedure[Points]:
+    """Search the spaces that a query has vectors for, in as few requests as can be."""
+    state, options = query.state, query.options
     if query.new is None and query.old is not None:
-        [found] = yield [in_one_space(situation.old, query.old, prepared.wanted)]
+        [found] = yield [search_one_space(state.old, query.old, options)]
     elif query.old is None and query.new is not None:
-        [found] = yield [in_one_space(situation.new, query.new, prepared.wanted)]
-    elif situation.one_request:
-        [found] = yield [in_both_spaces(situation, mixture, query, prepared.wanted)]
-        # Servers take no threshold for a formula.
-        least = prepared.wanted.score_threshold
-        found = [point for point in found if least is None or point.score >= least]
+        [found] = yield [search_one_space(state.new, query.new, options)]
+    elif state.one_request:
+        [found] = yield [search_both_spaces(query)]
+        if options.score_threshold is not None:
+            found = [point for point in found if point.score >= options.score_threshold]
+        # Qdrant leaves the order of equal scores open; by id, pages do not overlap.
         found.sort(key=lambda point: (-point.score, isinstance(point.id, str), point.id))
     else:
-        found = yield from fused_here(situation, mixture, query, prepared.wanted)
+        found = yield from fuse_here(query)
     points: Points = found
     return points

@@ -1,4 +1,4 @@
-"""Room `search`: from the journal, the artefacts and a few counts to the situation."""
+"""Read the serving state of a migration from its journal, its artefacts and a few counts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.qdrant.journal.journal import record_of
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL, record_id
-from xbtmigrate.serving.artefact_source import Origin, Parts, Stamp, names_of
-from xbtmigrate.serving.round_trips import Ask, Steps
-from xbtmigrate.serving.server_fusion import has_no
-from xbtmigrate.serving.state import SERVINGS, UNTOUCHED, WITHOUT_OLD, Situation, Space
+from xbtmigrate.serving.artefact_source import ArtefactSource, Parts, Stamp, names_of
+from xbtmigrate.serving.formula import match_missing
+from xbtmigrate.serving.round_trips import Procedure, Request
+from xbtmigrate.serving.space import Space
+from xbtmigrate.serving.state import SERVINGS, UNTOUCHED, WITHOUT_OLD, ServingState
 from xbtmigrate.types import Distance, Layout
 
-FORMULA = (1, 14)
+MIN_FORMULA_VERSION = (1, 14)
 """Server version that brought formulas."""
-FEW = 0.01
+MAX_MISSING = 0.01
 """Share of points without a new vector up to which a gallery counts as covered."""
 COMPLETE = (
     Phase.BACKFILLED,
@@ -45,15 +46,16 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """Reads the situation of one migration.
+    """Reads the serving state of one migration.
 
     Attributes:
-        origin: Where its artefacts are.
-        serving: The serving asked for; "" serves the old vectors until the cutover, then the new.
+        source: Where its artefacts are.
+        serving: The serving that the application chose; "" serves the old vectors until the
+            cutover, then the new ones.
         embedded: Whether the database is within this process.
     """
 
-    origin: Origin
+    source: ArtefactSource
     serving: str
     embedded: bool
 
@@ -65,14 +67,14 @@ class Loader:
         if self.serving and self.serving not in SERVINGS:
             raise ConfigError(f"there is no serving '{self.serving}'", hint)
 
-    def first(self) -> Steps[Situation]:
+    def load(self) -> Procedure[ServingState]:
         """Read everything."""
-        parts = yield from self.origin.parts()
+        parts = yield from self.source.parts()
         seen = yield from self._look(parts.plan)
-        return (yield from self._situation(parts, seen))
+        return (yield from self._state(parts, seen))
 
-    def again(self, before: Situation) -> Steps[Situation]:
-        """Look whether anything has changed, and only then read everything again.
+    def reload(self, before: ServingState) -> Procedure[ServingState]:
+        """Read everything again if anything has changed.
 
         Returns:
             `before` itself where nothing has changed.
@@ -83,13 +85,13 @@ class Loader:
         seen = yield from self._look(before.plan)
         if seen == before.seen:
             return before
-        parts = yield from self.origin.parts()
+        parts = yield from self.source.parts()
         if parts.plan.digest != before.plan.digest:
             seen = yield from self._look(parts.plan)
-        return (yield from self._situation(parts, seen))
+        return (yield from self._state(parts, seen))
 
-    def _look(self, plan: Plan) -> Steps[Seen]:
-        stamp = yield from self.origin.stamp()
+    def _look(self, plan: Plan) -> Procedure[Seen]:
+        stamp = yield from self.source.stamp()
         record = yield from self._record(plan)
         switched, shadow = _is_switched(record), plan.target.layout is Layout.SHADOW
         if (
@@ -100,19 +102,19 @@ class Loader:
             return Seen(_steady(record), switched, stamp, waiting=False, few=False)
         waiting, points = yield _counts(plan)
         missing = points.count - waiting.count if shadow else waiting.count
-        few = missing <= FEW * points.count
+        few = missing <= MAX_MISSING * points.count
         return Seen(_steady(record), switched, stamp, waiting=missing > 0, few=few)
 
-    def _record(self, plan: Plan) -> Steps[MigrationRecord | None]:
+    def _record(self, plan: Plan) -> Procedure[MigrationRecord | None]:
         [exists] = yield [lambda client: client.collection_exists(JOURNAL)]
         if not exists:
             return None
-        wanted = record_id("migration", self.origin.migration)
+        wanted = record_id("migration", self.source.migration)
         [found] = yield [lambda client: client.retrieve(JOURNAL, [wanted], with_payload=True)]
         record = record_of(found[0].payload) if found else None
         return None if record is None or plan.follows(record) else record
 
-    def _situation(self, parts: Parts, seen: Seen) -> Steps[Situation]:
+    def _state(self, parts: Parts, seen: Seen) -> Procedure[ServingState]:
         plan, record = parts.plan, seen.record
         _check_same_plan(plan, record)
         old = Space(
@@ -128,7 +130,7 @@ class Loader:
         fuses = False
         if layout is Layout.IN_PLACE and not self.embedded and phase not in WITHOUT_OLD:
             fuses = yield from _fuses(old.collection)
-        return Situation(
+        return ServingState(
             migration=plan.migration,
             names=names_of(plan),
             phase=phase,
@@ -149,13 +151,13 @@ class Loader:
         )
 
 
-def _counts(plan: Plan) -> Sequence[Ask]:
+def _counts(plan: Plan) -> Sequence[Request]:
     """Points without a new vector, or those in the shadow; and all points."""
     name, target = plan.collection.name, plan.target
     if target.layout is Layout.SHADOW:
         counted, condition = target.collection, None
     else:
-        counted, condition = name, has_no(target.vector)
+        counted, condition = name, match_missing(target.vector)
     return [
         lambda client: client.count(counted, condition, exact=True),
         lambda client: client.count(name, exact=True),
@@ -206,7 +208,7 @@ def _check_same_plan(plan: Plan, record: MigrationRecord | None) -> None:
         )
 
 
-def _fuses(collection: str) -> Steps[bool]:
+def _fuses(collection: str) -> Procedure[bool]:
     """Whether the server fuses: it knows formulas, and strict mode forbids none here."""
     [info, found] = yield [
         lambda client: client.info(),
@@ -215,4 +217,4 @@ def _fuses(collection: str) -> Steps[bool]:
     numbers = tuple(int(part) for part in info.version.split("-")[0].split(".")[:2])
     strict: Any = found.config.strict_mode_config
     forbidden = strict and strict.enabled and strict.unindexed_filtering_retrieve is False
-    return numbers >= FORMULA and not forbidden
+    return numbers >= MIN_FORMULA_VERSION and not forbidden

@@ -1,15 +1,15 @@
-"""Room `search`: opens what searchers and wrapped clients share."""
+"""Open what searchers and wrapped clients share: find the artefacts and read the first state."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TypedDict
 
-from xbtmigrate.serving.artefact_source import find_origin
+from xbtmigrate.serving.artefact_source import find_source
 from xbtmigrate.serving.embed import AnyEncoder
 from xbtmigrate.serving.engine import INTERVAL, Core
 from xbtmigrate.serving.load_state import Loader
-from xbtmigrate.serving.round_trips import Steps
+from xbtmigrate.serving.round_trips import Procedure
 from xbtmigrate.serving.traffic_log import DemandLog
 
 
@@ -48,13 +48,13 @@ def open_core(
     serving: str = "",
     interval: float = INTERVAL,
     demand: DemandLog | None = None,
-) -> Steps[Core]:
+) -> Procedure[Core]:
     """Find the artefacts of a collection's migration and read where it stands; see `Opening`.
 
     Raises:
         ArtefactError: There are no artefacts, or they do not belong to the migration.
     """
-    origin = yield from find_origin(collection, vector, folder)
-    loader = Loader(origin, serving, embedded)
-    situation = yield from loader.first()
-    return Core(loader, situation, (old_encoder, new_encoder), interval, demand)
+    source = yield from find_source(collection, vector, folder)
+    loader = Loader(source, serving, embedded)
+    state = yield from loader.load()
+    return Core(loader, state, (old_encoder, new_encoder), interval, demand)

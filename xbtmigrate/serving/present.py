@@ -17,7 +17,7 @@ from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL
 from xbtmigrate.serving.dual_write import Model
 from xbtmigrate.serving.engine import without_mark
-from xbtmigrate.serving.state import Situation
+from xbtmigrate.serving.state import ServingState
 from xbtmigrate.types import Layout
 
 
@@ -30,7 +30,7 @@ class Presentation:
         model: The model that the application embeds with.
     """
 
-    situation: Situation
+    situation: ServingState
     model: Model
 
     @property

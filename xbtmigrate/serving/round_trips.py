@@ -1,7 +1,7 @@
-"""Room `search`: requests as values, so that one procedure serves sync and async clients.
+"""Requests as values, so that one procedure serves both the sync and the asyncio client.
 
-A procedure is a generator: it yields the requests of one round trip and is sent their answers. The
-two functions at the end are all that differs between the clients.
+A procedure is a generator: it yields the requests of one round trip and receives their answers.
+`run` and `run_async` are all that differs between the two clients.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeAlias, TypeVar
 
@@ -29,29 +29,32 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Something to be computed that takes its time: an event loop leaves it to a thread."""
+    """A computation that takes its time: on an event loop it runs in a thread."""
 
     compute: Callable[[], Any]
 
 
 Call: TypeAlias = Callable[[Any], Any]
-"""Any other request: calls a method of the client it is given."""
+"""Any other request: calls a method of the client that it is given."""
 
-Ask: TypeAlias = Search | Work | Call
-Steps: TypeAlias = Generator[Sequence[Ask], Sequence[Any], T]
+Request: TypeAlias = Search | Work | Call
+Procedure: TypeAlias = Generator[Sequence[Request], Sequence[Any], T]
 
-PARALLEL = 8
+MAX_PARALLEL = 8
+"""Requests of one round trip that are under way at a time."""
 
 
-def writing(method: str, collection: str, content: Any, options: Mapping[str, Any]) -> Call:
+def write_call(method: str, collection: str, content: Any, options: Mapping[str, Any]) -> Call:
     """Write points by a method of the client."""
     return lambda client: getattr(client, method)(collection, content, **options)
 
 
-def together(procedures: Sequence[Steps[T]]) -> Steps[list[T]]:
+def run_together(procedures: Sequence[Procedure[T]]) -> Procedure[list[T]]:
     """Run several procedures in step, so that they share their round trips."""
+    if len(procedures) == 1:  # the usual query: nothing to share, nothing to keep apart
+        return [(yield from procedures[0])]
     ended: dict[int, T] = {}
-    waiting: dict[int, Sequence[Ask]] = {}
+    waiting: dict[int, Sequence[Request]] = {}
 
     def advance(row: int, answers: Sequence[Any] | None) -> None:
         try:
@@ -65,46 +68,48 @@ def together(procedures: Sequence[Steps[T]]) -> Steps[list[T]]:
         advance(row, None)
     while waiting:
         rows = dict(waiting)
-        answers = yield [ask for asks in rows.values() for ask in asks]
+        answers = yield [request for requests in rows.values() for request in requests]
         start = 0
-        for row, asks in rows.items():
-            advance(row, answers[start : start + len(asks)])
-            start += len(asks)
+        for row, requests in rows.items():
+            advance(row, answers[start : start + len(requests)])
+            start += len(requests)
     return [ended[row] for row in range(len(procedures))]
 
 
-def run(client: QdrantClient, steps: Steps[T]) -> T:
+def run(client: QdrantClient, procedure: Procedure[T]) -> T:
     """Run a procedure; requests of one round trip that cannot travel together run in parallel."""
     try:
-        asks = next(steps)
+        requests = next(procedure)
         while True:
-            parcels = _parcels(asks)
+            parcels = _pack(requests)
             try:
-                if len(parcels) < 2 or is_embedded(client):
+                if len(parcels) == 1:
+                    found = [parcels[0].send(client)]
+                elif is_embedded(client):  # its database is not made for threads
                     found = [parcel.send(client) for parcel in parcels]
                 else:
                     found = list(_threads().map(lambda each: each.send(client), parcels))
             except Exception as error:  # noqa: BLE001
-                asks = steps.throw(error)
+                requests = procedure.throw(error)
             else:
-                asks = steps.send(_unpacked(parcels, found))
+                requests = procedure.send(_unpack(parcels, found))
     except StopIteration as end:
         result: T = end.value
         return result
 
 
-async def run_async(client: AsyncQdrantClient, steps: Steps[T]) -> T:
+async def run_async(client: AsyncQdrantClient, procedure: Procedure[T]) -> T:
     """Run a procedure on an asyncio client."""
     try:
-        asks = next(steps)
+        requests = next(procedure)
         while True:
-            parcels = _parcels(asks)
+            parcels = _pack(requests)
             try:
-                found = await asyncio.gather(*(_sent(parcel, client) for parcel in parcels))
+                found = await asyncio.gather(*(_send(parcel, client) for parcel in parcels))
             except Exception as error:  # noqa: BLE001
-                asks = steps.throw(error)
+                requests = procedure.throw(error)
             else:
-                asks = steps.send(_unpacked(parcels, found))
+                requests = procedure.send(_unpack(parcels, found))
     except StopIteration as end:
         result: T = end.value
         return result
@@ -116,56 +121,63 @@ def is_embedded(client: QdrantClient | AsyncQdrantClient) -> bool:
     return options.get("path") is not None or options.get("location") == ":memory:"
 
 
-async def _sent(parcel: _Parcel, client: AsyncQdrantClient) -> Any:
-    if parcel.works:
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    """One request, or all searches of one collection.
+
+    Attributes:
+        request: The request; the first one of several searches.
+        rows: The places of the answers.
+        searches: The searches that travel together.
+    """
+
+    request: Request
+    rows: list[int]
+    searches: list[models.QueryRequest] = field(default_factory=list)
+
+    def send(self, client: Any) -> Any:
+        """Send it; an asyncio client returns something to await, but for a computation."""
+        request = self.request
+        if isinstance(request, Search):
+            options = dict(request.options)
+            return client.query_batch_points(request.collection, self.searches, **options)
+        return request.compute() if isinstance(request, Work) else request(client)
+
+
+async def _send(parcel: _Parcel, client: AsyncQdrantClient) -> Any:
+    if isinstance(parcel.request, Work):
         return await asyncio.to_thread(parcel.send, client)
     return await parcel.send(client)
 
 
-@dataclass(frozen=True, slots=True)
-class _Parcel:
-    """One request, or all searches of one collection; with the places of their answers."""
-
-    send: Call
-    rows: list[int]
-    batch: bool = False
-    works: bool = False
-
-
-def _parcels(asks: Sequence[Ask]) -> list[_Parcel]:
+def _pack(requests: Sequence[Request]) -> list[_Parcel]:
     parcels: list[_Parcel] = []
-    searches: dict[tuple[str, tuple[tuple[str, Any], ...]], list[int]] = {}
-    for row, ask in enumerate(asks):
-        if isinstance(ask, Work):
-            parcels.append(_Parcel(_ignoring_client(ask), [row], works=True))
-        elif not isinstance(ask, Search):
-            parcels.append(_Parcel(ask, [row]))
-        else:
-            searches.setdefault((ask.collection, ask.options), []).append(row)
-    for (collection, options), rows in searches.items():
-        requests = [ask.request for row in rows if isinstance(ask := asks[row], Search)]
-        parcels.append(_Parcel(_batch(collection, requests, dict(options)), rows, batch=True))
+    searches: dict[tuple[str, tuple[tuple[str, Any], ...]], _Parcel] = {}
+    for row, request in enumerate(requests):
+        if not isinstance(request, Search):
+            parcels.append(_Parcel(request, [row]))
+            continue
+        key = request.collection, request.options
+        if key not in searches:
+            searches[key] = _Parcel(request, [])
+            parcels.append(searches[key])
+        searches[key].rows.append(row)
+        searches[key].searches.append(request.request)
     return parcels
 
 
-def _batch(
-    collection: str, requests: list[models.QueryRequest], options: Mapping[str, Any]
-) -> Call:
-    return lambda client: client.query_batch_points(collection, requests, **options)
-
-
-def _ignoring_client(work: Work) -> Call:
-    return lambda _: work.compute()
-
-
-def _unpacked(parcels: Sequence[_Parcel], found: Sequence[Any]) -> list[Any]:
+def _unpack(parcels: Sequence[_Parcel], found: Sequence[Any]) -> list[Any]:
+    """Put the answers in the order of the requests."""
     answers: dict[int, Any] = {}
     for parcel, answer in zip(parcels, found, strict=True):
-        each = [result.points for result in answer] if parcel.batch else [answer]
-        answers.update(zip(parcel.rows, each, strict=True))
-    return [answers[row] for row in range(len(answers))]
+        if not parcel.searches:
+            answers[parcel.rows[0]] = answer
+            continue
+        for row, result in zip(parcel.rows, answer, strict=True):
+            answers[row] = result.points
+    return [answer for _, answer in sorted(answers.items())]
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(PARALLEL, thread_name_prefix="xbtmigrate-search")
+    return ThreadPoolExecutor(MAX_PARALLEL, thread_name_prefix="xbtmigrate-search")

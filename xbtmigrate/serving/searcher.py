@@ -1,4 +1,4 @@
-"""Room `search`: the searcher of an application, sync and async."""
+"""Search a collection before, during and after its migration: start here in an application."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from xbtmigrate.errors import ConfigError
 from xbtmigrate.serving.engine import Answer, Core, Question
 from xbtmigrate.serving.open_searcher import Opening, open_core
 from xbtmigrate.serving.round_trips import is_embedded, run, run_async
-from xbtmigrate.serving.server_fusion import Wanted
-from xbtmigrate.serving.state import Situation
+from xbtmigrate.serving.server_fusion import SearchOptions
+from xbtmigrate.serving.state import ServingState
 
 
-class Query(TypedDict, total=False):
-    """What a search may be asked with.
+class QueryArguments(TypedDict, total=False):
+    """The arguments of a search.
 
     Attributes:
         text: A text, embedded here.
@@ -47,15 +47,15 @@ class Query(TypedDict, total=False):
 
 
 class _Searcher:
-    """What both searchers tell about themselves."""
+    """What both searchers report about themselves."""
 
     def __init__(self, core: Core) -> None:
         self.core = core
 
     @property
-    def situation(self) -> Situation:
+    def situation(self) -> ServingState:
         """Where the migration stands, as it was read last."""
-        return self.core.situation
+        return self.core.state
 
     @property
     def note(self) -> str:
@@ -64,7 +64,7 @@ class _Searcher:
 
     @property
     def problem(self) -> str:
-        """Why the journal or the artefacts could not be read again; "" where they could."""
+        """Why the journal or the artefacts could not be re-read; "" where they could."""
         return self.core.problem
 
 
@@ -85,7 +85,7 @@ class MigrationSearcher(_Searcher):
         Args:
             client: The application's own client.
             collection: Name or alias of the collection.
-            **opening: Encoders and what else there is to say; see `Opening`.
+            **opening: Encoders and options; see `Opening`.
 
         Raises:
             ArtefactError: There are no artefacts, or they do not belong to the migration.
@@ -93,27 +93,28 @@ class MigrationSearcher(_Searcher):
         opened = open_core(collection, embedded=is_embedded(client), **opening)
         return cls(client, run(client, opened))
 
-    def search(self, **query: Unpack[Query]) -> Answer:
+    def search(self, **query: Unpack[QueryArguments]) -> Answer:
         """Search.
 
         Args:
-            **query: Exactly one of text, image and vectors, and what is wanted; see `Query`.
+            **query: Exactly one of text, image and vectors, and what to return; see
+                `QueryArguments`.
 
         Raises:
             ConfigError: Not exactly one of text, image and vectors was given.
             UnsupportedError: Nothing can answer with the models at hand.
             EncoderError: A vector is not of its model's size.
         """
-        return self.search_batch([question_of(**query)])[0]
+        return run(self._client, self.core.search([make_question(**query)]))[0]
 
     def search_batch(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer several questions in common round trips; see `search`."""
-        return run(self._client, self.core.ask(questions))
+        return run(self._client, self.core.search(questions))
 
-    def reload(self) -> Situation:
-        """Look at journal and artefacts now, whatever the interval."""
+    def reload(self) -> ServingState:
+        """Re-read the journal and the artefacts now, without waiting for the interval."""
         run(self._client, self.core.reload())
-        return self.core.situation
+        return self.core.state
 
 
 class AsyncMigrationSearcher(_Searcher):
@@ -131,21 +132,21 @@ class AsyncMigrationSearcher(_Searcher):
         opened = open_core(collection, embedded=is_embedded(client), **opening)
         return cls(client, await run_async(client, opened))
 
-    async def search(self, **query: Unpack[Query]) -> Answer:
+    async def search(self, **query: Unpack[QueryArguments]) -> Answer:
         """Search; see `MigrationSearcher.search`."""
-        return (await self.search_batch([question_of(**query)]))[0]
+        return (await run_async(self._client, self.core.search([make_question(**query)])))[0]
 
     async def search_batch(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer several questions in common round trips; see `MigrationSearcher.search`."""
-        return await run_async(self._client, self.core.ask(questions))
+        return await run_async(self._client, self.core.search(questions))
 
-    async def reload(self) -> Situation:
-        """Look at journal and artefacts now, whatever the interval."""
+    async def reload(self) -> ServingState:
+        """Re-read the journal and the artefacts now, without waiting for the interval."""
         await run_async(self._client, self.core.reload())
-        return self.core.situation
+        return self.core.state
 
 
-def question_of(
+def make_question(
     *,
     text: str | None = None,
     image: str | None = None,
@@ -159,7 +160,7 @@ def question_of(
     score_threshold: float | None = None,
     params: models.SearchParams | None = None,
 ) -> Question:
-    """Turn what an application asks into a question; see `Query`.
+    """Turn the arguments of a search into a question; see `QueryArguments`.
 
     Raises:
         ConfigError: Not exactly one of text, image and vectors was given.
@@ -170,5 +171,7 @@ def question_of(
             "a search takes one of text, image and vector",
             "give exactly one (old_vector may go with vector)",
         )
-    wanted = Wanted(limit, offset, filter, with_payload, with_vectors, score_threshold, params)
-    return Question(text, image, vector, old_vector, wanted)
+    options = SearchOptions(
+        limit, offset, filter, with_payload, with_vectors, score_threshold, params
+    )
+    return Question(text, image, vector, old_vector, options)

@@ -1,8 +1,15 @@
-"""Room `search`: where a migration stands, as one immutable value, and what can be served there."""
+"""Where a migration stands, as a searcher knows it, and which serving answers there.
+
+The state is replaced as a whole when the journal or the artefacts change. What follows from it
+alone (space, calibrated mixture, formula, threshold scales) is computed once and kept with it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from qdrant_client import models
 
 from xbtmigrate.errors import UnsupportedError
 from xbtmigrate.migration.phases import Phase
@@ -11,7 +18,12 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.calibration import Arrangement
 from xbtmigrate.scoring.hubness import StoredHubness
 from xbtmigrate.scoring.mixture import BRIDGE, KEEP, MERGE, SINGLE, SLERP, Mixture, calibrated
-from xbtmigrate.types import Distance, Layout
+from xbtmigrate.serving.formula import FormulaBuilder
+from xbtmigrate.serving.space import Space
+from xbtmigrate.serving.thresholds import Scale
+from xbtmigrate.types import Layout
+
+Key: TypeAlias = tuple[bool, bool, str | None]
 
 SERVINGS = ("keep", "bridge", "single", "merge", "slerp", "calibrated")
 WITHOUT_NEW = (None, Phase.PLANNED, Phase.TRAINED, Phase.ABORTING, Phase.ABORTED)
@@ -23,23 +35,29 @@ WITHOUT_OLD = (Phase.FINALIZING, Phase.FINALIZED)
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
-    """One vector of the collection that holds it; the name is "" for an unnamed one."""
+class ActiveServing:
+    """A serving in one state of the migration: all of it that is the same for every query.
 
-    collection: str
-    name: str
-    size: int
-    distance: Distance
+    Attributes:
+        mixture: How scores combine.
+        space: The one space that answers, "old" or "new"; None where both are searched.
+        needs_old: Whether a query has to be embedded by the old model.
+        needs_new: Whether it has to be embedded by the new model.
+        formula: The mixture for Qdrant, where one request can fuse both spaces.
+        note: Why it is not the serving that should be used; "" where it is.
+    """
 
-    @property
-    def sign(self) -> float:
-        """1 where a higher score is nearer, -1 for a distance."""
-        return -1.0 if self.distance in (Distance.EUCLID, Distance.MANHATTAN) else 1.0
+    mixture: Mixture
+    space: str | None
+    needs_old: bool
+    needs_new: bool
+    formula: models.FormulaQuery | None
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
-    """What a searcher knows; it is replaced as a whole when anything of it changes.
+class ServingState:
+    """What a searcher knows of a migration.
 
     Attributes:
         migration: Name of the migration.
@@ -52,13 +70,15 @@ class Situation:
         switched: Whether the new vectors are what an application is to query.
         covered: Whether every point had its new vector once; what came later may wait for it.
         waiting: Whether points without a new vector were seen.
-        asked: The serving that the application asks for; "" for none.
+        asked: The serving that the application chose; "" for none.
         bridge: Projector of queries into the old space.
         forward: Projector of old vectors into the new space.
-        arrangement: Calibration and blend; None where nothing was calibrated.
+        arrangement: Calibration and slerp weight; None where nothing was calibrated.
         hubness: Hubness stored on the points for this calibration.
         one_request: Whether the server can fuse both spaces in one request.
         seen: What it was made from, to be compared with.
+        servings: The servings chosen so far, by the models at hand and the enclosing collection.
+        scales: Threshold scales measured so far, by the name of the serving.
     """
 
     migration: str
@@ -78,31 +98,54 @@ class Situation:
     hubness: StoredHubness | None
     one_request: bool
     seen: object = None
+    # Kept here and not in the searcher: threads may still answer in a state that was replaced.
+    servings: dict[Key, ActiveServing] = field(init=False, default_factory=dict, compare=False)
+    scales: dict[str, Scale] = field(init=False, default_factory=dict, compare=False)
 
     @property
     def is_transparent(self) -> bool:
         """Whether applications get what they got before there was a migration."""
         return not self.switched and self.asked in ("", KEEP.name)
 
-    def mixture(
+    def choose(
         self, *, old_model: bool, new_model: bool, within: str | None = None
-    ) -> tuple[Mixture, str]:
+    ) -> ActiveServing:
         """Choose how to serve: the old vectors until the cutover, the new ones from then on.
 
-        Before the cutover another serving has to be asked for. Where it needs more than there is,
-        the old vectors answer; nothing else stands in for it, because it may be worse.
+        Before the cutover another serving has to be chosen by the application. Where it needs
+        more than there is, the old vectors answer; nothing else stands in for it, because it may
+        be worse.
 
         Args:
             old_model: Whether the query can be embedded by the old model.
             new_model: Whether it can be embedded by the new model.
             within: The collection of the larger request that the search is a part of.
 
-        Returns:
-            The mixture, and why it is not the one that should be served; "" where it is.
-
         Raises:
             UnsupportedError: Nothing can answer with the models at hand.
         """
+        key = old_model, new_model, within
+        if key not in self.servings:
+            mixture, note = self._mixture(old_model=old_model, new_model=new_model, within=within)
+            self.servings[key] = self.activate(mixture, note)
+        return self.servings[key]
+
+    def activate(self, mixture: Mixture, note: str = "") -> ActiveServing:
+        """Work out what is the same for every query that a mixture answers in this state."""
+        waiting = self.waiting
+        space, formula = mixture.space(waiting=waiting), None
+        if space is None and self.one_request:
+            plan = self.plan.digest
+            builder = FormulaBuilder(self.old, self.new, plan, waiting, self.hubness)
+            formula = builder.build(mixture)
+        needs_old = mixture.needs_old_model(waiting=waiting)
+        needs_new = mixture.needs_new_model(waiting=waiting)
+        return ActiveServing(mixture, space, needs_old, needs_new, formula, note)
+
+    def _mixture(
+        self, *, old_model: bool, new_model: bool, within: str | None
+    ) -> tuple[Mixture, str]:
+        """Choose a mixture, and say why it is not the one that should be served."""
         wanted = self._ranked()
         if within is not None:
             # Only one space may answer there: a query of the new model is bridged, if need be.

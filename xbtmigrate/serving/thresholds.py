@@ -1,7 +1,7 @@
-"""Room `search`: a least score in the old model's scale, translated to that of another serving.
+"""Translate a score threshold of the old model to the scale of another serving.
 
-Scores of two servings are matched by rank: both answer the same known queries, and a threshold is
-moved to the score that as many of the answers reach (quantile mapping).
+Both servings answer the same known queries. A threshold moves to the score that as many of the
+answers reach (quantile mapping), so an application keeps its number of hits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from xbtmigrate.types import Vectors
 
 QUERIES = 64
-"""Known queries that are asked."""
+"""Known queries that are searched."""
 ANSWERS = 10
 """Best answers of each that are compared."""
 
@@ -33,13 +33,13 @@ class Scale:
     serving: npt.NDArray[np.float64]
 
     @classmethod
-    def matched(cls, keep: Sequence[float], serving: Sequence[float]) -> Scale:
+    def match(cls, keep: Sequence[float], serving: Sequence[float]) -> Scale:
         """Match scores by rank."""
         at = np.linspace(0, 1, 101)
         return cls(np.quantile(keep, at), np.quantile(serving, at))
 
-    def translated(self, threshold: float) -> float:
-        """Translate one threshold; outside of what was seen, along a straight line."""
+    def translate(self, threshold: float) -> float:
+        """Translate one threshold; outside the range seen, along a straight line."""
         low, high = self.keep[0], self.keep[-1]
         slope = (self.serving[-1] - self.serving[0]) / max(high - low, 1e-12)
         if threshold < low:
@@ -49,6 +49,6 @@ class Scale:
         return float(np.interp(threshold, self.keep, self.serving))
 
 
-def sampled(queries: Vectors) -> Vectors:
-    """Choose the known queries that are asked, evenly."""
+def sample_queries(queries: Vectors) -> Vectors:
+    """Choose the known queries that are searched, evenly spread."""
     return queries[:: max(1, len(queries) // QUERIES)][:QUERIES]

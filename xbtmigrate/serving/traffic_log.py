@@ -1,7 +1,6 @@
-"""Room `search`: a log of which points queries reach, for the order of re-encoding.
+"""Log which points queries reach, so that the points in demand are re-encoded first.
 
-It holds point ids and counts, no query. A sample is taken by a keyed hash of the query vector, so
-that one query asked a thousand times weighs as often as it is asked, or not at all.
+The log holds point ids and counts, no query.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ DEPTH = 10
 class DemandLog:
     """Counts the points that queries reach, in memory, and writes them to a Parquet file.
 
-    Nothing it does ever fails a search: what goes wrong is told by `problem`.
+    It never fails a search: what goes wrong is reported by `problem`.
 
     Args:
         path: Parquet file with columns `id` (string) and `hits` (int64); counts found there at
-            the start are gone on from.
+            the start are added to.
         sample: Share of the queries that are counted.
-        most_points: Points kept at most; the least asked for are forgotten.
+        most_points: Points kept at most; those with the fewest hits are dropped.
         flush_seconds: Seconds between two writes of the file, at least.
     """
 
@@ -65,7 +64,7 @@ class DemandLog:
             found: Points, best first.
         """
         try:
-            if query is None or not self._takes(query):
+            if query is None or not self._samples(query):
                 return
             with self._lock:
                 self._hits.update(str(point.id) for point in islice(found, DEPTH))
@@ -78,7 +77,7 @@ class DemandLog:
             self.problem = f"{type(error).__name__}: {error}"
 
     def flush(self) -> None:
-        """Write the file, most asked for first; also at the end of the application."""
+        """Write the file, most hits first; call it also when the application ends."""
         with self._lock:
             self._flush_at = time.monotonic() + self._every
             ranked = sorted(self._hits.items(), key=lambda each: (-each[1], each[0]))
@@ -90,7 +89,9 @@ class DemandLog:
         except Exception as error:  # noqa: BLE001
             self.problem = f"{type(error).__name__}: {error}"
 
-    def _takes(self, query: Sequence[float]) -> bool:
+    def _samples(self, query: Sequence[float]) -> bool:
+        # By a keyed hash of the vector: a query sent a thousand times counts a thousand times or
+        # never, and the file does not reveal which queries were sampled.
         data = np.asarray(query, np.float32).tobytes()
         digest = hashlib.blake2b(data, digest_size=8, key=self._key).digest()
         return int.from_bytes(digest, "little") >= self._least

@@ -20,9 +20,9 @@ from xbtmigrate.serving.client_fusion import Points
 from xbtmigrate.serving.dual_write import Completion, Model, point_structs
 from xbtmigrate.serving.engine import Core, Question
 from xbtmigrate.serving.present import Presentation
-from xbtmigrate.serving.round_trips import Search, Steps, Work, together, writing
-from xbtmigrate.serving.server_fusion import Wanted, formula_of, scored_in_both
-from xbtmigrate.serving.state import Situation
+from xbtmigrate.serving.round_trips import Procedure, Search, Work, run_together, write_call
+from xbtmigrate.serving.server_fusion import SearchOptions, prefetch_both
+from xbtmigrate.serving.state import ServingState
 from xbtmigrate.types import Layout
 
 Node = TypeVar("Node", models.QueryRequest, models.Prefetch)
@@ -47,12 +47,12 @@ class Crossing:
 
     def concerns(self, name: str) -> bool:
         """Whether a request for this collection is to be translated."""
-        return name == self.collection or name in self.core.situation.names
+        return name == self.collection or name in self.core.state.names
 
     @property
-    def situation(self) -> Situation:
+    def situation(self) -> ServingState:
         """Where the migration stands."""
-        return self.core.situation
+        return self.core.state
 
     @property
     def model(self) -> Model:
@@ -71,17 +71,17 @@ class Crossing:
 
     def query(
         self, requests: Sequence[tuple[models.QueryRequest, Mapping[str, Any]]]
-    ) -> Steps[list[Points]]:
+    ) -> Procedure[list[Points]]:
         """Answer requests as the application would have them answered by one space.
 
         Args:
             requests: Each with its options, such as a timeout.
         """
-        return self.core.attended(
-            lambda: together([self._query(request, options) for request, options in requests])
+        return self.core.with_retry(
+            lambda: run_together([self._query(request, options) for request, options in requests])
         )
 
-    def _query(self, request: models.QueryRequest, options: Mapping[str, Any]) -> Steps[Points]:
+    def _query(self, request: models.QueryRequest, options: Mapping[str, Any]) -> Procedure[Points]:
         vector = self._own_vector(request)
         if vector is None:
             made = self.rewritten(request)
@@ -89,7 +89,7 @@ class Crossing:
             searched = Search(self.home, made, tuple(options.items()))
             [found] = yield [searched]
             return [self.shown.point(point) for point in found]
-        wanted = Wanted(
+        wanted = SearchOptions(
             limit=10 if request.limit is None else request.limit,
             offset=request.offset or 0,
             filter=request.filter,
@@ -98,9 +98,9 @@ class Crossing:
             score_threshold=request.score_threshold,
             params=request.params,
             shard_key=request.shard_key,
-            options=tuple(options.items()),
+            request=tuple(options.items()),
         )
-        [answer] = yield from self.core.answered([self._question(request, vector, wanted)])
+        [answer] = yield from self.core.answer([self._question(request, vector, wanted)])
         return [self.shown.point(point) for point in answer.points]
 
     def rewritten(self, node: Node) -> Node:
@@ -113,21 +113,20 @@ class Crossing:
                 return node
             below = [self.rewritten(each) for each in children if each is not None]
             return node.model_copy(update={"prefetch": below})
-        wanted = Wanted(limit=node.limit or 10, filter=node.filter, params=node.params)
+        wanted = SearchOptions(limit=node.limit or 10, filter=node.filter, params=node.params)
         prepared = self.core.prepare(self._question(node, vector, wanted), within=self.home)
-        situation, query = prepared.situation, prepared.query
-        if query.old is not None and query.new is not None:
+        if prepared.old is not None and prepared.new is not None:
             return node.model_copy(
                 update={
-                    "prefetch": scored_in_both(situation, query, wanted),
-                    "query": formula_of(situation, prepared.mixture),
+                    "prefetch": prefetch_both(prepared),
+                    "query": prepared.serving.formula,
                     "using": None,
                     "filter": None,
                     "params": None,
                 }
             )
-        space = situation.new if query.old is None else situation.old
-        nearest = models.NearestQuery(nearest=query.old or query.new or [])
+        space = self.situation.new if prepared.old is None else self.situation.old
+        nearest = models.NearestQuery(nearest=prepared.old or prepared.new or [])
         return node.model_copy(update={"query": nearest, "using": space.name or None})
 
     def _turned(self, node: Node) -> Node:
@@ -163,16 +162,16 @@ class Crossing:
         query = turned(node.query, turn)
         return node.model_copy(update={"query": query, "using": using or None})
 
-    def groups(self, group_by: str, given: Mapping[str, Any]) -> Steps[models.GroupsResult]:
+    def groups(self, group_by: str, given: Mapping[str, Any]) -> Procedure[models.GroupsResult]:
         """Group what the mixed gallery answers.
 
         Args:
             group_by: Payload key.
             given: The other arguments of `query_points_groups`, by name.
         """
-        return self.core.attended(lambda: self._groups(group_by, given))
+        return self.core.with_retry(lambda: self._groups(group_by, given))
 
-    def _groups(self, group_by: str, given: Mapping[str, Any]) -> Steps[models.GroupsResult]:
+    def _groups(self, group_by: str, given: Mapping[str, Any]) -> Procedure[models.GroupsResult]:
         rest = {name: given[name] for name in _GROUPED if name in given}
         asked = {name: value for name, value in given.items() if name not in _GROUPED}
         request, options = request_of((), asked)
@@ -185,15 +184,17 @@ class Crossing:
         groups: models.GroupsResult = self.shown.result(found)
         return groups
 
-    def upsert(self, points: Any, options: Mapping[str, Any]) -> Steps[Any]:
+    def upsert(self, points: Any, options: Mapping[str, Any]) -> Procedure[Any]:
         """Write whole points with both vectors."""
         whole = point_structs(points)
-        return (yield from self.core.attended(lambda: self._upsert(whole, options)))
+        return (yield from self.core.with_retry(lambda: self._upsert(whole, options)))
 
-    def _upsert(self, whole: list[models.PointStruct], options: Mapping[str, Any]) -> Steps[Any]:
+    def _upsert(
+        self, whole: list[models.PointStruct], options: Mapping[str, Any]
+    ) -> Procedure[Any]:
         [(source, shadow)] = yield [Work(lambda: self._completion().points(whole))]
         asks = [
-            writing("upsert", collection, written, options)
+            write_call("upsert", collection, written, options)
             for collection, written in (
                 (self.situation.old.collection, source),
                 (self.situation.new.collection, shadow),
@@ -204,13 +205,13 @@ class Crossing:
 
     def update_vectors(
         self, points: Sequence[models.PointVectors], options: Mapping[str, Any]
-    ) -> Steps[Any]:
+    ) -> Procedure[Any]:
         """Write vectors of existing points, each with its counterpart and mark."""
-        return (yield from self.core.attended(lambda: self._update_vectors(points, options)))
+        return (yield from self.core.with_retry(lambda: self._update_vectors(points, options)))
 
     def _update_vectors(
         self, points: Sequence[models.PointVectors], options: Mapping[str, Any]
-    ) -> Steps[Any]:
+    ) -> Procedure[Any]:
         situation, completion = self.situation, self._completion()
         # A UUID may be written in any form, and is read back in one.
         ids = [stored_id(str(each.id)) for each in points]
@@ -241,7 +242,7 @@ class Crossing:
             models.PointVectors(id=each, vector=completion.vectors_in_place(pair))
             for each, pair in zip(ids, pairs, strict=True)
         ]
-        [result] = yield [writing("update_vectors", self.home, written, options)]
+        [result] = yield [write_call("update_vectors", self.home, written, options)]
         marks = [
             models.SetPayloadOperation(
                 set_payload=models.SetPayload(
@@ -258,20 +259,20 @@ class Crossing:
             yield [lambda client: client.batch_update_points(self.home, marks, wait=wait)]
         return result
 
-    def delete(self, selector: Any, options: Mapping[str, Any]) -> Steps[Any]:
+    def delete(self, selector: Any, options: Mapping[str, Any]) -> Procedure[Any]:
         """Delete points here and in the shadow."""
-        return (yield from self.core.attended(lambda: self._delete(selector, options)))
+        return (yield from self.core.with_retry(lambda: self._delete(selector, options)))
 
-    def _delete(self, selector: Any, options: Mapping[str, Any]) -> Steps[Any]:
+    def _delete(self, selector: Any, options: Mapping[str, Any]) -> Procedure[Any]:
         situation = self.situation
         places = {self.home: None}
         if situation.layout is Layout.SHADOW and self._completion().writes_new:
             places |= {situation.new.collection: None}
             if self._completion().writes_old:
                 places |= {situation.old.collection: None}
-        return (yield [writing("delete", each, selector, options) for each in places])[0]
+        return (yield [write_call("delete", each, selector, options) for each in places])[0]
 
-    def batch(self, operations: Sequence[Any], options: Mapping[str, Any]) -> Steps[list[Any]]:
+    def batch(self, operations: Sequence[Any], options: Mapping[str, Any]) -> Procedure[list[Any]]:
         """Run update operations one after the other, each translated by its kind."""
         results = []
         for operation in operations:
@@ -279,7 +280,7 @@ class Crossing:
             results.append(result)
         return results
 
-    def _operation(self, operation: Any, options: Mapping[str, Any]) -> Steps[Any]:
+    def _operation(self, operation: Any, options: Mapping[str, Any]) -> Procedure[Any]:
         if isinstance(operation, models.UpsertOperation):
             content: Any = operation.upsert
             points = content.batch if isinstance(content, models.PointsBatch) else content.points
@@ -300,25 +301,25 @@ class Crossing:
         ]
         return result
 
-    def passed(self, method: str, args: Sequence[Any], named: Mapping[str, Any]) -> Steps[Any]:
+    def passed(self, method: str, args: Sequence[Any], named: Mapping[str, Any]) -> Procedure[Any]:
         """Call a method of the client for the collection that answers what is not translated."""
 
-        def call() -> Steps[Any]:
+        def call() -> Procedure[Any]:
             shown = self.shown
             given = shown.named(method, args, named)
             [found] = yield [lambda client: getattr(client, method)(shown.collection, **given)]
             return shown.result(found)
 
-        return self.core.attended(call)
+        return self.core.with_retry(call)
 
-    def listed(self, named: Mapping[str, Any]) -> Steps[models.CollectionsResponse]:
+    def listed(self, named: Mapping[str, Any]) -> Procedure[models.CollectionsResponse]:
         """List all collections, this one by the name that the application knows."""
 
-        def call() -> Steps[models.CollectionsResponse]:
+        def call() -> Procedure[models.CollectionsResponse]:
             [found] = yield [lambda client: client.get_collections(**named)]
             return self.shown.listed(found)
 
-        return self.core.attended(call)
+        return self.core.with_retry(call)
 
     def _completion(self) -> Completion:
         return Completion(self.situation, self.core.encoders, self.model)
@@ -332,11 +333,14 @@ class Crossing:
         return plain_vector(node.query)
 
     def _question(
-        self, node: models.QueryRequest | models.Prefetch, vector: list[float], wanted: Wanted
+        self,
+        node: models.QueryRequest | models.Prefetch,
+        vector: list[float],
+        wanted: SearchOptions,
     ) -> Question:
         if self._completion().is_new(node.using or "", len(vector)):
-            return Question(vector=vector, wanted=wanted)
-        return Question(old_vector=vector, wanted=wanted)
+            return Question(vector=vector, options=wanted)
+        return Question(old_vector=vector, options=wanted)
 
 
 def _named(vector: Any) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from xbtmigrate.errors import (
 )
 from xbtmigrate.protocols import Encoder
 from xbtmigrate.qdrant.wire.server_errors import status_of, translated
-from xbtmigrate.serving.embed import checked
-from xbtmigrate.serving.engine import REFUSED
+from xbtmigrate.serving.embed import check_vector
+from xbtmigrate.serving.engine import CLIENT_ERRORS
 from xbtmigrate.serving.http.admission import KEY, Doors, said
 from xbtmigrate.serving.http.canary import Sides
 from xbtmigrate.serving.http.schemas import (
@@ -102,7 +102,7 @@ def create_app(start: Start, api_key: str | None) -> FastAPI:
     app.exception_handler(HTTPException)(_refused)
     app.exception_handler(XbtMigrateError)(_failed)
     app.exception_handler(TimeoutError)(_late)
-    for each in REFUSED:
+    for each in CLIENT_ERRORS:
         app.exception_handler(each)(_unanswered)
     return app
 
@@ -207,7 +207,7 @@ async def readyz(backend: Ours, response: Response) -> Health:
     try:
         async with asyncio.timeout(backend.seconds):
             await searcher.reload()
-    except (XbtMigrateError, TimeoutError, *REFUSED) as error:
+    except (XbtMigrateError, TimeoutError, *CLIENT_ERRORS) as error:
         problem = str(error) or type(error).__name__
     phase = searcher.situation.phase
     response.status_code = 503 if problem else 200
@@ -218,7 +218,7 @@ async def readyz(backend: Ours, response: Response) -> Health:
 
 def _of_size(vector: list[float], size: int, model: str) -> None:
     try:
-        checked(vector, size, model)
+        check_vector(vector, size, model)
     except EncoderError as error:
         raise ConfigError(error.message, error.hint) from error
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from xbtmigrate.errors import XbtMigrateError
-from xbtmigrate.serving.engine import REFUSED, Answer, Question
+from xbtmigrate.serving.engine import CLIENT_ERRORS, Answer, Question
 from xbtmigrate.serving.http.service_metrics import Metrics
 from xbtmigrate.serving.searcher import AsyncMigrationSearcher
 
@@ -94,7 +94,7 @@ class Sides:
             if isinstance(old_side, Answer):
                 self._agree(new_side, old_side)
             return new_side
-        if isinstance(old_side, Answer) and isinstance(new_side, (XbtMigrateError, *REFUSED)):
+        if isinstance(old_side, Answer) and isinstance(new_side, (XbtMigrateError, *CLIENT_ERRORS)):
             self._failed(new_side)
             return old_side
         raise new_side
@@ -110,7 +110,7 @@ class Sides:
     async def _compare(self, question: Question, found: Answer) -> None:
         try:
             self._agree(await self._timed("new", self.new, question), found)
-        except (XbtMigrateError, *REFUSED) as error:
+        except (XbtMigrateError, *CLIENT_ERRORS) as error:
             self._failed(error)
 
     async def _timed(

@@ -18,7 +18,7 @@ from qdrant_client import models
 
 from xbtmigrate.serving.engine import Question
 from xbtmigrate.serving.http.request_images import data_uris
-from xbtmigrate.serving.server_fusion import Wanted
+from xbtmigrate.serving.server_fusion import SearchOptions
 
 MAX_POINTS = 1000
 DEEPEST = 10_000
@@ -95,15 +95,15 @@ class SearchRequest(_Request):
         return content
 
     def question(self) -> Question:
-        """Put it into the searcher's words."""
-        wanted = Wanted(
+        """Turn the request into a question for the searcher."""
+        options = SearchOptions(
             limit=self.limit,
             offset=self.offset,
             filter=None if self.filter is None else models.Filter.model_validate(self.filter),
             with_payload=self.with_payload,
             score_threshold=self.score_threshold,
         )
-        return Question(self.text, self.image, self.vector, self.old_vector, wanted)
+        return Question(self.text, self.image, self.vector, self.old_vector, options)
 
 
 class Hit(_Body):

@@ -1,0 +1,106 @@
+"""Write a mixture of both spaces' scores as a Qdrant formula, so that the server adds them up.
+
+A formula depends on the state of the migration but not on the query: it is built once per reload
+and kept with the state (`ActiveServing.formula`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from qdrant_client import models
+
+from xbtmigrate.qdrant.gallery.provenance import PLAN_LENGTH, PROVENANCE
+from xbtmigrate.scoring.hubness import StoredHubness
+from xbtmigrate.scoring.mixture import Mixture, Part, State
+from xbtmigrate.serving.space import Space
+from xbtmigrate.types import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class FormulaBuilder:
+    """Builds the formula of a mixture.
+
+    Attributes:
+        old: The old vectors; their score is `$score[0]`.
+        new: The new vectors; their score is `$score[1]`.
+        plan: Digest of the plan that the provenance of re-encoded points names.
+        waiting: Whether there are points without a new vector.
+        hubness: Hubness stored on the points, None where there is none.
+    """
+
+    old: Space
+    new: Space
+    plan: str
+    waiting: bool
+    hubness: StoredHubness | None
+
+    def build(self, mixture: Mixture) -> models.FormulaQuery:
+        """Add up the parts of a projected point, and what differs for points in other states."""
+        base = mixture.parts[State.PROJECTED]
+        is_encoded = match_encoded(self.plan, self.new.name)
+        terms = [self._expression(base)]
+        differing = {State.ENCODED: is_encoded}
+        if self.waiting:
+            differing[State.WAITING] = match_missing(self.new.name)
+        for state, condition in differing.items():
+            part = mixture.parts[state]
+            more = Part(part.old - base.old, part.new - base.new, part.offset - base.offset)
+            if more != Part(0.0, 0.0):
+                terms.append(models.MultExpression(mult=[condition, self._expression(more)]))
+        # Qdrant counts a missing score as its default, so with 0 a point needs no second
+        # condition for a vector that it lacks.
+        defaults: dict[str, Any] = {"$score[0]": 0.0, "$score[1]": 0.0}
+        if mixture.hubness and self.hubness is not None:
+            terms += _hubness_terms(self.hubness, is_encoded, defaults)
+        return models.FormulaQuery(formula=models.SumExpression(sum=terms), defaults=defaults)
+
+    def _expression(self, part: Part) -> models.Expression:
+        """Write `old * $score[0] + new * $score[1] + offset`."""
+        weights = (part.old * self.old.sign, part.new * self.new.sign)
+        terms: list[models.Expression] = [
+            models.MultExpression(mult=[float(weight), f"$score[{place}]"])
+            for place, weight in enumerate(weights)
+            if weight
+        ]
+        if part.offset or not terms:
+            terms.append(float(part.offset))
+        return models.SumExpression(sum=terms)
+
+
+def match_encoded(plan: str, vector: str) -> models.Filter:
+    """Match the points whose new vector was made by the new model under this plan.
+
+    Args:
+        plan: Digest of the plan.
+        vector: Name of the new vector.
+    """
+    return models.Filter(
+        must=[
+            _match("kind", Kind.ENCODED.value),
+            _match("plan", plan[:PLAN_LENGTH]),
+            models.HasVectorCondition(has_vector=vector),
+        ]
+    )
+
+
+def match_missing(vector: str) -> models.Filter:
+    """Match the points that lack a vector."""
+    return models.Filter(must_not=[models.HasVectorCondition(has_vector=vector)])
+
+
+def _match(key: str, value: str) -> models.FieldCondition:
+    return models.FieldCondition(key=f"{PROVENANCE}.{key}", match=models.MatchValue(value=value))
+
+
+def _hubness_terms(
+    stored: StoredHubness, is_encoded: models.Filter, defaults: dict[str, Any]
+) -> list[models.Expression]:
+    """Add a point's stored hubness, or the mean of its state where it has none yet."""
+    path = f"{PROVENANCE}.{stored.key}"
+    defaults[path] = stored.projected
+    absent = models.IsEmptyCondition(is_empty=models.PayloadField(key=path))
+    unmarked = models.Filter(must=[is_encoded, absent])
+    gap = stored.encoded - stored.projected
+    return [path, models.MultExpression(mult=[gap, unmarked])]

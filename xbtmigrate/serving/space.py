@@ -1,0 +1,22 @@
+"""One vector of a collection as something to search: where it is, and which way its scores run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xbtmigrate.types import Distance
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """One vector of the collection that holds it; the name is "" for an unnamed one."""
+
+    collection: str
+    name: str
+    size: int
+    distance: Distance
+
+    @property
+    def sign(self) -> float:
+        """1 where a higher score is nearer, -1 for a distance."""
+        return -1.0 if self.distance in (Distance.EUCLID, Distance.MANHATTAN) else 1.0
