@@ -25,7 +25,7 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from xbtmigrate.backfill.order_file import OrderedIds, scored, write_sorted
+from xbtmigrate.backfill.order_file import OrderedIds, make_sortable, write_sorted
 
 PAGE = 512
 
@@ -37,7 +37,7 @@ def points(count: int) -> Iterator[pa.RecordBatch]:
     for start in range(0, count, PAGE):
         size = min(PAGE, count - start)
         ids = [str(uuid.UUID(bytes=rng.bytes(16))) for _ in range(size)]
-        yield scored(ids, rng.standard_normal(size).astype(np.float32), nothing[:size])
+        yield make_sortable(ids, rng.standard_normal(size).astype(np.float32), nothing[:size])
 
 
 class Timed:

@@ -19,7 +19,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from xbtmigrate.backfill.order_file import OrderedIds, write_sorted
-from xbtmigrate.backfill.vector_cache import KnownVectors
+from xbtmigrate.backfill.vector_cache import VectorCache
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.files import (
     UNSEALED,
@@ -29,7 +29,7 @@ from xbtmigrate.files import (
     write_json,
 )
 from xbtmigrate.migration.plan import Plan
-from xbtmigrate.migration.point_hashes import Ledger
+from xbtmigrate.migration.point_hashes import PointHashes
 from xbtmigrate.migration.switch import FILE, Switch
 from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
 from xbtmigrate.scoring.calibration import Arrangement, Bank
@@ -168,7 +168,7 @@ class Artefacts:
         write_json(self.switch_file, switch.model_dump(mode="json"))
 
     def save_order(self, batches: Iterable[pa.RecordBatch], name: str) -> OrderedIds:
-        """Store the order of re-encoding of what `orderfile.scored` built, and return it."""
+        """Store the order of what `order_file.make_sortable` built, and return it."""
         write_atomically(self.order_file, lambda path: write_sorted(path, batches, name))
         return OrderedIds.open(self.order_file)
 
@@ -215,11 +215,11 @@ class Artefacts:
         except FileNotFoundError:
             return None
 
-    def save_ledger(self, ledger: Ledger) -> None:
+    def save_ledger(self, ledger: PointHashes) -> None:
         """Store what every point was when old and new side were alike."""
         write_parquet(self.ledger_file, ledger.table())
 
-    def load_ledger(self) -> Ledger:
+    def load_ledger(self) -> PointHashes:
         """Read what every point was when old and new side were alike.
 
         Raises:
@@ -233,7 +233,7 @@ class Artefacts:
             table = read_parquet(self.ledger_file, {"id": pa.string(), "hash": pa.string()}, hint)
         except FileNotFoundError as error:
             raise ArtefactError(f"{self.ledger_file} cannot be read: it is gone", hint) from error
-        return Ledger(table["id"].to_pylist(), table["hash"].to_pylist())
+        return PointHashes(table["id"].to_pylist(), table["hash"].to_pylist())
 
     def unpaid(self) -> list[PointId]:
         """Points of the order whose new vectors were not known when it was made."""
@@ -349,10 +349,10 @@ class Artefacts:
         except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise ArtefactError(f"{weights} cannot be read: {error!r}", hint) from error
 
-    def known_vectors(self, fingerprint: str, dimension: int) -> KnownVectors:
+    def known_vectors(self, fingerprint: str, dimension: int) -> VectorCache:
         """The new-model vectors paid for so far, for one model."""
         name = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
-        return KnownVectors(self.encoded_folder / name, fingerprint, dimension)
+        return VectorCache(self.encoded_folder / name, fingerprint, dimension)
 
 
 def _save_ids(path: Path, ids: Sequence[PointId]) -> None:

@@ -258,6 +258,24 @@ def canonical_id(name: str) -> PointId:
         return name
 
 
+def find_sorted(
+    keys: npt.NDArray[Any], wanted: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """Look up many keys in a sorted array at once.
+
+    Args:
+        keys: The sorted keys.
+        wanted: The n keys to look up.
+
+    Returns:
+        The row of each, meaningless where the key is absent, and which are present; each (n,).
+    """
+    if not len(keys):
+        return np.zeros(len(wanted), np.intp), np.zeros(len(wanted), np.bool_)
+    rows = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return rows, keys[rows] == wanted
+
+
 def make_batch(ids: Sequence[PointId], **columns: pa.Array | Sequence[Any]) -> pa.RecordBatch:
     """Build a batch from ids and named columns; string columns may be plain sequences."""
     arrays: dict[str, pa.Array] = {"id": pa.array(ids, pa.string())}

@@ -15,7 +15,7 @@ from tests.support.clipart import Clipart, write_config
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside, inside
 from tests.support.documents import check_keys
-from xbtmigrate.backfill.vector_cache import KnownVectors
+from xbtmigrate.backfill.vector_cache import VectorCache
 from xbtmigrate.config import load_config
 from xbtmigrate.qdrant.gallery.in_place import InPlaceGallery
 from xbtmigrate.workflows.migration import open_migration
@@ -168,7 +168,7 @@ def test_a_sample_a_stop_settings_and_an_old_vector_that_changed(place: Place, c
     assert "strict_mode_config" in text
 
 
-def _trained(folder: Path, clipart: Clipart) -> tuple[str, KnownVectors]:
+def _trained(folder: Path, clipart: Clipart) -> tuple[str, VectorCache]:
     """Lead an embedded migration to its training, which has paid for some vectors."""
     name = fresh_name()
     client = QdrantClient(path=str(folder / "qdrant"))

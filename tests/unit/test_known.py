@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from xbtmigrate.backfill.vector_cache import KnownVectors
+from xbtmigrate.backfill.vector_cache import VectorCache
 from xbtmigrate.types import vector_array, vectors_of
 
 HASHES = [f"{number:032x}" for number in range(20)]
 VECTORS = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
 
 
-def opened(folder: Path, model: str = "model-a", dimension: int = 4) -> KnownVectors:
-    return KnownVectors(folder, model, dimension)
+def opened(folder: Path, model: str = "model-a", dimension: int = 4) -> VectorCache:
+    return VectorCache(folder, model, dimension)
 
 
 def rewritten(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:

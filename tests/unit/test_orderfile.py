@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from xbtmigrate.backfill import order_file
-from xbtmigrate.backfill.order_file import OrderedIds, scored, write_sorted
+from xbtmigrate.backfill.order_file import OrderedIds, make_sortable, write_sorted
 from xbtmigrate.ordering import rank
 
 
@@ -26,7 +26,7 @@ def batches(
 ) -> Iterator[pa.RecordBatch]:
     for start in range(0, len(ids), size):
         part = slice(start, start + size)
-        yield scored(ids[part], scores[part], paid[part])
+        yield make_sortable(ids[part], scores[part], paid[part])
 
 
 @pytest.mark.parametrize("distinct", [1, 3, 10_000])

@@ -1,4 +1,4 @@
-"""Domain: what a backfill run has to reach, and how it went."""
+"""Backfill: what a run has to reach (its goal), how it reports progress, and how it ended."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from xbtmigrate.backfill.members import Members
+from xbtmigrate.backfill.id_set import IdSet
 from xbtmigrate.migration.phases import Counts, MigrationRecord, Stage
 from xbtmigrate.types import PointId, Vectors
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
-    """Which points have to be encoded; a projected vector is enough for the others.
+class Due:
+    """Which points must be encoded; a projected vector is enough for the others.
 
     Attributes:
-        every: Whether all of them have to be.
-        first: Those that have to be in any case.
+        every: Whether all points must be.
+        first: Points that must be in any case.
     """
 
     every: bool = False
-    first: Members = field(default_factory=Members)
+    first: IdSet = field(default_factory=IdSet)
 
-    def encoded(self, ids: Sequence[PointId]) -> npt.NDArray[np.bool_]:
-        """Say of each point whether it has to be encoded; shape (len(ids),)."""
-        return self.first.among(ids) | self.every
+    def contains(self, ids: Sequence[PointId]) -> npt.NDArray[np.bool_]:
+        """Tell which of these points must be encoded; shape (len(ids),)."""
+        return self.first.contains(ids) | self.every
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +50,24 @@ class Goal:
         """Return how many of `ordered` points the fraction stands for."""
         return min(ordered, math.ceil(self.fraction * ordered - 1e-9))
 
-    def demand(self, order: Callable[[], tuple[Sequence[PointId], str]]) -> Demand:
-        """Say which points have to be encoded; the order is asked for only where it decides."""
+    def due(self, order: Callable[[], tuple[Sequence[PointId], str]]) -> Due:
+        """Return which points must be encoded; loads the order only where it decides."""
         if self.fraction >= 1 or not self.projects:
-            return Demand(every=True)
+            return Due(every=True)
         if self.fraction == 0:
-            return Demand()
+            return Due()
         ids, _ = order()
-        return Demand(first=Members(ids[: self.places(len(ids))]))
+        return Due(first=IdSet(ids[: self.places(len(ids))]))
 
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """A question on the way that can end the encoding before the goal's fraction.
+    """A quality check between batches that can end the encoding before the goal's fraction.
 
     Attributes:
-        every: Places of the order between two questions.
-        reached: Asked with how many places have been gone through, all of it written, and how
-            many there are; true ends the encoding there, as complete.
+        every: Places of the order between two checks.
+        reached: Called with the places done, all of them written, and the places there are; true
+            ends the encoding there, as complete.
     """
 
     every: int
@@ -76,7 +76,7 @@ class Until:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One step of a run, for whoever shows it: points of this pass done and to do, run's counts."""
+    """One step of a run: points of this pass done and to do, and the counts of the whole run."""
 
     stage: Stage
     done: int
@@ -106,7 +106,7 @@ class Outcome:
 
 
 class Known(Protocol):
-    """New vectors that were paid for earlier."""
+    """Cached vectors of the new model, so that no content is encoded twice."""
 
     def find(self, hashes: Sequence[str]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
         """Look up by content hash; returns (n, d) vectors and which rows were found."""

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xbtmigrate.backfill.goal import Demand, Goal, Known, Outcome, Progress, Until
+from xbtmigrate.backfill.goal import Due, Goal, Known, Outcome, Progress, Until
 from xbtmigrate.backfill.make_vectors import Maker, is_without
 from xbtmigrate.backfill.pipeline import InOrder, read_ahead
 from xbtmigrate.errors import XbtMigrateError
@@ -198,11 +198,11 @@ class Backfill:
 
     def _sweep(self) -> int:
         """Complete what arrived or changed behind the passes; returns what the last look found."""
-        wanting, demand = 0, self.goal.demand(self.order)
+        wanting, due = 0, self.goal.due(self.order)
         for _ in range(SWEEP_PASSES):
             wanting = seen = 0
             for batch in read_ahead(self._swept()):
-                wanting += self._complete(batch, demand)
+                wanting += self._complete(batch, due)
                 seen += len(batch)
                 self._advance(Stage.SWEEP, (seen, self._points))
                 if self.stopped:
@@ -223,18 +223,18 @@ class Backfill:
         for _, batches in self._chunks(ids[: self.goal.places(len(ids))], Kind.ENCODED):
             yield from batches
 
-    def _complete(self, batch: pa.RecordBatch, demand: Demand) -> int:
+    def _complete(self, batch: pa.RecordBatch, due: Due) -> int:
         """Do for each point of a swept batch what it still lacks; returns how many lacked it.
 
         A point may have lost its encoded vector again, to an application that wrote back what it
         had read before or to a request that arrived late. One that cannot be projected is encoded
         wherever the goal encodes at all.
         """
-        due = pa.array(demand.encoded(batch["id"].to_pylist()))
+        encode = pa.array(due.contains(batch["id"].to_pylist()))
         if self.goal.fraction > 0:
-            due = pc.or_(due, is_without(batch))
-        due = pc.and_(pc.and_(due, _not_encoded(batch)), self._maker.encodable(batch))
-        todo = batch.filter(pc.or_(pc.is_null(batch["kind"]), due))
+            encode = pc.or_(encode, is_without(batch))
+        encode = pc.and_(pc.and_(encode, _not_encoded(batch)), self._maker.encodable(batch))
+        todo = batch.filter(pc.or_(pc.is_null(batch["kind"]), encode))
         settled = 0
         for current in self.gallery.read({"source", "kind", "old"}, ids=todo["id"].to_pylist()):
             settled += self._maker.complete(current, encodes=self.goal.fraction > 0)

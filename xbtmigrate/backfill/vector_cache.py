@@ -19,13 +19,13 @@ import pyarrow as pa
 
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.tables import VECTORS, read_parquet, write_parquet
-from xbtmigrate.types import Vectors, digest_of, usable, vector_array, vectors_of
+from xbtmigrate.types import Vectors, digest_of, find_sorted, usable, vector_array, vectors_of
 
 _log = logging.getLogger(__name__)
 _HASH, _VECTOR = "content_hash", "vector"
 
 
-class KnownVectors:
+class VectorCache:
     """Vectors of the new model for gallery content, kept by content hash.
 
     Args:
@@ -52,11 +52,9 @@ class KnownVectors:
         """Look up by content hash; returns (n, d) vectors, zero where unknown, and the found."""
         wanted = np.array(hashes, "S32")
         vectors = np.zeros((len(wanted), self._vectors.shape[1]), np.float32)
-        if not len(self._hashes):
-            return vectors, np.zeros(len(wanted), np.bool_)
-        places = np.minimum(np.searchsorted(self._hashes, wanted), len(self._hashes) - 1)
-        found = (self._hashes[places] == wanted) & (wanted != b"")
-        vectors[found] = self._vectors[places[found]]
+        rows, found = find_sorted(self._hashes, wanted)
+        found &= wanted != b""
+        vectors[found] = self._vectors[rows[found]]
         return vectors, found
 
     def add(self, hashes: Sequence[str], vectors: Vectors) -> None:

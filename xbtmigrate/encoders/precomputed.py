@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xbtmigrate.errors import EncoderError, UnreadableSourceError
-from xbtmigrate.types import Modality, PointId, Vectors, normalized
+from xbtmigrate.types import Modality, PointId, Vectors, find_sorted, normalized
 
 _HASHED_WHOLE = 256 * 2**20
 _SAMPLED = 2**20
@@ -95,9 +95,8 @@ class PrecomputedEncoder:
     def _rows(self, keys: Sequence[str]) -> npt.NDArray[np.int64]:
         """Row of each key in the vectors, -1 where it has none."""
         known, _, order = self._index
-        wanted = _hashes(keys)
-        places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-        return np.where(known[places] == wanted, order[places], -1)
+        places, found = find_sorted(known, _hashes(keys))
+        return np.where(found, order[places], -1)
 
     @cached_property
     def _index(self) -> tuple[_Hashes, npt.NDArray[np.floating[Any]], npt.NDArray[np.int64]]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from xbtmigrate.types import PointId
+from xbtmigrate.types import PointId, find_sorted
 
 LENGTH = 16
 """Hexadecimal digits of a hash that are kept."""
@@ -21,7 +21,7 @@ _IDS = "S36"
 _HASHES = f"S{LENGTH}"
 
 
-class Ledger:
+class PointHashes:
     """Hashes of points, sorted by id; 52 bytes a point, and a little more for each change.
 
     Args:
@@ -79,9 +79,4 @@ class Ledger:
         return pa.table({"id": pa.array(ids, pa.string()), "hash": pa.array(hashes, pa.string())})
 
     def _rows(self, ids: Sequence[PointId]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-        """Rows of the sorted arrays, and which ids are really there."""
-        wanted = np.array(ids, _IDS)
-        if not len(self._ids):
-            return np.zeros(len(wanted), np.intp), np.zeros(len(wanted), np.bool_)
-        rows = np.minimum(np.searchsorted(self._ids, wanted), len(self._ids) - 1)
-        return rows, self._ids[rows] == wanted
+        return find_sorted(self._ids, np.array(ids, _IDS))

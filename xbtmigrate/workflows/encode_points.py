@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xbtmigrate.backfill.vector_cache import KnownVectors
+from xbtmigrate.backfill.vector_cache import VectorCache
 from xbtmigrate.errors import UnreadableSourceError
 from xbtmigrate.protocols import Encoder
 from xbtmigrate.types import Modality, PointId, Vectors
@@ -58,7 +58,7 @@ def encode_readable(
 
 def encode_gallery(
     encoder: Encoder,
-    known: KnownVectors,
+    known: VectorCache,
     points: Points,
     modality: Modality,
     *,

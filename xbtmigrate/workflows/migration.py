@@ -10,7 +10,7 @@ from functools import cached_property
 
 from xbtmigrate import registry
 from xbtmigrate.artefacts import FOLDER, Artefacts
-from xbtmigrate.backfill.vector_cache import KnownVectors
+from xbtmigrate.backfill.vector_cache import VectorCache
 from xbtmigrate.config import Config, NewModelSection, OldModelSection
 from xbtmigrate.encoders.checked import CheckedEncoder
 from xbtmigrate.errors import ArtefactError, CollectionError, GateError
@@ -85,7 +85,7 @@ class Migration:
         return self._encoder(self.config.new_model, lora=str(folder.resolve()))
 
     @cached_property
-    def known(self) -> KnownVectors:
+    def known(self) -> VectorCache:
         """Vectors of the new model paid for so far."""
         encoder = self.new_encoder
         return self.artefacts.known_vectors(encoder.fingerprint, encoder.dimension)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xbtmigrate.backfill.members import Members
+from xbtmigrate.backfill.id_set import IdSet
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.types import Modality, PointId, Vectors, given_of, with_given
 
@@ -99,7 +99,7 @@ def survey(
     sample: int,
     seed: int,
     report: Callable[[str, int, int], None],
-    without_old: Members | None = None,
+    without_old: IdSet | None = None,
 ) -> Survey:
     """Read every point once: exact coverage, and a uniform sample in bounded memory.
 
@@ -126,7 +126,7 @@ def survey(
         missing += int((~sourced).sum())
         if without_old is not None:
             lacking = np.asarray(pc.is_null(batch["old"]))
-            strange = ids[lacking & ~without_old.among(list(ids))]
+            strange = ids[lacking & ~without_old.contains(list(ids))]
             neither += int((lacking & ~sourced).sum())
             broken += len(strange)
             unusable += list(strange[: max(0, SHOWN - len(unusable))])

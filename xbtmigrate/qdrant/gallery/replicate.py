@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from qdrant_client import models
 
-from xbtmigrate.migration.point_hashes import LENGTH, Ledger
+from xbtmigrate.migration.point_hashes import LENGTH, PointHashes
 from xbtmigrate.qdrant.gallery.in_place import rows_by_key
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE, whole_hash
 from xbtmigrate.qdrant.wire.connection import CONDITIONAL_UPSERT, Connection
@@ -96,7 +96,7 @@ class Follower:
     vector: str
     copied: Sequence[str]
     fields: EmbeddedFields
-    ledger: Ledger
+    ledger: PointHashes
     make: Make
     complete: bool
 
@@ -261,14 +261,14 @@ class Follower:
         return {name: model_of(vectors[name]) for name in self.copied if name in vectors}
 
 
-def ledger_of(reader: Reader) -> Ledger:
+def ledger_of(reader: Reader) -> PointHashes:
     """Note what every point of a collection is now."""
     ids: list[PointId] = []
     hashes: list[str] = []
     for page in reader.scroll(payload=True, vectors=False):
         ids += page.ids
         hashes += _hashes(page).values()
-    return Ledger(ids, hashes)
+    return PointHashes(ids, hashes)
 
 
 def _hashes(page: Page) -> dict[PointId, str]:

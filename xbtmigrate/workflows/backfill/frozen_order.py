@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from xbtmigrate.backfill.goal import Known
-from xbtmigrate.backfill.order_file import OrderedIds, scored
+from xbtmigrate.backfill.order_file import OrderedIds, make_sortable
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery, Ordering
 from xbtmigrate.types import PointId, vectors_of
@@ -78,4 +78,4 @@ def scored_points(gallery: Gallery, ordering: Ordering, known: Known) -> Iterato
     for batch in gallery.read({"source", "old"}):
         ids = batch["id"].to_pylist()
         paid = known.find(batch["content_hash"].to_pylist())[1]
-        yield scored(ids, ordering.score(ids, vectors_of(batch, "old")), paid)
+        yield make_sortable(ids, ordering.score(ids, vectors_of(batch, "old")), paid)

@@ -19,7 +19,7 @@ from typing import Any
 from xbtmigrate.config import Config
 from xbtmigrate.errors import GateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
-from xbtmigrate.migration.point_hashes import Ledger
+from xbtmigrate.migration.point_hashes import PointHashes
 from xbtmigrate.qdrant.collection.aliases import aliases, move_alias
 from xbtmigrate.qdrant.gallery.replicate import Passed
 from xbtmigrate.qdrant.wire.connection import check_writable
@@ -207,7 +207,7 @@ class _Cutover:
         publish(self.migration.artefacts, self.record)
         self._follow(carrier)
 
-    def _catch_up(self, carrier: Carrier) -> Ledger | None:
+    def _catch_up(self, carrier: Carrier) -> PointHashes | None:
         """Sweep until few enough points change, and while the user wants to wait.
 
         Returns:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from xbtmigrate.files import write_atomically
-from xbtmigrate.migration.point_hashes import Ledger
+from xbtmigrate.migration.point_hashes import PointHashes
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.gallery.open_gallery import open_fidelity, open_reader
@@ -64,21 +64,21 @@ class Carrier:
         """Whether the two sides are two collections."""
         return self.intent.plan.target.layout is Layout.SHADOW
 
-    def ledger(self) -> Ledger:
+    def ledger(self) -> PointHashes:
         """Note what every point is now: in a shadow as it was copied, in place its content."""
         if self.shadow:
             return ledger_of(self._reader(self.intent.plan.target.collection))
         notes = dict(self._notes())
-        return Ledger(list(notes), list(notes.values()))
+        return PointHashes(list(notes), list(notes.values()))
 
-    def to_new(self, ledger: Ledger, *, dry: bool = False) -> Passed:
+    def to_new(self, ledger: PointHashes, *, dry: bool = False) -> Passed:
         """Carry over what was written the old way after the last catch-up."""
         if self.shadow:
             return self._follower(ledger, self._new_vectors, backwards=False).run(dry=dry)
         wanted = self._to_complete(ledger, new=True)
         return self._complete(wanted, self._new_vectors, new=True, dry=dry)
 
-    def to_old(self, ledger: Ledger, *, dry: bool = False) -> Passed:
+    def to_old(self, ledger: PointHashes, *, dry: bool = False) -> Passed:
         """Carry back what was written the new way since the cutover."""
         if self.shadow:
             return self._follower(ledger, self._old_vectors, backwards=True).run(dry=dry)
@@ -102,7 +102,9 @@ class Carrier:
                 if self.shadow or vectors
             ]
 
-    def repeat(self, carry: Callable[[], Passed], ledger: Ledger, *, enough: int = 0) -> Passed:
+    def repeat(
+        self, carry: Callable[[], Passed], ledger: PointHashes, *, enough: int = 0
+    ) -> Passed:
         """Carry in passes, each of which keeps the ledger, until one finds `enough` or less."""
         total = Passed()
         for _ in range(PASSES):
@@ -116,7 +118,7 @@ class Carrier:
     def _reader(self, collection: str) -> Reader:
         return open_reader(self.migration.connection, self.migration.facts, collection)
 
-    def _follower(self, ledger: Ledger, make: Make, *, backwards: bool) -> Follower:
+    def _follower(self, ledger: PointHashes, make: Make, *, backwards: bool) -> Follower:
         migration, plan = self.migration, self.intent.plan
         names = [plan.collection.name, plan.target.collection]
         origin, other = (self._reader(name) for name in (names[::-1] if backwards else names))
@@ -147,7 +149,7 @@ class Carrier:
                 flags = "".join("0" if point in each else "1" for each in lacking)
                 yield point, content[:_CONTENT] + flags
 
-    def _to_complete(self, ledger: Ledger, *, new: bool) -> list[PointId]:
+    def _to_complete(self, ledger: PointHashes, *, new: bool) -> list[PointId]:
         """In place: points whose content changed, or which lost the vector of one side."""
         side, found = (-1 if new else -2), []
         # With a projector alone, a vector that the application has made must not be replaced.
@@ -226,7 +228,7 @@ class Carrier:
         return Points(page.ids, texts, images, hashes, np.empty((len(page), 0), np.float32))
 
 
-def keep_ledger(migration: Migration, ledger: Ledger) -> None:
+def keep_ledger(migration: Migration, ledger: PointHashes) -> None:
     """Store the ledger in the migration's folder, and in Qdrant for every other machine."""
     artefacts = migration.artefacts
     artefacts.save_ledger(ledger)
@@ -234,7 +236,7 @@ def keep_ledger(migration: Migration, ledger: Ledger) -> None:
     store_ledger(migration.connection, migration.config.migration, content)
 
 
-def kept_ledger(migration: Migration) -> Ledger:
+def kept_ledger(migration: Migration) -> PointHashes:
     """Load the ledger: the one in Qdrant if there is one, since another machine may have switched.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any
 from xbtmigrate.config import Config
 from xbtmigrate.errors import ArtefactError, GateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
-from xbtmigrate.migration.point_hashes import Ledger
+from xbtmigrate.migration.point_hashes import PointHashes
 from xbtmigrate.qdrant.collection.aliases import aliases, move_alias
 from xbtmigrate.qdrant.gallery.replicate import Passed
 from xbtmigrate.workflows.backfill.backfill import projector_of
@@ -85,7 +85,7 @@ def _undoable(record: MigrationRecord | None) -> MigrationRecord:
     raise GateError(f"the migration is {phase}: there is nothing to roll back", hint)
 
 
-def _ledger(migration: Migration, *, leave_behind: bool) -> Ledger | None:
+def _ledger(migration: Migration, *, leave_behind: bool) -> PointHashes | None:
     """Load what both sides were; None where it is lost and the user wants to go back anyway."""
     try:
         return kept_ledger(migration)
@@ -96,7 +96,7 @@ def _ledger(migration: Migration, *, leave_behind: bool) -> Ledger | None:
 
 
 def _turn_back(
-    carrier: Carrier, record: MigrationRecord, ledger: Ledger | None, report: Report
+    carrier: Carrier, record: MigrationRecord, ledger: PointHashes | None, report: Report
 ) -> tuple[MigrationRecord, Passed]:
     """Carry back, switch, and carry back what came meanwhile."""
     migration, plan, done = carrier.migration, carrier.intent.plan, Passed()

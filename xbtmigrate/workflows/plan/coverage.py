@@ -6,7 +6,7 @@ from itertools import chain
 
 import numpy as np
 
-from xbtmigrate.backfill.members import Members
+from xbtmigrate.backfill.id_set import IdSet
 from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.migration.plan import Coverage
 from xbtmigrate.qdrant.gallery.open_gallery import open_reader
@@ -51,13 +51,13 @@ def coverage_of(migration: Migration, seen: Survey) -> Coverage:
     )
 
 
-def points_without_old(migration: Migration) -> Members:
+def points_without_old(migration: Migration) -> IdSet:
     """Find the points that have no old vector at all, by a filter of the server's."""
     facts = migration.facts
     if facts.with_vector == facts.points:
-        return Members()
+        return IdSet()
     reader = open_reader(migration.connection, facts, facts.collection)
-    return Members(chain.from_iterable(ids_without(reader, facts.vector)))
+    return IdSet(chain.from_iterable(ids_without(reader, facts.vector)))
 
 
 def without_vector(

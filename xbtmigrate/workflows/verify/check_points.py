@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xbtmigrate.backfill.goal import Demand
+from xbtmigrate.backfill.goal import Due
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Encoder, Gallery
 from xbtmigrate.qdrant.gallery.compare_shadow import Fidelity
@@ -67,7 +67,7 @@ class Examiner:
         encoder: The new model.
         projector: Old -> new; None where nothing is projected.
         modality: What the new vectors embed.
-        demand: Which points have to be encoded.
+        due: Which points must be encoded.
         encodes: Whether points that cannot be projected are encoded.
         compared: Kind -> how many vectors were made again and compared.
         least_cosine: Kind -> the lowest cosine of a stored vector to the one made again.
@@ -79,7 +79,7 @@ class Examiner:
     encoder: Encoder
     projector: Projector | None
     modality: Modality
-    demand: Demand
+    due: Due
     encodes: bool
     compared: dict[str, int] = field(default_factory=dict)
     least_cosine: dict[str, float] = field(default_factory=dict)
@@ -126,7 +126,7 @@ class Examiner:
     ) -> Found:
         """Find points without the vector that they should have."""
         found: Found = {}
-        due = self.demand.encoded(ids)
+        due = self.due.contains(ids)
         sourced = pc.is_valid(batch[self.modality.value]).to_pylist()
         with_new = pc.is_valid(batch["new"]).to_pylist()
         for row, (point, kind) in enumerate(zip(ids, kinds, strict=True)):

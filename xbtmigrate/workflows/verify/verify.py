@@ -282,7 +282,7 @@ class _Run:
             migration.new_encoder,
             self._projector,
             migration.stored,
-            goal_of(migration, intent).demand(order),
+            goal_of(migration, intent).due(order),
             encodes=intent.fraction > 0,
             compared=self._state.compared,
             least_cosine=self._state.least_cosine,

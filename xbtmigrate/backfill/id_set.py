@@ -1,0 +1,27 @@
+"""Backfill: a set of point ids that may be millions long, at eight bytes an id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from xbtmigrate.types import PointId, find_sorted
+
+
+class IdSet:
+    """Keeps a 64-bit hash of each id, so it is valid only in this process.
+
+    The chance that an id outside the set is taken for a member is n / 2^64.
+
+    Args:
+        ids: The n ids in the set.
+    """
+
+    def __init__(self, ids: Iterable[PointId] = ()) -> None:
+        self._hashes = np.sort(np.fromiter(map(hash, ids), np.int64))
+
+    def contains(self, ids: Sequence[PointId]) -> npt.NDArray[np.bool_]:
+        """Look up many ids at once; bool of shape (len(ids),)."""
+        return find_sorted(self._hashes, np.fromiter(map(hash, ids), np.int64, len(ids)))[1]
