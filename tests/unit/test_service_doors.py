@@ -54,7 +54,7 @@ class Seeing:
         return np.ones((len(items), 4), np.float32)
 
 
-class Sides:
+class Searcher:
     """A searcher that finds nothing."""
 
     def __init__(self) -> None:
@@ -73,8 +73,8 @@ class Sides:
 class Service:
     """The application on a free port, with what it stands on."""
 
-    def __init__(self, http: httpx.Client, port: int, sides: Sides, encoder: Seeing) -> None:
-        self.http, self.port, self.sides, self.encoder = http, port, sides, encoder
+    def __init__(self, http: httpx.Client, port: int, searcher: Searcher, encoder: Seeing) -> None:
+        self.http, self.port, self.searcher, self.encoder = http, port, searcher, encoder
 
     def post(self, route: str, body: Any) -> httpx.Response:
         return self.http.post(route, json=body)
@@ -82,13 +82,13 @@ class Service:
 
 @contextmanager
 def served(*, key: str | None = "a-key", seconds: float = 5.0, slow: float = 0.0):
-    sides, encoder = Sides(), Seeing(seconds=slow)
+    searcher, encoder = Searcher(), Seeing(seconds=slow)
 
     async def close() -> None:
         pass
 
     async def start() -> Backend:
-        return Backend(sides, {"new": encoder}, Metrics(), seconds, close)
+        return Backend(searcher, {"new": encoder}, Metrics(), seconds, close)
 
     config = uvicorn.Config(
         create_app(start, key), port=0, log_level="error", http=admission.PromptProtocol
@@ -101,7 +101,7 @@ def served(*, key: str | None = "a-key", seconds: float = 5.0, slow: float = 0.0
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=KEY, timeout=30) as http:
-            yield Service(http, port, sides, encoder)
+            yield Service(http, port, searcher, encoder)
     finally:
         server.should_exit = True
         thread.join()
@@ -152,7 +152,7 @@ def test_an_image_is_bytes_and_never_the_path_of_a_file(service, picture):
         for route, body in (("/search", {"image": given}), ("/embed", {"images": [given]})):
             refused(service.post(route, body))
     assert service.encoder.handed == []
-    assert service.sides.asked == []
+    assert service.searcher.asked == []
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
@@ -167,7 +167,7 @@ def test_an_encoder_is_handed_data_uris_alone(service, kind):
     assert answer.status_code == 200, answer.text
     assert service.encoder.handed == [uri] * 4
     assert service.post("/search", {"image": bare}).status_code == 200
-    assert service.sides.asked[-1].image == uri
+    assert service.searcher.asked[-1].image == uri
 
 
 def test_the_pixels_of_a_request_are_bounded_together(service):

@@ -1,4 +1,7 @@
-"""Room `search`: Qdrant clients with which an application goes on unchanged."""
+"""Wrap a Qdrant client so that an application keeps its code through a migration.
+
+`wrap` and `wrap_async` return clients that translate what concerns one collection.
+"""
 
 from __future__ import annotations
 
@@ -13,62 +16,63 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_client.http.models import QueryResponse
 
 from xbtmigrate.errors import UnsupportedError
-from xbtmigrate.serving.arguments import request_of, rows_of
 from xbtmigrate.serving.dual_write import Model
 from xbtmigrate.serving.open_searcher import Opening, open_core
 from xbtmigrate.serving.round_trips import is_embedded, run, run_async
-from xbtmigrate.serving.translate import Crossing
+from xbtmigrate.serving.translate import RequestTranslator, make_request
+from xbtmigrate.serving.translate_writes import WriteTranslator, points_from_columns
 
 
 class MigratingClient(QdrantClient):
     """A `QdrantClient` that translates what concerns one collection; made by `wrap`."""
 
     _bare: QdrantClient
-    _crossing: Crossing
+    _requests: RequestTranslator
+    _writes: WriteTranslator
 
     def __del__(self) -> None:
         """Leave the connections to the client that they are shared with."""
 
     def query_points(self, collection_name: str, *args: Any, **kwargs: Any) -> QueryResponse:
         """Answer from the mixed gallery."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return super().query_points(collection_name, *args, **kwargs)
-        [points] = run(self._bare, self._crossing.query([request_of(args, kwargs)]))
+        [points] = run(self._bare, self._requests.query([make_request(args, kwargs)]))
         return QueryResponse(points=points)
 
     def query_batch_points(
         self, collection_name: str, requests: Any, *args: Any, **kwargs: Any
     ) -> list[QueryResponse]:
         """Answer several requests from the mixed gallery."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return super().query_batch_points(collection_name, requests, *args, **kwargs)
         options = _options(_QUERIES, args, kwargs)
-        found = run(self._bare, self._crossing.query([(each, options) for each in requests]))
+        found = run(self._bare, self._requests.query([(each, options) for each in requests]))
         return [QueryResponse(points=points) for points in found]
 
     def query_points_groups(
         self, collection_name: str, group_by: str, *args: Any, **kwargs: Any
     ) -> models.GroupsResult:
         """Group what the mixed gallery answers."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return super().query_points_groups(collection_name, group_by, *args, **kwargs)
         given = _options(_GROUPS, args, kwargs)
-        return run(self._bare, self._crossing.groups(group_by, given))
+        return run(self._bare, self._requests.groups(group_by, given))
 
     def upsert(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
         """Write points with both vectors and provenance."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return super().upsert(collection_name, points, *args, **kwargs)
         options = _options(_UPSERT, args, kwargs)
-        return run(self._bare, self._crossing.upsert(points, options))
+        return run(self._bare, self._writes.upsert(points, options))
 
     def upload_points(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> None:
         """Write points with both vectors and provenance, in batches."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return super().upload_points(collection_name, points, *args, **kwargs)
         size, options = _upload_options(args, kwargs)
         for part in _parts(points, size):
-            run(self._bare, self._crossing.upsert(part, options))
+            run(self._bare, self._writes.upsert(part, options))
         return None
 
     def upload_collection(
@@ -81,84 +85,87 @@ class MigratingClient(QdrantClient):
         **kwargs: Any,
     ) -> None:
         """Write points with both vectors and provenance, in batches."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return super().upload_collection(
                 collection_name, vectors, payload, ids, *args, **kwargs
             )
-        return self.upload_points(collection_name, rows_of(vectors, payload, ids), *args, **kwargs)
+        return self.upload_points(
+            collection_name, points_from_columns(vectors, payload, ids), *args, **kwargs
+        )
 
     def update_vectors(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
         """Write vectors of existing points in both spaces."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return super().update_vectors(collection_name, points, *args, **kwargs)
         options = _options(_UPDATE, args, kwargs)
-        return run(self._bare, self._crossing.update_vectors(points, options))
+        return run(self._bare, self._writes.update_vectors(points, options))
 
     def delete(self, collection_name: str, points_selector: Any, *args: Any, **kwargs: Any) -> Any:
         """Delete points, also in the shadow."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return super().delete(collection_name, points_selector, *args, **kwargs)
         options = _options(_DELETE, args, kwargs)
-        return run(self._bare, self._crossing.delete(points_selector, options))
+        return run(self._bare, self._writes.delete(points_selector, options))
 
     def batch_update_points(
         self, collection_name: str, update_operations: Any, *args: Any, **kwargs: Any
     ) -> list[models.UpdateResult]:
         """Run update operations, each translated."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return super().batch_update_points(collection_name, update_operations, *args, **kwargs)
         options = _options(_BATCH, args, kwargs)
-        return run(self._bare, self._crossing.batch(update_operations, options))
+        return run(self._bare, self._writes.batch_update(update_operations, options))
 
     def get_collections(self, **kwargs: Any) -> models.CollectionsResponse:
         """List the collections, the migrated one by the name it always had."""
-        return run(self._bare, self._crossing.listed(kwargs))
+        return run(self._bare, self._requests.list_collections(kwargs))
 
     @property
     def embeds_with(self) -> Model:
         """The model to embed with now: "old" until the cutover, "new" from then on."""
-        return self._crossing.model
+        return self._requests.model
 
 
 class AsyncMigratingClient(AsyncQdrantClient):
     """An `AsyncQdrantClient` that translates what concerns one collection; made by `wrap`."""
 
     _bare: AsyncQdrantClient
-    _crossing: Crossing
+    _requests: RequestTranslator
+    _writes: WriteTranslator
 
     async def query_points(self, collection_name: str, *args: Any, **kwargs: Any) -> QueryResponse:
         """Answer from the mixed gallery."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return await super().query_points(collection_name, *args, **kwargs)
-        [points] = await run_async(self._bare, self._crossing.query([request_of(args, kwargs)]))
+        [points] = await run_async(self._bare, self._requests.query([make_request(args, kwargs)]))
         return QueryResponse(points=points)
 
     async def query_batch_points(
         self, collection_name: str, requests: Any, *args: Any, **kwargs: Any
     ) -> list[QueryResponse]:
         """Answer several requests from the mixed gallery."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return await super().query_batch_points(collection_name, requests, *args, **kwargs)
         options = _options(_QUERIES, args, kwargs)
-        asked = [(each, options) for each in requests]
-        found = await run_async(self._bare, self._crossing.query(asked))
+        requested = [(each, options) for each in requests]
+        found = await run_async(self._bare, self._requests.query(requested))
         return [QueryResponse(points=points) for points in found]
 
     async def query_points_groups(
         self, collection_name: str, group_by: str, *args: Any, **kwargs: Any
     ) -> models.GroupsResult:
         """Group what the mixed gallery answers."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return await super().query_points_groups(collection_name, group_by, *args, **kwargs)
         given = _options(_GROUPS, args, kwargs)
-        return await run_async(self._bare, self._crossing.groups(group_by, given))
+        return await run_async(self._bare, self._requests.groups(group_by, given))
 
     async def upsert(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
         """Write points with both vectors and provenance."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return await super().upsert(collection_name, points, *args, **kwargs)
         options = _options(_UPSERT, args, kwargs)
-        return await run_async(self._bare, self._crossing.upsert(points, options))
+        return await run_async(self._bare, self._writes.upsert(points, options))
 
     def upload_points(self, collection_name: str, *args: Any, **kwargs: Any) -> None:
         """Upload to other collections: it does not wait for an event loop, as writes here must."""
@@ -171,7 +178,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
         super().upload_collection(collection_name, *args, **kwargs)
 
     def _refuse(self, method: str, collection: str) -> None:
-        if self._crossing.concerns(collection):
+        if self._requests.concerns(collection):
             raise UnsupportedError(
                 f"`{method}` of the asyncio client cannot write both vectors of '{collection}'",
                 "await `upsert` with batches of points, or use the client of `wrap`",
@@ -181,61 +188,61 @@ class AsyncMigratingClient(AsyncQdrantClient):
         self, collection_name: str, points: Any, *args: Any, **kwargs: Any
     ) -> Any:
         """Write vectors of existing points in both spaces."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return await super().update_vectors(collection_name, points, *args, **kwargs)
         options = _options(_UPDATE, args, kwargs)
-        return await run_async(self._bare, self._crossing.update_vectors(points, options))
+        return await run_async(self._bare, self._writes.update_vectors(points, options))
 
     async def delete(
         self, collection_name: str, points_selector: Any, *args: Any, **kwargs: Any
     ) -> Any:
         """Delete points, also in the shadow."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return await super().delete(collection_name, points_selector, *args, **kwargs)
         options = _options(_DELETE, args, kwargs)
-        return await run_async(self._bare, self._crossing.delete(points_selector, options))
+        return await run_async(self._bare, self._writes.delete(points_selector, options))
 
     async def batch_update_points(
         self, collection_name: str, update_operations: Any, *args: Any, **kwargs: Any
     ) -> list[models.UpdateResult]:
         """Run update operations, each translated."""
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return await super().batch_update_points(
                 collection_name, update_operations, *args, **kwargs
             )
         options = _options(_BATCH, args, kwargs)
-        return await run_async(self._bare, self._crossing.batch(update_operations, options))
+        return await run_async(self._bare, self._writes.batch_update(update_operations, options))
 
     async def get_collections(self, **kwargs: Any) -> models.CollectionsResponse:
         """List the collections, the migrated one by the name it always had."""
-        return await run_async(self._bare, self._crossing.listed(kwargs))
+        return await run_async(self._bare, self._requests.list_collections(kwargs))
 
     @property
     def embeds_with(self) -> Model:
         """The model to embed with now: "old" until the cutover, "new" from then on."""
-        return self._crossing.model
+        return self._requests.model
 
 
-def _passing(name: str) -> Callable[..., Any]:
-    """A method that needs no translation but has to meet the collection that is in use."""
+def _forward(name: str) -> Callable[..., Any]:
+    """Make a method that goes to the collection in use."""
 
     @wraps(getattr(QdrantClient, name))
     def method(self: MigratingClient, collection_name: str, *args: Any, **kwargs: Any) -> Any:
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return getattr(self._bare, name)(collection_name, *args, **kwargs)
-        return run(self._bare, self._crossing.passed(name, args, kwargs))
+        return run(self._bare, self._requests.forward(name, args, kwargs))
 
     return method
 
 
-def _passing_async(name: str) -> Callable[..., Any]:
+def _forward_async(name: str) -> Callable[..., Any]:
     @wraps(getattr(AsyncQdrantClient, name))
     async def method(
         self: AsyncMigratingClient, collection_name: str, *args: Any, **kwargs: Any
     ) -> Any:
-        if not self._crossing.concerns(collection_name):
+        if not self._requests.concerns(collection_name):
             return await getattr(self._bare, name)(collection_name, *args, **kwargs)
-        return await run_async(self._bare, self._crossing.passed(name, args, kwargs))
+        return await run_async(self._bare, self._requests.forward(name, args, kwargs))
 
     return method
 
@@ -257,14 +264,14 @@ for _name in (
     "collection_exists",
     "get_collection",
 ):
-    setattr(MigratingClient, _name, _passing(_name))
-    setattr(AsyncMigratingClient, _name, _passing_async(_name))
+    setattr(MigratingClient, _name, _forward(_name))
+    setattr(AsyncMigratingClient, _name, _forward_async(_name))
 
 
 def wrap(
     client: QdrantClient, collection: str, *, model: Model | None = None, **opening: Unpack[Opening]
 ) -> MigratingClient:
-    """Make a client with which an application goes on as if nothing was migrated.
+    """Make a client with which an application goes on as if nothing were migrated.
 
     Until the cutover searches are what they were; from then on they meet the new vectors. Upserts,
     vector updates and deletes reach both vectors, with their provenance, and the collection shows
@@ -275,7 +282,7 @@ def wrap(
         collection: Name or alias of the collection, as the application uses it.
         model: The model that the application embeds with in every phase: its vectors under the old
             name, or without a name, are taken for this model's where both models' have one length.
-            None: the old one until the cutover, or until a serving of the new one is asked for.
+            None: the old one until the cutover, or until a serving of the new one is requested for.
         **opening: As for `MigrationSearcher.open`.
 
     Raises:
@@ -284,7 +291,9 @@ def wrap(
     core = run(client, open_core(collection, embedded=is_embedded(client), **opening))
     wrapped = copy.copy(client)
     wrapped.__class__ = MigratingClient
-    wrapped.__dict__ |= {"_bare": client, "_crossing": Crossing(core, collection, model)}
+    requests = RequestTranslator(core, collection, model)
+    writes = WriteTranslator(requests)
+    wrapped.__dict__ |= {"_bare": client, "_requests": requests, "_writes": writes}
     return cast("MigratingClient", wrapped)
 
 
@@ -295,12 +304,14 @@ async def wrap_async(
     model: Model | None = None,
     **opening: Unpack[Opening],
 ) -> AsyncMigratingClient:
-    """Make an asyncio client of that kind; see `wrap`."""
+    """Do the same for an asyncio client; see `wrap`."""
     steps = open_core(collection, embedded=is_embedded(client), **opening)
     core = await run_async(client, steps)
     wrapped = copy.copy(client)
     wrapped.__class__ = AsyncMigratingClient
-    wrapped.__dict__ |= {"_bare": client, "_crossing": Crossing(core, collection, model)}
+    requests = RequestTranslator(core, collection, model)
+    writes = WriteTranslator(requests)
+    wrapped.__dict__ |= {"_bare": client, "_requests": requests, "_writes": writes}
     return cast("AsyncMigratingClient", wrapped)
 
 

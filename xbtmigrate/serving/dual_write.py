@@ -1,4 +1,7 @@
-"""Room `search`: a point as an application writes it -> the same with both vectors and its mark."""
+"""Complete a point that an application writes: both vectors, and the mark that tells their origin.
+
+A missing vector is embedded where an encoder is at hand, else projected.
+"""
 
 from __future__ import annotations
 
@@ -47,23 +50,23 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
-    """Completes points in one situation.
+class PointCompleter:
+    """Completes points in one state of the migration.
 
     Attributes:
-        situation: Where the migration stands.
+        state: Where the migration stands.
         encoders: The old and the new encoder, None where there is none.
         model: The model whose vectors the application writes under the old name.
     """
 
-    situation: ServingState
+    state: ServingState
     encoders: tuple[AnyEncoder | None, AnyEncoder | None]
     model: Model
 
     @property
     def fields(self) -> EmbeddedFields:
         """Where the embedded content is in a payload."""
-        binding = self.situation.plan.binding
+        binding = self.state.plan.binding
         return EmbeddedFields(
             binding.get("payload.text"),
             binding.get("payload.image"),
@@ -73,59 +76,59 @@ class Completion:
     @property
     def side(self) -> str:
         """Name of the vector that a forward projector may take beside the old one."""
-        return self.situation.plan.binding.get("qdrant.side_vector", "")
+        return self.state.plan.binding.get("qdrant.side_vector", "")
 
     @property
     def writes_new(self) -> bool:
         """Whether there is a place for new vectors."""
-        return self.situation.phase not in WITHOUT_NEW
+        return self.state.phase not in WITHOUT_NEW
 
     @property
     def writes_old(self) -> bool:
         """Whether there still is one for old vectors."""
-        return self.situation.phase not in WITHOUT_OLD
+        return self.state.phase not in WITHOUT_OLD
 
-    def pairs(
+    def complete_pairs(
         self, vectors: Sequence[Any], payloads: Sequence[Mapping[str, Any] | None]
     ) -> list[Pair]:
-        """Give each point both vectors: what is missing is embedded, else projected.
+        """Give each point both vectors: embed what is missing, else project it.
 
         Args:
             vectors: Vectors of the points, as Qdrant takes them.
             payloads: Their payloads.
         """
-        pairs = [self.sorted(each) for each in vectors]
+        pairs = [self.split_vectors(each) for each in vectors]
         found = [self.fields.content_of(each or {}) for each in payloads]
         contents = [each if each and is_unicode(each) else None for each in found]
         texts = [self.fields.text_of(each or {}) for each in payloads]
-        situation = self.situation
+        state = self.state
         if self.writes_new:
             wanting = [row for row, pair in enumerate(pairs) if pair.new is None]
-            self._embedded(pairs, contents, wanting, 1)
+            self._embed_missing(pairs, contents, wanting, 1)
             left = [row for row in wanting if pairs[row].new is None]
-            self._mapped(pairs, left, situation.forward, "old", texts)
+            self._project_missing(pairs, left, state.forward, "old", texts)
         if self.writes_old:
             wanting = [row for row, pair in enumerate(pairs) if pair.old is None]
-            self._embedded(pairs, contents, wanting, 0)
+            self._embed_missing(pairs, contents, wanting, 0)
             left = [row for row in wanting if pairs[row].old is None]
-            if situation.is_transparent and any(pairs[row].new is not None for row in left):
+            if state.is_transparent and any(pairs[row].new is not None for row in left):
                 raise UnsupportedError(
-                    f"'{situation.old.collection}' is not cut over, and a point was written with "
+                    f"'{state.old.collection}' is not cut over, and a point was written with "
                     "a vector of the new model alone",
                     "write vectors of the old model, or give it as old_encoder",
                 )
-            self._mapped(pairs, left, situation.bridge, "new", texts)
+            self._project_missing(pairs, left, state.bridge, "new", texts)
         return pairs
 
-    def sorted(self, vector: Any) -> Pair:
-        """Tell the vectors of both models from each other and from all others."""
-        situation = self.situation
+    def split_vectors(self, vector: Any) -> Pair:
+        """Separate the vectors of the old model, of the new model and all others."""
+        state = self.state
         named = vector if isinstance(vector, Mapping) else {"": vector}
-        own = {situation.old.name, situation.new.name}
+        own = {state.old.name, state.new.name}
         given = {name: value for name, value in named.items() if name in own}
         others = {name: value for name, value in named.items() if name not in own}
         if len(given) == 2:
-            return Pair(others, given[situation.old.name], given[situation.new.name])
+            return Pair(others, given[state.old.name], given[state.new.name])
         for name, value in given.items():
             if self.is_new(name, len(value)):
                 return Pair(others, new=value)
@@ -134,12 +137,12 @@ class Completion:
 
     def is_new(self, name: str, size: int) -> bool:
         """Whether a vector is one of the new model: by its name, else by its length."""
-        old, new = self.situation.old, self.situation.new
+        old, new = self.state.old, self.state.new
         if old.name != new.name and name == new.name:
             return True
         return size == new.size and (size != old.size or self.model == "new")
 
-    def points(
+    def complete_points(
         self, points: Sequence[models.PointStruct]
     ) -> tuple[list[models.PointStruct], list[models.PointStruct]]:
         """Complete whole points.
@@ -147,45 +150,47 @@ class Completion:
         Returns:
             What the source collection gets, and what the shadow gets.
         """
-        pairs = self.pairs([each.vector for each in points], [each.payload for each in points])
+        pairs = self.complete_pairs(
+            [each.vector for each in points], [each.payload for each in points]
+        )
         made = list(zip(points, pairs, strict=True))
-        if self.situation.layout is Layout.IN_PLACE:
+        if self.state.layout is Layout.IN_PLACE:
             return [self._in_place(*each) for each in made], []
         source = [self._side(point, pair, old=True) for point, pair in made]
-        shadow = [self.copy(point, pair) for point, pair in made if pair.new is not None]
+        shadow = [self.copy_to_shadow(point, pair) for point, pair in made if pair.new is not None]
         return source if self.writes_old else [], shadow if self.writes_new else []
 
     def vectors_in_place(self, pair: Pair) -> dict[str, Any]:
         """All vectors of a point of the one collection."""
-        situation, vectors = self.situation, dict(pair.others)
+        state, vectors = self.state, dict(pair.others)
         if pair.old is not None and self.writes_old:
-            vectors[situation.old.name] = pair.old
+            vectors[state.old.name] = pair.old
         if pair.new is not None and self.writes_new:
-            vectors[situation.new.name] = pair.new
+            vectors[state.new.name] = pair.new
         return vectors
 
     def mark(self, point_id: Any, payload: Mapping[str, Any], pair: Pair) -> dict[str, Any] | None:
-        """What a point remembers of its new vector; None leaves it to the next sweep to tell."""
-        situation, content = self.situation, self.fields.hash_of(payload)
+        """Make the mark of a point's new vector; None leaves the point due for the next sweep."""
+        state, content = self.state, self.fields.hash_of(payload)
         if not self.marks or pair.new is None or not content:
             return None
-        plan = situation.plan.digest
-        if situation.layout is Layout.SHADOW:
+        plan = state.plan.digest
+        if state.layout is Layout.SHADOW:
             if not all(isinstance(each, list) for each in pair.others.values()):
                 return None
             bound = dict(pair.others)
             if pair.old is not None:
-                bound[situation.old.name] = pair.old
+                bound[state.old.name] = pair.old
             entry = packed(whole_sketches([{name: _row(each)[0] for name, each in bound.items()}]))
             made = provenance(plan, pair.kind, content)
             return {**made, "payload": whole_hash(payload), "vectors": entry[0]}
-        made_of = sketch(situation.new.name, _row(pair.new))
+        made_of = sketch(state.new.name, _row(pair.new))
         if pair.kind is Kind.PROJECTED:
-            made_of = made_of + sketch(situation.old.name, _row(pair.old))
-            forward = situation.forward
+            made_of = made_of + sketch(state.old.name, _row(pair.old))
+            forward = state.forward
             if forward is not None and forward.d_side and forward.text_side is None:
                 made_of = made_of + sketch(self.side, _row(pair.others[self.side]))
-        # An application may write a UUID in any form; points are read back with one of them.
+        # An application may write a UUID in any form, and Qdrant returns it in one.
         known = str(stored_id(str(point_id)))
         return dict(shared_provenance(plan, pair.kind, {known: content}, made_of))
 
@@ -194,8 +199,8 @@ class Completion:
         """Whether points are marked: not before the backfill, and not at the end."""
         return self.writes_new and self.writes_old
 
-    def copy(self, point: models.PointStruct, pair: Pair) -> models.PointStruct:
-        """The copy of a point in the shadow."""
+    def copy_to_shadow(self, point: models.PointStruct, pair: Pair) -> models.PointStruct:
+        """Make the copy of a point for the shadow."""
         return self._marked(self._side(point, pair, old=False), pair)
 
     def _in_place(self, point: models.PointStruct, pair: Pair) -> models.PointStruct:
@@ -203,7 +208,7 @@ class Completion:
         return self._marked(point.model_copy(update={"vector": vectors}), pair)
 
     def _marked(self, point: models.PointStruct, pair: Pair) -> models.PointStruct:
-        """Put the mark in place of one that the application may have read and written back."""
+        """Replace the mark, which the application may have read and written back."""
         payload = {key: each for key, each in (point.payload or {}).items() if key != PROVENANCE}
         mark = self.mark(point.id, payload, pair)
         if mark is not None:
@@ -211,11 +216,11 @@ class Completion:
         return point.model_copy(update={"payload": payload})
 
     def _side(self, point: models.PointStruct, pair: Pair, *, old: bool) -> models.PointStruct:
-        space, value = (self.situation.old, pair.old) if old else (self.situation.new, pair.new)
+        space, value = (self.state.old, pair.old) if old else (self.state.new, pair.new)
         vectors = dict(pair.others) if value is None else {**pair.others, space.name: value}
         return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
 
-    def _embedded(
+    def _embed_missing(
         self, pairs: list[Pair], contents: Sequence[str | None], rows: Sequence[int], side: int
     ) -> None:
         encoder = self.encoders[side]
@@ -226,7 +231,7 @@ class Completion:
         made = embed(encoder, items, self.fields.stored, gallery=True)
         _put(pairs, rows, ("old", "new")[side], made)
 
-    def _mapped(
+    def _project_missing(
         self,
         pairs: list[Pair],
         rows: Sequence[int],
@@ -253,30 +258,12 @@ class Completion:
                 pairs[row] = replace(pairs[row], kind=Kind.PROJECTED)
 
 
-def point_structs(points: Any) -> list[models.PointStruct]:
-    """Turn either form of an upsert into points."""
-    if not isinstance(points, models.Batch):
-        return [
-            each if isinstance(each, models.PointStruct) else models.PointStruct(**each)
-            for each in points
-        ]
-    payloads: Sequence[Any] = points.payloads or [None] * len(points.ids)
-    vectors: Any = points.vectors
-    if isinstance(vectors, Mapping):
-        columns = [[(name, value) for value in values] for name, values in vectors.items()]
-        vectors = [dict(row) for row in zip(*columns, strict=True)]
-    return [
-        models.PointStruct(id=point, vector=vector, payload=payload)
-        for point, vector, payload in zip(points.ids, vectors, payloads, strict=True)
-    ]
-
-
 def _row(vector: Any) -> Vectors:
     return np.asarray(vector, np.float32).reshape(1, -1)
 
 
 def _put(pairs: list[Pair], rows: Sequence[int], name: str, vectors: Vectors) -> None:
-    """Give points the vectors that were made, but for those that cannot be compared."""
+    """Set the vectors that were made, except those that cannot be compared (zero, not finite)."""
     for row, vector, fit in zip(rows, vectors.tolist(), usable(vectors), strict=True):
         if fit:
             pairs[row] = replace(pairs[row], **{name: vector})

@@ -1,6 +1,6 @@
-"""Room `search`: one collection as its application has always known it, whatever the phase.
+"""Show a collection as its application has always known it, in every phase.
 
-The migrated vector keeps its old name, the collection its own, and nothing of the tool is shown.
+The migrated vector keeps its old name and the collection its own; nothing of the tool is visible.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from xbtmigrate.types import Layout
 
 
 @dataclass(frozen=True, slots=True)
-class Presentation:
-    """Translates what is read of a collection in one situation.
+class ApplicationView:
+    """Translates what is read from a collection in one state of the migration.
 
     Attributes:
-        situation: Where the migration stands.
+        state: Where the migration stands.
         model: The model that the application embeds with.
     """
 
-    situation: ServingState
+    state: ServingState
     model: Model
 
     @property
     def collection(self) -> str:
         """The collection that answers what is not served."""
-        situation = self.situation
-        return situation.new.collection if situation.switched else situation.old.collection
+        state = self.state
+        return state.new.collection if state.switched else state.old.collection
 
-    def named(self, method: str, args: Any, named: Mapping[str, Any]) -> dict[str, Any]:
+    def name_arguments(self, method: str, args: Any, named: Mapping[str, Any]) -> dict[str, Any]:
         """Name the arguments of a client's method, and put the vectors' present names into them."""
         names = list(signature(getattr(QdrantClient, method)).parameters)[2:]
         given = {**dict(zip(names, args, strict=False)), **named}
@@ -53,35 +53,33 @@ class Presentation:
 
     def using(self, name: str | None) -> str | None:
         """The present name of the vector that is searched."""
-        old, new = self.situation.old.name, self.situation.new.name
-        return (new or None) if self.situation.switched and (name or "") == old else name
+        old, new = self.state.old.name, self.state.new.name
+        return (new or None) if self.state.switched and (name or "") == old else name
 
     def stored_names(self, names: Any) -> list[str]:
         """The names under which the collection holds these vectors now."""
-        situation = self.situation
-        old, new = situation.old.name, situation.new.name
-        if situation.layout is Layout.SHADOW:
-            own = [new if situation.switched else old]
-        else:
-            own = [old, new]
+        state = self.state
+        old, new = state.old.name, state.new.name
+        in_shadow = [new if state.switched else old]
+        own = in_shadow if state.layout is Layout.SHADOW else [old, new]
         return [each for name in names for each in (own if name == old else [name])]
 
     def selector(self, asked: Any) -> Any:
-        """The selector that also brings the vector which the application will see as its own."""
-        situation = self.situation
-        old, new = situation.old.name, situation.new.name
+        """Extend a selector by the vector that the application will see under the old name."""
+        state = self.state
+        old, new = state.old.name, state.new.name
         if asked is None or not isinstance(asked, list) or old not in asked or old == new:
             return False if asked is None else asked
-        if situation.layout is Layout.SHADOW:
-            return [new if situation.switched and each == old else each for each in asked]
+        if state.layout is Layout.SHADOW:
+            return [new if state.switched and each == old else each for each in asked]
         return [*asked, new] if self.model == "new" and new not in asked else asked
 
-    def point(self, point: Any) -> Any:
+    def show_point(self, point: Any) -> Any:
         """Show a point's migrated vector as one of the application's model, and no mark."""
         point = without_mark(point)
         if not point.vector:
             return point
-        old, new = self.situation.old.name, self.situation.new.name
+        old, new = self.state.old.name, self.state.new.name
         vectors = point.vector if isinstance(point.vector, Mapping) else {"": point.vector}
         shown = {name: each for name, each in vectors.items() if name not in (old, new)}
         own = self._own(vectors)
@@ -90,25 +88,25 @@ class Presentation:
         whole = shown if isinstance(point.vector, Mapping) else shown.get("")
         return point.model_copy(update={"vector": whole})
 
-    def result(self, found: Any) -> Any:
+    def show_result(self, found: Any) -> Any:
         """Show what a method of the client returned."""
         if isinstance(found, models.CollectionInfo):
-            return self.described(found)
+            return self.describe(found)
         if isinstance(found, models.GroupsResult):
             groups = [
-                each.model_copy(update={"hits": [self.point(hit) for hit in each.hits]})
+                each.model_copy(update={"hits": [self.show_point(hit) for hit in each.hits]})
                 for each in found.groups
             ]
             return found.model_copy(update={"groups": groups})
         if isinstance(found, tuple):  # a page and where the next one starts
-            return (self.result(found[0]), *found[1:])
+            return (self.show_result(found[0]), *found[1:])
         if isinstance(found, list):
-            return [self.point(each) if hasattr(each, "payload") else each for each in found]
+            return [self.show_point(each) if hasattr(each, "payload") else each for each in found]
         return found
 
-    def described(self, info: models.CollectionInfo) -> models.CollectionInfo:
+    def describe(self, info: models.CollectionInfo) -> models.CollectionInfo:
         """Describe the collection with the application's model as its one migrated vector."""
-        old, new = self.situation.old, self.situation.new
+        old, new = self.state.old, self.state.new
         info = info.model_copy(deep=True)
         params = info.config.params
         space = new if self.model == "new" else old
@@ -127,9 +125,9 @@ class Presentation:
         }
         return info
 
-    def listed(self, found: models.CollectionsResponse) -> models.CollectionsResponse:
+    def list_collections(self, found: models.CollectionsResponse) -> models.CollectionsResponse:
         """List the collection by its own name, without what the tool has added."""
-        old, new = self.situation.old.collection, self.situation.new.collection
+        old, new = self.state.old.collection, self.state.new.collection
         names = [old if each.name == new else each.name for each in found.collections]
         shown = [name for name in dict.fromkeys(names) if name != JOURNAL]
         return models.CollectionsResponse(
@@ -138,14 +136,14 @@ class Presentation:
 
     def _own(self, vectors: Mapping[str, Any]) -> Any:
         """The vector of the application's model; a projected one where there is no other yet."""
-        situation = self.situation
-        old, new, forward = situation.old.name, situation.new.name, situation.forward
-        if self.model == "old" and not situation.switched:
+        state = self.state
+        old, new, forward = state.old.name, state.new.name, state.forward
+        if self.model == "old" and not state.switched:
             return vectors.get(old)
-        if new in vectors and (new != old or situation.switched):
+        if new in vectors and (new != old or state.switched):
             return vectors[new]
         known = vectors.get(old)
-        if known is None or situation.switched or forward is None or forward.d_side:
+        if known is None or state.switched or forward is None or forward.d_side:
             return known
         if len(known) != forward.d_in:
             return known

@@ -1,7 +1,7 @@
-"""Room `service`: what a request must pass before anything of it is parsed.
+"""Admit or refuse an HTTP request before any of its body is parsed.
 
 Host, key, size and time are checked on the raw request, cheapest first: a stranger costs the
-service one header, and a body that never ends costs it one timer.
+service one header, and an endless body one timer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from xbtmigrate.serving.http.schemas import Problem
+from xbtmigrate.serving.http.schemas import ErrorResponse
 
 KEY = "api-key"
 """Header of the key."""
@@ -30,21 +30,21 @@ _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class _RefusedError(Exception):
-    """A request that is not let in; carries the answer."""
+    """A request is refused; carries the response."""
 
     def __init__(self, status: int, error: str, hint: str) -> None:
         super().__init__(error)
-        self.answer = said(status, error, hint)
+        self.answer = error_response(status, error, hint)
         # What is left of the body is not read, so the connection cannot be used again.
         self.answer.headers["connection"] = "close"
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
-    """Middleware that lets requests in.
+class Admission:
+    """Middleware that checks requests.
 
     Attributes:
-        app: What they are let in to.
+        app: The application behind it.
         api_key: What requests must carry; None where only this machine can connect.
     """
 
@@ -58,11 +58,11 @@ class Doors:
             return
         try:
             self._check(Headers(scope=scope), scope["path"])
-            body = await _body(receive, scope["app"].state.backend.seconds)
+            body = await _read_body(receive, scope["app"].state.backend.seconds)
         except _RefusedError as refused:
             await refused.answer(scope, receive, send)
             return
-        await self.app(scope, _replayed(body, receive), send)
+        await self.app(scope, _replay(body, receive), send)
 
     def _check(self, headers: Headers, path: str) -> None:
         if self.api_key is None:
@@ -101,10 +101,10 @@ class PromptProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         super().connection_lost(exc)
 
     def _look(self, idle_since: Any) -> None:
-        """Close the connection if no request has begun since the last look.
+        """Close the connection if no request has begun since the last call.
 
         Args:
-            idle_since: The last request at that look, None for none; itself if it was under way.
+            idle_since: The last request at that call, None for none; itself if it was under way.
         """
         idle = self.cycle is None or self.cycle.response_complete
         if idle and self.cycle is idle_since:
@@ -113,9 +113,9 @@ class PromptProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         self._watch = self.loop.call_later(HEAD_SECONDS, self._look, self.cycle if idle else self)
 
 
-def said(status: int, error: str, hint: str) -> JSONResponse:
-    """Answer that a request is refused, and what to do."""
-    return JSONResponse(Problem(error=error, hint=hint).model_dump(), status)
+def error_response(status: int, error: str, hint: str) -> JSONResponse:
+    """Make the response of a refused request: what is wrong, and what to do."""
+    return JSONResponse(ErrorResponse(error=error, hint=hint).model_dump(), status)
 
 
 def _host_of(headers: Headers) -> str | None:
@@ -125,7 +125,7 @@ def _host_of(headers: Headers) -> str | None:
         return None
 
 
-async def _body(receive: Receive, seconds: float) -> bytes:
+async def _read_body(receive: Receive, seconds: float) -> bytes:
     """Read the whole body."""
     body, more = bytearray(), True
     try:
@@ -145,8 +145,8 @@ async def _body(receive: Receive, seconds: float) -> bytes:
     return bytes(body)
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Hand out the body that was read, then what comes after it."""
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Replay the body that was read, then what comes after it."""
     first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def next_message() -> Message:

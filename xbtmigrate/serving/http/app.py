@@ -1,4 +1,4 @@
-"""Room `service`: the HTTP application. Thin: every route asks one part and says what it said."""
+"""The HTTP application: each route calls one part of the backend, each error becomes a status."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from xbtmigrate.protocols import Encoder
 from xbtmigrate.qdrant.wire.server_errors import status_of, translated
 from xbtmigrate.serving.embed import check_vector
 from xbtmigrate.serving.engine import CLIENT_ERRORS
-from xbtmigrate.serving.http.admission import KEY, Doors, said
-from xbtmigrate.serving.http.canary import Sides
+from xbtmigrate.serving.http.admission import KEY, Admission, error_response
+from xbtmigrate.serving.http.canary import SplitSearcher
 from xbtmigrate.serving.http.schemas import (
     EmbedRequest,
     EmbedResponse,
+    ErrorResponse,
     Health,
     Hit,
-    Problem,
     SearchRequest,
     SearchResponse,
 )
@@ -43,7 +43,7 @@ from xbtmigrate.serving.http.service_metrics import Metrics
 from xbtmigrate.types import Modality
 
 KEY_HEADER = APIKeyHeader(name=KEY, auto_error=False)
-"""Describes the key in the OpenAPI document; `Doors` checks it."""
+"""Describes the key in the OpenAPI document; `Admission` checks it."""
 AT_A_TIME = 8
 """Items embedded at a time: a request that has timed out goes on for no longer than these take."""
 MAX_ERRORS, MAX_ERROR_LENGTH = 5, 200
@@ -62,17 +62,17 @@ TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What the routes stand on.
+    """What the routes use.
 
     Attributes:
-        sides: The searchers.
+        searcher: Answers queries by the new or the old serving.
         encoders: `new` and `old`, where they are loaded.
-        metrics: What Prometheus is told.
+        metrics: Counts and times for Prometheus.
         seconds: Longest time for one request.
         close: Called once at the end.
     """
 
-    sides: Sides
+    searcher: SplitSearcher
     encoders: Mapping[str, Encoder]
     metrics: Metrics
     seconds: float
@@ -87,8 +87,8 @@ def create_app(start: Start, api_key: str | None) -> FastAPI:
     """Make the application.
 
     Args:
-        start: Opens what the routes stand on, within the server's own event loop.
-        api_key: What requests must carry in the header `api-key`; None asks for nothing.
+        start: Opens the backend, within the server's own event loop.
+        api_key: What requests must carry in the header `api-key`; None requires nothing.
     """
     app = FastAPI(
         title="xbtmigrate",
@@ -96,20 +96,20 @@ def create_app(start: Start, api_key: str | None) -> FastAPI:
         description="Search a Qdrant collection while its embedding model is being replaced.",
         lifespan=_lifespan(start),
     )
-    app.add_middleware(Doors, api_key=api_key)
+    app.add_middleware(Admission, api_key=api_key)
     _routes(app, [Security(KEY_HEADER)])
-    app.exception_handler(RequestValidationError)(_invalid)
-    app.exception_handler(HTTPException)(_refused)
-    app.exception_handler(XbtMigrateError)(_failed)
-    app.exception_handler(TimeoutError)(_late)
+    app.exception_handler(RequestValidationError)(_handle_invalid)
+    app.exception_handler(HTTPException)(_handle_http_error)
+    app.exception_handler(XbtMigrateError)(_handle_error)
+    app.exception_handler(TimeoutError)(_handle_timeout)
     for each in CLIENT_ERRORS:
-        app.exception_handler(each)(_unanswered)
+        app.exception_handler(each)(_handle_client_error)
     return app
 
 
 def _routes(app: FastAPI, keyed: list[Any]) -> None:
     problems: Responses = {
-        status: {"model": Problem, "description": text} for status, text in TEXTS.items()
+        status: {"model": ErrorResponse, "description": text} for status, text in TEXTS.items()
     }
     refusals: Responses = {status: problems[status] for status in (401, 403)}
     not_ready: Responses = {503: {"model": Health, "description": "Not ready."}}
@@ -118,7 +118,7 @@ def _routes(app: FastAPI, keyed: list[Any]) -> None:
     app.get("/metrics", dependencies=keyed, response_class=Response, responses=refusals)(metrics)
     app.get("/healthz")(healthz)
     app.get("/readyz", responses=not_ready)(readyz)
-    app.middleware("http")(_counted)
+    app.middleware("http")(_count)
 
 
 def _lifespan(start: Start) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -129,7 +129,7 @@ def _lifespan(start: Start) -> Callable[[FastAPI], AbstractAsyncContextManager[N
         try:
             yield
         finally:
-            await backend.sides.settle()
+            await backend.searcher.settle()
             await backend.close()
 
     return opened
@@ -140,18 +140,18 @@ def _backend(request: Request) -> Backend:
     return backend
 
 
-Ours = Annotated[Backend, Depends(_backend)]
+OurBackend = Annotated[Backend, Depends(_backend)]
 
 
-async def search(body: SearchRequest, backend: Ours) -> SearchResponse:
-    """Answer a query by the best serving of the present mixture."""
-    situation = backend.sides.new.situation
+async def search(body: SearchRequest, backend: OurBackend) -> SearchResponse:
+    """Search with a text, an image or vectors."""
+    situation = backend.searcher.new.situation
     spaces = ("new", body.vector, situation.new.size), ("old", body.old_vector, situation.old.size)
     for model, vector, size in spaces:
         if vector is not None:
-            _of_size(vector, size, model)
+            _check_size(vector, size, model)
     async with asyncio.timeout(backend.seconds):
-        found = await backend.sides.answer(body.question())
+        found = await backend.searcher.answer(body.question())
     hits = [
         Hit(
             id=each.id if isinstance(each.id, int) else str(each.id),
@@ -160,13 +160,13 @@ async def search(body: SearchRequest, backend: Ours) -> SearchResponse:
         )
         for each in found
     ]
-    phase = backend.sides.new.situation.phase
+    phase = backend.searcher.new.situation.phase
     return SearchResponse(
         points=hits, serving=found.serving, phase=phase and phase.value, note=found.note
     )
 
 
-async def embed(body: EmbedRequest, backend: Ours) -> EmbedResponse:
+async def embed(body: EmbedRequest, backend: OurBackend) -> EmbedResponse:
     """Embed texts or images by the new or the old model."""
     encoder = backend.encoders.get(body.model)
     if encoder is None:
@@ -187,22 +187,22 @@ async def embed(body: EmbedRequest, backend: Ours) -> EmbedResponse:
     )
 
 
-async def metrics(backend: Ours) -> Response:
+async def metrics(backend: OurBackend) -> Response:
     """Counts and times for Prometheus."""
-    searcher = backend.sides.new
+    searcher = backend.searcher.new
     phase = searcher.situation.phase
-    text = backend.metrics.exposed(phase.value if phase else "none", problem=bool(searcher.problem))
+    text = backend.metrics.render(phase.value if phase else "none", problem=bool(searcher.problem))
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 async def healthz() -> Health:
-    """Say that the process is alive."""
+    """Report that the process is alive."""
     return Health(status="ok")
 
 
-async def readyz(backend: Ours, response: Response) -> Health:
-    """Say whether queries can be answered now."""
-    searcher = backend.sides.new
+async def readyz(backend: OurBackend, response: Response) -> Health:
+    """Report whether queries can be answered now."""
+    searcher = backend.searcher.new
     problem = ""
     try:
         async with asyncio.timeout(backend.seconds):
@@ -216,14 +216,14 @@ async def readyz(backend: Ours, response: Response) -> Health:
     )
 
 
-def _of_size(vector: list[float], size: int, model: str) -> None:
+def _check_size(vector: list[float], size: int, model: str) -> None:
     try:
         check_vector(vector, size, model)
     except EncoderError as error:
         raise ConfigError(error.message, error.hint) from error
 
 
-async def _counted(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+async def _count(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
     response = await answer(request)
     route = request.scope.get("route")
     backend: Backend = request.app.state.backend
@@ -231,7 +231,7 @@ async def _counted(request: Request, answer: Callable[[Request], Awaitable[Respo
     return response
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
+async def _handle_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = error.errors()
     lines = [
@@ -240,29 +240,29 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     ]
     if len(errors) > MAX_ERRORS:
         lines.append(f"and {len(errors) - MAX_ERRORS} more")
-    return said(422, "; ".join(lines), "see /docs for what a request looks like")
+    return error_response(422, "; ".join(lines), "see /docs for what a request looks like")
 
 
-async def _refused(_: Request, error: Exception) -> JSONResponse:
+async def _handle_http_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    answer = said(error.status_code, str(error.detail), "")
+    answer = error_response(error.status_code, str(error.detail), "")
     answer.headers.update(error.headers or {})
     return answer
 
 
-async def _failed(_: Request, error: Exception) -> JSONResponse:
+async def _handle_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, XbtMigrateError)
     wrong = isinstance(error, ConfigError | UnreadableSourceError)
     status = 422 if wrong else 409 if isinstance(error, UnsupportedError) else 503
-    return said(status, error.message, error.hint)
+    return error_response(status, error.message, error.hint)
 
 
-async def _late(_: Request, __: Exception) -> JSONResponse:
-    return said(504, "the answer took too long", "ask for less, or try again later")
+async def _handle_timeout(_: Request, __: Exception) -> JSONResponse:
+    return error_response(504, "the answer took too long", "ask for less, or try again later")
 
 
-async def _unanswered(_: Request, error: Exception) -> JSONResponse:
+async def _handle_client_error(_: Request, error: Exception) -> JSONResponse:
     status = status_of(error)
     meant = translated(error, "this service")
     theirs = status is not None and 400 <= status < 500 and status not in (401, 403, 408, 429)
-    return said(422 if theirs else 503, meant.message, meant.hint)
+    return error_response(422 if theirs else 503, meant.message, meant.hint)

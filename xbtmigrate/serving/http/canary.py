@@ -1,7 +1,7 @@
-"""Room `service`: the new serving tried on a share of the traffic, beside the old one.
+"""Try the new serving on a share of the traffic before the cutover.
 
-A canary answers its share of the queries by the new serving; shadow reads answer all of them by the
-old one and compare behind the answer. Either way both sides' times and their agreement are told.
+A canary answers its share of the queries by the new serving. Shadow reads answer every query by the
+old one and compare afterwards. Both record the times of both sides and how far they agree.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class TrafficSplit:
     """How the new serving is tried.
 
     Attributes:
@@ -38,82 +38,83 @@ class Trial:
 
     def takes(self, question: Question) -> bool:
         """Whether a query is in the share."""
+        # By content, so that a user who repeats a query gets the same answer.
         content = question.text or question.image or question.vector
         digest = hashlib.blake2b(repr(content).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") < self.share * 2**64
 
 
 @dataclass(slots=True)
-class Sides:
-    """Both servings, and which of them answers.
+class SplitSearcher:
+    """Answers each query by the new or the old serving.
 
     Attributes:
         new: Serves as the migration recommends.
-        old: Serves the old model as if there were no migration; None without a trial.
-        trial: How the new serving is tried; None answers everything by it.
+        old: Serves the old model as if there were no migration; None without a split.
+        split: How the new serving is tried; None answers everything by it.
         metrics: Where times and agreement go.
     """
 
     new: AsyncMigrationSearcher
     old: AsyncMigrationSearcher | None
-    trial: Trial | None
+    split: TrafficSplit | None
     metrics: Metrics
-    _behind: set[asyncio.Task[None]] = field(default_factory=set)
+    _comparisons: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def answer(self, question: Question) -> Answer:
         """Answer a query.
 
         Raises:
-            XbtMigrateError: The side that is to answer cannot.
+            XbtMigrateError: The side that has to answer cannot.
         """
-        if self.old is None or self.trial is None:
-            return await self._timed("new", self.new, question)
+        if self.old is None or self.split is None:
+            return await self._search("new", self.new, question)
         by_vector = question.vector is not None or question.old_vector is not None
         if by_vector and (question.vector is None or question.old_vector is None):
             side = self.new if question.old_vector is None else self.old
-            return await self._timed("new" if side is self.new else "old", side, question)
-        if not self.trial.takes(question):
-            return await self._timed("old", self.old, question)
-        if self.trial.mode == "canary":
+            return await self._search("new" if side is self.new else "old", side, question)
+        if not self.split.takes(question):
+            return await self._search("old", self.old, question)
+        if self.split.mode == "canary":
             return await self._canary(self.old, question)
-        found = await self._timed("old", self.old, question)
-        self._compare_behind(question, found)
+        found = await self._search("old", self.old, question)
+        self._compare_later(question, found)
         return found
 
     async def settle(self) -> None:
         """Wait for the comparisons that are under way."""
-        await asyncio.gather(*self._behind)
+        await asyncio.gather(*self._comparisons)
 
     async def _canary(self, old: AsyncMigrationSearcher, question: Question) -> Answer:
         new_side, old_side = await asyncio.gather(
-            self._timed("new", self.new, question),
-            self._timed("old", old, question),
+            self._search("new", self.new, question),
+            self._search("old", old, question),
             return_exceptions=True,
         )
         if isinstance(new_side, Answer):
             if isinstance(old_side, Answer):
-                self._agree(new_side, old_side)
+                self._record_agreement(new_side, old_side)
             return new_side
         if isinstance(old_side, Answer) and isinstance(new_side, (XbtMigrateError, *CLIENT_ERRORS)):
-            self._failed(new_side)
+            self._record_failure(new_side)
             return old_side
         raise new_side
 
-    def _compare_behind(self, question: Question, found: Answer) -> None:
-        if len(self._behind) >= MAX_QUEUED:
+    def _compare_later(self, question: Question, found: Answer) -> None:
+        if len(self._comparisons) >= MAX_QUEUED:
             self.metrics.skipped.inc()
             return
         task = asyncio.create_task(self._compare(question, found))
-        self._behind.add(task)
-        task.add_done_callback(self._behind.discard)
+        self._comparisons.add(task)
+        task.add_done_callback(self._comparisons.discard)
 
     async def _compare(self, question: Question, found: Answer) -> None:
         try:
-            self._agree(await self._timed("new", self.new, question), found)
+            self._record_agreement(await self._search("new", self.new, question), found)
         except (XbtMigrateError, *CLIENT_ERRORS) as error:
-            self._failed(error)
+            self._record_failure(error)
 
-    async def _timed(
+    async def _search(
         self, name: str, searcher: AsyncMigrationSearcher, question: Question
     ) -> Answer:
         started = time.perf_counter()
@@ -122,11 +123,11 @@ class Sides:
         self.metrics.seconds.labels(name, found.serving).observe(elapsed)
         return found
 
-    def _agree(self, new: Answer, old: Answer) -> None:
+    def _record_agreement(self, new: Answer, old: Answer) -> None:
         ours, theirs = ({point.id for point in side} for side in (new, old))
         if ours or theirs:
             self.metrics.agreement.observe(len(ours & theirs) / max(len(ours), len(theirs)))
 
-    def _failed(self, error: BaseException) -> None:
+    def _record_failure(self, error: BaseException) -> None:
         self.metrics.failures.inc()
-        _log.warning("the serving on trial failed: %s", error)
+        _log.warning("the new serving failed: %s", error)

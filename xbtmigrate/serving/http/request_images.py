@@ -1,7 +1,7 @@
-"""Room `service`: images of requests, decoded from base64 here and nowhere else.
+"""Decode the images of requests from base64: the only place where the service accepts images.
 
-What an encoder is handed is always a data URI of an image: a path or a URL would make the service
-read for a stranger what only it can reach.
+Encoders receive data URIs of images alone: with a path or a URL, a stranger could read through the
+service what only the service can reach.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_PIXELS = 50_000_000
 """Width times height of all images of a request together; as RGB they take three bytes each."""
 
 
-def data_uris(images: Sequence[str]) -> list[str]:
+def to_data_uris(images: Sequence[str]) -> list[str]:
     """Check the images of a request and write each as a data URI.
 
     Args:

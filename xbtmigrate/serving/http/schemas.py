@@ -1,4 +1,4 @@
-"""Room `service`: what requests and answers look like; the OpenAPI description is made of this."""
+"""The bodies of requests and responses, from which the OpenAPI description is generated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import (
 from qdrant_client import models
 
 from xbtmigrate.serving.engine import Question
-from xbtmigrate.serving.http.request_images import data_uris
+from xbtmigrate.serving.http.request_images import to_data_uris
 from xbtmigrate.serving.server_fusion import SearchOptions
 
 MAX_POINTS = 1000
@@ -34,7 +34,7 @@ Image: TypeAlias = Annotated[
     str, StringConstraints(pattern=r"^(data:image/[a-z+.-]+;base64,)?[A-Za-z0-9+/\r\n]+=*$")
 ]
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False, ge=-3e38, le=3e38)]
-# One error says as much as one for each of a million items.
+# Fail fast: one error says as much as one for each of a million items.
 Vector: TypeAlias = Annotated[list[Number], Field(min_length=1, max_length=65_536, fail_fast=True)]
 Names: TypeAlias = Annotated[list[Text], Field(max_length=MAX_FIELDS, fail_fast=True)]
 
@@ -47,7 +47,7 @@ class _Request(_Body):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, content: object) -> object:
-        """Name the first unknown key alone: each would cost an error."""
+        """Refuse the first unknown key; an error for each would make the response huge."""
         if isinstance(content, dict):
             for key in content:
                 if key not in cls.model_fields:
@@ -59,7 +59,7 @@ class SearchRequest(_Request):
     """A query: a text, an image, or the vectors that the application made of it."""
 
     text: Text | None = None
-    image: Annotated[Image, AfterValidator(lambda given: data_uris([given])[0])] | None = Field(
+    image: Annotated[Image, AfterValidator(lambda given: to_data_uris([given])[0])] | None = Field(
         None, description="Base64, or a data URI."
     )
     vector: Vector | None = Field(None, description="The query, embedded by the new model.")
@@ -127,7 +127,7 @@ class EmbedRequest(_Request):
     """Texts or images to embed."""
 
     texts: list[Text] | None = Field(None, min_length=1, max_length=MAX_ITEMS)
-    images: Annotated[list[Image], AfterValidator(data_uris)] | None = Field(
+    images: Annotated[list[Image], AfterValidator(to_data_uris)] | None = Field(
         None, min_length=1, max_length=MAX_ITEMS, description="Base64, or data URIs."
     )
     model: Literal["new", "old"] = "new"
@@ -148,14 +148,14 @@ class EmbedResponse(_Body):
 
 
 class Health(_Body):
-    """How the service is."""
+    """Whether the service is ready."""
 
     status: Literal["ok", "not ready"]
     phase: str | None = None
     problem: str = ""
 
 
-class Problem(_Body):
+class ErrorResponse(_Body):
     """Why a request was refused, and what to do."""
 
     error: str

@@ -1,4 +1,4 @@
-"""Room `service`: what Prometheus is told. One registry for each service."""
+"""Counts and times of the service for Prometheus, one registry a service."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Metrics:
             registry=self._registry,
         )
 
-    def exposed(self, phase: str, *, problem: bool) -> bytes:
+    def render(self, phase: str, *, problem: bool) -> bytes:
         """Render everything in Prometheus' text format.
 
         Args:

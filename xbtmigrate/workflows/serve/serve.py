@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from xbtmigrate.serving.http.app import Backend
-    from xbtmigrate.serving.http.canary import Trial
+    from xbtmigrate.serving.http.canary import TrafficSplit
 
 KEY_VARIABLE = "XBTMIGRATE_SERVICE_KEY"
 
@@ -83,22 +83,22 @@ def application(config: Config, service: Service) -> FastAPI:
             f"the service needs a library that is missing: {error.name}",
             "pip install 'xbtmigrate[serve]'",
         ) from error
-    trial = _trial(service)
+    split = _traffic_split(service)
     with open_migration(config) as migration:
         encoders = _encoders(migration, service)
 
     async def start() -> Backend:
-        return await _opened(config, service, trial, encoders)
+        return await _opened(config, service, split, encoders)
 
     return create_app(start, service.key)
 
 
 async def _opened(
-    config: Config, service: Service, trial: Trial | None, encoders: dict[str, Encoder]
+    config: Config, service: Service, split: TrafficSplit | None, encoders: dict[str, Encoder]
 ) -> Backend:
     from xbtmigrate.artefacts import FOLDER
     from xbtmigrate.serving.http.app import Backend
-    from xbtmigrate.serving.http.canary import Sides
+    from xbtmigrate.serving.http.canary import SplitSearcher
     from xbtmigrate.serving.http.service_metrics import Metrics
 
     client = open_async(
@@ -125,20 +125,20 @@ async def _opened(
         await client.close()
 
     metrics = Metrics()
-    old = None if trial is None else await searcher("keep", None)
-    new = await searcher(service.serving or ("single" if trial else ""), demand)
-    sides = Sides(new, old, trial, metrics)
-    return Backend(sides, encoders, metrics, service.seconds, close)
+    old = None if split is None else await searcher("keep", None)
+    new = await searcher(service.serving or ("single" if split else ""), demand)
+    both = SplitSearcher(new, old, split, metrics)
+    return Backend(both, encoders, metrics, service.seconds, close)
 
 
-def _trial(service: Service) -> Trial | None:
-    from xbtmigrate.serving.http.canary import Trial
+def _traffic_split(service: Service) -> TrafficSplit | None:
+    from xbtmigrate.serving.http.canary import TrafficSplit
 
-    asked: list[Trial] = []
+    asked: list[TrafficSplit] = []
     if service.canary is not None:
-        asked.append(Trial("canary", service.canary))
+        asked.append(TrafficSplit("canary", service.canary))
     if service.shadow_read is not None:
-        asked.append(Trial("shadow-read", service.shadow_read))
+        asked.append(TrafficSplit("shadow-read", service.shadow_read))
     if len(asked) == 2:
         raise ConfigError("--canary and --shadow-read exclude each other", "give one of them")
     if asked and not service.with_old_model:

@@ -1,0 +1,204 @@
+"""Send an application's writes to both spaces of a migrating collection.
+
+Upserts, vector updates and deletes reach the old and the new vectors, with provenance, so that the
+backfill need not do a point again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from qdrant_client import models
+
+from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
+from xbtmigrate.qdrant.wire.point_page import stored_id
+from xbtmigrate.serving.round_trips import Procedure, Work, write_call
+from xbtmigrate.serving.translate import RequestTranslator
+from xbtmigrate.types import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTranslator:
+    """Translates the writes to one collection.
+
+    Attributes:
+        requests: The translator of all other requests to it.
+    """
+
+    requests: RequestTranslator
+
+    def upsert(self, points: Any, options: Mapping[str, Any]) -> Procedure[Any]:
+        """Write whole points with both vectors."""
+        whole = point_structs(points)
+        return (yield from self.requests.core.with_retry(lambda: self._upsert(whole, options)))
+
+    def _upsert(
+        self, whole: list[models.PointStruct], options: Mapping[str, Any]
+    ) -> Procedure[Any]:
+        [(source, shadow)] = yield [Work(lambda: self.requests.completer.complete_points(whole))]
+        requests = [
+            write_call("upsert", collection, written, options)
+            for collection, written in (
+                (self.requests.state.old.collection, source),
+                (self.requests.state.new.collection, shadow),
+            )
+            if written
+        ]
+        return (yield requests)[0] if requests else None
+
+    def update_vectors(
+        self, points: Sequence[models.PointVectors], options: Mapping[str, Any]
+    ) -> Procedure[Any]:
+        """Write vectors of existing points in both spaces, with their marks."""
+        return (
+            yield from self.requests.core.with_retry(lambda: self._update_vectors(points, options))
+        )
+
+    def _update_vectors(
+        self, points: Sequence[models.PointVectors], options: Mapping[str, Any]
+    ) -> Procedure[Any]:
+        state, completer = self.requests.state, self.requests.completer
+        # A UUID may be written in any form, and is read back in one.
+        ids = [stored_id(str(each.id)) for each in points]
+        [records] = yield [
+            lambda client: client.retrieve(
+                self.requests.home,
+                ids,
+                with_payload=True,
+                with_vectors=state.layout is Layout.SHADOW,
+                shard_key_selector=options.get("shard_key_selector"),
+            )
+        ]
+        known = {record.id: record for record in records}
+        payloads = [known[each].payload if each in known else None for each in ids]
+        [pairs] = yield [
+            Work(lambda: completer.complete_pairs([each.vector for each in points], payloads))
+        ]
+        if state.layout is Layout.SHADOW:
+            whole = [
+                models.PointStruct(
+                    id=each,
+                    payload=known[each].payload,
+                    vector={**_named(known[each].vector), **_named(point.vector)},
+                )
+                for each, point in zip(ids, points, strict=True)
+                if each in known
+            ]
+            return (yield from self._upsert(whole, options))
+        written = [
+            models.PointVectors(id=each, vector=completer.vectors_in_place(pair))
+            for each, pair in zip(ids, pairs, strict=True)
+        ]
+        [result] = yield [write_call("update_vectors", self.requests.home, written, options)]
+        marks = [
+            models.SetPayloadOperation(
+                set_payload=models.SetPayload(
+                    payload={PROVENANCE: mark},
+                    points=[each],
+                    shard_key=options.get("shard_key_selector"),
+                )
+            )
+            for each, payload, pair in zip(ids, payloads, pairs, strict=True)
+            if (mark := completer.mark(each, payload or {}, pair)) is not None
+        ]
+        if marks:
+            wait = options.get("wait", True)
+            yield [lambda client: client.batch_update_points(self.requests.home, marks, wait=wait)]
+        return result
+
+    def delete(self, selector: Any, options: Mapping[str, Any]) -> Procedure[Any]:
+        """Delete points, in a shadow too."""
+        return (yield from self.requests.core.with_retry(lambda: self._delete(selector, options)))
+
+    def _delete(self, selector: Any, options: Mapping[str, Any]) -> Procedure[Any]:
+        state = self.requests.state
+        places = {self.requests.home: None}
+        if state.layout is Layout.SHADOW and self.requests.completer.writes_new:
+            places |= {state.new.collection: None}
+            if self.requests.completer.writes_old:
+                places |= {state.old.collection: None}
+        return (yield [write_call("delete", each, selector, options) for each in places])[0]
+
+    def batch_update(
+        self, operations: Sequence[Any], options: Mapping[str, Any]
+    ) -> Procedure[list[Any]]:
+        """Run update operations one after the other, each translated by its kind."""
+        results = []
+        for operation in operations:
+            result = yield from self._operation(operation, options)
+            results.append(result)
+        return results
+
+    def _operation(self, operation: Any, options: Mapping[str, Any]) -> Procedure[Any]:
+        if isinstance(operation, models.UpsertOperation):
+            content: Any = operation.upsert
+            points = content.batch if isinstance(content, models.PointsBatch) else content.points
+            return (yield from self.upsert(points, _with_key(options, content.shard_key)))
+        if isinstance(operation, models.UpdateVectorsOperation):
+            update = operation.update_vectors
+            keyed = _with_key(options, update.shard_key)
+            return (yield from self.update_vectors(update.points, keyed))
+        if isinstance(operation, models.DeleteOperation):
+            keyed = _with_key(options, operation.delete.shard_key)
+            return (yield from self.delete(operation.delete, keyed))
+        if isinstance(operation, models.DeleteVectorsOperation):
+            names = self.requests.view.stored_names(operation.delete_vectors.vector)
+            deleted = operation.delete_vectors.model_copy(update={"vector": names})
+            operation = operation.model_copy(update={"delete_vectors": deleted})
+        [[result]] = yield [
+            lambda client: client.batch_update_points(self.requests.home, [operation], **options)
+        ]
+        return result
+
+
+def point_structs(points: Any) -> list[models.PointStruct]:
+    """Turn both forms of an upsert into points."""
+    if not isinstance(points, models.Batch):
+        return [
+            each if isinstance(each, models.PointStruct) else models.PointStruct(**each)
+            for each in points
+        ]
+    payloads: Sequence[Any] = points.payloads or [None] * len(points.ids)
+    vectors: Any = points.vectors
+    if isinstance(vectors, Mapping):
+        columns = [[(name, value) for value in values] for name, values in vectors.items()]
+        vectors = [dict(row) for row in zip(*columns, strict=True)]
+    return [
+        models.PointStruct(id=point, vector=vector, payload=payload)
+        for point, vector, payload in zip(points.ids, vectors, payloads, strict=True)
+    ]
+
+
+def points_from_columns(vectors: Any, payload: Any, ids: Any) -> Iterator[models.PointStruct]:
+    """Turn the columns of `upload_collection` into points."""
+    each_id = iter(ids) if ids is not None else iter(lambda: str(uuid4()), None)
+    payloads = iter(payload) if payload is not None else repeat(None)
+    if isinstance(vectors, Mapping):
+        names = list(vectors)
+        columns = zip(*(vectors[name] for name in names), strict=True)
+        rows: Iterable[Any] = (dict(zip(names, map(_plain, row), strict=True)) for row in columns)
+    else:
+        rows = map(_plain, vectors)
+    for vector, point_id, content in zip(rows, each_id, payloads, strict=False):
+        yield models.PointStruct(id=point_id, vector=vector, payload=content)
+
+
+def _plain(vector: Any) -> Any:
+    if isinstance(vector, Mapping):
+        return {name: _plain(each) for name, each in vector.items()}
+    return vector.tolist() if isinstance(vector, np.ndarray) else vector
+
+
+def _named(vector: Any) -> dict[str, Any]:
+    if vector is None:
+        return {}
+    return dict(vector) if isinstance(vector, Mapping) else {"": vector}
+
+
+def _with_key(options: Mapping[str, Any], key: Any) -> dict[str, Any]:
+    return {**options, "shard_key_selector": key} if key is not None else dict(options)
