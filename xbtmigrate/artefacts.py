@@ -12,17 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import safetensors.numpy
-from safetensors import SafetensorError
 
+from xbtmigrate import calibration_files
 from xbtmigrate.backfill.order_file import OrderedIds, write_sorted
 from xbtmigrate.backfill.vector_cache import VectorCache
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.files import (
-    UNSEALED,
     check_seal,
     read_json,
     write_atomically,
@@ -31,12 +28,11 @@ from xbtmigrate.files import (
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.migration.point_hashes import PointHashes
 from xbtmigrate.migration.switch import FILE, Switch
-from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
-from xbtmigrate.scoring.calibration import Arrangement, Bank
-from xbtmigrate.scoring.fusion import Fusion
+from xbtmigrate.ordering.benefit import BenefitModel
+from xbtmigrate.scoring.calibration import Arrangement
 from xbtmigrate.scoring.hubness import StoredHubness
-from xbtmigrate.tables import VECTORS, read_parquet, write_parquet
-from xbtmigrate.types import Direction, Distance, PointId, vector_array, vectors_of
+from xbtmigrate.tables import read_parquet, write_parquet
+from xbtmigrate.types import Direction, PointId
 
 FOLDER = ".xbtmigrate"
 
@@ -241,28 +237,6 @@ class Artefacts:
         table = read_parquet(self.order_file, columns, hint)
         return list(table.filter(pc.invert(table["paid"]))["id"].to_pylist())
 
-    def save_arrangement(self, arrangement: Arrangement) -> None:
-        """Store how the mixed gallery is searched."""
-        bank, (bridge, forward) = arrangement.bank, arrangement.projectors
-        table = pa.table(
-            {
-                "id": pa.array(bank.ids, pa.string()),
-                "old": vector_array(bank.old),
-                "new": vector_array(bank.new),
-            }
-        ).replace_schema_metadata(
-            {
-                "blend": repr(arrangement.blend),
-                "gate": repr(arrangement.gate),
-                "bridge": bridge,
-                "forward": forward,
-            }
-        )
-        folder = self.serving_folder
-        write_parquet(folder / "bank.parquet", table)
-        arrangement.fusion.save(folder)
-        self.hubness_file.unlink(missing_ok=True)
-
     def save_hubness(self, hubness: StoredHubness) -> None:
         """Store under which key the points keep their hubness, for the present calibration."""
         write_json(self.hubness_file, asdict(hubness))
@@ -275,79 +249,22 @@ class Artefacts:
         except FileNotFoundError:
             return None
 
+    def save_arrangement(self, arrangement: Arrangement) -> None:
+        """Store how the mixed gallery is searched; the stored hubness no longer fits it."""
+        calibration_files.save_arrangement(self.serving_folder, arrangement)
+        self.hubness_file.unlink(missing_ok=True)
+
     def load_arrangement(self) -> Arrangement | None:
         """Read how the mixed gallery is searched; None if nothing was calibrated."""
-        path = self.serving_folder / "bank.parquet"
-        if not path.exists():
-            return None
-        hint = "calibrate again with train-projector"
-        table = read_parquet(path, {"id": pa.string(), "old": VECTORS, "new": VECTORS}, hint)
-        try:
-            facts = _facts(table)
-            bank = Bank(table["id"].to_pylist(), vectors_of(table, "old"), vectors_of(table, "new"))
-            return Arrangement(
-                Fusion.load(self.serving_folder),
-                float(facts["blend"]),
-                bank,
-                (facts["bridge"], facts["forward"]),
-                float(facts.get("gate", "inf")),
-            )
-        except (KeyError, ValueError) as error:
-            raise ArtefactError(f"{path} cannot be read: {error!r}", hint) from error
+        return calibration_files.load_arrangement(self.serving_folder)
 
     def save_benefit(self, model: BenefitModel) -> None:
         """Store what re-encoding a point is worth."""
-        reference, around = model.surroundings.reference, model.surroundings
-        table = pa.table(
-            {
-                "id": pa.array(reference.ids, pa.string()),
-                "old": vector_array(reference.old),
-                "projected": vector_array(reference.projected),
-            }
-        ).replace_schema_metadata(
-            {
-                "forward": model.forward,
-                "old_distance": around.old_distance.value,
-                "new_distance": around.new_distance.value,
-            }
-        )
-        tensors = {"answers": around.answers} | model.tensors()
-        plain = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        folder = self.serving_folder
-        write_parquet(folder / "benefit.parquet", table)
-        write_atomically(
-            folder / "benefit.safetensors",
-            lambda path: safetensors.numpy.save_file(plain, path, UNSEALED),
-        )
+        calibration_files.save_benefit(self.serving_folder, model)
 
     def load_benefit(self, arrangement: Arrangement) -> BenefitModel | None:
         """Read what re-encoding a point is worth; None if it was not learned for these parts."""
-        path = self.serving_folder / "benefit.parquet"
-        if not path.exists():
-            return None
-        columns = {"id": pa.string(), "old": VECTORS, "projected": VECTORS}
-        hint = "learn it again with train-projector"
-        table, weights = read_parquet(path, columns, hint), path.with_suffix(".safetensors")
-        try:
-            facts = _facts(table)
-            if facts["forward"] != arrangement.projectors[1]:
-                return None
-            check_seal(weights, hint)
-            tensors = safetensors.numpy.load_file(weights)
-            around = Surroundings(
-                arrangement,
-                tensors["answers"],
-                Reference(
-                    table["id"].to_pylist(),
-                    vectors_of(table, "old"),
-                    vectors_of(table, "projected"),
-                ),
-                Distance(facts["old_distance"]),
-                Distance(facts["new_distance"]),
-            )
-            return BenefitModel.from_tensors(around, tensors, facts["forward"])
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
-            raise ArtefactError(f"{weights} cannot be read: {error!r}", hint) from error
+        return calibration_files.load_benefit(self.serving_folder, arrangement)
 
     def known_vectors(self, fingerprint: str, dimension: int) -> VectorCache:
         """The new-model vectors paid for so far, for one model."""
@@ -365,8 +282,3 @@ def _load_ids(path: Path) -> set[PointId]:
     except FileNotFoundError:
         return set()
     return set(table["id"].to_pylist())
-
-
-def _facts(table: pa.Table) -> dict[str, str]:
-    """What a table says of itself beside its rows."""
-    return {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}

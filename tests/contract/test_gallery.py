@@ -13,7 +13,8 @@ from xbtmigrate.backfill.pace import Limits, Pace
 from xbtmigrate.backfill.paced_gallery import PacedGallery
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.testing.galleries import FakeGallery, FakePoint, GalleryContract
+from xbtmigrate.testing.fake_gallery import FakeGallery, FakePoint
+from xbtmigrate.testing.galleries import GalleryContract
 from xbtmigrate.types import Layout
 
 

@@ -17,7 +17,7 @@ from xbtmigrate.errors import ConnectionFailedError, EncoderError, GateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage
 from xbtmigrate.ordering import RandomOrdering, rank
 from xbtmigrate.testing.encoders import FakeEncoder
-from xbtmigrate.testing.galleries import FakeGallery, FakePoint
+from xbtmigrate.testing.fake_gallery import FakeGallery, FakePoint
 from xbtmigrate.testing.journals import MemoryJournal
 from xbtmigrate.types import WITHOUT, Direction, Kind, Modality, Vectors, content_hash
 
