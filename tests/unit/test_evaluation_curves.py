@@ -1,5 +1,7 @@
 """The mixed gallery, its servings and the summaries of a backfilling curve."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -160,6 +162,19 @@ def test_regret_is_seen_in_the_middle_too():
     keep = QueryScores({name: np.full(10, 0.3) for name in METRICS})
     assert curve_of([0.3, 0.4, 0.8]).no_regret(keep)
     assert not curve_of([0.35, 0.29, 0.8]).no_regret(keep)
+
+
+def test_the_crossover_has_an_interval_over_the_queries():
+    keep = QueryScores({name: np.full(10, 0.3) for name in METRICS})
+    assert curve_of([0.2, 0.4, 0.8]).crossover_interval(keep, seed=0) == (0.5, 0.5)
+    assert curve_of([0.1, 0.2, 0.25]).crossover_interval(keep, seed=0) == (None, None)
+    hits = np.array([1.0] * 6 + [0.0] * 4)
+    spread = QueryScores(dict.fromkeys(METRICS, hits))
+    even = QueryScores({name: np.full(10, 0.5) for name in METRICS})
+    low, high = dataclasses.replace(
+        curve_of([0.5, 0.5]), points=(spread, QueryScores(dict.fromkeys(METRICS, hits + 1)))
+    ).crossover_interval(even, seed=0)
+    assert (low, high) == (0.0, 1.0)
 
 
 def test_inputs_that_do_not_fit_are_refused(spaces, relevance):

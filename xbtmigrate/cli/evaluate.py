@@ -114,16 +114,21 @@ def _show_figures(content: dict[str, Any]) -> None:
     )
     render.table(
         "recall@10 of the mixed gallery by re-encoded fraction",
-        ["order, serving", "AUC", *(f"{fraction:g}" for fraction in SHOWN)],
+        ["order, serving", "AUC", "keep at", *(f"{fraction:g}" for fraction in SHOWN)],
         (
             [
                 f"{curve['ordering']}, {curve['serving']}",
                 curve["auc"],
+                _share(curve["fraction_to_keep"]),
                 *(curve["recall@10"][curve["fractions"].index(fraction)] for fraction in SHOWN),
             ]
-            for curve in content["curves"]
+            for curve in sorted(content["curves"], key=lambda each: each["serving"] != "single")
         ),
     )
+
+
+def _share(fraction: float | None) -> str:
+    return "never" if fraction is None else f"{fraction:.0%}"
 
 
 def _row(system: dict[str, Any], names: list[str]) -> list[object]:

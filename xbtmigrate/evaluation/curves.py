@@ -84,6 +84,30 @@ class Curve:
         goal = full.means[metric]
         return {share: self.smallest_fraction(share * goal, metric) for share in SHARES_OF_FULL}
 
+    def crossover_interval(
+        self, keep: QueryScores, metric: str = "recall@10", *, seed: int, draws: int = 1000
+    ) -> tuple[float | None, float | None]:
+        """Bootstrap the fraction that reaches keep over the queries, 95 %.
+
+        Args:
+            keep: Scores of the old model on the same queries.
+            metric: Which metric.
+            seed: Seed of the draws.
+            draws: How often the queries are drawn again.
+
+        Returns:
+            Low and high end; None where the curve stays below keep in that many of the draws.
+        """
+        gains = np.stack([p.values[metric] - keep.values[metric] for p in self.points], axis=1)
+        count, steps = gains.shape
+        drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), draws)
+        means = drawn @ gains / count
+        reached = np.where(means >= 0, np.arange(steps), steps).min(axis=1)
+        first = np.sort([*self.fractions, np.inf])[np.sort(reached)]
+        ends = (float(first[round(share * (draws - 1))]) for share in (0.025, 0.975))
+        low, high = (None if end == np.inf else end for end in ends)
+        return low, high
+
     def no_regret(self, keep: QueryScores, metric: str = "recall@10") -> bool:
         """Tell whether the curve is nowhere below keep (Seo et al.)."""
         return min(self.values(metric)) >= keep.means[metric]

@@ -110,7 +110,7 @@ def _curves(block: Document, name: str) -> Section:
         "not a choice.",
         figures.curves(name, shown(block, METRIC), panels, ends),
         Table(
-            ["order, serving", "AUC", "no regret", "90 % of full", "95 %", "98 %"],
+            ["order, serving", "AUC", "no regret", "keep at", "90 % of full", "95 %", "98 %"],
             [
                 [
                     f"{curve['ordering']}, {curve['serving']}",
@@ -118,7 +118,10 @@ def _curves(block: Document, name: str) -> Section:
                     "yes" if curve["no_regret"] else "no",
                     *(
                         NONE if f is None else f"{f:.0%}"
-                        for f in curve["fraction_to_full"].values()
+                        for f in (
+                            curve["fraction_to_keep"],
+                            *curve["fraction_to_full"].values(),
+                        )
                     ),
                 ]
                 for curve in rows

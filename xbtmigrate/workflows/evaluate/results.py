@@ -151,6 +151,8 @@ class Findings:
             "auc": curve.auc(METRIC),
             "auc_ci95": [*astuple(curve.auc_interval(METRIC, seed=self.seed))],
             "no_regret": curve.no_regret(self.keep, METRIC),
+            "fraction_to_keep": curve.smallest_fraction(self.keep.means[METRIC], METRIC),
+            "fraction_to_keep_ci95": [*curve.crossover_interval(self.keep, METRIC, seed=self.seed)],
             "fraction_to_full": {f"{share:g}": fraction for share, fraction in shares.items()},
         }
 

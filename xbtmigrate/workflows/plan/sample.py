@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from xbtmigrate.evaluation.queries import Questions, held_out
 from xbtmigrate.evaluation.recommendation import Recommendation
 from xbtmigrate.evaluation.retrieval import METRICS
 from xbtmigrate.migration.plan import Advice, CurvePoint, Measurement, System
+from xbtmigrate.side_information import TextSide
 from xbtmigrate.training.fit import fit
 from xbtmigrate.types import Direction
 from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
@@ -26,10 +27,11 @@ from xbtmigrate.workflows.migration import Migration
 from xbtmigrate.workflows.points import Points, take
 from xbtmigrate.workflows.train.calibrate import calibrated
 from xbtmigrate.workflows.train.make_pairs import Embedded, fit_options, material_of
+from xbtmigrate.workflows.train.text_side import with_text_side
 
 MAX_QUERIES = 500
 MIN_QUERIES = 20
-QUICK_KINDS = ("procrustes", "ridge")
+QUICK_KINDS = ("procrustes", "ridge", "gaussian_process")
 SAMPLE = "sample"
 """Names the figures of a plan: its gallery is a sample, so they are not those of `evaluate`."""
 
@@ -79,7 +81,8 @@ def judge_sample(migration: Migration, points: Points, new: Embedded, report: Re
         report: Called with progress.
     """
     seed = migration.config.plan.seed
-    trial, warnings = _trial(migration, points.rows(np.flatnonzero(new.valid)), new, report)
+    points, text_side = with_text_side(migration, points, report)
+    trial, warnings = _trial(migration, points, new, text_side)
     if trial.questions.provisional:
         warnings.append(f"made queries ({trial.questions.basis}): {trial.questions.limits}")
     held = held_out([trial.questions], trial.ids, seed)
@@ -88,7 +91,7 @@ def judge_sample(migration: Migration, points: Points, new: Embedded, report: Re
     free = [row for row, point in enumerate(points.ids) if new.valid[row] and point in searched]
     known = Embedded(new.vectors[free], np.ones(len(free), np.bool_))
     try:
-        maps = _quick_maps(migration, points.rows(free), known, report)
+        maps = _quick_maps(migration, points.rows(free), known, text_side, report)
     except TrainingError as error:
         maps = Maps()
         warnings.append(f"no projector was measured: {error.message}")
@@ -135,40 +138,52 @@ def _curve_points(curves: Sequence[Curve]) -> list[CurvePoint]:
 
 
 def _trial(
-    migration: Migration, points: Points, new: Embedded, report: Report
+    migration: Migration,
+    points: Points,
+    new: Embedded,
+    text_side: TextSide | None,
 ) -> tuple[Trial, list[str]]:
     """Find queries for the sample: judged ones, else the best that can be made from the data.
 
     Points that made queries ask for are lost for training, so at most a third of them is asked for.
     """
-    vectors = new.vectors[new.valid]
+    vectors, points = new.vectors[new.valid], points.rows(np.flatnonzero(new.valid))
     warnings: list[str] = []
     for found in (*judged_questions(migration), *made_questions(migration, points)):
         most = min(MAX_QUERIES, len(points) // 3) if found.provisional else MAX_QUERIES
         questions = found.sampled(most, migration.config.plan.seed)
-        trial = _asked(migration, questions, points, vectors, report)
+        gallery = _with_answers(migration, questions, points, vectors, text_side)
+        trial = _asked(migration, questions, *gallery)
         if trial is not None:
             return trial, warnings
         warnings.append(f"not used, because the models could not embed them: {questions.basis}")
     return neighbours(migration, points, vectors), warnings
 
 
-def _asked(
-    migration: Migration, questions: Questions, points: Points, new: np.ndarray, report: Report
-) -> Trial | None:
-    """Embed queries with both models; None where too few can be embedded by both."""
+def _with_answers(
+    migration: Migration,
+    questions: Questions,
+    points: Points,
+    new: np.ndarray,
+    text_side: TextSide | None,
+) -> tuple[Points, np.ndarray]:
+    """Add the points that queries ask for and that the sample lacks, with their new vectors."""
     present = set(points.ids)
     absent = {p for relevant in questions.relevant for p in relevant if p not in present}
-    gallery, vectors = points, new
-    if absent:
-        extra = take(migration.reader(), sorted(absent))
-        if len(extra):
-            found, valid = encode_gallery(
-                migration.new_encoder, migration.known, extra, migration.stored, report=report
-            )
-            rows = np.flatnonzero(valid)
-            gallery = _joined(points, extra.rows(rows))
-            vectors = np.concatenate([new, found[rows]])
+    extra = take(migration.reader(), sorted(absent)) if absent else points.rows([])
+    if not len(extra):
+        return points, new
+    found, valid = encode_gallery(migration.new_encoder, migration.known, extra, migration.stored)
+    rows = np.flatnonzero(valid)
+    if text_side is not None:
+        extra = replace(extra, side=text_side.embed(extra.texts))
+    return _joined(points, extra.rows(rows)), np.concatenate([new, found[rows]])
+
+
+def _asked(
+    migration: Migration, questions: Questions, gallery: Points, vectors: np.ndarray
+) -> Trial | None:
+    """Embed queries with both models; None where too few can be embedded by both."""
     questions = questions.answerable(set(gallery.ids))
     try:
         old = encode_readable(migration.old_encoder, questions.texts, questions.modality)
@@ -176,7 +191,7 @@ def _asked(
     except EncoderError:
         return None
     usable = np.flatnonzero(old[1] & fresh[1])
-    if len(usable) < min(MIN_QUERIES, len(points)):
+    if len(usable) < min(MIN_QUERIES, len(gallery)):
         return None
     return Trial(
         questions=questions.kept(usable),
@@ -191,10 +206,16 @@ def _asked(
     )
 
 
-def _quick_maps(migration: Migration, points: Points, new: Embedded, report: Report) -> Maps:
+def _quick_maps(
+    migration: Migration,
+    points: Points,
+    new: Embedded,
+    text_side: TextSide | None,
+    report: Report,
+) -> Maps:
     """Fit both directions in closed form, and calibrate where queries can be made."""
     material = material_of(migration, points, new, report)
-    options = fit_options(migration, QUICK_KINDS)
+    options = replace(fit_options(migration, QUICK_KINDS), text_side=text_side)
     bridge = fit(Direction.BRIDGE, material.pairs, material.task, options)
     forward = fit(Direction.FORWARD, material.pairs, material.task, options)
     learned = calibrated(migration, points, new, (bridge, forward))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from xbtmigrate.side_information import (
 from xbtmigrate.types import Modality, Vectors, content_hash
 from xbtmigrate.workflows.encode_points import Report, encode_readable
 from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.points import Points
 
 MAX_TEXTS = 20_000
 """Texts that the vocabulary is taken from."""
@@ -28,9 +30,28 @@ MIN_WORDS = 200
 """A vocabulary of fewer words tells little of a text that the stored vector does not."""
 
 
-def make_text_side(
-    migration: Migration, texts: Sequence[str | None], report: Report
-) -> TextSide | None:
+def with_text_side(
+    migration: Migration, points: Points, report: Report
+) -> tuple[Points, TextSide | None]:
+    """Give points the side vectors of their texts.
+
+    Args:
+        migration: The migration.
+        points: A sample of the collection.
+        report: Called with progress.
+
+    Returns:
+        The points, and what makes such vectors; None where they keep the stored ones, if any.
+    """
+    if migration.config.qdrant.side_vector:
+        return points, None
+    text_side = _make(migration, points.texts, report)
+    # An earlier projector may have made side vectors with another table of words.
+    side = None if text_side is None else text_side.embed(points.texts)
+    return replace(points, side=side), text_side
+
+
+def _make(migration: Migration, texts: Sequence[str | None], report: Report) -> TextSide | None:
     """Embed the words of the collection once with the new model, if it can embed words.
 
     Args:
@@ -42,7 +63,7 @@ def make_text_side(
         None where there are no texts, too few words, or nothing that embeds them.
     """
     config = migration.config
-    if not (config.payload.text and config.new_model.words) or config.qdrant.side_vector:
+    if not (config.payload.text and config.new_model.words):
         return None
     vocabulary = collect_vocabulary(_texts_of(migration.reader()))
     if len(vocabulary) < MIN_WORDS:

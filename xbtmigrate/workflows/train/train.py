@@ -28,7 +28,7 @@ from xbtmigrate.workflows.points import Points, survey, take
 from xbtmigrate.workflows.train.calibrate import Learned, calibrated
 from xbtmigrate.workflows.train.make_pairs import Embedded, Material, fit_options, material_of
 from xbtmigrate.workflows.train.shared_space import fit_shared_space
-from xbtmigrate.workflows.train.text_side import make_text_side
+from xbtmigrate.workflows.train.text_side import with_text_side
 
 IMAGE_PAIRS = 2000
 """Images encoded for pairs, at most: unlike captions they are slow, and not always needed."""
@@ -161,9 +161,7 @@ def train(
         migration.refuse_while_under_way("a new projector would mix two maps in one gallery")
         points, fold = _sample(migration, plan, pairs, report)
         new = _known_or_encoded(migration, points, report)
-        text_side = make_text_side(migration, points.texts, report)
-        if text_side is not None:
-            points = replace(points, side=text_side.embed(points.texts))
+        points, text_side = with_text_side(migration, points, report)
         material = material_of(migration, points, new, report)
         options = replace(fit_options(migration, kinds, threads), text_side=text_side)
         directions = list(Direction) if direction == "both" else [Direction(direction)]
