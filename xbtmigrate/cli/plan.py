@@ -66,9 +66,10 @@ def plan(
 
 def _readers(plan: Plan) -> str | None:
     """What each reader sends after the cutover; None where nothing is cut over."""
+    from xbtmigrate.migration.strategies import STRATEGIES
     from xbtmigrate.workflows.cutover.route import readers_send
 
-    if plan.strategy in ("keep", "bridge"):
+    if not STRATEGIES[plan.strategy].writes:
         return None
     return readers_send(plan, plan.collection.alias if plan.target.layout == "shadow" else None)
 

@@ -10,6 +10,7 @@ import numpy as np
 from xbtmigrate.evaluation.comparison import gap_closed, paired_permutation_test
 from xbtmigrate.evaluation.curves import Curve
 from xbtmigrate.evaluation.retrieval import QueryScores
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.types import Strategy
 
 UNJUDGED = (
@@ -45,12 +46,8 @@ class Costs:
         return self.full == 0 or self._spent(Strategy.FASTFILL, fraction) < self.full
 
     def _spent(self, strategy: Strategy, fraction: float) -> float:
-        spent = {
-            Strategy.FORWARD: self.forward,
-            Strategy.FASTFILL: self.forward + fraction * self.full,
-            Strategy.FULL: self.full,
-        }
-        return spent.get(strategy, 0.0)
+        spec = STRATEGIES[strategy]
+        return spec.projects * self.forward + spec.encodes * fraction * self.full
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +257,7 @@ def _part_of(curve: Curve, fraction: float) -> _Option:
 
 def _good_enough(option: _Option, measured: _Measured) -> bool:
     """Tell whether an option beats keep and, with nothing re-encoded, closes enough of the gap."""
-    if option.strategy in {Strategy.BRIDGE, Strategy.FORWARD}:
+    if not STRATEGIES[option.strategy].encodes:
         closed = gap_closed(option.value(measured.criteria.metric), *measured.ends)
         if closed is None or closed < measured.criteria.target:
             return False

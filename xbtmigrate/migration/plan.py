@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from xbtmigrate.errors import ArtefactError, StaleError
 from xbtmigrate.files import parse, parse_json
 from xbtmigrate.migration.phases import MigrationRecord, Phase
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.types import Layout, Strategy, digest_of
 
 SCHEMA = 1
@@ -245,7 +246,7 @@ class Plan(_Part):
     def serving(self) -> str:
         """How to answer queries meanwhile; "" where what is done is not what was recommended."""
         advised = self.recommendation
-        followed = advised.strategy is self.strategy is not Strategy.FULL
+        followed = advised.strategy is self.strategy and not STRATEGIES[self.strategy].only_encodes
         return advised.serving if followed else ""
 
     def frozen(self) -> Self:

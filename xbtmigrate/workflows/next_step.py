@@ -5,6 +5,7 @@ from __future__ import annotations
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.plan import Plan
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.types import Direction, Strategy
 
 AFTER_ABORT = "xbtmigrate plan, or xbtmigrate backfill --online to begin anew"
@@ -69,8 +70,9 @@ def _before(phase: Phase, plan: Plan) -> str:
         if plan.recommendation.strategy is None:
             return JUDGE
         return "nothing: the plan says keep; plan.strategy in the configuration overrules it"
-    if phase is Phase.PLANNED and plan.strategy is not Strategy.FULL:
+    spec = STRATEGIES[plan.strategy]
+    if phase is Phase.PLANNED and not spec.only_encodes:
         return "xbtmigrate train-projector"
-    if plan.strategy is Strategy.BRIDGE:
+    if not spec.writes:
         return "xbtmigrate publish --yes, and serve with the bridge: nothing is written"
     return "xbtmigrate backfill, then xbtmigrate backfill --online"

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from xbtmigrate.errors import ConnectionFailedError, GateError
 from xbtmigrate.migration.plan import Cost, Finding
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.aliases import aliases
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.limits import limits_in_the_way, room_of
@@ -15,7 +16,6 @@ from xbtmigrate.qdrant.wire.connection import check_writable
 from xbtmigrate.types import Layout, Strategy
 from xbtmigrate.workflows.migration import Migration
 
-WRITES_NOTHING = (Strategy.KEEP, Strategy.BRIDGE)
 _GIB = 2**30
 
 
@@ -33,7 +33,7 @@ def require_prerequisites(
     Raises:
         GateError: The migration cannot reach its end.
     """
-    if strategy in WRITES_NOTHING:
+    if not STRATEGIES[strategy].writes:
         return []
     [cost] = [each for each in costs if each.strategy is strategy]
     found = list(

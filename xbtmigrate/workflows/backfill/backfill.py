@@ -15,11 +15,12 @@ from xbtmigrate.backfill.loop import Backfill
 from xbtmigrate.config import Config
 from xbtmigrate.errors import StaleError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.gallery.create import prepare as prepare_layout
 from xbtmigrate.qdrant.wire.connection import check_writable
-from xbtmigrate.types import Direction, Strategy
+from xbtmigrate.types import Direction
 from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
 from xbtmigrate.workflows.backfill.request import Intent, Request, intend
 from xbtmigrate.workflows.backfill.run_metrics import RunMetrics, served
@@ -104,7 +105,7 @@ class Result:
     def _next(self) -> str:
         if self.outcome.stopped or self.outcome.left:
             return "run the same command again: it goes on from here"
-        if self.intent.fraction < 1 and self.intent.plan.strategy is not Strategy.FORWARD:
+        if self.intent.fraction < 1 and STRATEGIES[self.intent.plan.strategy].encodes:
             return "xbtmigrate evaluate --queries FILE, or a larger --fraction"
         return "xbtmigrate evaluate --queries FILE"
 

@@ -14,14 +14,13 @@ from xbtmigrate.errors import ConfigError, GateError, StaleError
 from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.migration.phases import FREE, MigrationRecord, Phase
 from xbtmigrate.migration.plan import Plan
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.duplicate_ids import refuse_twins
 from xbtmigrate.qdrant.journal.rivals import refuse_rivals
-from xbtmigrate.types import Strategy
 from xbtmigrate.workflows.migration import Migration, choice_of
 from xbtmigrate.workflows.prerequisites import refuse_impossible
 from xbtmigrate.workflows.tally import Tally
 
-PROJECTING = (Strategy.FORWARD, Strategy.FASTFILL)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -102,7 +101,7 @@ class Intent:
     @property
     def projects(self) -> bool:
         """Whether every point gets at least a projected vector."""
-        return self.plan.strategy in PROJECTING
+        return STRATEGIES[self.plan.strategy].projects
 
     @property
     def to_encode(self) -> int:
@@ -195,7 +194,7 @@ def intend(migration: Migration, request: Request, record: MigrationRecord | Non
             f"{record.plan_digest[:12]}, but the plan here is {plan.digest[:12]}",
             f"restore that plan.json under {migration.artefacts.folder}",
         )
-    if plan.strategy in (Strategy.KEEP, Strategy.BRIDGE):
+    if not STRATEGIES[plan.strategy].writes:
         raise GateError(
             f"the plan says {plan.strategy}, which writes nothing: {plan.recommendation.reason}",
             'to backfill all the same set plan.strategy = "fastfill" or "full" and plan again',
@@ -239,11 +238,11 @@ def _order(migration: Migration, asked: str | None, plan: Plan) -> str:
 
 def _fraction(plan: Plan, request: Request, record: MigrationRecord | None) -> float:
     """Share to re-encode: what is asked, else what is under way, else the plan's."""
-    if plan.strategy is Strategy.FORWARD:
+    if not STRATEGIES[plan.strategy].encodes:
         if request.fraction or request.until:
             raise ConfigError(
-                "the plan says forward, which encodes nothing: neither --fraction nor --until "
-                "can be given",
+                f"the plan says {plan.strategy}, which encodes nothing: neither --fraction nor "
+                "--until can be given",
                 'set plan.strategy = "fastfill" and plan again',
             )
         return 0.0

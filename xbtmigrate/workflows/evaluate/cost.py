@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from xbtmigrate.evaluation.recommendation import Costs
 from xbtmigrate.migration.plan import Cost
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.types import Layout, Strategy
 from xbtmigrate.workflows.evaluate.rates import Rates
 
@@ -42,7 +43,7 @@ class Workload:
     def cost(self, strategy: Strategy, fraction: float) -> Cost:
         """Estimate a strategy that re-encodes this share of the points."""
         encodes = round(fraction * self.sources)
-        projected = self.points if strategy in (Strategy.FORWARD, Strategy.FASTFILL) else 0
+        projected = self.points if STRATEGIES[strategy].projects else 0
         writes = projected + encodes
         stored = max(projected, encodes)
         vector_bytes = stored * self.size * FLOAT
@@ -69,7 +70,14 @@ def to_compare(costs: Sequence[Cost]) -> Costs:
     return Costs(forward=forward.seconds, full=full.seconds)
 
 
-def all_costs(work: Workload, fastfill_fraction: float) -> list[Cost]:
-    """One row for each strategy, keep first."""
-    fractions = {Strategy.FASTFILL: fastfill_fraction, Strategy.FULL: 1.0}
-    return [work.cost(strategy, fractions.get(strategy, 0.0)) for strategy in Strategy]
+def all_costs(work: Workload, share: float | None = None) -> list[Cost]:
+    """Estimate every strategy, keep first.
+
+    Args:
+        work: What the costs depend on.
+        share: Share that a strategy re-encodes beside projecting; None for the strategy's default.
+    """
+    return [
+        work.cost(strategy, share if spec.is_partial and share is not None else spec.fraction)
+        for strategy, spec in STRATEGIES.items()
+    ]

@@ -13,7 +13,7 @@ from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.evaluation.recommendation import Recommendation
 from xbtmigrate.evaluation.retrieval import QueryScores, Space, evaluate
 from xbtmigrate.projectors import Projector, SharedSpace
-from xbtmigrate.types import Direction, Modality, Strategy
+from xbtmigrate.types import Direction, Modality
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.collect import Wanted, pose
 from xbtmigrate.workflows.evaluate.cost import to_compare
@@ -128,7 +128,7 @@ def _against(others: Sequence[Findings], advice: Recommendation) -> list[str]:
 
 def _same_move(findings: Findings, advice: Recommendation) -> float | None:
     """What the recommended move reaches on other queries, at the nearest measured fraction."""
-    if advice.strategy in (Strategy.KEEP, Strategy.FULL):
+    if advice.strategy in findings.judged.cells:
         return findings.judged.cells[advice.strategy].means[METRIC]
     for curve in findings.judged.deployable:
         if curve.serving == advice.serving and advice.ordering in (None, curve.ordering):

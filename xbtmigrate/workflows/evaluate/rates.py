@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.types import Strategy
 
 WRITE_OVER_READ = {"server": 1.1, "embedded": 50.0}
@@ -46,15 +47,16 @@ class Rates:
             points: Points of the collection.
             encoded: Points that are encoded.
         """
-        if strategy in (Strategy.KEEP, Strategy.BRIDGE):
+        spec = STRATEGIES[strategy]
+        if not spec.writes:
             return 0.0
         if not (self.sweep and self.order and self.forward and self.fill and self.reencode):
             return None
-        if strategy is Strategy.FORWARD:
+        if not spec.encodes:
             return points / self.forward
-        if strategy is Strategy.FULL:
-            return points / self.order + encoded / self.fill + points / self.sweep
-        return points / self.forward + points / self.order + encoded / self.reencode
+        if spec.projects:
+            return points / self.forward + points / self.order + encoded / self.reencode
+        return points / self.order + encoded / self.fill + points / self.sweep
 
     def document(self) -> dict[str, float | None]:
         """Return the stable JSON form."""

@@ -10,6 +10,7 @@ from xbtmigrate.errors import ConfigError
 from xbtmigrate.files import write_atomically
 from xbtmigrate.migration.phases import utc_now
 from xbtmigrate.migration.plan import Cost
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.report.page import Notice, Page, Tile, render, require_libraries
 from xbtmigrate.types import Strategy
 from xbtmigrate.workflows.evaluate.report_sections import (
@@ -24,13 +25,6 @@ from xbtmigrate.workflows.evaluate.report_sections import (
 )
 from xbtmigrate.workflows.evaluate.results import METRIC
 from xbtmigrate.workflows.migration import Migration
-
-HEADLINES = {
-    Strategy.KEEP: "Keep the old model",
-    Strategy.BRIDGE: "Bridge the queries, write nothing",
-    Strategy.FORWARD: "Map the stored vectors, re-encode nothing",
-    Strategy.FULL: "Re-encode every point",
-}
 
 
 def check_page(path: Path) -> None:
@@ -82,13 +76,12 @@ def _sentence(text: str) -> str:
 def _headline(advice: Document) -> str:
     if advice["strategy"] is None:
         return "No recommendation yet: write judged queries"
-    if advice["strategy"] == Strategy.FASTFILL:
-        return (
-            f"Re-encode {advice['fraction']:.0%} of the points, in {advice['ordering']} order, "
-            f"and serve them {advice['serving']}"
-        )
-    headline = HEADLINES[Strategy(advice["strategy"])]
-    fused = advice["strategy"] == Strategy.FORWARD and advice["serving"] != "single"
+    spec = STRATEGIES[Strategy(advice["strategy"])]
+    share, ordering = f"{advice['fraction']:.0%}", advice["ordering"]
+    headline = spec.headline.format(share=share, ordering=ordering)
+    if spec.is_partial:
+        return f"{headline}, and serve them {advice['serving']}"
+    fused = spec.projects and advice["serving"] != "single"
     return f"{headline}, serve them {advice['serving']}" if fused else headline
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from xbtmigrate.migration.plan import Cost
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.report import figures
 from xbtmigrate.report.figures import Bar, Line, Offer
 from xbtmigrate.report.page import Section, Table
@@ -237,7 +238,9 @@ def arrow(direction: str) -> str:
 def recommended(block: Document) -> Document | None:
     """The curve that the recommendation rests on, if it rests on one."""
     advice = block.get("recommendation")
-    if advice is None or advice["strategy"] not in (Strategy.FORWARD, Strategy.FASTFILL):
+    if advice is None or advice["strategy"] is None:
+        return None
+    if not STRATEGIES[Strategy(advice["strategy"])].projects:
         return None
     fits = (
         curve
@@ -254,11 +257,11 @@ def place(curve: Document, fraction: float) -> int:
 
 
 def hours(costs: Sequence[Cost], strategy: str, fraction: float) -> float | None:
-    """Estimated working time, None without a plan; fastfill projects all and encodes its share."""
+    """Estimated working time, None without a plan; a part is encoded after all is projected."""
     seconds = {cost.strategy: cost.seconds for cost in costs}
     if not seconds:
         return None
-    if strategy == Strategy.FASTFILL:
+    if STRATEGIES[Strategy(strategy)].is_partial:
         return (seconds[Strategy.FORWARD] + fraction * seconds[Strategy.FULL]) / 3600
     return seconds[Strategy(strategy)] / 3600
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 from xbtmigrate.errors import GateError, XbtMigrateError
 from xbtmigrate.migration.phases import Phase
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.journal.run_control import Control
 from xbtmigrate.qdrant.wire.connection import check_writable
-from xbtmigrate.types import Direction, Strategy
+from xbtmigrate.types import Direction
 from xbtmigrate.workflows.backfill.backfill import check_run
 from xbtmigrate.workflows.backfill.control import is_running
 from xbtmigrate.workflows.backfill.request import AS_PLANNED
@@ -82,9 +83,8 @@ def _next_verb(case: Case) -> str | None:
     if case.begun is not None:
         return NEXT_VERB.get(case.begun.phase)
     folder = case.artefacts.projector_folder(Direction.FORWARD)
-    strategy = case.plan.strategy
-    ready = folder.exists() or strategy is Strategy.FULL
-    return "backfill" if ready and strategy not in (Strategy.KEEP, Strategy.BRIDGE) else None
+    spec = STRATEGIES[case.plan.strategy]
+    return "backfill" if spec.writes and (folder.exists() or not spec.projects) else None
 
 
 def _check_last_run(migration: Migration) -> None:

@@ -9,6 +9,7 @@ from xbtmigrate.config import Config
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.plan import Plan
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
 from xbtmigrate.qdrant.journal.run_control import Control
 from xbtmigrate.qdrant.wire.connection import Connection
@@ -153,11 +154,11 @@ def _rate(record: MigrationRecord | None) -> float | None:
 
 def _left(strategy: Strategy | None, fraction: float, tally: Tally) -> int:
     """Vectors still to be written for the present fraction."""
-    if strategy in (None, Strategy.KEEP, Strategy.BRIDGE):
+    if strategy is None or not STRATEGIES[strategy].writes:
         return 0
     most = tally.points - tally.without_vector
     encode = max(0, min(most, round(fraction * tally.points)) - tally.encoded - tally.applied)
-    return encode if strategy is Strategy.FULL else encode + tally.pending
+    return encode + tally.pending if STRATEGIES[strategy].projects else encode
 
 
 def _artefacts(artefacts: Artefacts) -> dict[str, str]:

@@ -21,6 +21,7 @@ from xbtmigrate.config import Config
 from xbtmigrate.errors import CollectionError, PluginError
 from xbtmigrate.files import read_json, write_json
 from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.gallery.layout import NewSpace
@@ -31,7 +32,6 @@ from xbtmigrate.types import (
     Kind,
     Layout,
     PointId,
-    Strategy,
     Vectors,
     make_batch,
     vector_array,
@@ -79,7 +79,6 @@ class Bench:
 
     def document(self) -> dict[str, Any]:
         """Return the stable JSON form."""
-        fractions = {Strategy.FASTFILL: 0.5, Strategy.FULL: 1.0}
         return {
             "points": self.points,
             "sample": self.sample,
@@ -89,12 +88,12 @@ class Bench:
             "predicted_seconds": [
                 {
                     "strategy": strategy.value,
-                    "fraction": fractions.get(strategy, 0.0),
+                    "fraction": spec.fraction,
                     "seconds": self.rates.seconds(
-                        strategy, self.points, round(fractions.get(strategy, 0.0) * self.points)
+                        strategy, self.points, round(spec.fraction * self.points)
                     ),
                 }
-                for strategy in Strategy
+                for strategy, spec in STRATEGIES.items()
             ],
         }
 

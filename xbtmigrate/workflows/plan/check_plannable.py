@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from xbtmigrate.migration.phases import OVER, MigrationRecord
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.duplicate_ids import refuse_twins
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.journal.rivals import refuse_rivals
+from xbtmigrate.types import Strategy
 from xbtmigrate.workflows.migration import Migration
 from xbtmigrate.workflows.plan.inputs import require_inputs
-from xbtmigrate.workflows.prerequisites import WRITES_NOTHING, refuse_impossible
+from xbtmigrate.workflows.prerequisites import refuse_impossible
 
 
 def check_plannable(migration: Migration) -> tuple[LayoutChoice, MigrationRecord | None]:
@@ -28,7 +30,8 @@ def check_plannable(migration: Migration) -> tuple[LayoutChoice, MigrationRecord
     require_inputs(migration)
     layout = migration.layout(resuming=record is not None and record.phase not in OVER)
     _refuse_rivals(migration, layout.collection)
-    if migration.config.plan.strategy not in WRITES_NOTHING:
+    chosen = migration.config.plan.strategy
+    if chosen == "auto" or STRATEGIES[Strategy(chosen)].writes:
         refuse_impossible(migration, layout)
     return layout, record
 

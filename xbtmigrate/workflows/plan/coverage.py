@@ -9,6 +9,7 @@ import numpy as np
 from xbtmigrate.backfill.id_set import IdSet
 from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.migration.plan import Coverage
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.gallery.open_gallery import open_reader
 from xbtmigrate.qdrant.gallery.replicate import ids_without
 from xbtmigrate.types import Kind, Strategy
@@ -68,9 +69,10 @@ def without_vector(
     Raises:
         GateError: They are more than allowed.
     """
-    if strategy in (Strategy.KEEP, Strategy.BRIDGE):
+    spec = STRATEGIES[strategy]
+    if not spec.writes:
         return {}
-    if strategy is Strategy.FULL:
+    if not spec.projects:
         return {Kind.NO_CONTENT: coverage.missing_source}
     if fraction > 0:
         return {Kind.NO_CONTENT: coverage.with_neither}

@@ -14,6 +14,7 @@ from xbtmigrate.errors import CollectionError
 from xbtmigrate.files import write_atomically
 from xbtmigrate.migration.phases import MigrationRecord, Phase, utc_now
 from xbtmigrate.migration.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.gallery.create import EF_CONSTRUCT
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.types import Layout, Strategy
@@ -42,8 +43,6 @@ from xbtmigrate.workflows.tally import by_reason
 from xbtmigrate.workflows.train.make_pairs import Embedded
 
 RATE_SAMPLE = 64
-HALF = 0.5
-"""Fraction of fastfill that is priced where no better one was found."""
 
 
 def make_plan(
@@ -102,7 +101,7 @@ def make_plan(
         work = _workload(migration, seen, sampled, layout.layout)
         recommendation = judged.advise(work, config.plan.target)
         advice = advice_of(recommendation)
-        costs = all_costs(work, _fastfill_fraction(advice))
+        costs = all_costs(work, _partial_share(advice))
         strategy, fraction = _strategy(config, advice), _fraction(config, advice)
         require_readable(coverage, fraction, config.plan.max_missing)
         plan = Plan(
@@ -219,8 +218,10 @@ def _collection(migration: Migration) -> Collection:
     )
 
 
-def _fastfill_fraction(advice: Advice) -> float:
-    return advice.fraction if advice.strategy is Strategy.FASTFILL else HALF
+def _partial_share(advice: Advice) -> float | None:
+    """The share that is recommended to be re-encoded, where only a part is."""
+    partial = advice.strategy is not None and STRATEGIES[advice.strategy].is_partial
+    return advice.fraction if partial else None
 
 
 def _strategy(config: Config, advice: Advice) -> Strategy:
@@ -232,15 +233,13 @@ def _strategy(config: Config, advice: Advice) -> Strategy:
 def _fraction(config: Config, advice: Advice) -> float:
     """Share to re-encode by default: the recommended one where it belongs to the strategy."""
     strategy = _strategy(config, advice)
-    if strategy is advice.strategy:
-        return advice.fraction
-    return {Strategy.FULL: 1.0, Strategy.FASTFILL: HALF}.get(strategy, 0.0)
+    return advice.fraction if strategy is advice.strategy else STRATEGIES[strategy].fraction
 
 
 def _ordering(config: Config, advice: Advice) -> str:
     """The recommended order; re-encoding everything needs none, and so no projector."""
-    full = _strategy(config, advice) is Strategy.FULL
-    return "random" if full else advice.ordering or "uncertainty"
+    unordered = STRATEGIES[_strategy(config, advice)].only_encodes
+    return "random" if unordered else advice.ordering or "uncertainty"
 
 
 def _warnings(
