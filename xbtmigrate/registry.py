@@ -17,6 +17,7 @@ from xbtmigrate.errors import PluginError
 ENCODERS = "xbtmigrate.encoders"
 ORDERINGS = "xbtmigrate.orderings"
 PROJECTORS = "xbtmigrate.projectors"
+SERVINGS = "xbtmigrate.servings"
 
 
 def names(group: str) -> list[str]:

@@ -13,6 +13,7 @@ from qdrant_client import QdrantClient
 
 from tests.support.clipart import Clipart, write_config
 from tests.support.command import answer_inside
+from xbtmigrate.evaluation.servings import SERVED
 from xbtmigrate.projectors import (
     Affine,
     HeteroscedasticHead,
@@ -21,7 +22,6 @@ from xbtmigrate.projectors import (
     NeighbourResidual,
     Projector,
 )
-from xbtmigrate.serving.state import SERVINGS
 from xbtmigrate.types import Direction, Distance
 
 HEAVY = {"torch", "open_clip", "transformers", "peft", "sklearn", "onnxruntime"}
@@ -34,7 +34,7 @@ from xbtmigrate.serving import MigrationSearcher, wrap
 
 client = QdrantClient(path="qdrant")
 new, old = (np.eye(1, size, dtype=np.float32)[0] for size in (256, 128))
-for serving in {SERVINGS}:
+for serving in {SERVED}:
     searcher = MigrationSearcher.open(client, "clipart", serving=serving)
     answer = searcher.search(vector=new, old_vector=old, limit=3)
     assert answer.serving == serving and len(list(answer)) == 3, (serving, answer)

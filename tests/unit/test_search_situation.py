@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from xbtmigrate.errors import UnsupportedError
+from xbtmigrate.evaluation.servings import SERVED
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.serving.space import Space
-from xbtmigrate.serving.state import SERVINGS, ServingState
+from xbtmigrate.serving.state import ServingState
 from xbtmigrate.types import Distance, Layout
 
 SWITCHED = (Phase.CUT_OVER, Phase.FINALIZING, Phase.FINALIZED)
@@ -51,7 +52,7 @@ def test_until_the_cutover_only_the_old_model_answers(phase: Phase | None):
 
 
 @pytest.mark.parametrize("phase", SWITCHED)
-@pytest.mark.parametrize("asked", ["", *SERVINGS])
+@pytest.mark.parametrize("asked", ["", *SERVED])
 def test_from_the_cutover_on_the_new_model_answers_whatever_was_asked_for(phase: Phase, asked: str):
     now = situation(phase, asked=asked)
     serving = now.choose(old_model=True, new_model=True)

@@ -81,14 +81,6 @@ class Single:
 SHARED_SPACE = Single("shared-space", Channel.SHARED_FORWARD, Channel.SHARED_NEW)
 """The space that both models are mapped to (lambda-orthogonality, Ricci et al. 2025)."""
 
-NOT_SERVED = {
-    SHARED_SPACE.name: "no vector is stored in the space that both models share",
-    "gated": "a backfill projects every point",
-    "two-stage": "searchers recall from both spaces at once, by calibrated",
-    "rrf": "it is a baseline to compare with",
-}
-"""Servings that are measured to compare with, and why no searcher has them."""
-
 
 class Merge:
     """Two spaces, raw scores: the old query on the rest, the new one on re-encoded rows (Seo)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xbtmigrate.errors import ArtefactError, ConfigError
-from xbtmigrate.evaluation.mixed_gallery import NOT_SERVED
+from xbtmigrate.evaluation.servings import SERVED, find_serving, measured_names
 from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.qdrant.journal.journal import record_of
@@ -16,7 +16,7 @@ from xbtmigrate.serving.artefact_source import ArtefactSource, Parts, Stamp, nam
 from xbtmigrate.serving.formula import match_missing
 from xbtmigrate.serving.round_trips import Procedure, Request
 from xbtmigrate.serving.space import Space
-from xbtmigrate.serving.state import SERVINGS, UNTOUCHED, WITHOUT_OLD, ServingState
+from xbtmigrate.serving.state import UNTOUCHED, WITHOUT_OLD, ServingState
 from xbtmigrate.types import Distance, Layout
 
 MIN_FORMULA_VERSION = (1, 14)
@@ -60,12 +60,13 @@ class Loader:
     embedded: bool
 
     def __post_init__(self) -> None:
-        hint = f"choose one of {', '.join(SERVINGS)}"
-        if self.serving in NOT_SERVED:
-            why = NOT_SERVED[self.serving]
-            raise ConfigError(f"'{self.serving}' is only measured, not served: {why}", hint)
-        if self.serving and self.serving not in SERVINGS:
+        if not self.serving or self.serving in SERVED:
+            return
+        hint = f"choose one of {', '.join(SERVED)}"
+        if self.serving not in measured_names():
             raise ConfigError(f"there is no serving '{self.serving}'", hint)
+        why = find_serving(self.serving).only_measured
+        raise ConfigError(f"'{self.serving}' is only measured, not served: {why}", hint)
 
     def load(self) -> Procedure[ServingState]:
         """Read everything."""

@@ -12,12 +12,13 @@ from typing import TypeAlias
 from qdrant_client import models
 
 from xbtmigrate.errors import UnsupportedError
+from xbtmigrate.evaluation.servings import SERVINGS
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.calibration import Arrangement
 from xbtmigrate.scoring.hubness import StoredHubness
-from xbtmigrate.scoring.mixture import BRIDGE, KEEP, MERGE, SINGLE, SLERP, Mixture, calibrated
+from xbtmigrate.scoring.mixture import BRIDGE, KEEP, SINGLE, Mixture
 from xbtmigrate.serving.formula import FormulaBuilder
 from xbtmigrate.serving.space import Space
 from xbtmigrate.serving.thresholds import Scale
@@ -25,7 +26,6 @@ from xbtmigrate.types import Layout
 
 Key: TypeAlias = tuple[bool, bool, str | None]
 
-SERVINGS = ("keep", "bridge", "single", "merge", "slerp", "calibrated")
 WITHOUT_NEW = (None, Phase.PLANNED, Phase.TRAINED, Phase.ABORTING, Phase.ABORTED)
 """Phases in which there may be no place for new vectors."""
 UNTOUCHED = (*WITHOUT_NEW, Phase.ROLLED_BACK)
@@ -173,19 +173,19 @@ class ServingState:
         if self.switched:
             # Applications may write new vectors alone now: an old one may be missing, or stale.
             return [SINGLE]
-        asked = self._possible().get(self.asked)
+        asked = self._asked()
         return [KEEP] if asked is None else [asked, KEEP]
 
-    def _possible(self) -> dict[str, Mixture]:
-        """What can be asked for in this phase, by name."""
+    def _asked(self) -> Mixture | None:
+        """The serving that the application asks for, if this phase offers it."""
+        spec = SERVINGS.get(self.asked)
+        mixture = spec.mixture(self.arrangement) if spec and spec.mixture else None
+        if spec is None or mixture is None or (spec.needs_cover and not self.covered):
+            return None
         if self.phase in UNTOUCHED:
-            return {each.name: replace(each, parts=KEEP.parts) for each in (SLERP, BRIDGE)}
-        known = {each.name: each for each in (SLERP, BRIDGE, MERGE)}
-        if self.covered:
-            known |= {SINGLE.name: SINGLE}
-        if self.covered and self.arrangement is not None:
-            known |= {"calibrated": calibrated(self.arrangement.fusion)}
-        return known
+            # There may be no new vector yet: what is left is another query to the old ones.
+            return replace(mixture, parts=KEEP.parts) if spec.maps_query else None
+        return mixture
 
     def _fits(self, mixture: Mixture, collection: str) -> bool:
         """Whether a search can be a part of a larger request to a collection."""
@@ -200,8 +200,9 @@ class ServingState:
             return "the old model"
         if mixture.needs_new_model(waiting=self.waiting) and not new_model:
             return "the new model"
-        if mixture.name in ("bridge", "slerp") and self.bridge is None:
+        spec = SERVINGS[mixture.name]
+        if spec.maps_query and self.bridge is None:
             return "a bridge"
-        if mixture.name == "slerp" and self.arrangement is None:
+        if spec.needs_calibration and self.arrangement is None:
             return "a calibration"
         return ""

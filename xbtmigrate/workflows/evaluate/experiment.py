@@ -8,38 +8,36 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from xbtmigrate.errors import ConfigError
 from xbtmigrate.evaluation.curves import Curve, backfilling_curves
 from xbtmigrate.evaluation.mixed_gallery import (
-    NOT_SERVED,
     SHARED_SPACE,
-    Merge,
-    ReciprocalRanks,
     Serving,
-    Single,
-    TwoStage,
     spent_first,
 )
 from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Rows, Space, evaluate
+from xbtmigrate.evaluation.servings import (
+    SERVED,
+    SERVINGS,
+    Calibrated,
+    ServingSpec,
+    find_measured,
+)
 from xbtmigrate.ordering import rank
 from xbtmigrate.ordering.benefit import BenefitModel
 from xbtmigrate.projectors import Projector, SharedSpace
 from xbtmigrate.protocols import Ordering
 from xbtmigrate.scoring.calibration import Arrangement, Bank, Scored, hubness_by_channel
-from xbtmigrate.scoring.fusion import CalibratedServing, PerPoint
-from xbtmigrate.scoring.gated import GatedServing
-from xbtmigrate.scoring.slerp import SlerpServing, slerp
+from xbtmigrate.scoring.fusion import PerPoint
+from xbtmigrate.scoring.slerp import slerp
 from xbtmigrate.types import Channel, Distance, PointId, Scores, Vectors
 
 ORACLE = "oracle"
 ORDERS = ("random", "uncertainty", "benefit", ORACLE)
 """Orders that are measured unless others are asked for."""
 
-SERVINGS = ("merge", "slerp", "single", "calibrated", "gated", "shared-space", "two-stage", "rrf")
-"""Ways to search a mixed gallery; the first four are measured unless others are asked for."""
-
-FUSIONS = ("slerp", "shared-space", "calibrated")
+USUAL_SERVINGS = tuple(name for name, spec in SERVINGS.items() if spec.is_usual)
+"""Servings that are measured unless others are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +120,7 @@ class Judged:
     def deployable(self) -> list[Curve]:
         """Curves that can be had: their order is known beforehand, a searcher has their serving."""
         return [
-            curve
-            for curve in self.curves
-            if curve.ordering != ORACLE and curve.serving not in NOT_SERVED
+            curve for curve in self.curves if curve.ordering != ORACLE and curve.serving in SERVED
         ]
 
 
@@ -155,7 +151,7 @@ class Asked:
 
     Attributes:
         orders: Names of orders, those of plugins too; `oracle` needs the answer and is a bound.
-        servings: Names of servings, see `SERVINGS`.
+        servings: Names of servings, see `evaluation.servings`.
         make: Makes an order by its name.
         spent: Gallery rows that were re-encoded for training pairs: the backfill writes them
             first, whatever the order, and so do the curves. Where no query asks for any of them,
@@ -164,7 +160,7 @@ class Asked:
 
     make: Callable[[str], Ordering]
     orders: Sequence[str] = ORDERS
-    servings: Sequence[str] = SERVINGS[:4]
+    servings: Sequence[str] = USUAL_SERVINGS
     spent: Rows = field(default_factory=lambda: np.empty(0, np.intp))
 
 
@@ -180,11 +176,7 @@ def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
         ConfigError: There is no such serving.
         PluginError: There is no such order.
     """
-    unknown = [name for name in asked.servings if name not in SERVINGS]
-    if unknown:
-        raise ConfigError(
-            f"there is no serving '{unknown[0]}'", f"choose from {', '.join(SERVINGS)}"
-        )
+    specs = find_measured(asked.servings)
     if SHARED_SPACE.name not in asked.servings:
         maps = replace(maps, shared=None)
     sides = None if maps.forward is None else trial.sides(maps.forward)
@@ -195,9 +187,7 @@ def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
         for name, scores in _orders(trial, sides, maps, asked).items()
     }
     servings = [
-        each
-        for name, each in _servings(trial, sides, maps).items()
-        if name in asked.servings and each.channels <= set(spaces)
+        each for each in _servings(specs, trial, sides, maps) if each.channels <= set(spaces)
     ]
     unasked = (
         0.0 if np.isin(relevance.row, asked.spent).any() else len(asked.spent) / len(trial.ids)
@@ -205,8 +195,9 @@ def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
     curves = backfilling_curves(
         spaces, relevance, orders=ranked, servings=servings, unasked=unasked
     )
+    fusions = {spec.name for spec in specs if spec.fuses}
     for curve in curves:
-        if curve.ordering == next(iter(ranked)) and curve.serving in FUSIONS:
+        if curve.ordering == next(iter(ranked)) and curve.serving in fusions:
             rows[f"fusion:{curve.serving}"] = curve.points[0]
     rows["full"] = evaluate(spaces[Channel.NEW], relevance)
     return Judged(rows, curves)
@@ -268,17 +259,18 @@ def _orders(
     return found
 
 
-def _servings(trial: Trial, sides: Sides | None, maps: Maps) -> dict[str, Serving]:
-    """Every serving by name; the calibrated ones where there is a calibration."""
-    plain: list[Serving] = [Merge(), SlerpServing(), Single(), SHARED_SPACE, ReciprocalRanks()]
-    if maps.arrangement is not None and sides is not None:
-        hubs = sides.hubness(maps.arrangement.bank, trial.ids)
-        calibrated = CalibratedServing(maps.arrangement.fusion, hubs)
-        plain += [calibrated, TwoStage(calibrated)]
-        if maps.forward is not None and maps.forward.has_uncertainty:
-            left = maps.forward.uncertainty(trial.old) > maps.arrangement.gate
-            plain.append(GatedServing(left))
-    return {serving.name: serving for serving in plain}
+def _servings(
+    specs: Sequence[ServingSpec], trial: Trial, sides: Sides | None, maps: Maps
+) -> list[Serving]:
+    """The servings that were chosen, as far as what was fitted allows, in the table's order."""
+    known = None
+    if maps.arrangement is not None and sides is not None and maps.forward is not None:
+        hubness = sides.hubness(maps.arrangement.bank, trial.ids)
+        predicts = maps.forward.has_uncertainty
+        uncertainty = maps.forward.uncertainty(trial.old) if predicts else None
+        known = Calibrated(maps.arrangement, hubness, uncertainty)
+    found = [spec.measure(known) for spec in specs if spec.measure is not None]
+    return [serving for serving in found if serving is not None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,196 @@
+"""The ways to answer a query over a mixed gallery: the one table to extend for another serving.
+
+A row says what a serving searches and needs, how a searcher runs it, and how an evaluation measures
+it. Searchers serve only rows with a mixture, which the server's formula and the client's fusion run
+alike. Packages add rows that are measured through the entry-point group `xbtmigrate.servings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from xbtmigrate import registry
+from xbtmigrate.errors import ConfigError, PluginError
+from xbtmigrate.evaluation.mixed_gallery import (
+    SHARED_SPACE,
+    Merge,
+    ReciprocalRanks,
+    Serving,
+    Single,
+    TwoStage,
+)
+from xbtmigrate.scoring.calibration import Arrangement
+from xbtmigrate.scoring.fusion import CalibratedServing, PerPoint
+from xbtmigrate.scoring.gated import GatedServing
+from xbtmigrate.scoring.mixture import BRIDGE, KEEP, MERGE, SINGLE, SLERP, Mixture, calibrated
+from xbtmigrate.scoring.slerp import SlerpServing
+from xbtmigrate.types import Channel
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What was fitted for a mixed gallery of n points.
+
+    Attributes:
+        arrangement: Calibrated weights and what was tuned beside them.
+        hubness: Hubness of the points in each channel, shape (n,).
+        uncertainty: Predicted error of each point's projection, shape (n,); None where the
+            projector predicts none.
+    """
+
+    arrangement: Arrangement
+    hubness: Mapping[Channel, PerPoint]
+    uncertainty: PerPoint | None
+
+
+Measure: TypeAlias = Callable[[Calibrated | None], Serving | None]
+Mix: TypeAlias = Callable[[Arrangement | None], Mixture | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ServingSpec:
+    """One way to answer a query.
+
+    Attributes:
+        name: Its name in options, tables and answers.
+        mixture: Makes what a searcher runs: which query meets the old vectors, and the weights of
+            both spaces by a point's state. None as a whole for a serving that is only measured,
+            returned for one that cannot be had without a calibration.
+        measure: Makes what an evaluation scores with, or None where the calibration is missing;
+            None as a whole where the answer does not depend on what is re-encoded.
+        maps_query: Whether a bridge maps the query, so that it needs a bridge and no new vectors.
+        needs_calibration: Whether it needs what was calibrated.
+        needs_cover: Whether every point has to have a new vector, projected or encoded.
+        is_usual: Whether evaluations draw its curve unless others are named.
+        fuses: Whether it is worth a row of its own before anything is re-encoded.
+        only_measured: Why no searcher serves it.
+    """
+
+    name: str
+    mixture: Mix | None = None
+    measure: Measure | None = None
+    maps_query: bool = False
+    needs_calibration: bool = False
+    needs_cover: bool = False
+    is_usual: bool = False
+    fuses: bool = False
+    only_measured: str = ""
+
+
+def _measure_calibrated(known: Calibrated | None) -> Serving | None:
+    return None if known is None else CalibratedServing(known.arrangement.fusion, known.hubness)
+
+
+def _measure_two_stage(known: Calibrated | None) -> Serving | None:
+    second = _measure_calibrated(known)
+    return None if second is None else TwoStage(second)
+
+
+def _measure_gated(known: Calibrated | None) -> Serving | None:
+    if known is None or known.uncertainty is None:
+        return None
+    return GatedServing(known.uncertainty > known.arrangement.gate)
+
+
+def _mix_calibrated(arrangement: Arrangement | None) -> Mixture | None:
+    return None if arrangement is None else calibrated(arrangement.fusion)
+
+
+_ROWS = (
+    ServingSpec(KEEP.name, mixture=lambda _: KEEP),
+    ServingSpec(BRIDGE.name, mixture=lambda _: BRIDGE, maps_query=True),
+    ServingSpec(MERGE.name, mixture=lambda _: MERGE, measure=lambda _: Merge(), is_usual=True),
+    ServingSpec(
+        SLERP.name,
+        mixture=lambda _: SLERP,
+        measure=lambda _: SlerpServing(),
+        maps_query=True,
+        needs_calibration=True,
+        is_usual=True,
+        fuses=True,
+    ),
+    ServingSpec(
+        SINGLE.name,
+        mixture=lambda _: SINGLE,
+        measure=lambda _: Single(),
+        needs_cover=True,
+        is_usual=True,
+    ),
+    ServingSpec(
+        SHARED_SPACE.name,
+        measure=lambda _: SHARED_SPACE,
+        fuses=True,
+        only_measured="no vector is stored in the space that both models share",
+    ),
+    ServingSpec(
+        "calibrated",
+        mixture=_mix_calibrated,
+        measure=_measure_calibrated,
+        needs_calibration=True,
+        needs_cover=True,
+        is_usual=True,
+        fuses=True,
+    ),
+    ServingSpec("gated", measure=_measure_gated, only_measured="a backfill projects every point"),
+    ServingSpec(
+        "two-stage",
+        measure=_measure_two_stage,
+        only_measured="searchers recall from both spaces at once, by calibrated",
+    ),
+    ServingSpec(
+        "rrf",
+        measure=lambda _: ReciprocalRanks(),
+        only_measured="it is a baseline to compare with",
+    ),
+)
+SERVINGS: Mapping[str, ServingSpec] = {spec.name: spec for spec in _ROWS}
+"""The servings of the core, by name."""
+
+SERVED = tuple(name for name, spec in SERVINGS.items() if spec.mixture is not None)
+"""Names of the servings that a searcher offers."""
+
+
+def find_serving(name: str) -> ServingSpec:
+    """Return the row of a serving, of the core or of an installed package.
+
+    Raises:
+        ConfigError: There is no such serving.
+        PluginError: The package that brings it cannot be imported.
+    """
+    if name in SERVINGS:
+        return SERVINGS[name]
+    if name in registry.names(registry.SERVINGS):
+        found: object = registry.load(registry.SERVINGS, name)
+        if isinstance(found, ServingSpec):
+            return found
+        raise PluginError(
+            f"'{name}' in {registry.SERVINGS} is no ServingSpec: {found!r}",
+            "upgrade the package that provides it",
+        )
+    raise ConfigError(f"there is no serving '{name}'", f"choose from {', '.join(measured_names())}")
+
+
+def measured_names() -> list[str]:
+    """Name every serving that an evaluation can draw a curve of, those of the core first."""
+    core = [name for name, spec in SERVINGS.items() if spec.measure is not None]
+    return core + [name for name in registry.names(registry.SERVINGS) if name not in SERVINGS]
+
+
+def find_measured(names: Sequence[str]) -> list[ServingSpec]:
+    """Return the rows of servings to draw curves of, each with a `measure`.
+
+    Raises:
+        ConfigError: There is no such serving, or its answers depend on no re-encoding.
+        PluginError: A package cannot be imported.
+    """
+    order = measured_names()
+    found = [find_serving(name) for name in dict.fromkeys(names)]
+    for spec in found:
+        if spec.measure is None:
+            raise ConfigError(
+                f"there is no curve of the serving '{spec.name}'",
+                f"choose from {', '.join(order)}",
+            )
+    return sorted(found, key=lambda spec: order.index(spec.name))
