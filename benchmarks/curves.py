@@ -20,16 +20,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 from projectors import lookup
+from xbtmigrate_research.gated import GatedServing, choose_gate
+from xbtmigrate_research.reciprocal_ranks import ReciprocalRanks
+from xbtmigrate_research.two_stage import TwoStage
 
 from xbtmigrate.evaluation.comparison import bootstrap_intervals, compare
 from xbtmigrate.evaluation.curves import Curve, backfilling_curves
 from xbtmigrate.evaluation.mixed_gallery import (
     SHARED_SPACE,
     Merge,
-    ReciprocalRanks,
     Serving,
     Single,
-    TwoStage,
     spent_first,
 )
 from xbtmigrate.evaluation.retrieval import (
@@ -54,7 +55,6 @@ from xbtmigrate.projectors import Projector, SharedSpace
 from xbtmigrate.scoring.calibration import Arrangement, Bank
 from xbtmigrate.scoring.conditional_logit import CalibrationSet, calibrate
 from xbtmigrate.scoring.fusion import CalibratedServing, Fusion, hubness
-from xbtmigrate.scoring.gated import GatedServing, choose_gate
 from xbtmigrate.scoring.slerp import SlerpServing, choose_alpha, slerp
 from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit, trainer_of
 from xbtmigrate.training import Space as ModelSpace

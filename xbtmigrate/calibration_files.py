@@ -5,6 +5,7 @@ Both are learned by `train-projector` and lie in `.xbtmigrate/<migration>/servin
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def save_arrangement(folder: Path, arrangement: Arrangement) -> None:
     ).replace_schema_metadata(
         {
             "blend": repr(arrangement.blend),
-            "gate": repr(arrangement.gate),
+            "tuned": json.dumps(dict(arrangement.tuned)),
             "bridge": bridge,
             "forward": forward,
         }
@@ -57,7 +58,7 @@ def load_arrangement(folder: Path) -> Arrangement | None:
             float(facts["blend"]),
             bank,
             (facts["bridge"], facts["forward"]),
-            float(facts.get("gate", "inf")),
+            json.loads(facts.get("tuned", "{}")),
         )
     except (KeyError, ValueError) as error:
         raise ArtefactError(f"{path} cannot be read: {error!r}", hint) from error

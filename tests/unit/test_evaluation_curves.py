@@ -11,9 +11,7 @@ from xbtmigrate.evaluation.curves import Curve, backfilling_curves
 from xbtmigrate.evaluation.mixed_gallery import (
     Keep,
     Merge,
-    ReciprocalRanks,
     Single,
-    TwoStage,
     encoded_mask,
     spent_first,
 )
@@ -187,27 +185,3 @@ def test_inputs_that_do_not_fit_are_refused(spaces, relevance):
         backfilling_curves(
             spaces, relevance, orders={"r": order}, servings=[Single()], fractions=[0, 0.1, 1]
         )
-
-
-def test_two_stages_find_only_what_the_old_vectors_recall():
-    blocks = {
-        Channel.OLD: np.array([[5, 4, 3, 2, 1]], np.float32),
-        Channel.NEW: np.array([[1, 2, 3, 4, 5]], np.float32),
-    }
-    encoded = np.ones(5, np.bool_)
-    narrow = TwoStage(Merge(), width=3).score(blocks, encoded)
-    assert retrieval.top_k(narrow, 3).tolist() == [[2, 1, 0]]
-    wide = TwoStage(Merge(), width=5).score(blocks, encoded)
-    np.testing.assert_array_equal(wide, Merge().score(blocks, encoded))
-
-
-def test_reciprocal_ranks_interleave_the_halves_whatever_their_scores():
-    blocks = {
-        Channel.OLD: np.array([[0.9, 0.8, 0.7, 0.1, 0.1]], np.float32),
-        Channel.NEW: np.array([[0.0, 0.0, 0.0, 0.02, 0.01]], np.float32),
-    }
-    encoded = np.array([False, False, False, True, True])
-    found = retrieval.top_k(ReciprocalRanks().score(blocks, encoded), 5)[0]
-    assert {*found[:2]} == {0, 3}
-    assert {*found[2:4]} == {1, 4}
-    assert found[4] == 2

@@ -11,8 +11,6 @@ from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.evaluation.recommendation import Costs
 from xbtmigrate.ordering import RandomOrdering, UncertaintyOrdering
 from xbtmigrate.projectors import Affine, Projector, SharedSpace, followed_by
-from xbtmigrate.scoring.calibration import Arrangement, Bank
-from xbtmigrate.scoring.fusion import Fusion
 from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit
 from xbtmigrate.training import Space as ModelSpace
 from xbtmigrate.types import Direction, Distance, Modality, Strategy, Vectors, normalized
@@ -157,26 +155,3 @@ def test_a_shared_space_by_a_rotation_ranks_as_one_space_does(partly: Findings):
     assert {curve.serving for curve in judged.deployable} == {"single"}
     without = judge(partly.trial, partly.maps, asked)
     assert {curve.serving for curve in without.curves} == {"single"}
-
-
-def test_points_above_the_gate_are_left_to_the_old_space():
-    """Without a gate as one space, with every point left as merge."""
-    found = findings(
-        noisy(MEANING, 1.5),
-        turned(MEANING),
-        noisy(MEANING[:ASKED], 1.5),
-        noisy(turned(MEANING[:ASKED]), 0.5),
-    )
-    trial, maps = found.trial, found.maps
-    fusion, bank = Fusion({}, {}, 0.0, 0, 0.0), Bank(["0", "1"], trial.old[:2], trial.new[:2])
-    asked = replace(asked_of(maps.forward), servings=["single", "merge", "gated"])
-
-    def curves(gate: float) -> dict[str, list[float]]:
-        arrangement = Arrangement(fusion, 0.0, bank, ("", ""), gate)
-        judged = judge(trial, replace(maps, arrangement=arrangement), asked)
-        return {each.serving: each.values() for each in judged.curves if each.ordering == "random"}
-
-    none, everything = curves(np.inf), curves(-np.inf)
-    assert none["single"] != none["merge"]
-    assert none["gated"] == none["single"]
-    assert everything["gated"] == everything["merge"]

@@ -47,7 +47,7 @@ def evaluate(
     servings: Annotated[
         str | None,
         typer.Option(
-            help="Servings: merge, slerp, single, calibrated, gated, shared-space, two-stage, rrf."
+            help="Servings: merge, slerp, single, calibrated, shared-space, and those of plugins."
         ),
     ] = None,
     demand: Annotated[

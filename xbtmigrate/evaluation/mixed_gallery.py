@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xbtmigrate.evaluation.retrieval import DEPTH, Rows, top_k
+from xbtmigrate.evaluation.retrieval import Rows
 from xbtmigrate.types import Channel, Scores
 
 Blocks: TypeAlias = Mapping[Channel, Scores]
@@ -91,57 +91,6 @@ class Merge:
     def score(self, blocks: Blocks, encoded: Mask) -> Scores:
         """Take the new score of re-encoded rows and the old score of the rest."""
         return np.where(encoded, blocks[Channel.NEW], blocks[Channel.OLD])
-
-
-@dataclass(frozen=True, slots=True)
-class TwoStage:
-    """Wide recall by the old vectors alone, then another serving's scores for what was recalled.
-
-    One search over one index, and no more than `width` points to look up: what the old model does
-    not recall is lost.
-
-    Attributes:
-        second: Scores the recalled points.
-        width: Number of points recalled.
-    """
-
-    second: Serving
-    width: int = 1000
-    name: str = "two-stage"
-
-    @property
-    def channels(self) -> frozenset[Channel]:
-        """The scores it needs."""
-        return self.second.channels | {Channel.OLD}
-
-    def score(self, blocks: Blocks, encoded: Mask) -> Scores:
-        """Score the recalled rows by the second serving; no other row is found."""
-        old, scores = blocks[Channel.OLD], self.second.score(blocks, encoded)
-        if self.width >= old.shape[1]:
-            return scores
-        least = np.partition(old, -self.width, axis=1)[:, -self.width]
-        return np.where(old >= least[:, None], scores, np.float32(-np.inf))
-
-
-class ReciprocalRanks:
-    """Reciprocal rank fusion of the two halves (Cormack et al., SIGIR 2009): a baseline.
-
-    The halves share no point, so it interleaves them one by one whatever their scores say.
-    """
-
-    name = "rrf"
-    channels = frozenset({Channel.OLD, Channel.NEW})
-
-    def score(self, blocks: Blocks, encoded: Mask) -> Scores:
-        """Score the best rows of each half by 1 / (60 + rank), all others by 0."""
-        found = np.zeros_like(blocks[Channel.OLD])
-        for channel, half in ((Channel.OLD, ~encoded), (Channel.NEW, encoded)):
-            columns = np.flatnonzero(half)
-            if len(columns):
-                best = columns[top_k(blocks[channel][:, columns], DEPTH)]
-                ranks = np.arange(1, best.shape[1] + 1, dtype=np.float32)
-                np.put_along_axis(found, best, 1 / (60 + ranks)[None, :], axis=1)
-        return found
 
 
 def encoded_mask(order: Rows, fraction: float) -> Mask:

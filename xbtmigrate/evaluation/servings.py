@@ -16,17 +16,17 @@ from xbtmigrate.errors import ConfigError, PluginError
 from xbtmigrate.evaluation.mixed_gallery import (
     SHARED_SPACE,
     Merge,
-    ReciprocalRanks,
     Serving,
     Single,
-    TwoStage,
 )
 from xbtmigrate.scoring.calibration import Arrangement
 from xbtmigrate.scoring.fusion import CalibratedServing, PerPoint
-from xbtmigrate.scoring.gated import GatedServing
 from xbtmigrate.scoring.mixture import BRIDGE, KEEP, MERGE, SINGLE, SLERP, Mixture, calibrated
 from xbtmigrate.scoring.slerp import SlerpServing
 from xbtmigrate.types import Channel
+
+RESEARCH = ("gated", "two-stage", "rrf")
+"""Servings of the distribution xbtmigrate-research, for the hint where it is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,20 @@ class Calibrated:
     uncertainty: PerPoint | None
 
 
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Queries with known answers, to choose a number of a serving on.
+
+    Attributes:
+        uncertainty: Predicted error of each point's projection, shape (n,); None where the
+            projector predicts none.
+        quality: Measures a serving on these queries while no point is re-encoded; higher is better.
+    """
+
+    uncertainty: PerPoint | None
+    quality: Callable[[Serving], float]
+
+
 Measure: TypeAlias = Callable[[Calibrated | None], Serving | None]
 Mix: TypeAlias = Callable[[Arrangement | None], Mixture | None]
 
@@ -60,6 +74,7 @@ class ServingSpec:
             returned for one that cannot be had without a calibration.
         measure: Makes what an evaluation scores with, or None where the calibration is missing;
             None as a whole where the answer does not depend on what is re-encoded.
+        tune: Chooses the number that is kept for it in `Arrangement.tuned`, or None for none.
         maps_query: Whether a bridge maps the query, so that it needs a bridge and no new vectors.
         needs_calibration: Whether it needs what was calibrated.
         needs_cover: Whether every point has to have a new vector, projected or encoded.
@@ -71,6 +86,7 @@ class ServingSpec:
     name: str
     mixture: Mix | None = None
     measure: Measure | None = None
+    tune: Callable[[Tuning], float | None] | None = None
     maps_query: bool = False
     needs_calibration: bool = False
     needs_cover: bool = False
@@ -81,17 +97,6 @@ class ServingSpec:
 
 def _measure_calibrated(known: Calibrated | None) -> Serving | None:
     return None if known is None else CalibratedServing(known.arrangement.fusion, known.hubness)
-
-
-def _measure_two_stage(known: Calibrated | None) -> Serving | None:
-    second = _measure_calibrated(known)
-    return None if second is None else TwoStage(second)
-
-
-def _measure_gated(known: Calibrated | None) -> Serving | None:
-    if known is None or known.uncertainty is None:
-        return None
-    return GatedServing(known.uncertainty > known.arrangement.gate)
 
 
 def _mix_calibrated(arrangement: Arrangement | None) -> Mixture | None:
@@ -133,17 +138,6 @@ _ROWS = (
         is_usual=True,
         fuses=True,
     ),
-    ServingSpec("gated", measure=_measure_gated, only_measured="a backfill projects every point"),
-    ServingSpec(
-        "two-stage",
-        measure=_measure_two_stage,
-        only_measured="searchers recall from both spaces at once, by calibrated",
-    ),
-    ServingSpec(
-        "rrf",
-        measure=lambda _: ReciprocalRanks(),
-        only_measured="it is a baseline to compare with",
-    ),
 )
 SERVINGS: Mapping[str, ServingSpec] = {spec.name: spec for spec in _ROWS}
 """The servings of the core, by name."""
@@ -169,7 +163,10 @@ def find_serving(name: str) -> ServingSpec:
             f"'{name}' in {registry.SERVINGS} is no ServingSpec: {found!r}",
             "upgrade the package that provides it",
         )
-    raise ConfigError(f"there is no serving '{name}'", f"choose from {', '.join(measured_names())}")
+    hint = f"choose from {', '.join(measured_names())}"
+    if name in RESEARCH:
+        hint = f"pip install 'xbtmigrate[research]', or {hint}"
+    raise ConfigError(f"there is no serving '{name}'", hint)
 
 
 def measured_names() -> list[str]:

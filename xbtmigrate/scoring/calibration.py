@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -45,14 +44,14 @@ class Arrangement:
         blend: Share of the bridged query in the slerp blend.
         bank: Queries for the hubness.
         projectors: Digests of the bridge and the forward projector it was fitted with.
-        gate: Uncertainty above which `gated` leaves a point to the old space; inf for no point.
+        tuned: Numbers that measured servings chose on the calibration queries, by serving.
     """
 
     fusion: Fusion
     blend: float
     bank: Bank
     projectors: tuple[str, str]
-    gate: float = math.inf
+    tuned: Mapping[str, float] = field(default_factory=dict)
 
 
 def hubness_by_channel(

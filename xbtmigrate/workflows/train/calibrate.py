@@ -7,7 +7,6 @@ the point it projects.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.errors import EncoderError
+from xbtmigrate.evaluation.mixed_gallery import Serving
 from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.evaluation.retrieval import DEPTH, Relevance, evaluate, judge, top_k
+from xbtmigrate.evaluation.servings import Tuning, find_serving, measured_names
 from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
 from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.calibration import Arrangement, Bank
 from xbtmigrate.scoring.conditional_logit import MIN_QUERIES, CalibrationSet, calibrate
 from xbtmigrate.scoring.fusion import PerPoint
-from xbtmigrate.scoring.gated import GatedServing, choose_gate
 from xbtmigrate.scoring.slerp import choose_alpha
 from xbtmigrate.training.fit import FitReport
 from xbtmigrate.training.learn_benefit import fit_estimates, measure_benefit
@@ -38,8 +38,8 @@ from xbtmigrate.workflows.train.make_pairs import Embedded
 MAX_QUERIES = 6000
 MAX_POINTS = 6000
 MAX_REFERENCE = 2000
-MAX_CHOOSING = 300
-"""Queries that the gate is chosen on, at most."""
+MAX_TUNING = 300
+"""Queries that measured servings are tuned on, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def arrange(
         _blend(sides, asked, bridge.projector),
         bank,
         (bridge.projector.digest, forward.projector.digest),
-        _gate(sides, asked, points, forward.projector),
+        _tune(sides, asked, points, forward.projector),
     )
     if not forward.projector.has_uncertainty or forward.projector.d_side:
         return Learned(arrangement, None, questions.basis)
@@ -209,19 +209,24 @@ def _blend(sides: Sides, asked: _Asked, bridge: Projector) -> float:
     return chosen
 
 
-def _gate(sides: Sides, asked: _Asked, points: Points, forward: Projector) -> float:
-    """Choose which points are left to the old space, before any is re-encoded."""
-    if not forward.has_uncertainty or forward.d_side:
-        return math.inf
-    some = slice(0, MAX_CHOOSING)
+def _tune(sides: Sides, asked: _Asked, points: Points, forward: Projector) -> dict[str, float]:
+    """Let servings that are measured choose their number, before any point is re-encoded."""
+    specs = [find_serving(name) for name in measured_names()]
+    tuned = [(spec.name, spec.tune) for spec in specs if spec.tune is not None]
+    if not tuned:
+        return {}
+    some = slice(0, MAX_TUNING)
     relevance = Relevance.from_rows(asked.rows[some, None].tolist())
     blocks, none = sides.blocks(asked.old[some], asked.new[some]), np.zeros(len(points), np.bool_)
 
-    def quality(left: npt.NDArray[np.bool_]) -> float:
-        ranked = top_k(GatedServing(left).score(blocks, none), DEPTH)
-        return judge(ranked, relevance).means["mrr@10"]
+    def quality(serving: Serving) -> float:
+        return judge(top_k(serving.score(blocks, none), DEPTH), relevance).means["mrr@10"]
 
-    return choose_gate(forward.uncertainty(points.old), quality)
+    # Where the projector takes a side vector, its error is not predicted from the old one alone.
+    predicts = forward.has_uncertainty and not forward.d_side
+    tuning = Tuning(forward.uncertainty(points.old) if predicts else None, quality)
+    found = {name: tune(tuning) for name, tune in tuned}
+    return {name: number for name, number in found.items() if number is not None}
 
 
 def _embedded(

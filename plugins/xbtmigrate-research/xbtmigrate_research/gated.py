@@ -1,4 +1,4 @@
-"""Room `serving`: which points are projected and which are left to the old space."""
+"""One space, but points with an uncertain projection stay in the old one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xbtmigrate.evaluation.mixed_gallery import Serving
+from xbtmigrate.evaluation.servings import Calibrated, ServingSpec, Tuning
 from xbtmigrate.scoring.fusion import Mask, PerPoint
 from xbtmigrate.types import Channel, Scores
 
@@ -56,3 +58,27 @@ def choose_gate(uncertainty: PerPoint, quality: Callable[[Mask], float]) -> floa
     gates = [math.inf, *between, -math.inf]
     measured = {gate: quality(uncertainty > gate) for gate in gates}
     return max(measured, key=lambda gate: measured[gate])
+
+
+def tune(tuning: Tuning) -> float | None:
+    """Choose the gate; None where the projector predicts no error."""
+    if tuning.uncertainty is None:
+        return None
+    return choose_gate(tuning.uncertainty, lambda left: tuning.quality(GatedServing(left)))
+
+
+def measure(known: Calibrated | None) -> Serving | None:
+    """Apply the gate; None where none was chosen or the projector predicts no error."""
+    gate = None if known is None else known.arrangement.tuned.get(GATED.name)
+    if known is None or gate is None or known.uncertainty is None:
+        return None
+    return GatedServing(known.uncertainty > gate)
+
+
+GATED = ServingSpec(
+    "gated",
+    measure=measure,
+    tune=tune,
+    needs_calibration=True,
+    only_measured="a backfill projects every point",
+)

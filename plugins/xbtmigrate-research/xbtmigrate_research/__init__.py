@@ -1,0 +1,1 @@
+"""Servings of mixed galleries that are measured for comparison, one file each."""

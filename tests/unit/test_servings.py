@@ -1,0 +1,50 @@
+"""The table of servings: what is served, what is only measured, and what a package brings."""
+
+import pytest
+
+from xbtmigrate import registry
+from xbtmigrate.errors import ConfigError, PluginError
+from xbtmigrate.evaluation.servings import (
+    RESEARCH,
+    SERVED,
+    SERVINGS,
+    ServingSpec,
+    find_measured,
+    find_serving,
+)
+from xbtmigrate.serving.artefact_source import InFolder
+from xbtmigrate.serving.load_state import Loader
+
+
+def test_a_serving_is_served_or_says_why_not():
+    for spec in SERVINGS.values():
+        assert (spec.mixture is None) == bool(spec.only_measured)
+
+
+@pytest.mark.parametrize("serving", sorted(set(SERVINGS) - set(SERVED)))
+def test_what_is_only_measured_is_not_served(serving, tmp_path):
+    with pytest.raises(ConfigError, match="only measured, not served") as refused:
+        Loader(InFolder(tmp_path), serving, embedded=False)
+    assert "calibrated" in refused.value.hint
+
+
+def test_servings_of_a_package_are_found_by_name(monkeypatch):
+    brought = ServingSpec("mine", measure=lambda _: None, only_measured="it is new")
+    monkeypatch.setattr(registry, "names", lambda _: ["broken", "mine"])
+    monkeypatch.setattr(registry, "load", lambda _, name: brought if name == "mine" else name)
+    assert find_measured(["mine", "single"]) == [SERVINGS["single"], brought]
+    with pytest.raises(PluginError, match="no ServingSpec"):
+        find_serving("broken")
+
+
+@pytest.mark.parametrize("name", RESEARCH)
+def test_a_serving_whose_package_is_missing_names_the_package(name, monkeypatch):
+    monkeypatch.setattr(registry, "names", lambda _: [])
+    with pytest.raises(ConfigError, match="there is no serving") as refused:
+        find_serving(name)
+    assert "xbtmigrate[research]" in refused.value.hint
+
+
+def test_there_is_no_curve_of_what_does_not_depend_on_the_backfill():
+    with pytest.raises(ConfigError, match="no curve of the serving 'keep'"):
+        find_measured(["keep"])
