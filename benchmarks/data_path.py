@@ -43,7 +43,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.contenders import MATRIX, NEW, OLD, PAGE, Target
 from tests.support.qdrant_server import running_server
-from xbtmigrate.cli.threads import leave_cores_to_the_loop
+from xbtmigrate.cli.process import leave_cores_to_the_loop
 from xbtmigrate.qdrant.wire.point_page import NewPoint
 from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.qdrant.wire.writing import Writer
