@@ -1,1 +1,1 @@
-"""Room `evaluation`: retrieval metrics, compatibility, backfilling curves, the recommendation."""
+"""Retrieval metrics, comparisons with keep, backfilling curves, servings, the recommendation."""

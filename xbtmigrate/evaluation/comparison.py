@@ -1,4 +1,4 @@
-"""Room `evaluation`: is a system really better than keeping the old model, and by how much."""
+"""Test whether a system is really better than keeping the old model, and by how much."""
 
 from __future__ import annotations
 

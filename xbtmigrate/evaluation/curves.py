@@ -1,4 +1,4 @@
-"""Room `evaluation`: the backfilling curve, quality against the share of re-encoded points."""
+"""Draw the backfilling curve: quality against the share of re-encoded points."""
 
 from __future__ import annotations
 

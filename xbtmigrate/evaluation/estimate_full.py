@@ -1,4 +1,4 @@
-"""Room `evaluation`: what a fully re-encoded gallery would reach, told before it is.
+"""Estimate what a fully re-encoded gallery would reach, before it exists.
 
 A query's answer stands behind every point that is nearer to the query. Among the re-encoded points
 these are counted; among the others their number is drawn, several times (multiple imputation,

@@ -1,4 +1,4 @@
-"""Room `evaluation`: a gallery in the middle of a backfill, and the ways to search it."""
+"""Score a gallery in the middle of a backfill: the protocol of a serving, and the simple ones."""
 
 from __future__ import annotations
 

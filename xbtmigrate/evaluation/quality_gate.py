@@ -1,4 +1,4 @@
-"""Room `evaluation`: quality gates, conditions such as "recall@10>=0.95*full" on measured figures.
+"""Parse and check quality gates such as "recall@10>=0.95*full".
 
 A gate is METRIC, `>=` or `>`, and a level. The level is a number between 0 and 1, or the same
 metric of `keep` or `full`, with a factor before it and something added or taken away behind it:

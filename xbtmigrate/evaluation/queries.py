@@ -1,4 +1,4 @@
-"""Workflows: the queries that quality is measured with, judged or made from the data."""
+"""Read the queries that quality is measured with, or make them from the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room `evaluation`: from measured figures to what to do, with the reason in plain words."""
+"""Turn measured figures into a recommendation, with the reason in plain words."""
 
 from __future__ import annotations
 

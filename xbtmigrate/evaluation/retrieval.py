@@ -1,4 +1,4 @@
-"""Room `evaluation`: exact search over scored blocks, and the retrieval metrics per query."""
+"""Search exactly over blocks of scores, and compute the retrieval metrics of each query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room `ordering`: which point is re-encoded next."""
+"""Decide which point is re-encoded next."""
 
 from xbtmigrate.ordering.benefit import BenefitOrdering, CombinedOrdering
 from xbtmigrate.ordering.centroid import CentroidOrdering

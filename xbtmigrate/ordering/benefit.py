@@ -1,4 +1,4 @@
-"""Room `ordering`: what re-encoding a point would change in the answers, estimated beforehand.
+"""Estimate what re-encoding a point would change in the answers.
 
 The error of a projection is not the loss it causes: a badly mapped point may be found all the same
 by its old vector, or stand where nobody looks. Two things change when a point gets its true new

@@ -1,4 +1,4 @@
-"""Room `ordering`: points far from what is usual in the old space come first."""
+"""Re-encode points far from the centroids of the old space first."""
 
 from __future__ import annotations
 

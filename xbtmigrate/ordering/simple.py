@@ -1,4 +1,4 @@
-"""Room `ordering`: orders that need nothing, or only a projector, and how scores become ranks."""
+"""Orders that need nothing or only a projector, and the step from scores to ranks."""
 
 from __future__ import annotations
 

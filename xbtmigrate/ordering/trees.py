@@ -1,4 +1,4 @@
-"""Room `ordering`: what estimates the benefit of a point from its features, applied by numpy."""
+"""Apply the trees that estimate a point's benefit from its features, in numpy alone."""
 
 from __future__ import annotations
 

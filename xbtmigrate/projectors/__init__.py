@@ -1,4 +1,4 @@
-"""Domain: projectors between the spaces of two models, in numpy, and their form on disk."""
+"""Fitted maps between the spaces of two models, in numpy, and their form on disk."""
 
 from xbtmigrate.projectors.architectures import (
     Affine,

@@ -1,4 +1,4 @@
-"""Domain, projectors: the functions a projector can compute, in numpy alone."""
+"""The functions a projector can compute, in numpy alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Domain, projectors: the directory a projector is kept in, projector.json + projector.safetensors.
+"""Read and write a projector's folder: projector.json and projector.safetensors.
 
 Written whole or not at all, and believed only after its digest and its shapes were checked.
 """

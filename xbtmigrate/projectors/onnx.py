@@ -1,4 +1,4 @@
-"""Adapter: a projector as an ONNX model, for services in other languages."""
+"""Export a projector as an ONNX model, for services in other languages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Domain, projectors: the map between two models' spaces, loaded and applied without torch."""
+"""Load and apply the map between two models' spaces, without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Domain, projectors: one space for both models, which a query and points in any state reach."""
+"""One space for both models, which a query and points in any state reach."""
 
 from __future__ import annotations
 

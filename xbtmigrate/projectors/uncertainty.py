@@ -1,4 +1,4 @@
-"""Domain, projectors: estimates of a projector's error at a point, from its input alone.
+"""Estimate a projector's error at a point from its input alone.
 
 Every estimate is a log-variance: s such that exp(s) is the expected squared error per coordinate.
 """

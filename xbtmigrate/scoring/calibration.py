@@ -1,4 +1,4 @@
-"""Room `serving`: all that answering queries over a mixed gallery needs besides the vectors."""
+"""Everything a searcher needs besides the vectors: calibrated weights, query bank, slerp weight."""
 
 from __future__ import annotations
 

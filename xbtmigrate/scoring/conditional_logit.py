@@ -1,4 +1,4 @@
-"""Room `serving`: the weights of a fusion, fitted on queries whose answers are known.
+"""Fit the weights of a fusion on queries whose answers are known.
 
 The fit is a conditional logit (McFadden 1974): the probability that the right point is chosen out
 of the whole gallery, with random points re-encoded, so that the two states are learned to compare.

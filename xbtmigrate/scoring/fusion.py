@@ -1,4 +1,4 @@
-"""Room `serving`: one comparable score for points in two states, from the channels each offers.
+"""Score points in two states on one scale, from the channels that each offers.
 
 A point not yet re-encoded is scored by the old query on its old vector and by the new query on its
 projected vector; a re-encoded one by the new query on its new vector and, as long as the old one

@@ -1,4 +1,4 @@
-"""Room `serving`: the hubness of each point as one number that can be stored on the point.
+"""Store the hubness of each point as one number in its payload.
 
 What a calibration adds for hubness depends on the point alone, not on the query. Stored in the
 payload it costs a query nothing, and the serving side needs no bank of queries.

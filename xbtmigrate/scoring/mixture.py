@@ -1,4 +1,4 @@
-"""Room `serving`: one linear score for every point, whatever state the backfill left it in.
+"""Describe each serving as one linear score for every point, by its state in the backfill.
 
 Each way to serve is one: two query vectors, one for each space, and weights for the three states a
 point can be in. Whether a server or numpy adds the parts up is no matter of this module.

@@ -1,4 +1,4 @@
-"""Room `serving`: the old query turned towards the projected new one, one query on old vectors."""
+"""Interpolate the old query towards the bridged new one, and search old vectors with the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: from pairs of both models' vectors to a fitted projector. Torch is imported on use."""
+"""Fit projectors on pairs of both models' vectors. Torch is imported on use."""
 
 from xbtmigrate.training.fit import FitOptions, FitReport, fit
 from xbtmigrate.training.pairs import Pairs, PairSource, load_pairs, pairs_digest, save_pairs

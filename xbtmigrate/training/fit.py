@@ -1,4 +1,4 @@
-"""Training: fit every kind on every source of pairs, keep what retrieves best, report all."""
+"""Fit every kind on every source of pairs, and keep the one that retrieves best."""
 
 from __future__ import annotations
 

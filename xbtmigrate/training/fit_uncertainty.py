@@ -1,4 +1,4 @@
-"""Training: uncertainty estimates for any fitted map, and the choice between them."""
+"""Fit an uncertainty estimate for any fitted map, and choose between the estimates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: learn from queries with known answers what re-encoding a point would change.
+"""Learn from queries with known answers what re-encoding a point would change.
 
 Both sides of every point are known here, so the benefit is measured and not guessed: the change of
 a smooth recall@10 when the point alone passes from waiting to re-encoded, averaged over random

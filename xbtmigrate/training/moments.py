@@ -1,4 +1,4 @@
-"""Training: the first and second moments of pairs, which is all that closed forms look at."""
+"""Compute the first and second moments of pairs, the only input of closed forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: pairs, the vectors of the old and the new model that belong together."""
+"""Pairs: vectors of the old and the new model for the same content."""
 
 from __future__ import annotations
 

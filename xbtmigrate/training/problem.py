@@ -1,4 +1,4 @@
-"""Training: pairs and selection task turned to one direction, checked, ready to be fitted."""
+"""Turn pairs and selection task to one direction, checked and ready to be fitted."""
 
 from __future__ import annotations
 

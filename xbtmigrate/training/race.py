@@ -1,4 +1,4 @@
-"""Training: every kind is tried on every source of pairs, but only what leads is trained in full.
+"""Try every kind on every source of pairs, but train only the leaders in full.
 
 Closed forms are solved on all pairs. Networks run a heat first, for a few of the epochs; the leader
 of the heats goes on to all pairs and all epochs (successive halving, Jamieson & Talwalkar 2016).

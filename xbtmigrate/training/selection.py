@@ -1,4 +1,4 @@
-"""Training: the held-out retrieval by which projectors are compared."""
+"""Compare projectors by retrieval on held-out points."""
 
 from __future__ import annotations
 

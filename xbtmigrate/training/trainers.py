@@ -1,4 +1,4 @@
-"""Training: which kinds of projector there are; they come from the group xbtmigrate.projectors."""
+"""Look up the kinds of projector by name, in the entry-point group xbtmigrate.projectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: affine maps in closed form, all from the same first and second moments of the pairs."""
+"""Affine maps in closed form, all from the same first and second moments of the pairs."""
 
 from __future__ import annotations
 

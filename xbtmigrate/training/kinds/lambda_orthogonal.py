@@ -1,4 +1,4 @@
-"""Training: a near-orthogonal map, and the space that both models share through it.
+"""A near-orthogonal map, and the space that both models share through it.
 
 Lambda-orthogonality (Ricci et al. 2025, arXiv 2509.16664): B takes new vectors to the shared space,
 close to the old vectors but no further than lambda from a rotation, so that the new model loses

@@ -1,4 +1,4 @@
-"""Training: the new model's text tower tuned towards the stored old vectors, by LoRA.
+"""Tune the new model's text tower towards the stored old vectors, by LoRA.
 
 The second stage of XBT (Jang & Lim, ICCV 2025, arXiv 2405.14715): with a fitted bridge in place,
 low-rank additions (Hu et al., ICLR 2022) to the new text tower bring captions closer to the stored

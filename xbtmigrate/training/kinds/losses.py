@@ -1,4 +1,4 @@
-"""Training: what networks are trained to make small."""
+"""The losses that networks are trained by."""
 
 from __future__ import annotations
 

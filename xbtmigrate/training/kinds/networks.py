@@ -1,4 +1,4 @@
-"""Training: the networks in torch, how they are trained, and how numpy gets them."""
+"""The networks in torch: how they are trained, and how numpy gets their weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: the kinds that are trained step by step, a row for each; torch is imported on use."""
+"""The neural kinds of projector, one row each; torch is imported on use."""
 
 from __future__ import annotations
 

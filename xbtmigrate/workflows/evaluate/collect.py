@@ -1,4 +1,4 @@
-"""Workflows: the gallery of an evaluation in both models' spaces, and the queries asked of it."""
+"""Collect the gallery of an evaluation in both models' spaces, and its queries."""
 
 from __future__ import annotations
 

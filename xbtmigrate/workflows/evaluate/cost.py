@@ -1,4 +1,4 @@
-"""Workflows: what each strategy would take, from counts and measured rates."""
+"""Estimate what each strategy takes, from counts and measured rates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workflows: which curves of the mixed gallery are drawn, and what was spent before the first."""
+"""Choose the curves to draw, and find the points that were encoded before the first of them."""
 
 from __future__ import annotations
 

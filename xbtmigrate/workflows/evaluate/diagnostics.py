@@ -1,4 +1,4 @@
-"""Workflows: why the figures are what they are: errors, scores, and single queries."""
+"""Explain the figures: projection errors, score distributions, and single queries."""
 
 from __future__ import annotations
 

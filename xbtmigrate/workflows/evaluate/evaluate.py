@@ -1,4 +1,4 @@
-"""Workflows: evaluate. Every cell and the backfilling curve, by kind of query. Reads only."""
+"""Run `evaluate`: every system and the backfilling curve, by kind of query. Reads only."""
 
 from __future__ import annotations
 

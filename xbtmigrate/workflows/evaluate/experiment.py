@@ -1,4 +1,4 @@
-"""Workflows: from vectors of both models to the cells and curves of an evaluation."""
+"""Measure systems and curves from the vectors of both models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workflows: what judged queries said last, kept so that a cutover knows it."""
+"""Keep the last result on judged queries, which a cutover checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workflows: where queries come from, the most trustworthy source first."""
+"""Choose where queries come from, the most trustworthy source first."""
 
 from __future__ import annotations
 

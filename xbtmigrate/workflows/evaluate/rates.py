@@ -1,4 +1,4 @@
-"""Workflows: how fast each stage goes, and what a whole run of each strategy takes then."""
+"""Predict the time of each strategy from the measured rate of every stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workflows: the report, from the documents of `evaluate` and `plan` to one page."""
+"""Build the report page from the documents of `evaluate` and `plan`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workflows: the findings of a report, each with its plot and its figures."""
+"""Build the sections of a report, each with its plot and its figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workflows: what was measured, as the documents and pages of `evaluate` and `plan` show it."""
+"""Turn measurements into the documents that `evaluate` and `plan` print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workflows: how often queries reach the points, from a log of the traffic."""
+"""Count how often queries reach each point, from a log of the traffic."""
 
 from __future__ import annotations
 
