@@ -40,10 +40,11 @@ from xbtmigrate.qdrant.collection.facts import inspect
 from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout
 from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
-from xbtmigrate.qdrant.wire.connection import Connection, connect
-from xbtmigrate.qdrant.wire.grpc import PLAIN
-from xbtmigrate.qdrant.wire.grpc_encode import vector_updates
-from xbtmigrate.qdrant.wire.payload import EmbeddedFields
+from xbtmigrate.qdrant.wire.connect import connect
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.points import EmbeddedFields
+from xbtmigrate.qdrant.wire.protobuf import encode_vector_updates
+from xbtmigrate.qdrant.wire.transport import PLAIN
 from xbtmigrate.types import Direction, Distance, Modality, Vectors
 
 OLD, NEW = 512, 768
@@ -185,7 +186,7 @@ def write_ceiling(target: Target, streams: int) -> float:
         stream = first * streams // target.points
         for start in range(first, last, PAGE):
             ids = [str(each) for each in range(start, min(start + PAGE, last))]
-            request = vector_updates(target.collection, ids, "new", rows[: len(ids)], None)
+            request = encode_vector_updates(target.collection, ids, "new", rows[: len(ids)], None)
             begun = time.perf_counter()
             send(request, timeout=120)
             seconds[stream] += time.perf_counter() - begun

@@ -44,9 +44,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.contenders import MATRIX, NEW, OLD, PAGE, Target
 from tests.support.qdrant_server import running_server
 from xbtmigrate.cli.process import leave_cores_to_the_loop
-from xbtmigrate.qdrant.wire.point_page import NewPoint
+from xbtmigrate.qdrant.wire.points import NewPoint
 from xbtmigrate.qdrant.wire.reader import Reader
-from xbtmigrate.qdrant.wire.writing import Writer
+from xbtmigrate.qdrant.wire.writer import Writer
 
 SETTINGS = {"QDRANT__STORAGE__WAL__WAL_CAPACITY_MB": "32"}
 CEILINGS = ("read-ceiling-1", "read-ceiling-2", "write-ceiling-1", "write-ceiling-2")

@@ -35,9 +35,8 @@ from xbtmigrate.qdrant.collection.facts import inspect
 from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout
 from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
-from xbtmigrate.qdrant.wire.payload import EmbeddedFields
-from xbtmigrate.qdrant.wire.point_page import NewPoint
-from xbtmigrate.qdrant.wire.writing import Writer
+from xbtmigrate.qdrant.wire.points import EmbeddedFields, NewPoint
+from xbtmigrate.qdrant.wire.writer import Writer
 from xbtmigrate.types import Distance, Modality
 
 BATCH = 256

@@ -11,7 +11,8 @@ from hypothesis import settings
 
 from tests.support.collections import embedded
 from tests.support.qdrant_server import Server, running_server
-from xbtmigrate.qdrant.wire.connection import Connection, connect
+from xbtmigrate.qdrant.wire.connect import connect
+from xbtmigrate.qdrant.wire.connection import Connection
 
 # The same examples in every run, so that a failure is always of the change at hand;
 # HYPOTHESIS_PROFILE=search looks for new ones.

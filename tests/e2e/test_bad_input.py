@@ -20,7 +20,8 @@ from tests.support.clipart import DATA, Clipart, vectors, write_config
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside, inside
 from tests.support.qdrant_server import free_port, running_server
-from xbtmigrate.qdrant.wire.connection import Connection, connect
+from xbtmigrate.qdrant.wire.connect import connect
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import vector_array
 
 pytestmark = pytest.mark.server

@@ -21,7 +21,7 @@ from tests.support.switching import Place
 from xbtmigrate.backfill.loop import Backfill
 from xbtmigrate.migration.switch import read_switch
 from xbtmigrate.qdrant.journal.kept_hashes import forget_ledger, has_ledger
-from xbtmigrate.qdrant.wire.connection import connect
+from xbtmigrate.qdrant.wire.connect import connect
 
 COUNT = 200
 EMBEDDED = ["embedded-in_place", "embedded-shadow"]

@@ -12,7 +12,7 @@ from tests.support.clipart import Clipart
 from tests.support.documents import check_keys
 from tests.support.switching import Place
 from xbtmigrate.qdrant.journal.kept_hashes import forget_ledger
-from xbtmigrate.qdrant.wire.connection import connect
+from xbtmigrate.qdrant.wire.connect import connect
 
 JOURNAL = "_xbtmigrate"
 pytestmark = pytest.mark.server

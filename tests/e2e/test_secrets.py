@@ -15,7 +15,8 @@ from tests.support.command import inside
 from tests.support.qdrant_server import Server, running_server
 from tests.support.texts import Texts, embedding_service, write_text_config
 from xbtmigrate.errors import ConfigError, ConnectionFailedError
-from xbtmigrate.qdrant.wire.connection import Connection, connect
+from xbtmigrate.qdrant.wire.connect import connect
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.writer import reaches_same_server
 
 pytestmark = pytest.mark.server

@@ -15,8 +15,8 @@ from xbtmigrate.errors import XbtMigrateError
 from xbtmigrate.qdrant.gallery import in_place, provenance, shadow
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
 from xbtmigrate.qdrant.journal import journal as journals
-from xbtmigrate.qdrant.wire import connection, reader, writer, writing
-from xbtmigrate.qdrant.wire.point_page import Page
+from xbtmigrate.qdrant.wire import connection, reader, writer
+from xbtmigrate.qdrant.wire.points import Page
 from xbtmigrate.types import Kind, PointId
 
 
@@ -79,15 +79,15 @@ def _vanished() -> None:
 
 def _marks_first() -> None:
     """Vectors are written before their marks, for which nobody waits."""
-    enqueue, update = writing.Writer.enqueue_payloads, writing.Writer.update_vectors
+    enqueue, update = writer.Writer.enqueue_payloads, writer.Writer.update_vectors
     held = []
 
     def later(self, *rest) -> None:
         update(self, *rest)
         enqueue(self, *held.pop())
 
-    writing.Writer.enqueue_payloads = lambda self, *given: held.append(given)
-    writing.Writer.update_vectors = later
+    writer.Writer.enqueue_payloads = lambda self, *given: held.append(given)
+    writer.Writer.update_vectors = later
 
 
 def _wait() -> None:

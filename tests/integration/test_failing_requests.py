@@ -19,7 +19,8 @@ from xbtmigrate.qdrant.collection.facts import inspect
 from xbtmigrate.qdrant.collection.snapshots import take_snapshot
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
 from xbtmigrate.qdrant.journal.run_control import Control
-from xbtmigrate.qdrant.wire.connection import Connection, connect
+from xbtmigrate.qdrant.wire.connect import connect
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL, ensure_journal
 from xbtmigrate.testing.journals import started
 from xbtmigrate.workflows.backfill.throttle import Watch

@@ -13,7 +13,7 @@ from qdrant_client import models
 
 from tests.support.qdrant_server import Server, running_server
 from xbtmigrate.errors import ConnectionFailedError
-from xbtmigrate.qdrant.wire.connection import check_writable, connect
+from xbtmigrate.qdrant.wire.connect import check_writable, connect
 
 pytestmark = pytest.mark.server
 KEY, READ_ONLY = "the-master-key", "the-reading-key"

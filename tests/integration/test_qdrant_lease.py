@@ -25,7 +25,7 @@ pytestmark = pytest.mark.server
 
 HOLDER = """
 import sys
-from xbtmigrate.qdrant.wire.connection import connect
+from xbtmigrate.qdrant.wire.connect import connect
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
 from xbtmigrate.testing.journals import started
 journal = QdrantJournal(connect(sys.argv[1]), sys.argv[2])

@@ -17,7 +17,8 @@ from xbtmigrate.qdrant.collection.facts import CollectionFacts, inspect, shards_
 from xbtmigrate.qdrant.gallery.create import EF_CONSTRUCT, prepare
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice, choose_layout
 from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
-from xbtmigrate.qdrant.wire.connection import Connection, connect
+from xbtmigrate.qdrant.wire.connect import connect
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import mark_shadow
 from xbtmigrate.testing.galleries import table_of, to_write
 from xbtmigrate.types import Kind, Layout, vectors_of

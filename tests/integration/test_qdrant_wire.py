@@ -11,13 +11,13 @@ from qdrant_client import models
 
 from tests.support.collections import QdrantStore, fresh_name, vectors
 from tests.support.qdrant_server import Server, free_port, running_server
-from xbtmigrate.qdrant.wire.connection import Connection, connect
-from xbtmigrate.qdrant.wire.grpc import Rpc
+from xbtmigrate.qdrant.wire.connect import connect
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL
-from xbtmigrate.qdrant.wire.point_page import NewPoint, Sparse, page_of_records
-from xbtmigrate.qdrant.wire.reader import Reader
-from xbtmigrate.qdrant.wire.writer import PackedRoute, RestRoute
-from xbtmigrate.qdrant.wire.writing import Writer
+from xbtmigrate.qdrant.wire.points import NewPoint, Sparse
+from xbtmigrate.qdrant.wire.reader import Reader, parse_records
+from xbtmigrate.qdrant.wire.transport import Rpc
+from xbtmigrate.qdrant.wire.writer import GrpcSender, RestSender, Writer
 from xbtmigrate.testing.galleries import IDS, fill, texts_of, to_write
 from xbtmigrate.types import Kind, Layout
 
@@ -71,7 +71,7 @@ def test_a_scan_equals_the_clients_own(
     ]
     client.upsert(name, points, wait=True)
     records, _ = client.scroll(name, limit=100, with_vectors=True)
-    expected = page_of_records(records)
+    expected = parse_records(records)
     selection = ["old"] if named else [""]
     key, reader = "old" if named else "", Reader(packed_db, name, 100)
     for payload in (True, [f'"{each}"' for each in PAYLOAD]):
@@ -147,7 +147,7 @@ def test_whole_points_come_back_as_they_were_stored(packed_db: Connection, route
     ]
     rest = packed_db.rest
     assert rest is not None
-    chosen = PackedRoute(rpc_of(packed_db), name) if route == "packed" else RestRoute(rest, name)
+    chosen = GrpcSender(rpc_of(packed_db), name) if route == "packed" else RestSender(rest, name)
     packed_db.write(lambda: chosen.upsert(points, None))
     rpc_of(packed_db, trusted=route == "packed")
     reader = Reader(packed_db, name, 100)

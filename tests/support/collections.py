@@ -14,8 +14,9 @@ from xbtmigrate.qdrant.collection.facts import inspect
 from xbtmigrate.qdrant.gallery.create import prepare
 from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout
 from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
-from xbtmigrate.qdrant.wire.connection import Connection, connect
-from xbtmigrate.qdrant.wire.payload import EmbeddedFields
+from xbtmigrate.qdrant.wire.connect import connect
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.points import EmbeddedFields
 from xbtmigrate.types import Distance, Layout, Modality
 
 TEXT = EmbeddedFields(text="text", image=None, stored=Modality.TEXT)

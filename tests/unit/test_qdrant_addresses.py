@@ -15,7 +15,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from tests.support.qdrant_server import free_port
 from xbtmigrate.errors import ConnectionFailedError, UnsupportedError
-from xbtmigrate.qdrant.wire.connection import connect
+from xbtmigrate.qdrant.wire.connect import connect
 from xbtmigrate.qdrant.wire.server_errors import translated
 
 

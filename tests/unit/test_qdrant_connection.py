@@ -19,7 +19,8 @@ from xbtmigrate.errors import (
     XbtMigrateError,
 )
 from xbtmigrate.qdrant.gallery.create import create_collection
-from xbtmigrate.qdrant.wire.connection import Connection, check_writable, connect
+from xbtmigrate.qdrant.wire.connect import check_writable, connect
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.reader import Reader
 
 DONE = {"result": {"operation_id": 1, "status": "completed"}, "status": "ok", "time": 0.0}
@@ -102,7 +103,7 @@ def test_a_damaged_folder(tmp_path: Path) -> None:
 def test_a_folder_open_in_another_process(tmp_path: Path) -> None:
     embedded(tmp_path).close()
     program = (
-        "import sys; from xbtmigrate.qdrant.wire.connection import connect\n"
+        "import sys; from xbtmigrate.qdrant.wire.connect import connect\n"
         f"connection = connect('path:{tmp_path}'); print('open', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(

@@ -10,8 +10,8 @@ from qdrant_client import models
 from qdrant_client.conversions.conversion import RestToGrpc
 from qdrant_client.grpc import UpdatePointVectors, UpsertPoints, WriteOrdering, WriteOrderingType
 
-from xbtmigrate.qdrant.wire.grpc_encode import upserts, vector_updates
-from xbtmigrate.qdrant.wire.point_page import NewPoint, Sparse, stored_id
+from xbtmigrate.qdrant.wire.points import NewPoint, Sparse, stored_id
+from xbtmigrate.qdrant.wire.protobuf import encode_upserts, encode_vector_updates
 
 UUID = "0b8f0f6e-0f0e-4c63-8f0a-2f6f8a3f7e11"
 ORDERING = WriteOrdering(type=WriteOrderingType.Medium)
@@ -52,16 +52,16 @@ def test_vector_updates_equal_protobuf_byte_for_byte(
         ordering=ORDERING,
         shard_key_selector=selector(key),
     )
-    assert vector_updates("ünïcode", ids, "new", rows, key) == expected.SerializeToString()
+    assert encode_vector_updates("ünïcode", ids, "new", rows, key) == expected.SerializeToString()
 
 
 def test_rows_of_another_layout_are_packed_as_they_read() -> None:
     rows = np.arange(12, dtype=np.float32).reshape(3, 4)
     turned = np.asfortranarray(rows)
     wide = np.repeat(rows, 2, axis=1)[:, ::2]
-    packed = vector_updates("c", ["1", "2", "3"], "new", rows, None)
-    assert vector_updates("c", ["1", "2", "3"], "new", turned, None) == packed
-    assert vector_updates("c", ["1", "2", "3"], "new", wide, None) == packed
+    packed = encode_vector_updates("c", ["1", "2", "3"], "new", rows, None)
+    assert encode_vector_updates("c", ["1", "2", "3"], "new", turned, None) == packed
+    assert encode_vector_updates("c", ["1", "2", "3"], "new", wide, None) == packed
 
 
 @given(ids=st.lists(IDS, min_size=1, max_size=4), payload=st.dictionaries(st.text(), JSON))
@@ -93,10 +93,10 @@ def test_upserts_mean_what_protobuf_means(ids: list[str], payload: dict[str, obj
         ordering=ORDERING,
         shard_key_selector=selector("k"),
     )
-    assert UpsertPoints.FromString(upserts("c", points, "k")) == expected
+    assert UpsertPoints.FromString(encode_upserts("c", points, "k")) == expected
 
 
 def test_an_integer_that_grpc_cannot_carry_is_refused() -> None:
     point = NewPoint("1", {"hash": 2**63}, {"": np.zeros(2, np.float32)})
     with pytest.raises(OverflowError):
-        upserts("c", [point], None)
+        encode_upserts("c", [point], None)

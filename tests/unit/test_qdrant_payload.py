@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from xbtmigrate.errors import ConfigError
-from xbtmigrate.qdrant.wire.payload import EmbeddedFields
+from xbtmigrate.qdrant.wire.points import EmbeddedFields
 from xbtmigrate.types import Modality, content_hash
 
 PAYLOAD = {

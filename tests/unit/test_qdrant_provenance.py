@@ -18,7 +18,7 @@ from xbtmigrate.qdrant.gallery.provenance import (
     whole_hash,
     whole_sketches,
 )
-from xbtmigrate.qdrant.wire.point_page import Sparse
+from xbtmigrate.qdrant.wire.points import Sparse
 from xbtmigrate.types import Kind, content_hash, normalized
 
 PLAN = "p" * 64

@@ -18,15 +18,14 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from werkzeug import Response
 
 from tests.support.qdrant_server import free_port
-from xbtmigrate.qdrant.wire.rest import Rest
 from xbtmigrate.qdrant.wire.server_errors import is_transient, retry_after, said_by
-from xbtmigrate.qdrant.wire.tls import Trust
+from xbtmigrate.qdrant.wire.transport import Certificates, Rest
 
 
 def rest_of(url: str, **settings: object) -> Rest:
     client = QdrantClient(url=url, check_compatibility=False)
     key, timeout = settings.pop("api_key", None), settings.pop("timeout", 5)
-    return Rest(client, key, timeout, Trust.of(None))  # type: ignore[arg-type]
+    return Rest(client, key, timeout, Certificates.load(None))  # type: ignore[arg-type]
 
 
 def test_path_prefix_key_and_body_arrive(httpserver: HTTPServer) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from qdrant_client import grpc
 
-from xbtmigrate.qdrant.wire.grpc_decode import retrieved, scrolled
-from xbtmigrate.qdrant.wire.point_page import Sparse
+from xbtmigrate.qdrant.wire.points import Sparse
+from xbtmigrate.qdrant.wire.protobuf import parse_points, parse_scroll
 
 ROW = [0.5, -1.25, 3.0]
 ROWS = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
@@ -32,7 +32,7 @@ def test_floats_each_behind_a_tag_are_read_at_once() -> None:
     assert packed != tagged, "protobuf packs them; a server of Qdrant does not"
     inside = b"\x0a" + bytes([len(tagged)]) + tagged
     point = b"\x22" + bytes([len(inside)]) + inside
-    page = scrolled(b"\x12" + bytes([len(point)]) + point)[0]()
+    page = parse_scroll(b"\x12" + bytes([len(point)]) + point)[0]()
     assert np.asarray(page.vectors[0][""]).tolist() == ROW
 
 
@@ -44,7 +44,7 @@ def test_floats_each_behind_a_tag_are_read_at_once() -> None:
     ],
 )
 def test_a_dense_vector_is_read_in_every_form(vector: grpc.VectorOutput) -> None:
-    unread, following = scrolled(scroll_of(unnamed(vector)))
+    unread, following = parse_scroll(scroll_of(unnamed(vector)))
     page = unread()
     assert np.asarray(page.vectors[0][""]).tolist() == ROW
     assert following is None
@@ -60,7 +60,7 @@ def test_a_dense_vector_is_read_in_every_form(vector: grpc.VectorOutput) -> None
     ],
 )
 def test_a_multivector_is_read_in_every_form(vector: grpc.VectorOutput) -> None:
-    page = scrolled(scroll_of(unnamed(vector)))[0]()
+    page = parse_scroll(scroll_of(unnamed(vector)))[0]()
     assert np.asarray(page.vectors[0][""]).tolist() == ROWS
 
 
@@ -72,7 +72,7 @@ def test_a_multivector_is_read_in_every_form(vector: grpc.VectorOutput) -> None:
     ],
 )
 def test_a_sparse_vector_is_read_in_every_form(vector: grpc.VectorOutput) -> None:
-    page = scrolled(scroll_of(unnamed(vector)))[0]()
+    page = parse_scroll(scroll_of(unnamed(vector)))[0]()
     found = page.vectors[0][""]
     assert isinstance(found, Sparse)
     assert (found.indices.tolist(), found.values.tolist()) == ([1, 5, 2**32 - 1], ROW)
@@ -89,9 +89,9 @@ def test_names_ids_shard_keys_and_the_next_page_are_kept() -> None:
         ),
         grpc.RetrievedPoint(id=grpc.PointId(num=0), shard_key=grpc.ShardKey(number=0)),
     ]
-    page = retrieved(grpc.GetResponse(result=points).SerializeToString())
+    page = parse_points(grpc.GetResponse(result=points).SerializeToString())
     assert page.ids == [uuid, "0"]
     assert page.shard_keys == ["eu", 0]
     assert [list(each) for each in page.vectors] == [["old"], []]
-    _, following = scrolled(scroll_of(more=grpc.PointId(num=0)))
+    _, following = parse_scroll(scroll_of(more=grpc.PointId(num=0)))
     assert following == 0

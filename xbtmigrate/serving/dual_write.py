@@ -23,8 +23,7 @@ from xbtmigrate.qdrant.gallery.provenance import (
     whole_hash,
     whole_sketches,
 )
-from xbtmigrate.qdrant.wire.payload import EmbeddedFields
-from xbtmigrate.qdrant.wire.point_page import stored_id
+from xbtmigrate.qdrant.wire.points import EmbeddedFields, stored_id
 from xbtmigrate.serving.embed import AnyEncoder, embed
 from xbtmigrate.serving.state import WITHOUT_NEW, WITHOUT_OLD, ServingState
 from xbtmigrate.types import Kind, Layout, Modality, Vectors, is_unicode, usable

@@ -16,7 +16,7 @@ import numpy as np
 from qdrant_client import models
 
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
-from xbtmigrate.qdrant.wire.point_page import stored_id
+from xbtmigrate.qdrant.wire.points import stored_id
 from xbtmigrate.serving.round_trips import Procedure, Work, write_call
 from xbtmigrate.serving.translate import RequestTranslator
 from xbtmigrate.types import Layout

@@ -26,8 +26,9 @@ from xbtmigrate.qdrant.collection.nearest import nearest
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice, NewSpace, choose_layout
 from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
-from xbtmigrate.qdrant.wire.connection import Connection, connect
-from xbtmigrate.qdrant.wire.payload import EmbeddedFields
+from xbtmigrate.qdrant.wire.connect import connect
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.points import EmbeddedFields
 from xbtmigrate.types import Direction, Distance, Layout, Modality, PointId, Vectors
 
 

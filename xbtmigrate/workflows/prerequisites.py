@@ -12,7 +12,7 @@ from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.aliases import aliases
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.limits import limits_in_the_way, room_of
-from xbtmigrate.qdrant.wire.connection import check_writable
+from xbtmigrate.qdrant.wire.connect import check_writable
 from xbtmigrate.types import Layout, Strategy
 from xbtmigrate.workflows.migration import Migration
 

@@ -15,7 +15,7 @@ from qdrant_client import models
 from xbtmigrate.errors import CollectionError
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.qdrant.wire.point_page import StoredId, stored_id
+from xbtmigrate.qdrant.wire.points import StoredId, stored_id
 from xbtmigrate.qdrant.wire.reader import Reader
 
 _PAGE = 4096

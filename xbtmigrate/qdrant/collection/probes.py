@@ -17,7 +17,7 @@ from xbtmigrate.qdrant.collection import probe_process
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.reader import Reader
-from xbtmigrate.qdrant.wire.rest import Rest
+from xbtmigrate.qdrant.wire.transport import Rest
 
 QUERIES = 64
 NEAREST = 10
@@ -51,7 +51,7 @@ class Probes:
         asked = {
             "url": f"{rest.root}/collections/{quote(collection, safe='')}/points/query",
             "headers": rest.headers,
-            "certificates": rest.trust.path,
+            "certificates": rest.certificates.path,
             "proxy": rest.proxy,
             "bodies": queries,
             "spacing": spacing,

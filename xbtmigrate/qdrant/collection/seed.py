@@ -8,7 +8,7 @@ from typing import Any
 
 from qdrant_client import QdrantClient, models
 
-from xbtmigrate.qdrant.wire.embedded import use_write_ahead_log
+from xbtmigrate.qdrant.wire.connection import use_write_ahead_log
 from xbtmigrate.types import Vectors
 
 _BATCH = 1000

@@ -5,8 +5,7 @@ from __future__ import annotations
 from qdrant_client import models
 
 from xbtmigrate.errors import UnsupportedError
-from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.qdrant.wire.retry import unless_done
+from xbtmigrate.qdrant.wire.connection import Connection, unless_done
 
 
 def take_snapshot(connection: Connection, collection: str) -> str:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from xbtmigrate.qdrant.collection.facts import page_within
 from xbtmigrate.qdrant.gallery.provenance import whole_hash
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.qdrant.wire.point_page import Sparse, Vector
+from xbtmigrate.qdrant.wire.points import Sparse, Vector
 from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.types import PointId
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbtmigrate.qdrant.gallery.provenance import whole_hash
-from xbtmigrate.qdrant.wire.point_page import Sparse, Vector
+from xbtmigrate.qdrant.wire.points import Sparse, Vector
 from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.types import PointId, normalized
 

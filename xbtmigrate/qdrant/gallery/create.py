@@ -19,9 +19,8 @@ from xbtmigrate.qdrant.collection.facts import (
 )
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice, NewSpace
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
-from xbtmigrate.qdrant.wire.connection import METADATA, Connection
+from xbtmigrate.qdrant.wire.connection import DONE, METADATA, Connection, unless_done
 from xbtmigrate.qdrant.wire.own_collection import mark_shadow
-from xbtmigrate.qdrant.wire.retry import DONE, unless_done
 from xbtmigrate.types import Layout
 
 M = TypeVar("M", bound=BaseModel)

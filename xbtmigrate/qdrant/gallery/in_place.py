@@ -24,10 +24,9 @@ from xbtmigrate.qdrant.gallery.provenance import (
     sketch,
 )
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.qdrant.wire.payload import EmbeddedFields
-from xbtmigrate.qdrant.wire.point_page import Page
+from xbtmigrate.qdrant.wire.points import EmbeddedFields, Page
 from xbtmigrate.qdrant.wire.reader import Reader
-from xbtmigrate.qdrant.wire.writing import Writer
+from xbtmigrate.qdrant.wire.writer import Writer
 from xbtmigrate.side_information import TextSide
 from xbtmigrate.types import (
     WITHOUT,

@@ -10,7 +10,7 @@ from xbtmigrate.qdrant.gallery.in_place import GallerySettings, InPlaceGallery, 
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.shadow import ShadowGallery
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.qdrant.wire.payload import EmbeddedFields
+from xbtmigrate.qdrant.wire.points import EmbeddedFields
 from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.side_information import TextSide
 from xbtmigrate.types import Distance, Layout

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xbtmigrate.qdrant.wire.point_page import Sparse, Vector
+from xbtmigrate.qdrant.wire.points import Sparse, Vector
 from xbtmigrate.types import Kind, PointId, Vectors, normalized
 
 PROVENANCE = "_xbtmigrate"

@@ -18,9 +18,8 @@ from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout, shadow_nam
 from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import forget_shadow
-from xbtmigrate.qdrant.wire.payload import EmbeddedFields
-from xbtmigrate.qdrant.wire.point_page import NewPoint
-from xbtmigrate.qdrant.wire.writing import Writer
+from xbtmigrate.qdrant.wire.points import EmbeddedFields, NewPoint
+from xbtmigrate.qdrant.wire.writer import Writer
 from xbtmigrate.types import Layout, Modality, vectors_of
 
 BENCH = "_xbtmigrate_bench_"

@@ -29,9 +29,9 @@ from xbtmigrate.qdrant.gallery.provenance import (
     whole_sketches,
 )
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.qdrant.wire.point_page import NewPoint, Page, Vector
+from xbtmigrate.qdrant.wire.points import NewPoint, Page, Vector
 from xbtmigrate.qdrant.wire.reader import Reader
-from xbtmigrate.qdrant.wire.writing import Writer
+from xbtmigrate.qdrant.wire.writer import Writer
 from xbtmigrate.types import WITHOUT, Kind, PointId, make_batch, require_storable, vectors_of
 
 _GONE = object()

@@ -15,7 +15,7 @@ from xbtmigrate.qdrant.gallery.create import create_index
 from xbtmigrate.qdrant.gallery.provenance import PLAN_LENGTH, PROVENANCE
 from xbtmigrate.qdrant.gallery.remove import drop_indexes
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.qdrant.wire.point_page import stored_id
+from xbtmigrate.qdrant.wire.points import stored_id
 from xbtmigrate.scoring.hubness import HUB
 from xbtmigrate.types import Kind, PointId
 

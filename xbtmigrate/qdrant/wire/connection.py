@@ -1,36 +1,35 @@
-"""Qdrant: one connection to a server or to an embedded database, and what its version can do."""
+"""One open Qdrant, a server or an embedded database: send a request, and again if that may help.
+
+Every request passes through `Connection.call` or `write`, which repeat it by one policy. A server
+that asks to be left alone is obeyed for long; one that is away or fails, for about half a minute.
+A request whose repetition would not be harmless goes through `unless_done`.
+"""
 
 from __future__ import annotations
 
-import json
-import re
+import logging
+import random
 import threading
-import uuid
-import warnings
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
-import httpx
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import UnexpectedResponse
-from tenacity import RetryError, retry_if_exception, retry_if_result
+from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception, retry_if_result
 
-from xbtmigrate.errors import ConnectionFailedError, UnsupportedError, XbtMigrateError
-from xbtmigrate.qdrant.wire.address import explained
-from xbtmigrate.qdrant.wire.embedded import use_write_ahead_log
-from xbtmigrate.qdrant.wire.grpc import PLAIN, Rpc
-from xbtmigrate.qdrant.wire.rest import Rest
-from xbtmigrate.qdrant.wire.retry import ATTEMPTS, BRIEF, Patience
+from xbtmigrate.backfill.pace import Pause, Reason
+from xbtmigrate.errors import ConnectionFailedError
 from xbtmigrate.qdrant.wire.server_errors import (
     EMBEDDED_ERRORS,
     SERVER_ERRORS,
     is_transient,
+    retry_after,
+    said_by,
     status_of,
     translated,
 )
-from xbtmigrate.qdrant.wire.tls import Trust
+from xbtmigrate.qdrant.wire.transport import Rest, Rpc
 
 T = TypeVar("T")
 Version: TypeAlias = tuple[int, int, int]
@@ -42,6 +41,85 @@ CONDITIONAL_UPSERT: Version = (1, 16, 0)
 ADD_VECTOR: Version = (1, 18, 0)
 DROP_VECTOR: Version = (1, 19, 0)
 """Servers of 1.18 can do it too, but may lose points that were not flushed before (#9105 there)."""
+
+ATTEMPTS = 8
+"""Attempts of a request that a run depends on."""
+BRIEF_ATTEMPTS = 3
+"""Attempts of a request that something else makes up for, such as the next heartbeat; and of the
+first one to a server, where a wrong address is likelier than an outage."""
+
+DONE = models.UpdateResult(status=models.UpdateStatus.COMPLETED)
+"""What a write returns that took effect."""
+
+_log = logging.getLogger(__name__)
+_MAX_WAIT = 60.0
+_SILENT = 3.0
+_REPEATED = 10.0
+_REFUSALS = 10
+"""Refusals for want of capacity that count as one failed attempt."""
+
+
+class RetryPolicy:
+    """Sends requests again, and remembers how long was waited for what.
+
+    Attributes:
+        pauses: Number and seconds of the waits so far, by reason.
+    """
+
+    def __init__(self) -> None:
+        self.pauses: dict[Reason, Pause] = {}
+        self._said = 0.0
+        self._lock = threading.Lock()
+
+    def run(
+        self,
+        request: Callable[[], T],
+        url: str,
+        attempts: int,
+        retry: Callable[[RetryCallState], bool],
+    ) -> T:
+        """Send a request, again where it fails for a reason that may pass.
+
+        Args:
+            request: The request.
+            url: Address of the server, for messages.
+            attempts: How often a request is tried.
+            retry: Whether an outcome may be another one next time.
+        """
+        failed = 0.0
+
+        def stop(state: RetryCallState) -> bool:
+            nonlocal failed
+            failed += 1 / _REFUSALS if _is_refusal(state) else 1
+            return failed >= attempts
+
+        retrying = Retrying(
+            retry=retry,
+            stop=stop,
+            wait=_seconds_to_wait,
+            before_sleep=lambda state: self._note(state, url),
+            reraise=True,
+        )
+        return retrying(request)
+
+    def _note(self, state: RetryCallState, url: str) -> None:
+        """Count a wait; say it if it is long, but not over and over."""
+        seconds = state.upcoming_sleep
+        refused = _is_refusal(state)
+        reason = Reason.SERVER_LIMIT if refused else Reason.SERVER_AWAY
+        with self._lock:
+            before = self.pauses.get(reason, Pause())
+            self.pauses[reason] = before.plus(int(state.attempt_number == 1), seconds)
+            now = time.monotonic()
+            waited = (state.seconds_since_start or 0.0) + seconds
+            silent = waited < _SILENT or (self._said and now - self._said < _REPEATED)
+            if silent:
+                return
+            self._said = now
+        what = "asks for fewer requests" if refused else "does not answer"
+        _log.warning(
+            "Qdrant at %s %s (%s); trying again for %.0f s so far", url, what, _said(state), waited
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +136,7 @@ class Connection:
         rpc: The server's gRPC interface as bytes, not yet trusted to lead to the same server unless
             the user asked for gRPC; None in the embedded mode.
         lock: Held by each request to an embedded database, which takes one at a time.
-        patience: Tries requests again, and knows what was waited for.
+        retries: Sends requests again, and knows how long was waited for what.
     """
 
     client: QdrantClient
@@ -69,7 +147,7 @@ class Connection:
     rest: Rest | None = None
     rpc: Rpc | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
-    patience: Patience = field(default_factory=Patience)
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
 
     @property
     def embedded(self) -> bool:
@@ -82,7 +160,7 @@ class Connection:
 
     def brief(self) -> Connection:
         """Return the same connection for requests that something else makes up for."""
-        return replace(self, attempts=BRIEF)
+        return replace(self, attempts=BRIEF_ATTEMPTS)
 
     def call(self, request: Callable[[], T]) -> T:
         """Send a request; try again what may pass.
@@ -91,8 +169,7 @@ class Connection:
             XbtMigrateError: The failure stays; its message says what it means.
         """
         retry = retry_if_exception(is_transient)
-        retrying = self.patience.retrying(self.url, self.attempts, retry)
-        return self._translating(lambda: retrying(request))
+        return self._send(lambda: self.retries.run(request, self.url, self.attempts, retry))
 
     def write(
         self, request: Callable[[], models.UpdateResult | Sequence[models.UpdateResult]]
@@ -103,12 +180,11 @@ class Connection:
             XbtMigrateError: The failure stays, or the server never confirms.
         """
         retry = retry_if_exception(is_transient) | retry_if_result(_is_unconfirmed)
-        retrying = self.patience.retrying(self.url, self.attempts, retry)
         if self.embedded:
             with self.lock:
                 use_write_ahead_log(self.client)
         try:
-            self._translating(lambda: retrying(request))
+            self._send(lambda: self.retries.run(request, self.url, self.attempts, retry))
         except RetryError as error:
             raise ConnectionFailedError(
                 f"Qdrant at {self.url} accepts writes but does not apply them in time",
@@ -129,7 +205,7 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _translating(self, request: Callable[[], T]) -> T:
+    def _send(self, request: Callable[[], T]) -> T:
         expected = EMBEDDED_ERRORS if self.embedded else SERVER_ERRORS
         try:
             if self.embedded:
@@ -142,169 +218,69 @@ class Connection:
             raise translated(error, self.url) from error
 
 
-def connect(
-    url: str,
-    *,
-    api_key: str | None = None,
-    prefer_grpc: bool = False,
-    grpc_port: int = 6334,
-    timeout: int = 60,
-    ca_file: Path | None = None,
-) -> Connection:
-    """Open a server (`http://...`) or an embedded database (`path:DIR`).
+def unless_done(request: Callable[[], T], done: Callable[[], T | None]) -> Callable[[], T]:
+    """Make a request repeatable whose repetition is refused, or would take effect twice.
 
     Args:
-        url: Address of the server, or `path:` and the folder of an embedded database.
-        api_key: Key or JWT of the server.
-        prefer_grpc: Speak gRPC where the client library can.
-        grpc_port: Port of the server's gRPC interface.
-        timeout: Seconds until one request is given up.
-        ca_file: Certificates to trust in place of the usual ones, PEM.
-
-    Raises:
-        ConfigError: The file of certificates cannot be used.
-        ConnectionFailedError: Nothing answers, the credentials are refused, or the folder is not
-            an embedded Qdrant or is open in another process.
-        UnsupportedError: The server is too old.
+        request: The request, such as one that creates a collection.
+        done: Looks whether it took effect, and returns what `request` would have; None if not.
+            It is called before each repetition, and when one is refused: the first attempt may
+            still have been at work.
     """
-    if url.startswith("path:"):
-        return _open_folder(Path(url.removeprefix("path:")), url)
-    if not url.startswith(("http://", "https://")):
-        raise ConnectionFailedError(
-            f"'{url}' is not an address of a Qdrant",
-            'write qdrant.url = "http://host:6333", or "path:DIR" for the embedded mode',
-        )
-    trust = Trust.of(ca_file)
-    with warnings.catch_warnings():
-        # The library warns of versions, which are checked here, and of keys over plain HTTP.
-        warnings.simplefilter("ignore")
+    tried = False
+
+    def send() -> T:
+        nonlocal tried
+        repeated, tried = tried, True
+        if repeated and (found := done()) is not None:
+            return found
         try:
-            client = QdrantClient(
-                url=url,
-                api_key=api_key,
-                prefer_grpc=prefer_grpc,
-                grpc_port=grpc_port,
-                grpc_options={**PLAIN, **trust.grpc_options},
-                timeout=timeout,
-                verify=trust.context(),
-                check_compatibility=False,
-            )
-        except ValueError as error:
-            raise ConnectionFailedError(
-                f"'{url}' is not a valid address: {error}", "correct qdrant.url"
-            ) from error
-    client.http.client.add_middleware(_raise_refusals)
-    rest = Rest(client, api_key, timeout, trust)
-    probe = Connection(
-        client,
-        "server",
-        OLDEST,
-        url,
-        attempts=BRIEF,
-        rest=None if prefer_grpc and not rest.answers() else rest,
-        rpc=Rpc(url, grpc_port, api_key, timeout, trust=trust, trusted=prefer_grpc),
-    )
-    return _checked(probe, with_key=api_key is not None)
-
-
-def _raise_refusals(
-    request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]
-) -> httpx.Response:
-    """Raise a refusal before the library does, which takes nothing but seconds for Retry-After."""
-    answer = send(request)
-    if answer.status_code == 429:
-        raise UnexpectedResponse.for_response(answer)
-    return answer
-
-
-def _open_folder(folder: Path, url: str) -> Connection:
-    meta = folder / "meta.json"
-    if not meta.is_file():
-        what = "does not exist" if not folder.exists() else "is not an embedded Qdrant database"
-        raise ConnectionFailedError(
-            f"the folder {folder} {what}", 'correct the folder in qdrant.url = "path:DIR"'
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Reads come from memory, so a second thread may read; the loop alone writes.
-            client = QdrantClient(path=str(folder), force_disable_check_same_thread=True)
-    except RuntimeError as error:
-        raise ConnectionFailedError(
-            f"the embedded Qdrant in {folder} is in use by another process",
-            "end the program that has it open; only one process at a time can use such a folder",
-        ) from error
-    except (OSError, ValueError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ConnectionFailedError(
-            f"the embedded Qdrant in {folder} cannot be opened: {error}",
-            "check the folder's permissions, or restore it from a copy",
-        ) from error
-    return Connection(client, "embedded", _parsed(client.info().version), url)
-
-
-def _checked(probe: Connection, *, with_key: bool) -> Connection:
-    """Read a server's version, and a list that needs valid credentials."""
-    try:
-        version = _version_of(probe)
-    except XbtMigrateError as error:
-        probe.close()
-        raise explained(error, probe.url, with_key=with_key) from error.__cause__
-    return replace(probe, version=version, attempts=ATTEMPTS)
-
-
-def _version_of(probe: Connection) -> Version:
-    version = _parsed(probe.call(probe.client.info).version)
-    if version < OLDEST:
-        oldest = ".".join(map(str, OLDEST[:2]))
-        raise UnsupportedError(
-            f"Qdrant at {probe.url} has version {'.'.join(map(str, version))}",
-            f"upgrade the server to {oldest} or newer",
-        )
-    probe.call(probe.client.get_collections)
-    return version
-
-
-def _parsed(version: str) -> Version:
-    numbers = [int(number) for number in re.findall(r"\d+", version)[:3]]
-    major, minor, patch = (*numbers, 0, 0, 0)[:3]
-    return major, minor, patch
-
-
-def check_writable(connection: Connection, collection: str) -> None:
-    """See that the credentials allow a migration, by two writes that change nothing.
-
-    Deletes a point that does not exist, and applies an empty list of alias changes, which needs
-    the same rights as creating the journal and the shadow.
-
-    Raises:
-        ConnectionFailedError: The key may only read, or may not create collections.
-    """
-    if connection.embedded:
-        return
-    nothing = models.PointIdsList(points=[str(uuid.uuid4())])
-    needs = {
-        f"write points of '{collection}'": lambda: connection.client.delete(collection, nothing),
-        "create collections": lambda: connection.client.update_collection_aliases([]),
-    }
-    for right, request in needs.items():
-        try:
-            connection.call(lambda request=request: _unless_malformed(request))  # type: ignore[misc]
-        except ConnectionFailedError as error:
-            raise ConnectionFailedError(
-                f"this API key may not {right}: {error.message}",
-                "give a key with full access in the variable named by qdrant.api_key_env",
-            ) from error
-
-
-def _unless_malformed(request: Callable[[], object]) -> None:
-    try:
-        request()
-    except SERVER_ERRORS as error:
-        # Rights are checked first: with custom sharding, a delete without a key is answered 400.
-        if status_of(error) != 400:
+            return request()
+        except SERVER_ERRORS:
+            if repeated and (found := done()) is not None:
+                return found
             raise
+
+    return send
+
+
+def use_write_ahead_log(client: QdrantClient) -> None:
+    """Let SQLite, which the embedded mode keeps its points in, write ahead of its table.
+
+    The client commits every point by itself, and each commit waits for the disk. With a
+    write-ahead log it does not: a killed process loses nothing, a power failure at most the last
+    points, and the database stays whole either way. Asking again changes nothing.
+    """
+    local: Any = client._client
+    for collection in local.collections.values():
+        if collection.storage is not None:
+            database = collection.storage.storage
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=NORMAL")
 
 
 def _is_unconfirmed(result: models.UpdateResult | Sequence[models.UpdateResult]) -> bool:
     results = [result] if isinstance(result, models.UpdateResult) else result
     return any(each.status != models.UpdateStatus.COMPLETED for each in results)
+
+
+def _is_refusal(state: RetryCallState) -> bool:
+    error = state.outcome.exception() if state.outcome else None
+    return error is not None and status_of(error) == 429
+
+
+def _seconds_to_wait(state: RetryCallState) -> float:
+    """Double from 0.2 s to 10 s, with jitter; longer where the server's Retry-After says so.
+
+    What is refused again waits twice as long: a server charges a request of many operations one by
+    one, refuses it in the middle, and names the time until the next one alone.
+    """
+    spread: float = random.uniform(0.5, 1.0)  # noqa: S311
+    least = spread * min(0.2 * 2.0**state.attempt_number, 10.0)
+    named = retry_after(state.outcome.exception() if state.outcome else None) or 0.0
+    return max(least, min(named * 2.0 ** (state.attempt_number - 1), _MAX_WAIT))
+
+
+def _said(state: RetryCallState) -> str:
+    error: Any = state.outcome.exception() if state.outcome else None
+    return "the write is not applied" if error is None else said_by(error)

@@ -1,9 +1,14 @@
-"""Qdrant: three ways to send the same write: packed over gRPC, JSON over REST, by the client."""
+"""Write vectors, marks and whole points by the fastest way that leads to the same server.
+
+Three senders make the same write: protobuf over gRPC, JSON over REST, and the client library for an
+embedded database. `Writer` chooses among them, and returns when the write is applied.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import grpc  # type: ignore[import-untyped]
@@ -14,24 +19,126 @@ from qdrant_client.conversions.conversion import GrpcToRest
 from qdrant_client.grpc import GetPoints, GetResponse, PointsOperationResponse
 from qdrant_client.grpc import PointId as PackedId
 
-from xbtmigrate.qdrant.wire import grpc_encode
+from xbtmigrate.qdrant.wire import protobuf
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.qdrant.wire.grpc import Rpc
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL, ensure_journal
-from xbtmigrate.qdrant.wire.point_page import NewPoint, Sparse, StoredId, Vector, stored_id
-from xbtmigrate.qdrant.wire.rest import Rest
+from xbtmigrate.qdrant.wire.points import NewPoint, Sparse, StoredId, Vector, stored_id
+from xbtmigrate.qdrant.wire.transport import Rest, Rpc
 from xbtmigrate.types import PointId, Vectors
 
 MEDIUM = models.WriteOrdering.MEDIUM
 """Writes pass through one leader per shard, so replicas see them in the same order."""
 _APPLIED = "wait=true&ordering=medium"
 _ENQUEUED = "wait=false&ordering=medium"
-_PATIENCE = 5.0
+_PROBE_SECONDS = 5.0
 
 Payloads: TypeAlias = Sequence[tuple[Sequence[PointId], Mapping[str, Any]]]
 
 
-class Route(Protocol):
+class Writer:
+    """Writes into one collection; what it returns from is applied, unless said otherwise.
+
+    Args:
+        connection: The open Qdrant.
+        collection: Real name of the collection.
+    """
+
+    def __init__(self, connection: Connection, collection: str) -> None:
+        self._connection = connection
+        self._collection = collection
+        rest = connection.rest
+        self._plain: RestSender | ClientSender = (
+            ClientSender(connection, collection) if rest is None else RestSender(rest, collection)
+        )
+
+    def update_vectors(
+        self, ids: Sequence[PointId], name: str, rows: Vectors, key: models.ShardKey | None
+    ) -> None:
+        """Set one named vector of points that exist.
+
+        Args:
+            ids: n point ids.
+            name: Name of the vector.
+            rows: Its values, float32 (n, d).
+            key: Shard key of the points, None under automatic sharding.
+
+        Raises:
+            CollectionError: A point is missing; others may have been written.
+        """
+        sender = self._fastest
+        self._connection.write(lambda: sender.update_vectors(ids, name, rows, key))
+
+    def upsert(self, points: Sequence[NewPoint], key: models.ShardKey | None) -> None:
+        """Store whole points in place of what may be there.
+
+        Args:
+            points: The points.
+            key: Their shard key, None under automatic sharding.
+        """
+        sender = self._fastest
+        try:
+            self._connection.write(lambda: sender.upsert(points, key))
+        except OverflowError:
+            self._connection.write(lambda: self._plain.upsert(points, key))
+
+    def enqueue_payloads(self, payloads: Payloads, key: models.ShardKey | None) -> None:
+        """Merge keys into the payloads of points without waiting for it to be applied.
+
+        To wait for each operation would take 7 times as long. A shard applies in order, so what is
+        written to the same points afterwards is applied when these are.
+
+        Args:
+            payloads: Ids of points, and what is merged into the payload of each of them.
+            key: Shard key of the points, None under automatic sharding.
+        """
+        self._connection.call(lambda: self._plain.enqueue_payloads(payloads, key))
+
+    def merge_payloads(self, payloads: Payloads, key: models.ShardKey | None) -> None:
+        """Merge keys into the payloads of points.
+
+        Args:
+            payloads: Ids of points, and what is merged into the payload of each of them.
+            key: Shard key of the points, None under automatic sharding.
+
+        Raises:
+            CollectionError: A point is missing; others may have been written.
+        """
+        operations: list[models.UpdateOperation] = [
+            models.SetPayloadOperation(
+                set_payload=models.SetPayload(
+                    payload=dict(each), points=[stored_id(point) for point in ids], shard_key=key
+                )
+            )
+            for ids, each in payloads
+        ]
+        client = self._connection.client
+        self._connection.write(
+            lambda: client.batch_update_points(
+                self._collection, operations, wait=True, ordering=MEDIUM
+            )
+        )
+
+    def delete(self, ids: Sequence[PointId], key: models.ShardKey | None) -> None:
+        """Delete points that live under one shard key."""
+        selector = models.PointIdsList(points=[stored_id(each) for each in ids])
+        client = self._connection.client
+        self._connection.write(
+            lambda: client.delete(
+                self._collection, selector, wait=True, ordering=MEDIUM, shard_key_selector=key
+            )
+        )
+
+    @cached_property
+    def _fastest(self) -> Sender:
+        """The packed route, if gRPC certainly leads to the same server."""
+        rpc = self._connection.rpc
+        if rpc is None:
+            return self._plain
+        rpc.trusted = rpc.trusted or reaches_same_server(self._connection, rpc)
+        return GrpcSender(rpc, self._collection) if rpc.trusted else self._plain
+
+
+class Sender(Protocol):
     """Sends one write and returns what the server says of it; `key` is the points' shard key."""
 
     def update_vectors(
@@ -47,7 +154,7 @@ class Route(Protocol):
         ...
 
 
-class PackedRoute:
+class GrpcSender:
     """Packed floats over gRPC: the fastest way in, 2 to 3 times that of JSON."""
 
     def __init__(self, rpc: Rpc, collection: str) -> None:
@@ -58,8 +165,8 @@ class PackedRoute:
         self, ids: Sequence[PointId], name: str, rows: Vectors, key: models.ShardKey | None
     ) -> models.UpdateResult:
         """Set one named vector of n points that exist; `rows` is float32 (n, d)."""
-        packed = grpc_encode.vector_updates(self._collection, ids, name, rows, key)
-        return _result(self._rpc.send("UpdateVectors", packed))
+        request = protobuf.encode_vector_updates(self._collection, ids, name, rows, key)
+        return _result(self._rpc.send("UpdateVectors", request))
 
     def upsert(
         self, points: Sequence[NewPoint], key: models.ShardKey | None
@@ -69,11 +176,11 @@ class PackedRoute:
         Raises:
             OverflowError: A payload holds an integer beyond 2^63 - 1, which JSON alone carries.
         """
-        packed = grpc_encode.upserts(self._collection, points, key)
-        return _result(self._rpc.send("Upsert", packed))
+        request = protobuf.encode_upserts(self._collection, points, key)
+        return _result(self._rpc.send("Upsert", request))
 
 
-class RestRoute:
+class RestSender:
     """JSON over REST, made from numpy rows."""
 
     def __init__(self, rest: Rest, collection: str) -> None:
@@ -119,7 +226,7 @@ class RestRoute:
         return models.UpdateResult(**orjson.loads(answer)["result"])
 
 
-class ClientRoute:
+class ClientSender:
     """The client library: the only way into an embedded database, or where REST is closed."""
 
     def __init__(self, connection: Connection, collection: str) -> None:
@@ -181,7 +288,7 @@ def reaches_same_server(connection: Connection, rpc: Rpc) -> bool:
     connection.write(lambda: connection.client.upsert(JOURNAL, [point], wait=True))
     request = GetPoints(collection_name=JOURNAL, ids=[PackedId(uuid=probe)])
     try:
-        answer = rpc.send("Get", request.SerializeToString(), patience=_PATIENCE)
+        answer = rpc.send("Get", request.SerializeToString(), seconds=_PROBE_SECONDS)
     except (grpc.RpcError, QdrantException):
         return False
     finally:

@@ -19,7 +19,7 @@ from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.gallery.create import prepare as prepare_layout
-from xbtmigrate.qdrant.wire.connection import check_writable
+from xbtmigrate.qdrant.wire.connect import check_writable
 from xbtmigrate.types import Direction
 from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
 from xbtmigrate.workflows.backfill.request import Intent, Request, intend

@@ -198,7 +198,7 @@ class Watch:
 
     def _look(self, now: float) -> None:
         """Wait for the server where it is behind, but not for ever."""
-        refusal = self.connection.patience.pauses.get(Reason.SERVER_LIMIT)
+        refusal = self.connection.retries.pauses.get(Reason.SERVER_LIMIT)
         if refusal is not None and refusal.count > self._refusals:
             self._refusals = refusal.count
             self.pace.back_off("the server asks for fewer requests")
@@ -255,7 +255,7 @@ def paced(
 
 def load_of(pace: Pace, connection: Connection) -> dict[str, Any]:
     """Say how a run goes, as `status` shows it."""
-    pauses = {**pace.pauses, **connection.patience.pauses}
+    pauses = {**pace.pauses, **connection.retries.pauses}
     return {
         "state": _state(pace),
         "reason": "; ".join(pace.holds.values()) or pace.slow_because,

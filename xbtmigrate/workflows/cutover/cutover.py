@@ -22,7 +22,7 @@ from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.point_hashes import PointHashes
 from xbtmigrate.qdrant.collection.aliases import aliases, move_alias
 from xbtmigrate.qdrant.gallery.replicate import Passed
-from xbtmigrate.qdrant.wire.connection import check_writable
+from xbtmigrate.qdrant.wire.connect import check_writable
 from xbtmigrate.types import Layout
 from xbtmigrate.workflows.backfill.backfill import loop_of, projector_of
 from xbtmigrate.workflows.backfill.request import AS_PLANNED, Intent, intend

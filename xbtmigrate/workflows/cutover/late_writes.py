@@ -23,7 +23,7 @@ from xbtmigrate.qdrant.gallery.replicate import (
     write_vectors,
 )
 from xbtmigrate.qdrant.journal.kept_hashes import store_ledger, stored_ledger
-from xbtmigrate.qdrant.wire.point_page import Page
+from xbtmigrate.qdrant.wire.points import Page
 from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.types import (
     Layout,

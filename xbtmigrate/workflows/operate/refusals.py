@@ -12,7 +12,7 @@ from xbtmigrate.errors import GateError, XbtMigrateError
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.journal.run_control import Control
-from xbtmigrate.qdrant.wire.connection import check_writable
+from xbtmigrate.qdrant.wire.connect import check_writable
 from xbtmigrate.types import Direction
 from xbtmigrate.workflows.backfill.backfill import check_run
 from xbtmigrate.workflows.backfill.control import is_running

@@ -26,7 +26,7 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.gallery.layout import NewSpace
 from xbtmigrate.qdrant.gallery.scratch import scratch_gallery
-from xbtmigrate.qdrant.wire.connection import check_writable
+from xbtmigrate.qdrant.wire.connect import check_writable
 from xbtmigrate.types import (
     Direction,
     Kind,

@@ -12,7 +12,7 @@ from xbtmigrate import registry
 from xbtmigrate.config import read_key
 from xbtmigrate.errors import CollectionError
 from xbtmigrate.qdrant.collection.overview import Overview, look
-from xbtmigrate.qdrant.wire.connection import connect
+from xbtmigrate.qdrant.wire.connect import connect
 
 IMAGE_STARTS = ("data:image/", "iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
 DEEPEST = 16

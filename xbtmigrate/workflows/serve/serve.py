@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from xbtmigrate.config import Config, key_in
 from xbtmigrate.errors import ConfigError, EncoderError, PluginError, UnreadableSourceError
 from xbtmigrate.protocols import Encoder
-from xbtmigrate.qdrant.wire.asynchronous import open_async
+from xbtmigrate.qdrant.wire.connect import open_async
 from xbtmigrate.serving.searcher import AsyncMigrationSearcher
 from xbtmigrate.serving.traffic_log import DemandLog
 from xbtmigrate.types import Modality, PointId, Vectors

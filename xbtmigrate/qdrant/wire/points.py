@@ -1,26 +1,130 @@
-"""Qdrant: points as they are read and written: ids, payloads, and vectors as numpy rows."""
+"""Points as they travel: ids, payloads with the fields that are embedded, and numpy vectors."""
 
 from __future__ import annotations
 
-import json
 import math
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeAlias, cast
+from string import Formatter
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import simdjson
 from qdrant_client import models
 
-from xbtmigrate.errors import CollectionError
-from xbtmigrate.qdrant.wire.payload import EmbeddedFields
-from xbtmigrate.types import PointId, Vectors, content_hash, is_unicode, usable, vector_array
+from xbtmigrate.errors import CollectionError, ConfigError
+from xbtmigrate.types import (
+    Modality,
+    PointId,
+    Vectors,
+    content_hash,
+    is_unicode,
+    usable,
+    vector_array,
+)
 
+Payload: TypeAlias = Mapping[str, Any]
 StoredId: TypeAlias = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedFields:
+    """Where the embedded text and the image are in a payload.
+
+    Attributes:
+        text: Dotted path ("meta.title"), or a template of them ("{title}. {keywords}").
+        image: Dotted path of the image reference.
+        stored: Which of the two the stored vectors embed.
+    """
+
+    text: str | None
+    image: str | None
+    stored: Modality
+
+    def __post_init__(self) -> None:
+        if self._stored_field() is None:
+            raise ConfigError(
+                f"the stored vectors embed the {self.stored}, but payload.{self.stored} is not set",
+                f"set payload.{self.stored}, or correct old_model.stored",
+            )
+        for field in (self.text, self.image):
+            if field is not None and not all(paths_of(field)):
+                raise ConfigError(
+                    f"'{field}' is neither a dotted path nor a template of dotted paths",
+                    'write "description", "meta.title" or "{title}. {keywords}"',
+                )
+
+    def text_of(self, payload: Payload) -> str | None:
+        """Render the embedded text; None where every field of it is missing or empty."""
+        return None if self.text is None else _rendered(self.text, payload)
+
+    def image_of(self, payload: Payload) -> str | None:
+        """Return the image reference, None where it is missing."""
+        return None if self.image is None else _rendered(self.image, payload)
+
+    def content_of(self, payload: Payload) -> str | None:
+        """Render the field that the stored vectors embed."""
+        return self.text_of(payload) if self.stored is Modality.TEXT else self.image_of(payload)
+
+    def hash_of(self, payload: Payload) -> str:
+        """Hash the field that the stored vectors embed; "" where it is missing."""
+        return content_hash(self.content_of(payload))
+
+    def keys(self) -> list[str]:
+        """Return the payload's top-level keys that the fields lie under, quoted for Qdrant."""
+        fields = [field for field in (self.text, self.image) if field is not None]
+        roots = [path.split(".")[0] for field in fields for path in paths_of(field)]
+        return [f'"{root}"' for root in dict.fromkeys(roots)]
+
+    def _stored_field(self) -> str | None:
+        return self.text if self.stored is Modality.TEXT else self.image
+
+
+def paths_of(field: str) -> list[str]:
+    """Return the dotted paths of a field; an invalid template gives an empty path."""
+    if "{" not in field and "}" not in field:
+        return [field.strip()]
+    try:
+        parts = list(Formatter().parse(field))
+    except ValueError:
+        return [""]
+    paths = [
+        "" if form or convert else name for _, name, form, convert in parts if name is not None
+    ]
+    return paths or [""]
+
+
+def _rendered(field: str, payload: Payload) -> str | None:
+    plain = payload.get(field)
+    if isinstance(plain, str) and "." not in field and "{" not in field:
+        return plain if plain.strip() else None
+    values = [_value(payload, path) for path in paths_of(field)]
+    if not any(values):
+        return None
+    if "{" not in field:
+        return values[0]
+    literals = [(literal, name is not None) for literal, name, _, _ in Formatter().parse(field)]
+    remaining = iter(values)
+    return "".join(text + (next(remaining) if slot else "") for text, slot in literals).strip()
+
+
+def _value(payload: Payload, path: str) -> str:
+    return ", ".join(_texts_at(payload, path.split(".")))
+
+
+def _texts_at(node: object, path: Sequence[str]) -> Iterator[str]:
+    if isinstance(node, list):
+        for each in node:
+            yield from _texts_at(each, path)
+    elif path and isinstance(node, Mapping):
+        yield from _texts_at(node.get(path[0]), path[1:])
+    elif not path and isinstance(node, str):
+        if node.strip():
+            yield node
+    elif not path and isinstance(node, int | float) and not isinstance(node, bool):
+        yield str(node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,100 +248,7 @@ def numbers_only(points: Iterable[Mapping[str, Vector]]) -> list[dict[str, Vecto
         ]
 
 
-def page_of_records(records: Sequence[models.Record]) -> Page:
-    """Turn the client's records into a page."""
-    return Page(
-        [str(record.id) for record in records],
-        [record.payload or {} for record in records],
-        [record.shard_key for record in records],
-        numbers_only(map(_vectors_of_record, records)),
-    )
-
-
-def scrolled(answer: bytes) -> tuple[Unread, StoredId | None]:
-    """Parse the answer to a scroll: the points to be read, and where the next page starts.
-
-    Raises:
-        JSONDecodeError: It is not the answer of a Qdrant.
-    """
-    result = _result(answer)
-    following = cast("StoredId | None", result["next_page_offset"])
-    return partial(_page, result["points"]), following
-
-
-def retrieved(answer: bytes) -> Page:
-    """Parse the answer to a request for points by id.
-
-    Raises:
-        JSONDecodeError: It is not the answer of a Qdrant.
-    """
-    return _page(_result(answer))
-
-
-def _result(answer: bytes) -> Any:
-    try:
-        # A parser cannot be used again while anything of its last document is alive.
-        document: Any = simdjson.Parser().parse(answer)
-        return document["result"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise json.JSONDecodeError(str(error), "", 0) from error
-
-
-def _page(points: Any) -> Page:
-    # To ask a parsed object for a key that it lacks takes longer than all the rest.
-    present = [{key: point[key] for key in point} for point in points]
-    payloads = [each.get("payload") for each in present]
-    return Page(
-        [str(each["id"]) for each in present],
-        [{} if payload is None else payload.as_dict() for payload in payloads],
-        [each.get("shard_key") for each in present],
-        numbers_only(_vectors_of_json(each.get("vector")) for each in present),
-    )
-
-
-def _vectors_of_json(vector: Any) -> dict[str, Vector]:
-    if vector is None:
-        return {}
-    if isinstance(vector, simdjson.Array):
-        return {"": _array(vector)}
-    # `items` would turn the values into lists.
-    return {name: _vector_of_json(vector[name]) for name in vector}
-
-
-def _vector_of_json(vector: Any) -> Vector:
-    if isinstance(vector, simdjson.Array):
-        return _array(vector)
-    indices = np.frombuffer(vector["indices"].as_buffer(of_type="u"), np.uint64)
-    return Sparse(indices.astype(np.uint32), _array(vector["values"]))
-
-
-def _array(numbers: Any) -> Vectors:
-    """Take a JSON array, or one of equally long arrays, as float32 without a Python float."""
-    try:
-        flat = np.frombuffer(numbers.as_buffer(of_type="d"), np.float64).astype(np.float32)
-    except TypeError:
-        # A server shows NaN and infinity as null.
-        return np.array(numbers.as_list(), np.float32)
-    if len(numbers) and isinstance(numbers[0], simdjson.Array):
-        return flat.reshape(len(numbers), -1)
-    return flat
-
-
 def _is_finite(vector: Vector) -> bool:
     values = vector.values if isinstance(vector, Sparse) else vector.ravel()
     # The sum of squares alone tells for nearly all vectors, in a fifth of the time.
     return math.isfinite(values.dot(values)) or bool(np.isfinite(values).all())
-
-
-def _vectors_of_record(record: models.Record) -> dict[str, Vector]:
-    vectors = record.vector
-    if vectors is None:
-        return {}
-    named = vectors if isinstance(vectors, Mapping) else {"": vectors}
-    return {name: _vector_of_record(each) for name, each in named.items()}
-
-
-def _vector_of_record(vector: Any) -> Vector:
-    if isinstance(vector, models.SparseVector):
-        return Sparse(np.array(vector.indices, np.uint32), np.array(vector.values, np.float32))
-    return np.array(vector, np.float32)
