@@ -154,9 +154,8 @@ def backfilling_curves(
         for place, serving in enumerate(servings):
             encoded = serving.score(blocks, everything) if unasked else None
             for name, points in parts.items():
-                for fraction, mask, point in zip(
-                    fractions, masks[name], points[place], strict=True
-                ):
+                steps = zip(fractions, masks[name], points[place], strict=True)
+                for fraction, mask, point in steps:
                     scores, share = serving.score(blocks, mask), min(fraction, unasked)
                     point.append(_judged(scores, answers, encoded, share))
     return [

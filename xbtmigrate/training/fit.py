@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -18,7 +18,14 @@ from xbtmigrate.projectors import Manifest, Projector, Uncertainty
 from xbtmigrate.side_information import TextSide
 from xbtmigrate.training.fit_uncertainty import fit_uncertainty, unseen_projections
 from xbtmigrate.training.pairs import Pairs, PairSource, pairs_digest
-from xbtmigrate.training.problem import Candidate, Problem, Space, check_task, make_problem
+from xbtmigrate.training.problem import (
+    Candidate,
+    Problem,
+    Space,
+    Trainer,
+    check_task,
+    make_problem,
+)
 from xbtmigrate.training.race import race
 from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
 from xbtmigrate.training.trainers import AUTO, trainer_of, trainers_of
@@ -109,7 +116,7 @@ def fit(
         pairs: Pairs of one or more sources, none of them of the task's queries.
         task: Held-out retrieval to choose by.
         options: Spaces, kinds, seed, threads.
-        progress: Told what is fitted next.
+        progress: Called with the name of what is fitted next.
 
     Returns:
         The best projector and every candidate.
@@ -119,12 +126,7 @@ def fit(
     """
     started = time.monotonic()
     say = progress or (lambda _: None)
-    trainers = [each for each in trainers_of(options.kinds) if direction in each.directions]
-    if not trainers:
-        raise ConfigError(
-            f"none of {', '.join(options.kinds)} maps in the direction {direction}",
-            "name a kind that does, or only the other --direction",
-        )
+    trainers = _trainers(direction, options.kinds)
     if not pairs:
         raise TrainingError("there are no pairs", "take a larger sample of the collection")
     check_task(task, pairs)
@@ -140,19 +142,41 @@ def fit(
         error, figures = _uncertainty(best, unseen, problems, groups)
     digest = pairs_digest(pairs)
     manifest = _manifest(best, problems[best.source], options, digest, figures)
-    others = [
-        _projector(each, _manifest(each, problems[each.source], options, digest, {}), options)
-        for each in {each.kind: each for each in reversed(candidates)}.values()
-        if each.kind != best.kind
-    ]
     return FitReport(
         _projector(best, manifest, options, error),
         candidates,
         _baselines(task, options),
         time.monotonic() - started,
         unseen,
-        others,
+        _others(candidates, problems, options, digest),
     )
+
+
+def _trainers(direction: Direction, kinds: Sequence[str]) -> list[Trainer]:
+    """Look up the kinds that map in a direction; refuse names of which none does."""
+    found = [each for each in trainers_of(kinds) if direction in each.directions]
+    if not found:
+        raise ConfigError(
+            f"none of {', '.join(kinds)} maps in the direction {direction}",
+            "name a kind that does, or only the other --direction",
+        )
+    return found
+
+
+def _others(
+    candidates: Sequence[Candidate],
+    problems: Mapping[PairSource, Problem],
+    options: FitOptions,
+    digest: str,
+) -> list[Projector]:
+    """Make the best projector of every kind but that of the first candidate, which was chosen."""
+    # Candidates are sorted, the best first: reversed, the best of a kind is the one that stays.
+    best = {each.kind: each for each in reversed(candidates)}
+    return [
+        _projector(each, _manifest(each, problems[each.source], options, digest, {}), options)
+        for kind, each in best.items()
+        if kind != candidates[0].kind
+    ]
 
 
 def _projector(
