@@ -1,9 +1,9 @@
-"""Command line: `backfill`, say what would be done, or do it online."""
+"""Command line: `backfill`, show what a run would do, or do it online."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -19,43 +19,52 @@ if TYPE_CHECKING:
     from xbtmigrate.workflows.backfill.backfill import Result
     from xbtmigrate.workflows.backfill.request import Intent
 
+OnlineOption: TypeAlias = Annotated[
+    bool, typer.Option("--online", help="Do it; without this nothing is written.")
+]
+FractionOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=1.0, help="Share of the points to re-encode, in order."),
+]
+BudgetOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="Stop after this long, for example 30m, 8h or 90s.")
+]
+DemandOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(help="Log of the traffic, Parquet or JSON lines: id or text, and hits."),
+]
+UntilOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Stop where held-out queries on the live gallery say so, for example "
+        '"recall@10>=0.95*full".'
+    ),
+]
+QueriesOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(help="Judged queries for --until; else they are made from the points."),
+]
+MaxSlowdownOption: TypeAlias = Annotated[
+    str, typer.Option(help="How many times slower (p95) queries may get, or off.")
+]
+MetricsPortOption: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Port to serve figures for Prometheus at.")
+]
+
 
 def backfill(
     config: ConfigOption = CONFIG,
-    online: Annotated[
-        bool, typer.Option("--online", help="Do it; without this nothing is written.")
-    ] = False,
-    fraction: Annotated[
-        float | None,
-        typer.Option(min=0.0, max=1.0, help="Share of the points to re-encode, in order."),
-    ] = None,
-    budget: Annotated[
-        str | None, typer.Option(help="Stop after this long, for example 30m, 8h or 90s.")
-    ] = None,
+    online: OnlineOption = False,
+    fraction: FractionOption = None,
+    budget: BudgetOption = None,
     order: Annotated[str | None, typer.Option(help=ORDER_HELP)] = None,
-    demand: Annotated[
-        Path | None,
-        typer.Option(help="Log of the traffic, Parquet or JSON lines: id or text, and hits."),
-    ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            help="Stop where held-out queries on the live gallery say so, for example "
-            '"recall@10>=0.95*full".'
-        ),
-    ] = None,
-    queries: Annotated[
-        Path | None,
-        typer.Option(help="Judged queries for --until; else they are made from the points."),
-    ] = None,
+    demand: DemandOption = None,
+    until: UntilOption = None,
+    queries: QueriesOption = None,
     batch_size: Annotated[int, typer.Option(min=1, max=10_000, help="Points per batch.")] = 256,
-    max_slowdown: Annotated[
-        str, typer.Option(help="How many times slower (p95) queries may get, or off.")
-    ] = "1.5",
+    max_slowdown: MaxSlowdownOption = "1.5",
     max_rate: Annotated[str, typer.Option(help="Most points written per second, or off.")] = "off",
-    metrics_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port to serve figures for Prometheus at.")
-    ] = None,
+    metrics_port: MetricsPortOption = None,
     metrics_host: Annotated[str, typer.Option(help="Address of that port.")] = "127.0.0.1",
     json: JsonOption = False,
 ) -> None:
@@ -85,23 +94,19 @@ def backfill(
     )
     settings = load_config(config)
     if not online:
-        intent = prepare(settings, request)
-        if json:
-            render.document(intent.document())
-        else:
-            _show_intent(intent)
+        _show_intent(prepare(settings, request), json=json)
         return
     with render.ProgressBars() as bars, stop_on_interrupt() as asked_to_stop:
         result = run(settings, request, should_stop=asked_to_stop, report=bars)
-    if json:
-        render.document(result.document())
-    else:
-        _show_result(result)
+    _show_result(result, json=json)
     end(passed=not result.refused, interrupted=result.interrupted)
 
 
-def _show_intent(intent: Intent) -> None:
+def _show_intent(intent: Intent, *, json: bool) -> None:
     content = intent.document()
+    if json:
+        render.document(content)
+        return
     hidden = ("next", "without_vector")
     render.facts(
         "What `backfill --online` would do",
@@ -110,10 +115,13 @@ def _show_intent(intent: Intent) -> None:
     render.say(f"Nothing was written. To do it: {content['next']}")
 
 
-def _show_result(result: Result) -> None:
+def _show_result(result: Result, *, json: bool) -> None:
     from xbtmigrate.workflows.tally import in_words
 
     content = result.document()
+    if json:
+        render.document(content)
+        return
     names = (
         "status",
         "phase",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -11,55 +11,65 @@ from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption, YesOption
 from xbtmigrate.cli.process import end, stop_on_interrupt
 
+GateOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(help='Quality gate, for example "recall@10>=keep"; may be given again.'),
+]
+QueriesOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Judged queries for --gate; plan.queries without it.")
+]
+SplitOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="Use only the rows whose column 'split' has this value.")
+]
+AliasOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="Alias to move, where the configuration names no alias.")
+]
+BySwitchOption: TypeAlias = Annotated[
+    bool, typer.Option("--by-switch", help="Move no alias: applications read switch.json.")
+]
+MaxAgeOption: TypeAlias = Annotated[
+    float, typer.Option(min=0, help="Hours that the verification may be old.")
+]
+MaxBehindOption: TypeAlias = Annotated[
+    int, typer.Option(min=0, help="Points that may change under the last sweep.")
+]
+GoFileOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Stay caught up and switch when this file appears.")
+]
+ReadersSendNewVectorsOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--readers-send-new-vectors",
+        help="Every reader sends new-model vectors; needed where old ones raise no error.",
+    ),
+]
+DespiteEvaluationOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--despite-evaluation",
+        help="Switch although the last judged evaluation recommends keep.",
+    ),
+]
+AcceptWithoutVectorOption: TypeAlias = Annotated[
+    int,
+    typer.Option(min=0, metavar="N", help="Points that may stay without a new vector, at most."),
+]
+
 
 def cutover(
     config: ConfigOption = CONFIG,
     yes: YesOption = False,
-    gate: Annotated[
-        list[str] | None,
-        typer.Option(help='Quality gate, for example "recall@10>=keep"; may be given again.'),
-    ] = None,
-    queries: Annotated[
-        Path | None, typer.Option(help="Judged queries for --gate; plan.queries without it.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Use only the rows whose column 'split' has this value.")
-    ] = None,
-    alias: Annotated[
-        str | None, typer.Option(help="Alias to move, where the configuration names no alias.")
-    ] = None,
-    by_switch: Annotated[
-        bool, typer.Option("--by-switch", help="Move no alias: applications read switch.json.")
-    ] = False,
-    max_age: Annotated[
-        float, typer.Option(min=0, help="Hours that the verification may be old.")
-    ] = 24,
-    max_behind: Annotated[
-        int, typer.Option(min=0, help="Points that may change under the last sweep.")
-    ] = 100,
-    go_file: Annotated[
-        Path | None, typer.Option(help="Stay caught up and switch when this file appears.")
-    ] = None,
-    readers_send_new_vectors: Annotated[
-        bool,
-        typer.Option(
-            "--readers-send-new-vectors",
-            help="Every reader sends new-model vectors; needed where old ones raise no error.",
-        ),
-    ] = False,
-    despite_evaluation: Annotated[
-        bool,
-        typer.Option(
-            "--despite-evaluation",
-            help="Switch although the last judged evaluation recommends keep.",
-        ),
-    ] = False,
-    accept_without_vector: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="N", help="Points that may stay without a new vector, at most."
-        ),
-    ] = 0,
+    gate: GateOption = None,
+    queries: QueriesOption = None,
+    split: SplitOption = None,
+    alias: AliasOption = None,
+    by_switch: BySwitchOption = False,
+    max_age: MaxAgeOption = 24,
+    max_behind: MaxBehindOption = 100,
+    go_file: GoFileOption = None,
+    readers_send_new_vectors: ReadersSendNewVectorsOption = False,
+    despite_evaluation: DespiteEvaluationOption = False,
+    accept_without_vector: AcceptWithoutVectorOption = 0,
     json: JsonOption = False,
 ) -> None:
     """Check every gate; with --yes, switch applications to the new vectors in one step.

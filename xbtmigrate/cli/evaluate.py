@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -13,47 +13,56 @@ from xbtmigrate.cli.process import end
 
 SHOWN = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
+QueriesOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        help="Parquet file with the columns text, image or both, and relevant (list of point "
+        "ids). Without it, plan.queries; without that, queries are made from the points."
+    ),
+]
+SplitOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="Use only the rows whose column 'split' has this value.")
+]
+MaxGalleryOption: TypeAlias = Annotated[
+    int, typer.Option(min=100, help="Largest gallery; a bigger collection is sampled.")
+]
+GateOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        help='Exit 3 unless the recommended move meets this, for example "recall@10>=keep" or '
+        '"ndcg@10>=0.95*full"; may be given several times.'
+    ),
+]
+ReportOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Also write a self-contained HTML page here.")
+]
+OrdersOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Orders to draw curves of, separated by commas; oracle is a bound."),
+]
+ServingsOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Servings: merge, slerp, single, calibrated, shared-space, and those of plugins."
+    ),
+]
+DemandOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(help="Log of the traffic, for the orders that use it."),
+]
+
 
 def evaluate(
     config: ConfigOption = CONFIG,
-    queries: Annotated[
-        Path | None,
-        typer.Option(
-            help="Parquet file with the columns text, image or both, and relevant (list of point "
-            "ids). Without it, plan.queries; without that, queries are made from the points."
-        ),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Use only the rows whose column 'split' has this value.")
-    ] = None,
-    max_gallery: Annotated[
-        int, typer.Option(min=100, help="Largest gallery; a bigger collection is sampled.")
-    ] = 100_000,
+    queries: QueriesOption = None,
+    split: SplitOption = None,
+    max_gallery: MaxGalleryOption = 100_000,
     max_queries: Annotated[int, typer.Option(min=1, help="Most queries to use.")] = 10_000,
-    gate: Annotated[
-        list[str] | None,
-        typer.Option(
-            help='Exit 3 unless the recommended move meets this, for example "recall@10>=keep" or '
-            '"ndcg@10>=0.95*full"; may be given several times.'
-        ),
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Also write a self-contained HTML page here.")
-    ] = None,
-    orders: Annotated[
-        str | None,
-        typer.Option(help="Orders to draw curves of, separated by commas; oracle is a bound."),
-    ] = None,
-    servings: Annotated[
-        str | None,
-        typer.Option(
-            help="Servings: merge, slerp, single, calibrated, shared-space, and those of plugins."
-        ),
-    ] = None,
-    demand: Annotated[
-        Path | None,
-        typer.Option(help="Log of the traffic, for the orders that use it."),
-    ] = None,
+    gate: GateOption = None,
+    report: ReportOption = None,
+    orders: OrdersOption = None,
+    servings: ServingsOption = None,
+    demand: DemandOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure keep, bridge, forward and full, and the mixed gallery at every fraction. Reads only.

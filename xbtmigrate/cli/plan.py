@@ -96,6 +96,18 @@ def _show(plan: Plan) -> None:
             ("encoding rate", f"{plan.throughput.encode:,.0f} items/s on this machine"),
         ],
     )
+    _show_costs(plan)
+    _show_measurement(plan)
+    for warning in plan.warnings:
+        render.say(f"Warning: {warning}")
+    for finding in plan.findings:
+        render.say(f"Needed: {finding.message}. Way out: {finding.way_out}.")
+    advised = plan.recommendation
+    render.say(f"Recommended: {advised.strategy or 'nothing'}. {advised.reason}.")
+    render.say(f"This plan: {plan.strategy}, fraction {plan.fraction:g}.")
+
+
+def _show_costs(plan: Plan) -> None:
     render.table(
         "What each strategy costs",
         ["strategy", "encoded", "vectors written", "disk", "RAM", "time", "money"],
@@ -112,6 +124,9 @@ def _show(plan: Plan) -> None:
             for cost in plan.costs
         ),
     )
+
+
+def _show_measurement(plan: Plan) -> None:
     measured = plan.measurement
     provisional = ", provisional" if measured.provisional else ""
     names = [f"sample_{name}" for name in ("recall@1", "recall@10", "mrr@10", "ndcg@10")]
@@ -129,13 +144,6 @@ def _show(plan: Plan) -> None:
         ),
     )
     render.say(f"Queries: {measured.basis}.")
-    for warning in plan.warnings:
-        render.say(f"Warning: {warning}")
-    for finding in plan.findings:
-        render.say(f"Needed: {finding.message}. Way out: {finding.way_out}.")
-    advised = plan.recommendation
-    render.say(f"Recommended: {advised.strategy or 'nothing'}. {advised.reason}.")
-    render.say(f"This plan: {plan.strategy}, fraction {plan.fraction:g}.")
 
 
 def _next(plan: Plan, template: Path | None) -> str:

@@ -3,46 +3,55 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption
 
+ServingOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Way to serve before the cutover; by default the old vectors."),
+]
+OldModelOption: TypeAlias = Annotated[
+    bool, typer.Option("--old-model/--no-old-model", help="Load the old model too.")
+]
+CanaryOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Share of queries to answer by the new serving."),
+]
+ShadowReadOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Share of queries to compare behind the old answer."),
+]
+DemandOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Parquet file to count the points in that queries reach.")
+]
+TimeoutOption: TypeAlias = Annotated[
+    float, typer.Option(min=0.1, help="Longest time for one request, in seconds.")
+]
+MaxRequestsOption: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Requests under way; more are refused with 503.")
+]
+ApiKeyFileOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(help="File with the key that clients must send in the header api-key."),
+]
+
 
 def serve(
     config: ConfigOption = CONFIG,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8765,
-    serving: Annotated[
-        str | None,
-        typer.Option(help="Way to serve before the cutover; by default the old vectors."),
-    ] = None,
-    old_model: Annotated[
-        bool, typer.Option("--old-model/--no-old-model", help="Load the old model too.")
-    ] = True,
-    canary: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Share of queries to answer by the new serving."),
-    ] = None,
-    shadow_read: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Share of queries to compare behind the old answer."),
-    ] = None,
-    demand: Annotated[
-        Path | None, typer.Option(help="Parquet file to count the points in that queries reach.")
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Longest time for one request, in seconds.")
-    ] = 10.0,
-    max_requests: Annotated[
-        int, typer.Option(min=1, help="Requests under way; more are refused with 503.")
-    ] = 256,
-    api_key_file: Annotated[
-        Path | None,
-        typer.Option(help="File with the key that clients must send in the header api-key."),
-    ] = None,
+    serving: ServingOption = None,
+    old_model: OldModelOption = True,
+    canary: CanaryOption = None,
+    shadow_read: ShadowReadOption = None,
+    demand: DemandOption = None,
+    timeout: TimeoutOption = 10.0,
+    max_requests: MaxRequestsOption = 256,
+    api_key_file: ApiKeyFileOption = None,
 ) -> None:
     """Answer queries over HTTP while the model is being replaced: /search, /embed, /docs.
 
