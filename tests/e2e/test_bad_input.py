@@ -356,8 +356,8 @@ def test_a_plan_of_another_collection(
     answer_inside("plan", cwd=tmp_path)
     here, there = (next(folder.glob(".xbtmigrate/*")) for folder in (tmp_path, ready))
     shutil.copytree(there, here, dirs_exist_ok=True)
-    error = other.refuses(tmp_path, "backfill", "--online", exit_code=3, says="no longer fits")
-    assert f"collection: was {world.name}, is {other.name}" in error["message"]
+    error = other.refuses(tmp_path, "backfill", "--online", exit_code=3, says="is out of date")
+    assert f"collection: was {world.name}, is now {other.name}" in error["message"]
 
 
 KEY, READ_ONLY = "the-master-key", "the-reading-key"

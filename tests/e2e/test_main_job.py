@@ -111,7 +111,7 @@ def test_a_changed_config_makes_the_plan_stale_and_says_what_changed(
     xbtmigrate("plan", cwd=tmp_path)
     path.write_text(path.read_text().replace("seed = 0", "seed = 1"))
     refused = xbtmigrate("backfill", "--online", cwd=tmp_path, expect=3)
-    assert "plan.seed: was 0, is 1" in refused.stderr
+    assert "plan.seed: was 0, is now 1" in refused.stderr
     assert "hint:" in refused.stderr
     assert all("_xbtmigrate" not in payload for _, payload in stored(client, name, "new").values())
 

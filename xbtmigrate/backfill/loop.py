@@ -1,13 +1,13 @@
-"""Domain: THE loop. Next batch, project or encode, write and wait, advance; then sweep until clean.
+"""Backfill: THE loop: read a batch, project or encode, write and wait, advance; then sweep.
 
 Three things overlap: the next batch is read, this one is encoded or projected, the last two are
 written. The journal is stored when all before it is written, so it never says more than that.
 Encoding goes in halves of a batch, and never while more than one half waits to be written: at most
 one batch of encoded vectors is lost by a kill.
 
-No point is trusted to a counter: every pass asks each point what it has (column `kind`) and does
-what is missing, so a pass may be cut off anywhere and run again. The journal's cursor only saves
-time.
+Progress is read from the data, never from a counter: every pass reads what each point has (column
+`kind`) and does what is missing, so a pass can be killed anywhere and run again. The journal's
+cursor only saves time.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Backfill:
         known: New vectors paid for earlier.
         batch_size: Points per batch.
         on_progress: Called after each batch that is written, in a writing thread.
-        should_stop: Asked after each batch; a reason stops the run, "" lets it go on.
-        until: Asked between batches of the encoding; may end it before the goal's fraction.
+        should_stop: Called after each batch; a reason stops the run, "" lets it continue.
+        until: Checked between batches of the encoding; may end it before the goal's fraction.
     """
 
     gallery: Gallery
@@ -99,16 +99,20 @@ class Backfill:
         try:
             with self._later:
                 self._advance()
+                # 1. Whole passes; each is skipped when an earlier run has finished it.
                 for work in (self._project_all, self._encode_in_order):
                     self._later.wait()
                     if not self.stopped:
                         work()
                 self._later.wait()
+                # 2. Sweep. What applications wrote behind the passes shows up as "kind is null", so
+                #    correctness rests on this alone; the passes only make it short.
                 if not self.stopped:
                     self.record = replace(self.record, fraction=self.goal.fraction)
                     left = self._sweep()
             self._finish(Phase.PAUSED if self.stopped or left else Phase.BACKFILLED)
         except (XbtMigrateError, MemoryError, OSError, RuntimeError):
+            # Leave a record to resume from; if storing it fails too, the first error is worth more.
             with contextlib.suppress(XbtMigrateError, MemoryError):
                 self._finish(Phase.PAUSED)
             raise

@@ -1,4 +1,4 @@
-"""Domain: new vectors for the points of a batch, and a mark on each that gets none.
+"""Backfill: make new vectors for the points of a batch, and mark each point that gets none.
 
 A point is encoded where the run encodes, else projected. One of which neither can be made is
 marked with the reason: without the mark a shadow would lack it, and every sweep would find it

@@ -1,4 +1,4 @@
-"""Domain: how fast a run may go, so that the queries of others stay fast.
+"""Backfill: how fast a run may go, so that other clients' queries stay fast.
 
 One number rules the pace: the share of its time that the run may spend on requests. It is halved
 when queries are too slow and grows by a small step when they are not (AIMD: Chiu & Jain 1989).
@@ -52,7 +52,7 @@ class Limits:
     """What a run may do to others.
 
     Attributes:
-        max_slowdown: Largest ratio of the queries' p95 to that before the run; None for any.
+        max_slowdown: How many times slower (p95) other clients' queries may get; None for any.
         max_rate: Most points written per second; None for any number.
     """
 

@@ -1,4 +1,4 @@
-"""Domain: a gallery whose reads and writes keep to a pace."""
+"""Backfill: a gallery that waits before each request and splits writes, to keep to a pace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xbtmigrate.types import Kind, PointId
 
 @dataclass(frozen=True, slots=True)
 class PacedGallery:
-    """Passes everything on to another gallery, but waits before each request and splits writes.
+    """Forwards to another gallery, but waits before each request and splits writes.
 
     Attributes:
         gallery: The gallery.

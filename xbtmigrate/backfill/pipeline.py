@@ -1,7 +1,7 @@
-"""Domain: threads beside the loop, one reading ahead, two doing what may take time.
+"""Backfill: the threads beside the loop: one reads ahead, two write.
 
-They hold a bounded amount and end when the loop does. They hand their first failure to the loop
-and do nothing more after it.
+They hold a bounded amount of work and end with the loop. The first failure is raised in the loop,
+and nothing more is started after it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 T = TypeVar("T")
 _THREADS = 2
 _MAX_TASKS = 8
-"""Pieces of work given and not yet done, at most."""
+"""Tasks queued or running, at most; a full queue blocks the loop."""
 
 
 def read_ahead(source: Iterable[T]) -> Iterator[T]:
@@ -64,8 +64,9 @@ class _Task:
     begun: bool = False
 
 
+# Not `concurrent.futures`: its threads are joined at exit, so Ctrl-C would wait for a slow encoder.
 class InOrder:
-    """Does work in two threads of its own; a context that ends when it is done.
+    """Runs work in two threads; a context that ends when the work is done.
 
     What is given to `begin` may run beside what was given before it, what is given to `do` begins
     when all of that is done. Leaving the context waits for what was given, and raises its failure;

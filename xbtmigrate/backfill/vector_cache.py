@@ -1,8 +1,8 @@
-"""Adapter: vectors of the new model that were paid for, kept on disk by content hash.
+"""Backfill: the cache on disk of new-model vectors, by content hash, so none is paid for twice.
 
-A vector from here is written without being made again, so each file proves itself: its metadata
-name the model and hold a digest of hashes and vectors. A file that fails is set aside, never
-deleted, and its vectors are made again.
+A cached vector is written to points as it is, so each file proves itself: its metadata name the
+model and hold a digest of hashes and vectors. A file that fails is set aside, never deleted, and
+its vectors are encoded again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Domain: the phases of a migration, their allowed transitions, the record that resumes it."""
+"""Migration: its phases, the allowed transitions, and the record from which a run resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Domain: the plan. What was measured, what will be done, and the digest that freezes both."""
+"""Migration: the plan: what was measured, what will be done, and the digest that freezes both."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ class Plan(_Part):
         return self.model_copy(update={"digest": _digest(content)})
 
     def check_current(self, binding: dict[str, str]) -> None:
-        """Refuse a plan whose ground has shifted.
+        """Refuse a plan that is out of date.
 
         Args:
             binding: The same keys as the plan's own, as they are now; keys left out of it are
@@ -266,13 +266,13 @@ class Plan(_Part):
         """
         compared = self.binding.keys() | binding.keys()
         changes = [
-            f"  {key}: was {self.binding.get(key, 'not set')}, is {binding.get(key, 'not set')}"
+            f"  {key}: was {self.binding.get(key, 'not set')}, is now {binding.get(key, 'not set')}"
             for key in sorted(compared)
             if self.binding.get(key) != binding.get(key)
         ]
         if changes:
             raise StaleError(
-                f"the plan {self.digest[:12]} no longer fits:\n" + "\n".join(changes),
+                f"the plan {self.digest[:12]} is out of date:\n" + "\n".join(changes),
                 "undo the change, or plan again with `xbtmigrate plan`",
             )
 

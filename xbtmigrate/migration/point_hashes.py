@@ -1,7 +1,7 @@
-"""Domain: what every point was at one moment, in little memory: point id -> 64 bits of a hash.
+"""Migration: a hash of every point at one moment, to see later which side of a cutover changed.
 
-Two collections that were alike at that moment are kept alike by it: whatever differs from the
-ledger on one side only was changed on that side.
+Old and new side were equal at that moment, so a point that now differs from its hash on one side
+only was changed on that side.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Domain: the switch. What an application is to query, machine-readable, as the journal keeps it.
+"""Migration: the switch, which tells an application what to query: collection, vector, model.
 
 The journal's copy is the truth; `.xbtmigrate/<migration>/switch.json` is written after it, for
 applications that cannot read the journal. Reading needs pydantic alone.

@@ -1,4 +1,4 @@
-"""Adapter: the figures of a run for Prometheus, read anew at each scrape."""
+"""Adapter: the metrics of a running backfill for Prometheus, computed at each scrape."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ _FIGURES = {
 }
 
 
+# A collector, not `Gauge.set_function`: a gauge cannot leave out a value that is not known (such as
+# the limit when there is none), and the library's counters take no function.
 @dataclass(slots=True, eq=False)
 class RunMetrics:
-    """Figures of one run; a figure that is not known yet is left out.
+    """Metrics of one run; one whose value is not known yet is left out.
 
     Attributes:
         migration: Name of the migration, a label of every figure.
-        load: Says how the run goes; None before it goes.
+        load: Returns the run's load and limits; None before it starts.
         progress: Its last step; None before the first.
-        quarantined: Points that were passed over.
+        quarantined: Points that cannot be embedded.
     """
 
     migration: str
@@ -43,7 +45,7 @@ class RunMetrics:
     quarantined: int = 0
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every figure as it is now."""
+        """Yield the present value of every metric."""
         if self.load is None:
             return
         load = self.load()

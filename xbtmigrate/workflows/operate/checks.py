@@ -134,7 +134,7 @@ def _restoring(case: Case, otherwise: str) -> tuple[str, Callable[[], object] | 
 
 
 def plan_stale(case: Case) -> Iterator[Ailment]:
-    """The ground of the plan has shifted."""
+    """The config, collection or model no longer matches the plan."""
     if case.plan is None or (case.record and case.record.phase in (*OVER, *UNFINISHED[3:])):
         return
     try:
