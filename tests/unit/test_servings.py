@@ -14,6 +14,9 @@ from xbtmigrate.evaluation.servings import (
 )
 from xbtmigrate.serving.artefact_source import InFolder
 from xbtmigrate.serving.load_state import Loader
+from xbtmigrate.workflows.evaluate import evaluate
+from xbtmigrate.workflows.evaluate.collect import Wanted
+from xbtmigrate.workflows.evaluate.curves import Curves
 
 
 def test_a_serving_is_served_or_says_why_not():
@@ -48,3 +51,11 @@ def test_a_serving_whose_package_is_missing_names_the_package(name, monkeypatch)
 def test_there_is_no_curve_of_what_does_not_depend_on_the_backfill():
     with pytest.raises(ConfigError, match="no curve of the serving 'keep'"):
         find_measured(["keep"])
+
+
+def test_an_unknown_serving_is_refused_before_anything_is_read(monkeypatch):
+    monkeypatch.setattr(evaluate, "open_migration", lambda _: pytest.fail("opened"))
+    with pytest.raises(ConfigError, match="there is no serving 'nope'"):
+        evaluate.measure(
+            None, Wanted(), curves=Curves(servings=["single", "nope"]), report=lambda *_: None
+        )

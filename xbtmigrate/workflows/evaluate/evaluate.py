@@ -12,6 +12,7 @@ from xbtmigrate.errors import ArtefactError
 from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.evaluation.recommendation import Recommendation
 from xbtmigrate.evaluation.retrieval import QueryScores, Space, evaluate
+from xbtmigrate.evaluation.servings import find_measured
 from xbtmigrate.projectors import Projector, SharedSpace
 from xbtmigrate.types import Direction, Modality
 from xbtmigrate.workflows.encode_points import Report
@@ -48,11 +49,12 @@ def measure(
         The stable JSON form.
 
     Raises:
-        ConfigError: The query file is not usable, the page cannot be written, or there are gates
-            and no judged queries.
+        ConfigError: The query file is not usable, there is no such serving, the page cannot be
+            written, or there are gates and no judged queries.
         CollectionError: None of its relevant points is in the collection.
         XbtMigrateError: A part failed.
     """
+    find_measured(curves.servings or ())  # an unknown one is refused before anything is encoded
     if page is not None:
         check_page(page)
     with open_migration(config) as migration:
