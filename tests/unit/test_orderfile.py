@@ -60,6 +60,8 @@ def test_slices_of_slices_read_the_same_ids(tmp_path: Path, count: int) -> None:
     assert list(found) == ids
     assert list(found[50:][10:30]) == ids[50:][10:30]
     assert [found[place] for place in range(-count, 0)] == ids
+    assert found.chunk(60, 70) == found[50:].chunk(10, 20) == ids[60:70]
+    assert found.chunk(0, count + 1) == ids
     text = "".join(f"{each}\n" for each in ids)
     assert found.digest() == hashlib.sha256(text.encode()).hexdigest()
     with pytest.raises(IndexError):

@@ -196,7 +196,8 @@ class Backfill:
     ) -> Iterator[tuple[int, list[pa.RecordBatch]]]:
         """Yield the number of ids in each batch, and what is there of its points."""
         for start in range(0, len(ids), self.batch_size):
-            chunk = ids[start : start + self.batch_size]
+            # A list: a lazy slice would be read id by id wherever the gallery looks at it.
+            chunk = list(ids[start : start + self.batch_size])
             batches = self.gallery.read({"source", "kind"}, ids=chunk, expected=expected)
             yield len(chunk), list(batches)
 

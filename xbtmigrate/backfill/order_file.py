@@ -11,8 +11,7 @@ import heapq
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import overload
@@ -83,8 +82,9 @@ def write_sorted(path: Path, batches: Iterable[pa.RecordBatch], name: str) -> No
 class OrderedIds(Sequence[PointId]):
     """The ids of an order file, or a slice of them; at most one row group is held."""
 
-    path: Path
     rows: range
+    _file: pq.ParquetFile
+    _starts: Sequence[int]
     _held: dict[int, list[PointId]] = field(default_factory=dict)
 
     @classmethod
@@ -94,10 +94,12 @@ class OrderedIds(Sequence[PointId]):
         Raises:
             OSError, ValueError, pa.ArrowException: It cannot be read, or is not an order file.
         """
-        facts = pq.ParquetFile(path)
-        if facts.schema_arrow.names != ["id", "score", "paid"]:
-            raise ValueError(f"its columns are {', '.join(facts.schema_arrow.names)}")
-        return cls(path, range(facts.metadata.num_rows))
+        file = pq.ParquetFile(path)
+        if file.schema_arrow.names != ["id", "score", "paid"]:
+            raise ValueError(f"its columns are {', '.join(file.schema_arrow.names)}")
+        facts = file.metadata
+        sizes = [facts.row_group(number).num_rows for number in range(facts.num_row_groups)]
+        return cls(range(facts.num_rows), file, [0, *accumulate(sizes)][:-1])
 
     @property
     def name(self) -> str:
@@ -118,22 +120,30 @@ class OrderedIds(Sequence[PointId]):
     @overload
     def __getitem__(self, place: slice) -> OrderedIds: ...
     def __getitem__(self, place: int | slice) -> PointId | OrderedIds:
-        """Return one id, or a slice that reads from the same file."""
+        """Return one id, or a slice that reads from the same open file."""
         if isinstance(place, slice):
-            return OrderedIds(self.path, self.rows[place], self._held)
+            return replace(self, rows=self.rows[place])
         row = self.rows[place]
         group = bisect_right(self._starts, row) - 1
         return self._group(group)[row - self._starts[group]]
 
     def __iter__(self) -> Iterator[PointId]:
         """Yield the ids in order, a row group at a time."""
-        row = self.rows.start
-        while row < self.rows.stop:
+        for start in range(0, len(self), GROUP):
+            yield from self.chunk(start, start + GROUP)
+
+    def chunk(self, start: int, stop: int) -> list[PointId]:
+        """Return the ids from `start` up to `stop` as a list, fewer at the end of the order."""
+        rows = self.rows[start:stop]
+        ids: list[PointId] = []
+        row = rows.start
+        while row < rows.stop:
             group = bisect_right(self._starts, row) - 1
             first = self._starts[group]
-            ids = self._group(group)[row - first : self.rows.stop - first : self.rows.step]
-            yield from ids
-            row += len(ids) * self.rows.step
+            part = self._group(group)[row - first : rows.stop - first : rows.step]
+            ids += part
+            row += len(part) * rows.step
+        return ids
 
     def digest(self) -> str:
         """Hash the ids in their order."""
@@ -149,16 +159,6 @@ class OrderedIds(Sequence[PointId]):
             self._held.clear()
             self._held[number] = held
         return held
-
-    @cached_property
-    def _starts(self) -> list[int]:
-        facts = self._file.metadata
-        sizes = [facts.row_group(number).num_rows for number in range(facts.num_row_groups)]
-        return [0, *accumulate(sizes)][:-1]
-
-    @cached_property
-    def _file(self) -> pq.ParquetFile:
-        return pq.ParquetFile(self.path)
 
 
 def _sort_runs(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
