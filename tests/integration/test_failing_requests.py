@@ -14,8 +14,8 @@ from qdrant_client import models
 from tests.support.collections import fresh_name, vectors
 from tests.support.proxy import DroppedError, Proxy, RefusedError, Request, proxied
 from xbtmigrate.backfill.pace import Limits, Pace
-from xbtmigrate.qdrant.collection.backlog import Backlog
 from xbtmigrate.qdrant.collection.facts import inspect
+from xbtmigrate.qdrant.collection.health import OptimizerQueue
 from xbtmigrate.qdrant.collection.snapshots import take_snapshot
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
 from xbtmigrate.qdrant.journal.run_control import Control
@@ -69,7 +69,7 @@ def test_the_first_publication_of_the_load_is_repeated(
     limits = Limits(max_slowdown=None, max_rate=None)
     facts = inspect(server_db, name, "old")
     control, pace = Control(through, migration), Pace(limits, 10, logging.info)
-    watch = Watch(through, facts, control, Backlog(through, name), limits, 0, pace)
+    watch = Watch(through, facts, control, OptimizerQueue(through, name), limits, 0, pace)
     lost = lose_answers(proxy, 2, JOURNAL)
     watch.start()
     watch.end()

@@ -22,7 +22,7 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Encoder, Gallery, Journal, Ordering
 from xbtmigrate.qdrant.collection.aliases import aliases
 from xbtmigrate.qdrant.collection.facts import CollectionFacts, inspect
-from xbtmigrate.qdrant.collection.nearest import nearest
+from xbtmigrate.qdrant.collection.index_recall import nearest
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice, NewSpace, choose_layout
 from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
 from xbtmigrate.qdrant.journal.journal import QdrantJournal

@@ -1,9 +1,10 @@
-"""Qdrant: the facts of a collection that a plan is made from. Reads only."""
+"""Read the facts of a collection that a plan is made from: sizes, vectors, limits. Reads only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from qdrant_client import models
@@ -147,6 +148,37 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
         unindexed_filters=False
         not in (strict.unindexed_filtering_retrieve, strict.unindexed_filtering_update),
         status=info.status.value,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What there is to choose from.
+
+    Attributes:
+        vectors: Name -> size and distance of each single dense vector, "" for the unnamed one.
+        payloads: Payloads of some points.
+    """
+
+    vectors: Mapping[str, tuple[int, Distance]]
+    payloads: Sequence[Mapping[str, Any]]
+
+
+def read_overview(connection: Connection, collection: str, sample: int = 64) -> Overview:
+    """List the dense vectors of a collection and read some payloads.
+
+    Raises:
+        CollectionError: There is no such collection.
+    """
+    client, name = connection.client, real_name(connection, collection)
+    info = connection.call(lambda: client.get_collection(name))
+    limit = min(sample, strict_mode(info.config).max_query_limit or sample)
+    records, _ = connection.call(
+        lambda: client.scroll(name, limit=limit, with_payload=True, with_vectors=False)
+    )
+    return Overview(
+        vectors=_spaces(dense_vectors(info)),
+        payloads=[record.payload or {} for record in records],
     )
 
 

@@ -1,4 +1,4 @@
-"""Qdrant: searches, and whether an index finds what an exact search finds. Reads only."""
+"""Search a collection, and measure how much of an exact search its index finds. Reads only."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import numpy as np
 import orjson
 from qdrant_client import models
 
+from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import PointId, Vectors
 
 DEPTH = 10
 _BATCH = 20
+_NEAREST_BATCH = 100
 
 
 def recall_of_index(
@@ -84,3 +86,24 @@ def search(
         [str(point["id"]) for point in answer["points"] if point["score"] is not None]
         for answer in found["result"]
     ]
+
+
+def nearest(
+    connection: Connection, facts: CollectionFacts, vectors: Vectors, count: int
+) -> list[list[PointId]]:
+    """Search the old vectors.
+
+    Args:
+        connection: The open Qdrant.
+        facts: The collection.
+        vectors: Queries in the old space, (n, d_old).
+        count: Points wanted for each.
+
+    Returns:
+        One list of ids for each query, best first.
+    """
+    found: list[list[PointId]] = []
+    for start in range(0, len(vectors), _NEAREST_BATCH):
+        part = vectors[start : start + _NEAREST_BATCH]
+        found += search(connection, facts.collection, facts.vector, part, depth=count)
+    return found

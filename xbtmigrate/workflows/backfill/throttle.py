@@ -15,8 +15,8 @@ from xbtmigrate.backfill.paced_gallery import PacedGallery
 from xbtmigrate.errors import XbtMigrateError
 from xbtmigrate.migration.phases import utc_now
 from xbtmigrate.migration.plan import Plan
-from xbtmigrate.qdrant.collection.backlog import Backlog
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
+from xbtmigrate.qdrant.collection.health import OptimizerQueue
 from xbtmigrate.qdrant.collection.probes import Probes, draw_queries, spacing_of
 from xbtmigrate.qdrant.gallery.open_gallery import EMBEDDED_PAGE, PAGE
 from xbtmigrate.qdrant.journal.run_control import Control
@@ -65,7 +65,7 @@ class Watch:
     connection: Connection
     facts: CollectionFacts
     control: Control
-    backlog: Backlog
+    backlog: OptimizerQueue
     own: Limits
     seed: int
     pace: Pace
@@ -241,7 +241,7 @@ def paced(
         connection=connection,
         facts=migration.facts,
         control=Control(connection, migration.config.migration),
-        backlog=Backlog(connection, plan.target.collection),
+        backlog=OptimizerQueue(connection, plan.target.collection),
         own=limits,
         seed=migration.config.plan.seed,
         pace=pace,

@@ -11,7 +11,7 @@ from typing import Any
 from xbtmigrate import registry
 from xbtmigrate.config import read_key
 from xbtmigrate.errors import CollectionError
-from xbtmigrate.qdrant.collection.overview import Overview, look
+from xbtmigrate.qdrant.collection.facts import Overview, read_overview
 from xbtmigrate.qdrant.wire.connect import connect
 
 IMAGE_STARTS = ("data:image/", "iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
@@ -51,7 +51,7 @@ def describe(
     if url.startswith("path:"):
         address = f"path:{(base / url.removeprefix('path:')).resolve()}"
     with connect(address, api_key=key, ca_file=trusted) as connection:
-        seen = look(connection, collection)
+        seen = read_overview(connection, collection)
     name = _chosen_vector(seen, collection, vector)
     size, distance = seen.vectors[name]
     texts, images = _fields(seen.payloads)
