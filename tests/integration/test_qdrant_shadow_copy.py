@@ -12,7 +12,7 @@ from tests.support.collections import NEW, TEXT, fresh_name, vectors
 from tests.support.qdrant_server import free_port, running_server
 from xbtmigrate.errors import CollectionError, XbtMigrateError
 from xbtmigrate.protocols import Gallery
-from xbtmigrate.qdrant.collection.duplicate_ids import refuse_twins
+from xbtmigrate.qdrant.collection.duplicate_ids import refuse_duplicate_ids
 from xbtmigrate.qdrant.collection.facts import CollectionFacts, inspect, shards_per_key
 from xbtmigrate.qdrant.gallery.create import EF_CONSTRUCT, prepare
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice, choose_layout
@@ -268,10 +268,10 @@ def test_one_id_under_two_shard_keys_is_refused(cluster: Connection) -> None:
     for row, each in enumerate(IDS):
         cluster.client.upsert(name, [point(each, row)], shard_key_selector=key_of(row))
     facts = inspect(cluster, name, "old")
-    refuse_twins(cluster, facts)
+    refuse_duplicate_ids(cluster, facts)
     cluster.client.upsert(name, [point(IDS[1], 1)], shard_key_selector=7)
     with pytest.raises(CollectionError, match=f"point {IDS[1]} of .* shard key: 7, 'eu'"):
-        refuse_twins(cluster, facts)
+        refuse_duplicate_ids(cluster, facts)
 
 
 def test_a_shadow_that_disappears_is_an_error(server_db: Connection) -> None:

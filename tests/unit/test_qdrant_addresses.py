@@ -16,7 +16,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from tests.support.qdrant_server import free_port
 from xbtmigrate.errors import ConnectionFailedError, UnsupportedError
 from xbtmigrate.qdrant.wire.connect import connect
-from xbtmigrate.qdrant.wire.server_errors import translated
+from xbtmigrate.qdrant.wire.server_errors import translate_error
 
 
 def refused(url: str, key: str | None = None) -> ConnectionFailedError:
@@ -101,7 +101,7 @@ def test_tls_by_mistake_and_its_lack(qdrant: str, secure: str):
 )
 def test_waiting_is_advised_only_where_it_helps(status: int, said: str, helps: bool):
     body = f'{{"status": {{"error": "{said}"}}}}'.encode()
-    error = translated(UnexpectedResponse(status, "", body, httpx.Headers()), "http://h:6333")
+    error = translate_error(UnexpectedResponse(status, "", body, httpx.Headers()), "http://h:6333")
     assert isinstance(error, ConnectionFailedError if helps else UnsupportedError)
     assert ("waiting does not help" in error.hint) is not helps
     assert "strict_mode_config" in error.hint

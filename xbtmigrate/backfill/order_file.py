@@ -12,7 +12,7 @@ import tempfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate, chain, islice, pairwise
 from pathlib import Path
 from typing import overload
 
@@ -129,8 +129,8 @@ class OrderedIds(Sequence[PointId]):
 
     def __iter__(self) -> Iterator[PointId]:
         """Yield the ids in order, a row group at a time."""
-        for start in range(0, len(self), GROUP):
-            yield from self.chunk(start, start + GROUP)
+        starts = range(0, len(self), GROUP)
+        return chain.from_iterable(self.chunk(start, start + GROUP) for start in starts)
 
     def chunk(self, start: int, stop: int) -> list[PointId]:
         """Return the ids from `start` up to `stop` as a list, fewer at the end of the order."""

@@ -10,7 +10,13 @@ import pyarrow as pa
 
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.protocols import Gallery, Written
-from xbtmigrate.qdrant.gallery.baseline import Testimony, compare, observe, part_of, renewed
+from xbtmigrate.qdrant.gallery.baseline import (
+    BaselineChanges,
+    compare,
+    part_of,
+    read_baseline,
+    update_baseline,
+)
 from xbtmigrate.qdrant.gallery.remove import distrust
 from xbtmigrate.types import Kind, Layout, PointId
 from xbtmigrate.workflows.migration import Migration, choice_of
@@ -20,10 +26,10 @@ def witness(migration: Migration, plan: Plan, ids: Sequence[PointId]) -> pa.Tabl
     """Look at some points of the source: their payloads and every vector but the new one."""
     in_place = plan.target.layout is Layout.IN_PLACE
     without = plan.target.vector if in_place else None
-    return observe(migration.connection, plan.collection.name, ids, without)
+    return read_baseline(migration.connection, plan.collection.name, ids, without)
 
 
-def testimony(migration: Migration, plan: Plan) -> Testimony | None:
+def testimony(migration: Migration, plan: Plan) -> BaselineChanges | None:
     """Say what became of the points that were looked at while planning; None without them.
 
     The tool only reads the source of a shadow. In place a new vector that was projected from the
@@ -50,7 +56,7 @@ def bring_up_to_date(migration: Migration, plan: Plan, ids: Sequence[PointId]) -
     before = migration.artefacts.load_witness()
     if before is not None and ids:
         now = witness(migration, plan, ids)
-        migration.artefacts.save_witness(renewed(before, now, ids))
+        migration.artefacts.save_witness(update_baseline(before, now, ids))
 
 
 def distrust_replaced(migration: Migration, plan: Plan) -> None:
@@ -114,5 +120,5 @@ class _WatchedGallery:
         with self.lock:
             replaced = compare(part_of(self.before, ids), now).vectors_changed
             if replaced:
-                self.before = renewed(self.before, now, replaced)
+                self.before = update_baseline(self.before, now, replaced)
                 self.migration.artefacts.save_witness(self.before)

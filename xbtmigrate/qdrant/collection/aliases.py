@@ -1,4 +1,4 @@
-"""Qdrant: aliases, and moving them from one collection to another in one step."""
+"""Read the aliases of a server, and move one to another collection in a single step."""
 
 from __future__ import annotations
 

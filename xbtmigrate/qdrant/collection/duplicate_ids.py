@@ -1,4 +1,4 @@
-"""Qdrant: ids that stand for several points, one under each of several shard keys. Reads only.
+"""Refuse ids that occur under several shard keys. Reads only.
 
 A scroll over all shard keys shows one of them, a request for the id another one: what is made from
 the one would be written to the other.
@@ -21,7 +21,7 @@ from xbtmigrate.qdrant.wire.reader import Reader
 _PAGE = 4096
 
 
-def refuse_twins(connection: Connection, facts: CollectionFacts) -> None:
+def refuse_duplicate_ids(connection: Connection, facts: CollectionFacts) -> None:
     """See that every id of a collection lives under one shard key; reads all ids where keys exist.
 
     A point that is just being moved, written under one key and then deleted under the other, may

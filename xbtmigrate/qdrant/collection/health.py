@@ -50,7 +50,7 @@ class OptimizerQueue:
         return busy, ""
 
 
-def troubles(connection: Connection, collection: str) -> Iterator[str]:
+def health_problems(connection: Connection, collection: str) -> Iterator[str]:
     """Yield what keeps a collection from being green and settled, in words."""
     if connection.embedded:
         return

@@ -1,4 +1,4 @@
-"""Qdrant: the process that asks the probe queries and says how long each took.
+"""The process that sends probe queries and reports how long each took.
 
 A process of its own, because the threads of a run wait for each other: a query that is timed among
 them looks slow when only the run is busy. It is started as a file, imports little, and ends when

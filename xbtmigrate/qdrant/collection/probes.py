@@ -1,4 +1,4 @@
-"""Qdrant: probe queries on the old vector, timed as an application's own queries are."""
+"""Time probe queries on the old vector the way an application's own queries are timed."""
 
 from __future__ import annotations
 

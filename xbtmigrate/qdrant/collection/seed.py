@@ -1,4 +1,4 @@
-"""Qdrant: makes a small embedded collection from scratch, for the demo and the examples."""
+"""Create a small embedded collection, for the demo and the examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qdrant: a copy of a collection on the server before something is deleted for good."""
+"""Take a snapshot of a collection before anything is deleted for good."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qdrant: what some points were before the first write, and what became of them. Reads only."""
+"""Record some points before the first write, and tell later how they changed. Reads only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PAGE = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class BaselineChanges:
     """What became of the points.
 
     Attributes:
@@ -47,14 +47,14 @@ class Testimony:
     replaced: list[PointId] = field(default_factory=list)
     vectors_changed: list[PointId] = field(default_factory=list)
 
-    def explained(self, ids: Collection[PointId]) -> Testimony:
+    def explained(self, ids: Collection[PointId]) -> BaselineChanges:
         """Return it with some of the points whose vectors changed put down to an application."""
         found = [each for each in self.vectors_changed if each in ids]
         left = [each for each in self.vectors_changed if each not in ids]
         return replace(self, replaced=[*self.replaced, *found], vectors_changed=left)
 
 
-def observe(
+def read_baseline(
     connection: Connection, collection: str, wanted: Sequence[PointId], without: str | None
 ) -> pa.Table:
     """Keep the vectors and a hash of the payload of some points.
@@ -84,7 +84,7 @@ def observe(
     return pa.table(columns)
 
 
-def compare(before: pa.Table, now: pa.Table) -> Testimony:
+def compare(before: pa.Table, now: pa.Table) -> BaselineChanges:
     """Say what became of the points of an earlier look."""
     present = {point: (payload, vectors) for point, payload, vectors in _rows(now)}
     counts: Counter[str] = Counter()
@@ -100,7 +100,7 @@ def compare(before: pa.Table, now: pa.Table) -> Testimony:
             counts["rounded"] += 1
         else:
             vectors_changed.append(point)
-    return Testimony(
+    return BaselineChanges(
         points=len(before),
         same=counts["same"],
         rounded=counts["rounded"],
@@ -115,7 +115,7 @@ def part_of(look: pa.Table, ids: Collection[PointId]) -> pa.Table:
     return look.filter(pc.is_in(look["id"], pa.array(ids, pa.string())))
 
 
-def renewed(before: pa.Table, now: pa.Table, ids: Collection[PointId]) -> pa.Table:
+def update_baseline(before: pa.Table, now: pa.Table, ids: Collection[PointId]) -> pa.Table:
     """Return an earlier look with some of its points as they are now."""
     rest = before.filter(pc.invert(pc.is_in(before["id"], pa.array(ids, pa.string()))))
     return pa.concat_tables([rest, part_of(now, ids)])

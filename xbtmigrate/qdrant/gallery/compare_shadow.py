@@ -1,4 +1,4 @@
-"""Qdrant: is a shadow point by point what its source is, but for the new vector? Reads only."""
+"""Compare a shadow with its source, point by point, apart from the new vector. Reads only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xbtmigrate.types import PointId, normalized
 
 
 @dataclass(frozen=True, slots=True)
-class Fidelity:
+class ShadowComparison:
     """Compares copies with their sources.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Qdrant: adds the new vector in place, or creates a shadow that is like its source.
+"""Add the new vector in place, or create a shadow with the settings of its source.
 
 Every step looks first at what is there, so a run that was killed in between goes on from there.
 """

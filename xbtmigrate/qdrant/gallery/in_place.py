@@ -1,4 +1,4 @@
-"""Qdrant: the points of a collection that gets a second vector, and what both layouts share."""
+"""Read and write points that hold the old and the new vector side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qdrant: where the new vectors can go, and why. Reads only; `preparation` does the writing."""
+"""Choose where the new vectors go, and say why. Reads only; `create` does the writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qdrant: what killed commands may have left: probes, marks, collections of a bench."""
+"""Find and delete what killed commands leave behind: probes, marks, bench collections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qdrant: what strict mode and the machine of a server allow, as far as a migration needs it."""
+"""Check what strict mode and the server's machine allow against what a migration needs."""
 
 from __future__ import annotations
 

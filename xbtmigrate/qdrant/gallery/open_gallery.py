@@ -1,11 +1,11 @@
-"""Qdrant: puts the gallery of a chosen layout together, and what looks after it."""
+"""Open the gallery of a chosen layout, and what compares it."""
 
 from __future__ import annotations
 
 from xbtmigrate.errors import CollectionError
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
-from xbtmigrate.qdrant.gallery.compare_shadow import Fidelity
+from xbtmigrate.qdrant.gallery.compare_shadow import ShadowComparison
 from xbtmigrate.qdrant.gallery.in_place import GallerySettings, InPlaceGallery, Space
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.shadow import ShadowGallery
@@ -65,7 +65,7 @@ def open_gallery(
 
 def open_fidelity(
     connection: Connection, facts: CollectionFacts, choice: LayoutChoice
-) -> Fidelity | None:
+) -> ShadowComparison | None:
     """Open what compares a shadow with its source; None for a layout in place."""
     if choice.layout is Layout.IN_PLACE:
         return None
@@ -74,7 +74,7 @@ def open_fidelity(
     )
     copied = _copied(facts, choice)
     scaled = [name for name in copied if facts.dense.get(name, (0, None))[1] is Distance.COSINE]
-    return Fidelity(source, shadow, copied, scaled)
+    return ShadowComparison(source, shadow, copied, scaled)
 
 
 def open_reader(connection: Connection, facts: CollectionFacts, collection: str) -> Reader:

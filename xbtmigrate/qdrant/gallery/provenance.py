@@ -1,4 +1,4 @@
-"""Qdrant: what a point remembers of its new vector, and whether that is still true of the point.
+"""What a point records about its new vector, and whether that still holds.
 
 A mark names the content a vector was made from and the vector itself, so it is true or false by
 what the point holds now, whatever happened in between and in whatever order it was applied: a run

@@ -1,4 +1,4 @@
-"""Qdrant: takes back what the tool put on points: marks, vectors, copies.
+"""Remove what the tool put on points: marks, vectors, copies.
 
 Points are named by id, page by page: strict mode may forbid to filter by a key without an index,
 and whatever is done twice changes nothing.

@@ -1,4 +1,4 @@
-"""Qdrant: carries what was written to one of two like collections over to the other.
+"""Copy late writes from one of two like collections to the other.
 
 A ledger says what both were when they were alike. A point that differs from it on one side was
 changed there; if it was changed on the other side too, the other side wins: applications write

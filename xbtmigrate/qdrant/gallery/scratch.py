@@ -1,4 +1,4 @@
-"""Qdrant: a collection of the tool's own, to measure writes where they cannot hurt."""
+"""A temporary collection in which `bench` measures writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.collection.facts import CollectionFacts, inspect
-from xbtmigrate.qdrant.collection.health import troubles
+from xbtmigrate.qdrant.collection.health import health_problems
 from xbtmigrate.qdrant.gallery.create import create_collection, prepare
 from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout, shadow_name
 from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
@@ -67,7 +67,7 @@ def scratch_gallery(
 def _settle(connection: Connection, name: str) -> None:
     """Let the optimizers end with what was just written: the user's collection is at rest too."""
     deadline = time.monotonic() + SETTLE_SECONDS
-    while next(troubles(connection, name), None) and time.monotonic() < deadline:
+    while next(health_problems(connection, name), None) and time.monotonic() < deadline:
         time.sleep(0.2)
 
 

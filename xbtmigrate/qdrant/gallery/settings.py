@@ -1,4 +1,4 @@
-"""Qdrant: are the settings and indexes of the new vector's place those of the old? Reads only."""
+"""Compare the settings and indexes of the new vector's place with the old. Reads only."""
 
 from __future__ import annotations
 

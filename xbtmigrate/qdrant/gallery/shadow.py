@@ -1,4 +1,4 @@
-"""Qdrant: a second collection with the new vectors, kept like the source point by point."""
+"""Read and write a second collection with the new vectors, a copy of the source."""
 
 from __future__ import annotations
 

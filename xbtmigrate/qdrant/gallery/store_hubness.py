@@ -1,4 +1,4 @@
-"""Qdrant: one number per point, stored in the tool's own payload key."""
+"""Store a hubness number on each point, in the tool's own payload key."""
 
 from __future__ import annotations
 

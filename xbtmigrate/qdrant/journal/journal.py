@@ -1,4 +1,4 @@
-"""Qdrant: the record of a migration beside its data, and the lease that keeps runs apart.
+"""The record of a migration beside its data, and the lease that keeps runs apart.
 
 Every change of a record is one conditional write: it applies only while the owner is still the
 one that was read. The holder's heartbeat grows; a rival watches it by its own monotonic clock, so

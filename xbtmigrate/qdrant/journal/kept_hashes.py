@@ -1,4 +1,4 @@
-"""Qdrant: the ledger of a cutover, kept beside the journal so that any machine can roll back.
+"""Keep a cutover's point hashes beside the journal, so that any machine can roll back.
 
 It lies there in parts, named by its digest; the record that names the digest is written after them,
 so that a reader finds a whole ledger or an earlier one.

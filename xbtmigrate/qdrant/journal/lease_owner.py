@@ -1,4 +1,4 @@
-"""Qdrant: who holds a lease, and whether that process is known to be dead."""
+"""Identify the process that holds a lease, and whether it is known to be dead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qdrant: the few files that serving needs, kept beside the journal for applications elsewhere.
+"""Publish the few files that serving needs beside the journal, for applications elsewhere.
 
 One zip archive in parts, named by its digest; the record that names the digest is written last,
 so that a reader finds a whole archive or an earlier one.

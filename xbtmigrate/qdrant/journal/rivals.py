@@ -1,4 +1,4 @@
-"""Qdrant: other migrations of the same collections, of which one at a time may be under way."""
+"""Refuse to start while another migration uses the same collections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qdrant: what other shells ask of a run, and what the run says of its load.
+"""Send commands to a run from another shell, and read what it reports.
 
 Both are points of their own beside the record, so that to ask needs no lease.
 """
@@ -19,7 +19,7 @@ from xbtmigrate.qdrant.wire.own_collection import JOURNAL, decoded, ensure_journ
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Command:
     """What was asked for last; it stands until something else is asked for.
 
     Attributes:
@@ -78,13 +78,13 @@ class Control:
     connection: Connection
     migration: str
 
-    def wish(self) -> Wish:
+    def wish(self) -> Command:
         """Read what was asked for last."""
-        return decoded(self._read("wish"), Wish, f"wish for '{self.migration}'")
+        return decoded(self._read("wish"), Command, f"wish for '{self.migration}'")
 
-    def ask(self, *, paused: bool, limits: Limits | None) -> Wish:
+    def ask(self, *, paused: bool, limits: Limits | None) -> Command:
         """Store a new wish and return it."""
-        wish = Wish(paused, limits, uuid.uuid4().hex, utc_now())
+        wish = Command(paused, limits, uuid.uuid4().hex, utc_now())
         self._store("wish", asdict(wish))
         return wish
 

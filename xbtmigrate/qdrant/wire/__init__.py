@@ -1,1 +1,1 @@
-"""Requests and pages: how points travel between Qdrant, numpy and Arrow."""
+"""Requests, and points on their way between Qdrant, numpy and Arrow."""

@@ -1,4 +1,4 @@
-"""Qdrant: what is wrong with an address or a key to which no Qdrant answers, and what to write."""
+"""Explain why no Qdrant answers at an address, and what to write in the configuration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OWN_PATHS = ("dashboard", "collections", "telemetry", "cluster", "metrics")
 """Paths of a Qdrant: what people paste is the address of one of its pages."""
 
 
-def explained(failure: XbtMigrateError, url: str, *, with_key: bool) -> XbtMigrateError:
+def explain(failure: XbtMigrateError, url: str, *, with_key: bool) -> XbtMigrateError:
     """Say why the very first request to an address failed, as far as its answer tells.
 
     Args:

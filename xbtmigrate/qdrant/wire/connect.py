@@ -15,7 +15,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from xbtmigrate.errors import ConnectionFailedError, UnsupportedError, XbtMigrateError
-from xbtmigrate.qdrant.wire.address import explained
+from xbtmigrate.qdrant.wire.address import explain
 from xbtmigrate.qdrant.wire.connection import ATTEMPTS, BRIEF_ATTEMPTS, OLDEST, Connection, Version
 from xbtmigrate.qdrant.wire.server_errors import SERVER_ERRORS, status_of
 from xbtmigrate.qdrant.wire.transport import PLAIN, Certificates, Rest, Rpc
@@ -152,7 +152,7 @@ def _checked(probe: Connection, *, with_key: bool) -> Connection:
         version = _version_of(probe)
     except XbtMigrateError as error:
         probe.close()
-        raise explained(error, probe.url, with_key=with_key) from error.__cause__
+        raise explain(error, probe.url, with_key=with_key) from error.__cause__
     return replace(probe, version=version, attempts=ATTEMPTS)
 
 

@@ -27,7 +27,7 @@ from xbtmigrate.qdrant.wire.server_errors import (
     retry_after,
     said_by,
     status_of,
-    translated,
+    translate_error,
 )
 from xbtmigrate.qdrant.wire.transport import Rest, Rpc
 
@@ -215,7 +215,7 @@ class Connection:
         except RetryError:
             raise
         except expected as error:
-            raise translated(error, self.url) from error
+            raise translate_error(error, self.url) from error
 
 
 def unless_done(request: Callable[[], T], done: Callable[[], T | None]) -> Callable[[], T]:

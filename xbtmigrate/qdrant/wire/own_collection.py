@@ -1,4 +1,4 @@
-"""Qdrant: the tool's own collection, and the marks in it that tell its shadows from others.
+"""The tool's own collection in Qdrant, and the records in it that tell its shadows from others.
 
 Collection metadata would do for the marks, but servers before 1.16 have none.
 """

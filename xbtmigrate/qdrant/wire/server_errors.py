@@ -1,4 +1,4 @@
-"""Qdrant: which failures are worth another try, and what the others mean to a person."""
+"""Decide which failures are worth a retry, and say what the others mean."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def retry_after(error: BaseException | None) -> float | None:
         return None
 
 
-def translated(error: BaseException, url: str) -> XbtMigrateError:
+def translate_error(error: BaseException, url: str) -> XbtMigrateError:
     """Say in the tool's own words what a failure of the client library means."""
     status = status_of(error)
     said = said_by(error)

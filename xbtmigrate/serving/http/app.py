@@ -25,7 +25,7 @@ from xbtmigrate.errors import (
     XbtMigrateError,
 )
 from xbtmigrate.protocols import Encoder
-from xbtmigrate.qdrant.wire.server_errors import status_of, translated
+from xbtmigrate.qdrant.wire.server_errors import status_of, translate_error
 from xbtmigrate.serving.embed import check_vector
 from xbtmigrate.serving.engine import CLIENT_ERRORS
 from xbtmigrate.serving.http.admission import KEY, Admission, error_response
@@ -263,6 +263,6 @@ async def _handle_timeout(_: Request, __: Exception) -> JSONResponse:
 
 async def _handle_client_error(_: Request, error: Exception) -> JSONResponse:
     status = status_of(error)
-    meant = translated(error, "this service")
+    meant = translate_error(error, "this service")
     theirs = status is not None and 400 <= status < 500 and status not in (401, 403, 408, 429)
     return error_response(422 if theirs else 503, meant.message, meant.hint)

@@ -11,7 +11,7 @@ from xbtmigrate.config import Config
 from xbtmigrate.errors import ConfigError, GateError
 from xbtmigrate.migration.phases import MigrationRecord
 from xbtmigrate.qdrant.journal.lease_owner import Owner
-from xbtmigrate.qdrant.journal.run_control import Control, Wish
+from xbtmigrate.qdrant.journal.run_control import Command, Control
 from xbtmigrate.workflows.backfill.request import parse_rate, parse_slowdown
 from xbtmigrate.workflows.migration import Migration, open_migration
 
@@ -60,7 +60,7 @@ def throttle(
         )
     slowdown, rate = parse_slowdown(max_slowdown or "off"), parse_rate(max_rate or "off")
 
-    def changed(wish: Wish, load: Mapping[str, Any]) -> tuple[bool, Limits | None]:
+    def changed(wish: Command, load: Mapping[str, Any]) -> tuple[bool, Limits | None]:
         if reset:
             return wish.paused, None
         if off:
@@ -76,7 +76,7 @@ def throttle(
 def _steer(
     config: Config,
     verb: str,
-    change: Callable[[Wish, Mapping[str, Any]], tuple[bool, Limits | None]],
+    change: Callable[[Command, Mapping[str, Any]], tuple[bool, Limits | None]],
 ) -> dict[str, Any]:
     """Store a wish and wait until the run says that it obeys."""
     with open_migration(config) as migration:
@@ -109,7 +109,7 @@ def is_running(record: MigrationRecord | None) -> bool:
     return owner is None or not owner.is_dead()
 
 
-def _obeyed(migration: Migration, control: Control, wish: Wish) -> dict[str, Any]:
+def _obeyed(migration: Migration, control: Control, wish: Command) -> dict[str, Any]:
     """Wait for the run's answer and return what it says of its load."""
     deadline = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < deadline:

@@ -15,7 +15,7 @@ from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.migration.phases import FREE, MigrationRecord, Phase
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.migration.strategies import STRATEGIES
-from xbtmigrate.qdrant.collection.duplicate_ids import refuse_twins
+from xbtmigrate.qdrant.collection.duplicate_ids import refuse_duplicate_ids
 from xbtmigrate.qdrant.journal.rivals import refuse_rivals
 from xbtmigrate.workflows.migration import Migration, choice_of
 from xbtmigrate.workflows.prerequisites import refuse_impossible
@@ -202,7 +202,7 @@ def intend(migration: Migration, request: Request, record: MigrationRecord | Non
     if record is None:
         refuse_rivals(migration.connection, plan.migration, plan.collections)
         refuse_impossible(migration, choice_of(plan.target))
-    refuse_twins(migration.connection, migration.facts)
+    refuse_duplicate_ids(migration.connection, migration.facts)
     fraction = _fraction(plan, request, record)
     order = _order(migration, request.order, plan)
     written = record is not None and record.stage is not None

@@ -12,7 +12,7 @@ from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.migration.switch import Switch
 from xbtmigrate.qdrant.collection.aliases import aliases
-from xbtmigrate.qdrant.collection.health import troubles
+from xbtmigrate.qdrant.collection.health import health_problems
 from xbtmigrate.qdrant.collection.snapshots import take_snapshot
 from xbtmigrate.qdrant.gallery.remove import drop_collection, drop_indexes, drop_vector, strip
 from xbtmigrate.qdrant.gallery.replicate import NAMED, Passed
@@ -208,7 +208,7 @@ def check_unused(migration: Migration, record: MigrationRecord | None) -> None:
             "`xbtmigrate cutover --yes` carries them over; finalize when nobody writes there",
         )
     _check_bare(carrier, record)
-    for trouble in troubles(connection, plan.target.collection):
+    for trouble in health_problems(connection, plan.target.collection):
         raise GateError(trouble, "wait until it has settled")
 
 

@@ -14,7 +14,7 @@ from xbtmigrate.evaluation.queries import Questions, read_questions
 from xbtmigrate.evaluation.retrieval import DEPTH, Relevance, judge
 from xbtmigrate.migration.phases import MigrationRecord, Phase, seconds_since
 from xbtmigrate.migration.plan import Plan
-from xbtmigrate.qdrant.collection.health import troubles
+from xbtmigrate.qdrant.collection.health import health_problems
 from xbtmigrate.qdrant.collection.index_recall import search
 from xbtmigrate.types import PointId, Strategy
 from xbtmigrate.workflows.backfill.request import Intent
@@ -117,7 +117,9 @@ def check_cutover(
     """
     plan = intent.plan
     collections = dict.fromkeys((plan.collection.name, plan.target.collection))
-    troubled = [each for name in collections for each in troubles(migration.connection, name)]
+    troubled = [
+        each for name in collections for each in health_problems(migration.connection, name)
+    ]
     return [
         _verified(intent.record, max_age),
         _caught_up(intent, max_behind),

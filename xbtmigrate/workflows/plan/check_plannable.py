@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xbtmigrate.migration.phases import OVER, MigrationRecord
 from xbtmigrate.migration.strategies import STRATEGIES
-from xbtmigrate.qdrant.collection.duplicate_ids import refuse_twins
+from xbtmigrate.qdrant.collection.duplicate_ids import refuse_duplicate_ids
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.journal.rivals import refuse_rivals
 from xbtmigrate.types import Strategy
@@ -26,7 +26,7 @@ def check_plannable(migration: Migration) -> tuple[LayoutChoice, MigrationRecord
     migration.refuse_while_under_way("a new plan would orphan the vectors it has written")
     record = migration.journal.load()
     _refuse_rivals(migration, migration.facts.collection)
-    refuse_twins(migration.connection, migration.facts)
+    refuse_duplicate_ids(migration.connection, migration.facts)
     require_inputs(migration)
     layout = migration.layout(resuming=record is not None and record.phase not in OVER)
     _refuse_rivals(migration, layout.collection)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from xbtmigrate.backfill.goal import Due
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Encoder, Gallery
-from xbtmigrate.qdrant.gallery.compare_shadow import Fidelity
+from xbtmigrate.qdrant.gallery.compare_shadow import ShadowComparison
 from xbtmigrate.types import (
     Kind,
     Modality,
@@ -75,7 +75,7 @@ class Examiner:
     """
 
     gallery: Gallery
-    fidelity: Fidelity | None
+    fidelity: ShadowComparison | None
     encoder: Encoder
     projector: Projector | None
     modality: Modality

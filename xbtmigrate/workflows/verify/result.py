@@ -14,7 +14,7 @@ from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.migration.plan import Plan, Target
 from xbtmigrate.protocols import Encoder, Gallery
 from xbtmigrate.qdrant.collection.index_recall import recall_of_index
-from xbtmigrate.qdrant.gallery.baseline import Testimony
+from xbtmigrate.qdrant.gallery.baseline import BaselineChanges
 from xbtmigrate.types import MADE, Kind, Layout, PointId, Vectors, vectors_of
 from xbtmigrate.workflows.encode_points import encode_readable
 from xbtmigrate.workflows.evaluate.query_sources import judged_questions
@@ -71,7 +71,7 @@ class Evidence:
     max_unembeddable: float
     settings: Sequence[str]
     index_recall: IndexRecall | None
-    testimony: Testimony | None
+    testimony: BaselineChanges | None
     max_replaced: int
 
     @property
