@@ -1,7 +1,7 @@
 """Adapter: the files of one migration under `.xbtmigrate/<migration>/`, each written atomically.
 
-Everything here can be made again from the collection and the models; what was paid for (vectors of
-the new model) is kept so that nothing is encoded twice.
+Everything here can be rebuilt from the collection and the models. Vectors of the new model are kept
+longer than the rest, so that nothing is paid for twice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Adapter: xbtmigrate.toml and the environment -> validated settings, all mistakes at once."""
+"""Adapter: read xbtmigrate.toml and the environment, and report all mistakes at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Domain: the one error tree. Every error says what is wrong and what to do about it."""
+"""Domain: every error the tool raises on purpose, with a hint that says what to do about it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class GateError(XbtMigrateError):
 
 
 class StaleError(GateError):
-    """What was frozen earlier (a plan, an order, a projector) no longer fits what is there."""
+    """A frozen plan, order or projector is out of date: something it depends on has changed."""
 
 
 class LeaseError(GateError):
@@ -91,7 +91,7 @@ class ExhaustedError(XbtMigrateError):
 
     @classmethod
     def of(cls, error: BaseException) -> ExhaustedError | None:
-        """Put a failure of Python or of a library into words; None if it is of another kind."""
+        """Translate a failure for want of memory, threads or disk; None for any other failure."""
         goes_on = "then run the same command again: it goes on from here"
         if isinstance(error, OSError) and error.errno in _FULL:
             return cls(f"no disk space left: {error}", f"free some space, {goes_on}")

@@ -1,7 +1,7 @@
-"""Files: written whole or not at all, and read as what anyone may have damaged or changed.
+"""Files: write a file whole or not at all, and check on reading that it was not changed since.
 
 The tool's own files are sealed: each holds a digest of all its other bytes and of its name, so that
-neither a flipped bit nor a file in another's place is ever taken for true. Parquet is in `tables`:
+neither a flipped bit nor a file moved to another's place goes unnoticed. Parquet is in `tables`:
 applications read the switch without pyarrow.
 """
 
@@ -86,7 +86,7 @@ def read_json(path: Path, form: type[T], hint: str) -> T:
 
 
 def parse_json(text: str | bytes, origin: str, hint: str) -> dict[str, Any]:
-    """Parse a JSON object, nested no deeper than a parser can go.
+    """Parse a JSON object; one nested too deeply for the parser is an error too.
 
     Raises:
         ArtefactError: It is none.
@@ -101,7 +101,7 @@ def parse_json(text: str | bytes, origin: str, hint: str) -> dict[str, Any]:
 
 
 def parse(content: Mapping[str, Any], form: type[T], origin: str, hint: str) -> T:
-    """Turn what a file or a record says into a value that can be relied on.
+    """Validate the content of a file or record and return it as a typed value.
 
     Args:
         content: What it says.
@@ -122,7 +122,7 @@ def parse(content: Mapping[str, Any], form: type[T], origin: str, hint: str) -> 
 
 
 def check_seal(path: Path, hint: str, error: type[XbtMigrateError] = ArtefactError) -> None:
-    """See that a file is as it was written; one without a seal passes.
+    """Check that a file is as it was written; one without a seal passes.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -1,4 +1,4 @@
-"""Domain: the five protocols between the rooms. Plugin authors implement these and nothing else."""
+"""Domain: the protocols between the packages; a plugin implements one of them, nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables: Parquet files, sealed when written, and read as what anyone may have put there."""
+"""Tables: Parquet files, sealed with a digest when written and checked when read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Domain: the batch that travels and the few small types every room shares.
+"""Domain: the batch that passes through a run, and the small types that every package shares.
 
 A batch is one Arrow RecordBatch. Its columns, always in this order where present:
 
@@ -131,7 +131,7 @@ def content_hash(content: str | None) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Say whether a text can be written as UTF-8: JSON can escape one half of a pair alone."""
+    """Tell whether a text can be written as UTF-8; JSON can escape half a surrogate pair."""
     return text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text)
 
 
@@ -147,7 +147,7 @@ def normalized(vectors: Vectors) -> Vectors:
 
 
 def usable(vectors: Vectors) -> npt.NDArray[np.bool_]:
-    """Say which rows are vectors that can be compared; shape (n, d) -> (n,).
+    """Tell which rows are vectors that can be compared; shape (n, d) -> (n,).
 
     Unusable are NaN and infinity, zero, and lengths whose square leaves the range of float32: no
     distance to them means anything.

@@ -19,7 +19,7 @@ def abort(
     notice: NoticeOption = NOTICE,
     json: JsonOption = False,
 ) -> None:
-    """Take back all that the migration wrote: the collection is then as it was found.
+    """Remove all that the migration wrote: the collection is then as it was found.
 
     Projectors and vectors that were paid for are kept under .xbtmigrate/.
     """

@@ -1,4 +1,4 @@
-"""Command line: `cutover`, check every gate, then switch applications to the new vectors."""
+"""Command line: `cutover`, run every check, then switch applications to the new vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Command line: `doctor`, name every inconsistency and the way out."""
+"""Command line: `doctor`, report every inconsistency and how to resolve it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from xbtmigrate.cli.process import end
 
 def doctor(
     config: ConfigOption = CONFIG,
-    fix: Annotated[bool, typer.Option("--fix", help="Put right what is safe.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Fix what can be fixed safely.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Compare journal, artefacts and collections, and say what is wrong and what to do."""
+    """Compare journal, artefacts and collections; report what is wrong and what to do."""
     from xbtmigrate.config import load_config
     from xbtmigrate.workflows.operate.doctor import examine
 

@@ -14,7 +14,7 @@ JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")
 ]
 YesOption: TypeAlias = Annotated[
-    bool, typer.Option("--yes", help="Do it; without this it only says what it would do.")
+    bool, typer.Option("--yes", help="Do it; without this nothing is changed.")
 ]
 NoticeOption: TypeAlias = Annotated[
     float, typer.Option(min=0, help="Seconds that running applications get to notice first.")

@@ -1,4 +1,4 @@
-"""Command line: `publish`, store what an application's queries need where it can get it."""
+"""Command line: `publish`, store in Qdrant what an application needs to answer queries."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Command line: everything a person or a program sees. JSON on stdout, progress on stderr.
+"""Command line: all output: JSON and tables on stdout, progress and errors on stderr.
 
-Names, texts and errors come from collections, files and servers of others. Whatever is printed
-passes `plain`, so that none of it can steer a terminal or pass for a line of the tool's.
+Names, texts and errors come from collections, files and servers that others control. All output
+passes through `plain`, so none of it can steer a terminal or look like a line of the tool.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def error(failure: XbtMigrateError, *, as_json: bool) -> None:
 
 
 def plain(text: str) -> str:
-    """Take from a text what would change how, or where, other text is shown.
+    """Remove from a text what would change how, or where, other text is shown.
 
     Control characters and lone surrogates are left out, and so are marks of direction; words that
     are written from right to left are isolated instead. Of line breaks only those stay that go on

@@ -1,4 +1,4 @@
-"""Encoders: any encoder, held to its contract; plugins come from anywhere."""
+"""Encoders: a wrapper that checks what any encoder returns, because plugins may get it wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xbtmigrate.types import Modality, PointId, Vectors, is_unicode, usable
 
 @dataclass(frozen=True, slots=True)
 class CheckedEncoder:
-    """Names the items that cannot be embedded, where the encoder itself would fail or pass them.
+    """Names the items that cannot be embedded where the encoder would fail or return bad vectors.
 
     Attributes:
         encoder: The encoder; what it offers beyond the protocol is offered here too.

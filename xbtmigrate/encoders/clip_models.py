@@ -1,4 +1,4 @@
-"""Encoders: which CLIP model the options name, its identity, and how open_clip loads it."""
+"""Encoders: find the CLIP model that the options name, identify it, and load it by open_clip."""
 
 from __future__ import annotations
 

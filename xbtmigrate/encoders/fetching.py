@@ -1,4 +1,4 @@
-"""Encoders: bytes from a URL, within limits and never from inside the own network by accident."""
+"""Encoders: fetch an image from a URL, within limits and not from private networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders: vectors made elsewhere, looked up in a Parquet file by id, text or image reference."""
+"""Encoders: look up vectors computed elsewhere in a Parquet file, by id, text or image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders: the identity of a torch model's weights."""
+"""Encoders: hash the weights of a torch model, so that retrained weights count as another model."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Room `report`: one self-contained page with plots; it knows no other room."""
+"""Report: one self-contained HTML page with plots."""

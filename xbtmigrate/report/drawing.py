@@ -1,4 +1,4 @@
-"""Room `report`: from a drawing to inline SVG that follows the page's colours and width.
+"""Report: from a drawing to inline SVG that follows the page's colours and width.
 
 Matplotlib draws with stand-in colours that become CSS variables, so one drawing serves a light and
 a dark page. Text stays text. Each drawing is made twice, for a wide and for a narrow page.

@@ -1,4 +1,4 @@
-"""Room `report`: the plots of the page."""
+"""Report: the plots of the page."""
 
 from __future__ import annotations
 

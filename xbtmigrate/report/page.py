@@ -1,4 +1,4 @@
-"""Room `report`: the page's content, and how it becomes one HTML file that refers to nothing."""
+"""Report: the page's content, and how it becomes one HTML file that refers to nothing."""
 
 from __future__ import annotations
 

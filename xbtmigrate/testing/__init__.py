@@ -1,4 +1,4 @@
-"""Testing: public fakes and contract suites for plugin authors; outside the chain of rooms."""
+"""Testing: public fakes and contract suites for plugin authors."""
 
 import pytest
 
@@ -6,5 +6,6 @@ pytest.register_assert_rewrite(
     "xbtmigrate.testing.encoders",
     "xbtmigrate.testing.galleries",
     "xbtmigrate.testing.journals",
+    "xbtmigrate.testing.orderings",
+    "xbtmigrate.testing.projectors",
 )
-pytest.register_assert_rewrite("xbtmigrate.testing.orderings")

@@ -1,6 +1,6 @@
 """Testing: a journal in memory, and the contract that every journal has to meet.
 
-Whoever writes a journal subclasses `JournalContract`, gives it an `open_journal` fixture and runs
+To test a journal of your own, subclass `JournalContract`, give it an `open_journal` fixture and run
 pytest.
 """
 
