@@ -1,4 +1,4 @@
-"""Find the artefacts that a searcher needs, in a folder or in Qdrant, and see when they change."""
+"""Find the artefacts that a searcher needs, in a folder or in Qdrant, and notice changes."""
 
 from __future__ import annotations
 
@@ -69,8 +69,9 @@ class InFolder:
         return self.folder.name
 
     def stamp(self) -> Procedure[Stamp]:
-        """Times of the files."""
+        """Return the times of the files."""
         yield from ()
+        # Artefacts are written by renaming, which changes the time of their folder too.
         return tuple(
             (path.name, path.stat().st_mtime_ns)
             for path in (
@@ -95,7 +96,7 @@ class InJournal:
     migration: str
 
     def stamp(self) -> Procedure[Stamp]:
-        """Digest of the files."""
+        """Return the digest of the files."""
         return ((yield from self._published()).digest,)
 
     def parts(self) -> Procedure[Parts]:
@@ -135,6 +136,7 @@ def find_source(
     """
     if folder is not None:
         return InFolder(Path(folder).resolve())
+    # The folder is fresher than what was published from it, so it comes first.
     here = [each.parent for each in sorted(Path(FOLDER).glob("*/plan.json"))]
     found: list[ArtefactSource] = [
         InFolder(each.resolve()) for each in _of(here, collection, vector)
@@ -184,6 +186,7 @@ def _of(folders: Sequence[Path], collection: str, vector: str | None) -> Iterato
         try:
             plan = Artefacts(folder).load_plan()
         except XbtMigrateError:
+            # The folder of another migration may be damaged without harm to this one.
             continue
         if collection in names_of(plan) and vector in (None, plan.collection.vector):
             yield folder
@@ -218,6 +221,7 @@ def _read(artefacts: Artefacts) -> Parts:
         for folder in map(artefacts.projector_folder, (Direction.BRIDGE, Direction.FORWARD))
     )
     arrangement = artefacts.load_arrangement()
+    # A calibration is valid with the bridge that it was fitted with, and no other.
     if arrangement and (bridge is None or arrangement.projectors[0] != bridge.digest):
         arrangement = None
     hubness = artefacts.load_hubness() if arrangement else None

@@ -70,6 +70,7 @@ class MigratingClient(QdrantClient):
         """Write points with both vectors and provenance, in batches."""
         if not self._requests.concerns(collection_name):
             return super().upload_points(collection_name, points, *args, **kwargs)
+        # In batches and in turn: parallel workers of the client would bypass the translation.
         size, options = _upload_options(args, kwargs)
         for part in _parts(points, size):
             run(self._bare, self._writes.upsert(part, options))
@@ -288,6 +289,8 @@ def wrap(
     Raises:
         XbtMigrateError: As `MigrationSearcher.open`.
     """
+    # A copy with another class shares the connections and all settings, and passes for the client
+    # in every `isinstance` check of a framework.
     core = run(client, open_core(collection, embedded=is_embedded(client), **opening))
     wrapped = copy.copy(client)
     wrapped.__class__ = MigratingClient
@@ -315,6 +318,7 @@ async def wrap_async(
     return cast("AsyncMigratingClient", wrapped)
 
 
+# Positional arguments after those that the methods above name, from the client's own signatures.
 _UPSERT = tuple(signature(QdrantClient.upsert).parameters)[3:]
 _UPDATE = tuple(signature(QdrantClient.update_vectors).parameters)[3:]
 _DELETE = tuple(signature(QdrantClient.delete).parameters)[3:]

@@ -1,4 +1,4 @@
-"""Complete a point that an application writes: both vectors, and the mark that tells their origin.
+"""Complete a point that an application writes: both vectors, and the mark of the new one.
 
 A missing vector is embedded where an encoder is at hand, else projected.
 """
@@ -64,7 +64,7 @@ class PointCompleter:
 
     @property
     def fields(self) -> EmbeddedFields:
-        """Where the embedded content is in a payload."""
+        """The payload fields that are embedded."""
         binding = self.state.plan.binding
         return EmbeddedFields(
             binding.get("payload.text"),
@@ -103,6 +103,7 @@ class PointCompleter:
         state = self.state
         if self.writes_new:
             wanting = [row for row, pair in enumerate(pairs) if pair.new is None]
+            # The model itself is better than a map, so it comes first.
             self._embed_missing(pairs, contents, wanting, 1)
             left = [row for row in wanting if pairs[row].new is None]
             self._project_missing(pairs, left, state.forward, "old", texts)
@@ -128,6 +129,8 @@ class PointCompleter:
         others = {name: value for name, value in named.items() if name not in own}
         if len(given) == 2:
             return Pair(others, given[state.old.name], given[state.new.name])
+        # One vector under one name, where both models may share it: the length decides, or else the
+        # model that the application declared.
         for name, value in given.items():
             if self.is_new(name, len(value)):
                 return Pair(others, new=value)
@@ -155,12 +158,13 @@ class PointCompleter:
         made = list(zip(points, pairs, strict=True))
         if self.state.layout is Layout.IN_PLACE:
             return [self._in_place(*each) for each in made], []
+        # A point without a new vector is left to the backfill, which copies it to the shadow.
         source = [self._side(point, pair, old=True) for point, pair in made]
         shadow = [self.copy_to_shadow(point, pair) for point, pair in made if pair.new is not None]
         return source if self.writes_old else [], shadow if self.writes_new else []
 
     def vectors_in_place(self, pair: Pair) -> dict[str, Any]:
-        """All vectors of a point of the one collection."""
+        """Join all vectors of a point, where one collection holds both spaces."""
         state, vectors = self.state, dict(pair.others)
         if pair.old is not None and self.writes_old:
             vectors[state.old.name] = pair.old
@@ -175,6 +179,7 @@ class PointCompleter:
             return None
         plan = state.plan.digest
         if state.layout is Layout.SHADOW:
+            # A sparse vector has no sketch here: the next sweep does the point again.
             if not all(isinstance(each, list) for each in pair.others.values()):
                 return None
             bound = dict(pair.others)
@@ -195,7 +200,7 @@ class PointCompleter:
 
     @property
     def marks(self) -> bool:
-        """Whether points are marked: not before the backfill, and not at the end."""
+        """Whether points get marks: from the backfill until the old vectors are removed."""
         return self.writes_new and self.writes_old
 
     def copy_to_shadow(self, point: models.PointStruct, pair: Pair) -> models.PointStruct:

@@ -30,6 +30,8 @@ def embed(
     Returns:
         Shape (n, d).
     """
+    # The most specific form first: LangChain's encoders tell queries from documents, and some
+    # objects have several of these methods.
     if isinstance(encoder, Encoder):
         found: Any = encoder.encode(items, modality)
     elif modality is Modality.TEXT and gallery and hasattr(encoder, "embed_documents"):
@@ -52,6 +54,7 @@ def check_vector(vector: Any, size: int, model: str) -> Vectors:
     Raises:
         EncoderError: It has another size, or is not finite.
     """
+    # Nothing but its length tells a vector of one model from a vector of the other.
     row = np.asarray(vector, np.float32).reshape(1, -1)
     if row.shape[1] != size:
         raise EncoderError(

@@ -164,7 +164,7 @@ class Core:
         found = yield from run_together(list(map(_find_points, queries)))
         answers = []
         for query, points in zip(queries, found, strict=True):
-            shown = list(map(without_mark, points))
+            shown = list(map(remove_mark, points))
             answers.append(Answer(shown, query.serving.mixture.name, query.serving.note))
             if self.demand is not None:
                 self.demand.note(query.new or query.old, shown)
@@ -260,13 +260,15 @@ class Core:
         self.problem = problem
 
 
-def without_mark(point: Any) -> Any:
-    """Take the tool's own key from the payload of a point that is returned."""
-    if not point.payload or PROVENANCE not in point.payload:
-        return point
-    payload = dict(point.payload)
-    del payload[PROVENANCE]
-    return point.model_copy(update={"payload": payload})
+def remove_mark(point: Any) -> Any:
+    """Remove the tool's own key from the payload of a point that the client returned."""
+    if point.payload and PROVENANCE in point.payload:
+        # The point is this answer's; its payload may be the embedded database's, so copy that.
+        # Copying the point too would be a third of what a searcher adds to a plain query.
+        payload = dict(point.payload)
+        del payload[PROVENANCE]
+        point.payload = payload
+    return point
 
 
 def place_query(

@@ -35,7 +35,7 @@ COMPLETE = (
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a re-read looks at; equal means that nothing has changed."""
+    """What a re-read compares first; equal means that nothing has changed."""
 
     record: MigrationRecord | None
     switched: bool
@@ -83,10 +83,12 @@ class Loader:
         if before.phase is Phase.FINALIZED:
             # A further migration of the same name has another new model than this application.
             return before
+        # A look takes a few small requests; the artefacts can be megabytes.
         seen = yield from self._look(before.plan)
         if seen == before.seen:
             return before
         parts = yield from self.source.parts()
+        # Counts depend on the plan's collections: with another plan, look again.
         if parts.plan.digest != before.plan.digest:
             seen = yield from self._look(parts.plan)
         return (yield from self._state(parts, seen))
@@ -128,6 +130,7 @@ class Loader:
         new = Space(target.collection, target.vector, target.size, Distance(target.distance))
         layout = Layout(target.layout)
         phase = record.phase if record else None
+        # Two collections share no request, and once old vectors go, one space answers anyway.
         fuses = False
         if layout is Layout.IN_PLACE and not self.embedded and phase not in WITHOUT_OLD:
             fuses = yield from _fuses(old.collection)
@@ -153,7 +156,7 @@ class Loader:
 
 
 def _counts(plan: Plan) -> Sequence[Request]:
-    """Points without a new vector, or those in the shadow; and all points."""
+    """Count the points without a new vector, or those in the shadow; and all points."""
     name, target = plan.collection.name, plan.target
     if target.layout is Layout.SHADOW:
         counted, condition = target.collection, None
@@ -166,7 +169,7 @@ def _counts(plan: Plan) -> Sequence[Request]:
 
 
 def _steady(record: MigrationRecord | None) -> MigrationRecord | None:
-    """The record without what changes with every batch and decides nothing here."""
+    """Reduce a record to what decides here; the rest changes with every batch."""
     if record is None:
         return None
     return MigrationRecord(
@@ -193,6 +196,8 @@ def _covered(record: MigrationRecord | None, *, few: bool) -> bool:
     """Whether every point that was there had a new vector, projected or encoded."""
     if record is None:
         return False
+    # A strategy that projects gives every point a vector in its first pass; one that only encodes
+    # has done so at fraction 1.
     projects = record.projector_digest != ""
     if record.phase in COMPLETE:
         return projects or record.fraction >= 1
@@ -210,11 +215,12 @@ def _check_same_plan(plan: Plan, record: MigrationRecord | None) -> None:
 
 
 def _fuses(collection: str) -> Procedure[bool]:
-    """Whether the server fuses: it knows formulas, and strict mode forbids none here."""
+    """Whether the server can fuse: it knows formulas, and strict mode allows them here."""
     [info, found] = yield [
         lambda client: client.info(),
         lambda client: client.get_collection(collection),
     ]
+    # Strict mode may refuse filters on unindexed payload keys, and a formula filters by the mark.
     numbers = tuple(int(part) for part in info.version.split("-")[0].split(".")[:2])
     strict: Any = found.config.strict_mode_config
     forbidden = strict and strict.enabled and strict.unindexed_filtering_retrieve is False

@@ -14,7 +14,7 @@ from xbtmigrate.serving.traffic_log import DemandLog
 
 
 class Opening(TypedDict, total=False):
-    """What searchers and wrapped clients may be opened with.
+    """The options with which searchers and wrapped clients are opened.
 
     Attributes:
         new_encoder: The new model, for queries given as text or image.

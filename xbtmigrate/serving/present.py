@@ -16,7 +16,7 @@ from qdrant_client import QdrantClient, models
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL
 from xbtmigrate.serving.dual_write import Model
-from xbtmigrate.serving.engine import without_mark
+from xbtmigrate.serving.engine import remove_mark
 from xbtmigrate.serving.state import ServingState
 from xbtmigrate.types import Layout
 
@@ -35,12 +35,12 @@ class ApplicationView:
 
     @property
     def collection(self) -> str:
-        """The collection that answers what is not served."""
+        """The collection in use, for everything that is not a search."""
         state = self.state
         return state.new.collection if state.switched else state.old.collection
 
     def name_arguments(self, method: str, args: Any, named: Mapping[str, Any]) -> dict[str, Any]:
-        """Name the arguments of a client's method, and put the vectors' present names into them."""
+        """Name the arguments of a client's method, with the present names of vectors in them."""
         names = list(signature(getattr(QdrantClient, method)).parameters)[2:]
         given = {**dict(zip(names, args, strict=False)), **named}
         if "with_vectors" in given:
@@ -52,12 +52,12 @@ class ApplicationView:
         return given
 
     def using(self, name: str | None) -> str | None:
-        """The present name of the vector that is searched."""
+        """Return the present name of the vector that is searched."""
         old, new = self.state.old.name, self.state.new.name
         return (new or None) if self.state.switched and (name or "") == old else name
 
     def stored_names(self, names: Any) -> list[str]:
-        """The names under which the collection holds these vectors now."""
+        """Return the names under which the collection holds these vectors now."""
         state = self.state
         old, new = state.old.name, state.new.name
         in_shadow = [new if state.switched else old]
@@ -76,7 +76,7 @@ class ApplicationView:
 
     def show_point(self, point: Any) -> Any:
         """Show a point's migrated vector as one of the application's model, and no mark."""
-        point = without_mark(point)
+        point = remove_mark(point)
         if not point.vector:
             return point
         old, new = self.state.old.name, self.state.new.name
@@ -119,6 +119,7 @@ class ApplicationView:
         elif params.vectors is not None:
             own = params.vectors
             own.size, own.distance = space.size, models.Distance(space.distance.value)
+        # Indexes on the mark are the tool's, and go with it.
         schema = info.payload_schema
         info.payload_schema = {
             key: each for key, each in schema.items() if key.partition(".")[0] != PROVENANCE
@@ -135,7 +136,7 @@ class ApplicationView:
         )
 
     def _own(self, vectors: Mapping[str, Any]) -> Any:
-        """The vector of the application's model; a projected one where there is no other yet."""
+        """Return the vector of the application's model, projected where there is no other yet."""
         state = self.state
         old, new, forward = state.old.name, state.new.name, state.forward
         if self.model == "old" and not state.switched:
@@ -143,6 +144,7 @@ class ApplicationView:
         if new in vectors and (new != old or state.switched):
             return vectors[new]
         known = vectors.get(old)
+        # A projector that also takes another vector cannot be applied to this one alone.
         if known is None or state.switched or forward is None or forward.d_side:
             return known
         if len(known) != forward.d_in:

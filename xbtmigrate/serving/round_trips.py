@@ -90,6 +90,7 @@ def run(client: QdrantClient, procedure: Procedure[T]) -> T:
                 else:
                     found = list(_threads().map(lambda each: each.send(client), parcels))
             except Exception as error:  # noqa: BLE001
+                # The procedure decides what an error means: it may re-read the state and retry.
                 requests = procedure.throw(error)
             else:
                 requests = procedure.send(_unpack(parcels, found))
@@ -153,6 +154,7 @@ async def _send(parcel: _Parcel, client: AsyncQdrantClient) -> Any:
 def _pack(requests: Sequence[Request]) -> list[_Parcel]:
     parcels: list[_Parcel] = []
     searches: dict[tuple[str, tuple[tuple[str, Any], ...]], _Parcel] = {}
+    # Searches of one collection with the same options become one batch request: one round trip.
     for row, request in enumerate(requests):
         if not isinstance(request, Search):
             parcels.append(_Parcel(request, [row]))

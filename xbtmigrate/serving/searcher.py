@@ -94,7 +94,7 @@ class MigrationSearcher(_Searcher):
         return cls(client, run(client, opened))
 
     def search(self, **query: Unpack[QueryArguments]) -> Answer:
-        """Search.
+        """Answer one query.
 
         Args:
             **query: Exactly one of text, image and vectors, and what to return; see
@@ -118,7 +118,7 @@ class MigrationSearcher(_Searcher):
 
 
 class AsyncMigrationSearcher(_Searcher):
-    """The same on an asyncio client; encoders run in a thread."""
+    """Answers queries on an asyncio client; encoders run in a thread."""
 
     def __init__(self, client: AsyncQdrantClient, core: Core) -> None:
         super().__init__(core)
@@ -133,7 +133,7 @@ class AsyncMigrationSearcher(_Searcher):
         return cls(client, await run_async(client, opened))
 
     async def search(self, **query: Unpack[QueryArguments]) -> Answer:
-        """Search; see `MigrationSearcher.search`."""
+        """Answer one query; see `MigrationSearcher.search`."""
         return (await run_async(self._client, self.core.search([make_question(**query)])))[0]
 
     async def search_batch(self, questions: Sequence[Question]) -> list[Answer]:

@@ -169,7 +169,7 @@ class ServingState:
         )
 
     def _ranked(self) -> list[Mixture]:
-        """What may answer in this phase, the best first."""
+        """List what may answer in this phase, the best first."""
         if self.switched:
             # Applications may write new vectors alone now: an old one may be missing, or stale.
             return [SINGLE]
@@ -195,7 +195,7 @@ class ServingState:
         return collection == (self.new if space == "new" else self.old).collection
 
     def _lacks(self, mixture: Mixture, *, old_model: bool, new_model: bool) -> str:
-        """What a mixture needs and is not there, "" where all is."""
+        """Name what a mixture needs and does not have; "" for nothing."""
         if mixture.needs_old_model(waiting=self.waiting) and not old_model:
             return "the old model"
         if mixture.needs_new_model(waiting=self.waiting) and not new_model:

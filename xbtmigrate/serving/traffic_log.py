@@ -69,6 +69,7 @@ class DemandLog:
             with self._lock:
                 self._hits.update(str(point.id) for point in islice(found, DEPTH))
                 if len(self._hits) > self._most:
+                    # Halve at once: dropping one point at a time would sort on every query.
                     self._hits = Counter(dict(self._hits.most_common(self._most // 2)))
                 due = time.monotonic() >= self._flush_at
             if due:

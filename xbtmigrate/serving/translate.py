@@ -27,6 +27,7 @@ from xbtmigrate.types import Layout
 
 Node = TypeVar("Node", models.QueryRequest, models.Prefetch)
 
+# Read from the client's signature, so that a new release cannot shift positional arguments.
 PARAMETERS = list(signature(QdrantClient.query_points).parameters)[2:]
 _FIELDS = {
     "query_filter": "filter",
@@ -66,6 +67,8 @@ class RequestTranslator:
     @property
     def model(self) -> Model:
         """The model that the application embeds with now."""
+        # Until the cutover an application that knows nothing of the migration embeds with the old
+        # model; one that chose another serving is expected to use the new one.
         return self.declared or ("old" if self.state.is_transparent else "new")
 
     @property
@@ -75,7 +78,7 @@ class RequestTranslator:
 
     @property
     def home(self) -> str:
-        """The collection that answers what is not served."""
+        """The collection in use, for everything that is not a search."""
         return self.view.collection
 
     def query(
@@ -93,6 +96,8 @@ class RequestTranslator:
     def _query(self, request: models.QueryRequest, options: Mapping[str, Any]) -> Procedure[Points]:
         vector = self._own_vector(request)
         if vector is None:
+            # Not a plain search of the migrated vector: the server answers it as a whole, with the
+            # searches inside it replaced.
             made = self.rewrite(request)
             made = made.model_copy(update={"with_vector": self.view.selector(made.with_vector)})
             [found] = yield [Search(self.home, made, tuple(options.items()))]
@@ -183,6 +188,7 @@ class RequestTranslator:
         return self.core.with_retry(lambda: self._groups(group_by, given))
 
     def _groups(self, group_by: str, given: Mapping[str, Any]) -> Procedure[models.GroupsResult]:
+        # Grouping arguments have no place in a query request, so they go around the rewriting.
         rest = {name: given[name] for name in _GROUPED if name in given}
         asked = {name: value for name, value in given.items() if name not in _GROUPED}
         request, options = make_request((), asked)
@@ -224,6 +230,8 @@ class RequestTranslator:
         """Return the vector of a plain search of the migrated vector; None for anything else."""
         state = self.state
         own = {state.old.name, *([] if state.is_transparent else [state.new.name])}
+        # A prefetch narrows the candidates and `lookup_from` reads another collection: neither is
+        # a search that two spaces could answer.
         if (node.using or "") not in own or node.prefetch or node.lookup_from:
             return None
         return plain_vector(node.query)

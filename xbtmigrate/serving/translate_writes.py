@@ -17,6 +17,7 @@ from qdrant_client import models
 
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
 from xbtmigrate.qdrant.wire.points import stored_id
+from xbtmigrate.serving.dual_write import Pair
 from xbtmigrate.serving.round_trips import Procedure, Work, write_call
 from xbtmigrate.serving.translate import RequestTranslator
 from xbtmigrate.types import Layout
@@ -41,6 +42,7 @@ class WriteTranslator:
         self, whole: list[models.PointStruct], options: Mapping[str, Any]
     ) -> Procedure[Any]:
         [(source, shadow)] = yield [Work(lambda: self.requests.completer.complete_points(whole))]
+        # Both collections at once; the application gets the answer of the source.
         requests = [
             write_call("upsert", collection, written, options)
             for collection, written in (
@@ -80,6 +82,8 @@ class WriteTranslator:
             Work(lambda: completer.complete_pairs([each.vector for each in points], payloads))
         ]
         if state.layout is Layout.SHADOW:
+            # The shadow may not hold the point yet, and an update cannot create it: write the
+            # whole point to both collections.
             whole = [
                 models.PointStruct(
                     id=each,
@@ -90,11 +94,24 @@ class WriteTranslator:
                 if each in known
             ]
             return (yield from self._upsert(whole, options))
+        return (yield from self._update_in_place(ids, payloads, pairs, options))
+
+    def _update_in_place(
+        self,
+        ids: Sequence[Any],
+        payloads: Sequence[Mapping[str, Any] | None],
+        pairs: Sequence[Pair],
+        options: Mapping[str, Any],
+    ) -> Procedure[Any]:
+        """Write both vectors of existing points, then their marks."""
+        completer = self.requests.completer
         written = [
             models.PointVectors(id=each, vector=completer.vectors_in_place(pair))
             for each, pair in zip(ids, pairs, strict=True)
         ]
         [result] = yield [write_call("update_vectors", self.requests.home, written, options)]
+        # Vectors first: a mark names its vector by a sketch, so a crash in between leaves a mark
+        # that does not match, and the next sweep does the point again.
         marks = [
             models.SetPayloadOperation(
                 set_payload=models.SetPayload(
@@ -117,6 +134,8 @@ class WriteTranslator:
 
     def _delete(self, selector: Any, options: Mapping[str, Any]) -> Procedure[Any]:
         state = self.requests.state
+        # A dict keeps the order and drops a collection that stands twice. The one in use comes
+        # first: its answer is the one the application gets.
         places = {self.requests.home: None}
         if state.layout is Layout.SHADOW and self.requests.completer.writes_new:
             places |= {state.new.collection: None}

@@ -102,6 +102,7 @@ def create_app(start: Start, api_key: str | None) -> FastAPI:
     app.exception_handler(HTTPException)(_handle_http_error)
     app.exception_handler(XbtMigrateError)(_handle_error)
     app.exception_handler(TimeoutError)(_handle_timeout)
+    # By class: Starlette looks handlers up along the class of an error, and these share no base.
     for each in CLIENT_ERRORS:
         app.exception_handler(each)(_handle_client_error)
     return app
@@ -177,6 +178,7 @@ async def embed(body: EmbedRequest, backend: OurBackend) -> EmbedResponse:
     modality = Modality.TEXT if body.texts is not None else Modality.IMAGE
     parts = []
     async with asyncio.timeout(backend.seconds):
+        # A thread cannot be cancelled: between batches a request that timed out ends.
         for start in range(0, len(items), AT_A_TIME):
             some = items[start : start + AT_A_TIME]
             parts.append(await asyncio.to_thread(encoder.encode, some, modality))
@@ -264,5 +266,6 @@ async def _handle_timeout(_: Request, __: Exception) -> JSONResponse:
 async def _handle_client_error(_: Request, error: Exception) -> JSONResponse:
     status = status_of(error)
     meant = translate_error(error, "this service")
+    # 4xx of Qdrant is the request's fault, except where it means this service's key or load.
     theirs = status is not None and 400 <= status < 500 and status not in (401, 403, 408, 429)
     return error_response(422 if theirs else 503, meant.message, meant.hint)

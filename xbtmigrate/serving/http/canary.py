@@ -69,6 +69,7 @@ class SplitSearcher:
         """
         if self.old is None or self.split is None:
             return await self._search("new", self.new, question)
+        # A query with one model's vector can only be answered by that side.
         by_vector = question.vector is not None or question.old_vector is not None
         if by_vector and (question.vector is None or question.old_vector is None):
             side = self.new if question.old_vector is None else self.old
@@ -101,6 +102,7 @@ class SplitSearcher:
         raise new_side
 
     def _compare_later(self, question: Question, found: Answer) -> None:
+        # Shadow reads must not pile up behind a slow server: skip them, and count the skipped.
         if len(self._comparisons) >= MAX_QUEUED:
             self.metrics.skipped.inc()
             return

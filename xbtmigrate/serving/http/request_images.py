@@ -30,6 +30,7 @@ def to_data_uris(images: Sequence[str]) -> list[str]:
     for number, given in enumerate(images):
         try:
             content = base64.b64decode("".join(given.rpartition(",")[2].split()), validate=True)
+            # The header gives kind and size; unpacking a bomb to learn its size would be too late.
             kind, size = head_of(content)
         except (binascii.Error, UnreadableSourceError) as error:
             reason = error.failures[0] if isinstance(error, UnreadableSourceError) else str(error)

@@ -61,6 +61,7 @@ class Metrics:
             phase: The phase of the migration now.
             problem: Whether something could not be read again.
         """
+        # Only the present phase is exported; an old label would keep its last value.
         self._phase.clear()
         self._phase.labels(phase).set(1)
         self._problem.set(problem)
