@@ -62,7 +62,7 @@ class Projector(Protocol):
         """Map (n, d_in) float32 to (n, d_out) float32; `side` (n, d_side) where it takes one."""
         ...
 
-    def uncertainty(self, vectors: Vectors) -> npt.NDArray[np.float32]:
+    def uncertainty(self, vectors: Vectors, side: Vectors | None = None) -> npt.NDArray[np.float32]:
         """Predicted log-variance of the map's error for each input row; shape (n,)."""
         ...
 

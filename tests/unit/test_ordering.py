@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 
 from xbtmigrate.errors import PluginError
-from xbtmigrate.ordering import CentroidOrdering, RandomOrdering, UncertaintyOrdering, rank
-from xbtmigrate.types import Direction
+from xbtmigrate.ordering import (
+    CentroidOrdering,
+    DemandOrdering,
+    RandomOrdering,
+    UncertaintyOrdering,
+    rank,
+    score_points,
+)
+from xbtmigrate.projectors import Affine, Manifest, ProcessVariance, Projector
+from xbtmigrate.types import Direction, Distance
 
 NO_VECTORS = np.zeros((0, 0), np.float32)
 
@@ -76,3 +84,20 @@ def test_equal_scores_go_by_id_whatever_order_they_came_in():
     again = ["a", "d", "b", "c"]
     order = rank(again, np.array([1, 0, 1, 2], np.float32))
     assert [again[at] for at in order] == ["c", "a", "b", "d"]
+
+
+def test_uncertainty_goes_by_side_vectors_where_the_estimate_takes_them():
+    scale = np.ones(3, np.float32)
+    error = ProcessVariance(
+        scale, np.zeros((1, 3), np.float32), np.ones((1, 1), np.float32), scale[:1]
+    )
+    facts = Manifest(Direction.FORWARD, "test", 2, 2, Distance.DOT, Distance.DOT, d_side=1)
+    weights = Affine(np.zeros((3, 2), np.float32), np.zeros(2, np.float32))
+    ordering = UncertaintyOrdering(projector=Projector(facts, weights, error))
+    ids, old = ["a", "b"], np.zeros((2, 2), np.float32)
+    side = np.float32([[0.1], [2]])
+    for each in (ordering, DemandOrdering(demand={"c": 1}, otherwise=ordering)):
+        near, far = score_points(each, ids, old, side)
+        assert near < far
+    random = RandomOrdering()
+    np.testing.assert_array_equal(score_points(random, ids, old, side), random.score(ids, old))

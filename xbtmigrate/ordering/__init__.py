@@ -8,6 +8,7 @@ from xbtmigrate.ordering.simple import (
     RandomOrdering,
     UncertaintyOrdering,
     rank,
+    score_points,
 )
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "RandomOrdering",
     "UncertaintyOrdering",
     "rank",
+    "score_points",
 ]

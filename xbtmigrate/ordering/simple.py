@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,8 @@ class UncertaintyOrdering:
         PluginError: The projector maps queries, not stored vectors.
     """
 
+    takes_side = True
+
     def __init__(self, *, projector: Projector) -> None:
         if projector.direction is not Direction.FORWARD:
             raise PluginError(
@@ -51,9 +54,14 @@ class UncertaintyOrdering:
             )
         self._projector = projector
 
-    def score(self, ids: Sequence[PointId], old: Vectors) -> PriorityScores:  # noqa: ARG002
+    def score(
+        self,
+        ids: Sequence[PointId],  # noqa: ARG002
+        old: Vectors,
+        side: Vectors | None = None,
+    ) -> PriorityScores:
         """Return the predicted log-variance of each projection. Shape (n,)."""
-        return self._projector.uncertainty(old)
+        return self._projector.uncertainty(old, *(() if side is None else (side,)))
 
 
 class DemandOrdering:
@@ -84,13 +92,45 @@ class DemandOrdering:
         self._demand = demand
         self._otherwise = otherwise or RandomOrdering(seed=seed)
 
-    def score(self, ids: Sequence[PointId], old: Vectors) -> PriorityScores:
+    takes_side = True
+
+    def score(
+        self, ids: Sequence[PointId], old: Vectors, side: Vectors | None = None
+    ) -> PriorityScores:
         """Return the hits of each point, and between equal ones a share below one. Shape (n,)."""
         hits = np.array([self._demand.get(point, 0) for point in ids], np.float32)
-        other = np.nan_to_num(self._otherwise.score(ids, old), nan=np.inf)
+        other = np.nan_to_num(score_points(self._otherwise, ids, old, side), nan=np.inf)
         # Squashed without looking at the other points, so that batches change nothing.
         below = 0.999 * (0.5 + np.arctan(other) / np.pi)
         return (hits + below).astype(np.float32)
+
+
+def score_points(
+    ordering: Ordering, ids: Sequence[PointId], old: Vectors, side: Vectors | None
+) -> PriorityScores:
+    """Score points by an order that may look at side vectors or not; shape (n,).
+
+    Args:
+        ordering: The order; it takes side vectors where its attribute `takes_side` is true.
+        ids: The n points.
+        old: Their stored vectors, float32 (n, d_old).
+        side: Their side vectors, float32 (n, d_side); None where there are none.
+    """
+    if getattr(ordering, "takes_side", False):
+        return cast("SidedOrdering", ordering).score(ids, old, side)
+    return ordering.score(ids, old)
+
+
+class SidedOrdering(Protocol):
+    """An order that looks at side vectors too."""
+
+    takes_side: bool
+
+    def score(
+        self, ids: Sequence[PointId], old: Vectors, side: Vectors | None = None
+    ) -> PriorityScores:
+        """Score points; the highest is re-encoded first. Shape (n,)."""
+        ...
 
 
 def rank(ids: Sequence[PointId], scores: PriorityScores) -> npt.NDArray[np.intp]:

@@ -59,7 +59,8 @@ class Projector:
                 f"makes {self.text_side.size}",
                 "train the projector again",
             )
-        if self.error is not None and self.error.d_in != manifest.d_in:
+        taken = {manifest.d_in, manifest.d_in + manifest.d_side}
+        if self.error is not None and self.error.d_in not in taken:
             raise ArtefactError(
                 f"the uncertainty takes {self.error.d_in} dimensions, the projector "
                 f"{manifest.d_in}",
@@ -134,11 +135,12 @@ class Projector:
             normalize_output=manifest.normalizes_output,
         )
 
-    def uncertainty(self, vectors: Vectors) -> npt.NDArray[np.float32]:
+    def uncertainty(self, vectors: Vectors, side: Vectors | None = None) -> npt.NDArray[np.float32]:
         """Estimate the log of the squared error per coordinate that `apply` makes at each row.
 
         Args:
             vectors: Float32 (n, d_in).
+            side: Float32 (n, d_side); not looked at by an estimate that takes none.
 
         Returns:
             Float32 (n,); higher is worse.
@@ -151,8 +153,10 @@ class Projector:
                 f"this {self.direction} projector ({self.kind}) estimates no uncertainty",
                 "train a forward projector, or order the points at random",
             )
-        rows = self._checked(vectors)
-        return self.error(normalized(rows) if self.manifest.normalizes_input else rows)
+        rows, cosine = self._checked(vectors), self.manifest.normalizes_input
+        if self.error.d_in != self.d_in:
+            return self.error(beside(rows, self._checked_side(rows, side), cosine=cosine))
+        return self.error(normalized(rows) if cosine else rows)
 
     def save(self, directory: Path | str) -> None:
         """Write projector.json and projector.safetensors, atomically.

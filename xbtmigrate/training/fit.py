@@ -262,9 +262,8 @@ def _uncertainty(
     projected = unseen.of(ids, problem.project(best.fitted.architecture, problem.x))
     errors = np.asarray(np.mean((projected - problem.y) ** 2, axis=1), np.float32)
     truth = problem.squared_errors(best.fitted.architecture, problem.x_held, problem.y_held)
-    # An order asks for it by stored vectors alone, so it is learned from these.
     networks = not trainer_of(best.kind).closed_form
-    return fit_uncertainty(problem.alone, best.fitted.error, errors, truth, networks=networks)
+    return fit_uncertainty(problem, best.fitted.error, errors, truth, networks=networks)
 
 
 def _baselines(task: SelectionTask, options: FitOptions) -> dict[str, Scores]:

@@ -41,12 +41,13 @@ def fit_uncertainty(
         The best estimate, and the rank correlation of each with the true error.
     """
     errors = np.maximum(errors, np.float32(MIN_ERROR))
-    estimates: list[Uncertainty] = [_keep_neighbours(problem, errors)]
+    estimates: list[Uncertainty] = [_keep_neighbours(problem.alone, errors)]
     if trained is not None:
         estimates.append(trained)
     elif networks:
-        estimates.append(_fit_head(problem, errors))
-    figures = {e.name: rank_correlation(e(problem.x_held), truth) for e in estimates}
+        estimates.append(_fit_head(problem.alone, errors))
+    held = {each.x_held.shape[1]: each.x_held for each in (problem.alone, problem)}
+    figures = {e.name: rank_correlation(e(held[e.d_in]), truth) for e in estimates}
     return max(estimates, key=lambda e: figures[e.name]), figures
 
 

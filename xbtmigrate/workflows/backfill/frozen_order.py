@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from xbtmigrate.backfill.goal import Known
 from xbtmigrate.backfill.order_file import OrderedIds, make_sortable
+from xbtmigrate.ordering import score_points
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery, Ordering
 from xbtmigrate.types import PointId, vectors_of
@@ -77,5 +78,6 @@ def scored_points(gallery: Gallery, ordering: Ordering, known: Known) -> Iterato
     """
     for batch in gallery.read({"source", "old"}):
         ids = batch["id"].to_pylist()
+        side = vectors_of(batch, "side") if "side" in batch.schema.names else None
         paid = known.find(batch["content_hash"].to_pylist())[1]
-        yield make_sortable(ids, ordering.score(ids, vectors_of(batch, "old")), paid)
+        yield make_sortable(ids, score_points(ordering, ids, vectors_of(batch, "old"), side), paid)

@@ -36,7 +36,8 @@ def error_estimate(trial: Trial, forward: Projector | None) -> dict[str, Any] | 
         return None
     sides = trial.sides(forward)
     true = np.linalg.norm(sides.new - sides.projected, axis=1)
-    predicted = np.sqrt(forward.d_out * np.exp(forward.uncertainty(trial.old).astype(np.float64)))
+    variance = np.exp(forward.uncertainty(trial.old, trial.side).astype(np.float64))
+    predicted = np.sqrt(forward.d_out * variance)
     parts = np.array_split(np.argsort(predicted, kind="stable"), min(BINS, len(predicted)))
     return {
         "rank_correlation": rank_correlation(predicted, true),

@@ -23,7 +23,7 @@ from xbtmigrate.evaluation.servings import (
     ServingSpec,
     find_measured,
 )
-from xbtmigrate.ordering import rank
+from xbtmigrate.ordering import rank, score_points
 from xbtmigrate.ordering.benefit import BenefitModel
 from xbtmigrate.projectors import Projector, SharedSpace
 from xbtmigrate.protocols import Ordering
@@ -255,7 +255,7 @@ def _orders(
             error = np.linalg.norm(sides.new - sides.projected, axis=1)
             found[name] = error.astype(np.float32)
         elif possible.get(name, True):
-            found[name] = asked.make(name).score(trial.ids, trial.old)
+            found[name] = score_points(asked.make(name), trial.ids, trial.old, trial.side)
     return found
 
 
@@ -267,7 +267,7 @@ def _servings(
     if maps.arrangement is not None and sides is not None and maps.forward is not None:
         hubness = sides.hubness(maps.arrangement.bank, trial.ids)
         predicts = maps.forward.has_uncertainty
-        uncertainty = maps.forward.uncertainty(trial.old) if predicts else None
+        uncertainty = maps.forward.uncertainty(trial.old, trial.side) if predicts else None
         known = Calibrated(maps.arrangement, hubness, uncertainty)
     found = [spec.measure(known) for spec in specs if spec.measure is not None]
     return [serving for serving in found if serving is not None]

@@ -167,7 +167,7 @@ class _Map:
         mapped: Vectors = vectors @ self.matrix
         return mapped
 
-    def uncertainty(self, vectors: Vectors) -> Vectors:
+    def uncertainty(self, vectors: Vectors, side: Vectors | None = None) -> Vectors:  # noqa: ARG002
         return np.zeros(len(vectors), np.float32)
 
 

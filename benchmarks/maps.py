@@ -1,0 +1,239 @@
+"""One space on the corpora beside the checkout: rows to compare with, maps, curves; run by hand.
+
+python benchmarks/maps.py --corpus debian --pairs 6000 --seeds 0 1 2
+
+Corpora: `debian` (TF-IDF/SVD to MiniLM), `neural` (MiniLM to multilingual-e5-small), `clipart`
+(pictures found by captions, without words). Nothing but the pairs is re-encoded for the rows; no
+test query asks for a point of the pairs. Strengths (centring, weight of the lexical score) are
+chosen on the queries of even number; every figure is of those of odd number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from xbtmigrate.evaluation.curves import backfilling_curves
+from xbtmigrate.evaluation.mixed_gallery import Single
+from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Space, evaluate, judge, top_k
+from xbtmigrate.side_information import (
+    TextSide,
+    Vocabulary,
+    collect_vocabulary,
+    fit_lexical,
+    fit_words,
+)
+from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit
+from xbtmigrate.training import Space as ModelSpace
+from xbtmigrate.types import Channel, Direction, Distance, Vectors, normalized, vectors_of
+
+DATA = Path("../shared/data")
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+HELD_OUT = 1000
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Queries and gallery in both models; `rel` is each query's row."""
+
+    texts: list[str]
+    asked: list[str]
+    old: Vectors
+    new: Vectors
+    asked_old: Vectors
+    asked_new: Vectors
+    rel: npt.NDArray[np.intp]
+    captions: Vectors | None = None
+    words: dict[str, Vectors] | None = None
+
+
+def by_key(name: str) -> dict[str, Vectors]:
+    """Read a Parquet of keys and vectors."""
+    table = pq.read_table(DATA / "text" / f"{name}.parquet")
+    return dict(zip(table["key"].to_pylist(), np.float32(vectors_of(table, "vector")), strict=True))
+
+
+def text_corpus(old: str, new: str, queries: str, words: str, documents: str = "") -> Corpus:
+    """Descriptions, asked for by synopses."""
+    first, second = by_key(old), by_key(new)
+    rows = pq.read_table(DATA / "text" / "debian-packages.parquet").to_pylist()
+    if documents:
+        kept = set(pq.read_table(DATA / "text" / f"{documents}.parquet")["id"].to_pylist())
+        rows = [row for row in rows if row["id"] in kept]
+    place = {str(row["id"]): number for number, row in enumerate(rows)}
+    asked = [
+        each
+        for each in pq.read_table(DATA / "text" / f"{queries}.parquet").to_pylist()
+        if each.get("split", "test") == "test" and each["relevant"][0] in place
+    ]
+    texts, queried = [row["description"] for row in rows], [each["text"] for each in asked]
+    of = [
+        normalized(np.stack([m[t] for t in ts])) for ts in (texts, queried) for m in (first, second)
+    ]
+    rel = np.array([place[each["relevant"][0]] for each in asked])
+    return Corpus(texts, queried, *of, rel, words=by_key(words))
+
+
+def clipart() -> Corpus:
+    """Pictures of all splits, asked for by the captions of val."""
+    pairs = pq.read_table(DATA / "clipart" / "pairs.parquet", columns=["id", "caption", "split"])
+    table = pq.read_table(DATA / "clipart" / "embeddings.parquet")
+    assert table["id"].equals(pairs["id"])
+    names = ("old_img", "new_img", "old_txt", "new_txt")
+    old, new, old_text, new_text = (normalized(np.float32(vectors_of(table, n))) for n in names)
+    rel = np.flatnonzero(np.array(pairs["split"].to_pylist()) == "val")
+    texts = pairs["caption"].to_pylist()
+    asked = [texts[row] for row in rel]
+    return Corpus(texts, asked, old, new, old_text[rel], new_text[rel], rel, captions=new_text)
+
+
+def read(name: str) -> Corpus:
+    """Read a corpus."""
+    if name == "clipart":
+        return clipart()
+    if name == "neural":
+        files = "new-minilm384-by-text", "e5-small384-by-text", "e5-queries", "words-e5-small384"
+        return text_corpus(*files, documents="e5-documents")
+    return text_corpus("old-svd128-by-text", "new-minilm384-by-text", "queries", "words-minilm384")
+
+
+def measured(scores: Vectors, rel: npt.NDArray[np.intp], part: slice) -> QueryScores:
+    """Judge the queries of a part."""
+    return judge(top_k(scores[part], 100), Relevance.from_rows(rel[part, None].tolist()))
+
+
+def best(candidates: list[Vectors], rel: npt.NDArray[np.intp]) -> Vectors:
+    """The scores that are best on the queries of even number."""
+    even = [measured(each, rel, slice(0, None, 2)).means["recall@10"] for each in candidates]
+    return candidates[int(np.argmax(even))]
+
+
+def centred(queries: Vectors, gallery: Vectors) -> list[Vectors]:
+    """Scores of queries with a part of their component along the gallery's mean taken away."""
+    mean = normalized(gallery.mean(axis=0, keepdims=True))[0]
+    return [(queries - s * (queries @ mean)[:, None] * mean) @ gallery.T for s in STRENGTHS]
+
+
+def fixed_rows(corpus: Corpus, vocabulary: Vocabulary) -> dict[str, Vectors]:
+    """Scores of what needs no migration, and of the end of one."""
+    weights = vocabulary.weigh(corpus.texts)
+    lexical = np.float32((vocabulary.weigh(corpus.asked) @ weights.T).toarray())
+    keep, full = corpus.asked_old @ corpus.old.T, corpus.asked_new @ corpus.new.T
+    even = [keep + share * lexical for share in (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)]
+    return {
+        "keep": keep,
+        "keep, centred": best(centred(corpus.asked_old, corpus.old), corpus.rel),
+        "lexical": lexical,
+        "hybrid keep": best(even, corpus.rel),
+        "full": full,
+        "full, centred": best(centred(corpus.asked_new, corpus.new), corpus.rel),
+    }
+
+
+def side_of(corpus: Corpus, vocabulary: Vocabulary, rows: npt.NDArray[np.intp]) -> TextSide | None:
+    """The table of words, where the words were embedded."""
+    if corpus.words is None:
+        return None
+    kept = [n for n, word in enumerate(vocabulary.words) if word in corpus.words]
+    vocabulary = Vocabulary([vocabulary.words[n] for n in kept], vocabulary.rarity[kept])
+    words = fit_words(np.stack([corpus.words[word] for word in vocabulary.words]))
+    lexical = fit_lexical(vocabulary, [corpus.texts[row] for row in rows[:6000]])
+    return TextSide(vocabulary, {"words": words, "lexical": lexical})
+
+
+def run(corpus: Corpus, vocabulary: Vocabulary, count: int, seed: int, kinds: list[str]) -> None:
+    """Fit on pairs of one seed and print what the maps are worth."""
+    free = np.random.default_rng(seed).permutation(
+        np.setdiff1d(np.arange(len(corpus.old)), corpus.rel)
+    )
+    rows = free[:count]
+    started, cpu = time.monotonic(), time.process_time()
+    text_side = side_of(corpus, vocabulary, rows)
+    side = None if text_side is None else text_side.embed(corpus.texts)
+    held, kept = np.split(rows, [min(HELD_OUT, count // 5)])
+    gallery = np.concatenate([held, kept])[:5000]
+    task = SelectionTask(
+        queries_new=(corpus.new if corpus.captions is None else corpus.captions)[held],
+        gallery_old=corpus.old[gallery],
+        relevant=[np.array([row]) for row in range(len(held))],
+        gallery_new=corpus.new[gallery],
+        gallery_side=None if side is None else side[gallery],
+        self_asked=corpus.captions is None,
+    )
+    source = PairSource.TEXT if corpus.captions is None else PairSource.IMAGE
+    targets = {source: corpus.new, PairSource.CAPTION_IMAGE: corpus.captions}
+    ids, given = [str(row) for row in kept], None if side is None else side[kept]
+    pairs = [
+        Pairs(ids, [""] * len(kept), corpus.old[kept], target[kept], source, given)
+        for source, target in targets.items()
+        if target is not None
+    ]
+    spaces = ModelSpace("old", Distance.COSINE), ModelSpace("new", Distance.COSINE)
+    options = FitOptions(*spaces, kinds, text_side=text_side, seed=seed)
+    report = fit(Direction.FORWARD, pairs, task, options)
+    print(
+        f"seed {seed}, {count} pairs: {time.process_time() - cpu:.1f} s of processor time "
+        f"({time.monotonic() - started:.1f} s)",
+    )
+    print("  settings", dict(report.projector.manifest.hyperparameters))
+    for projector in (*report.others, report.projector):
+        scores = corpus.asked_new @ projector.apply(corpus.old, side).T
+        show(
+            f"{projector.kind}{', words' if projector.d_side else ''}",
+            measured(scores, corpus.rel, slice(1, None, 2)),
+        )
+    chosen = report.projector
+    curves(corpus, chosen.apply(corpus.old, side), chosen.uncertainty(corpus.old, side), seed)
+
+
+def curves(corpus: Corpus, projected: Vectors, uncertainty: Vectors, seed: int) -> None:
+    """Print the one space on its way, and where it reaches keep."""
+    odd = slice(1, None, 2)
+    relevance = Relevance.from_rows(corpus.rel[odd, None].tolist())
+    keep = evaluate(Space(corpus.asked_old[odd], corpus.old), relevance)
+    spaces = {
+        Channel.FORWARD: Space(corpus.asked_new[odd], projected),
+        Channel.NEW: Space(corpus.asked_new[odd], corpus.new),
+    }
+    orders = {
+        "random": np.random.default_rng(1000 + seed).permutation(len(projected)),
+        "uncertainty": np.argsort(-uncertainty, kind="stable"),
+    }
+    for curve in backfilling_curves(spaces, relevance, orders=orders, servings=[Single()]):
+        values = " ".join(f"{value:.3f}" for value in curve.values())
+        at = curve.smallest_fraction(keep.means["recall@10"])
+        print(f"  {curve.ordering}: AUC {curve.auc():.3f}; {values}; keep at {at}, "
+              f"95 % {curve.crossover_interval(keep, seed=0)}")  # fmt: skip
+
+
+def show(name: str, found: QueryScores) -> None:
+    """Print a row."""
+    print(f"  {name:28s} {found.means['recall@1']:.3f} {found.means['recall@10']:.3f}", flush=True)
+
+
+def main() -> None:
+    """Run from the checkout's root."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", choices=("debian", "neural", "clipart"), default="debian")
+    parser.add_argument("--pairs", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--kinds", nargs="+", default=["auto"])
+    given = parser.parse_args()
+    corpus = read(given.corpus)
+    vocabulary = collect_vocabulary(corpus.texts)
+    print(f"{given.corpus}: {len(corpus.old)} points, {len(corpus.rel) // 2} queries")
+    print(f"  {'':28s} recall@1 recall@10")
+    for name, scores in fixed_rows(corpus, vocabulary).items():
+        show(name, measured(scores, corpus.rel, slice(1, None, 2)))
+    for seed in given.seeds:
+        run(corpus, vocabulary, given.pairs, seed, given.kinds)
+
+
+if __name__ == "__main__":
+    main()
