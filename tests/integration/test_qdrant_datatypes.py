@@ -7,7 +7,7 @@ import pytest
 from qdrant_client import models
 
 from tests.support.collections import TEXT, fresh_name
-from tests.unit.test_qdrant_provenance import MOVED, moved
+from tests.unit.qdrant.test_qdrant_provenance import MOVED, moved
 from xbtmigrate.qdrant.collection.facts import inspect
 from xbtmigrate.qdrant.gallery.create import prepare
 from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.unit.test_training_fit import options, world
-from tests.unit.test_training_kinds import problem
+from tests.unit.training.test_training_fit import options, world
+from tests.unit.training.test_training_kinds import problem
 from xbtmigrate.projectors import SharedSpace
 from xbtmigrate.training import fit
 from xbtmigrate.training.kinds.lambda_orthogonal import LAMBDAS, near_orthogonal

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.unit.test_training_fit import options, world
+from tests.unit.training.test_training_fit import options, world
 from xbtmigrate.errors import ArtefactError, ConfigError
 from xbtmigrate.training import fit, trainer_of
 from xbtmigrate.training.fit_uncertainty import rank_correlation

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.unit.test_training_fit import HELD, options, world
+from tests.unit.training.test_training_fit import HELD, options, world
 from xbtmigrate.projectors import Affine
 from xbtmigrate.side_information import TextSide, Vocabulary
 from xbtmigrate.training import fit
