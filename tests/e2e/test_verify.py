@@ -18,8 +18,9 @@ from tests.support.documents import check_keys
 from xbtmigrate.backfill.vector_cache import VectorCache
 from xbtmigrate.config import load_config
 from xbtmigrate.qdrant.gallery.in_place import InPlaceGallery
-from xbtmigrate.workflows.migration import open_migration
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.verify.verify import Extent, verify
+from xbtmigrate.workflows.workspace import Workspace
 
 COUNT, ENCODED = 300, 150
 MODES = ["server-in_place", "server-shadow", "embedded-in_place", "embedded-shadow"]
@@ -177,8 +178,8 @@ def _trained(folder: Path, clipart: Clipart) -> tuple[str, VectorCache]:
     write_config(folder, "path:qdrant", name, layout="in_place")
     answer_inside("plan", cwd=folder)
     answer_inside("train-projector", "--kind", "ridge", "--pairs", "200", cwd=folder)
-    with open_migration(load_config(folder / "xbtmigrate.toml")) as migration:
-        return name, migration.known
+    config = load_config(folder / "xbtmigrate.toml")
+    return name, Workspace(config, Models(config)).known
 
 
 def _check(folder: Path, name: str, clipart: Clipart) -> None:

@@ -19,7 +19,8 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.fusion import CalibratedServing
 from xbtmigrate.types import Channel, Direction, Distance, Kind
 from xbtmigrate.workflows.evaluate.experiment import Sides
-from xbtmigrate.workflows.migration import open_migration
+from xbtmigrate.workflows.store import open_store
+from xbtmigrate.workflows.workspace import artefacts_of
 
 
 def old_model(items: Sequence[str]) -> np.ndarray:
@@ -94,7 +95,8 @@ class Migrating:
 
 def marked(folder: Path, kind: Kind) -> int:
     """Points that the tool itself would take for done."""
-    with open_migration(load_config(folder / "xbtmigrate.toml")) as opened:
-        plan = opened.artefacts.load_plan()
+    config = load_config(folder / "xbtmigrate.toml")
+    with open_store(config) as opened:
+        plan = artefacts_of(config).load_plan()
         batches = list(opened.gallery(plan).read({"kind"}))
     return sum(batch["kind"].to_pylist().count(kind) for batch in batches)

@@ -76,12 +76,21 @@ class Until:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One step of a run: points of this pass done and to do, and the counts of the whole run."""
+    """One step of a run.
+
+    Attributes:
+        stage: The pass it belongs to.
+        done: Points of this pass that are done.
+        total: Points of this pass.
+        counts: What the run did so far.
+        quarantined: Points that the run could not embed so far.
+    """
 
     stage: Stage
     done: int
     total: int
     counts: Counts
+    quarantined: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -270,7 +270,8 @@ class Backfill:
         if self.record.stage is not stage or time.monotonic() - self._ticked >= SAVE_SECONDS:
             self._store()
         if done is not None:
-            self.on_progress(Progress(self.record.stage or Stage.PROJECT, *done, self.counts))
+            stage = self.record.stage or Stage.PROJECT
+            self.on_progress(Progress(stage, *done, self.counts, len(self.quarantined)))
 
     def _finish(self, phase: Phase) -> None:
         self.record = self.record.moved_to(phase)

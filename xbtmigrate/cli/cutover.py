@@ -78,9 +78,8 @@ def cutover(
     """
     from xbtmigrate.config import load_config
     from xbtmigrate.evaluation.quality_gate import Gate
-    from xbtmigrate.workflows.cutover.cutover import Order
     from xbtmigrate.workflows.cutover.cutover import cutover as run
-    from xbtmigrate.workflows.cutover.preconditions import Accepted, Quality
+    from xbtmigrate.workflows.cutover.preconditions import Accepted, Order, Quality
 
     quality = Quality([Gate.parse(each) for each in gate or []], queries, split)
     order = Order(

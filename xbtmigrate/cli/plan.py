@@ -38,8 +38,8 @@ def plan(
     .xbtmigrate/ beside the configuration; later commands run exactly that plan.
     """
     from xbtmigrate.config import load_config
-    from xbtmigrate.workflows.migration import artefacts_of
     from xbtmigrate.workflows.plan.plan import make_plan
+    from xbtmigrate.workflows.workspace import artefacts_of
 
     with render.ProgressBars() as bars:
         settings = load_config(config)

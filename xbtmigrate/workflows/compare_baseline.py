@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.protocols import Gallery, Written
 from xbtmigrate.qdrant.gallery.baseline import (
@@ -18,31 +19,32 @@ from xbtmigrate.qdrant.gallery.baseline import (
     update_baseline,
 )
 from xbtmigrate.qdrant.gallery.remove import distrust
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Kind, Layout, PointId
-from xbtmigrate.workflows.migration import Migration, choice_of
+from xbtmigrate.workflows.store import Store, choice_of
 
 
-def witness(migration: Migration, plan: Plan, ids: Sequence[PointId]) -> pa.Table:
+def witness(connection: Connection, plan: Plan, ids: Sequence[PointId]) -> pa.Table:
     """Look at some points of the source: their payloads and every vector but the new one."""
     in_place = plan.target.layout is Layout.IN_PLACE
     without = plan.target.vector if in_place else None
-    return read_baseline(migration.connection, plan.collection.name, ids, without)
+    return read_baseline(connection, plan.collection.name, ids, without)
 
 
-def testimony(migration: Migration, plan: Plan) -> BaselineChanges | None:
+def testimony(store: Store, artefacts: Artefacts, plan: Plan) -> BaselineChanges | None:
     """Say what became of the points that were looked at while planning; None without them.
 
     The tool only reads the source of a shadow. In place a new vector that was projected from the
     present old ones was made behind their replacement, and one that has still to be made will be.
     The mark of an encoded vector does not name the old ones, so nobody can tell there.
     """
-    before = migration.artefacts.load_witness()
+    before = artefacts.load_witness()
     if before is None:
         return None
-    found = compare(before, witness(migration, plan, before["id"].to_pylist()))
+    found = compare(before, witness(store.connection, plan, before["id"].to_pylist()))
     if plan.target.layout is Layout.SHADOW:
         return found.explained(found.vectors_changed)
-    batches = migration.gallery(plan).read({"kind"}, ids=found.vectors_changed)
+    batches = store.gallery(plan).read({"kind"}, ids=found.vectors_changed)
     kinds = {
         point: kind
         for batch in batches
@@ -51,27 +53,31 @@ def testimony(migration: Migration, plan: Plan) -> BaselineChanges | None:
     return found.explained([each for each, kind in kinds.items() if kind != Kind.ENCODED])
 
 
-def bring_up_to_date(migration: Migration, plan: Plan, ids: Sequence[PointId]) -> None:
+def bring_up_to_date(
+    connection: Connection, artefacts: Artefacts, plan: Plan, ids: Sequence[PointId]
+) -> None:
     """Remember some of the points that were looked at while planning as they are now."""
-    before = migration.artefacts.load_witness()
+    before = artefacts.load_witness()
     if before is not None and ids:
-        now = witness(migration, plan, ids)
-        migration.artefacts.save_witness(update_baseline(before, now, ids))
+        now = witness(connection, plan, ids)
+        artefacts.save_witness(update_baseline(before, now, ids))
 
 
-def distrust_replaced(migration: Migration, plan: Plan) -> None:
+def distrust_replaced(store: Store, artefacts: Artefacts, plan: Plan) -> None:
     """Make encoded points whose old vectors were replaced due again."""
-    found = testimony(migration, plan)
+    found = testimony(store, artefacts, plan)
     if found is not None and found.vectors_changed:
-        distrust(migration.connection, choice_of(plan.target), found.vectors_changed)
+        distrust(store.connection, choice_of(plan.target), found.vectors_changed)
 
 
-def watched(migration: Migration, plan: Plan, gallery: Gallery) -> Gallery:
+def watched(connection: Connection, artefacts: Artefacts, plan: Plan, gallery: Gallery) -> Gallery:
     """Return a gallery that notices old vectors which applications replace between its writes."""
-    before = migration.artefacts.load_witness()
+    before = artefacts.load_witness()
     if before is None or plan.target.layout is Layout.SHADOW:
         return gallery
-    return _WatchedGallery(gallery, migration, plan, before, set(before["id"].to_pylist()))
+    return _WatchedGallery(
+        gallery, connection, artefacts, plan, before, set(before["id"].to_pylist())
+    )
 
 
 @dataclass(slots=True)
@@ -83,7 +89,8 @@ class _WatchedGallery:
     """
 
     gallery: Gallery
-    migration: Migration
+    connection: Connection
+    artefacts: Artefacts
     plan: Plan
     before: pa.Table
     ids: set[PointId]
@@ -116,9 +123,9 @@ class _WatchedGallery:
         return self.gallery.prune()
 
     def _look(self, ids: Sequence[PointId]) -> None:
-        now = witness(self.migration, self.plan, ids)
+        now = witness(self.connection, self.plan, ids)
         with self.lock:
             replaced = compare(part_of(self.before, ids), now).vectors_changed
             if replaced:
                 self.before = update_baseline(self.before, now, replaced)
-                self.migration.artefacts.save_witness(self.before)
+                self.artefacts.save_witness(self.before)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from xbtmigrate.config import Config
 from xbtmigrate.errors import ConnectionFailedError, LeaseError, XbtMigrateError
 from xbtmigrate.qdrant.journal.run_control import Control
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.qdrant.wire.connection import Connection
 
 
 @contextlib.contextmanager
-def noted(migration: Migration) -> Iterator[None]:
+def noted(config: Config, connection: Connection) -> Iterator[None]:
     """Keep the reason where the block ends by an error, so that `status` and `doctor` know it."""
-    control = Control(migration.connection, migration.config.migration)
+    control = Control(connection, config.migration)
     control.note(None)
     try:
         yield

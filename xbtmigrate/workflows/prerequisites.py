@@ -10,22 +10,24 @@ from xbtmigrate.errors import ConnectionFailedError, GateError
 from xbtmigrate.migration.plan import Cost, Finding
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.aliases import aliases
+from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.limits import limits_in_the_way, room_of
 from xbtmigrate.qdrant.wire.connect import check_writable
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Layout, Strategy
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.store import Store
 
 _GIB = 2**30
 
 
 def require_prerequisites(
-    migration: Migration, layout: LayoutChoice, costs: Sequence[Cost], strategy: Strategy
+    store: Store, layout: LayoutChoice, costs: Sequence[Cost], strategy: Strategy
 ) -> list[Finding]:
     """Look for everything that the way to `finalize` needs and that is not there.
 
     Args:
-        migration: The migration.
+        store: What the migration has in Qdrant.
         layout: Where the new vectors go.
         costs: What the strategies take.
         strategy: The one that is chosen.
@@ -38,25 +40,25 @@ def require_prerequisites(
     [cost] = [each for each in costs if each.strategy is strategy]
     found = list(
         chain(
-            _alias(migration, layout),
-            _rights(migration),
-            _limits(migration, layout),
-            _rates(migration, cost),
-            _room(migration, cost),
-            _settings(migration, layout),
+            _alias(store, layout),
+            _rights(store),
+            _limits(store, layout),
+            _rates(store.facts, cost),
+            _room(store.connection, cost),
+            _settings(store.connection, layout),
         )
     )
     _refuse(found)
     return found
 
 
-def refuse_impossible(migration: Migration, layout: LayoutChoice) -> None:
+def refuse_impossible(store: Store, layout: LayoutChoice) -> None:
     """Refuse a migration that limits of the collection would stop half-way.
 
     Raises:
         GateError: There are such limits; names all of them.
     """
-    _refuse(list(_limits(migration, layout)))
+    _refuse(list(_limits(store, layout)))
 
 
 def _refuse(findings: Sequence[Finding]) -> None:
@@ -73,13 +75,13 @@ def _refuse(findings: Sequence[Finding]) -> None:
         )
 
 
-def _alias(migration: Migration, layout: LayoutChoice) -> Iterator[Finding]:
+def _alias(store: Store, layout: LayoutChoice) -> Iterator[Finding]:
     """A shadow takes over by moving an alias, which applications have to read by then."""
-    facts = migration.facts
+    facts = store.facts
     if layout.layout is Layout.IN_PLACE or facts.requested != facts.collection:
         return
     name = facts.collection
-    leading = [each for each, to in aliases(migration.connection).items() if to == name]
+    leading = [each for each, to in aliases(store.connection).items() if to == name]
     option = (
         f"create an alias of '{name}', let applications read it and name it in qdrant.collection"
     )
@@ -93,18 +95,18 @@ def _alias(migration: Migration, layout: LayoutChoice) -> Iterator[Finding]:
     )
 
 
-def _rights(migration: Migration) -> Iterator[Finding]:
+def _rights(store: Store) -> Iterator[Finding]:
     try:
-        check_writable(migration.connection, migration.facts.collection)
+        check_writable(store.connection, store.facts.collection)
     except ConnectionFailedError as error:
         # A plan may well be made with a key that only reads; the backfill refuses it.
         yield Finding(name="rights", message=error.message, way_out=f"{error.hint} for backfill")
 
 
-def _limits(migration: Migration, layout: LayoutChoice) -> Iterator[Finding]:
-    facts = migration.facts
+def _limits(store: Store, layout: LayoutChoice) -> Iterator[Finding]:
+    facts = store.facts
     address = quote(facts.collection, safe="")
-    found = limits_in_the_way(migration.connection, facts, layout.layout, layout.space.size)
+    found = limits_in_the_way(store.connection, facts, layout.layout, layout.space.size)
     for name, limit, needed in found:
         yield Finding(
             name=name,
@@ -116,8 +118,7 @@ def _limits(migration: Migration, layout: LayoutChoice) -> Iterator[Finding]:
         )
 
 
-def _rates(migration: Migration, cost: Cost) -> Iterator[Finding]:
-    facts = migration.facts
+def _rates(facts: CollectionFacts, cost: Cost) -> Iterator[Finding]:
     needed = {
         "write_rate_limit": (facts.writes_per_minute, cost.writes, "vectors to write"),
         "read_rate_limit": (facts.reads_per_minute, facts.points // 50, "pages to read"),
@@ -132,9 +133,9 @@ def _rates(migration: Migration, cost: Cost) -> Iterator[Finding]:
             )
 
 
-def _room(migration: Migration, cost: Cost) -> Iterator[Finding]:
+def _room(connection: Connection, cost: Cost) -> Iterator[Finding]:
     """Too little disk makes it impossible; memory can be swapped, and servers can map files."""
-    room = room_of(migration.connection)
+    room = room_of(connection)
     if room.disk is not None and cost.disk_bytes > room.disk:
         yield Finding(
             name="disk",
@@ -152,8 +153,8 @@ def _room(migration: Migration, cost: Cost) -> Iterator[Finding]:
         )
 
 
-def _settings(migration: Migration, layout: LayoutChoice) -> Iterator[Finding]:
-    if migration.connection.embedded and layout.creates_vector:
+def _settings(connection: Connection, layout: LayoutChoice) -> Iterator[Finding]:
+    if connection.embedded and layout.creates_vector:
         yield Finding(
             name="settings_not_kept",
             message=f"the embedded mode keeps no index settings of '{layout.space.name}'",

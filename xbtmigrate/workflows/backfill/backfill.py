@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-import numpy as np
-
 import xbtmigrate
-from xbtmigrate.backfill.goal import Goal, Known, Outcome, Progress
-from xbtmigrate.backfill.loop import Backfill
+from xbtmigrate.backfill.goal import Outcome, Progress
 from xbtmigrate.config import Config
-from xbtmigrate.errors import StaleError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.projectors import Projector
-from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.gallery.create import prepare as prepare_layout
 from xbtmigrate.qdrant.wire.connect import check_writable
-from xbtmigrate.types import Direction
 from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
+from xbtmigrate.workflows.backfill.make_loop import Work, make_loop, projector_of
 from xbtmigrate.workflows.backfill.request import Intent, Request, intend
 from xbtmigrate.workflows.backfill.run_metrics import RunMetrics, served
 from xbtmigrate.workflows.backfill.stop_at_quality import Watch
 from xbtmigrate.workflows.backfill.throttle import load_of, paced
-from xbtmigrate.workflows.compare_baseline import distrust_replaced, watched
+from xbtmigrate.workflows.compare_baseline import distrust_replaced
 from xbtmigrate.workflows.encode_points import Report
+from xbtmigrate.workflows.evaluate.traffic import read_demand
 from xbtmigrate.workflows.last_error import noted
-from xbtmigrate.workflows.migration import Migration, choice_of, open_migration
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.serve.publish import publish_artefacts, store_hubness
+from xbtmigrate.workflows.store import Store, choice_of, open_store
 from xbtmigrate.workflows.tally import Tally
+from xbtmigrate.workflows.workspace import Workspace
 
 QUARANTINE_SHOWN = 100
-LEARNED = ("uncertainty", "combined", "benefit")
-"""Orders that need the forward projector even where nothing is projected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +113,19 @@ def prepare(config: Config, request: Request) -> Intent:
     Raises:
         XbtMigrateError: What the run itself would refuse.
     """
-    with open_migration(config) as migration:
-        intent, _, _ = check_run(migration, request, migration.journal.load())
+    with open_store(config) as store:
+        models = Models(config)
+        workspace = Workspace(config, models)
+        intent, _, _ = check_run(store, models, workspace, request, store.journal.load())
     return intent
 
 
 def check_run(
-    migration: Migration, request: Request, record: MigrationRecord | None
+    store: Store,
+    models: Models,
+    workspace: Workspace,
+    request: Request,
+    record: MigrationRecord | None,
 ) -> tuple[Intent, Projector | None, FrozenOrder]:
     """See that a run can be made, before anything is written.
 
@@ -133,9 +136,16 @@ def check_run(
         GateError: The plan forbids it or is stale.
         XbtMigrateError: A part is missing.
     """
-    intent = intend(migration, request, record)
-    projector = projector_of(migration, intent)
-    return intent, projector, _order(migration, intent, request, projector)
+    intent = intend(store, models, workspace.artefacts, request, record)
+    projector = projector_of(store.facts, models, workspace.artefacts, intent)
+    read_hits = None
+    if request.demand is not None:
+        read_hits = partial(read_demand, store, models, request.demand)
+    gallery = store.gallery(intent.plan)
+    order = FrozenOrder(workspace, gallery, intent.order, projector, read_hits)
+    if intent.fraction > 0:
+        order.check()
+    return intent, projector, order
 
 
 def run(
@@ -153,111 +163,82 @@ def run(
         GateError: The plan forbids it or is stale, or another run holds the lease.
         XbtMigrateError: Something failed; the same call goes on from there.
     """
-    deadline = time.monotonic() + request.seconds
+    stop = _stop_at(time.monotonic() + request.seconds, should_stop)
     metrics = RunMetrics(config.migration)
     with (
         served(metrics, request.metrics_port, request.metrics_host),
-        open_migration(config) as migration,
+        open_store(config) as store,
     ):
-        intent, projector, order = check_run(migration, request, migration.journal.load())
-        check_writable(migration.connection, migration.facts.collection)
-        start = intent.record or _first_record(intent)
-        held = migration.journal.acquire(_bound(start, intent, projector))
-        watch: Watch | None = None
+        models = Models(config)
+        workspace = Workspace(config, models)
+        record = store.journal.load()
+        intent, projector, order = check_run(store, models, workspace, request, record)
+        check_writable(store.connection, store.facts.collection)
+        held = store.journal.acquire(_bound(intent, projector))
         try:
-            prepare_layout(migration.connection, migration.facts, choice_of(intent.plan.target))
-            publish_artefacts(migration, intent.plan)
-            distrust_replaced(migration, intent.plan)
-            stop = _stop_at(deadline, should_stop)
+            prepare_layout(store.connection, store.facts, choice_of(intent.plan.target))
+            publish_artefacts(store.connection, workspace.artefacts, intent.plan)
+            distrust_replaced(store, workspace.artefacts, intent.plan)
             with (
-                noted(migration),
-                paced(migration, intent.plan, request, stop) as sparing,
+                noted(config, store.connection),
+                paced(store, intent.plan, request, stop) as sparing,
             ):
-                loop = loop_of(
-                    migration, intent, held, projector, gallery=sparing, size=request.batch_size
+                metrics.load = lambda: load_of(sparing.pace, store.connection)
+                order = replace(order, gallery=sparing)
+                work = Work(intent, held, projector, sparing, order, request.batch_size)
+                watch = None
+                if request.until is not None:
+                    parts = store, models, workspace, work
+                    watch = Watch(*parts, request.until, request.queries, report)
+                outcome = _run_loop(
+                    *(store, models, workspace, work),
+                    watch=watch,
+                    on_progress=_shown_by(metrics, report),
+                    should_stop=stop,
                 )
-                order.gallery, loop.order = sparing, order
-                metrics.load = lambda: load_of(sparing.pace, migration.connection)
-
-                def show(step: Progress) -> None:
-                    metrics.progress, metrics.quarantined = step, len(loop.quarantined)
-                    report(step.stage.value, step.done, step.total)
-
-                loop.on_progress, loop.should_stop = show, stop
-                watch = _watch(migration, intent, request, loop, report)
-                outcome = _watched(loop, watch, intent.tally.points)
             if not outcome.stopped:
-                store_hubness(migration, intent.plan, report)
-                publish_artefacts(migration, intent.plan)
+                store_hubness(store, workspace.artefacts, intent.plan, report)
+                publish_artefacts(store.connection, workspace.artefacts, intent.plan)
         finally:
-            migration.journal.release()
-        tally = Tally.take(migration.gallery(intent.plan))
+            store.journal.release()
+        tally = Tally.take(store.gallery(intent.plan))
         return Result(intent, outcome, tally, None if watch is None else watch.document())
 
 
-def _order(
-    migration: Migration, intent: Intent, request: Request, projector: Projector | None
-) -> FrozenOrder:
-    """Choose the order of encoding; what it needs is looked for before anything is written."""
-    gallery = migration.gallery(intent.plan)
-    order = FrozenOrder(migration, gallery, intent.order, projector, request.demand)
-    if intent.fraction > 0:
-        order.check()
-    return order
+def _shown_by(metrics: RunMetrics, report: Report) -> Callable[[Progress], None]:
+    """Return a callback that shows each step to the user and to Prometheus."""
+
+    def show(step: Progress) -> None:
+        metrics.progress, metrics.quarantined = step, step.quarantined
+        report(step.stage.value, step.done, step.total)
+
+    return show
 
 
-def _watch(
-    migration: Migration, intent: Intent, request: Request, loop: Backfill, report: Report
-) -> Watch | None:
-    """Look at the live gallery on the way where a gate was given."""
-    if request.until is None:
-        return None
-    projector = projector_of(migration, intent) if intent.projects else None
-    parts = migration, loop.gallery, loop.order, projector
-    return Watch(*parts, request.until, request.queries, report)
-
-
-def _watched(loop: Backfill, watch: Watch | None, points: int) -> Outcome:
-    """Run the loop, to its end or as far as a watch on the live gallery lets it."""
-    if watch is None:
-        return loop.run()
-    loop.until = watch.until(points, loop.batch_size)
+def _run_loop(
+    store: Store,
+    models: Models,
+    workspace: Workspace,
+    work: Work,
+    *,
+    watch: Watch | None,
+    on_progress: Callable[[Progress], None],
+    should_stop: Callable[[], str],
+) -> Outcome:
+    """Run the loop to its end, or until the live gallery is good enough."""
+    loop = make_loop(
+        store,
+        models,
+        workspace,
+        work,
+        on_progress=on_progress,
+        should_stop=should_stop,
+        until=None if watch is None else watch.until(),
+    )
     outcome = loop.run()
-    if not (outcome.stopped or watch.met):
-        watch.reached(outcome.record.position, points)
+    if watch is not None and not (outcome.stopped or watch.met):
+        watch.reached(outcome.record.position, work.intent.tally.points)
     return outcome
-
-
-def projector_of(migration: Migration, intent: Intent) -> Projector | None:
-    """Load the forward projector where it is needed, and see that it is the one of this plan.
-
-    Raises:
-        StaleError: It is another one.
-    """
-    needed = intent.projects or intent.order in LEARNED
-    if not needed:
-        return None
-    folder = migration.artefacts.projector_folder(Direction.FORWARD)
-    projector = Projector.load(folder)
-    manifest = projector.manifest
-    expected = {
-        "new model": (manifest.new_model, migration.new_encoder.fingerprint),
-        "old dimension": (manifest.d_in, migration.facts.size),
-        "new dimension": (manifest.d_out, intent.plan.target.size),
-    }
-    changes = [
-        f"  {name}: projector has {was}, is {now}"
-        for name, (was, now) in expected.items()
-        if was != now
-    ]
-    if intent.record and intent.record.projector_digest not in ("", projector.digest):
-        changes.append("  the vectors written so far were made by another projector")
-    if changes:
-        raise StaleError(
-            f"the projector in {folder} does not fit:\n" + "\n".join(changes),
-            "restore it, or train it again with `xbtmigrate train-projector`",
-        )
-    return projector
 
 
 def _first_record(intent: Intent) -> MigrationRecord:
@@ -270,56 +251,15 @@ def _first_record(intent: Intent) -> MigrationRecord:
     )
 
 
-def _bound(record: MigrationRecord, intent: Intent, projector: Projector | None) -> MigrationRecord:
+def _bound(intent: Intent, projector: Projector | None) -> MigrationRecord:
     """Tie the record to the parts this run uses."""
+    record = intent.record or _first_record(intent)
     digest = projector.digest if projector is not None and intent.projects else ""
     return replace(
         record,
         projector_digest=digest or record.projector_digest,
         tool_version=xbtmigrate.__version__,
     )
-
-
-def goal_of(migration: Migration, intent: Intent) -> Goal:
-    """Say what a run that was asked this has to reach."""
-    return Goal(intent.fraction, intent.projects, migration.config.plan.max_missing)
-
-
-def loop_of(
-    migration: Migration,
-    intent: Intent,
-    record: MigrationRecord,
-    projector: Projector | None,
-    *,
-    gallery: Gallery,
-    size: int,
-) -> Backfill:
-    """Put the loop of a run together; it shows nothing and asks nobody until that is set."""
-    encodes = intent.fraction > 0
-    order = FrozenOrder(migration, gallery, intent.order, projector)
-    known: Known = migration.known if encodes else _NOTHING
-    return Backfill(
-        gallery=watched(migration, intent.plan, gallery),
-        journal=migration.journal,
-        record=record,
-        goal=goal_of(migration, intent),
-        order=order,
-        modality=migration.stored,
-        encoder=migration.new_encoder if encodes else None,
-        projector=projector if intent.projects else None,
-        known=known,
-        batch_size=size,
-        on_progress=lambda _: None,
-        should_stop=lambda: "",
-    )
-
-
-class _NothingKnown:
-    def find(self, hashes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        return np.empty((len(hashes), 0), np.float32), np.zeros(len(hashes), np.bool_)
-
-
-_NOTHING = _NothingKnown()
 
 
 def _stop_at(deadline: float, should_stop: Callable[[], str]) -> Callable[[], str]:

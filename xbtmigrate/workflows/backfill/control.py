@@ -10,10 +10,11 @@ from xbtmigrate.backfill.pace import Limits
 from xbtmigrate.config import Config
 from xbtmigrate.errors import ConfigError, GateError
 from xbtmigrate.migration.phases import MigrationRecord
+from xbtmigrate.protocols import Journal
 from xbtmigrate.qdrant.journal.lease_owner import Owner
 from xbtmigrate.qdrant.journal.run_control import Command, Control
 from xbtmigrate.workflows.backfill.request import parse_rate, parse_slowdown
-from xbtmigrate.workflows.migration import Migration, open_migration
+from xbtmigrate.workflows.store import open_store
 
 ANSWER_SECONDS = 60.0
 LOOK_EVERY = 0.25
@@ -79,9 +80,9 @@ def _steer(
     change: Callable[[Command, Mapping[str, Any]], tuple[bool, Limits | None]],
 ) -> dict[str, Any]:
     """Store a wish and wait until the run says that it obeys."""
-    with open_migration(config) as migration:
-        control = Control(migration.connection, config.migration)
-        record, present = migration.journal.load(), control.wish()
+    with open_store(config) as store:
+        control = Control(store.connection, config.migration)
+        record, present = store.journal.load(), control.wish()
         runs = is_running(record)
         if not runs and not (verb == "resume" and present.paused):
             raise GateError(
@@ -90,7 +91,7 @@ def _steer(
             )
         paused, limits = change(present, control.load())
         wish = control.ask(paused=paused, limits=limits)
-        load = _obeyed(migration, control, wish) if runs else control.load()
+        load = _obeyed(store.journal, control, wish) if runs else control.load()
         return {
             "migration": config.migration,
             "running": runs,
@@ -109,14 +110,14 @@ def is_running(record: MigrationRecord | None) -> bool:
     return owner is None or not owner.is_dead()
 
 
-def _obeyed(migration: Migration, control: Control, wish: Command) -> dict[str, Any]:
+def _obeyed(journal: Journal, control: Control, wish: Command) -> dict[str, Any]:
     """Wait for the run's answer and return what it says of its load."""
     deadline = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < deadline:
         load = control.load()
         if load.get("token") == wish.token and (not wish.paused or load["state"] == "paused"):
             return load
-        if not is_running(migration.journal.load()):
+        if not is_running(journal.load()):
             raise GateError(
                 "the run ended before it could answer",
                 "the next run obeys; `xbtmigrate status` shows where the migration stands",

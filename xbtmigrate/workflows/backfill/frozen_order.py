@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -14,8 +13,7 @@ from xbtmigrate.ordering import score_points
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery, Ordering
 from xbtmigrate.types import PointId, vectors_of
-from xbtmigrate.workflows.evaluate.traffic import read_demand
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.workspace import Workspace
 
 
 @dataclass(slots=True)
@@ -23,18 +21,18 @@ class FrozenOrder:
     """Makes the order of re-encoding once and reloads it ever after.
 
     Attributes:
-        migration: The migration.
+        workspace: The migration's files.
         gallery: Its points.
         name: Name of the ordering.
         projector: The forward projector, where the ordering may ask for one.
-        demand: Log of the traffic, where one was given.
+        read_hits: Reads how often queries reached each point, where a log of them was given.
     """
 
-    migration: Migration
+    workspace: Workspace
     gallery: Gallery
     name: str
     projector: Projector | None
-    demand: Path | None = None
+    read_hits: Callable[[], Mapping[PointId, int]] | None = None
     _loaded: tuple[Sequence[PointId], str] | None = None
     _ordering: Ordering | None = None
 
@@ -54,18 +52,18 @@ class FrozenOrder:
             ids = self._reloaded()
             if ids is None:
                 ordering = self._ordering or self._made()
-                batches = scored_points(self.gallery, ordering, self.migration.known)
-                ids = self.migration.artefacts.save_order(batches, self.name)
+                batches = scored_points(self.gallery, ordering, self.workspace.known)
+                ids = self.workspace.artefacts.save_order(batches, self.name)
             self._loaded = ids, ids.digest()
         return self._loaded
 
     def _reloaded(self) -> OrderedIds | None:
-        found = self.migration.artefacts.load_order()
+        found = self.workspace.artefacts.load_order()
         return None if found is None else found[0]
 
     def _made(self) -> Ordering:
-        demand = None if self.demand is None else read_demand(self.migration, self.demand)
-        return self.migration.ordering(self.name, self.projector, demand)
+        hits = None if self.read_hits is None else self.read_hits()
+        return self.workspace.ordering(self.name, self.projector, hits)
 
 
 def scored_points(gallery: Gallery, ordering: Ordering, known: Known) -> Iterator[pa.RecordBatch]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xbtmigrate import registry
+from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.backfill.pace import Limits
 from xbtmigrate.errors import ConfigError, GateError, StaleError
 from xbtmigrate.evaluation.quality_gate import Gate
@@ -17,8 +18,9 @@ from xbtmigrate.migration.plan import Plan
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.duplicate_ids import refuse_duplicate_ids
 from xbtmigrate.qdrant.journal.rivals import refuse_rivals
-from xbtmigrate.workflows.migration import Migration, choice_of
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.prerequisites import refuse_impossible
+from xbtmigrate.workflows.store import Store, choice_of
 from xbtmigrate.workflows.tally import Tally
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -181,18 +183,24 @@ def _parse(option: str, text: str, above: float, example: str) -> float | None:
     return value
 
 
-def intend(migration: Migration, request: Request, record: MigrationRecord | None) -> Intent:
+def intend(
+    store: Store,
+    models: Models,
+    artefacts: Artefacts,
+    request: Request,
+    record: MigrationRecord | None,
+) -> Intent:
     """Check the plan and the request against each other and against what is there."""
     request.seconds, request.limits  # noqa: B018 - raise where they are not what they should be
-    plan = migration.artefacts.load_plan()
-    plan.check_current(migration.binding())
+    plan = artefacts.load_plan()
+    plan.check_current(store.binding(models.new.fingerprint))
     if record is not None and record.phase in FREE:
         record = None
     if record is not None and record.plan_digest != plan.digest:
         raise StaleError(
             f"migration '{record.migration}' is {record.phase} under plan "
             f"{record.plan_digest[:12]}, but the plan here is {plan.digest[:12]}",
-            f"restore that plan.json under {migration.artefacts.folder}",
+            f"restore that plan.json under {artefacts.folder}",
         )
     if not STRATEGIES[plan.strategy].writes:
         raise GateError(
@@ -200,13 +208,13 @@ def intend(migration: Migration, request: Request, record: MigrationRecord | Non
             'to backfill all the same set plan.strategy = "fastfill" or "full" and plan again',
         )
     if record is None:
-        refuse_rivals(migration.connection, plan.migration, plan.collections)
-        refuse_impossible(migration, choice_of(plan.target))
-    refuse_duplicate_ids(migration.connection, migration.facts)
+        refuse_rivals(store.connection, plan.migration, plan.collections)
+        refuse_impossible(store, choice_of(plan.target))
+    refuse_duplicate_ids(store.connection, store.facts)
     fraction = _fraction(plan, request, record)
-    order = _order(migration, request.order, plan)
+    order = _order(artefacts, request.order, plan)
     written = record is not None and record.stage is not None
-    gallery = migration.gallery(plan)
+    gallery = store.gallery(plan)
     return Intent(
         plan=plan,
         record=record,
@@ -217,20 +225,20 @@ def intend(migration: Migration, request: Request, record: MigrationRecord | Non
     )
 
 
-def _order(migration: Migration, asked: str | None, plan: Plan) -> str:
+def _order(artefacts: Artefacts, asked: str | None, plan: Plan) -> str:
     """The order that is asked for, else the one this migration was begun in, else the plan's.
 
     Raises:
         PluginError: There is no such ordering.
         ConfigError: The order is frozen as another one.
     """
-    frozen = migration.artefacts.load_order()
+    frozen = artefacts.load_order()
     name = asked or (frozen[1] if frozen is not None else plan.ordering)
     registry.load(registry.ORDERINGS, name)
     if frozen is not None and frozen[1] != name:
         raise ConfigError(
             f"the order of this migration is frozen as '{frozen[1]}', not '{name}'",
-            f"run it without --order; to order anew delete {migration.artefacts.order_file}: "
+            f"run it without --order; to order anew delete {artefacts.order_file}: "
             "what is encoded stays encoded",
         )
     return name

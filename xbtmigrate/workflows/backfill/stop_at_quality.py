@@ -40,12 +40,15 @@ from xbtmigrate.protocols import Gallery
 from xbtmigrate.scoring.calibration import Arrangement
 from xbtmigrate.scoring.fusion import CalibratedServing, PerPoint
 from xbtmigrate.types import Channel, Kind, PointId, Vectors, vectors_of
+from xbtmigrate.workflows.backfill.make_loop import Work
 from xbtmigrate.workflows.encode_points import Report, encode_gallery
 from xbtmigrate.workflows.evaluate.collect import Collected, asking, gallery_of
 from xbtmigrate.workflows.evaluate.experiment import Sides, Trial
 from xbtmigrate.workflows.evaluate.query_sources import made_questions
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, take
+from xbtmigrate.workflows.store import Store
+from xbtmigrate.workflows.workspace import Workspace
 
 STEPS = 100
 """Questions asked over the whole order, at most."""
@@ -60,10 +63,10 @@ class Watch:
     """Measures the live gallery on the way of a backfill.
 
     Attributes:
-        migration: The migration.
-        gallery: Its points, as the backfill writes them.
-        order: The frozen order.
-        projector: Old -> new; None where nothing is projected.
+        store: What the migration has in Qdrant.
+        models: Both models.
+        workspace: The migration's files.
+        work: What the backfill does, on the points as it writes them.
         gate: What has to be met.
         queries: Judged queries; None to make them from the points.
         report: Called with progress.
@@ -72,10 +75,10 @@ class Watch:
         query_count: Number of queries.
     """
 
-    migration: Migration
-    gallery: Gallery
-    order: Callable[[], tuple[Sequence[PointId], str]]
-    projector: Projector | None
+    store: Store
+    models: Models
+    workspace: Workspace
+    work: Work
     gate: Gate
     queries: Path | None
     report: Report
@@ -90,9 +93,14 @@ class Watch:
         """Whether the gate was met when it was asked last."""
         return self.verdict is not None and self.verdict.met
 
-    def until(self, points: int, batch_size: int) -> Until:
-        """Ask about once in a hundredth of the points."""
-        return Until(max(batch_size, math.ceil(points / STEPS)), self.reached)
+    @property
+    def _projector(self) -> Projector | None:
+        return self.work.projector if self.work.intent.projects else None
+
+    def until(self) -> Until:
+        """Measure about once in a hundredth of the points."""
+        points = self.work.intent.tally.points
+        return Until(max(self.work.batch_size, math.ceil(points / STEPS)), self.reached)
 
     def reached(self, position: int, places: int) -> bool:
         """Say whether the gate is met by what is written now."""
@@ -100,7 +108,7 @@ class Watch:
         if live is None:
             live = self._live = self._first_look()
         else:
-            live.look(self.gallery, self.order()[0][self._looked : position])
+            live.look(self.work.gallery, self.work.order()[0][self._looked : position])
         self._looked = position
         self.verdict = live.judge(self.gate)
         self.report(f"{self.verdict}", position, places)
@@ -121,17 +129,17 @@ class Watch:
 
     def _first_look(self) -> Live:
         """Find the queries, encode their answers and the sample, and read the whole gallery."""
-        migration, seed = self.migration, self.migration.config.plan.seed
-        self.order()
-        unpaid = migration.artefacts.unpaid()
+        seed = self.store.config.plan.seed
+        self.work.order()
+        unpaid = self.workspace.artefacts.unpaid()
         drawn = np.random.default_rng(seed).permutation(len(unpaid))[:SAMPLE]
-        sample = take(migration.reader(), [unpaid[row] for row in np.sort(drawn)])
+        sample = take(self.store.reader(), [unpaid[row] for row in np.sort(drawn)])
         needed = set(sample.ids)
         judged = None if self.queries is None else read_questions(self.queries)[0]
         if judged is not None:
             judged = judged.sampled(MAX_QUERIES, seed)
             needed |= {point for points in judged.relevant for point in points}
-        points = gallery_of(migration, needed, MAX_GALLERY, self.report)
+        points = gallery_of(self.store, needed, MAX_GALLERY, self.report)
         new, known = self._known(points, needed)
         usable = known | ~np.isin(np.asarray(points.ids, np.str_), np.asarray([*needed], np.str_))
         points, new, known = points.rows(np.flatnonzero(usable)), new[usable], known[usable]
@@ -139,8 +147,8 @@ class Watch:
         trial = self._trial(collected, judged, sample)
         self.basis, self.query_count = trial.questions.basis, len(trial.questions)
         fair = np.isin(np.asarray(points.ids, np.str_), np.asarray(sample.ids, np.str_))
-        live = Live(trial, self._arrangement(), self.projector, known, fair & known, seed)
-        live.look(self.gallery, points.ids)
+        live = Live(trial, self._arrangement(), self._projector, known, fair & known, seed)
+        live.look(self.work.gallery, points.ids)
         return live
 
     def _trial(self, collected: Collected, judged: Questions | None, sample: Points) -> Trial:
@@ -150,10 +158,10 @@ class Watch:
             EvaluationError: No queries could be made that both models can embed.
         """
         if judged is not None:
-            return asking(self.migration, collected, judged, self.report)
-        for questions in made_questions(self.migration, sample):
+            return asking(self.store, self.models, collected, judged, self.report)
+        for questions in made_questions(self.store, self.models, sample):
             try:
-                return asking(self.migration, collected, questions, self.report)
+                return asking(self.store, self.models, collected, questions, self.report)
             except EncoderError:
                 continue
         raise EvaluationError(
@@ -164,22 +172,22 @@ class Watch:
     def _known(self, points: Points, needed: set[PointId]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
         """New vectors known so far, those of the needed points encoded now; and which are known."""
         rows = np.array([row for row, point in enumerate(points.ids) if point in needed], np.intp)
-        new, known = self.migration.known.find(points.hashes)
+        new, known = self.workspace.known.find(points.hashes)
         new[rows], known[rows] = encode_gallery(
-            self.migration.new_encoder,
-            self.migration.known,
+            self.models.new,
+            self.workspace.known,
             points.rows(rows),
-            self.migration.stored,
+            self.models.stored,
             report=self.report,
         )
         return new, known
 
     def _arrangement(self) -> Arrangement | None:
         """The calibration that belongs to this projector."""
-        found = self.migration.artefacts.load_arrangement()
-        if found is None or self.projector is None:
+        found = self.workspace.artefacts.load_arrangement()
+        if found is None or self._projector is None:
             return None
-        return found if found.projectors[1] == self.projector.digest else None
+        return found if found.projectors[1] == self._projector.digest else None
 
 
 @dataclass(slots=True)

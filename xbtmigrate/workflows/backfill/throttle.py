@@ -22,7 +22,7 @@ from xbtmigrate.qdrant.gallery.open_gallery import EMBEDDED_PAGE, PAGE
 from xbtmigrate.qdrant.journal.run_control import Control
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.workflows.backfill.request import Request
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.store import Store
 
 log = logging.getLogger("xbtmigrate.load")
 LOAD = (
@@ -218,20 +218,20 @@ class Watch:
 
 @contextmanager
 def paced(
-    migration: Migration, plan: Plan, request: Request, should_stop: Callable[[], str]
+    store: Store, plan: Plan, request: Request, should_stop: Callable[[], str]
 ) -> Iterator[PacedGallery]:
     """Let a run keep a pace that spares the queries of others.
 
     An embedded database has no others: there only a limit to the rate holds.
 
     Args:
-        migration: The migration that runs.
+        store: What the migration has in Qdrant.
         plan: Its plan.
         request: What is asked of the run.
         should_stop: A reason to end the run, "" for none.
     """
-    connection, limits = migration.connection, request.limits
-    gallery, size = migration.gallery(plan), request.batch_size
+    connection, limits = store.connection, request.limits
+    gallery, size = store.gallery(plan), request.batch_size
     if connection.embedded:
         alone = Pace(replace(limits, max_slowdown=None), max(size, EMBEDDED_PAGE), log.info)
         yield PacedGallery(gallery, alone, should_stop)
@@ -239,11 +239,11 @@ def paced(
     pace = Pace(limits, max(size, PAGE), log.info)
     watch = Watch(
         connection=connection,
-        facts=migration.facts,
-        control=Control(connection, migration.config.migration),
+        facts=store.facts,
+        control=Control(connection, store.config.migration),
         backlog=OptimizerQueue(connection, plan.target.collection),
         own=limits,
-        seed=migration.config.plan.seed,
+        seed=store.config.plan.seed,
         pace=pace,
     )
     try:

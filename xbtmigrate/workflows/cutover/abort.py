@@ -17,8 +17,9 @@ from xbtmigrate.qdrant.wire.own_collection import forget_shadow, shadow_mark
 from xbtmigrate.types import Layout
 from xbtmigrate.workflows.cutover.route import give_notice, publish, switched_to
 from xbtmigrate.workflows.encode_points import Report
-from xbtmigrate.workflows.migration import artefacts_of, connected
 from xbtmigrate.workflows.next_step import AFTER_ABORT
+from xbtmigrate.workflows.store import connected
+from xbtmigrate.workflows.workspace import artefacts_of
 
 
 def abort(config: Config, *, act: bool, notice: float, report: Report) -> dict[str, Any]:

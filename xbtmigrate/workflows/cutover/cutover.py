@@ -13,24 +13,26 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.backfill.loop import Backfill
 from xbtmigrate.config import Config
 from xbtmigrate.errors import GateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.point_hashes import PointHashes
+from xbtmigrate.projectors import Projector
 from xbtmigrate.qdrant.collection.aliases import aliases, move_alias
 from xbtmigrate.qdrant.gallery.replicate import Passed
 from xbtmigrate.qdrant.wire.connect import check_writable
 from xbtmigrate.types import Layout
-from xbtmigrate.workflows.backfill.backfill import loop_of, projector_of
+from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
+from xbtmigrate.workflows.backfill.make_loop import Work, make_loop, projector_of
 from xbtmigrate.workflows.backfill.request import AS_PLANNED, Intent, intend
 from xbtmigrate.workflows.cutover.late_writes import Carrier, keep_ledger, kept_ledger
 from xbtmigrate.workflows.cutover.preconditions import (
-    Accepted,
     Check,
-    Quality,
+    Order,
     check_cutover,
     without_vector,
 )
@@ -43,37 +45,14 @@ from xbtmigrate.workflows.cutover.route import (
     route_taken,
 )
 from xbtmigrate.workflows.encode_points import Report
-from xbtmigrate.workflows.migration import Migration, open_migration
+from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.tally import Tally
+from xbtmigrate.workflows.workspace import Workspace
 
 SWITCHABLE = (Phase.VERIFIED, Phase.CUTTING_OVER, Phase.CUT_OVER)
 POLL_SECONDS = 2.0
 SHOWN = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is asked of a cutover.
-
-    Attributes:
-        act: Do it; else only check.
-        alias: Alias to move; None for the configured name.
-        by_switch: Whether applications follow the switch, so that no alias is moved.
-        max_age: Seconds that the verification may be old.
-        max_behind: Points that may still change under the last sweep before the switch.
-        go_file: Wait, caught up, until this file exists; None not to wait.
-        quality: Quality gates.
-        accepted: What the user says to conditions that only a person can settle.
-    """
-
-    act: bool = False
-    alias: str | None = None
-    by_switch: bool = False
-    max_age: float = 24 * 3600.0
-    max_behind: int = 100
-    go_file: Path | None = None
-    quality: Quality = Quality()  # noqa: RUF009
-    accepted: Accepted = Accepted()  # noqa: RUF009
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,27 +86,34 @@ def cutover(
             than they can be followed.
         XbtMigrateError: A part failed; the same call goes on from there.
     """
-    with open_migration(config) as migration:
-        record = _switchable(migration.journal.load())
-        intent, route, checks = check_switch(migration, record, order, report)
+    with open_store(config) as store:
+        models = Models(config)
+        workspace = Workspace(config, models)
+        record = _switchable(store.journal.load())
+        intent, route, checks = check_switch(
+            store, models, workspace.artefacts, record, order, report=report
+        )
         passed = all(check.passed for check in checks)
         if not (passed and order.act):
             return Switched(_document(intent, route, record, checks, order=order), passed)
-        check_writable(migration.connection, migration.facts.collection)
-        held = migration.journal.acquire(_accepting(record, order.accepted.without_vector))
-        run = _Cutover(migration, intent, route, order, held, should_stop, report)
+        check_writable(store.connection, store.facts.collection)
+        held = store.journal.acquire(_accepting(record, order.accepted.without_vector))
+        run = _Cutover(store, models, workspace, intent, route, order, held, should_stop, report)
         try:
             run.go()
         finally:
-            migration.journal.release()
+            store.journal.release()
         document = _document(intent, route, run.record, checks, order=order, run=run)
         return Switched(document, interrupted=bool(run.stopped))
 
 
 def check_switch(
-    migration: Migration,
+    store: Store,
+    models: Models,
+    artefacts: Artefacts,
     record: MigrationRecord | None,
     order: Order,
+    *,
     report: Report = lambda *_: None,
 ) -> tuple[Intent, Route, list[Check]]:
     """Check what has to hold before a cutover. Reads only.
@@ -140,27 +126,16 @@ def check_switch(
         GateError: The migration is not verified, or there is no way to switch.
     """
     record = _switchable(record)
-    intent = intend(migration, AS_PLANNED, record)
+    intent = intend(store, models, artefacts, AS_PLANNED, record)
     route = route_taken(record) or choose_route(
-        migration, intent.plan, order.alias, by_switch=order.by_switch
+        store.config, store.connection, intent.plan, order.alias, by_switch=order.by_switch
     )
     report(readers_send(intent.plan, route.alias), 0, 0)
     report("checking the gates", 0, 0)
     if record.phase is not Phase.VERIFIED:
         return intent, route, []
-    return (
-        intent,
-        route,
-        check_cutover(
-            migration,
-            intent,
-            route=route,
-            max_age=order.max_age,
-            max_behind=order.max_behind,
-            quality=order.quality,
-            accepted=order.accepted,
-        ),
-    )
+    checks = check_cutover(store, models, artefacts, intent, route=route, order=order)
+    return intent, route, checks
 
 
 def _switchable(record: MigrationRecord | None) -> MigrationRecord:
@@ -180,7 +155,9 @@ def _accepting(record: MigrationRecord, count: int) -> MigrationRecord:
 class _Cutover:
     """One cutover whose lease the caller holds."""
 
-    migration: Migration
+    store: Store
+    models: Models
+    workspace: Workspace
     intent: Intent
     route: Route
     order: Order
@@ -192,19 +169,30 @@ class _Cutover:
 
     def go(self) -> None:
         """Go on from the record's phase."""
-        carrier = Carrier(self.migration, self.intent, projector_of(self.migration, self.intent))
+        carrier = Carrier(
+            self.store,
+            self.models,
+            self.workspace,
+            self.intent,
+            projector_of(self.store.facts, self.models, self.workspace.artefacts, self.intent),
+        )
         if self.record.phase is not Phase.CUT_OVER and not self._is_moved():
             ledger = self._catch_up(carrier)
             if self.stopped:
                 return
             self._check_without_vector()
             # The copies of a shadow remember what they were made from: they are noted behind it.
-            keep_ledger(self.migration, carrier.ledger() if ledger is None else ledger)
+            keep_ledger(
+                self.store.config,
+                self.store.connection,
+                self.workspace.artefacts,
+                carrier.ledger() if ledger is None else ledger,
+            )
             self._move_to(Phase.CUTTING_OVER)
             self._move()
         if self.record.phase is not Phase.CUT_OVER:
             self._move_to(Phase.CUT_OVER)
-        publish(self.migration.artefacts, self.record)
+        publish(self.workspace.artefacts, self.record)
         self._follow(carrier)
 
     def _catch_up(self, carrier: Carrier) -> PointHashes | None:
@@ -217,11 +205,7 @@ class _Cutover:
         while True:
             last = self.order.go_file is None or self.order.go_file.exists()
             ledger = carrier.ledger() if last and not carrier.shadow else None
-            migration, intent = self.migration, self.intent
-            projector, gallery = projector_of(migration, intent), migration.gallery(intent.plan)
-            loop = loop_of(migration, intent, self.record, projector, gallery=gallery, size=256)
-            loop.on_progress = lambda step: self.report("catching up", step.done, step.total)
-            loop.should_stop = self.should_stop
+            loop = self._make_loop(carrier.projector)
             left = loop.catch_up()
             self.record, self.stopped = loop.record, loop.stopped
             if self.stopped:
@@ -238,13 +222,25 @@ class _Cutover:
             self.report(f"ready; waiting for {self.order.go_file}", 0, 0)
             self._wait()
 
+    def _make_loop(self, projector: Projector | None) -> Backfill:
+        gallery = self.store.gallery(self.intent.plan)
+        order = FrozenOrder(self.workspace, gallery, self.intent.order, projector)
+        return make_loop(
+            self.store,
+            self.models,
+            self.workspace,
+            Work(self.intent, self.record, projector, gallery, order),
+            on_progress=lambda step: self.report("catching up", step.done, step.total),
+            should_stop=self.should_stop,
+        )
+
     def _check_without_vector(self) -> None:
         """See that the last sweep has left no more points without a new vector than accepted.
 
         Raises:
             GateError: They are more.
         """
-        tally = Tally.take(self.migration.gallery(self.intent.plan))
+        tally = Tally.take(self.store.gallery(self.intent.plan))
         check = without_vector(tally, self.record.without_vector)
         if not check.passed:
             raise GateError(check.detail, "nothing was switched")
@@ -260,24 +256,26 @@ class _Cutover:
         """Whether an earlier cutover was killed behind its switch."""
         if self.route.alias is None or self.record.phase is Phase.VERIFIED:
             return False
-        leading = aliases(self.migration.connection)
+        leading = aliases(self.store.connection)
         return leading.get(self.route.alias) == self.intent.plan.target.collection
 
     def _move(self) -> None:
         if self.route.alias is not None:
             target = self.intent.plan.target.collection
-            move_alias(self.migration.connection, self.route.alias, target)
+            move_alias(self.store.connection, self.route.alias, target)
 
     def _follow(self, carrier: Carrier) -> None:
         """Carry over what came late until a pass finds nothing more."""
-        ledger = kept_ledger(self.migration)
+        ledger = kept_ledger(self.store.config, self.store.connection, self.workspace.artefacts)
         self.report("carrying over what came late", 0, 0)
         self.late = carrier.repeat(partial(carrier.to_new, ledger), ledger)
 
     def _move_to(self, phase: Phase) -> None:
         plan, route = self.intent.plan, self.route
-        self.record = moved_record(self.migration, plan, self.record, phase, route)
-        self.migration.journal.save(self.record)
+        self.record = moved_record(
+            self.models, self.workspace.artefacts, plan, self.record, phase=phase, route=route
+        )
+        self.store.journal.save(self.record)
 
 
 def _document(

@@ -24,7 +24,7 @@ from xbtmigrate.qdrant.journal.run_control import Control
 from xbtmigrate.qdrant.wire.connection import DROP_VECTOR, Connection
 from xbtmigrate.qdrant.wire.own_collection import forget_shadow
 from xbtmigrate.types import Layout
-from xbtmigrate.workflows.backfill.backfill import projector_of
+from xbtmigrate.workflows.backfill.make_loop import projector_of
 from xbtmigrate.workflows.backfill.request import AS_PLANNED, intend
 from xbtmigrate.workflows.cutover.afterwards import (
     data_place,
@@ -35,8 +35,10 @@ from xbtmigrate.workflows.cutover.afterwards import (
 from xbtmigrate.workflows.cutover.late_writes import Carrier, kept_ledger
 from xbtmigrate.workflows.cutover.route import give_notice, publish, switched_to
 from xbtmigrate.workflows.encode_points import Report
-from xbtmigrate.workflows.migration import Migration, artefacts_of, connected, migration_over
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.next_step import AFTER_FINALIZE
+from xbtmigrate.workflows.store import Store, connected, store_over
+from xbtmigrate.workflows.workspace import Workspace, artefacts_of
 
 LOOKS = 3
 """Looks for points that were written the old way, at most; one that finds none is enough."""
@@ -115,7 +117,9 @@ def finalize(
         record = _finalizable(journal.load(), plan)
         removal = Removal(plan, connection)
         if record.phase is Phase.CUT_OVER:
-            check_unused(migration_over(config, connection), record)
+            models = Models(config)
+            store, workspace = store_over(config, connection), Workspace(config, models)
+            check_unused(store, models, workspace, record)
         if confirm is None:
             return _document(removal, config, record, None)
         record = journal.acquire(record)
@@ -169,15 +173,17 @@ def _finalizable(record: MigrationRecord | None, plan: Plan) -> MigrationRecord:
     return record
 
 
-def check_unused(migration: Migration, record: MigrationRecord | None) -> None:
+def check_unused(
+    store: Store, models: Models, workspace: Workspace, record: MigrationRecord | None
+) -> None:
     """See that nothing uses the old side any more.
 
     Raises:
         GateError: Something does.
     """
     assert record is not None
-    connection = migration.connection
-    intent = intend(migration, AS_PLANNED, record)
+    connection = store.connection
+    intent = intend(store, models, workspace.artefacts, AS_PLANNED, record)
     plan, switch = intent.plan, Switch.parse(record.switch or {}, "the journal")
     if plan.target.layout is Layout.SHADOW:
         leading = aliases(connection)
@@ -193,8 +199,14 @@ def check_unused(migration: Migration, record: MigrationRecord | None) -> None:
                 f"the alias(es) {', '.join(using)} still lead to '{plan.collection.name}'",
                 "move or delete them first",
             )
-    carrier = Carrier(migration, intent, projector_of(migration, intent))
-    ledger = kept_ledger(migration)
+    carrier = Carrier(
+        store,
+        models,
+        workspace,
+        intent,
+        projector_of(store.facts, models, workspace.artefacts, intent),
+    )
+    ledger = kept_ledger(store.config, store.connection, workspace.artefacts)
     late = Passed()
     for _ in range(LOOKS):  # one may fall between the two writes of a client that writes both sides
         late = carrier.to_new(ledger, dry=True)

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.config import Config
 from xbtmigrate.files import write_atomically
 from xbtmigrate.migration.point_hashes import PointHashes
 from xbtmigrate.projectors import Projector
@@ -23,6 +25,7 @@ from xbtmigrate.qdrant.gallery.replicate import (
     write_vectors,
 )
 from xbtmigrate.qdrant.journal.kept_hashes import store_ledger, stored_ledger
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.points import Page
 from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.types import (
@@ -37,9 +40,11 @@ from xbtmigrate.types import (
 )
 from xbtmigrate.workflows.backfill.request import Intent
 from xbtmigrate.workflows.encode_points import encode_gallery, encode_readable
-from xbtmigrate.workflows.migration import Migration, choice_of
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
+from xbtmigrate.workflows.store import Store, choice_of
 from xbtmigrate.workflows.verify.check_points import LIKE
+from xbtmigrate.workflows.workspace import Workspace
 
 PASSES = 10
 _CONTENT = 14
@@ -50,12 +55,16 @@ class Carrier:
     """Carries writes of one migration between its two sides.
 
     Attributes:
-        migration: The migration.
+        store: What the migration has in Qdrant.
+        models: Both models.
+        workspace: The migration's files.
         intent: Its plan, and how far it was to be encoded.
         projector: Old -> new; None where nothing is projected.
     """
 
-    migration: Migration
+    store: Store
+    models: Models
+    workspace: Workspace
     intent: Intent
     projector: Projector | None
 
@@ -109,28 +118,28 @@ class Carrier:
         total = Passed()
         for _ in range(PASSES):
             step = carry()
-            keep_ledger(self.migration, ledger)
+            keep_ledger(self.store.config, self.store.connection, self.workspace.artefacts, ledger)
             total = total.plus(step)
             if step.changes <= enough:
                 break
         return total
 
     def _reader(self, collection: str) -> Reader:
-        return open_reader(self.migration.connection, self.migration.facts, collection)
+        return open_reader(self.store.connection, self.store.facts, collection)
 
     def _follower(self, ledger: PointHashes, make: Make, *, backwards: bool) -> Follower:
-        migration, plan = self.migration, self.intent.plan
+        plan = self.intent.plan
         names = [plan.collection.name, plan.target.collection]
         origin, other = (self._reader(name) for name in (names[::-1] if backwards else names))
-        fidelity = open_fidelity(migration.connection, migration.facts, choice_of(plan.target))
+        fidelity = open_fidelity(self.store.connection, self.store.facts, choice_of(plan.target))
         assert fidelity is not None
         return Follower(
-            connection=migration.connection,
+            connection=self.store.connection,
             origin=origin,
             other=other,
             vector=plan.collection.vector if backwards else plan.target.vector,
             copied=fidelity.copied,
-            fields=migration.fields,
+            fields=self.store.fields,
             ledger=ledger,
             make=make,
             complete=not backwards,
@@ -143,7 +152,7 @@ class Carrier:
             {point for page in ids_without(reader, name) for point in page}
             for name in (plan.collection.vector, plan.target.vector)
         ]
-        for batch in self.migration.gallery(plan).read({"source"}):
+        for batch in self.store.gallery(plan).read({"source"}):
             columns = (batch["id"].to_pylist(), batch["content_hash"].to_pylist())
             for point, content in zip(*columns, strict=True):
                 flags = "".join("0" if point in each else "1" for each in lacking)
@@ -193,15 +202,15 @@ class Carrier:
         return found
 
     def _gallery(self) -> Gallery:
-        return self.migration.gallery(self.intent.plan)
+        return self.store.gallery(self.intent.plan)
 
     def _new_vectors(self, page: Page) -> Mapping[PointId, Vectors]:
         """Encode, or where the plan encodes nothing or nothing can be encoded, project."""
         found: dict[PointId, Vectors] = {}
         if self.intent.fraction > 0:
-            migration, points = self.migration, self._points(page)
+            points = self._points(page)
             made, valid = encode_gallery(
-                migration.new_encoder, migration.known, points, migration.stored
+                self.models.new, self.workspace.known, points, self.models.stored
             )
             found = {page.ids[row]: made[row] for row in np.flatnonzero(valid)}
         rest = [each for each in page.ids if each not in found]
@@ -215,38 +224,39 @@ class Carrier:
 
     def _old_vectors(self, page: Page) -> Mapping[PointId, Vectors]:
         """Encode with the old model."""
-        migration, points = self.migration, self._points(page)
-        items = points.content(migration.stored)
-        made, valid = encode_readable(migration.old_encoder, items, migration.stored, ids=page.ids)
+        points = self._points(page)
+        items = points.content(self.models.stored)
+        made, valid = encode_readable(self.models.old, items, self.models.stored, ids=page.ids)
         return {page.ids[row]: made[row] for row in np.flatnonzero(valid)}
 
     def _points(self, page: Page) -> Points:
-        columns = page.source_columns(self.migration.fields)
+        columns = page.source_columns(self.store.fields)
         texts, images, hashes = (
             columns[name].to_pylist() for name in ("text", "image", "content_hash")
         )
         return Points(page.ids, texts, images, hashes, np.empty((len(page), 0), np.float32))
 
 
-def keep_ledger(migration: Migration, ledger: PointHashes) -> None:
+def keep_ledger(
+    config: Config, connection: Connection, artefacts: Artefacts, ledger: PointHashes
+) -> None:
     """Store the ledger in the migration's folder, and in Qdrant for every other machine."""
-    artefacts = migration.artefacts
     artefacts.save_ledger(ledger)
     content = artefacts.ledger_file.read_bytes()
-    store_ledger(migration.connection, migration.config.migration, content)
+    store_ledger(connection, config.migration, content)
 
 
-def kept_ledger(migration: Migration) -> PointHashes:
+def kept_ledger(config: Config, connection: Connection, artefacts: Artefacts) -> PointHashes:
     """Load the ledger: the one in Qdrant if there is one, since another machine may have switched.
 
     Raises:
         ArtefactError: It is lost or damaged.
     """
-    stored = stored_ledger(migration.connection, migration.config.migration)
+    stored = stored_ledger(connection, config.migration)
     if stored is not None:
-        file = migration.artefacts.ledger_file
+        file = artefacts.ledger_file
         write_atomically(file, lambda temporary: temporary.write_bytes(stored))
-    return migration.artefacts.load_ledger()
+    return artefacts.load_ledger()
 
 
 def _alike(stored: Vectors, made: Vectors) -> bool:

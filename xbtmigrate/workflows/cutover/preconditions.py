@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.config import Config
 from xbtmigrate.errors import ConfigError, XbtMigrateError
 from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.evaluation.queries import Questions, read_questions
@@ -16,13 +18,15 @@ from xbtmigrate.migration.phases import MigrationRecord, Phase, seconds_since
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.qdrant.collection.health import health_problems
 from xbtmigrate.qdrant.collection.index_recall import search
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import PointId, Strategy
 from xbtmigrate.workflows.backfill.request import Intent
 from xbtmigrate.workflows.cutover.route import Route, is_silent
 from xbtmigrate.workflows.encode_points import encode_readable
 from xbtmigrate.workflows.evaluate.last_judgement import last_judgement
 from xbtmigrate.workflows.evaluate.query_sources import judged_questions
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.tally import Tally, in_words
 
 QUERIES = 1000
@@ -94,41 +98,62 @@ class Accepted:
     without_vector: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked of a cutover.
+
+    Attributes:
+        act: Do it; else only check.
+        alias: Alias to move; None for the configured name.
+        by_switch: Whether applications follow the switch, so that no alias is moved.
+        max_age: Seconds that the verification may be old.
+        max_behind: Points that may still change under the last sweep before the switch.
+        go_file: Wait, caught up, until this file exists; None not to wait.
+        quality: Quality gates.
+        accepted: What the user says to conditions that only a person can settle.
+    """
+
+    act: bool = False
+    alias: str | None = None
+    by_switch: bool = False
+    max_age: float = 24 * 3600.0
+    max_behind: int = 100
+    go_file: Path | None = None
+    quality: Quality = Quality()
+    accepted: Accepted = Accepted()
+
+
 def check_cutover(
-    migration: Migration,
+    store: Store,
+    models: Models,
+    artefacts: Artefacts,
     intent: Intent,
     *,
     route: Route,
-    max_age: float,
-    max_behind: int,
-    quality: Quality,
-    accepted: Accepted,
+    order: Order,
 ) -> list[Check]:
     """Check everything that has to hold before a cutover. Reads only.
 
     Args:
-        migration: The migration.
+        store: What the migration has in Qdrant.
+        models: Both models.
+        artefacts: The migration's files.
         intent: Its plan and record.
         route: How applications come to the new vectors.
-        max_age: Seconds that a verification may be old.
-        max_behind: Points that the catch-up may still have to deal with.
-        quality: The quality gates.
-        accepted: What the user says.
+        order: What is asked of the cutover.
     """
-    plan = intent.plan
+    plan, accepted = intent.plan, order.accepted
     collections = dict.fromkeys((plan.collection.name, plan.target.collection))
-    troubled = [
-        each for name in collections for each in health_problems(migration.connection, name)
-    ]
+    troubled = [each for name in collections for each in health_problems(store.connection, name)]
     return [
-        _verified(intent.record, max_age),
-        _caught_up(intent, max_behind),
+        _verified(intent.record, order.max_age),
+        _caught_up(intent, order.max_behind),
         without_vector(intent.tally, accepted.without_vector),
         Check("settled", not troubled, "; ".join(troubled) or "green, no optimizer backlog"),
-        _way_back(migration),
+        _way_back(store, models),
         _readers(plan, route, accepted),
-        _evaluation(migration, plan, accepted),
-        *_quality(migration, intent, quality),
+        _evaluation(models, artefacts, plan, accepted),
+        *_quality(store, models, intent, order.quality),
     ]
 
 
@@ -170,17 +195,15 @@ def without_vector(tally: Tally, accepted: int) -> Check:
     return Check("without_vector", count <= accepted, detail)
 
 
-def _way_back(migration: Migration) -> Check:
+def _way_back(store: Store, models: Models) -> Check:
     """See that the old vectors are there and that the old model still makes them."""
-    name, facts = "rollback_possible", migration.facts
+    name, facts = "rollback_possible", store.facts
     if facts.with_vector == 0:
         return Check(name, passed=False, detail="there are no old vectors")
-    sample = next(migration.reader().read({"source"})).slice(0, TRIED)
+    sample = next(store.reader().read({"source"})).slice(0, TRIED)
     try:
-        items = sample[migration.stored.value].to_pylist()
-        _, valid = encode_readable(
-            migration.old_encoder, items, migration.stored, ids=sample["id"].to_pylist()
-        )
+        items = sample[models.stored.value].to_pylist()
+        _, valid = encode_readable(models.old, items, models.stored, ids=sample["id"].to_pylist())
     except XbtMigrateError as error:
         return Check(name, passed=False, detail=f"the old model cannot be used: {error.message}")
     # One point may be one that no model reads.
@@ -202,9 +225,9 @@ def _readers(plan: Plan, route: Route, accepted: Accepted) -> Check:
     return Check("readers", accepted.readers_send_new, detail)
 
 
-def _evaluation(migration: Migration, plan: Plan, accepted: Accepted) -> Check:
+def _evaluation(models: Models, artefacts: Artefacts, plan: Plan, accepted: Accepted) -> Check:
     """See that the last evaluation on judged queries did not recommend to keep the old model."""
-    found = last_judgement(migration, plan)
+    found = last_judgement(models, artefacts, plan)
     if found is None:
         return Check("evaluation", passed=True, detail="nothing was evaluated on judged queries")
     detail = f"judged queries ({found.at[:10]}) recommend {found.strategy}: {found.reason}"
@@ -212,22 +235,22 @@ def _evaluation(migration: Migration, plan: Plan, accepted: Accepted) -> Check:
     return Check("evaluation", not keeps or accepted.despite_evaluation, detail)
 
 
-def _quality(migration: Migration, intent: Intent, quality: Quality) -> Iterator[Check]:
+def _quality(store: Store, models: Models, intent: Intent, quality: Quality) -> Iterator[Check]:
     """Hold the quality gates against searches as the application makes them before and after."""
     if not quality.gates:
         return
-    for questions in _questions(migration, quality):
+    for questions in _questions(store.config, quality):
         relevant = sorted({point for points in questions.relevant for point in points})
-        found = migration.reader().read(set(), ids=relevant)
+        found = store.reader().read(set(), ids=relevant)
         present = {point for batch in found for point in batch["id"].to_pylist()}
-        yield from _judged(migration, intent, quality.gates, questions.answerable(present))
+        yield from _judged(store, models, intent, quality.gates, questions.answerable(present))
 
 
 def _judged(
-    migration: Migration, intent: Intent, gates: Sequence[Gate], asked: Questions
+    store: Store, models: Models, intent: Intent, gates: Sequence[Gate], asked: Questions
 ) -> Iterator[Check]:
-    facts, target = migration.facts, intent.plan.target
-    encoders = (migration.old_encoder, migration.new_encoder)
+    facts, target = store.facts, intent.plan.target
+    encoders = (models.old, models.new)
     made = [encode_readable(each, asked.texts, asked.modality) for each in encoders]
     rows = np.flatnonzero(made[0][1] & made[1][1])
     if not len(rows):
@@ -237,7 +260,7 @@ def _judged(
     asked = asked.kept(rows)
     places = ((facts.collection, facts.vector), (target.collection, target.vector))
     keep, single = (
-        _means(migration, asked, place, vectors[rows])
+        _means(store.connection, asked, place, vectors[rows])
         for place, (vectors, _) in zip(places, made, strict=True)
     )
     cells = {"keep": keep} | ({"full": single} if intent.tally.projected == 0 else {})
@@ -247,25 +270,25 @@ def _judged(
         yield Check(f"quality {gate.text}", verdict.met, what)
 
 
-def _questions(migration: Migration, quality: Quality) -> list[Questions]:
+def _questions(config: Config, quality: Quality) -> list[Questions]:
     if quality.queries is not None:
         found = read_questions(quality.queries, quality.split)
     else:
-        found = judged_questions(migration)
+        found = judged_questions(config)
     if not found:
         raise ConfigError(
             "a quality gate needs judged queries", "give --queries FILE, or set plan.queries"
         )
-    return [each.sampled(QUERIES, migration.config.plan.seed) for each in found]
+    return [each.sampled(QUERIES, config.plan.seed) for each in found]
 
 
 def _means(
-    migration: Migration, asked: Questions, place: tuple[str, str], vectors: np.ndarray
+    connection: Connection, asked: Questions, place: tuple[str, str], vectors: np.ndarray
 ) -> dict[str, float]:
     """Search one space through its index and judge the lists."""
     found: list[list[PointId]] = []
     for start in range(0, len(vectors), 20):
-        found += search(migration.connection, *place, vectors[start : start + 20], depth=DEPTH)
+        found += search(connection, *place, vectors[start : start + 20], depth=DEPTH)
     row_of: dict[PointId, int] = {}
     for points in (*asked.relevant, *found):
         for point in points:

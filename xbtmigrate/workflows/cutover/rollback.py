@@ -11,13 +11,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
 from xbtmigrate.errors import ArtefactError, GateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.point_hashes import PointHashes
 from xbtmigrate.qdrant.collection.aliases import aliases, move_alias
 from xbtmigrate.qdrant.gallery.replicate import Passed
-from xbtmigrate.workflows.backfill.backfill import projector_of
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.workflows.backfill.make_loop import projector_of
 from xbtmigrate.workflows.backfill.request import AS_PLANNED, intend
 from xbtmigrate.workflows.cutover.cutover import SHOWN, Switched
 from xbtmigrate.workflows.cutover.late_writes import Carrier, kept_ledger
@@ -29,7 +31,9 @@ from xbtmigrate.workflows.cutover.route import (
     route_taken,
 )
 from xbtmigrate.workflows.encode_points import Report
-from xbtmigrate.workflows.migration import Migration, open_migration
+from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.store import open_store
+from xbtmigrate.workflows.workspace import Workspace
 
 UNDOABLE = (Phase.CUTTING_OVER, Phase.CUT_OVER, Phase.ROLLING_BACK, Phase.ROLLED_BACK)
 FEW = 100
@@ -50,15 +54,23 @@ def rollback(config: Config, *, act: bool, leave_behind: bool, report: Report) -
         ArtefactError: The ledger is lost.
         XbtMigrateError: A part failed; the same call goes on from there.
     """
-    with open_migration(config) as migration:
-        record = _undoable(migration.journal.load())
-        intent = intend(migration, AS_PLANNED, record)
-        carrier = Carrier(migration, intent, projector_of(migration, intent))
-        ledger = _ledger(migration, leave_behind=leave_behind)
+    with open_store(config) as store:
+        models = Models(config)
+        workspace = Workspace(config, models)
+        record = _undoable(store.journal.load())
+        intent = intend(store, models, workspace.artefacts, AS_PLANNED, record)
+        carrier = Carrier(
+            store,
+            models,
+            workspace,
+            intent,
+            projector_of(store.facts, models, workspace.artefacts, intent),
+        )
+        ledger = _ledger(config, store.connection, workspace.artefacts, leave_behind=leave_behind)
         report("looking for what was written since the cutover", 0, 0)
         found = Passed() if ledger is None else carrier.to_old(ledger, dry=True)
         if not act:
-            document = _document(migration, record, found, act=False)
+            document = _document(store.connection, workspace.artefacts, record, found, act=False)
             return Switched(document, passed=not found.left)
         if found.left and not leave_behind:
             raise GateError(
@@ -67,12 +79,12 @@ def rollback(config: Config, *, act: bool, leave_behind: bool, report: Report) -
                 "`xbtmigrate rollback --json` lists them; --leave-behind rolls back without them, "
                 "and they stay where they are",
             )
-        held = migration.journal.acquire(record)
+        held = store.journal.acquire(record)
         try:
             record, done = _turn_back(carrier, held, ledger, report)
         finally:
-            migration.journal.release()
-        return Switched(_document(migration, record, done, act=True))
+            store.journal.release()
+        return Switched(_document(store.connection, workspace.artefacts, record, done, act=True))
 
 
 def _undoable(record: MigrationRecord | None) -> MigrationRecord:
@@ -85,10 +97,12 @@ def _undoable(record: MigrationRecord | None) -> MigrationRecord:
     raise GateError(f"the migration is {phase}: there is nothing to roll back", hint)
 
 
-def _ledger(migration: Migration, *, leave_behind: bool) -> PointHashes | None:
+def _ledger(
+    config: Config, connection: Connection, artefacts: Artefacts, *, leave_behind: bool
+) -> PointHashes | None:
     """Load what both sides were; None where it is lost and the user wants to go back anyway."""
     try:
-        return kept_ledger(migration)
+        return kept_ledger(config, connection, artefacts)
     except ArtefactError:
         if leave_behind:
             return None
@@ -96,23 +110,27 @@ def _ledger(migration: Migration, *, leave_behind: bool) -> PointHashes | None:
 
 
 def _turn_back(
-    carrier: Carrier, record: MigrationRecord, ledger: PointHashes | None, report: Report
+    carrier: Carrier,
+    record: MigrationRecord,
+    ledger: PointHashes | None,
+    report: Report,
 ) -> tuple[MigrationRecord, Passed]:
     """Carry back, switch, and carry back what came meanwhile."""
-    migration, plan, done = carrier.migration, carrier.intent.plan, Passed()
+    store, models = carrier.store, carrier.models
+    artefacts, plan, done = carrier.workspace.artefacts, carrier.intent.plan, Passed()
     route = route_taken(record) or Route(None, ())
     if record.phase is not Phase.ROLLED_BACK:
         record = record.moved_to(Phase.ROLLING_BACK)
-        migration.journal.save(record)
+        store.journal.save(record)
         if ledger is not None:
             report("carrying back", 0, 0)
             done = carrier.repeat(partial(carrier.to_old, ledger), ledger, enough=FEW)
         if route.alias is not None:
-            move_alias(migration.connection, route.alias, plan.collection.name)
-        record = moved_record(migration, plan, record, Phase.ROLLED_BACK, route)
+            move_alias(store.connection, route.alias, plan.collection.name)
+        record = moved_record(models, artefacts, plan, record, phase=Phase.ROLLED_BACK, route=route)
         record = replace(record, verified_at="")
-        migration.journal.save(record)
-    publish(migration.artefacts, record)
+        store.journal.save(record)
+    publish(artefacts, record)
     if ledger is not None:
         report("carrying back what came late", 0, 0)
         done = done.plus(carrier.repeat(partial(carrier.to_old, ledger), ledger))
@@ -120,11 +138,16 @@ def _turn_back(
 
 
 def _document(
-    migration: Migration, record: MigrationRecord, found: Passed, *, act: bool
+    connection: Connection,
+    artefacts: Artefacts,
+    record: MigrationRecord,
+    found: Passed,
+    *,
+    act: bool,
 ) -> dict[str, Any]:
-    plan = migration.artefacts.load_plan()
+    plan = artefacts.load_plan()
     route = route_taken(record) or Route(None, ())
-    leading = aliases(migration.connection)
+    leading = aliases(connection)
     return {
         "readers": readers_send(plan, route.alias, back=True),
         "collection": plan.collection.name,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from xbtmigrate.artefacts import Artefacts
-from xbtmigrate.config import NewModelSection, OldModelSection
+from xbtmigrate.config import Config, NewModelSection, OldModelSection
 from xbtmigrate.errors import GateError, XbtMigrateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase, utc_now
 from xbtmigrate.migration.plan import Plan
@@ -20,7 +20,7 @@ from xbtmigrate.qdrant.collection.aliases import aliases
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Direction, Layout, digest_of
 from xbtmigrate.workflows.encode_points import Report
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
 
 _SECRET = re.compile(r"key|token|secret|password|header|auth", re.IGNORECASE)
 
@@ -38,11 +38,14 @@ class Route:
     others: tuple[str, ...]
 
 
-def choose_route(migration: Migration, plan: Plan, alias: str | None, *, by_switch: bool) -> Route:
+def choose_route(
+    config: Config, connection: Connection, plan: Plan, alias: str | None, *, by_switch: bool
+) -> Route:
     """Choose the way, from what the application reads.
 
     Args:
-        migration: The migration.
+        config: The settings.
+        connection: The open Qdrant.
         plan: Its plan.
         alias: Alias that the user names.
         by_switch: Whether the user says that applications follow the switch.
@@ -53,10 +56,8 @@ def choose_route(migration: Migration, plan: Plan, alias: str | None, *, by_swit
     if plan.target.layout is Layout.IN_PLACE or by_switch:
         return Route(None, ())
     source, target = plan.collection.name, plan.target.collection
-    leading = {
-        name: to for name, to in aliases(migration.connection).items() if to in (source, target)
-    }
-    wanted = alias or migration.config.qdrant.collection
+    leading = {name: to for name, to in aliases(connection).items() if to in (source, target)}
+    wanted = alias or config.qdrant.collection
     if wanted in leading:
         return Route(wanted, tuple(each for each in leading if each != wanted))
     there = ", ".join(f"'{each}'" for each in leading) or "none"
@@ -115,16 +116,20 @@ def route_taken(record: MigrationRecord) -> Route | None:
 
 
 def moved_record(
-    migration: Migration,
+    models: Models,
+    artefacts: Artefacts,
     plan: Plan,
     record: MigrationRecord,
+    *,
     phase: Phase,
     route: Route,
 ) -> MigrationRecord:
     """Return the record in another phase, with the switch that goes with it."""
     moved = record.moved_to(phase)
     active = "new" if phase in (Phase.CUT_OVER, Phase.FINALIZED) else "old"
-    switch = _switch(migration, plan, phase, route, "new" if active == "new" else "old")
+    switch = _switch(
+        models, artefacts, plan, phase, route, active="new" if active == "new" else "old"
+    )
     return replace(moved, switch=switch.model_dump(mode="json"))
 
 
@@ -156,9 +161,15 @@ def publish(artefacts: Artefacts, record: MigrationRecord) -> None:
 
 
 def _switch(
-    migration: Migration, plan: Plan, phase: Phase, route: Route, active: Literal["old", "new"]
+    models: Models,
+    artefacts: Artefacts,
+    plan: Plan,
+    phase: Phase,
+    route: Route,
+    *,
+    active: Literal["old", "new"],
 ) -> Switch:
-    config, artefacts = migration.config, migration.artefacts
+    config = models.config
     folders = {each: artefacts.projector_folder(each) for each in Direction}
     serving = sorted(artefacts.serving_folder.glob("*"))
     return Switch(
@@ -172,8 +183,8 @@ def _switch(
         alias=route.alias,
         old_vector=plan.collection.vector,
         new_vector=plan.target.vector,
-        old_encoder=_reference(config.old_model, lambda: migration.old_encoder),
-        new_encoder=_reference(config.new_model, lambda: migration.new_encoder),
+        old_encoder=_reference(config.old_model, lambda: models.old),
+        new_encoder=_reference(config.new_model, lambda: models.new),
         plan_digest=plan.digest,
         projectors={
             each.value: Projector.load(folder).digest

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
+from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.config import Config
 from xbtmigrate.errors import CollectionError, ConfigError, EncoderError
 from xbtmigrate.evaluation.queries import Questions, read_questions
 from xbtmigrate.migration.plan import Plan
@@ -17,8 +19,10 @@ from xbtmigrate.types import Kind, PointId, Vectors, vectors_of
 from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
 from xbtmigrate.workflows.evaluate.experiment import Trial
 from xbtmigrate.workflows.evaluate.query_sources import judged_questions, made_questions, neighbours
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, survey, take
+from xbtmigrate.workflows.store import Store
+from xbtmigrate.workflows.workspace import Workspace
 
 MAX_GENERATED = 2_000
 """Queries made from the points themselves, at most: more of them say no more."""
@@ -54,12 +58,20 @@ class Collected:
 
 
 def pose(
-    migration: Migration, wanted: Wanted, report: Report, *, decides: bool = False
+    store: Store,
+    models: Models,
+    workspace: Workspace,
+    wanted: Wanted,
+    report: Report,
+    *,
+    decides: bool = False,
 ) -> tuple[list[Trial], list[str]]:
     """Collect the gallery and embed the queries with both models.
 
     Args:
-        migration: The migration.
+        store: What the migration has in Qdrant.
+        models: Both models.
+        workspace: The migration's files.
         wanted: What to evaluate on.
         report: Called with progress.
         decides: Whether a gate is held against the figures, which made queries cannot bear.
@@ -72,23 +84,32 @@ def pose(
         CollectionError: None of its relevant points is in the collection.
         EncoderError: A model cannot embed any of the queries.
     """
-    seed = migration.config.plan.seed
-    judged = [each.sampled(wanted.max_queries, seed) for each in _judged(migration, wanted)]
+    seed = store.config.plan.seed
+    judged = [each.sampled(wanted.max_queries, seed) for each in _judged(store.config, wanted)]
     if decides and not judged:
         raise ConfigError(
             "a gate is decided by judged queries, and there are none: those made from the "
             "collection cannot tell which model is better",
             "name a file with --queries or plan.queries; docs/judging.md says how to get one",
         )
-    collected = collect(migration, judged, wanted.max_gallery, report)
+    collected = collect(
+        store, models, workspace, judged, max_gallery=wanted.max_gallery, report=report
+    )
     if not judged:
-        return _made(migration, collected, min(wanted.max_queries, MAX_GENERATED), report)
+        return _made(
+            store,
+            models,
+            workspace.artefacts,
+            collected,
+            most=min(wanted.max_queries, MAX_GENERATED),
+            report=report,
+        )
     trials: list[Trial] = []
     refused: list[CollectionError | EncoderError] = []
     for questions in judged:
         try:
-            trial = asking(migration, collected, questions, report)
-            trials.append(_unspoiled(migration, trial, collected.warnings))
+            trial = asking(store, models, collected, questions, report)
+            trials.append(_unspoiled(workspace.artefacts, trial, collected.warnings))
         except (CollectionError, EncoderError) as error:
             refused.append(error)
     if not trials:
@@ -97,26 +118,32 @@ def pose(
 
 
 def collect(
-    migration: Migration, judged: Sequence[Questions], max_gallery: int, report: Report
+    store: Store,
+    models: Models,
+    workspace: Workspace,
+    judged: Sequence[Questions],
+    *,
+    max_gallery: int,
+    report: Report,
 ) -> Collected:
     """Take the gallery with its true new vectors: those written, those known, the rest encoded."""
     needed = {point for each in judged for relevant in each.relevant for point in relevant}
-    points = gallery_of(migration, needed, max_gallery, report)
-    vectors, valid = _new_vectors(migration, points, report)
+    points = gallery_of(store, needed, max_gallery, report)
+    vectors, valid = _new_vectors(store, models, workspace, points, report)
     found = Collected(points.rows(np.flatnonzero(valid)), vectors[valid])
     if not valid.all():
         found.warnings.append(f"{int((~valid).sum())} points left out: they cannot be embedded")
-    if len(found.points) < migration.facts.points:
+    if len(found.points) < store.facts.points:
         found.warnings.append(
-            f"the gallery is a sample of {len(found.points):,} of {migration.facts.points:,} "
+            f"the gallery is a sample of {len(found.points):,} of {store.facts.points:,} "
             "points; every figure is higher than on the whole collection"
         )
     return found
 
 
-def _unspoiled(migration: Migration, trial: Trial, warnings: list[str]) -> Trial:
+def _unspoiled(artefacts: Artefacts, trial: Trial, warnings: list[str]) -> Trial:
     """Keep the queries whose points no projector has seen, where training held out a fold only."""
-    fold, count = migration.artefacts.load_fold(), len(trial.questions)
+    fold, count = artefacts.load_fold(), len(trial.questions)
     if not fold:
         return trial
     rows = trial.questions.within(fold)
@@ -134,27 +161,33 @@ def _unspoiled(migration: Migration, trial: Trial, warnings: list[str]) -> Trial
     return trial.kept(rows)
 
 
-def _judged(migration: Migration, wanted: Wanted) -> list[Questions]:
+def _judged(config: Config, wanted: Wanted) -> list[Questions]:
     if wanted.queries is None:
-        return judged_questions(migration)
+        return judged_questions(config)
     return read_questions(wanted.queries, wanted.split)
 
 
 def _made(
-    migration: Migration, collected: Collected, most: int, report: Report
+    store: Store,
+    models: Models,
+    artefacts: Artefacts,
+    collected: Collected,
+    *,
+    most: int,
+    report: Report,
 ) -> tuple[list[Trial], list[str]]:
     """Ask with the first kind of made queries that both models can embed, else by neighbours."""
     warnings = collected.warnings
-    unseen = _unseen(migration, collected.points)
+    unseen = _unseen(artefacts, collected.points)
     if len(unseen) < MIN_UNSEEN <= len(collected.points):
         unseen = np.arange(len(collected.points))
         warnings.append(
             "nearly every point took part in training: the trained maps look better than they are"
         )
-    for questions in made_questions(migration, collected.points.rows(unseen)):
-        sampled = questions.sampled(most, migration.config.plan.seed)
+    for questions in made_questions(store, models, collected.points.rows(unseen)):
+        sampled = questions.sampled(most, store.config.plan.seed)
         try:
-            trial = asking(migration, collected, sampled, report)
+            trial = asking(store, models, collected, sampled, report)
         except EncoderError as error:
             warnings.append(f"not asked: {questions.basis} ({error.message})")
             continue
@@ -162,24 +195,24 @@ def _made(
     else:
         rest = np.setdiff1d(np.arange(len(collected.points)), unseen)
         order = np.concatenate([unseen, rest])
-        trial = neighbours(migration, collected.points.rows(order), collected.new[order])
+        trial = neighbours(store, models, collected.points.rows(order), collected.new[order])
     warnings.append(f"made queries ({trial.questions.basis}): {trial.questions.limits}")
     return [trial], warnings
 
 
-def _unseen(migration: Migration, points: Points) -> np.ndarray:
+def _unseen(artefacts: Artefacts, points: Points) -> np.ndarray:
     """Rows of the points that no projector and no calibration was fitted on."""
     seen: set[PointId] = set()
-    if migration.artefacts.pairs_file.exists():
-        seen.update(*(group.ids for group in load_pairs(migration.artefacts.pairs_file)))
-    arrangement = migration.artefacts.load_arrangement()
+    if artefacts.pairs_file.exists():
+        seen.update(*(group.ids for group in load_pairs(artefacts.pairs_file)))
+    arrangement = artefacts.load_arrangement()
     if arrangement is not None:
         seen.update(arrangement.bank.ids)
     return np.array([row for row, point in enumerate(points.ids) if point not in seen], np.intp)
 
 
 def asking(
-    migration: Migration, collected: Collected, questions: Questions, report: Report
+    store: Store, models: Models, collected: Collected, questions: Questions, report: Report
 ) -> Trial:
     """Embed queries with both models; those that cannot be asked are left out with a warning.
 
@@ -192,7 +225,7 @@ def asking(
     if not len(asked):
         raise CollectionError(
             f"none of the relevant points of {len(questions)} {modality} queries is in "
-            f"'{migration.facts.collection}'",
+            f"'{store.facts.collection}'",
             "the column relevant must hold point ids of this collection, as strings",
         )
     if len(asked) < len(questions):
@@ -203,8 +236,8 @@ def asking(
     old, new = (
         encode_readable(encoder, asked.texts, modality, report=report, stage=f"queries, {name}")
         for encoder, name in (
-            (migration.old_encoder, "old model"),
-            (migration.new_encoder, "new model"),
+            (models.old, "old model"),
+            (models.new, "new model"),
         )
     )
     usable = np.flatnonzero(old[1] & new[1])
@@ -223,57 +256,55 @@ def asking(
         queries_new=new[0][usable],
         old=points.old,
         new=collected.new,
-        old_distance=migration.facts.distance,
-        new_distance=migration.new_distance,
+        old_distance=store.facts.distance,
+        new_distance=store.new_distance,
         side=points.side,
     )
 
 
-def gallery_of(
-    migration: Migration, needed: Iterable[PointId], max_gallery: int, report: Report
-) -> Points:
+def gallery_of(store: Store, needed: Iterable[PointId], max_gallery: int, report: Report) -> Points:
     """The whole collection, or a uniform sample that holds every relevant point."""
-    reader = migration.reader()
-    if migration.facts.points <= max_gallery:
+    reader = store.reader()
+    if store.facts.points <= max_gallery:
         report("reading the collection", 0, 0)
         return take(reader)
-    seen = survey(reader, sample=max_gallery, seed=migration.config.plan.seed, report=report)
+    seen = survey(reader, sample=max_gallery, seed=store.config.plan.seed, report=report)
     first = sorted(needed)
     wanted = dict.fromkeys([*first, *seen.sample])
     return take(reader, list(wanted)[: max(max_gallery, len(first))])
 
 
 def _new_vectors(
-    migration: Migration, points: Points, report: Report
+    store: Store, models: Models, workspace: Workspace, points: Points, report: Report
 ) -> tuple[np.ndarray, np.ndarray]:
     """True new vectors: those the backfill has written, those known, and the rest encoded now."""
-    written = _written(migration, points)
+    written = _written(store, workspace.artefacts, points)
     missing = [row for row, point in enumerate(points.ids) if point not in written]
-    vectors = np.zeros((len(points), migration.new_encoder.dimension), np.float32)
+    vectors = np.zeros((len(points), models.new.dimension), np.float32)
     valid = np.ones(len(points), np.bool_)
     for row, point in enumerate(points.ids):
         if point in written:
             vectors[row] = written[point]
     if missing:
         found = encode_gallery(
-            migration.new_encoder,
-            migration.known,
+            models.new,
+            workspace.known,
             points.rows(missing),
-            migration.stored,
+            models.stored,
             report=report,
         )
         vectors[missing], valid[missing] = found
     return vectors, valid
 
 
-def _written(migration: Migration, points: Points) -> Mapping[PointId, np.ndarray]:
+def _written(store: Store, artefacts: Artefacts, points: Points) -> Mapping[PointId, np.ndarray]:
     """True new vectors in the collection, of this plan and of the points' present content."""
-    record = migration.journal.load()
+    record = store.journal.load()
     if record is None or record.stage is None:
         return {}
-    plan: Plan = migration.artefacts.load_plan()
+    plan: Plan = artefacts.load_plan()
     found: dict[PointId, np.ndarray] = {}
-    for batch in migration.gallery(plan).read({"kind", "new"}, ids=points.ids):
+    for batch in store.gallery(plan).read({"kind", "new"}, ids=points.ids):
         encoded = pc.fill_null(pc.equal(batch["kind"], Kind.ENCODED.value), fill_value=False)
         rows = batch.filter(encoded)
         found.update(zip(rows["id"].to_pylist(), vectors_of(rows, "new"), strict=True))

@@ -11,7 +11,9 @@ import numpy as np
 from xbtmigrate.projectors import Projector
 from xbtmigrate.workflows.evaluate.experiment import Asked, Trial
 from xbtmigrate.workflows.evaluate.traffic import read_demand
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.store import Store
+from xbtmigrate.workflows.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +30,28 @@ class Curves:
     servings: Sequence[str] | None = None
     demand: Path | None = None
 
-    def asked(self, migration: Migration, trial: Trial, forward: Projector | None) -> Asked:
-        """Say how the orders are made, and which points were paid for by training pairs."""
-        hits = None if self.demand is None else read_demand(migration, self.demand)
-        spent = migration.artefacts.load_spent()
-        rows = [row for row, point in enumerate(trial.ids) if point in spent]
-        usual = Asked(
-            make=lambda name: migration.ordering(name, forward, hits),
-            spent=np.array(rows, np.intp),
-        )
-        return replace(
-            usual, orders=self.orders or usual.orders, servings=self.servings or usual.servings
-        )
-
 
 USUAL = Curves()
 """The curves that are drawn unless others are asked for."""
+
+
+def asked_curves(
+    store: Store,
+    models: Models,
+    workspace: Workspace,
+    curves: Curves,
+    trial: Trial,
+    *,
+    forward: Projector | None,
+) -> Asked:
+    """Say how the orders are made, and which points were paid for by training pairs."""
+    hits = None if curves.demand is None else read_demand(store, models, curves.demand)
+    spent = workspace.artefacts.load_spent()
+    rows = [row for row, point in enumerate(trial.ids) if point in spent]
+    usual = Asked(
+        make=lambda name: workspace.ordering(name, forward, hits),
+        spent=np.array(rows, np.intp),
+    )
+    return replace(
+        usual, orders=curves.orders or usual.orders, servings=curves.servings or usual.servings
+    )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.evaluation.quality_gate import Gate
@@ -18,12 +19,14 @@ from xbtmigrate.types import Direction, Modality
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.collect import Wanted, pose
 from xbtmigrate.workflows.evaluate.cost import to_compare
-from xbtmigrate.workflows.evaluate.curves import USUAL, Curves
+from xbtmigrate.workflows.evaluate.curves import USUAL, Curves, asked_curves
 from xbtmigrate.workflows.evaluate.experiment import Maps, Trial, judge
 from xbtmigrate.workflows.evaluate.last_judgement import save_judgement
 from xbtmigrate.workflows.evaluate.report import check_page, write_page
 from xbtmigrate.workflows.evaluate.results import METRIC, Findings
-from xbtmigrate.workflows.migration import Migration, open_migration
+from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.store import Store, open_store
+from xbtmigrate.workflows.workspace import Workspace
 
 
 def measure(
@@ -57,20 +60,24 @@ def measure(
     find_measured(curves.servings or ())  # an unknown one is refused before anything is encoded
     if page is not None:
         check_page(page)
-    with open_migration(config) as migration:
-        maps = _maps(migration)
-        trials, warnings = pose(migration, wanted, report, decides=bool(gates))
+    with open_store(config) as store:
+        models = Models(config)
+        workspace = Workspace(config, models)
+        maps = _maps(models, workspace.artefacts)
+        trials, warnings = pose(store, models, workspace, wanted, report, decides=bool(gates))
         report("judging", 0, 0)
-        findings = [_findings(migration, maps, trial, curves) for trial in trials]
+        findings = [
+            _findings(store, models, workspace, maps, trial, curves=curves) for trial in trials
+        ]
         if maps.bridge is None and maps.forward is None:
             warnings.append("no projector was trained yet: run `xbtmigrate train-projector`")
-        planned = migration.artefacts.plan_file.exists()
-        costs = migration.artefacts.load_plan().costs if planned else []
+        planned = workspace.artefacts.plan_file.exists()
+        costs = workspace.artefacts.load_plan().costs if planned else []
         advice = findings[0].advise(config.plan.target, to_compare(costs))
-        save_judgement(migration, advice)
+        save_judgement(models, workspace.artefacts, advice)
         content = _document(findings, gates, advice, warnings)
         if page is not None:
-            write_page(page, migration, content, costs)
+            write_page(page, store.facts, content, costs)
     return content
 
 
@@ -91,18 +98,22 @@ def _document(
     }
 
 
-def _findings(migration: Migration, maps: Maps, trial: Trial, curves: Curves) -> Findings:
-    encoder, asked = migration.tuned_encoder, trial.questions
+def _findings(
+    store: Store, models: Models, workspace: Workspace, maps: Maps, trial: Trial, *, curves: Curves
+) -> Findings:
+    encoder, asked = workspace.tuned_encoder, trial.questions
     if encoder is not None and asked.modality is Modality.TEXT and len(asked):
         maps = replace(maps, tuned=encoder.encode(asked.texts, Modality.TEXT))
     cells = {
         f"{direction}:{projector.kind}": _cell(trial, projector)
         for direction in Direction
-        for projector in _further(migration, direction)
+        for projector in _further(models, workspace.artefacts, direction)
     }
-    judged = judge(trial, maps, curves.asked(migration, trial, maps.forward))
-    seed = migration.config.plan.seed
-    return Findings(migration.stored, trial, maps, judged, seed, cells)
+    judged = judge(
+        trial, maps, asked_curves(store, models, workspace, curves, trial, forward=maps.forward)
+    )
+    seed = store.config.plan.seed
+    return Findings(models.stored, trial, maps, judged, seed, cells)
 
 
 def _cell(trial: Trial, projector: Projector) -> QueryScores:
@@ -140,34 +151,34 @@ def _same_move(findings: Findings, advice: Recommendation) -> float | None:
     return findings.judged.cells[names[0]].means[METRIC] if names else None
 
 
-def _maps(migration: Migration) -> Maps:
-    bridge, forward = (_projector(migration, direction) for direction in Direction)
+def _maps(models: Models, artefacts: Artefacts) -> Maps:
+    bridge, forward = (_projector(models, artefacts, direction) for direction in Direction)
     if bridge is None or forward is None:
         return Maps(bridge, forward)
-    folder = migration.artefacts.shared_folder
+    folder = artefacts.shared_folder
     shared = SharedSpace.load(folder) if folder.exists() else None
-    arrangement = migration.artefacts.load_arrangement()
+    arrangement = artefacts.load_arrangement()
     if arrangement is not None and arrangement.projectors != (bridge.digest, forward.digest):
         arrangement = None
-    benefit = None if arrangement is None else migration.artefacts.load_benefit(arrangement)
+    benefit = None if arrangement is None else artefacts.load_benefit(arrangement)
     return Maps(bridge, forward, shared, arrangement, benefit)
 
 
-def _projector(migration: Migration, direction: Direction) -> Projector | None:
+def _projector(models: Models, artefacts: Artefacts, direction: Direction) -> Projector | None:
     """Load a projector; a missing one is no error here, a damaged or foreign one is."""
-    folder = migration.artefacts.projector_folder(direction)
-    return _loaded(migration, folder) if folder.exists() else None
+    folder = artefacts.projector_folder(direction)
+    return _loaded(models, folder) if folder.exists() else None
 
 
-def _further(migration: Migration, direction: Direction) -> list[Projector]:
+def _further(models: Models, artefacts: Artefacts, direction: Direction) -> list[Projector]:
     """Load the best projector of every kind that was not chosen."""
-    folders = migration.artefacts.further_folder(direction).glob("*")
-    return [_loaded(migration, folder) for folder in sorted(folders)]
+    folders = artefacts.further_folder(direction).glob("*")
+    return [_loaded(models, folder) for folder in sorted(folders)]
 
 
-def _loaded(migration: Migration, folder: Path) -> Projector:
+def _loaded(models: Models, folder: Path) -> Projector:
     projector = Projector.load(folder)
-    if projector.manifest.new_model != migration.new_encoder.fingerprint:
+    if projector.manifest.new_model != models.new.fingerprint:
         raise ArtefactError(
             f"the projector in {folder} was made for another new model",
             "train it again with `xbtmigrate train-projector`",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.evaluation.recommendation import Recommendation
 from xbtmigrate.files import read_json, write_json
 from xbtmigrate.migration.phases import utc_now
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.types import Strategy
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
 
 
 class Judgement(BaseModel):
@@ -30,26 +31,26 @@ class Judgement(BaseModel):
     at: str
 
 
-def save_judgement(migration: Migration, advice: Recommendation) -> None:
+def save_judgement(models: Models, artefacts: Artefacts, advice: Recommendation) -> None:
     """Keep what judged queries recommend; an evaluation on made queries leaves the last one."""
     if advice.strategy is None:
         return
     found = Judgement(
         strategy=advice.strategy,
         reason=advice.reason,
-        new_model=migration.new_encoder.fingerprint,
+        new_model=models.new.fingerprint,
         at=utc_now(),
     )
-    write_json(migration.artefacts.evaluation_file, found.model_dump(mode="json"))
+    write_json(artefacts.evaluation_file, found.model_dump(mode="json"))
 
 
-def last_judgement(migration: Migration, plan: Plan) -> Judgement | None:
+def last_judgement(models: Models, artefacts: Artefacts, plan: Plan) -> Judgement | None:
     """Return the newer of the plan's and the last evaluation's; None if nothing was judged.
 
     Raises:
         ArtefactError: The file of the evaluation is damaged.
     """
-    found, fingerprint = [], migration.new_encoder.fingerprint
+    found, fingerprint = [], models.new.fingerprint
     advice = plan.recommendation
     if advice.strategy is not None:
         found.append(
@@ -60,7 +61,7 @@ def last_judgement(migration: Migration, plan: Plan) -> Judgement | None:
                 at=plan.created_at,
             )
         )
-    file = migration.artefacts.evaluation_file
+    file = artefacts.evaluation_file
     if file.exists():
         kept = read_json(file, Judgement, "evaluate again with `xbtmigrate evaluate`")
         found += [kept] if kept.new_model == fingerprint else []

@@ -6,41 +6,44 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from xbtmigrate.config import Config
 from xbtmigrate.errors import EvaluationError
 from xbtmigrate.evaluation.queries import Questions, excerpts, known_items, read_questions
 from xbtmigrate.evaluation.retrieval import top_k
 from xbtmigrate.types import Modality, Vectors
 from xbtmigrate.workflows.evaluate.experiment import Trial
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, take
+from xbtmigrate.workflows.store import Store
 
 NEIGHBOURS = 10
 MAX_POINTS_AS_QUERIES = 500
 
 
-def judged_questions(migration: Migration) -> list[Questions]:
+def judged_questions(config: Config) -> list[Questions]:
     """Read the configured queries; none where there is no file of them."""
-    path = migration.config.plan.queries
-    return [] if path is None else read_questions(migration.config.base / path)
+    path = config.plan.queries
+    return [] if path is None else read_questions(config.base / path)
 
 
-def made_questions(migration: Migration, points: Points) -> Iterator[Questions]:
+def made_questions(store: Store, models: Models, points: Points) -> Iterator[Questions]:
     """Yield queries made from the points themselves: another field, captions, or excerpts."""
-    payload, seed = migration.config.payload, migration.config.plan.seed
+    payload, seed = store.config.payload, store.config.plan.seed
     if payload.query is not None:
-        found = take(migration.reader(query_field=payload.query), points.ids)
+        found = take(store.reader(query_field=payload.query), points.ids)
         yield from _unless_empty(known_items(found.ids, found.texts, payload.query))
-    if migration.stored is Modality.TEXT:
+    if models.stored is Modality.TEXT:
         yield from _unless_empty(excerpts(points.ids, points.texts, seed))
     elif payload.text is not None:
         yield from _unless_empty(known_items(points.ids, points.texts, payload.text))
 
 
-def neighbours(migration: Migration, points: Points, new: Vectors) -> Trial:
+def neighbours(store: Store, models: Models, points: Points, new: Vectors) -> Trial:
     """Let points ask for what the new model finds near them, where no query can be made.
 
     Args:
-        migration: The migration.
+        store: What the migration has in Qdrant.
+        models: Both models.
         points: Points; the first quarter of them asks, and is searched for in the rest.
         new: Their true new vectors.
 
@@ -61,8 +64,8 @@ def neighbours(migration: Migration, points: Points, new: Vectors) -> Trial:
         queries_new=new[asking],
         old=points.old[rest],
         new=new[rest],
-        old_distance=migration.facts.distance,
-        new_distance=migration.new_distance,
+        old_distance=store.facts.distance,
+        new_distance=store.new_distance,
         side=None if points.side is None else points.side[rest],
     )
     near = top_k(trial.full_space.scores(), NEIGHBOURS)
@@ -75,7 +78,7 @@ def neighbours(migration: Migration, points: Points, new: Vectors) -> Trial:
             limits="full is right by definition, so they tell how near a system comes to the new "
             "model and cannot tell whether the new model is better than the old one",
             by_definition=True,
-            modality=migration.stored,
+            modality=models.stored,
         )
     )
 

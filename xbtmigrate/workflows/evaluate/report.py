@@ -11,6 +11,7 @@ from xbtmigrate.files import write_atomically
 from xbtmigrate.migration.phases import utc_now
 from xbtmigrate.migration.plan import Cost
 from xbtmigrate.migration.strategies import STRATEGIES
+from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.report.page import Notice, Page, Tile, render, require_libraries
 from xbtmigrate.types import Strategy
 from xbtmigrate.workflows.evaluate.report_sections import (
@@ -24,7 +25,6 @@ from xbtmigrate.workflows.evaluate.report_sections import (
     shown,
 )
 from xbtmigrate.workflows.evaluate.results import METRIC
-from xbtmigrate.workflows.migration import Migration
 
 
 def check_page(path: Path) -> None:
@@ -40,16 +40,17 @@ def check_page(path: Path) -> None:
         )
 
 
-def write_page(path: Path, migration: Migration, content: Document, costs: Sequence[Cost]) -> None:
+def write_page(
+    path: Path, facts: CollectionFacts, content: Document, costs: Sequence[Cost]
+) -> None:
     """Write the report.
 
     Args:
         path: The file.
-        migration: What was measured.
+        facts: The collection.
         content: The document of `evaluate`.
         costs: What each strategy takes; empty where there is no plan.
     """
-    facts = migration.facts
     page = Page(
         title=f"{facts.collection}: moving {facts.size}-d '{facts.vector}' to the new model",
         about=[

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.types import Modality, PointId, canonical_id
 from xbtmigrate.workflows.encode_points import encode_readable
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.store import Store
 
 REACHED = 10
 """Points that a logged query reaches: the best by the old model."""
@@ -25,14 +26,15 @@ HINT = (
 )
 
 
-def read_demand(migration: Migration, path: Path) -> Mapping[PointId, int]:
+def read_demand(store: Store, models: Models, path: Path) -> Mapping[PointId, int]:
     """Read a log as Parquet, or as JSON lines where the name ends in .jsonl or .json.
 
     Rows name a point (`id`) or a query (`text`), and how often (`hits`, 1 where absent); rows of
     the same point add up. A query counts for the ten points that the old model finds.
 
     Args:
-        migration: The migration; asked for the points that queries reach.
+        store: What the migration has in Qdrant.
+        models: Both models.
         path: The log.
 
     Returns:
@@ -58,19 +60,19 @@ def read_demand(migration: Migration, path: Path) -> Mapping[PointId, int]:
     for name, hit in zip(names, hits, strict=True):
         found[canonical_id(name) if by_point else name] += hit
     if not by_point:
-        found = _reached(migration, found)
+        found = _reached(store, models, found)
     found = +found
     if not found:
         raise ConfigError(f"{path} names no point that was reached", HINT)
     return found
 
 
-def _reached(migration: Migration, asked: Mapping[str, int]) -> Counter[PointId]:
+def _reached(store: Store, models: Models, asked: Mapping[str, int]) -> Counter[PointId]:
     """Search every query in the old space; its hits go to the points it finds."""
     texts = list(asked)
-    vectors, valid = encode_readable(migration.old_encoder, texts, Modality.TEXT)
+    vectors, valid = encode_readable(models.old, texts, Modality.TEXT)
     rows = np.flatnonzero(valid)
     found: Counter[PointId] = Counter()
-    for row, points in zip(rows, migration.nearest(vectors[rows], REACHED), strict=True):
+    for row, points in zip(rows, store.nearest(vectors[rows], REACHED), strict=True):
         found.update(dict.fromkeys(points, asked[texts[row]]))
     return found

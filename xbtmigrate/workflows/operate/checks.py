@@ -30,9 +30,10 @@ from xbtmigrate.qdrant.journal.lease_owner import Owner
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import forget_shadow, shadow_mark
 from xbtmigrate.types import Direction, Layout
-from xbtmigrate.workflows.migration import migration_over
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.next_step import NEXT
 from xbtmigrate.workflows.serve.publish import lost_files
+from xbtmigrate.workflows.store import store_over
 
 SWITCHED = (Phase.CUTTING_OVER, Phase.CUT_OVER, Phase.ROLLING_BACK)
 UNFINISHED = (
@@ -138,7 +139,8 @@ def plan_stale(case: Case) -> Iterator[Ailment]:
     if case.plan is None or (case.record and case.record.phase in (*OVER, *UNFINISHED[3:])):
         return
     try:
-        case.plan.check_current(migration_over(case.config, case.connection).binding())
+        fingerprint = Models(case.config).new.fingerprint
+        case.plan.check_current(store_over(case.config, case.connection).binding(fingerprint))
     except StaleError as error:
         yield Ailment("plan_stale", error.message, error.hint)
     except XbtMigrateError:

@@ -9,10 +9,11 @@ from xbtmigrate.errors import ArtefactError
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
 from xbtmigrate.qdrant.journal.run_control import Control
 from xbtmigrate.workflows.backfill.control import is_running
-from xbtmigrate.workflows.migration import artefacts_of, connected
 from xbtmigrate.workflows.next_step import next_step, phase_of
 from xbtmigrate.workflows.operate.checks import CHECKS, Case
 from xbtmigrate.workflows.operate.refusals import refusals
+from xbtmigrate.workflows.store import connected
+from xbtmigrate.workflows.workspace import artefacts_of
 
 
 def examine(config: Config, *, fix: bool) -> dict[str, Any]:

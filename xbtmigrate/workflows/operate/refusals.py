@@ -8,23 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from xbtmigrate.config import Config
 from xbtmigrate.errors import GateError, XbtMigrateError
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.migration.strategies import STRATEGIES
+from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.journal.run_control import Control
 from xbtmigrate.qdrant.wire.connect import check_writable
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Direction
 from xbtmigrate.workflows.backfill.backfill import check_run
 from xbtmigrate.workflows.backfill.control import is_running
 from xbtmigrate.workflows.backfill.request import AS_PLANNED
-from xbtmigrate.workflows.cutover.cutover import Order, check_switch
+from xbtmigrate.workflows.cutover.cutover import check_switch
 from xbtmigrate.workflows.cutover.finalize import check_unused
-from xbtmigrate.workflows.cutover.preconditions import Check
-from xbtmigrate.workflows.migration import Migration, migration_over
+from xbtmigrate.workflows.cutover.preconditions import Check, Order
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.operate.checks import Ailment, Case
 from xbtmigrate.workflows.plan.check_plannable import check_plannable
-from xbtmigrate.workflows.plan.inputs import INPUTS
+from xbtmigrate.workflows.plan.inputs import input_checks
+from xbtmigrate.workflows.store import Store, store_over
 from xbtmigrate.workflows.verify.verify import check_verifiable
+from xbtmigrate.workflows.workspace import Workspace
 
 ENDING = (Phase.FINALIZING, Phase.FINALIZED, Phase.ABORTING)
 """Phases in which one of the collections may be gone."""
@@ -52,26 +57,28 @@ def refusals(case: Case, *, sound: bool) -> Iterator[Ailment]:
         # The lost plan is said already; without it an alias that was moved leads to the new side.
         return
     try:
-        migration = migration_over(case.config, case.connection)
+        store = store_over(case.config, case.connection)
+        models = Models(case.config)
+        workspace = Workspace(case.config, models)
     except XbtMigrateError as error:
         yield Ailment("unusable", error.message, error.hint)
         return
-    missing = list(_missing(migration))
+    missing = list(_missing(store.facts, models))
     yield from missing
     verb = _next_verb(case)
     if missing or not sound or verb is None or is_running(case.record):
         return
     try:
-        for check in _failing(verb, case, migration):
+        for check in _failing(verb, case, store, models, workspace):
             yield Ailment(f"{verb}_refused", f"{check.name}: {check.detail}", check.way_out)
     except XbtMigrateError as error:
         yield Ailment(f"{verb}_refused", error.message, error.hint)
 
 
-def _missing(migration: Migration) -> Iterator[Ailment]:
-    for name, check in INPUTS.items():
+def _missing(facts: CollectionFacts, models: Models) -> Iterator[Ailment]:
+    for name, check in input_checks(facts, models).items():
         try:
-            check(migration)
+            check()
         except XbtMigrateError as error:
             yield Ailment(f"{name}_unusable", error.message, error.hint)
 
@@ -87,15 +94,17 @@ def _next_verb(case: Case) -> str | None:
     return "backfill" if spec.writes and (folder.exists() or not spec.projects) else None
 
 
-def _check_last_run(migration: Migration) -> None:
+def _check_last_run(config: Config, connection: Connection) -> None:
     """Raise what the last run ended by: the next one may meet it again."""
-    found = Control(migration.connection, migration.config.migration).trouble()
+    found = Control(connection, config.migration).trouble()
     if found is not None:
         message, hint = found
         raise GateError(f"the last run ended: {message}", hint)
 
 
-def _failing(verb: str, this: Case, migration: Migration) -> list[Check]:
+def _failing(
+    verb: str, this: Case, store: Store, models: Models, workspace: Workspace
+) -> list[Check]:
     """Call what a command calls before it begins; a cutover lists what does not hold.
 
     Raises:
@@ -103,16 +112,16 @@ def _failing(verb: str, this: Case, migration: Migration) -> list[Check]:
     """
     match verb:
         case "plan":
-            check_plannable(migration)
+            check_plannable(store, models)
         case "backfill":
-            check_run(migration, AS_PLANNED, this.record)
-            check_writable(migration.connection, migration.facts.collection)
-            _check_last_run(migration)
+            check_run(store, models, workspace, AS_PLANNED, this.record)
+            check_writable(store.connection, store.facts.collection)
+            _check_last_run(store.config, store.connection)
         case "verify":
-            check_verifiable(migration, this.record)
+            check_verifiable(store, models, workspace.artefacts, this.record)
         case "cutover":
-            _, _, checks = check_switch(migration, this.record, Order())
+            _, _, checks = check_switch(store, models, workspace.artefacts, this.record, Order())
             return [check for check in checks if not check.passed]
         case "finalize":
-            check_unused(migration, this.record)
+            check_unused(store, models, workspace, this.record)
     return []

@@ -10,6 +10,7 @@ from xbtmigrate.errors import ArtefactError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.migration.strategies import STRATEGIES
+from xbtmigrate.protocols import Journal
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
 from xbtmigrate.qdrant.journal.run_control import Control
 from xbtmigrate.qdrant.wire.connection import Connection
@@ -17,9 +18,10 @@ from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.types import Direction, Strategy
 from xbtmigrate.workflows.backfill.control import is_running
 from xbtmigrate.workflows.backfill.throttle import LOAD
-from xbtmigrate.workflows.migration import Migration, artefacts_of, connected, migration_over
 from xbtmigrate.workflows.next_step import next_step, phase_of
+from xbtmigrate.workflows.store import Store, connected, store_over
 from xbtmigrate.workflows.tally import Tally
+from xbtmigrate.workflows.workspace import artefacts_of
 
 ENDING = (Phase.ABORTING, Phase.FINALIZING, Phase.FINALIZED)
 """Phases in which one of the collections may be gone."""
@@ -35,16 +37,17 @@ def report_status(config: Config) -> dict[str, Any]:
         record = _record(config, connection)
         if record is not None and record.phase in ENDING:
             return _ending(config, connection, record)
-        migration = migration_over(config, connection)
-        plan = _plan(migration)
+        store = store_over(config, connection)
+        artefacts = artefacts_of(config)
+        plan = _plan(store.journal, artefacts)
         written = plan is not None and record is not None and record.stage is not None
-        tally = Tally(migration.facts.points)
+        tally = Tally(store.facts.points)
         if plan is not None and written:
-            tally = _tally(migration, plan, record)
-        phase = phase_of(record, plan, migration.artefacts)
+            tally = _tally(store, plan, record)
+        phase = phase_of(record, plan, artefacts)
         left = _left(plan.strategy if plan else None, _fraction(plan, record), tally)
         return _document(config, connection, phase, record, plan) | {
-            "collection": migration.facts.collection,
+            "collection": store.facts.collection,
             **tally.document(),
             "by_application": tally.applied,
             "left": left,
@@ -60,12 +63,12 @@ def _record(config: Config, connection: Connection) -> MigrationRecord | None:
     return record
 
 
-def _tally(migration: Migration, plan: Plan, record: MigrationRecord | None) -> Tally:
+def _tally(store: Store, plan: Plan, record: MigrationRecord | None) -> Tally:
     """Count the gallery; once applications write the new way, their vectors count as done too."""
-    tally = Tally.take(migration.gallery(plan))
+    tally = Tally.take(store.gallery(plan))
     if record is None or record.phase is not Phase.CUT_OVER:
         return tally
-    target = Reader(migration.connection, plan.target.collection, 1)
+    target = Reader(store.connection, plan.target.collection, 1)
     with_new = target.count_with_vector(plan.target.vector)
     return tally.with_those_of_applications(target.count(), with_new)
 
@@ -123,16 +126,16 @@ def _fraction(plan: Plan | None, record: MigrationRecord | None) -> float:
     return plan.fraction if plan else 0.0
 
 
-def _plan(migration: Migration) -> Plan | None:
+def _plan(journal: Journal, artefacts: Artefacts) -> Plan | None:
     """The frozen plan; None before planning. A damaged plan is an error, a missing one is not."""
-    if not migration.artefacts.plan_file.exists():
-        if migration.journal.load() is not None:
+    if not artefacts.plan_file.exists():
+        if journal.load() is not None:
             raise ArtefactError(
-                f"the journal knows this migration, but {migration.artefacts.plan_file} is gone",
+                f"the journal knows this migration, but {artefacts.plan_file} is gone",
                 "restore the folder .xbtmigrate from a copy",
             )
         return None
-    return migration.artefacts.load_plan()
+    return artefacts.load_plan()
 
 
 def _load(config: Config, connection: Connection, record: MigrationRecord | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.backfill.goal import Goal
 from xbtmigrate.backfill.loop import Backfill
 from xbtmigrate.backfill.order_file import write_sorted
@@ -24,6 +25,7 @@ from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
+from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.gallery.layout import NewSpace
 from xbtmigrate.qdrant.gallery.scratch import scratch_gallery
 from xbtmigrate.qdrant.wire.connect import check_writable
@@ -40,7 +42,9 @@ from xbtmigrate.types import (
 from xbtmigrate.workflows.backfill.frozen_order import scored_points
 from xbtmigrate.workflows.encode_points import Report, encode_readable
 from xbtmigrate.workflows.evaluate.rates import Rates
-from xbtmigrate.workflows.migration import Migration, open_migration
+from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.store import Store, open_store
+from xbtmigrate.workflows.workspace import Workspace
 
 ENCODED = 256
 """Points encoded, at most, to measure the encoder; it gets `SECONDS` at most."""
@@ -98,6 +102,22 @@ class Bench:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Points that were read, and the projector that makes their new vectors."""
+
+    batches: Sequence[pa.RecordBatch]
+    projector: _Map
+
+    @property
+    def ids(self) -> list[PointId]:
+        return [point for batch in self.batches for point in batch["id"].to_pylist()]
+
+    def projected(self) -> list[pa.RecordBatch]:
+        """Return the points with new vectors, ready to be written."""
+        return [_to_write(self.projector, each) for each in self.batches]
+
+
 def bench(config: Config, *, write: bool, sample: int, report: Report) -> Bench:
     """Measure on a part of the collection.
 
@@ -111,39 +131,49 @@ def bench(config: Config, *, write: bool, sample: int, report: Report) -> Bench:
         CollectionError: No point has an old vector.
         XbtMigrateError: The server, the collection or a model cannot be used.
     """
-    with open_migration(config) as migration:
-        batches, read = _read(migration, sample, report)
-        projector = _projector(migration)
+    with open_store(config) as store:
+        models = Models(config)
+        workspace = Workspace(config, models)
+        batches, read = _read(store, sample, report)
+        projector = _projector(store.facts, models, workspace.artefacts)
         project = _project(projector, batches)
-        layout = migration.layout(resuming=True).layout
-        alone = Rates(read, project, _encode(migration, batches))
+        layout = store.layout(models.new.dimension, resuming=True).layout
+        alone = Rates(read, project, _encode(models, batches))
         rates = alone
         if write:
-            rates = _writing(migration, layout, batches, projector, alone=alone, report=report)
+            rates = _writing(
+                store,
+                models,
+                workspace,
+                _Sample(batches, projector),
+                layout,
+                alone=alone,
+                report=report,
+            )
         measured = Bench(
             rates,
             sample=sum(map(len, batches)),
-            points=migration.facts.points,
+            points=store.facts.points,
             layout=layout,
             map=projector.name,
         )
         if write:
-            write_json(_file(migration), measured.document())
+            write_json(_file(workspace.artefacts), measured.document())
     return measured
 
 
-def measured_rates(migration: Migration, layout: Layout) -> Rates | None:
+def measured_rates(artefacts: Artefacts, layout: Layout) -> Rates | None:
     """Return what the last `bench --write` measured in this layout, if it did."""
     try:
-        found = read_json(_file(migration), _Measured, "delete it, or run bench --write again")
+        found = read_json(_file(artefacts), _Measured, "delete it, or run bench --write again")
     except FileNotFoundError:
         return None
     whole = None not in found.points_per_second.document().values()
     return found.points_per_second if whole and found.layout is layout else None
 
 
-def _file(migration: Migration) -> Path:
-    return migration.artefacts.folder / "bench.json"
+def _file(artefacts: Artefacts) -> Path:
+    return artefacts.folder / "bench.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,16 +220,16 @@ class _Forgotten:
         return np.empty((len(hashes), 0), np.float32), np.zeros(len(hashes), np.bool_)
 
 
-def _projector(migration: Migration) -> _Map:
-    folder = migration.artefacts.projector_folder(Direction.FORWARD)
+def _projector(facts: CollectionFacts, models: Models, artefacts: Artefacts) -> _Map:
+    folder = artefacts.projector_folder(Direction.FORWARD)
     trained = Projector.load(folder) if folder.exists() else None
     if trained is not None and trained.d_side:
         trained = None  # the copies that are written to have no side vector
-    shape = (migration.facts.size, migration.new_encoder.dimension)
+    shape = (facts.size, models.new.dimension)
     return _Map(trained, np.random.default_rng(0).standard_normal(shape, np.float32))
 
 
-def _read(migration: Migration, sample: int, report: Report) -> tuple[list[pa.RecordBatch], float]:
+def _read(store: Store, sample: int, report: Report) -> tuple[list[pa.RecordBatch], float]:
     """Read at most so many points; returns those with an old vector, and the rate.
 
     Raises:
@@ -207,7 +237,7 @@ def _read(migration: Migration, sample: int, report: Report) -> tuple[list[pa.Re
     """
     batches: list[pa.RecordBatch] = []
     seen, start = 0, time.monotonic()
-    for batch in migration.reader().read({"source", "old"}):
+    for batch in store.reader().read({"source", "old"}):
         batches.append(batch)
         seen += len(batch)
         report("reading", min(seen, sample), sample)
@@ -217,7 +247,7 @@ def _read(migration: Migration, sample: int, report: Report) -> tuple[list[pa.Re
     batches = [batch.filter(pc.is_valid(batch["old"])) for batch in batches]
     if not sum(map(len, batches)):
         raise CollectionError(
-            f"no point of '{migration.facts.collection}' has an old vector", "check qdrant.vector"
+            f"no point of '{store.facts.collection}' has an old vector", "check qdrant.vector"
         )
     return batches, rate
 
@@ -228,18 +258,18 @@ def _project(projector: _Map, batches: Sequence[pa.RecordBatch]) -> float:
     return sum(map(len, batches)) / seconds
 
 
-def _encode(migration: Migration, batches: Sequence[pa.RecordBatch]) -> float:
+def _encode(models: Models, batches: Sequence[pa.RecordBatch]) -> float:
     """Encode some points, after a few that only warm the model up."""
     table = pa.Table.from_batches(batches)
-    contents = table[migration.stored.value].to_pylist()
+    contents = table[models.stored.value].to_pylist()
     usable = [row for row, content in enumerate(contents) if content][: ENCODED + 4]
     ids = table["id"].to_pylist()
 
     def encode(rows: Sequence[int]) -> int:
         _, done = encode_readable(
-            migration.new_encoder,
+            models.new,
             [contents[row] for row in rows],
-            migration.stored,
+            models.stored,
             ids=[ids[row] for row in rows],
         )
         return int(done.sum())
@@ -254,29 +284,30 @@ def _encode(migration: Migration, batches: Sequence[pa.RecordBatch]) -> float:
 
 
 def _writing(
-    migration: Migration,
+    store: Store,
+    models: Models,
+    workspace: Workspace,
+    sample: _Sample,
     layout: Layout,
-    batches: Sequence[pa.RecordBatch],
-    projector: _Map,
     *,
     alone: Rates,
     report: Report,
 ) -> Rates:
     """Measure what writes, on copies of the points in collections of their own."""
-    check_writable(migration.connection, migration.facts.collection)
-    points, ready = sum(map(len, batches)), [_to_write(projector, each) for each in batches]
-    ids = [point for batch in batches for point in batch["id"].to_pylist()]
+    check_writable(store.connection, store.facts.collection)
+    ids, ready = sample.ids, sample.projected()
+    points = len(ids)
     few = max(1, min(points // 2, max(MIN_POINTS, round(alone.encode * SECONDS / 2))))
-    space = NewSpace("new", ready[0]["new"].type.list_size, migration.new_distance)
+    space = NewSpace("new", ready[0]["new"].type.list_size, store.new_distance)
     scratch = partial(
         scratch_gallery,
-        *(migration.connection, migration.facts, layout, space, batches),
-        stored=migration.stored,
+        *(store.connection, store.facts, layout, space, sample.batches),
+        stored=models.stored,
     )
 
     def loop(gallery: Gallery, fraction: float, *, projects: bool) -> float:
         goal = Goal(fraction, projects, max_quarantined=1.0)
-        run = partial(_run, migration, gallery, projector, goal, ids=ids, report=report)
+        run = partial(_run, models, gallery, sample.projector, goal, ids=ids, report=report)
         return _timed(run)
 
     def sweep(gallery: Gallery, made: Kind, ids: Sequence[PointId] | None = None) -> float:
@@ -292,7 +323,7 @@ def _writing(
     with scratch() as gallery:
         gallery.write(ready[0].slice(0, WARMING), Kind.PROJECTED)
         forward = loop(gallery, 0.0, projects=True)
-        order = _timed(lambda: _put_into_order(migration, gallery, projector.projector))
+        order = _timed(lambda: _put_into_order(workspace, gallery, sample.projector.projector))
         reencode = loop(gallery, few / points, projects=True)
         reencode -= min(sweep(gallery, Kind.PROJECTED), reencode / 2)
     return replace(
@@ -306,17 +337,17 @@ def _writing(
     )
 
 
-def _put_into_order(migration: Migration, gallery: Gallery, projector: Projector | None) -> None:
+def _put_into_order(workspace: Workspace, gallery: Gallery, projector: Projector | None) -> None:
     """Do what a backfill does to put all points into the order of the plan, if it can be made."""
     name = "random"
-    if projector is not None and migration.artefacts.plan_file.exists():
-        name = migration.artefacts.load_plan().ordering
+    if projector is not None and workspace.artefacts.plan_file.exists():
+        name = workspace.artefacts.load_plan().ordering
     try:
-        ordering = migration.ordering(name, projector)
+        ordering = workspace.ordering(name, projector)
     except PluginError:
-        ordering = migration.ordering("random", None)
+        ordering = workspace.ordering("random", None)
     with TemporaryDirectory(prefix="xbtmigrate-") as folder:
-        batches = scored_points(gallery, ordering, migration.known)
+        batches = scored_points(gallery, ordering, workspace.known)
         write_sorted(Path(folder) / "order.parquet", batches, name)
 
 
@@ -333,7 +364,7 @@ def _to_write(projector: _Map, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _run(
-    migration: Migration,
+    models: Models,
     gallery: Gallery,
     projector: _Map,
     goal: Goal,
@@ -353,8 +384,8 @@ def _run(
         record=MigrationRecord("bench", Phase.PLANNED, "", stage=stage),
         goal=goal,
         order=lambda: (ids, ""),
-        modality=migration.stored,
-        encoder=migration.new_encoder,
+        modality=models.stored,
+        encoder=models.new,
         projector=projector,
         known=forgotten,
         batch_size=ENCODED,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from xbtmigrate.config import Config
 from xbtmigrate.migration.phases import OVER, MigrationRecord
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.duplicate_ids import refuse_duplicate_ids
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.journal.rivals import refuse_rivals
+from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Strategy
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.plan.inputs import require_inputs
 from xbtmigrate.workflows.prerequisites import refuse_impossible
+from xbtmigrate.workflows.store import Store
 
 
-def check_plannable(migration: Migration) -> tuple[LayoutChoice, MigrationRecord | None]:
+def check_plannable(store: Store, models: Models) -> tuple[LayoutChoice, MigrationRecord | None]:
     """See that a plan can be made, before anything is read or paid for.
 
     Returns:
@@ -23,18 +26,20 @@ def check_plannable(migration: Migration) -> tuple[LayoutChoice, MigrationRecord
         GateError: A migration is under way, or limits of the collection would stop one half-way.
         XbtMigrateError: The collection, the server or an input cannot be used.
     """
-    migration.refuse_while_under_way("a new plan would orphan the vectors it has written")
-    record = migration.journal.load()
-    _refuse_rivals(migration, migration.facts.collection)
-    refuse_duplicate_ids(migration.connection, migration.facts)
-    require_inputs(migration)
-    layout = migration.layout(resuming=record is not None and record.phase not in OVER)
-    _refuse_rivals(migration, layout.collection)
-    chosen = migration.config.plan.strategy
+    store.refuse_while_under_way("a new plan would orphan the vectors it has written")
+    record = store.journal.load()
+    _refuse_rivals(store.config, store.connection, store.facts.collection)
+    refuse_duplicate_ids(store.connection, store.facts)
+    require_inputs(store.facts, models)
+    layout = store.layout(
+        models.new.dimension, resuming=record is not None and record.phase not in OVER
+    )
+    _refuse_rivals(store.config, store.connection, layout.collection)
+    chosen = store.config.plan.strategy
     if chosen == "auto" or STRATEGIES[Strategy(chosen)].writes:
-        refuse_impossible(migration, layout)
+        refuse_impossible(store, layout)
     return layout, record
 
 
-def _refuse_rivals(migration: Migration, collection: str) -> None:
-    refuse_rivals(migration.connection, migration.config.migration, [collection])
+def _refuse_rivals(config: Config, connection: Connection, collection: str) -> None:
+    refuse_rivals(connection, config.migration, [collection])

@@ -10,29 +10,31 @@ from xbtmigrate.backfill.id_set import IdSet
 from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.migration.plan import Coverage
 from xbtmigrate.migration.strategies import STRATEGIES
+from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.gallery.open_gallery import open_reader
 from xbtmigrate.qdrant.gallery.replicate import ids_without
 from xbtmigrate.types import Kind, Strategy
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import SHOWN, Points, Survey
+from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.train.make_pairs import Embedded
 
 
-def coverage_of(migration: Migration, seen: Survey) -> Coverage:
+def coverage_of(facts: CollectionFacts, models: Models, seen: Survey) -> Coverage:
     """Turn the survey into coverage.
 
     Raises:
         CollectionError: No point has the embedded field.
         GateError: More points than allowed lack it.
     """
-    field = getattr(migration.config.payload, migration.stored)
-    name = migration.facts.collection
+    field = getattr(models.config.payload, models.stored)
+    name = facts.collection
     if seen.missing == seen.points:
         raise CollectionError(
             f"no point of '{name}' has the payload field '{field}'",
-            f"set payload.{migration.stored} to the field that was embedded",
+            f"set payload.{models.stored} to the field that was embedded",
         )
-    allowed = migration.config.plan.max_missing
+    allowed = models.config.plan.max_missing
     if seen.missing > allowed * seen.points:
         raise GateError(
             f"{seen.missing} of {seen.points} points of '{name}' have no '{field}' "
@@ -43,7 +45,7 @@ def coverage_of(migration: Migration, seen: Survey) -> Coverage:
         points=seen.points,
         with_text=seen.with_text,
         with_image=seen.with_image,
-        with_old_vector=migration.facts.with_vector - seen.unusable,
+        with_old_vector=facts.with_vector - seen.unusable,
         unusable_old=seen.unusable,
         examples_unusable=seen.examples_unusable,
         missing_source=seen.missing,
@@ -52,12 +54,12 @@ def coverage_of(migration: Migration, seen: Survey) -> Coverage:
     )
 
 
-def points_without_old(migration: Migration) -> IdSet:
+def points_without_old(store: Store) -> IdSet:
     """Find the points that have no old vector at all, by a filter of the server's."""
-    facts = migration.facts
+    facts = store.facts
     if facts.with_vector == facts.points:
         return IdSet()
-    reader = open_reader(migration.connection, facts, facts.collection)
+    reader = open_reader(store.connection, facts, facts.collection)
     return IdSet(chain.from_iterable(ids_without(reader, facts.vector)))
 
 
@@ -121,9 +123,9 @@ def require_readable(coverage: Coverage, fraction: float, allowed: float) -> Non
         )
 
 
-def coverage_warnings(migration: Migration, coverage: Coverage) -> list[str]:
+def coverage_warnings(facts: CollectionFacts, models: Models, coverage: Coverage) -> list[str]:
     """Say which points cannot be encoded or projected."""
-    found, stored, facts = [], migration.stored, migration.facts
+    found, stored = [], models.stored
     if coverage.missing_source:
         found.append(f"{coverage.missing_source} points have no {stored}; they cannot be encoded")
     if coverage.sample_unreadable:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from xbtmigrate.errors import CollectionError
+from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.workflows.evaluate.query_sources import judged_questions
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
 
 
-def _old_model(migration: Migration) -> None:
-    found, stored = migration.old_encoder.dimension, migration.facts.size
+def _check_old_model(facts: CollectionFacts, models: Models) -> None:
+    found, stored = models.old.dimension, facts.size
     if found != stored:
         raise CollectionError(
             f"the old model makes vectors of {found} dimensions, the stored ones have {stored}",
@@ -18,23 +20,24 @@ def _old_model(migration: Migration) -> None:
         )
 
 
-def _new_model(migration: Migration) -> None:
-    _ = migration.new_encoder.dimension
+def _check_new_model(models: Models) -> None:
+    _ = models.new.dimension
 
 
-INPUTS: Mapping[str, Callable[[Migration], object]] = {
-    "queries": judged_questions,
-    "old_model": _old_model,
-    "new_model": _new_model,
-}
-"""Each raises where its input is missing or not usable."""
+def input_checks(facts: CollectionFacts, models: Models) -> Mapping[str, Callable[[], object]]:
+    """Return a check of each input; it raises where the input is missing or not usable."""
+    return {
+        "queries": partial(judged_questions, models.config),
+        "old_model": partial(_check_old_model, facts, models),
+        "new_model": partial(_check_new_model, models),
+    }
 
 
-def require_inputs(migration: Migration) -> None:
+def require_inputs(facts: CollectionFacts, models: Models) -> None:
     """Refuse, before anything is read or paid for, what would fail for want of an input.
 
     Raises:
         XbtMigrateError: An input is missing or not usable; says which and what to do.
     """
-    for check in INPUTS.values():
-        check(migration)
+    for check in input_checks(facts, models).values():
+        check()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import xbtmigrate
+from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
 from xbtmigrate.errors import CollectionError
 from xbtmigrate.files import write_atomically
@@ -23,7 +24,7 @@ from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_re
 from xbtmigrate.workflows.evaluate.cost import FLOAT, Workload, all_costs
 from xbtmigrate.workflows.evaluate.rates import guessed
 from xbtmigrate.workflows.evaluate.report import check_page, write_page
-from xbtmigrate.workflows.migration import Migration, open_migration, target_of
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.plan.bench import measured_rates
 from xbtmigrate.workflows.plan.check_plannable import check_plannable
 from xbtmigrate.workflows.plan.coverage import (
@@ -39,8 +40,10 @@ from xbtmigrate.workflows.plan.model_match import match_old_model, require_match
 from xbtmigrate.workflows.plan.sample import advice_of, judge_sample
 from xbtmigrate.workflows.points import Points, Survey, survey, take
 from xbtmigrate.workflows.prerequisites import require_prerequisites
+from xbtmigrate.workflows.store import Store, open_store, target_of
 from xbtmigrate.workflows.tally import by_reason
 from xbtmigrate.workflows.train.make_pairs import Embedded
+from xbtmigrate.workflows.workspace import Workspace
 
 RATE_SAMPLE = 64
 
@@ -70,35 +73,37 @@ def make_plan(
     """
     if page is not None:
         check_page(page)
-    with open_migration(config) as migration:
-        layout, record = check_plannable(migration)
+    with open_store(config) as store:
+        models = Models(config)
+        workspace = Workspace(config, models)
+        layout, record = check_plannable(store, models)
         seen = survey(
-            migration.reader(),
+            store.reader(),
             sample=config.plan.sample,
             seed=config.plan.seed,
             report=report,
-            without_old=points_without_old(migration),
+            without_old=points_without_old(store),
         )
-        coverage = coverage_of(migration, seen)
-        points = take(migration.reader(), seen.sample)
+        coverage = coverage_of(store.facts, models, seen)
+        points = take(store.reader(), seen.sample)
         if not len(points):
             raise CollectionError(
-                f"no sampled point of '{migration.facts.collection}' has an old vector",
+                f"no sampled point of '{store.facts.collection}' has an old vector",
                 "check qdrant.vector",
             )
         match = match_old_model(
             points,
-            migration.old_encoder,
-            migration.stored,
+            models.old,
+            models.stored,
             config.plan.old_model_match,
-            migration.facts.distance,
+            store.facts.distance,
         )
         if not allow_model_mismatch:
-            require_match(match, migration.stored, config.plan.old_model_match)
-        sampled = _encode_sample(migration, points, report)
-        judged = judge_sample(migration, sampled.points, sampled.new, report)
+            require_match(match, models.stored, config.plan.old_model_match)
+        sampled = _encode_sample(models, workspace, points, report)
+        judged = judge_sample(store, models, workspace, sampled.points, sampled.new, report=report)
         coverage = with_sample(coverage, sampled.points, sampled.new)
-        work = _workload(migration, seen, sampled, layout.layout)
+        work = _workload(store, models, workspace.artefacts, seen, sampled, layout=layout.layout)
         recommendation = judged.advise(work, config.plan.target)
         advice = advice_of(recommendation)
         costs = all_costs(work, _partial_share(advice))
@@ -108,8 +113,8 @@ def make_plan(
             tool_version=xbtmigrate.__version__,
             created_at=utc_now(),
             migration=config.migration,
-            binding=migration.binding(),
-            collection=_collection(migration),
+            binding=store.binding(models.new.fingerprint),
+            collection=_collection(store),
             target=target_of(layout),
             coverage=coverage,
             model_match=match,
@@ -124,25 +129,26 @@ def make_plan(
             without_vector=by_reason(
                 without_vector(coverage, strategy, fraction, config.plan.max_missing)
             ),
-            warnings=[*judged.warnings, *_warnings(migration, coverage, match, layout)],
-            findings=require_prerequisites(migration, layout, costs, strategy),
+            warnings=[*judged.warnings, *_warnings(store, models, coverage, match, layout)],
+            findings=require_prerequisites(store, layout, costs, strategy),
         ).frozen()
-        _clear_finished(migration, record)
-        migration.artefacts.save_plan(plan)
+        _clear_finished(workspace.artefacts, record)
+        workspace.artefacts.save_plan(plan)
         if plan.measurement.provisional:
-            write_template(migration.artefacts.template_file, points, migration.stored)
+            write_template(workspace.artefacts.template_file, points, models.stored)
         if page is not None:
-            write_page(page, migration, judged.document(recommendation, plan.warnings), plan.costs)
-        migration.artefacts.order_file.unlink(missing_ok=True)
-        migration.artefacts.save_witness(witness(migration, plan, seen.sample))
+            write_page(
+                page, store.facts, judged.document(recommendation, plan.warnings), plan.costs
+            )
+        workspace.artefacts.order_file.unlink(missing_ok=True)
+        workspace.artefacts.save_witness(witness(store.connection, plan, seen.sample))
     if out is not None:
         write_atomically(out, lambda path: path.write_text(plan.model_dump_json(indent=2), "utf-8"))
     return plan
 
 
-def _clear_finished(migration: Migration, record: MigrationRecord | None) -> None:
+def _clear_finished(artefacts: Artefacts, record: MigrationRecord | None) -> None:
     """Delete the files of an earlier migration: its projectors are between other models."""
-    artefacts = migration.artefacts
     if record is None or record.phase is not Phase.FINALIZED or not artefacts.plan_file.exists():
         return
     if artefacts.load_plan().digest == record.plan_digest:
@@ -156,54 +162,64 @@ class _Sampled:
     rate: float
 
 
-def _encode_sample(migration: Migration, points: Points, report: Report) -> _Sampled:
+def _encode_sample(
+    models: Models, workspace: Workspace, points: Points, report: Report
+) -> _Sampled:
     """Encode the sample with the new model, cut to what the time limit allows."""
-    limit, known = migration.config.plan.measure_seconds, migration.known
+    limit, known = models.config.plan.measure_seconds, workspace.known
     first = points.rows(range(min(RATE_SAMPLE, len(points))))
     warm, timed = first.rows(range(min(4, len(first)))), first.rows(range(4, len(first)))
-    encode_gallery(migration.new_encoder, known, warm, migration.stored)
+    encode_gallery(models.new, known, warm, models.stored)
     start = time.monotonic()
     fresh = len(timed) - int(known.find(timed.hashes)[1].sum())
-    encode_gallery(migration.new_encoder, known, timed, migration.stored)
+    encode_gallery(models.new, known, timed, models.stored)
     seconds = max(time.monotonic() - start, 1e-6)
     if fresh < len(timed) / 2:
-        seconds, fresh = _time_again(migration, timed)
+        seconds, fresh = _time_again(models, timed)
     rate = max(fresh, 1) / seconds
     size = int(np.clip(rate * limit, len(first), len(points)))
     points = points.rows(range(size))
     vectors, valid = encode_gallery(
-        migration.new_encoder, known, points, migration.stored, report=report, stage="encoding"
+        models.new, known, points, models.stored, report=report, stage="encoding"
     )
     return _Sampled(points, Embedded(vectors, valid), rate)
 
 
-def _time_again(migration: Migration, points: Points) -> tuple[float, int]:
+def _time_again(models: Models, points: Points) -> tuple[float, int]:
     """Time an encoding whose result is already known: a rate has to be measured all the same."""
-    usable = [row for row, content in enumerate(points.content(migration.stored)) if content]
+    usable = [row for row, content in enumerate(points.content(models.stored)) if content]
     chosen = points.rows(usable[:16])
-    items, stored = chosen.content(migration.stored), migration.stored
+    items, stored = chosen.content(models.stored), models.stored
     start = time.monotonic()
-    _, done = encode_readable(migration.new_encoder, items, stored, ids=chosen.ids)
+    _, done = encode_readable(models.new, items, stored, ids=chosen.ids)
     return max(time.monotonic() - start, 1e-6), int(done.sum())
 
 
-def _workload(migration: Migration, seen: Survey, sampled: _Sampled, layout: Layout) -> Workload:
-    other = sum(size for size, _ in migration.facts.dense.values()) * FLOAT * seen.points
-    contents = [content for content in sampled.points.content(migration.stored) if content]
+def _workload(
+    store: Store,
+    models: Models,
+    artefacts: Artefacts,
+    seen: Survey,
+    sampled: _Sampled,
+    *,
+    layout: Layout,
+) -> Workload:
+    other = sum(size for size, _ in store.facts.dense.values()) * FLOAT * seen.points
+    contents = [content for content in sampled.points.content(models.stored) if content]
     return Workload(
         points=seen.points,
         sources=round((seen.points - seen.missing) * sampled.new.valid.mean()),
-        size=migration.new_encoder.dimension,
+        size=models.new.dimension,
         layout=layout,
         other_bytes=other + seen.content_bytes,
-        rates=measured_rates(migration, layout)
-        or guessed(seen.rate, sampled.rate, migration.connection.mode),
-        price=migration.price_per_item(contents),
+        rates=measured_rates(artefacts, layout)
+        or guessed(seen.rate, sampled.rate, store.connection.mode),
+        price=models.price_per_item(contents),
     )
 
 
-def _collection(migration: Migration) -> Collection:
-    facts, connection = migration.facts, migration.connection
+def _collection(store: Store) -> Collection:
+    facts, connection = store.facts, store.connection
     version = ".".join(map(str, connection.version))
     return Collection(
         server=f"{connection.mode} {version}",
@@ -243,7 +259,7 @@ def _ordering(config: Config, advice: Advice) -> str:
 
 
 def _warnings(
-    migration: Migration, coverage: Coverage, match: ModelMatch, layout: LayoutChoice
+    store: Store, models: Models, coverage: Coverage, match: ModelMatch, layout: LayoutChoice
 ) -> list[str]:
     found = []
     if match.remark is not None:
@@ -253,15 +269,15 @@ def _warnings(
             "the declared old model did not make the stored vectors: the figures of keep are those "
             "of a model that does not fit its own gallery"
         )
-    found += coverage_warnings(migration, coverage)
-    facts = migration.facts
-    if facts.unnamed and facts.size == migration.new_encoder.dimension:
+    found += coverage_warnings(store.facts, models, coverage)
+    facts = store.facts
+    if facts.unnamed and facts.size == models.new.dimension:
         found.append(
             "old and new vectors are unnamed and equally long: an application that still sends old "
             "query vectors after the switch gets wrong answers without any error"
         )
     effort = facts.index_efforts.get(layout.space.name, EF_CONSTRUCT)
-    given = layout.layout is Layout.IN_PLACE and not migration.connection.embedded
+    given = layout.layout is Layout.IN_PLACE and not store.connection.embedded
     if given and effort < EF_CONSTRUCT:
         found.append(
             f"the vector '{layout.space.name}' is indexed with ef_construct {effort}: while "

@@ -15,6 +15,7 @@ from xbtmigrate.evaluation.queries import Questions, held_out
 from xbtmigrate.evaluation.recommendation import Recommendation
 from xbtmigrate.evaluation.retrieval import METRICS
 from xbtmigrate.migration.plan import Advice, CurvePoint, Measurement, System
+from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.side_information import TextSide
 from xbtmigrate.training.fit import fit
 from xbtmigrate.types import Direction
@@ -23,11 +24,13 @@ from xbtmigrate.workflows.evaluate.cost import Workload, all_costs, to_compare
 from xbtmigrate.workflows.evaluate.experiment import Asked, Maps, Trial, judge
 from xbtmigrate.workflows.evaluate.query_sources import judged_questions, made_questions, neighbours
 from xbtmigrate.workflows.evaluate.results import METRIC, Findings
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, take
+from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.train.calibrate import calibrated
 from xbtmigrate.workflows.train.make_pairs import Embedded, fit_options, material_of
 from xbtmigrate.workflows.train.text_side import with_text_side
+from xbtmigrate.workflows.workspace import Workspace
 
 MAX_QUERIES = 500
 MIN_QUERIES = 20
@@ -71,18 +74,28 @@ def advice_of(found: Recommendation) -> Advice:
     )
 
 
-def judge_sample(migration: Migration, points: Points, new: Embedded, report: Report) -> Judgement:
+def judge_sample(
+    store: Store,
+    models: Models,
+    workspace: Workspace,
+    points: Points,
+    new: Embedded,
+    *,
+    report: Report,
+) -> Judgement:
     """Measure every strategy on a sample.
 
     Args:
-        migration: The migration.
+        store: What the migration has in Qdrant.
+        models: Both models.
+        workspace: The migration's files.
         points: Sampled points.
         new: Their true new vectors.
         report: Called with progress.
     """
-    seed = migration.config.plan.seed
-    points, text_side = with_text_side(migration, points, report)
-    trial, warnings = _trial(migration, points, new, text_side)
+    seed = store.config.plan.seed
+    points, text_side = with_text_side(store, models, workspace, points, report)
+    trial, warnings = _trial(store, models, workspace, points, new, text_side=text_side)
     if trial.questions.provisional:
         warnings.append(f"made queries ({trial.questions.basis}): {trial.questions.limits}")
     held = held_out([trial.questions], trial.ids, seed)
@@ -91,12 +104,18 @@ def judge_sample(migration: Migration, points: Points, new: Embedded, report: Re
     free = [row for row, point in enumerate(points.ids) if new.valid[row] and point in searched]
     known = Embedded(new.vectors[free], np.ones(len(free), np.bool_))
     try:
-        maps = _quick_maps(migration, points.rows(free), known, text_side, report)
+        maps = _quick_maps(
+            *(store, models, workspace),
+            points.rows(free),
+            known,
+            text_side=text_side,
+            report=report,
+        )
     except TrainingError as error:
         maps = Maps()
         warnings.append(f"no projector was measured: {error.message}")
-    judged = judge(trial, maps, _asked_curves(migration, trial, maps))
-    findings = Findings(migration.stored, trial, maps, judged, seed, task=SAMPLE)
+    judged = judge(trial, maps, _asked_curves(store.facts, workspace, trial, maps))
+    findings = Findings(models.stored, trial, maps, judged, seed, task=SAMPLE)
     measurement = Measurement(
         basis=trial.questions.basis,
         provisional=trial.questions.provisional,
@@ -118,12 +137,12 @@ def _system(row: Mapping[str, Any]) -> System:
     )
 
 
-def _asked_curves(migration: Migration, trial: Trial, maps: Maps) -> Asked:
+def _asked_curves(facts: CollectionFacts, workspace: Workspace, trial: Trial, maps: Maps) -> Asked:
     """The usual curves; the share of the collection that the sample costs comes first in each."""
-    share = min(1.0, len(trial.ids) / max(1, migration.facts.points))
-    rng = np.random.default_rng(migration.config.plan.seed)
+    share = min(1.0, len(trial.ids) / max(1, facts.points))
+    rng = np.random.default_rng(workspace.config.plan.seed)
     return Asked(
-        make=lambda name: migration.ordering(name, maps.forward, benefit=maps.benefit),
+        make=lambda name: workspace.ordering(name, maps.forward, benefit=maps.benefit),
         spent=rng.permutation(len(trial.ids))[: round(share * len(trial.ids))],
     )
 
@@ -138,9 +157,12 @@ def _curve_points(curves: Sequence[Curve]) -> list[CurvePoint]:
 
 
 def _trial(
-    migration: Migration,
+    store: Store,
+    models: Models,
+    workspace: Workspace,
     points: Points,
     new: Embedded,
+    *,
     text_side: TextSide | None,
 ) -> tuple[Trial, list[str]]:
     """Find queries for the sample: judged ones, else the best that can be made from the data.
@@ -149,31 +171,36 @@ def _trial(
     """
     vectors, points = new.vectors[new.valid], points.rows(np.flatnonzero(new.valid))
     warnings: list[str] = []
-    for found in (*judged_questions(migration), *made_questions(migration, points)):
+    for found in (*judged_questions(store.config), *made_questions(store, models, points)):
         most = min(MAX_QUERIES, len(points) // 3) if found.provisional else MAX_QUERIES
-        questions = found.sampled(most, migration.config.plan.seed)
-        gallery = _with_answers(migration, questions, points, vectors, text_side)
-        trial = _asked(migration, questions, *gallery)
+        questions = found.sampled(most, store.config.plan.seed)
+        gallery, true = _with_answers(
+            *(store, models, workspace), questions, points, new=vectors, text_side=text_side
+        )
+        trial = _asked(store, models, questions, gallery, vectors=true)
         if trial is not None:
             return trial, warnings
         warnings.append(f"not used, because the models could not embed them: {questions.basis}")
-    return neighbours(migration, points, vectors), warnings
+    return neighbours(store, models, points, vectors), warnings
 
 
 def _with_answers(
-    migration: Migration,
+    store: Store,
+    models: Models,
+    workspace: Workspace,
     questions: Questions,
     points: Points,
+    *,
     new: np.ndarray,
     text_side: TextSide | None,
 ) -> tuple[Points, np.ndarray]:
     """Add the points that queries ask for and that the sample lacks, with their new vectors."""
     present = set(points.ids)
     absent = {p for relevant in questions.relevant for p in relevant if p not in present}
-    extra = take(migration.reader(), sorted(absent)) if absent else points.rows([])
+    extra = take(store.reader(), sorted(absent)) if absent else points.rows([])
     if not len(extra):
         return points, new
-    found, valid = encode_gallery(migration.new_encoder, migration.known, extra, migration.stored)
+    found, valid = encode_gallery(models.new, workspace.known, extra, models.stored)
     rows = np.flatnonzero(valid)
     if text_side is not None:
         extra = replace(extra, side=text_side.embed(extra.texts))
@@ -181,13 +208,13 @@ def _with_answers(
 
 
 def _asked(
-    migration: Migration, questions: Questions, gallery: Points, vectors: np.ndarray
+    store: Store, models: Models, questions: Questions, gallery: Points, *, vectors: np.ndarray
 ) -> Trial | None:
     """Embed queries with both models; None where too few can be embedded by both."""
     questions = questions.answerable(set(gallery.ids))
     try:
-        old = encode_readable(migration.old_encoder, questions.texts, questions.modality)
-        fresh = encode_readable(migration.new_encoder, questions.texts, questions.modality)
+        old = encode_readable(models.old, questions.texts, questions.modality)
+        fresh = encode_readable(models.new, questions.texts, questions.modality)
     except EncoderError:
         return None
     usable = np.flatnonzero(old[1] & fresh[1])
@@ -200,25 +227,28 @@ def _asked(
         queries_new=fresh[0][usable],
         old=gallery.old,
         new=vectors,
-        old_distance=migration.facts.distance,
-        new_distance=migration.new_distance,
+        old_distance=store.facts.distance,
+        new_distance=store.new_distance,
         side=gallery.side,
     )
 
 
 def _quick_maps(
-    migration: Migration,
+    store: Store,
+    models: Models,
+    workspace: Workspace,
     points: Points,
     new: Embedded,
+    *,
     text_side: TextSide | None,
     report: Report,
 ) -> Maps:
     """Fit both directions in closed form, and calibrate where queries can be made."""
-    material = material_of(migration, points, new, report)
-    options = replace(fit_options(migration, QUICK_KINDS), text_side=text_side)
+    material = material_of(models, workspace, points, new, report)
+    options = replace(fit_options(store, models, QUICK_KINDS), text_side=text_side)
     bridge = fit(Direction.BRIDGE, material.pairs, material.task, options)
     forward = fit(Direction.FORWARD, material.pairs, material.task, options)
-    learned = calibrated(migration, points, new, (bridge, forward))
+    learned = calibrated(store, models, points, new, (bridge, forward))
     if learned is None:
         return Maps(bridge.projector, forward.projector)
     return Maps(

@@ -11,7 +11,7 @@ from xbtmigrate.errors import ConfigError, UnsupportedError
 from xbtmigrate.files import write_atomically
 from xbtmigrate.projectors import Projector
 from xbtmigrate.types import Direction
-from xbtmigrate.workflows.migration import artefacts_of
+from xbtmigrate.workflows.workspace import artefacts_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ from xbtmigrate.serving.artefact_source import names_of
 from xbtmigrate.types import MADE, Channel, Direction, Kind, Layout, vectors_of
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.experiment import Sides
-from xbtmigrate.workflows.migration import Migration, open_migration
+from xbtmigrate.workflows.store import Store, open_store
+from xbtmigrate.workflows.workspace import artefacts_of
 
 BANK_ROWS = 256
 """Known queries that are published, at most: they serve to translate score thresholds."""
@@ -58,16 +59,17 @@ def run(config: Config, *, yes: bool) -> Result:
     Raises:
         ArtefactError: There is no plan.
     """
-    with open_migration(config) as migration:
-        plan = migration.artefacts.load_plan()
-        files = _files(migration.artefacts, plan)
+    with open_store(config) as store:
+        artefacts = artefacts_of(config)
+        plan = artefacts.load_plan()
+        files = _files(artefacts, plan)
         sizes = {name: len(data) for name, data in files.items()}
-        return Result(_published(migration, plan, files) if yes else None, sizes)
+        return Result(_published(store.connection, plan, files) if yes else None, sizes)
 
 
-def publish_artefacts(migration: Migration, plan: Plan) -> None:
+def publish_artefacts(connection: Connection, artefacts: Artefacts, plan: Plan) -> None:
     """Publish what there is."""
-    _published(migration, plan, _files(migration.artefacts, plan))
+    _published(connection, plan, _files(artefacts, plan))
 
 
 def lost_files(connection: Connection, artefacts: Artefacts, digest: str) -> dict[Path, bytes]:
@@ -88,13 +90,12 @@ def lost_files(connection: Connection, artefacts: Artefacts, digest: str) -> dic
         return {place: file.read_bytes() for place, file in places.items() if not place.exists()}
 
 
-def store_hubness(migration: Migration, plan: Plan, report: Report) -> None:
+def store_hubness(store: Store, artefacts: Artefacts, plan: Plan, report: Report) -> None:
     """Give each point that this plan has marked the number that the calibration adds to it.
 
     Points that have theirs are passed over. Nothing is done where no calibration belongs to the
     projectors, or it does not correct for hubness.
     """
-    artefacts = migration.artefacts
     arrangement = artefacts.load_arrangement()
     if arrangement is None or not _corrects(arrangement):
         return
@@ -102,15 +103,15 @@ def store_hubness(migration: Migration, plan: Plan, report: Report) -> None:
     before = artefacts.load_hubness()
     if before is None or before.key != key:
         before = StoredHubness(key)
-    gallery, connection = migration.gallery(plan), migration.connection
+    gallery, connection = store.gallery(plan), store.connection
     # A formula reads the number in place; strict mode filters on nothing that has no index.
-    needed = plan.target.layout == Layout.IN_PLACE or not migration.facts.unindexed_filters
+    needed = plan.target.layout == Layout.IN_PLACE or not store.facts.unindexed_filters
     if needed and not connection.embedded:
         index_numbers(connection, collection, key)
     sums = {kind: [0.0, 0] for kind in MADE}
-    shards = migration.facts.shard_keys or (None,)
+    shards = store.facts.shard_keys or (None,)
     for shard, ids in points_without(connection, collection, plan.digest, key, shards):
-        found = _numbers(migration, gallery, arrangement, ids)
+        found = _numbers(store, gallery, arrangement, ids)
         if not len(found[0]):
             continue
         store_numbers(connection, collection, plan.digest, key, found, shard=shard)
@@ -126,7 +127,7 @@ def store_hubness(migration: Migration, plan: Plan, report: Report) -> None:
 
 
 def _numbers(
-    migration: Migration, gallery: Gallery, arrangement: Arrangement, ids: list[str]
+    store: Store, gallery: Gallery, arrangement: Arrangement, ids: list[str]
 ) -> tuple[list[str], list[Kind], Any]:
     """Ids, kinds and numbers of the points that have both vectors, the new one up to date."""
     made = pa.array([kind.value for kind in MADE])
@@ -139,7 +140,7 @@ def _numbers(
     numbers: list[Any] = []
     for batch in (each for each in batches if each.num_rows):
         old, new = vectors_of(batch, "old"), vectors_of(batch, "new")
-        sides = Sides(old, new, new, migration.facts.distance, migration.new_distance)
+        sides = Sides(old, new, new, store.facts.distance, store.new_distance)
         those = [Kind(kind) for kind in batch["kind"].to_pylist()]
         names = batch["id"].to_pylist()
         scored = sides.scored(arrangement.bank, (Channel.OLD, Channel.NEW))
@@ -154,9 +155,9 @@ def _corrects(arrangement: Arrangement) -> bool:
     return any(each.hubness for each in (*fusion.waiting.values(), *fusion.encoded.values()))
 
 
-def _published(migration: Migration, plan: Plan, files: dict[str, bytes]) -> Published:
+def _published(connection: Connection, plan: Plan, files: dict[str, bytes]) -> Published:
     names = sorted(names_of(plan))
-    return publish(migration.connection, plan.migration, names, plan.collection.vector, files)
+    return publish(connection, plan.migration, names, plan.collection.vector, files)
 
 
 def _files(artefacts: Artefacts, plan: Plan) -> dict[str, bytes]:

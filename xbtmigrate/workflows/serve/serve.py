@@ -16,7 +16,8 @@ from xbtmigrate.qdrant.wire.connect import open_async
 from xbtmigrate.serving.searcher import AsyncMigrationSearcher
 from xbtmigrate.serving.traffic_log import DemandLog
 from xbtmigrate.types import Modality, PointId, Vectors
-from xbtmigrate.workflows.migration import Migration, open_migration
+from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.store import open_store
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -84,8 +85,8 @@ def application(config: Config, service: Service) -> FastAPI:
             "pip install 'xbtmigrate[serve]'",
         ) from error
     split = _traffic_split(service)
-    with open_migration(config) as migration:
-        encoders = _encoders(migration, service)
+    with open_store(config):  # an unusable collection is refused before the server starts
+        encoders = _encoders(Models(config), service)
 
     async def start() -> Backend:
         return await _opened(config, service, split, encoders)
@@ -149,10 +150,10 @@ def _traffic_split(service: Service) -> TrafficSplit | None:
     return asked[0] if asked else None
 
 
-def _encoders(migration: Migration, service: Service) -> dict[str, Encoder]:
-    chosen: dict[str, Encoder] = {"new": migration.new_encoder}
+def _encoders(models: Models, service: Service) -> dict[str, Encoder]:
+    chosen: dict[str, Encoder] = {"new": models.new}
     if service.with_old_model:
-        chosen["old"] = migration.old_encoder
+        chosen["old"] = models.old
     for encoder in chosen.values():
         _load(encoder)
     return {name: OneAtATime(encoder, service.seconds) for name, encoder in chosen.items()}

@@ -31,8 +31,9 @@ from xbtmigrate.types import Channel, Modality, Scores, Vectors
 from xbtmigrate.workflows.encode_points import encode_readable
 from xbtmigrate.workflows.evaluate.experiment import Sides
 from xbtmigrate.workflows.evaluate.query_sources import made_questions
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
+from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.train.make_pairs import Embedded
 
 MAX_QUERIES = 6000
@@ -59,25 +60,28 @@ class Learned:
 
 
 def calibrated(
-    migration: Migration, points: Points, new: Embedded, fits: tuple[FitReport, FitReport]
+    store: Store, models: Models, points: Points, new: Embedded, fits: tuple[FitReport, FitReport]
 ) -> Learned | None:
     """Calibrate on the first kind of queries that can be made and embedded; None without any."""
-    made = made_questions(migration, points)
-    found = (arrange(migration, points, new, fits, questions) for questions in made)
+    made = made_questions(store, models, points)
+    found = (arrange(store, models, points, new, fits, questions=questions) for questions in made)
     return next((each for each in found if each is not None), None)
 
 
 def arrange(
-    migration: Migration,
+    store: Store,
+    models: Models,
     points: Points,
     new: Embedded,
     fits: tuple[FitReport, FitReport],
+    *,
     questions: Questions,
 ) -> Learned | None:
     """Calibrate, and learn what to re-encode first, on points whose true new vectors are known.
 
     Args:
-        migration: The migration.
+        store: What the migration has in Qdrant.
+        models: Both models.
         points: Sampled points.
         new: Their true new vectors.
         fits: Fits of the bridge and of the forward projector.
@@ -86,20 +90,20 @@ def arrange(
     Returns:
         What was learned, or None where there are too few queries that both models can embed.
     """
-    seed = migration.config.plan.seed
+    seed = store.config.plan.seed
     rows = np.flatnonzero(new.valid)[:MAX_POINTS]
     points, true = points.rows(rows), new.vectors[rows]
     questions = questions.answerable(set(points.ids)).sampled(MAX_QUERIES, seed)
-    embedded = _embedded(migration, questions)
+    embedded = _embedded(models, questions)
     if embedded is None:
         return None
     bridge, forward = fits
     sides = Sides(
         points.old,
-        _projected(migration, points, forward),
+        _projected(models, points, forward),
         true,
-        migration.facts.distance,
-        migration.new_distance,
+        store.facts.distance,
+        store.new_distance,
     )
     everything = _asked(points, *embedded)
     asked, bank = everything.rest(0), everything.rest(1).bank(points)
@@ -114,7 +118,7 @@ def arrange(
     if not forward.projector.has_uncertainty or forward.projector.d_side:
         return Learned(arrangement, None, questions.basis)
     mixed = _Mixed(sides, points, arrangement, hubness, forward.projector)
-    scale = migration.facts.points / len(points)
+    scale = store.facts.points / len(points)
     benefit = _benefit(mixed, everything, scale, seed)
     return Learned(arrangement, benefit, questions.basis)
 
@@ -229,13 +233,11 @@ def _tune(sides: Sides, asked: _Asked, points: Points, forward: Projector) -> di
     return {name: number for name, number in found.items() if number is not None}
 
 
-def _embedded(
-    migration: Migration, questions: Questions
-) -> tuple[Questions, Vectors, Vectors] | None:
+def _embedded(models: Models, questions: Questions) -> tuple[Questions, Vectors, Vectors] | None:
     """Queries that both models can embed, with their vectors; None if they are too few."""
     try:
-        old = encode_readable(migration.old_encoder, questions.texts, Modality.TEXT)
-        new = encode_readable(migration.new_encoder, questions.texts, Modality.TEXT)
+        old = encode_readable(models.old, questions.texts, Modality.TEXT)
+        new = encode_readable(models.new, questions.texts, Modality.TEXT)
     except EncoderError:
         return None
     rows = np.flatnonzero(old[1] & new[1])
@@ -244,11 +246,11 @@ def _embedded(
     return questions.kept(rows), old[0][rows], new[0][rows]
 
 
-def _projected(migration: Migration, points: Points, forward: FitReport) -> Vectors:
+def _projected(models: Models, points: Points, forward: FitReport) -> Vectors:
     """Projections of the stored vectors by maps that had not seen them."""
     applied = forward.projector.apply(points.old, points.side)
     unseen = forward.unseen
-    texts_for_images = migration.stored is Modality.IMAGE and (
+    texts_for_images = models.stored is Modality.IMAGE and (
         unseen is not None and unseen.source is PairSource.TEXT
     )
     if unseen is None or texts_for_images:

@@ -21,8 +21,10 @@ from xbtmigrate.training.problem import Space as ModelSpace
 from xbtmigrate.training.selection import SelectionTask
 from xbtmigrate.types import Modality, Vectors
 from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
+from xbtmigrate.workflows.store import Store
+from xbtmigrate.workflows.workspace import Workspace
 
 HELD_OUT_SHARE = 0.2
 MAX_HELD_OUT = 1000
@@ -51,41 +53,36 @@ class Embedded:
 
 
 def material_of(
-    migration: Migration, points: Points, new: Embedded | None, report: Report
+    models: Models, workspace: Workspace, points: Points, new: Embedded | None, report: Report
 ) -> Material:
     """Make pairs and a selection task out of points.
 
     Args:
-        migration: The migration.
+        models: Both models.
+        workspace: The migration's files.
         points: Sampled points.
         new: New vectors of the embedded field, where it was encoded.
         report: Called with progress.
     """
-    seed = migration.config.plan.seed
-    if migration.stored is Modality.TEXT:
+    seed = models.config.plan.seed
+    if models.stored is Modality.TEXT:
         if new is None:
             new = Embedded(
-                *encode_gallery(
-                    migration.new_encoder, migration.known, points, Modality.TEXT, report=report
-                )
+                *encode_gallery(models.new, workspace.known, points, Modality.TEXT, report=report)
             )
         return pair_texts(points, new, seed)
-    new_captions = embed(
-        migration.new_encoder, points, Modality.TEXT, report, "captions, new model"
-    )
-    old_captions = embed(
-        migration.old_encoder, points, Modality.TEXT, report, "captions, old model"
-    )
+    new_captions = embed(models.new, points, Modality.TEXT, report, "captions, new model")
+    old_captions = embed(models.old, points, Modality.TEXT, report, "captions, old model")
     return pair_captions(points, new_captions, old_captions, new, seed)
 
 
-def fit_options(migration: Migration, kinds: Sequence[str], threads: int = 2) -> FitOptions:
+def fit_options(store: Store, models: Models, kinds: Sequence[str], threads: int = 2) -> FitOptions:
     """Say how to fit for this migration's two models."""
     return FitOptions(
-        old=ModelSpace(migration.old_encoder.fingerprint, migration.facts.distance),
-        new=ModelSpace(migration.new_encoder.fingerprint, migration.new_distance),
+        old=ModelSpace(models.old.fingerprint, store.facts.distance),
+        new=ModelSpace(models.new.fingerprint, store.new_distance),
         kinds=kinds,
-        seed=migration.config.plan.seed,
+        seed=store.config.plan.seed,
         threads=threads,
     )
 

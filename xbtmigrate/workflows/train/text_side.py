@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from xbtmigrate.backfill.vector_cache import VectorCache
 from xbtmigrate.errors import EncoderError
-from xbtmigrate.protocols import Gallery
+from xbtmigrate.protocols import Encoder, Gallery
 from xbtmigrate.side_information import (
     LEXICAL,
     WORDS,
@@ -20,8 +21,10 @@ from xbtmigrate.side_information import (
 )
 from xbtmigrate.types import Modality, Vectors, content_hash
 from xbtmigrate.workflows.encode_points import Report, encode_readable
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
+from xbtmigrate.workflows.store import Store
+from xbtmigrate.workflows.workspace import Workspace
 
 MAX_TEXTS = 20_000
 """Texts that the vocabulary is taken from."""
@@ -31,44 +34,54 @@ MIN_WORDS = 200
 
 
 def with_text_side(
-    migration: Migration, points: Points, report: Report
+    store: Store, models: Models, workspace: Workspace, points: Points, report: Report
 ) -> tuple[Points, TextSide | None]:
     """Give points the side vectors of their texts.
 
     Args:
-        migration: The migration.
+        store: What the migration has in Qdrant.
+        models: Both models.
+        workspace: The migration's files.
         points: A sample of the collection.
         report: Called with progress.
 
     Returns:
         The points, and what makes such vectors; None where they keep the stored ones, if any.
     """
-    if migration.config.qdrant.side_vector:
+    if store.config.qdrant.side_vector:
         return points, None
-    text_side = _make(migration, points.texts, report)
+    text_side = _make(store, models, workspace, points.texts, report)
     # An earlier projector may have made side vectors with another table of words.
     side = None if text_side is None else text_side.embed(points.texts)
     return replace(points, side=side), text_side
 
 
-def _make(migration: Migration, texts: Sequence[str | None], report: Report) -> TextSide | None:
+def _make(
+    store: Store,
+    models: Models,
+    workspace: Workspace,
+    texts: Sequence[str | None],
+    report: Report,
+) -> TextSide | None:
     """Embed the words of the collection once with the new model, if it can embed words.
 
     Args:
-        migration: The migration.
+        store: What the migration has in Qdrant.
+        models: Both models.
+        workspace: The migration's files.
         texts: Texts of a sample of the points.
         report: Called with progress.
 
     Returns:
         None where there are no texts, too few words, or nothing that embeds them.
     """
-    config = migration.config
+    config = store.config
     if not (config.payload.text and config.new_model.words):
         return None
-    vocabulary = collect_vocabulary(_texts_of(migration.reader()))
+    vocabulary = collect_vocabulary(_texts_of(store.reader()))
     if len(vocabulary) < MIN_WORDS:
         return None
-    vectors, done = _embedded(migration, vocabulary, report)
+    vectors, done = _embedded(models.new, workspace.known, vocabulary, report)
     rows = np.flatnonzero(done).tolist()
     if len(rows) < MIN_WORDS:
         report("side information: the new model cannot embed single words, so none is used", 0, 0)
@@ -88,22 +101,22 @@ def _texts_of(reader: Gallery) -> Iterator[str | None]:
 
 
 def _embedded(
-    migration: Migration, vocabulary: Vocabulary, report: Report
+    encoder: Encoder, known: VectorCache, vocabulary: Vocabulary, report: Report
 ) -> tuple[Vectors, np.ndarray]:
     """Vectors of the words, those of an earlier run not made again."""
     # Apart from a text that is this word alone: models may embed queries and texts differently.
     hashes = [content_hash(f"word: {word}") for word in vocabulary.words]
-    vectors, done = migration.known.find(hashes)
+    vectors, done = known.find(hashes)
     missing = np.flatnonzero(~done)
     if not missing.size:
         return vectors, done
     words = [vocabulary.words[row] for row in missing.tolist()]
     try:
         found, readable = encode_readable(
-            migration.new_encoder, words, Modality.TEXT, report=report, stage="words, new model"
+            encoder, words, Modality.TEXT, report=report, stage="words, new model"
         )
     except EncoderError:
         return vectors, done
     vectors[missing], done[missing] = found, readable
-    migration.known.add([hashes[row] for row in missing[readable]], found[readable])
+    known.add([hashes[row] for row in missing[readable]], found[readable])
     return vectors, done

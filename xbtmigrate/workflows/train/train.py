@@ -23,12 +23,14 @@ from xbtmigrate.training.trainers import trainers_of
 from xbtmigrate.types import Direction, Modality, PointId
 from xbtmigrate.workflows.encode_points import Report, encode_gallery
 from xbtmigrate.workflows.evaluate.query_sources import judged_questions
-from xbtmigrate.workflows.migration import Migration, open_migration
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, survey, take
+from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.train.calibrate import Learned, calibrated
 from xbtmigrate.workflows.train.make_pairs import Embedded, Material, fit_options, material_of
 from xbtmigrate.workflows.train.shared_space import fit_shared_space
 from xbtmigrate.workflows.train.text_side import with_text_side
+from xbtmigrate.workflows.workspace import Workspace
 
 IMAGE_PAIRS = 2000
 """Images encoded for pairs, at most: unlike captions they are slow, and not always needed."""
@@ -154,38 +156,40 @@ def train(
     trainers_of(kinds)
     if lora and direction == "forward":
         raise ConfigError("--lora tunes queries for the bridge", "leave out --direction forward")
-    with open_migration(config) as migration:
-        tower = _text_tower(migration) if lora else None
-        plan = migration.artefacts.load_plan()
-        plan.check_current(migration.binding())
-        migration.refuse_while_under_way("a new projector would mix two maps in one gallery")
-        points, fold = _sample(migration, plan, pairs, report)
-        new = _known_or_encoded(migration, points, report)
-        points, text_side = with_text_side(migration, points, report)
-        material = material_of(migration, points, new, report)
-        options = replace(fit_options(migration, kinds, threads), text_side=text_side)
+    with open_store(config) as store:
+        models = Models(config)
+        workspace = Workspace(config, models)
+        tower = _text_tower(models) if lora else None
+        plan = workspace.artefacts.load_plan()
+        plan.check_current(store.binding(models.new.fingerprint))
+        store.refuse_while_under_way("a new projector would mix two maps in one gallery")
+        points, fold = _sample(store, plan, pairs, report)
+        new = _known_or_encoded(models, workspace, points, report)
+        points, text_side = with_text_side(store, models, workspace, points, report)
+        material = material_of(models, workspace, points, new, report)
+        options = replace(fit_options(store, models, kinds, threads), text_side=text_side)
         directions = list(Direction) if direction == "both" else [Direction(direction)]
         reports = {
             each: fit(each, material.pairs, material.task, options, _named(report, each))
             for each in directions
         }
-        _keep(migration.artefacts, material, reports)
-        migration.artefacts.save_spent(points.rows(np.flatnonzero(new.valid)).ids)
-        migration.artefacts.save_fold(fold)
+        _keep(workspace.artefacts, material, reports)
+        workspace.artefacts.save_spent(points.rows(np.flatnonzero(new.valid)).ids)
+        workspace.artefacts.save_fold(fold)
         shared = fit_shared_space(material.pairs, material.task, options, reports)
         if shared is not None:
-            shared.space.save(migration.artefacts.shared_folder)
+            shared.space.save(workspace.artefacts.shared_folder)
         tuned = None
         if tower is not None:
             report("tuning the text tower", 0, 0)
             task = _lora_task(points, material, reports[Direction.BRIDGE].projector)
-            folder = migration.artefacts.lora_folder
+            folder = workspace.artefacts.lora_folder
             tuned = fit_lora(tower, task, folder, epochs=lora, seed=options.seed, threads=threads)
         learned = None
         if direction == "both":
             report("calibrating", 0, 0)
-            learned = _calibrate(migration, points, new, reports)
-    return Trained(plan, migration.artefacts, material, reports, shared, tuned, learned)
+            learned = _calibrate(store, models, workspace.artefacts, points, new, reports=reports)
+    return Trained(plan, workspace.artefacts, material, reports, shared, tuned, learned)
 
 
 def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, FitReport]) -> None:
@@ -203,10 +207,10 @@ def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, 
     shutil.rmtree(artefacts.shared_folder, ignore_errors=True)
 
 
-def _text_tower(migration: Migration) -> TextTower:
+def _text_tower(models: Models) -> TextTower:
     """The part of the new model that LoRA tunes."""
-    found = getattr(migration.new_encoder, "text_tower", None)
-    if found is None or not migration.config.payload.text:
+    found = getattr(models.new, "text_tower", None)
+    if found is None or not models.config.payload.text:
         raise ConfigError(
             "LoRA tunes the text tower of an open_clip model with texts of the payload",
             'use new_model.encoder = "open_clip" and payload.text, or leave out --lora',
@@ -222,14 +226,20 @@ def _lora_task(points: Points, material: Material, bridge: Projector) -> LoraTas
 
 
 def _calibrate(
-    migration: Migration, points: Points, new: Embedded, reports: Mapping[Direction, FitReport]
+    store: Store,
+    models: Models,
+    artefacts: Artefacts,
+    points: Points,
+    new: Embedded,
+    *,
+    reports: Mapping[Direction, FitReport],
 ) -> Learned | None:
     fits = reports[Direction.BRIDGE], reports[Direction.FORWARD]
-    learned = calibrated(migration, points, new, fits)
+    learned = calibrated(store, models, points, new, fits)
     if learned is not None:
-        migration.artefacts.save_arrangement(learned.arrangement)
+        artefacts.save_arrangement(learned.arrangement)
         if learned.benefit is not None:
-            migration.artefacts.save_benefit(learned.benefit)
+            artefacts.save_benefit(learned.benefit)
     return learned
 
 
@@ -238,7 +248,7 @@ def _named(report: Report, direction: Direction) -> Callable[[str], None]:
 
 
 def _sample(
-    migration: Migration, plan: Plan, pairs: int | None, report: Report
+    store: Store, plan: Plan, pairs: int | None, report: Report
 ) -> tuple[Points, list[PointId]]:
     """Take the points of the pairs; what was encoded for the plan is sure to be among them.
 
@@ -248,13 +258,13 @@ def _sample(
     Returns:
         The points, and those held out by fold where not all that queries ask for could be.
     """
-    reader, judged = migration.reader(), judged_questions(migration)
+    reader, judged = store.reader(), judged_questions(store.config)
     asked = {point for each in judged for points in each.relevant for point in points}
     count = plan.coverage.points if pairs is None else pairs
     seen = survey(reader, sample=max(count, FREE) + len(asked), seed=plan.seed, report=report)
     held = held_out(judged, seen.sample, plan.seed)
     points = take(reader, [point for point in seen.sample if point not in held][:count])
-    points = replace(points, labels=_labels(migration, points))
+    points = replace(points, labels=_labels(store, points))
     if not len(points):
         raise TrainingError(
             "no point has both its source and an old vector",
@@ -263,17 +273,17 @@ def _sample(
     return points, [] if held == asked else sorted(held)
 
 
-def _labels(migration: Migration, points: Points) -> list[str | None] | None:
+def _labels(store: Store, points: Points) -> list[str | None] | None:
     """Labels of the points, from the payload field that is configured for them.
 
     Raises:
         TrainingError: None of the points has a label.
     """
-    field = migration.config.payload.label
+    field = store.config.payload.label
     if field is None or not len(points):
         return None
     found: dict[PointId, str | None] = {}
-    for batch in migration.reader(field).read({"source"}, ids=points.ids):
+    for batch in store.reader(field).read({"source"}, ids=points.ids):
         found.update(zip(batch["id"].to_pylist(), batch["text"].to_pylist(), strict=True))
     if not any(found.values()):
         raise TrainingError(
@@ -283,18 +293,18 @@ def _labels(migration: Migration, points: Points) -> list[str | None] | None:
     return [found.get(point) for point in points.ids]
 
 
-def _known_or_encoded(migration: Migration, points: Points, report: Report) -> Embedded:
+def _known_or_encoded(
+    models: Models, workspace: Workspace, points: Points, report: Report
+) -> Embedded:
     """New vectors of the embedded field; for images only so many are encoded beyond the known."""
-    if migration.stored is Modality.TEXT:
-        found = encode_gallery(
-            migration.new_encoder, migration.known, points, Modality.TEXT, report=report
-        )
+    if models.stored is Modality.TEXT:
+        found = encode_gallery(models.new, workspace.known, points, Modality.TEXT, report=report)
         return Embedded(*found)
-    vectors, valid = migration.known.find(points.hashes)
+    vectors, valid = workspace.known.find(points.hashes)
     missing = np.flatnonzero(~valid)[: max(0, IMAGE_PAIRS - int(valid.sum()))]
     vectors[missing], valid[missing] = encode_gallery(
-        migration.new_encoder,
-        migration.known,
+        models.new,
+        workspace.known,
         points.rows(missing),
         Modality.IMAGE,
         report=report,

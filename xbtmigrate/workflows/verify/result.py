@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.migration.plan import Plan, Target
 from xbtmigrate.protocols import Encoder, Gallery
@@ -18,7 +19,8 @@ from xbtmigrate.qdrant.gallery.baseline import BaselineChanges
 from xbtmigrate.types import MADE, Kind, Layout, PointId, Vectors, vectors_of
 from xbtmigrate.workflows.encode_points import encode_readable
 from xbtmigrate.workflows.evaluate.query_sources import judged_questions
-from xbtmigrate.workflows.migration import Migration
+from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.tally import Tally, in_words
 from xbtmigrate.workflows.verify.check_points import Fault
 from xbtmigrate.workflows.verify.checkpoint import MAX_MISMATCHES, Verification
@@ -206,17 +208,23 @@ class Evidence:
 
 
 def index_recall(
-    migration: Migration, gallery: Gallery, target: Target, *, hnsw_ef: int | None
+    store: Store,
+    models: Models,
+    artefacts: Artefacts,
+    gallery: Gallery,
+    target: Target,
+    *,
+    hnsw_ef: int | None,
 ) -> IndexRecall | None:
     """Search both spaces with and without the index, for judged queries or stored points.
 
     None where nothing can be searched for, and for the embedded mode, which has no index.
     """
-    if migration.connection.embedded:
+    if store.connection.embedded:
         return None
-    for questions in judged_questions(migration):
-        return _recall_of_questions(migration, questions, target, hnsw_ef)
-    before = migration.artefacts.load_witness()
+    for questions in judged_questions(store.config):
+        return _recall_of_questions(store, models, questions, target, hnsw_ef)
+    before = artefacts.load_witness()
     ids = None if before is None else before["id"].to_pylist()[:QUERIES]
     for batch in gallery.read({"old", "new"}, ids=ids):
         usable = batch.filter(pc.and_(pc.is_valid(batch["old"]), pc.is_valid(batch["new"])))
@@ -225,25 +233,25 @@ def index_recall(
             own = usable["id"].to_pylist()
             basis = "stored vectors of points that search for their neighbours"
             spaces = (vectors_of(usable, "old"), vectors_of(usable, "new"))
-            return _measured(migration, basis, spaces, target, own=own, hnsw_ef=hnsw_ef)
+            return _measured(store, basis, spaces, target, own=own, hnsw_ef=hnsw_ef)
     return None
 
 
 def _recall_of_questions(
-    migration: Migration, questions: Questions, target: Target, hnsw_ef: int | None
+    store: Store, models: Models, questions: Questions, target: Target, hnsw_ef: int | None
 ) -> IndexRecall | None:
-    texts = questions.sampled(QUERIES, migration.config.plan.seed).texts
-    encoders: tuple[Encoder, Encoder] = (migration.old_encoder, migration.new_encoder)
+    texts = questions.sampled(QUERIES, store.config.plan.seed).texts
+    encoders: tuple[Encoder, Encoder] = (models.old, models.new)
     made = [encode_readable(each, texts, questions.modality) for each in encoders]
     rows = np.flatnonzero(made[0][1] & made[1][1])
     if not len(rows):
         return None
     spaces = (made[0][0][rows], made[1][0][rows])
-    return _measured(migration, questions.basis, spaces, target, own=None, hnsw_ef=hnsw_ef)
+    return _measured(store, questions.basis, spaces, target, own=None, hnsw_ef=hnsw_ef)
 
 
 def _measured(
-    migration: Migration,
+    store: Store,
     basis: str,
     spaces: tuple[Vectors, Vectors],
     target: Target,
@@ -251,10 +259,10 @@ def _measured(
     own: Sequence[PointId] | None,
     hnsw_ef: int | None,
 ) -> IndexRecall:
-    facts = migration.facts
+    facts = store.facts
     places = ((facts.collection, facts.vector), (target.collection, target.vector))
     old, new = (
-        recall_of_index(migration.connection, *place, queries, own=own, hnsw_ef=hnsw_ef)
+        recall_of_index(store.connection, *place, queries, own=own, hnsw_ef=hnsw_ef)
         for place, queries in zip(places, spaces, strict=True)
     )
     return IndexRecall(basis, len(spaces[0]), old, new)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
 from xbtmigrate.errors import GateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage, utc_now
@@ -23,16 +24,18 @@ from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.open_gallery import open_fidelity
 from xbtmigrate.qdrant.gallery.remove import distrust
 from xbtmigrate.qdrant.gallery.settings import settings_that_differ
-from xbtmigrate.workflows.backfill.backfill import goal_of, loop_of, projector_of
 from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
+from xbtmigrate.workflows.backfill.make_loop import Work, goal_of, make_loop, projector_of
 from xbtmigrate.workflows.backfill.request import AS_PLANNED, Intent, intend
 from xbtmigrate.workflows.compare_baseline import bring_up_to_date, testimony
 from xbtmigrate.workflows.encode_points import Report
-from xbtmigrate.workflows.migration import Migration, choice_of, open_migration
+from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.store import Store, choice_of, open_store
 from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.verify.check_points import BEHIND, Examiner, Fault, lot
 from xbtmigrate.workflows.verify.checkpoint import Verification, resumed
 from xbtmigrate.workflows.verify.result import Evidence, index_recall
+from xbtmigrate.workflows.workspace import Workspace
 
 SAVE_SECONDS = 2.0
 KEPT_AT_ONCE = 4096
@@ -91,11 +94,13 @@ def verify(
         XbtMigrateError: A part failed; the same call goes on from there.
     """
     started = time.monotonic()
-    with open_migration(config) as migration:
-        record, intent = check_verifiable(migration, migration.journal.load())
-        held = migration.journal.acquire(record)
+    with open_store(config) as store:
+        models = Models(config)
+        workspace = Workspace(config, models)
+        record, intent = check_verifiable(store, models, workspace.artefacts, store.journal.load())
+        held = store.journal.acquire(record)
         try:
-            run = _Run(migration, intent, extent, held, should_stop, report)
+            run = _Run(store, models, workspace, intent, extent, held, should_stop, report)
             run.scan()
             if run.stopped:
                 return Verdict(run.stopped_document(), clean=False, interrupted=True)
@@ -105,16 +110,21 @@ def verify(
             judged = _judged(run.record, clean=clean)
             if clean and evidence.testimony is not None:
                 seen = evidence.testimony
-                bring_up_to_date(migration, intent.plan, [*seen.replaced, *seen.vectors_changed])
-            migration.journal.save(judged)
+                bring_up_to_date(
+                    store.connection,
+                    workspace.artefacts,
+                    intent.plan,
+                    [*seen.replaced, *seen.vectors_changed],
+                )
+            store.journal.save(judged)
         finally:
-            migration.journal.release()
+            store.journal.release()
     spent = {"phase": judged.phase.value, "seconds": round(time.monotonic() - started, 3)}
     return Verdict(evidence.document() | spent, clean, interrupted=False)
 
 
 def check_verifiable(
-    migration: Migration, record: MigrationRecord | None
+    store: Store, models: Models, artefacts: Artefacts, record: MigrationRecord | None
 ) -> tuple[MigrationRecord, Intent]:
     """See that a verification can be made.
 
@@ -122,7 +132,7 @@ def check_verifiable(
         GateError: The migration is in another phase, or the plan is stale.
     """
     found = _verifiable(record)
-    return found, intend(migration, AS_PLANNED, found)
+    return found, intend(store, models, artefacts, AS_PLANNED, found)
 
 
 def _verifiable(record: MigrationRecord | None) -> MigrationRecord:
@@ -156,7 +166,9 @@ def _judged(record: MigrationRecord, *, clean: bool) -> MigrationRecord:
 class _Run:
     """One verification of one migration, whose lease the caller holds."""
 
-    migration: Migration
+    store: Store
+    models: Models
+    workspace: Workspace
     intent: Intent
     extent: Extent
     record: MigrationRecord
@@ -166,13 +178,17 @@ class _Run:
     repaired: int = 0
     _gallery: Gallery = field(init=False)
     _projector: Projector | None = field(init=False)
+    _order: FrozenOrder = field(init=False)
     _points: int = field(init=False)
     _state: Verification = field(init=False)
     _examiner: Examiner = field(init=False)
 
     def __post_init__(self) -> None:
-        self._gallery = self.migration.gallery(self.intent.plan)
-        self._projector = projector_of(self.migration, self.intent)
+        self._gallery = self.store.gallery(self.intent.plan)
+        self._projector = projector_of(
+            self.store.facts, self.models, self.workspace.artefacts, self.intent
+        )
+        self._order = FrozenOrder(self.workspace, self._gallery, self.intent.order, self._projector)
         self._points = self._gallery.count()
         asked = Verification(
             plan=self.intent.plan.digest,
@@ -181,7 +197,7 @@ class _Run:
             reencode=self.extent.reencode,
             started_at=utc_now(),
         )
-        self._state = resumed(self.migration.artefacts.verification_file, asked)
+        self._state = resumed(self.workspace.artefacts.verification_file, asked)
         self._examiner = self._make_examiner()
 
     def scan(self) -> None:
@@ -195,7 +211,7 @@ class _Run:
             self.report("verifying", min(self._state.checked, total), total)
             self.stopped = self.should_stop()
             if time.monotonic() - saved > SAVE_SECONDS or self.stopped:
-                self._state.save(self.migration.artefacts.verification_file)
+                self._state.save(self.workspace.artefacts.verification_file)
                 saved = time.monotonic()
             if self.stopped or self._state.overflowing:
                 return
@@ -212,7 +228,7 @@ class _Run:
         if self.extent.repair and self._state.mismatches:
             self._repair()
         self._state.finished = True
-        self._state.save(self.migration.artefacts.verification_file)
+        self._state.save(self.workspace.artefacts.verification_file)
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         columns = {"source", "kind", "old", "new"}
@@ -239,15 +255,18 @@ class _Run:
         self._keep_remade()
         before = len(self._state.mismatches)
         wrong = [point for point, (fault, _) in self._state.found.items() if fault not in BEHIND]
-        distrust(self.migration.connection, self._choice(), wrong)
+        distrust(self.store.connection, self._choice(), wrong)
         # From the first pass on, so that each point gets the kind of vector it should have.
         anew = replace(self.record, stage=None, cursor=None, position=0)
-        gallery = self.migration.gallery(self.intent.plan)
-        loop = loop_of(
-            self.migration, self.intent, anew, self._projector, gallery=gallery, size=256
+        gallery = self.store.gallery(self.intent.plan)
+        loop = make_loop(
+            self.store,
+            self.models,
+            self.workspace,
+            Work(self.intent, anew, self._projector, gallery, self._order),
+            on_progress=lambda step: self.report(step.stage.value, step.done, step.total),
+            should_stop=self.should_stop,
         )
-        loop.on_progress = lambda step: self.report(step.stage.value, step.done, step.total)
-        loop.should_stop = self.should_stop
         self.record = loop.run().record
         self._look_again()
         self.repaired = before - len(self._state.mismatches)
@@ -269,20 +288,19 @@ class _Run:
         """Let the loop find what was made again, and not what it was before in the cache."""
         remade = self._examiner.remade
         if remade:
-            self.migration.known.add(list(remade), np.stack(list(remade.values())))
+            self.workspace.known.add(list(remade), np.stack(list(remade.values())))
             remade.clear()
 
     def _make_examiner(self) -> Examiner:
-        migration, intent = self.migration, self.intent
-        fidelity = open_fidelity(migration.connection, migration.facts, self._choice())
-        order = FrozenOrder(migration, self._gallery, intent.order, self._projector)
+        intent = self.intent
+        fidelity = open_fidelity(self.store.connection, self.store.facts, self._choice())
         return Examiner(
             self._gallery,
             fidelity,
-            migration.new_encoder,
+            self.models.new,
             self._projector,
-            migration.stored,
-            goal_of(migration, intent).due(order),
+            self.models.stored,
+            goal_of(self.store.config, intent).due(self._order),
             encodes=intent.fraction > 0,
             compared=self._state.compared,
             least_cosine=self._state.least_cosine,
@@ -305,18 +323,23 @@ class _Run:
 
     def evidence(self) -> Evidence:
         """Collect everything that the verdict rests on."""
-        migration, plan = self.migration, self.intent.plan
+        plan = self.intent.plan
         return Evidence(
             plan=plan,
             state=self._state,
             max_stale=self.extent.max_stale,
             repaired=self.repaired,
             tally=Tally.take(self._gallery),
-            max_unembeddable=migration.config.plan.max_missing,
-            settings=settings_that_differ(migration.connection, migration.facts, self._choice()),
+            max_unembeddable=self.store.config.plan.max_missing,
+            settings=settings_that_differ(self.store.connection, self.store.facts, self._choice()),
             index_recall=index_recall(
-                migration, self._gallery, plan.target, hnsw_ef=self.extent.hnsw_ef
+                self.store,
+                self.models,
+                self.workspace.artefacts,
+                self._gallery,
+                plan.target,
+                hnsw_ef=self.extent.hnsw_ef,
             ),
-            testimony=testimony(migration, plan),
+            testimony=testimony(self.store, self.workspace.artefacts, plan),
             max_replaced=self.extent.replaced,
         )

@@ -1,25 +1,18 @@
-"""Workflows: the one place that chooses concrete parts for a migration."""
+"""Open what a migration has in Qdrant: its collection, its galleries and its journal."""
 
 from __future__ import annotations
 
-import inspect as introspection
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from xbtmigrate import registry
-from xbtmigrate.artefacts import FOLDER, Artefacts
-from xbtmigrate.backfill.vector_cache import VectorCache
-from xbtmigrate.config import Config, NewModelSection, OldModelSection
-from xbtmigrate.encoders.checked import CheckedEncoder
+from xbtmigrate.config import Config
 from xbtmigrate.errors import ArtefactError, CollectionError, GateError
 from xbtmigrate.migration.phases import FREE, Phase
 from xbtmigrate.migration.plan import Plan, Target
-from xbtmigrate.ordering import BenefitOrdering, UncertaintyOrdering
-from xbtmigrate.ordering.benefit import BenefitModel
 from xbtmigrate.projectors import Projector
-from xbtmigrate.protocols import Encoder, Gallery, Journal, Ordering
+from xbtmigrate.protocols import Gallery, Journal
 from xbtmigrate.qdrant.collection.aliases import aliases
 from xbtmigrate.qdrant.collection.facts import CollectionFacts, inspect
 from xbtmigrate.qdrant.collection.index_recall import nearest
@@ -30,11 +23,12 @@ from xbtmigrate.qdrant.wire.connect import connect
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.points import EmbeddedFields
 from xbtmigrate.types import Direction, Distance, Layout, Modality, PointId, Vectors
+from xbtmigrate.workflows.workspace import artefacts_of
 
 
 @dataclass(frozen=True)
-class Migration:
-    """One configured migration with an open connection; parts are made when first used.
+class Store:
+    """The Qdrant of one migration.
 
     Attributes:
         config: The settings.
@@ -47,11 +41,6 @@ class Migration:
     facts: CollectionFacts
 
     @property
-    def stored(self) -> Modality:
-        """What the stored vectors, and so the new ones, embed."""
-        return self.config.old_model.stored
-
-    @property
     def new_distance(self) -> Distance:
         """Distance of the new space."""
         return self.config.new_model.distance or self.facts.distance
@@ -60,36 +49,7 @@ class Migration:
     def fields(self) -> EmbeddedFields:
         """Where the embedded content is in a payload."""
         payload = self.config.payload
-        return EmbeddedFields(payload.text, payload.image, self.stored)
-
-    @cached_property
-    def artefacts(self) -> Artefacts:
-        """The migration's folder."""
-        return artefacts_of(self.config)
-
-    @cached_property
-    def old_encoder(self) -> Encoder:
-        """The old model."""
-        return self._encoder(self.config.old_model)
-
-    @cached_property
-    def new_encoder(self) -> Encoder:
-        """The new model."""
-        return self._encoder(self.config.new_model)
-
-    @cached_property
-    def tuned_encoder(self) -> Encoder | None:
-        """The new model with the additions that were trained for the bridge, if there are any."""
-        folder = self.artefacts.lora_folder
-        if not folder.exists():
-            return None
-        return self._encoder(self.config.new_model, lora=str(folder.resolve()))
-
-    @cached_property
-    def known(self) -> VectorCache:
-        """Vectors of the new model paid for so far."""
-        encoder = self.new_encoder
-        return self.artefacts.known_vectors(encoder.fingerprint, encoder.dimension)
+        return EmbeddedFields(payload.text, payload.image, self.config.old_model.stored)
 
     @cached_property
     def journal(self) -> Journal:
@@ -123,7 +83,7 @@ class Migration:
 
     def _forward(self) -> Projector | None:
         """Load the forward projector, if one was trained."""
-        folder = self.artefacts.projector_folder(Direction.FORWARD)
+        folder = artefacts_of(self.config).projector_folder(Direction.FORWARD)
         return Projector.load(folder) if folder.exists() else None
 
     def gallery(self, plan: Plan) -> Gallery:
@@ -142,17 +102,19 @@ class Migration:
             text_side=text_side,
         )
 
-    def layout(self, *, resuming: bool) -> LayoutChoice:
-        """Where the new vectors go.
+    def layout(self, dimension: int, *, resuming: bool) -> LayoutChoice:
+        """Choose where the new vectors go.
+
+        Args:
+            dimension: Length of the new vectors.
+            resuming: Whether this migration has written vectors before.
 
         Raises:
             UnsupportedError: The configured layout is not possible on this server.
             CollectionError: Something that is not ours is in the way.
         """
         wanted = self.config.plan.layout
-        space = NewSpace(
-            self.config.qdrant.new_vector_name, self.new_encoder.dimension, self.new_distance
-        )
+        space = NewSpace(self.config.qdrant.new_vector_name, dimension, self.new_distance)
         return choose_layout(
             self.facts,
             self.connection,
@@ -161,70 +123,9 @@ class Migration:
             resuming=resuming,
         )
 
-    def ordering(
-        self,
-        name: str,
-        projector: Projector | None,
-        demand: Mapping[PointId, int] | None = None,
-        benefit: BenefitModel | None = None,
-    ) -> Ordering:
-        """Make an ordering, giving it what its factory asks for by name.
-
-        Args:
-            name: Name of the ordering.
-            projector: The forward projector, where there is one.
-            demand: How often queries reached points, where a log was given.
-            benefit: What re-encoding a point is worth; None for what train-projector kept.
-
-        Raises:
-            PluginError: There is no such ordering, or it needs what there is not.
-        """
-        factory = registry.load(registry.ORDERINGS, name)
-        wanted = introspection.signature(factory).parameters
-        offered: dict[str, object] = {
-            "seed": self.config.plan.seed,
-            "projector": projector,
-            "demand": demand,
-        }
-        if "benefit" in wanted:
-            offered["benefit"] = benefit or self._benefit(projector)
-        if "otherwise" in wanted:
-            offered["otherwise"] = self._otherwise(projector)
-        options = {key: value for key, value in offered.items() if key in wanted}
-        ordering: Ordering = registry.build(registry.ORDERINGS, name, options, self.config.base)
-        return ordering
-
-    def _benefit(self, projector: Projector | None) -> BenefitModel | None:
-        """What train-projector learned for this projector."""
-        arrangement = self.artefacts.load_arrangement()
-        if arrangement is None or projector is None:
-            return None
-        found = self.artefacts.load_benefit(arrangement)
-        return found if found is not None and found.forward == projector.digest else None
-
-    def _otherwise(self, projector: Projector | None) -> Ordering | None:
-        """The best order for points that another one does not tell apart."""
-        if projector is None or not projector.has_uncertainty:
-            return None
-        learned = self._benefit(projector)
-        if learned is None or learned.trees is None:
-            return UncertaintyOrdering(projector=projector)
-        return BenefitOrdering(projector=projector, benefit=learned)
-
     def nearest(self, vectors: Vectors, count: int) -> list[list[PointId]]:
         """Points that old-model queries find in the collection as it is, best first."""
         return nearest(self.connection, self.facts, vectors, count)
-
-    def price_per_item(self, items: Sequence[str]) -> float | None:
-        """Price of encoding one item: configured, else from the encoder's price per token."""
-        configured = self.config.plan.price_per_million_items
-        if configured is not None:
-            return configured / 1e6
-        price = getattr(self.new_encoder, "price_per_million_tokens", None)
-        count = getattr(self.new_encoder, "count_tokens", None)
-        if price is None or count is None or not items:
-            return None
-        return float(price) * float(count(items)) / len(items) / 1e6
 
     def refuse_while_under_way(self, because: str) -> None:
         """Refuse what would pull the ground from under a running or paused migration.
@@ -240,24 +141,17 @@ class Migration:
                 "finish it, or undo it with `xbtmigrate abort`",
             )
 
-    def binding(self) -> dict[str, str]:
-        """Everything a plan depends on, as it is now."""
+    def binding(self, fingerprint: str) -> dict[str, str]:
+        """Return everything a plan depends on, as it is now.
+
+        Args:
+            fingerprint: That of the new model.
+        """
         return self.config.binding() | {
             "collection": self.facts.collection,
             "collection.identity": self.facts.identity,
-            "new_model.fingerprint": self.new_encoder.fingerprint,
+            "new_model.fingerprint": fingerprint,
         }
-
-    def _encoder(self, section: OldModelSection | NewModelSection, **more: str) -> Encoder:
-        options = {**(section.model_extra or {}), **more}
-        return CheckedEncoder(
-            registry.build(registry.ENCODERS, section.encoder, options, self.config.base)
-        )
-
-
-def artefacts_of(config: Config) -> Artefacts:
-    """The folder of a migration."""
-    return Artefacts(config.base / FOLDER / config.migration)
 
 
 @contextmanager
@@ -281,17 +175,17 @@ def connected(config: Config) -> Iterator[Connection]:
 
 
 @contextmanager
-def open_migration(config: Config) -> Iterator[Migration]:
+def open_store(config: Config) -> Iterator[Store]:
     """Connect, inspect the collection, and close the connection at the end.
 
     Raises:
         XbtMigrateError: The server or the collection cannot be used as configured.
     """
     with connected(config) as connection:
-        yield migration_over(config, connection)
+        yield store_over(config, connection)
 
 
-def migration_over(config: Config, connection: Connection) -> Migration:
+def store_over(config: Config, connection: Connection) -> Store:
     """Inspect the collection of a migration over an open connection.
 
     Raises:
@@ -308,7 +202,7 @@ def migration_over(config: Config, connection: Connection) -> Migration:
                 "`xbtmigrate status` names the command that goes on",
             ) from error
         raise
-    return Migration(config, connection, facts)
+    return Store(config, connection, facts)
 
 
 def _source(config: Config, connection: Connection) -> str:

@@ -1,0 +1,137 @@
+"""Put the loop of a backfill together: its parts, its goal and the projector of its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.backfill.goal import Goal, Known, Progress, Until
+from xbtmigrate.backfill.loop import Backfill
+from xbtmigrate.config import Config
+from xbtmigrate.errors import StaleError
+from xbtmigrate.migration.phases import MigrationRecord
+from xbtmigrate.projectors import Projector
+from xbtmigrate.protocols import Gallery
+from xbtmigrate.qdrant.collection.facts import CollectionFacts
+from xbtmigrate.types import Direction
+from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
+from xbtmigrate.workflows.backfill.request import Intent
+from xbtmigrate.workflows.compare_baseline import watched
+from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.store import Store
+from xbtmigrate.workflows.workspace import Workspace
+
+LEARNED = ("uncertainty", "combined", "benefit")
+"""Orders that need the forward projector even where nothing is projected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a loop has to do, and on what.
+
+    Attributes:
+        intent: What the run does.
+        record: Where the migration stands.
+        projector: Old -> new; None where nothing is projected.
+        gallery: The points.
+        order: The frozen order of re-encoding.
+        batch_size: Points per batch.
+    """
+
+    intent: Intent
+    record: MigrationRecord
+    projector: Projector | None
+    gallery: Gallery
+    order: FrozenOrder
+    batch_size: int = 256
+
+
+def make_loop(
+    store: Store,
+    models: Models,
+    workspace: Workspace,
+    work: Work,
+    *,
+    on_progress: Callable[[Progress], None],
+    should_stop: Callable[[], str],
+    until: Until | None = None,
+) -> Backfill:
+    """Put the loop of a run together.
+
+    Args:
+        store: What the migration has in Qdrant; the caller holds the lease.
+        models: Both models.
+        workspace: The migration's files.
+        work: What the loop has to do.
+        on_progress: Called after each batch.
+        should_stop: Called after each batch; a reason stops the run.
+        until: May end the encoding before the fraction is reached.
+    """
+    intent = work.intent
+    encodes = intent.fraction > 0
+    known: Known = workspace.known if encodes else _NOTHING
+    return Backfill(
+        gallery=watched(store.connection, workspace.artefacts, intent.plan, work.gallery),
+        journal=store.journal,
+        record=work.record,
+        goal=goal_of(store.config, intent),
+        order=work.order,
+        modality=models.stored,
+        encoder=models.new if encodes else None,
+        projector=work.projector if intent.projects else None,
+        known=known,
+        batch_size=work.batch_size,
+        on_progress=on_progress,
+        should_stop=should_stop,
+        until=until,
+    )
+
+
+def goal_of(config: Config, intent: Intent) -> Goal:
+    """Say what a run that was asked this has to reach."""
+    return Goal(intent.fraction, intent.projects, config.plan.max_missing)
+
+
+def projector_of(
+    facts: CollectionFacts, models: Models, artefacts: Artefacts, intent: Intent
+) -> Projector | None:
+    """Load the forward projector where it is needed, and see that it is the one of this plan.
+
+    Raises:
+        StaleError: It is another one.
+    """
+    needed = intent.projects or intent.order in LEARNED
+    if not needed:
+        return None
+    folder = artefacts.projector_folder(Direction.FORWARD)
+    projector = Projector.load(folder)
+    manifest = projector.manifest
+    expected = {
+        "new model": (manifest.new_model, models.new.fingerprint),
+        "old dimension": (manifest.d_in, facts.size),
+        "new dimension": (manifest.d_out, intent.plan.target.size),
+    }
+    changes = [
+        f"  {name}: projector has {was}, is {now}"
+        for name, (was, now) in expected.items()
+        if was != now
+    ]
+    if intent.record and intent.record.projector_digest not in ("", projector.digest):
+        changes.append("  the vectors written so far were made by another projector")
+    if changes:
+        raise StaleError(
+            f"the projector in {folder} does not fit:\n" + "\n".join(changes),
+            "restore it, or train it again with `xbtmigrate train-projector`",
+        )
+    return projector
+
+
+class _NothingKnown:
+    def find(self, hashes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        return np.empty((len(hashes), 0), np.float32), np.zeros(len(hashes), np.bool_)
+
+
+_NOTHING = _NothingKnown()

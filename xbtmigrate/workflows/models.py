@@ -1,0 +1,67 @@
+"""Load the encoders of a migration when they are first used, and price what they encode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from xbtmigrate import registry
+from xbtmigrate.config import Config, NewModelSection, OldModelSection
+from xbtmigrate.encoders.checked import CheckedEncoder
+from xbtmigrate.protocols import Encoder
+from xbtmigrate.types import Modality
+
+
+@dataclass(frozen=True)
+class Models:
+    """The two embedding models of one migration.
+
+    Attributes:
+        config: The settings that name them.
+    """
+
+    config: Config
+
+    @property
+    def stored(self) -> Modality:
+        """What the stored vectors embed, and so the new ones."""
+        return self.config.old_model.stored
+
+    @cached_property
+    def old(self) -> Encoder:
+        """The old model."""
+        return load_encoder(self.config, self.config.old_model)
+
+    @cached_property
+    def new(self) -> Encoder:
+        """The new model."""
+        return load_encoder(self.config, self.config.new_model)
+
+    def price_per_item(self, items: Sequence[str]) -> float | None:
+        """Price of encoding one item: configured, else from the encoder's price per token."""
+        configured = self.config.plan.price_per_million_items
+        if configured is not None:
+            return configured / 1e6
+        price = getattr(self.new, "price_per_million_tokens", None)
+        count = getattr(self.new, "count_tokens", None)
+        if price is None or count is None or not items:
+            return None
+        return float(price) * float(count(items)) / len(items) / 1e6
+
+
+def load_encoder(
+    config: Config, section: OldModelSection | NewModelSection, **more: str
+) -> Encoder:
+    """Load the encoder of a section of the settings.
+
+    Args:
+        config: The settings.
+        section: The old or the new model.
+        more: Options of the encoder besides those of the section.
+
+    Raises:
+        PluginError: There is no such encoder, or it does not take these options.
+    """
+    options = {**(section.model_extra or {}), **more}
+    return CheckedEncoder(registry.build(registry.ENCODERS, section.encoder, options, config.base))

@@ -1,0 +1,106 @@
+"""Find the files of a migration: artefacts, vectors paid for, and what is built from them."""
+
+from __future__ import annotations
+
+import inspect as introspection
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from xbtmigrate import registry
+from xbtmigrate.artefacts import FOLDER, Artefacts
+from xbtmigrate.backfill.vector_cache import VectorCache
+from xbtmigrate.config import Config
+from xbtmigrate.ordering import BenefitOrdering, UncertaintyOrdering
+from xbtmigrate.ordering.benefit import BenefitModel
+from xbtmigrate.projectors import Projector
+from xbtmigrate.protocols import Encoder, Ordering
+from xbtmigrate.types import PointId
+from xbtmigrate.workflows.models import Models, load_encoder
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of one migration.
+
+    Attributes:
+        config: The settings that name it.
+        models: Its models; the cache of vectors belongs to the new one.
+    """
+
+    config: Config
+    models: Models
+
+    @cached_property
+    def artefacts(self) -> Artefacts:
+        """The migration's files."""
+        return artefacts_of(self.config)
+
+    @cached_property
+    def known(self) -> VectorCache:
+        """Vectors of the new model paid for so far."""
+        encoder = self.models.new
+        return self.artefacts.known_vectors(encoder.fingerprint, encoder.dimension)
+
+    @cached_property
+    def tuned_encoder(self) -> Encoder | None:
+        """The new model with the additions that were trained for the bridge, if there are any."""
+        folder = self.artefacts.lora_folder
+        if not folder.exists():
+            return None
+        return load_encoder(self.config, self.config.new_model, lora=str(folder.resolve()))
+
+    def ordering(
+        self,
+        name: str,
+        projector: Projector | None,
+        demand: Mapping[PointId, int] | None = None,
+        benefit: BenefitModel | None = None,
+    ) -> Ordering:
+        """Make an ordering, giving it what its factory asks for by name.
+
+        Args:
+            name: Name of the ordering.
+            projector: The forward projector, where there is one.
+            demand: How often queries reached points, where a log was given.
+            benefit: What re-encoding a point is worth; None for what train-projector kept.
+
+        Raises:
+            PluginError: There is no such ordering, or it needs what there is not.
+        """
+        factory = registry.load(registry.ORDERINGS, name)
+        wanted = introspection.signature(factory).parameters
+        offered: dict[str, object] = {
+            "seed": self.config.plan.seed,
+            "projector": projector,
+            "demand": demand,
+        }
+        if "benefit" in wanted:
+            offered["benefit"] = benefit or self._benefit(projector)
+        if "otherwise" in wanted:
+            offered["otherwise"] = self._otherwise(projector)
+        options = {key: value for key, value in offered.items() if key in wanted}
+        ordering: Ordering = registry.build(registry.ORDERINGS, name, options, self.config.base)
+        return ordering
+
+    def _benefit(self, projector: Projector | None) -> BenefitModel | None:
+        """What train-projector learned for this projector."""
+        arrangement = self.artefacts.load_arrangement()
+        if arrangement is None or projector is None:
+            return None
+        found = self.artefacts.load_benefit(arrangement)
+        return found if found is not None and found.forward == projector.digest else None
+
+    def _otherwise(self, projector: Projector | None) -> Ordering | None:
+        """The best order for points that another one does not tell apart."""
+        if projector is None or not projector.has_uncertainty:
+            return None
+        learned = self._benefit(projector)
+        if learned is None or learned.trees is None:
+            return UncertaintyOrdering(projector=projector)
+        return BenefitOrdering(projector=projector, benefit=learned)
+
+
+def artefacts_of(config: Config) -> Artefacts:
+    """Return the artefacts of a migration."""
+    return Artefacts(config.base / FOLDER / config.migration)
