@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli.options import (
+    CONFIG,
+    BudgetOption,
+    ConfigOption,
+    GateOption,
+    JsonOption,
+    RateOption,
+    SlowdownOption,
+)
+from xbtmigrate.cli.parsers import limit_of
 from xbtmigrate.cli.process import end, leave_cores_to_the_loop, stop_on_interrupt
 
 ORDER_HELP = (
@@ -26,26 +36,13 @@ FractionOption: TypeAlias = Annotated[
     float | None,
     typer.Option(min=0.0, max=1.0, help="Share of the points to re-encode, in order."),
 ]
-BudgetOption: TypeAlias = Annotated[
-    str | None, typer.Option(help="Stop after this long, for example 30m, 8h or 90s.")
-]
 DemandOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(help="Log of the traffic, Parquet or JSON lines: id or text, and hits."),
 ]
-UntilOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help="Stop where held-out queries on the live gallery say so, for example "
-        '"recall@10>=0.95*full".'
-    ),
-]
 QueriesOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(help="Judged queries for --until; else they are made from the points."),
-]
-MaxSlowdownOption: TypeAlias = Annotated[
-    str, typer.Option(help="How many times slower (p95) queries may get, or off.")
 ]
 MetricsPortOption: TypeAlias = Annotated[
     int | None, typer.Option(min=1, max=65535, help="Port to serve figures for Prometheus at.")
@@ -59,11 +56,11 @@ def backfill(
     budget: BudgetOption = None,
     order: Annotated[str | None, typer.Option(help=ORDER_HELP)] = None,
     demand: DemandOption = None,
-    until: UntilOption = None,
+    until: GateOption = None,
     queries: QueriesOption = None,
     batch_size: Annotated[int, typer.Option(min=1, max=10_000, help="Points per batch.")] = 256,
-    max_slowdown: MaxSlowdownOption = "1.5",
-    max_rate: Annotated[str, typer.Option(help="Most points written per second, or off.")] = "off",
+    max_slowdown: SlowdownOption = 1.5,
+    max_rate: RateOption = None,
     metrics_port: MetricsPortOption = None,
     metrics_host: Annotated[str, typer.Option(help="Address of that port.")] = "127.0.0.1",
     json: JsonOption = False,
@@ -74,22 +71,21 @@ def backfill(
     command goes on from there.
     """
     leave_cores_to_the_loop()
+    from xbtmigrate.backfill.pace import Limits
     from xbtmigrate.config import load_config
-    from xbtmigrate.evaluation.quality_gate import Gate
     from xbtmigrate.workflows.backfill.backfill import prepare, run
     from xbtmigrate.workflows.backfill.request import Request
 
     request = Request(
         fraction=fraction,
-        budget=budget,
+        seconds=math.inf if budget is None else budget,
         order=order,
         batch_size=batch_size,
-        max_slowdown=max_slowdown,
-        max_rate=max_rate,
+        limits=Limits(limit_of(max_slowdown), limit_of(max_rate)),
         metrics_port=metrics_port,
         metrics_host=metrics_host,
         demand=demand,
-        until=None if until is None else Gate.parse(until),
+        until=until,
         queries=queries,
     )
     settings = load_config(config)

@@ -7,7 +7,13 @@ from typing import Annotated
 import typer
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli.options import (
+    CONFIG,
+    ConfigOption,
+    JsonOption,
+    RateOption,
+    SlowdownOption,
+)
 
 
 def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
@@ -41,13 +47,8 @@ def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
 
 def throttle(
     config: ConfigOption = CONFIG,
-    max_slowdown: Annotated[
-        str | None,
-        typer.Option(help="How many times slower (p95) queries may get, or off."),
-    ] = None,
-    max_rate: Annotated[
-        str | None, typer.Option(help="Most points written per second, or off.")
-    ] = None,
+    max_slowdown: SlowdownOption = None,
+    max_rate: RateOption = None,
     off: Annotated[bool, typer.Option("--off", help="Lift both limits.")] = False,
     reset: Annotated[
         bool, typer.Option("--reset", help="Go back to the limits the run was started with.")

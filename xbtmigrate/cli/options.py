@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
+
+from xbtmigrate.cli.parsers import parse_budget, parse_gate, parse_rate, parse_slowdown
 
 ConfigOption: TypeAlias = Annotated[
     Path, typer.Option("--config", "-c", help="Configuration file.", show_default=True)
@@ -18,6 +20,39 @@ YesOption: TypeAlias = Annotated[
 ]
 NoticeOption: TypeAlias = Annotated[
     float, typer.Option(min=0, help="Seconds that running applications get to notice first.")
+]
+BudgetOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        parser=parse_budget,
+        metavar="TIME",
+        help="Stop after this long, for example 30m, 8h or 90s.",
+    ),
+]
+GateOption: TypeAlias = Annotated[
+    Any,
+    typer.Option(
+        parser=parse_gate,
+        metavar="GATE",
+        help="Stop where held-out queries on the live gallery say so, for example "
+        '"recall@10>=0.95*full".',
+    ),
+]
+SlowdownOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        parser=parse_slowdown,
+        metavar="RATIO|off",
+        help="How many times slower (p95) queries may get, or off.",
+    ),
+]
+RateOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        parser=parse_rate,
+        metavar="RATE|off",
+        help="Most points written per second, or off for no limit.",
+    ),
 ]
 NOTICE = 10.0
 CONFIG = Path("xbtmigrate.toml")

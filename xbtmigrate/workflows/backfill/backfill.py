@@ -18,7 +18,7 @@ from xbtmigrate.qdrant.gallery.create import prepare as prepare_layout
 from xbtmigrate.qdrant.wire.connect import check_writable
 from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
 from xbtmigrate.workflows.backfill.make_loop import Work, make_loop, projector_of
-from xbtmigrate.workflows.backfill.request import Intent, Request, intend
+from xbtmigrate.workflows.backfill.request import Intent, Request, backfill_intent
 from xbtmigrate.workflows.backfill.run_metrics import RunMetrics, served
 from xbtmigrate.workflows.backfill.stop_at_quality import Watch
 from xbtmigrate.workflows.backfill.throttle import load_of, paced
@@ -136,7 +136,7 @@ def check_run(
         GateError: The plan forbids it or is stale.
         XbtMigrateError: A part is missing.
     """
-    intent = intend(store, models, workspace.artefacts, request, record)
+    intent = backfill_intent(store, models, workspace.artefacts, request, record)
     projector = projector_of(store.facts, models, workspace.artefacts, intent)
     read_hits = None
     if request.demand is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +14,6 @@ from xbtmigrate.migration.phases import MigrationRecord
 from xbtmigrate.protocols import Journal
 from xbtmigrate.qdrant.journal.lease_owner import Owner
 from xbtmigrate.qdrant.journal.run_control import Command, Control
-from xbtmigrate.workflows.backfill.request import parse_rate, parse_slowdown
 from xbtmigrate.workflows.store import open_store
 
 ANSWER_SECONDS = 60.0
@@ -39,14 +39,14 @@ def resume(config: Config) -> dict[str, Any]:
 
 
 def throttle(
-    config: Config, *, max_slowdown: str | None, max_rate: str | None, off: bool, reset: bool
+    config: Config, *, max_slowdown: float | None, max_rate: float | None, off: bool, reset: bool
 ) -> dict[str, Any]:
     """Change the limits of the run while it goes on.
 
     Args:
         config: The settings.
-        max_slowdown: New limit, "off" for none, None to leave it.
-        max_rate: New limit, "off" for none, None to leave it.
+        max_slowdown: New limit, infinite for none, None to leave it.
+        max_rate: New limit, infinite for none, None to leave it.
         off: Take away both limits.
         reset: Go back to the limits that the run was started with.
 
@@ -59,19 +59,25 @@ def throttle(
             "throttle takes limits, or --off, or --reset",
             "for example `xbtmigrate throttle --max-rate 2000`, or --max-slowdown 1.2",
         )
-    slowdown, rate = parse_slowdown(max_slowdown or "off"), parse_rate(max_rate or "off")
 
     def changed(wish: Command, load: Mapping[str, Any]) -> tuple[bool, Limits | None]:
         if reset:
             return wish.paused, None
         if off:
             return wish.paused, Limits(None, None)
-        kept = load.get("max_slowdown"), load.get("max_rate")
         return wish.paused, Limits(
-            kept[0] if max_slowdown is None else slowdown, kept[1] if max_rate is None else rate
+            _changed(load.get("max_slowdown"), max_slowdown),
+            _changed(load.get("max_rate"), max_rate),
         )
 
     return _steer(config, "throttle", changed)
+
+
+def _changed(present: float | None, given: float | None) -> float | None:
+    """Return the limit that holds from now on; None for none."""
+    if given is None:
+        return present
+    return None if math.isinf(given) else given
 
 
 def _steer(

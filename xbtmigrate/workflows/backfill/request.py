@@ -1,9 +1,11 @@
-"""Workflows: what a backfill is asked to do, checked against the plan and what is there."""
+"""Turn the options of `backfill` into a run that is safe to start.
+
+Fractions only grow, the plan must be current, and the collection free of duplicate ids.
+"""
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,6 @@ from xbtmigrate.workflows.prerequisites import refuse_impossible
 from xbtmigrate.workflows.store import Store, choice_of
 from xbtmigrate.workflows.tally import Tally
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -32,11 +32,10 @@ class Request:
 
     Attributes:
         fraction: Share of the points to re-encode; None for what is under way, or the plan's.
-        budget: Time after which to stop, such as "30m"; None for none.
+        seconds: Time after which to stop; infinite for none.
         order: Name of the ordering; None for the plan's.
         batch_size: Points per batch.
-        max_slowdown: Largest ratio of the queries' p95 to that before the run, or "off".
-        max_rate: Most points written per second, or "off".
+        limits: How far the run may slow down the queries of others, and how fast it may write.
         metrics_port: Port that Prometheus finds the figures at; None for none.
         metrics_host: Address that this port is opened at.
         demand: Log of the traffic, for the orders that use it.
@@ -44,40 +43,16 @@ class Request:
         queries: Judged queries for the gate; None to make them from the points.
     """
 
-    fraction: float | None
-    budget: str | None
-    order: str | None
-    batch_size: int
-    max_slowdown: str = "off"
-    max_rate: str = "off"
+    fraction: float | None = None
+    seconds: float = math.inf
+    order: str | None = None
+    batch_size: int = 256
+    limits: Limits = Limits(max_slowdown=None)  # noqa: RUF009
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
     demand: Path | None = None
     until: Gate | None = None
     queries: Path | None = None
-
-    @property
-    def seconds(self) -> float:
-        """The budget in seconds.
-
-        Raises:
-            ConfigError: It is not a time.
-        """
-        if self.budget is None:
-            return math.inf
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", self.budget.strip())
-        if match is None or float(match[1]) <= 0:
-            raise ConfigError(f"--budget '{self.budget}' is not a time", "write 90s, 30m, 8h or 2d")
-        return float(match[1]) * _UNITS[match[2] or "s"]
-
-    @property
-    def limits(self) -> Limits:
-        """What the run may do to others.
-
-        Raises:
-            ConfigError: A limit is not a number.
-        """
-        return Limits(parse_slowdown(self.max_slowdown), parse_rate(self.max_rate))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,57 +121,19 @@ class Intent:
         return f"{command} --fraction {self.fraction:g}" if self.fraction else command
 
 
-AS_PLANNED = Request(None, None, None, 256)
-"""Nothing is asked but what the plan says, or what is under way."""
-
-
-def parse_slowdown(text: str) -> float | None:
-    """Read a limit to the slowdown; "off" is None.
+def current_plan(
+    store: Store, models: Models, artefacts: Artefacts, record: MigrationRecord | None
+) -> Plan:
+    """Load the plan, and check that it still fits the config, the collection and the record.
 
     Raises:
-        ConfigError: It is neither "off" nor a number above 1.
+        StaleError: It does not fit; names each difference.
+        GateError: It writes nothing.
     """
-    return _parse("--max-slowdown", text, 1.0, "1.5 for one and a half times the time before")
-
-
-def parse_rate(text: str) -> float | None:
-    """Read a limit to the rate; "off" is None.
-
-    Raises:
-        ConfigError: It is neither "off" nor a number above 0.
-    """
-    return _parse("--max-rate", text, 0.0, "2000 for 2000 points a second")
-
-
-def _parse(option: str, text: str, above: float, example: str) -> float | None:
-    if text == "off":
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = above
-    if not above < value < float("inf"):
-        raise ConfigError(
-            f"{option} '{text}' is neither a number above {above:g} nor off",
-            f"for example {option} {example}",
-        )
-    return value
-
-
-def intend(
-    store: Store,
-    models: Models,
-    artefacts: Artefacts,
-    request: Request,
-    record: MigrationRecord | None,
-) -> Intent:
-    """Check the plan and the request against each other and against what is there."""
-    request.seconds, request.limits  # noqa: B018 - raise where they are not what they should be
     plan = artefacts.load_plan()
     plan.check_current(store.binding(models.new.fingerprint))
-    if record is not None and record.phase in FREE:
-        record = None
-    if record is not None and record.plan_digest != plan.digest:
+    begun = record is not None and record.phase not in FREE
+    if record is not None and begun and record.plan_digest != plan.digest:
         raise StaleError(
             f"migration '{record.migration}' is {record.phase} under plan "
             f"{record.plan_digest[:12]}, but the plan here is {plan.digest[:12]}",
@@ -207,25 +144,55 @@ def intend(
             f"the plan says {plan.strategy}, which writes nothing: {plan.recommendation.reason}",
             'to backfill all the same set plan.strategy = "fastfill" or "full" and plan again',
         )
+    return plan
+
+
+def current_intent(
+    store: Store, models: Models, artefacts: Artefacts, record: MigrationRecord
+) -> Intent:
+    """Return what a migration under way was begun to do, checked against the present.
+
+    Raises:
+        XbtMigrateError: The plan is stale, or the collection cannot be used.
+    """
+    plan = current_plan(store, models, artefacts, record)
+    refuse_duplicate_ids(store.connection, store.facts)
+    fraction = record.fraction if STRATEGIES[plan.strategy].encodes else 0.0
+    return Intent(plan, record, fraction, _count(store, plan, record), _order(artefacts, plan))
+
+
+def backfill_intent(
+    store: Store,
+    models: Models,
+    artefacts: Artefacts,
+    request: Request,
+    record: MigrationRecord | None,
+) -> Intent:
+    """Turn the options of `backfill` into a run that is safe: fractions only grow.
+
+    Raises:
+        XbtMigrateError: The plan is stale or does not go with the options, or the collection
+            cannot be used.
+    """
+    plan = current_plan(store, models, artefacts, record)
+    if record is not None and record.phase in FREE:
+        record = None
     if record is None:
         refuse_rivals(store.connection, plan.migration, plan.collections)
         refuse_impossible(store, choice_of(plan.target))
     refuse_duplicate_ids(store.connection, store.facts)
-    fraction = _fraction(plan, request, record)
-    order = _order(artefacts, request.order, plan)
-    written = record is not None and record.stage is not None
+    fraction, order = _fraction(plan, request, record), _order(artefacts, plan, request.order)
+    return Intent(plan, record, fraction, _count(store, plan, record), order, request.until)
+
+
+def _count(store: Store, plan: Plan, record: MigrationRecord | None) -> Tally:
+    """Count by kind once something is written; before that every point is still to do."""
     gallery = store.gallery(plan)
-    return Intent(
-        plan=plan,
-        record=record,
-        fraction=fraction,
-        tally=Tally.take(gallery) if written else Tally(gallery.count()),
-        order=order,
-        until=request.until,
-    )
+    written = record is not None and record.stage is not None
+    return Tally.take(gallery) if written else Tally(gallery.count())
 
 
-def _order(artefacts: Artefacts, asked: str | None, plan: Plan) -> str:
+def _order(artefacts: Artefacts, plan: Plan, asked: str | None = None) -> str:
     """The order that is asked for, else the one this migration was begun in, else the plan's.
 
     Raises:

@@ -28,7 +28,7 @@ from xbtmigrate.qdrant.wire.connect import check_writable
 from xbtmigrate.types import Layout
 from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
 from xbtmigrate.workflows.backfill.make_loop import Work, make_loop, projector_of
-from xbtmigrate.workflows.backfill.request import AS_PLANNED, Intent, intend
+from xbtmigrate.workflows.backfill.request import Intent, current_intent
 from xbtmigrate.workflows.cutover.late_writes import Carrier, keep_ledger, kept_ledger
 from xbtmigrate.workflows.cutover.preconditions import (
     Check,
@@ -126,7 +126,7 @@ def check_switch(
         GateError: The migration is not verified, or there is no way to switch.
     """
     record = _switchable(record)
-    intent = intend(store, models, artefacts, AS_PLANNED, record)
+    intent = current_intent(store, models, artefacts, record)
     route = route_taken(record) or choose_route(
         store.config, store.connection, intent.plan, order.alias, by_switch=order.by_switch
     )

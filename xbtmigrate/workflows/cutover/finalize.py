@@ -25,7 +25,7 @@ from xbtmigrate.qdrant.wire.connection import DROP_VECTOR, Connection
 from xbtmigrate.qdrant.wire.own_collection import forget_shadow
 from xbtmigrate.types import Layout
 from xbtmigrate.workflows.backfill.make_loop import projector_of
-from xbtmigrate.workflows.backfill.request import AS_PLANNED, intend
+from xbtmigrate.workflows.backfill.request import current_intent
 from xbtmigrate.workflows.cutover.afterwards import (
     data_place,
     restore_command,
@@ -183,7 +183,7 @@ def check_unused(
     """
     assert record is not None
     connection = store.connection
-    intent = intend(store, models, workspace.artefacts, AS_PLANNED, record)
+    intent = current_intent(store, models, workspace.artefacts, record)
     plan, switch = intent.plan, Switch.parse(record.switch or {}, "the journal")
     if plan.target.layout is Layout.SHADOW:
         leading = aliases(connection)

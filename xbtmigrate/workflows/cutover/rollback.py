@@ -20,7 +20,7 @@ from xbtmigrate.qdrant.collection.aliases import aliases, move_alias
 from xbtmigrate.qdrant.gallery.replicate import Passed
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.workflows.backfill.make_loop import projector_of
-from xbtmigrate.workflows.backfill.request import AS_PLANNED, intend
+from xbtmigrate.workflows.backfill.request import current_intent
 from xbtmigrate.workflows.cutover.cutover import SHOWN, Switched
 from xbtmigrate.workflows.cutover.late_writes import Carrier, kept_ledger
 from xbtmigrate.workflows.cutover.route import (
@@ -58,7 +58,7 @@ def rollback(config: Config, *, act: bool, leave_behind: bool, report: Report) -
         models = Models(config)
         workspace = Workspace(config, models)
         record = _undoable(store.journal.load())
-        intent = intend(store, models, workspace.artefacts, AS_PLANNED, record)
+        intent = current_intent(store, models, workspace.artefacts, record)
         carrier = Carrier(
             store,
             models,

@@ -76,7 +76,7 @@ def run_demo(folder: Path, *, report: Report) -> dict[str, Any]:
     config = load_config(folder / "xbtmigrate.toml")
     plan = make_plan(config, out=None, allow_model_mismatch=False, report=report)
     train(config, pairs=PAIRS, direction="both", kinds=DEMO_KINDS, threads=2, report=report)
-    request = Request(fraction=FRACTION, budget=None, order=None, batch_size=256)
+    request = Request(fraction=FRACTION)
     result = run(config, request, should_stop=lambda: "", report=report)
     measured = measure(config, Wanted(), report=report)
     return {

@@ -19,7 +19,7 @@ from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Direction
 from xbtmigrate.workflows.backfill.backfill import check_run
 from xbtmigrate.workflows.backfill.control import is_running
-from xbtmigrate.workflows.backfill.request import AS_PLANNED
+from xbtmigrate.workflows.backfill.request import Request
 from xbtmigrate.workflows.cutover.cutover import check_switch
 from xbtmigrate.workflows.cutover.finalize import check_unused
 from xbtmigrate.workflows.cutover.preconditions import Check, Order
@@ -114,7 +114,7 @@ def _failing(
         case "plan":
             check_plannable(store, models)
         case "backfill":
-            check_run(store, models, workspace, AS_PLANNED, this.record)
+            check_run(store, models, workspace, Request(), this.record)
             check_writable(store.connection, store.facts.collection)
             _check_last_run(store.config, store.connection)
         case "verify":

@@ -26,7 +26,7 @@ from xbtmigrate.qdrant.gallery.remove import distrust
 from xbtmigrate.qdrant.gallery.settings import settings_that_differ
 from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
 from xbtmigrate.workflows.backfill.make_loop import Work, goal_of, make_loop, projector_of
-from xbtmigrate.workflows.backfill.request import AS_PLANNED, Intent, intend
+from xbtmigrate.workflows.backfill.request import Intent, current_intent
 from xbtmigrate.workflows.compare_baseline import bring_up_to_date, testimony
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
@@ -132,7 +132,7 @@ def check_verifiable(
         GateError: The migration is in another phase, or the plan is stale.
     """
     found = _verifiable(record)
-    return found, intend(store, models, artefacts, AS_PLANNED, found)
+    return found, current_intent(store, models, artefacts, found)
 
 
 def _verifiable(record: MigrationRecord | None) -> MigrationRecord:
