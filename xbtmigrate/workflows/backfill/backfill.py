@@ -165,10 +165,7 @@ def run(
     """
     stop = _stop_at(time.monotonic() + request.seconds, should_stop)
     metrics = RunMetrics(config.migration)
-    with (
-        served(metrics, request.metrics_port, request.metrics_host),
-        open_store(config) as store,
-    ):
+    with served(metrics, request.metrics_port, request.metrics_host), open_store(config) as store:
         models = Models(config)
         workspace = Workspace(config, models)
         record = store.journal.load()
@@ -186,10 +183,7 @@ def run(
                 metrics.load = lambda: load_of(sparing.pace, store.connection)
                 order = replace(order, gallery=sparing)
                 work = Work(intent, held, projector, sparing, order, request.batch_size)
-                watch = None
-                if request.until is not None:
-                    parts = store, models, workspace, work
-                    watch = Watch(*parts, request.until, request.queries, report)
+                watch = _watch(store, models, workspace, work, request=request, report=report)
                 outcome = _run_loop(
                     *(store, models, workspace, work),
                     watch=watch,
@@ -203,6 +197,21 @@ def run(
             store.journal.release()
         tally = Tally.take(store.gallery(intent.plan))
         return Result(intent, outcome, tally, None if watch is None else watch.document())
+
+
+def _watch(
+    store: Store,
+    models: Models,
+    workspace: Workspace,
+    work: Work,
+    *,
+    request: Request,
+    report: Report,
+) -> Watch | None:
+    """Return what measures the live gallery on the way, where a gate was given."""
+    if request.until is None:
+        return None
+    return Watch(store, models, workspace, work, request.until, request.queries, report)
 
 
 def _shown_by(metrics: RunMetrics, report: Report) -> Callable[[Progress], None]:
