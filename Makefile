@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*)
 
-.PHONY: demo test lint install clean
+.PHONY: demo test test-all lint install clean
 
 demo: $(BIN)/python  ## Run the whole path on a small real collection
 	$(BIN)/pip install --quiet '.[train]'
@@ -15,6 +15,11 @@ install: $(BIN)/python  ## Everything needed to develop
 
 test: install  ## All tests, with a real Qdrant server
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests plugins
+
+test-all: test  ## The same, and some hours of drawn collections, kills and lost answers
+	$(BIN)/python -m tests.zoo --seeds 0-2999 --seconds 10800
+	$(BIN)/python -m tests.faults --seeds 0-199
+	$(BIN)/python -m tests.faults --answers --apart 8
 
 lint: install  ## Style, types and the layers
 	$(BIN)/ruff check .
