@@ -54,7 +54,7 @@ def test_there_is_no_curve_of_what_does_not_depend_on_the_backfill():
 
 
 def test_an_unknown_serving_is_refused_before_anything_is_read(monkeypatch):
-    monkeypatch.setattr(evaluate, "open_migration", lambda _: pytest.fail("opened"))
+    monkeypatch.setattr(evaluate, "open_store", lambda _: pytest.fail("opened"))
     with pytest.raises(ConfigError, match="there is no serving 'nope'"):
         evaluate.measure(
             None, Wanted(), curves=Curves(servings=["single", "nope"]), report=lambda *_: None
