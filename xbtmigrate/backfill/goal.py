@@ -1,4 +1,4 @@
-"""Backfill: what a run has to reach (its goal), how it reports progress, and how it ended."""
+"""Define what a backfill has to reach (its goal), how it reports progress, and how it ended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Due:
     first: IdSet = field(default_factory=IdSet)
 
     def contains(self, ids: Sequence[PointId]) -> npt.NDArray[np.bool_]:
-        """Tell which of these points must be encoded; shape (len(ids),)."""
+        """Return which of these points must be encoded; shape (len(ids),)."""
         return self.first.contains(ids) | self.every
 
 
@@ -47,11 +47,15 @@ class Goal:
     max_quarantined: float
 
     def places(self, ordered: int) -> int:
-        """Return how many of `ordered` points the fraction stands for."""
+        """Return how many places of an order of `ordered` points the fraction covers."""
+        # 0.07 * 100 is 7.000000000000001 in floating point: without the margin that would be 8
+        # places.
         return min(ordered, math.ceil(self.fraction * ordered - 1e-9))
 
     def due(self, order: Callable[[], tuple[Sequence[PointId], str]]) -> Due:
         """Return which points must be encoded; loads the order only where it decides."""
+        # Without a projector only encoding makes vectors, so every point that a sweep reads is due;
+        # which points it reads is decided in `Backfill._swept`.
         if self.fraction >= 1 or not self.projects:
             return Due(every=True)
         if self.fraction == 0:
@@ -76,7 +80,7 @@ class Until:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One step of a run.
+    """How far a run has come, as reported after each batch.
 
     Attributes:
         stage: The pass it belongs to.

@@ -1,4 +1,4 @@
-"""Backfill: a set of point ids that may be millions long, at eight bytes an id."""
+"""Keep a set of millions of point ids in eight bytes an id."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class IdSet:
     """
 
     def __init__(self, ids: Iterable[PointId] = ()) -> None:
+        # Python salts the hash of a str in each process. A set of the ids themselves would take
+        # well over 100 bytes for each UUID.
         self._hashes = np.sort(np.fromiter(map(hash, ids), np.int64))
 
     def contains(self, ids: Sequence[PointId]) -> npt.NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Backfill: THE loop: read a batch, project or encode, write and wait, advance; then sweep.
+"""Run a backfill: read a batch, project or encode it, write it, advance the journal; then sweep.
 
 Three things overlap: the next batch is read, this one is encoded or projected, the last two are
 written. The journal is stored when all before it is written, so it never says more than that.
@@ -34,7 +34,10 @@ from xbtmigrate.types import (
     PointId,
 )
 
+# An application that never stops writing would keep sweeps busy for ever: after five, the points
+# that still change are reported and the migration is `paused`.
 SWEEP_PASSES = 5
+# Storing the record took 45 ms on a busy server, as long as a batch (docs/benchmarks-data-path.md).
 SAVE_SECONDS = 0.5
 Done: TypeAlias = tuple[int, int]  # points of a pass: done, all
 
@@ -82,7 +85,7 @@ class Backfill:
     _ticked: float = field(default_factory=time.monotonic)
 
     def run(self) -> Outcome:
-        """Go on from the record until the goal is reached or something asks to stop.
+        """Go on from the record until the goal is reached or `should_stop` gives a reason.
 
         A failure leaves the record in phase `paused`, where it can still be stored, and is raised.
 
@@ -93,14 +96,19 @@ class Backfill:
         before = self.record.seconds
         self._begin()
         self.record = self.record.moved_to(Phase.BACKFILLING)
+        # With a quality check, how far the encoding goes is known only when the check ends it.
         if self.until is None:
             self.record = replace(self.record, fraction=self.goal.fraction)
         left = 0
         try:
             with self._later:
+                # Nothing is done yet: this obeys a request to stop that came while the run was
+                # starting.
                 self._advance()
                 # 1. Whole passes; each is skipped when an earlier run has finished it.
                 for work in (self._project_all, self._encode_in_order):
+                    # Each pass reads what the one before wrote, so those writes must have been
+                    # applied.
                     self._later.wait()
                     if not self.stopped:
                         work()
@@ -111,6 +119,7 @@ class Backfill:
                     self.record = replace(self.record, fraction=self.goal.fraction)
                     left = self._sweep()
             self._finish(Phase.PAUSED if self.stopped or left else Phase.BACKFILLED)
+        # OSError is a full disk, RuntimeError a machine out of threads (`errors.ExhaustedError`).
         except (XbtMigrateError, MemoryError, OSError, RuntimeError):
             # Leave a record to resume from; if storing it fails too, the first error is worth more.
             with contextlib.suppress(XbtMigrateError, MemoryError):
@@ -147,6 +156,7 @@ class Backfill:
 
     def _project_all(self) -> None:
         """Give every point without a valid new vector a projected one, in the store's own order."""
+        # A later stage in the record means that an earlier run has finished this pass.
         if not self.goal.projects or self.record.stage not in (None, Stage.PROJECT):
             return
         done = 0
@@ -154,37 +164,45 @@ class Backfill:
         for batch in read_ahead(batches):
             self._maker.project(batch.filter(pc.is_null(batch["kind"])))
             done += len(batch)
+            # Queued behind the batch's writes: write, then advance, so a crash repeats work but
+            # skips none.
             self._advance(Stage.PROJECT, (done, self._points), cursor=batch["id"][-1].as_py())
             if self.stopped:
                 return
         self._advance(Stage.ENCODE)
 
     def _encode_in_order(self) -> None:
-        """Encode the first share of the frozen order; what is already encoded is passed over."""
+        """Encode the first share of the frozen order; skip what is already encoded."""
         if self.goal.fraction == 0:
             return
         ids, digest = self.order()
+        # A position counts places of one order only. Starting again in another order costs reads,
+        # not encoding: finished points are skipped.
         if digest != self.record.order_digest:
             self.record = replace(self.record, order_digest=digest, position=0)
         total, position = self.goal.places(len(ids)), self.record.position
+        # What proves the expected kind is read in the same request instead of a second one.
         found = Kind.PROJECTED if self.goal.projects else None
         for asked, batches in read_ahead(self._chunks(ids[position:total], found)):
             if self._enough(position, len(ids)):
                 return
             for batch in batches:
                 self._maker.encode(batch.filter(_not_encoded(batch)))
+            # Ids of the frozen order that are no longer there were deleted by the application.
             self._maker.note(vanished=asked - sum(map(len, batches)))
             position += asked
+            # Fractions only grow: a resumed run starts below what an earlier one has reached.
             share = max(self.record.fraction, min(self.goal.fraction, position / len(ids)))
             self._advance(Stage.ENCODE, (position, total), position=position, fraction=share)
             if self.stopped:
                 return
 
     def _enough(self, position: int, places: int) -> bool:
-        """Ask whether to end the encoding here; if so, what was reached becomes the goal."""
+        """Return whether to end the encoding here; if so, what was reached becomes the goal."""
         if self.until is None or position < self._ask_at:
             return False
         self._ask_at = position + self.until.every
+        # The check searches the stored vectors, so what is counted as done must be there.
         self._later.wait()
         if not self.until.reached(position, places):
             return False
@@ -213,13 +231,18 @@ class Backfill:
                 if self.stopped:
                     return wanting
             self._later.wait()
+            # A copy whose source point was deleted is work, too: it calls for one more sweep.
             wanting += self.gallery.prune()
+            # Only a sweep that found nothing is proof: behind one that worked, points may have
+            # changed.
             if wanting == 0:
                 break
         return wanting
 
     def _swept(self) -> Iterator[pa.RecordBatch]:
         """Batches of the points the goal covers."""
+        # Otherwise, points outside the first share of the order get no new vector: leave them
+        # unread.
         if self.goal.projects or self.goal.fraction >= 1:
             made = Kind.PROJECTED if self.goal.fraction < 1 else Kind.ENCODED
             yield from self.gallery.read({"source", "kind"}, expected=made)
@@ -237,10 +260,13 @@ class Backfill:
         """
         encode = pa.array(due.contains(batch["id"].to_pylist()))
         if self.goal.fraction > 0:
+            # The encoder may accept now what it refused in an earlier run.
             encode = pc.or_(encode, is_without(batch))
         encode = pc.and_(pc.and_(encode, _not_encoded(batch)), self._maker.encodable(batch))
         todo = batch.filter(pc.or_(pc.is_null(batch["kind"]), encode))
         settled = 0
+        # Read again just before the work, with the old vector: sweeps leave it out to read less,
+        # and the point may have changed since.
         for current in self.gallery.read({"source", "kind", "old"}, ids=todo["id"].to_pylist()):
             settled += self._maker.complete(current, encodes=self.goal.fraction > 0)
         return len(todo) - settled
@@ -256,13 +282,16 @@ class Backfill:
     def _advance(
         self, stage: Stage | None = None, done: Done | None = None, **place: PointId | float
     ) -> None:
-        """Store how far the run came once all before is written; then ask whether to go on."""
+        """Store how far the run came once all before is written; check whether to stop."""
         changes = place if stage is None else {"stage": stage, **place}
+        # Taken in the loop's thread: by the time the writing thread runs, later batches are noted,
+        # too.
         noted = self._maker.take_noted()
         self._later.do(partial(self._advance_now, changes, noted, done))
         self.stopped = self.stopped or self.should_stop()
 
     def _advance_now(self, changes: Mapping[str, Any], noted: Counts, done: Done | None) -> None:
+        # Tasks given to `do` run one after another, so no two threads change the record at once.
         self._count(**asdict(noted))
         stage = self.record.stage
         self.record = replace(self.record, **changes)

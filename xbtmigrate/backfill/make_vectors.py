@@ -1,4 +1,4 @@
-"""Backfill: make new vectors for the points of a batch, and mark each point that gets none.
+"""Make new vectors for the points of a batch, and mark each point that can get none.
 
 A point is encoded where the run encodes, else projected. One of which neither can be made is
 marked with the reason: without the mark a shadow would lack it, and every sweep would find it
@@ -69,6 +69,7 @@ class Maker:
     most_quarantined: int
     points: int
     quarantined: dict[PointId, str]
+    # Kept with the content hash: a point whose content changes during the run is tried again.
     _refused: set[tuple[PointId, str]] = field(default_factory=set)
     _noted: Counts = field(default_factory=Counts)
 
@@ -111,6 +112,8 @@ class Maker:
             pending = self.project(pending)
         for kind, rows in _reasons(pending, encodes=encodes).items():
             part = pending.filter(rows)
+            # A point that bears the mark already counts as done; to write it again would be work in
+            # every sweep, and none would end clean.
             new = part.filter(pc.not_equal(pc.fill_null(part["kind"], ""), kind.value))
             done += len(part) - len(new)
             self._quarantine(part, REASONS[kind])
@@ -125,6 +128,7 @@ class Maker:
         if not len(given):
             return batch
         unfit = self._write_made(given, self.projector.apply(*given_of(given)), Kind.PROJECTED)
+        # Finite input can still give an unusable output, for example a zero vector.
         left = pc.or_(pc.invert(has_given(batch)), pc.is_in(batch["id"], unfit["id"]))
         return batch.filter(left)
 
@@ -134,10 +138,13 @@ class Maker:
         found = self._quarantine(batch.filter(missing), f"its payload has no {self.modality}")
         self.note(missing_source=found)
         batch = batch.filter(self.encodable(batch))
+        # Vectors paid for earlier need no encoder.
         vectors, valid = self.known.find(batch["content_hash"].to_pylist())
         if valid.any():
             self._write_encoded(batch.filter(pa.array(valid)), vectors[valid])
         batch = batch.filter(pa.array(~valid))
+        # Halves: one is encoded while the other is written, so a kill loses at most a batch of
+        # encoded vectors. With a batch size of 1 a half is all, and nothing may wait.
         half = max(1, self.batch_size // 2)
         for start in range(0, len(batch), half):
             self.later.wait_below(min(2, self.batch_size))
@@ -152,6 +159,8 @@ class Maker:
                 vectors = self.encoder.encode(items, self.modality, ids=ids)
                 self._write_encoded(batch, vectors)
                 break
+            # The encoder returned nothing, only the rows that it cannot embed: try again without
+            # them.
             except UnreadableSourceError as error:
                 for row, reason in error.failures.items():
                     self._refused.update(_contents(batch.slice(row, 1)))
@@ -161,11 +170,12 @@ class Maker:
                 batch = batch.take(pa.array(kept, pa.int64()))
 
     def encodable(self, batch: pa.RecordBatch) -> pa.Array:
-        """Say which points have a source that the encoder has not refused in this run."""
+        """Return which points have a source that the encoder has not refused in this run."""
         refused = [each in self._refused for each in _contents(batch)]
         return pc.and_not(pc.is_valid(batch[self.modality.value]), pa.array(refused, pa.bool_()))
 
     def _write_encoded(self, batch: pa.RecordBatch, vectors: Vectors) -> None:
+        # An unusable vector counts as a refusal: the same content would give the same vector again.
         self._refused.update(_contents(self._write_made(batch, vectors, Kind.ENCODED)))
 
     def _write_made(self, batch: pa.RecordBatch, vectors: Vectors, kind: Kind) -> pa.RecordBatch:
@@ -181,11 +191,15 @@ class Maker:
         return unfit
 
     def _write(self, batch: pa.RecordBatch, kind: Kind) -> None:
+        # The mark of a projected vector names the old vector; an encoded one depends on content
+        # only.
         given = [] if kind is Kind.ENCODED else given_columns(batch)
         made = [] if kind in WITHOUT else ["new"]
         whole = batch.select(["id", "content_hash", *given, *made])
+        # At most two writes are under way, one a thread; a further batch waits here, not in the queue.
         self.later.wait_below(2)
         written = self.later.begin(partial(self.gallery.write, whole, kind))
+        # Counted by `do`, in one thread at a time, and only after the write was applied.
         if kind not in WITHOUT:
             self.later.do(lambda: self.on_written(written.result(), kind))
         else:
@@ -200,6 +214,8 @@ class Maker:
         known = len(self.quarantined)
         for point in batch["id"].to_pylist():
             self.quarantined.setdefault(point, reason)
+        # Many failures mean a wrong field or model, not some bad points: stop before most get no
+        # vector.
         if len(self.quarantined) > self.most_quarantined:
             point, why = next(iter(self.quarantined.items()))
             raise GateError(
@@ -211,12 +227,12 @@ class Maker:
 
 
 def is_without(batch: pa.RecordBatch) -> pa.Array:
-    """Say which points are marked as such that get no new vector."""
+    """Return which points are marked as getting no new vector."""
     return pc.is_in(batch["kind"], pa.array([kind.value for kind in WITHOUT]))
 
 
 def _reasons(batch: pa.RecordBatch, *, encodes: bool) -> dict[Kind, pa.Array]:
-    """Say which points get no vector for which reason, one boolean array for each."""
+    """Return which points get no vector: for each reason, a boolean array."""
     if not encodes:
         return {Kind.NO_OLD_VECTOR: pc.is_valid(batch["id"])}
     empty = pc.equal(batch["content_hash"], "")

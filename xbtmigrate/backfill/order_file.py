@@ -1,4 +1,4 @@
-"""Backfill: the frozen order of re-encoding, which may be longer than memory: a file on disk.
+"""Write and read the frozen order of re-encoding: a file, since it may not fit into memory.
 
 Batches arrive in any order. Runs of a million points are sorted in memory, spilled beside the file
 and merged into it; at most one run, or one block of each run, is in memory at a time.
@@ -26,6 +26,7 @@ from xbtmigrate.types import PointId
 
 RUN = 1_000_000
 """Points sorted in memory at a time."""
+# At 52 bytes a point, a billion points (1,000 runs) take 213 MB (docs/benchmarks-data-path.md).
 BLOCK = 4_096
 """Points of each run that the merge holds in memory."""
 GROUP = 65_536
@@ -33,6 +34,7 @@ GROUP = 65_536
 UNPAID = 2**32
 """Smallest sort key of a point whose new vector is not paid for."""
 _SCORED = pa.schema([("key", pa.uint64()), ("id", pa.string()), ("score", pa.float32())])
+# Ids break ties, so equal scores give the same order in every run.
 _KEYS = [("key", "ascending"), ("id", "ascending")]
 
 
@@ -44,10 +46,13 @@ def make_sortable(ids: Sequence[PointId], scores: np.ndarray, paid: np.ndarray) 
         scores: float32 (n,). NaN (no old vector, so nothing to project) ranks before every number.
         paid: bool (n,), whether a point's new vector is already paid for.
     """
+    # Adding 0 turns -0.0 into 0.0: they are equal, but their bits would sort apart.
     priority = np.where(np.isnan(scores), np.inf, scores + 0).astype("<f4")
     bits = priority.view("<u4")
     # As integers, floats sort by size once the sign is flipped (Herf 2001, "Radix tricks").
     rising = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
+    # One integer sorts by both: bit 32 is set where nothing is paid, the lower 32 fall as scores
+    # rise.
     key = (np.uint64(2**32 - 1) - rising) | (~paid).astype(np.uint64) << np.uint64(32)
     return pa.record_batch([key, pa.array(ids, pa.string()), priority], schema=_SCORED)
 
@@ -149,6 +154,7 @@ class OrderedIds(Sequence[PointId]):
         """Hash the ids in their order."""
         digest = hashlib.sha256()
         for group in self._file.iter_batches(GROUP, columns=["id"]):
+            # Ids are digits or UUIDs and contain no newline, so the joined text is unambiguous.
             digest.update("\n".join(group["id"].to_pylist()).encode() + b"\n")
         return digest.hexdigest()
 
@@ -156,6 +162,7 @@ class OrderedIds(Sequence[PointId]):
         held = self._held.get(number)
         if held is None:
             held = self._file.read_row_group(number, columns=["id"])["id"].to_pylist()
+            # The run reads the order from front to back: an earlier row group is not needed again.
             self._held.clear()
             self._held[number] = held
         return held
@@ -171,6 +178,7 @@ def _sort_runs(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         if rows >= RUN:
             yield pa.Table.from_batches(gathered, _SCORED).sort_by(_KEYS)
             gathered, rows = [], 0
+    # Also where it is empty: an empty collection gets an order file like any other.
     yield pa.Table.from_batches(gathered, _SCORED).sort_by(_KEYS)
 
 
@@ -188,6 +196,7 @@ def _spill(path: Path, runs: Iterable[pa.Table]) -> list[int]:
 
 def _merge(runs: Iterable[Iterable[pa.RecordBatch]]) -> Iterator[pa.Table]:
     """Yield all rows of sorted runs in order, in tables of `GROUP` rows, the last one shorter."""
+    # Tuples compare by key and then id, as the runs are sorted; blocks are decoded one at a time.
     rows = heapq.merge(*map(_rows, runs))
     while group := list(islice(rows, GROUP)):
         yield pa.table(list(zip(*group, strict=True)), schema=_SCORED)

@@ -1,4 +1,4 @@
-"""Backfill: how fast a run may go, so that other clients' queries stay fast.
+"""Decide how fast a backfill may go, so that other clients' queries stay fast.
 
 One number rules the pace: the share of its time that the run may spend on requests. It is halved
 when queries are too slow and grows by a small step when they are not (AIMD: Chiu & Jain 1989).
@@ -26,9 +26,11 @@ UNTHROTTLED_MS = 5.0
 """Below this p95 nothing is throttled, whatever its ratio to the time before."""
 EASY = 0.9
 """Share of the limit below which the run may go faster."""
+# Slow measurements at the floor before the run stops to check, and slow ones between two checks.
 STARVED = 2
 CHECK_EVERY = 20
 RATE_SECONDS = 10.0
+# Longest sleep in seconds, so that a new pace, a release or a stop takes effect at once.
 POLL = 0.1
 WINDOW = 20
 """Queries that one p95 is taken of; fewer have none."""
@@ -49,7 +51,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run may do to others.
+    """How much a run may slow down other clients, and how fast it may write.
 
     Attributes:
         max_slowdown: How many times slower (p95) other clients' queries may get; None for any.
@@ -89,12 +91,13 @@ class Windows:
         self._times.append(milliseconds)
 
     def verdict(self, *, hurried: bool = False) -> float | None:
-        """Return the p95 and begin anew; None while there are too few, even if hurried."""
+        """Return the p95 and start over; None while there are too few, even if hurried."""
         if len(self._times) < (WINDOW if hurried else WINDOW * WINDOWS):
             return None
         full = len(self._times) // WINDOW
         parts = [sorted(self._times[row * WINDOW : (row + 1) * WINDOW]) for row in range(full)]
         self._times.clear()
+        # Nearest-rank percentile: of 20 sorted times the 19th.
         return median(part[math.ceil(0.95 * WINDOW) - 1] for part in parts)
 
     def clear(self) -> None:
@@ -108,7 +111,7 @@ class Pace:
     Args:
         limits: What the run may do to others.
         batch_size: Points in a write at full speed.
-        say: Called with each change worth telling a person.
+        say: Receives a line of text for each change that the user should see.
         clock: Seconds that only grow.
     """
 
@@ -135,6 +138,7 @@ class Pace:
         self._ready = self._rate_ready = clock()
         self._busy = 0
         self._written: deque[tuple[float, int]] = deque()
+        # Re-entrant: `judge` calls `back_off`, `hold` and `release` while it holds the lock.
         self._lock = threading.RLock()
 
     @property
@@ -142,6 +146,8 @@ class Pace:
         """Points in the next write."""
         most = self._batch_size * self.share
         if self.limits.max_rate is not None:
+            # At most a quarter of a second's points in a write, so a limited run does not come in
+            # bursts.
             most = min(most, self.limits.max_rate / 4)
         return min(self._batch_size, max(MIN_BATCH, int(most)))
 
@@ -172,11 +178,12 @@ class Pace:
         return self._busy == 0
 
     def wait(self, *, writes: bool) -> tuple[float, Reason]:
-        """Say how long the next request has still to wait, and why; 0 for not at all."""
+        """Return the seconds that the next request still has to wait (0 for none), and why."""
         with self._lock:
             now = self._clock()
             if self.holds:
                 return POLL, next(iter(self.holds))
+            # Of the two waits the longer one decides, and is reported as the reason.
             if writes and self._rate_ready > now and self._rate_ready >= self._ready:
                 return self._rate_ready - now, Reason.RATE
             return max(0.0, self._ready - now), Reason.SLOWDOWN
@@ -191,11 +198,15 @@ class Pace:
         with self._lock:
             now = self._clock()
             self._busy -= 1
+            # A request of s seconds and a rest of s (1 / share - 1) fill `share` of the time with
+            # requests.
             wait = min(MAX_WAIT, seconds * (1 / self.share - 1))
             self._ready = max(self._ready, now + wait)
             if written:
                 self._written.append((now, written))
             if written and self.limits.max_rate is not None:
+                # A token bucket one second deep: after a long wait the run may not catch up in a
+                # burst.
                 begun = max(self._rate_ready, now - 1)
                 self._rate_ready = begun + written / self.limits.max_rate
 
@@ -242,12 +253,16 @@ class Pace:
             if Reason.CHECK in self.holds:
                 self._checked(p95, limit, settled=settled)
                 return
+            # What queries take while the run waits says nothing about its pace.
             if self.baseline is None or self.holds:
                 return
+            # Others' load, once taken as the baseline, is gone again: return to the original one.
             if self._first is not None and p95 <= limit * self._first:
                 self.baseline = self._first
             if self._is_fine(p95, limit):
                 self._starved = 0
+                # Between nine tenths of the limit and the limit the pace stays, so it does not
+                # swing.
                 if p95 <= max(UNTHROTTLED_MS, EASY * limit * self.baseline):
                     self._speed_up()
                 return
@@ -281,7 +296,7 @@ class Pace:
             self._say(f"at full speed again: queries take {self.p95:.1f} ms (p95)")
 
     def _look_for_others(self) -> None:
-        """At the floor for a while, see whether the run is to blame at all."""
+        """Stop the run for one measurement if queries stay slow at the slowest pace."""
         self._starved = self._starved + 1 if self.share == MIN_SHARE else 0
         self._until_check -= 1
         if self._starved >= STARVED and self._until_check <= 0:
@@ -289,7 +304,7 @@ class Pace:
             self.hold(Reason.CHECK, "queries are slow at the slowest pace too: is it this run?")
 
     def _checked(self, p95: float, limit: float, *, settled: bool) -> None:
-        """Draw the conclusion from a time in which the run did nothing."""
+        """Decide from a measurement without the run whether it causes the load."""
         if self.baseline is None:
             self.baseline = self._first = p95
             self.release(
@@ -298,6 +313,7 @@ class Pace:
                 f"at most {limit:g} times that is allowed, or {UNTHROTTLED_MS:g} ms",
             )
             return
+        # While the optimizer still works on this run's writes, slow queries are this run's doing.
         own = self._is_fine(p95, limit) or not settled
         if not own:
             self.baseline = p95

@@ -1,4 +1,4 @@
-"""Backfill: a gallery that waits before each request and splits writes, to keep to a pace."""
+"""Hold any gallery to a pace: wait before each request, and split writes."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ class PacedGallery:
         """Yield batches of points, each when the pace allows it."""
         batches = self.gallery.read(columns, ids=ids, after=after, expected=expected)
         while True:
+            # A gallery sends its request when the next batch is taken, so the wait comes before
+            # that.
             self._wait(writes=False)
             with self._request():
                 batch = next(batches, None)
@@ -61,6 +63,7 @@ class PacedGallery:
         start = 0
         while start < len(batch):
             self._wait(writes=True)
+            # Looked up for each part: the pace may have changed while the last one was written.
             part = batch.slice(start, self.pace.batch)
             with self._request(len(part)):
                 result = self.gallery.write(part, kind)
@@ -84,6 +87,7 @@ class PacedGallery:
                 return
             begun = self.clock()
             self.sleep(min(left, POLL))
+            # Many short sleeps for one reason count as one wait.
             self.pace.waited(reason, self.clock() - begun, begins=reason is not present)
             present = reason
 
@@ -93,5 +97,6 @@ class PacedGallery:
         self.pace.begin()
         try:
             yield
+        # A failed request has cost the server time, too.
         finally:
             self.pace.end(self.clock() - begun, points)

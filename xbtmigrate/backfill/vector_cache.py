@@ -1,4 +1,4 @@
-"""Backfill: the cache on disk of new-model vectors, by content hash, so none is paid for twice.
+"""Cache new-model vectors on disk by content hash, so that none is paid for twice.
 
 A cached vector is written to points as it is, so each file proves itself: its metadata name the
 model and hold a digest of hashes and vectors. A file that fails is set aside, never deleted, and
@@ -36,6 +36,7 @@ class VectorCache:
 
     def __init__(self, folder: Path, model: str, dimension: int) -> None:
         self.folder, self._model = folder, model
+        # A content hash has 32 hex digits: BLAKE2b cut to 128 bits (`types.content_hash`).
         self._hashes: npt.NDArray[np.bytes_] = np.empty(0, "S32")
         self._vectors: Vectors = np.empty((0, dimension), np.float32)
         for part in sorted(folder.glob("*.parquet")):
@@ -53,6 +54,7 @@ class VectorCache:
         wanted = np.array(hashes, "S32")
         vectors = np.zeros((len(wanted), self._vectors.shape[1]), np.float32)
         rows, found = find_sorted(self._hashes, wanted)
+        # The empty hash means that a point has no content, not that two points share theirs.
         found &= wanted != b""
         vectors[found] = self._vectors[rows[found]]
         return vectors, found
@@ -100,6 +102,7 @@ class VectorCache:
         return max((int(each) for each in numbers if each.isdecimal()), default=-1) + 1
 
     def _merge(self, hashes: Sequence[str], vectors: Vectors) -> None:
+        # np.unique returns the first of equal hashes: the newcomers come first, so they win.
         joined = np.concatenate([np.array(hashes, "S32"), self._hashes])
         self._hashes, rows = np.unique(joined, return_index=True)
         self._vectors = np.concatenate([vectors, self._vectors])[rows]
