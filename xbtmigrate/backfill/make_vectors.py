@@ -196,7 +196,7 @@ class Maker:
         given = [] if kind is Kind.ENCODED else given_columns(batch)
         made = [] if kind in WITHOUT else ["new"]
         whole = batch.select(["id", "content_hash", *given, *made])
-        # At most two writes are under way, one a thread; a further batch waits here, not in the queue.
+        # At most two writes are under way, one a thread; a further batch waits here.
         self.later.wait_below(2)
         written = self.later.begin(partial(self.gallery.write, whole, kind))
         # Counted by `do`, in one thread at a time, and only after the write was applied.
