@@ -32,6 +32,7 @@ class Bank:
 
     def of(self, channel: Channel) -> Vectors:
         """Vectors of the queries in the space of a channel's gallery."""
+        # A projected vector lies in the new space: it meets the new queries, like a true one.
         return self.old if channel is Channel.OLD else self.new
 
 
@@ -72,6 +73,8 @@ def hubness_by_channel(
     found = {}
     for channel, score in scored.items():
         parts = []
+        # In blocks: the scores of all points with the bank at once would not fit a large
+        # collection.
         for start in range(0, len(members), BLOCK_POINTS):
             rows = slice(start, min(start + BLOCK_POINTS, len(members)))
             parts.append(hubness(score(rows), members[rows, None] == asked[None, :]))

@@ -31,6 +31,7 @@ STATES = 3
 """Random mixtures of re-encoded and waiting points drawn for each answer."""
 
 RIDGE = 1e-3
+# Log-weight of a candidate that does not count: its probability underflows to zero.
 EXCLUDED = -1e30
 MIN_QUERIES = 20
 
@@ -83,13 +84,18 @@ def calibrate(
     columns, offsets = _candidates(sample, channels, rng)
     wait = _features(sample, columns, waiting)
     done = _features(sample, columns, encoded)
+    # The weight of this constant becomes `Fusion.offset`.
     done = np.concatenate([done, np.ones((*columns.shape, 1), np.float32)], axis=2)
     drawn = []
+    # Each choice gets its own random share of re-encoded points, so that one set of weights holds
+    # from the start of a backfill to its end.
     for _ in range(STATES):
         share = rng.random((len(columns), 1))
         state = (rng.random(columns.shape) < share)[:, :, None]
         drawn.append(np.concatenate([wait * ~state, done * state], axis=2))
     weights, loss = conditional_logit(np.concatenate(drawn), np.tile(offsets, (STATES, 1)))
+    # Columns: scores and hubness of the waiting channels, the same of the encoded ones, the
+    # constant.
     cut = 2 * len(waiting)
     return Fusion(
         waiting=_named(waiting, weights[:cut]),
@@ -116,11 +122,13 @@ def conditional_logit(
     """
     from scipy import optimize, special
 
+    # In units of their spread the ridge weighs cosines, hubness and the constant alike.
     scale = features[offsets > EXCLUDED].std(axis=0, dtype=np.float64)
     scale[scale == 0] = 1
     scaled = (features / scale).astype(np.float64)
 
     def loss_and_gradient(weights: Floats) -> tuple[float, Floats]:
+        # Loss: log sum_j exp(u_j) - u_0, averaged over the choices. Its gradient is E[x] - x_0.
         utility = scaled @ weights + offsets
         total = special.logsumexp(utility, axis=1)
         chosen = np.exp(utility - total[:, None])
@@ -146,6 +154,7 @@ def _candidates(
     """
     points = sample.blocks[channels[0]].shape[1]
     best = min(HARD, points)
+    # The best points of each channel decide the ranking, and random ones alone rarely hold them.
     hard = np.concatenate(
         [
             np.argpartition(sample.blocks[c], points - best, axis=1)[:, -best:][sample.query]
@@ -157,10 +166,12 @@ def _candidates(
     columns = np.concatenate([sample.row[:, None], hard, drawn], axis=1)
     answers = sample.query * points + sample.row
     usable = _first_occurrence(columns)
+    # A query's other right answers are not negatives, and neither is its answer, drawn again.
     usable[:, 1:] &= ~np.isin(sample.query[:, None] * points + columns[:, 1:], answers)
     sampled = usable.copy()
     sampled[:, 1:-RANDOM] = False
     sampled[:, 0] = ~(hard == sample.row[:, None]).any(axis=1)
+    # Every drawn candidate represents an equal part of the points that are not candidates anyway.
     others = np.bincount(sample.query)[sample.query] - 1
     left = points - others - (usable & ~sampled).sum(axis=1)
     each = np.maximum(left, 1) / np.maximum(sampled.sum(axis=1), 1)

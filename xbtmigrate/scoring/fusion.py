@@ -33,7 +33,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """Which program wrote a file."""
+    """The parts of a file that decide whether this version can read it."""
 
     format: int
     neighbours: int
@@ -87,10 +87,12 @@ class Fusion:
         none = Weights(0.0)
         bias = np.where(encoded, np.float32(self.offset), np.float32(0))
         total: Scores | None = None
+        # Sorted, since the order of a set differs between runs and float sums depend on it.
         for channel in sorted(self.channels):
             wait, done = self.waiting.get(channel, none), self.encoded.get(channel, none)
             factor = np.where(encoded, done.score, wait.score).astype(np.float32)
             if channel in hubness:
+                # Hubness depends on the point alone: added once for all queries, below.
                 weight = np.where(encoded, done.hubness, wait.hubness).astype(np.float32)
                 bias = bias + weight * hubness[channel]
             part = blocks[channel] * factor
@@ -120,6 +122,8 @@ class Fusion:
         path, hint = folder / FILE, "calibrate again with train-projector"
         try:
             version = read_json(path, _Version, hint)
+            # The weights fit a hubness over just so many neighbours, and are wrong for any other
+            # number.
             if version != _Version(_FORMAT, NEIGHBOURS):
                 raise ArtefactError(
                     f"{path} was written by another version (format {version.format})", hint
@@ -154,7 +158,7 @@ class CalibratedServing:
 
 
 def hubness(scores: Scores, own: Mask | None = None) -> PerPoint:
-    """Mean score of each point with the bank queries nearest to it.
+    """Compute the mean score of each point with the bank queries nearest to it.
 
     Args:
         scores: Points against a bank of queries, shape (n, m), m > 1.
@@ -166,6 +170,7 @@ def hubness(scores: Scores, own: Mask | None = None) -> PerPoint:
     """
     if own is not None:
         scores = np.where(own, -np.inf, scores)
+    # At most m - 1, so that the -inf of the query that a point answers stays out of the mean.
     k = min(NEIGHBOURS, scores.shape[1] - 1)
     nearest: PerPoint = np.partition(scores, -k, axis=1)[:, -k:].mean(axis=1)
     return nearest

@@ -18,6 +18,7 @@ from xbtmigrate.types import Channel, Kind, PointId, digest_of
 
 HUB = "hub_"
 """How the name of a number begins."""
+# Short, because the payload of every point repeats the key.
 KEY_LENGTH = 8
 
 
@@ -66,6 +67,7 @@ def stored_hubness(
     encoded = np.array([kind is Kind.ENCODED for kind in kinds])
     fusion, none = arrangement.fusion, Weights(0.0)
     total = np.zeros(len(ids), np.float32)
+    # A point's state decides its weights; both states share the hubness in the new space.
     for weights, rows, new in (
         (fusion.encoded, encoded, Channel.NEW),
         (fusion.waiting, ~encoded, Channel.FORWARD),

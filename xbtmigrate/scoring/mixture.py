@@ -1,7 +1,7 @@
 """Describe each serving as one linear score for every point, by its state in the backfill.
 
 Each way to serve is one: two query vectors, one for each space, and weights for the three states a
-point can be in. Whether a server or numpy adds the parts up is no matter of this module.
+point can be in. The server or numpy adds the parts up elsewhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from xbtmigrate.types import Channel
 
 
 class State(StrEnum):
-    """What a point's new vector is."""
+    """How a point's new vector was made."""
 
     ENCODED = "encoded"  # the new model's own
     PROJECTED = "projected"  # the old vector, mapped
@@ -57,11 +57,12 @@ class Mixture:
     hubness: bool = False
 
     def space(self, *, waiting: bool) -> str | None:
-        """The one space that answers, "old" or "new"; None where both are needed.
+        """Return the one space that answers, "old" or "new"; None where both are needed.
 
         Args:
             waiting: Whether there are points without a new vector.
         """
+        # Once no point waits, a serving that needed both spaces may need only one.
         states = [state for state in State if waiting or state is not State.WAITING]
         parts = {self.parts[state] for state in states}
         if parts == {OLD_ONLY}:
@@ -79,12 +80,14 @@ class Mixture:
 
 
 def _mixture(name: str, asks: Channel, encoded: Part, projected: Part) -> Mixture:
+    # A point without a new vector can only be found by its old one, in every serving.
     parts = {State.ENCODED: encoded, State.PROJECTED: projected, State.WAITING: OLD_ONLY}
     return Mixture(name, asks, parts)
 
 
 KEEP = _mixture("keep", Channel.OLD, OLD_ONLY, OLD_ONLY)
 BRIDGE = _mixture("bridge", Channel.BRIDGE, OLD_ONLY, OLD_ONLY)
+# Points that still wait are met by the bridged query, so that `single` never needs the old model.
 SINGLE = _mixture("single", Channel.BRIDGE, NEW_ONLY, NEW_ONLY)
 MERGE = _mixture("merge", Channel.OLD, NEW_ONLY, OLD_ONLY)
 SLERP = _mixture("slerp", Channel.BLEND, NEW_ONLY, OLD_ONLY)
@@ -104,6 +107,7 @@ def calibrated(fusion: Fusion) -> Mixture:
     parts = {
         State.ENCODED: encoded,
         State.PROJECTED: Part(old.score, forward.score),
+        # With the sum of both weights its scores have the scale of the projected points'.
         State.WAITING: Part(old.score + forward.score, 0.0),
     }
     weights = [*wait.values(), *done.values()]

@@ -1,4 +1,4 @@
-"""Interpolate the old query towards the bridged new one, and search old vectors with the result."""
+"""Interpolate the old query towards the bridged new one, and search old vectors with the blend."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SlerpServing:
 
 
 def slerp(old: Vectors, bridged: Vectors, alpha: float) -> Vectors:
-    """Turn old queries towards bridged ones along the sphere (arXiv 2609.39836).
+    """Rotate old queries towards bridged ones along the sphere (arXiv 2609.39836).
 
     Args:
         old: Old query vectors, shape (n, d).
@@ -38,6 +38,7 @@ def slerp(old: Vectors, bridged: Vectors, alpha: float) -> Vectors:
     Returns:
         Unit vectors, shape (n, d).
     """
+    # sin((1 - a) t) / sin(t) u + sin(a t) / sin(t) v, with t the angle between u and v.
     u, v = normalized(old), normalized(bridged)
     cosine = np.clip((u * v).sum(axis=1, keepdims=True), -1, 1)
     angle = np.arccos(cosine)
@@ -63,4 +64,5 @@ def choose_alpha(
         The best alpha (the smallest of equals), and the quality of each.
     """
     measured = {alpha: quality(slerp(old, bridged, alpha)) for alpha in ALPHAS}
+    # `max` returns the first of equals, and the grid ascends.
     return max(measured, key=lambda alpha: measured[alpha]), measured
