@@ -1,7 +1,7 @@
 """Estimate what re-encoding a point would change in the answers.
 
 The error of a projection is not the loss it causes: a badly mapped point may be found all the same
-by its old vector, or stand where nobody looks. Two things change when a point gets its true new
+by its old vector, or lie where no query leads. Two things change when a point gets its true new
 vector: queries that ask for it find it (own), and queries that ask for others are no longer led
 astray by it (others). Both are measured on queries with known answers, in random mixtures of
 re-encoded and waiting points, and learned as functions of what is known of any point: the
@@ -29,6 +29,7 @@ from xbtmigrate.types import Channel, Distance, PointId, Scores, Vectors
 NEAREST = (1, 5, 10, 50)
 """Neighbours whose similarity tells how crowded a place is."""
 
+# Points described at a time: `_block` compares each with every query of the bank, in two states.
 BLOCK = 1000
 
 
@@ -49,7 +50,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a point is looked at against.
+    """The queries and the reference points that a point's features are computed from.
 
     Attributes:
         arrangement: How the mixed gallery is searched, with its bank of known queries.
@@ -98,6 +99,7 @@ class Surroundings:
         uncertainty: npt.NDArray[np.float32],
     ) -> npt.NDArray[np.float32]:
         bank, fusion = self.arrangement.bank, self.arrangement.fusion
+        # Points take the place of queries here, so the scores are (points, queries of the bank).
         met = {
             Channel.OLD: Space(old, bank.old, self.old_distance).scores(),
             Channel.FORWARD: Space(projected, bank.new, self.new_distance).scores(),
@@ -105,12 +107,14 @@ class Surroundings:
         hubs = hubness_by_channel(
             bank, ids, {channel: scores.__getitem__ for channel, scores in met.items()}
         )
+        # The fused score of each point as long as it is not re-encoded.
         waiting = fusion.score(
             {channel: scores.T for channel, scores in met.items()} | _unused(fusion.channels, met),
             hubs,
             np.zeros(len(ids), np.bool_),
         ).T
         own = np.asarray(ids, np.str_)[:, None] == np.asarray(bank.ids, np.str_)
+        # Against the answer in both of its states: in a mixture it may be in either.
         ahead = (waiting[:, :, None] > self.answers[None]).sum(axis=2) * ~own
         columns = [
             uncertainty,
@@ -128,6 +132,7 @@ class Surroundings:
         """Similarity to the nearest reference points, each point itself left out: (k, n)."""
         scores = Space(vectors, others, distance).scores()
         own = np.asarray(ids, np.str_)[:, None] == np.asarray(self.reference.ids, np.str_)
+        # Its own entry would make every point of the reference look crowded.
         scores = np.where(own, -np.inf, scores)
         count = scores.shape[1]
         places = [count - min(each, count - 1) for each in NEAREST]
@@ -194,7 +199,7 @@ class BenefitModel:
 
 
 class _Learned:
-    """Scores points by an estimate of the benefit of re-encoding them."""
+    """Score points by an estimate of the benefit of re-encoding them."""
 
     name = ""
 
@@ -214,12 +219,14 @@ class _Learned:
         self._usual = sum(self._demand.values()) / max(1, len(self._demand))
 
     def estimate(self, benefit: BenefitModel) -> Estimate:
-        """Choose the estimate."""
+        """Return the estimate that scores the points."""
         raise NotImplementedError
 
     def score(self, ids: Sequence[PointId], old: Vectors) -> PriorityScores:
         """Return the estimated benefit, NaN where there is no old vector. Shape (n,)."""
         known = np.asarray(np.isfinite(old).all(axis=1))
+        # Zeros let a point without an old vector pass through the maps; its score is NaN at the
+        # end.
         filled = np.where(known[:, None], old, 0)
         features = self._benefit.surroundings.features(
             ids, filled, self._projector.apply(filled), self._projector.uncertainty(filled)
@@ -229,10 +236,12 @@ class _Learned:
         return cast("PriorityScores", np.where(known, benefit, np.nan).astype(np.float32))
 
     def _hits(self, ids: Sequence[PointId]) -> npt.NDArray[np.float32]:
-        """How often each point is asked for, one where nothing is known of the traffic."""
+        """Return how often queries reach each point, in units of the mean; 1 without a log."""
         if not self._demand:
             return np.ones(len(ids), np.float32)
         hits = np.array([self._demand.get(point, 0) for point in ids], np.float32)
+        # In units of the mean, since `own` is learned for one query per point; the scale against
+        # `others` then holds.
         return hits / np.float32(self._usual)
 
 
@@ -251,7 +260,7 @@ class BenefitOrdering(_Learned):
     name = "benefit"
 
     def estimate(self, benefit: BenefitModel) -> Estimate:
-        """Choose the trees."""
+        """Return the trees, or raise PluginError where none were fitted."""
         if benefit.trees is None:
             raise PluginError(
                 "the benefit order was not learned: scikit-learn was not installed",
@@ -269,7 +278,7 @@ class CombinedOrdering(_Learned):
     name = "combined"
 
     def estimate(self, benefit: BenefitModel) -> Estimate:
-        """Choose the weighted sum."""
+        """Return the weighted sum."""
         return benefit.combined
 
 
@@ -278,6 +287,6 @@ def _under(prefix: str, tensors: Tensors) -> Tensors:
 
 
 def _unused(channels: frozenset[Channel], met: Mapping[Channel, Scores]) -> dict[Channel, Scores]:
-    """Zeros for channels that only re-encoded points are scored by."""
+    """Return zeros for channels that only re-encoded points are scored by."""
     some = next(iter(met.values())).T
     return {channel: np.zeros_like(some) for channel in channels - set(met)}

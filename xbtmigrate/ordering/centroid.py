@@ -31,10 +31,12 @@ class CentroidOrdering:
 
     def score(self, ids: Sequence[PointId], old: Vectors) -> PriorityScores:  # noqa: ARG002
         """Return the Euclidean distance to the nearest centroid. Shape (n,)."""
+        # Later batches are measured against the same centroids, or their scores would not compare.
         if self._centroids is None:
             known = old[np.isfinite(old).all(axis=1)]
             self._centroids = _mini_batch_kmeans(known, self._clusters, self._seed)
         nearest = _squared_distances(old, self._centroids).min(axis=1)
+        # Rounding can leave the square of a distance near zero below it.
         return cast("PriorityScores", np.sqrt(np.maximum(nearest, 0)))
 
 
@@ -49,12 +51,15 @@ def _mini_batch_kmeans(vectors: Vectors, clusters: int, seed: int, steps: int = 
         nearest = _squared_distances(batch, centroids).argmin(axis=1)
         added = np.bincount(nearest, minlength=clusters).astype(np.float32)
         sums = np.zeros_like(centroids)
+        # `sums[nearest] += batch` would add only one of the rows that share a centroid.
         np.add.at(sums, nearest, batch)
+        # Sculley's c += (x - c) / count, for all rows of a batch that share a centroid at once.
         counts += added
         centroids += (sums - added[:, None] * centroids) / counts[:, None]
     return centroids
 
 
 def _squared_distances(vectors: Vectors, centroids: Vectors) -> npt.NDArray[np.float32]:
+    # |v - c|^2 = |v|^2 + |c|^2 - 2 v.c needs no array of shape (n, clusters, d).
     squares = (vectors**2).sum(axis=1)[:, None] + (centroids**2).sum(axis=1)
     return cast("npt.NDArray[np.float32]", squares - 2 * vectors @ centroids.T)

@@ -28,6 +28,8 @@ class RandomOrdering:
 
     def score(self, ids: Sequence[PointId], old: Vectors) -> PriorityScores:  # noqa: ARG002
         """Draw one score in [0, 1) for each id. Shape (n,)."""
+        # A keyed hash rather than a generator: a point's place does not depend on what else is
+        # read.
         hashes = b"".join(
             hashlib.blake2b(point.encode(), key=self._key, digest_size=8).digest() for point in ids
         )
@@ -98,9 +100,12 @@ class DemandOrdering:
         self, ids: Sequence[PointId], old: Vectors, side: Vectors | None = None
     ) -> PriorityScores:
         """Return the hits of each point, and between equal ones a share below one. Shape (n,)."""
+        # A point without an old vector cannot be projected: among points of equal traffic it is
+        # first.
         hits = np.array([self._demand.get(point, 0) for point in ids], np.float32)
         other = np.nan_to_num(score_points(self._otherwise, ids, old, side), nan=np.inf)
         # Squashed without looking at the other points, so that batches change nothing.
+        # Below one, so that no preference outweighs a single query more.
         below = 0.999 * (0.5 + np.arctan(other) / np.pi)
         return (hits + below).astype(np.float32)
 
@@ -144,4 +149,5 @@ def rank(ids: Sequence[PointId], scores: PriorityScores) -> npt.NDArray[np.intp]
         Positions in `ids`, the first to be re-encoded first, shape (n,).
     """
     priority = np.where(np.isnan(scores), np.inf, scores)
+    # lexsort takes its last key first: the priority, then the id, which makes runs repeatable.
     return np.lexsort((np.asarray(ids, dtype=np.str_), -priority))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float32]
 Tensors: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
 
+# Bounds the arrays of one step, which have an entry for each row and tree.
 CHUNK = 4096
 
 
@@ -44,6 +45,7 @@ class Linear:
 
     def __call__(self, x: Floats) -> Floats:
         """Estimate (n, f) -> (n,)."""
+        # Clipped as in the fit: an outlying point must not outweigh all others by one feature.
         standard = np.clip((x - self.centre) / self.scale, -4, 4)
         return cast("Floats", standard @ self.weights[:-1] + self.weights[-1])
 
@@ -62,7 +64,7 @@ class Trees:
     """Sum of regression trees (gradient boosting, Friedman 2001), nodes side by side.
 
     Attributes:
-        feature: Feature a node asks for, -1 in a leaf, int32 (trees, nodes).
+        feature: Feature that a node tests, -1 in a leaf, int32 (trees, nodes).
         threshold: Rows at or below it go left, float32 (trees, nodes).
         left: Left child, int32 (trees, nodes).
         right: Right child, int32 (trees, nodes).
@@ -87,8 +89,10 @@ class Trees:
     def _chunk(self, x: Floats) -> Floats:
         tree, row = np.arange(len(self.feature)), np.arange(len(x))[:, None]
         node = np.zeros((len(x), len(tree)), np.int32)
+        # All rows go down all trees in step; a row that has reached a leaf stays there.
         for _ in range(int(self.depth[0])):
             asked = self.feature[tree, node]
+            # A leaf's feature is -1; what column 0 gives in its place is discarded below.
             below = x[row, np.maximum(asked, 0)] <= self.threshold[tree, node]
             child = np.where(below, self.left[tree, node], self.right[tree, node])
             node = np.where(asked < 0, node, child)
