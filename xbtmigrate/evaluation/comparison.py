@@ -18,6 +18,7 @@ PERMUTATIONS = 10_000
 CELLS = 4_000_000  # entries of one block of resampled queries or random signs
 
 
+# Shown in tables as `against keep`.
 class Standing(StrEnum):
     """How a system compares with keeping the old model."""
 
@@ -57,11 +58,11 @@ class Comparison:
     negative_flips: float
 
     def beats_keep(self, metric: str, level: float = LEVEL) -> bool:
-        """Tell whether the mean is above keep's and the difference is significant."""
+        """Return whether the mean is above keep's and the difference is significant."""
         return self.compatible[metric] and self.p_value[metric] < level
 
     def standing(self, metric: str) -> Standing:
-        """Say whether the system is better or worse than keep, or not to be told apart from it."""
+        """Return whether the system is significantly better or worse than keep, or neither."""
         if self.p_value[metric] >= LEVEL:
             return Standing.SAME
         return Standing.BETTER if self.compatible[metric] else Standing.WORSE
@@ -110,12 +111,12 @@ def compare(
 
 
 def gap_closed(value: float, keep: float, full: float) -> float | None:
-    """Share of the way from keep to full; None where full is no better: the way leads nowhere."""
+    """Return (value - keep) / (full - keep); None where full does not beat keep."""
     return None if full <= keep else (value - keep) / (full - keep)
 
 
 def negative_flips(system: QueryScores, keep: QueryScores, k: int = 10) -> float:
-    """Share of queries with a right answer in keep's top k and none in the system's.
+    """Compute the share of queries with a right answer in keep's top k and none in the system's.
 
     Source: MUSCLE, the negative flip rate of a model update.
     """
@@ -145,6 +146,7 @@ def bootstrap_intervals(
         n_resamples=resamples,
         batch=_block_sizes(resamples, table.size)[0],
         confidence_level=level,
+        # Percentiles of resampled means stay within [0, 1]; a basic or normal interval may not.
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
@@ -164,12 +166,15 @@ def paired_permutation_test(
     """
     # scipy.stats.permutation_test takes 24 times as long for the same figures.
     rng, difference = np.random.default_rng(seed), system - keep
+    # A query on which both are equal adds zero whatever its sign.
     difference = difference[difference.any(axis=1)]
+    # Sums that are equal but for rounding must count as reached.
     observed = np.abs(difference.sum(axis=0)) - 1e-9
     reached = np.zeros(system.shape[1], dtype=np.int64)
     for size in _block_sizes(permutations, len(difference)):
         signs = 1.0 - 2.0 * rng.integers(0, 2, (size, len(difference)), dtype=np.int8)
         reached += (np.abs(signs @ difference) >= observed).sum(axis=0)
+    # The observed signs are one of the permutations, so p is never 0 (Phipson & Smyth 2010).
     return [float(p) for p in (reached + 1) / (permutations + 1)]
 
 

@@ -1,4 +1,4 @@
-"""Draw the backfilling curve: quality against the share of re-encoded points."""
+"""Compute the backfilling curve: quality against the share of re-encoded points."""
 
 from __future__ import annotations
 
@@ -98,18 +98,21 @@ class Curve:
         Returns:
             Low and high end; None where the curve stays below keep in that many of the draws.
         """
+        # Resampling queries is drawing how often each counts: all draws are one matrix product.
         gains = np.stack([p.values[metric] - keep.values[metric] for p in self.points], axis=1)
         count, steps = gains.shape
         drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), draws)
         means = drawn @ gains / count
         reached = np.where(means >= 0, np.arange(steps), steps).min(axis=1)
+        # Draws that never reach keep sort last; infinity cannot be interpolated, so an order
+        # statistic is taken.
         first = np.sort([*self.fractions, np.inf])[np.sort(reached)]
         ends = (float(first[round(share * (draws - 1))]) for share in (0.025, 0.975))
         low, high = (None if end == np.inf else end for end in ends)
         return low, high
 
     def no_regret(self, keep: QueryScores, metric: str = "recall@10") -> bool:
-        """Tell whether the curve is nowhere below keep (Seo et al.)."""
+        """Return whether the curve is nowhere below keep (Seo et al., WACV 2025)."""
         return min(self.values(metric)) >= keep.means[metric]
 
 
@@ -148,6 +151,8 @@ def backfilling_curves(
     parts = {name: [[list[QueryScores]() for _ in fractions] for _ in servings] for name in orders}
     needed = frozenset[Channel]().union(*(serving.channels for serving in servings))
     everything = np.ones(len(next(iter(orders.values()))), np.bool_)
+    # Chunk by chunk: the scores of all queries would not fit in memory, and every order and serving
+    # needs the same ones.
     for chunk in query_chunks(relevance.query_count, len(everything)):
         blocks = {channel: spaces[channel].scores(chunk) for channel in needed}
         answers = relevance.part(chunk)
@@ -156,6 +161,8 @@ def backfilling_curves(
             for name, points in parts.items():
                 steps = zip(fractions, masks[name], points[place], strict=True)
                 for fraction, mask, point in steps:
+                    # Below `unasked` only as many of these points are re-encoded as the fraction
+                    # covers.
                     scores, share = serving.score(blocks, mask), min(fraction, unasked)
                     point.append(_judged(scores, answers, encoded, share))
     return [
@@ -171,6 +178,8 @@ def _judged(
     """Judge queries, a share of each as if its right rows had their scores in `encoded`."""
     if encoded is None or share == 0:
         return judge(top_k(scores, DEPTH), answers)
+    # The right rows leave the list and come back with their other scores, so DEPTH others must
+    # remain.
     ranked = top_k(scores, DEPTH + int(answers.counts.max()))
     replaced = judge_replaced(scores, ranked, answers, encoded)
     return QueryScores.mixed(judge(ranked, answers), replaced, share)
@@ -193,6 +202,7 @@ def _check(
         raise EvaluationError(
             "an order names a gallery row twice", "an order holds every gallery row exactly once"
         )
+    # `auc` is the plain mean of the values, which is an area only over equal steps.
     steps = np.diff(fractions)
     if len(steps) and not (steps.min() > 0 and np.allclose(steps, steps[0])):
         raise EvaluationError(

@@ -23,6 +23,7 @@ from xbtmigrate.evaluation.retrieval import (
 )
 
 DRAWS = 16
+# Beta(0.05, 0.5) before anything is seen: most of its mass lies near zero.
 PRIOR = 0.05
 
 Mask = npt.NDArray[np.bool_]
@@ -57,6 +58,7 @@ def impute_full(
         asked = relevance.part(chunk)
         scores = space.scores(chunk)[asked.query]
         ahead = scores > scores[np.arange(len(scores)), asked.row][:, None]
+        # The answer is not a rival of itself: it leaves the sample, and the points to be drawn for.
         own = sample[asked.row]
         unseen = points - int(encoded.sum()) - ~encoded[asked.row]
         before = ahead[:, encoded].sum(axis=1)
@@ -78,6 +80,7 @@ def _judged(
     """Draw the ranks of the answers and judge each draw; the mean over the draws."""
     drawn = []
     for _ in range(DRAWS):
+        # Posterior share of unseen points before the answer, then how many of them that makes.
         share = rng.beta(seen + PRIOR, sampled - seen + 0.5)
         rank = before + rng.binomial(np.maximum(unseen, 0), share)
         hits = np.zeros((asked.query_count, DEPTH), np.bool_)

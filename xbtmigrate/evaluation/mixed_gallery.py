@@ -78,6 +78,7 @@ class Single:
         return np.where(encoded, blocks[self.encoded], blocks[self.waiting])
 
 
+# The servings differ only in the channels they take, so one class serves both spaces.
 SHARED_SPACE = Single("shared-space", Channel.SHARED_FORWARD, Channel.SHARED_NEW)
 """The space that both models are mapped to (lambda-orthogonality, Ricci et al. 2025)."""
 
@@ -90,6 +91,8 @@ class Merge:
 
     def score(self, blocks: Blocks, encoded: Mask) -> Scores:
         """Take the new score of re-encoded rows and the old score of the rest."""
+        # Scores of two spaces on one list: where one space scores higher on average, its points
+        # crowd the other's out.
         return np.where(encoded, blocks[Channel.NEW], blocks[Channel.OLD])
 
 

@@ -17,11 +17,14 @@ from xbtmigrate.evaluation.retrieval import METRICS
 
 Means: TypeAlias = Mapping[str, float]
 
+# The two ends only: which other systems there are differs between evaluations.
 ANCHORS = ("keep", "full")
 
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _GATE = re.compile(
     rf"(?P<metric>[^\s<>=]+)\s*(?P<sign>>=|>)\s*"
+    # A level is a plain number, or an anchor with factor and summand; never a number with a
+    # summand.
     rf"(?:(?P<number>{_NUMBER})"
     rf"|(?:(?P<factor>{_NUMBER})\s*\*\s*)?(?P<anchor>[a-z]+)"
     rf"(?:\s*(?P<added>[+-]\s*{_NUMBER}))?)"
@@ -34,7 +37,7 @@ _HINT = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a gate says of one system.
+    """The outcome of a gate for one system.
 
     Attributes:
         gate: The gate as it was written.
@@ -75,7 +78,7 @@ class Gate:
 
     @classmethod
     def parse(cls, text: str) -> Gate:
-        """Read a gate.
+        """Parse a gate.
 
         Raises:
             ConfigError: It is not a gate, names what is not measured, or can never be met.
@@ -93,6 +96,7 @@ class Gate:
             raise ConfigError(
                 f"the gate '{text}' compares with '{anchor}'", f"name {' or '.join(ANCHORS)}"
             )
+        # Every metric lies in [0, 1]; 95 is a likely slip for 95 %.
         if number is not None and float(number) > 1:
             raise ConfigError(
                 f"the gate '{text}' can never be met: {metric} is at most 1",
@@ -127,7 +131,7 @@ class Gate:
         return self.factor * cells[self.anchor][self.metric] + self.added
 
     def judge(self, system: Means, cells: Mapping[str, Means]) -> Verdict:
-        """Hold a system's figures against the gate.
+        """Compare a system's figures with the gate.
 
         Args:
             system: The system's means by metric.

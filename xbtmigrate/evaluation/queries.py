@@ -96,6 +96,7 @@ def read_questions(path: Path, split: str | None = None) -> list[Questions]:
     hint = "it needs the columns text or image (string) and relevant (list of point ids as strings)"
     try:
         table = _read_table(path)
+        # Before anything is checked, so that rows of another split cannot make the file unusable.
         if split is not None:
             table = table.filter(pc.equal(table["split"], split))
         relevant = [
@@ -117,6 +118,7 @@ def read_questions(path: Path, split: str | None = None) -> list[Questions]:
         raise ConfigError(f"{path} is not a query file: it has no column text or image", hint)
     if not relevant:
         raise ConfigError(f"{path} has no queries", hint)
+    # A row left out in silence would change every figure; only the template's CSV has empty rows.
     if not all(relevant) or not all(map(any, zip(*asked.values(), strict=True))):
         raise ConfigError(f"{path} has rows without a query or without a relevant point", hint)
     basis = f"judged queries of {path.name}"
@@ -141,9 +143,11 @@ def _read_csv(path: Path) -> pa.Table:
     Raises:
         KeyError: There is no column `relevant`.
     """
+    # Excel writes a byte order mark, and semicolons where the comma is the decimal sign.
     text = path.read_text("utf-8-sig")
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
+    # The line ends stay: a quoted field may span lines.
     rows = list(csv.DictReader(text.splitlines(keepends=True), delimiter=separator))
     asked = [row for row in rows if row.get("text") or row.get("image")]
     columns: dict[str, list[str] | list[list[str]]] = {
@@ -170,9 +174,11 @@ def held_out(judged: Sequence[Questions], points: Collection[PointId], seed: int
     asked = set().union(*wanted)
     free = sum(point not in asked for point in points)
     made = any(each.provisional for each in judged)
+    # Enough is left to fit on: FREE points, or as many as the queries ask for.
     if made or free >= min(FREE, len(asked)):
         return asked
     held: set[PointId] = set()
+    # Whole queries, so that no point of a held-out query is trained on.
     for row in np.random.default_rng(seed).permutation(len(wanted)):
         if len(held) >= FOLD * len(asked):
             break
@@ -201,6 +207,8 @@ def excerpts(ids: Sequence[PointId], texts: Sequence[str | None], seed: int) -> 
     rng, queries = np.random.default_rng(seed), []
     for text in texts:
         words = (text or "").split()
+        # Never more than half of a text, or a short text would be its own query. Six words
+        # calibrate best on Debian (docs/benchmarks.md).
         length = max(1, min(EXCERPT, len(words) // 2))
         start = int(rng.integers(0, len(words) - length + 1)) if words else 0
         queries.append(" ".join(words[start : start + length]) if len(words) >= 6 else None)

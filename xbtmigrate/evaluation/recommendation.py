@@ -38,11 +38,11 @@ class Costs:
     limit: float | None = None
 
     def allow(self, strategy: Strategy, fraction: float) -> bool:
-        """Tell whether a strategy that re-encodes this share of the points can be afforded."""
+        """Return whether a strategy that re-encodes this share of the points fits the budget."""
         return self.limit is None or self._spent(strategy, fraction) <= self.limit
 
     def saves(self, fraction: float) -> bool:
-        """Tell whether re-encoding a part after mapping everything is cheaper than full."""
+        """Return whether mapping everything and re-encoding a part is cheaper than full."""
         return self.full == 0 or self._spent(Strategy.FASTFILL, fraction) < self.full
 
     def _spent(self, strategy: Strategy, fraction: float) -> float:
@@ -136,6 +136,7 @@ class _Measured:
         return paired_permutation_test(system, keep, seed=self.criteria.seed)[0]
 
     def beats_keep(self, scores: QueryScores) -> bool:
+        # The test is two-sided: a significant loss has a small p-value too.
         better = scores.means[self.criteria.metric] > self.ends[0]
         return better and self.p_value(scores) < self.criteria.level
 
@@ -166,6 +167,7 @@ def recommend(
     """
     measured = _Measured(cells["keep"], cells["full"], criteria)
     keep, full = measured.ends
+    # Checked first: on made queries even a letter hash can beat a good model (docs/judging.md).
     if criteria.provisional:
         return Recommendation(None, None, None, 0.0, UNJUDGED, measured.keep, provisional=True)
     if measured.beats_keep(measured.full):
@@ -178,6 +180,7 @@ def recommend(
         )
     if chosen is None:
         return Recommendation(Strategy.KEEP, None, None, 0.0, reason, measured.keep)
+    # Where nothing is re-encoded, the order of the curve has no meaning.
     ordering = chosen.curve.ordering if chosen.curve and chosen.fraction > 0 else None
     return Recommendation(
         chosen.strategy,
@@ -193,6 +196,8 @@ def _choose(
     cells: Mapping[str, QueryScores], curves: Sequence[Curve], costs: Costs, measured: _Measured
 ) -> tuple[_Option | None, str]:
     """Take the first good enough option by cost, or the best one that can be afforded."""
+    # Options by rising cost: nothing written, all projected, a part re-encoded, all re-encoded. The
+    # first that is good enough is therefore the cheapest.
     partial = _partial(curves, measured)
     saving = [option for option in partial if costs.saves(option.fraction)]
     options = [*_without_encoding(cells, curves), *saving]
@@ -202,6 +207,7 @@ def _choose(
         if _good_enough(option, measured):
             dearer = partial if option.strategy is Strategy.FULL and not saving else []
             return option, _reason(option, measured) + _dearer(dearer)
+    # No option within the budget reaches the target: the best measured point of a curve will do.
     affordable += [o for o in _grid(curves) if costs.allow(o.strategy, o.fraction)]
     better = [o for o in affordable if measured.beats_keep(o.scores)]
     if not better:
@@ -211,6 +217,7 @@ def _choose(
             f"nothing within the budget beats keep ({figure} {keep:.3f}) significantly; "
             f"full would reach {full:.3f}"
         )
+    # By the metric alone: the budget has already bounded the cost.
     best = max(better, key=lambda option: option.value(measured.criteria.metric))
     return best, f"the budget ends before the target; {_reason(best, measured)}"
 
@@ -250,13 +257,15 @@ def _grid(curves: Sequence[Curve]) -> Iterator[_Option]:
 
 
 def _part_of(curve: Curve, fraction: float) -> _Option:
+    # The tolerance keeps an interpolated fraction from missing its own grid point by rounding.
     at = next(i for i, measured in enumerate(curve.fractions) if measured >= fraction - 1e-9)
     name = f"re-encoding {fraction:.0%} in {curve.ordering} order, served {curve.serving},"
     return _Option(Strategy.FASTFILL, name, curve.serving, curve.points[at], fraction, curve)
 
 
 def _good_enough(option: _Option, measured: _Measured) -> bool:
-    """Tell whether an option beats keep and, with nothing re-encoded, closes enough of the gap."""
+    """Return whether an option beats keep and, if it encodes nothing, closes enough of the gap."""
+    # A part of a curve was chosen to reach the target, and full is the target.
     if not STRATEGIES[option.strategy].encodes:
         closed = gap_closed(option.value(measured.criteria.metric), *measured.ends)
         if closed is None or closed < measured.criteria.target:
@@ -265,7 +274,7 @@ def _good_enough(option: _Option, measured: _Measured) -> bool:
 
 
 def _dearer(partial: Sequence[_Option]) -> str:
-    """Say that a part would have been enough, but costs more than everything."""
+    """Return a note that a part would have been enough, but costs more than full."""
     if not partial:
         return ""
     return f"; {partial[0].name} would be enough, but to map every point first costs more"
@@ -281,6 +290,7 @@ def _reason(option: _Option, measured: _Measured) -> str:
     if option.curve is None:
         return text
     points = zip(option.curve.fractions, option.curve.values(metric), strict=True)
+    # The worst stage of the way is worth a warning even where its end is better than keep.
     below = [(value, f) for f, value in points if value < keep and f < option.fraction]
     if not below:
         return text

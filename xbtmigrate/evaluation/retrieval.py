@@ -67,6 +67,7 @@ class Relevance:
     def part(self, queries: slice) -> Relevance:
         """Keep the queries of a slice, numbered from 0 again."""
         start, stop, _ = queries.indices(self.query_count)
+        # Pairs are sorted by query, so those of a slice are one stretch.
         first, last = np.searchsorted(self.query, [start, stop])
         return Relevance(stop - start, self.query[first:last] - start, self.row[first:last])
 
@@ -125,6 +126,7 @@ class Space:
                 "check that both come from the same model or went through the right projector",
             )
         if self.distance is Distance.COSINE:
+            # Normalised once here, so that a cosine is a dot product in every chunk.
             object.__setattr__(self, "query", normalized(self.query))
             object.__setattr__(self, "gallery", normalized(self.gallery))
 
@@ -132,16 +134,19 @@ class Space:
         """Score a slice of the queries against the whole gallery, higher is nearer: (m, n)."""
         query, gallery = self.query[queries], self.gallery
         if self.distance is Distance.MANHATTAN:
+            # Query by query: all at once takes an array of shape (m, n, d).
             return np.stack([-np.abs(gallery - one).sum(axis=1) for one in query])
         product = query @ gallery.T
         if self.distance is Distance.EUCLID:
             squares = (query**2).sum(axis=1)[:, None] + (gallery**2).sum(axis=1) - 2 * product
+            # Rounding can leave the square of a small distance below zero.
             return cast("Scores", -np.sqrt(np.maximum(squares, 0)))
         return product
 
 
 def query_chunks(query_count: int, gallery_count: int) -> Iterator[slice]:
     """Cut the queries so that one block of scores stays within BLOCK_BYTES."""
+    # Scores are float32, four bytes each.
     size = max(1, BLOCK_BYTES // (4 * max(1, gallery_count)))
     for start in range(0, query_count, size):
         yield slice(start, min(start + size, query_count))
@@ -158,6 +163,8 @@ def top_k(scores: Scores, k: int) -> Rows:
         Column numbers, shape (m, min(k, n)).
     """
     k = min(k, scores.shape[1])
+    # Everything that ties with the k-th score is kept until the sort: argpartition alone would
+    # choose between ties arbitrarily.
     threshold = np.partition(scores, -k, axis=1)[:, -k]
     query, column = np.nonzero(scores >= threshold[:, None])
     order = np.lexsort((column, -scores[query, column], query))
@@ -177,6 +184,7 @@ def judge(ranked: Rows, relevance: Relevance) -> QueryScores:
 
 def right_places(ranked: Rows, relevance: Relevance) -> npt.NDArray[np.bool_]:
     """Mark the places of ranked lists that hold a right row, shape (n_q, k)."""
+    # Query and row become one number, so that a single membership test marks every place.
     width = 1 + max(int(ranked.max(initial=0)), int(relevance.row.max(initial=0)))
     listed = np.arange(relevance.query_count)[:, None] * width + ranked
     return np.isin(listed, relevance.query * width + relevance.row)
@@ -200,8 +208,10 @@ def judge_replaced(
     rows[relevance.query, place] = relevance.row
     own[relevance.query, place] = replaced[relevance.query, relevance.row]
     others = np.take_along_axis(scores, ranked, axis=1)
+    # Right rows must not be listed twice: here they lose their old score.
     others[right_places(ranked, relevance)] = -np.inf
     both, columns = np.hstack([own, others]), np.hstack([rows, ranked])
+    # The right rows are the first columns of `both`; the padding of queries with fewer is -inf.
     best = np.lexsort((columns, -both), axis=1)[:, :DEPTH]
     return judge_hits(best < counts[:, None], counts)
 
@@ -215,8 +225,10 @@ def judge_hits(hits: npt.NDArray[np.bool_], counts: Rows) -> QueryScores:
     """
     rank = np.arange(1, hits.shape[1] + 1)
     first = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, np.inf)
+    # DCG (Järvelin & Kekäläinen 2002): a hit at rank r counts 1 / log2(r + 1).
     discount = 1 / np.log2(np.arange(2, 12))
     ideal = np.cumsum(discount)[np.minimum(counts, 10) - 1]
+    # Average precision: the precision at each hit, over all right rows, whether listed or not.
     precision = np.cumsum(hits, axis=1) / rank
     return QueryScores(
         {f"recall@{k}": hits[:, :k].sum(axis=1) / counts for k in (1, 5, 10)}

@@ -103,6 +103,7 @@ def _mix_calibrated(arrangement: Arrangement | None) -> Mixture | None:
     return None if arrangement is None else calibrated(arrangement.fusion)
 
 
+# Their order is that of options and tables.
 _ROWS = (
     ServingSpec(KEEP.name, mixture=lambda _: KEEP),
     ServingSpec(BRIDGE.name, mixture=lambda _: BRIDGE, maps_query=True),
@@ -153,6 +154,7 @@ def find_serving(name: str) -> ServingSpec:
         ConfigError: There is no such serving.
         PluginError: The package that brings it cannot be imported.
     """
+    # The core first: a package cannot replace a serving that searchers run.
     if name in SERVINGS:
         return SERVINGS[name]
     if name in registry.names(registry.SERVINGS):
@@ -170,7 +172,7 @@ def find_serving(name: str) -> ServingSpec:
 
 
 def measured_names() -> list[str]:
-    """Name every serving that an evaluation can draw a curve of, those of the core first."""
+    """List every serving that an evaluation can draw a curve of, those of the core first."""
     core = [name for name, spec in SERVINGS.items() if spec.measure is not None]
     return core + [name for name in registry.names(registry.SERVINGS) if name not in SERVINGS]
 
@@ -183,6 +185,7 @@ def find_measured(names: Sequence[str]) -> list[ServingSpec]:
         PluginError: A package cannot be imported.
     """
     order = measured_names()
+    # A name given twice draws one curve.
     found = [find_serving(name) for name in dict.fromkeys(names)]
     for spec in found:
         if spec.measure is None:
