@@ -20,7 +20,7 @@ OWN_PATHS = ("dashboard", "collections", "telemetry", "cluster", "metrics")
 
 
 def explain(failure: XbtMigrateError, url: str, *, with_key: bool) -> XbtMigrateError:
-    """Say why the very first request to an address failed, as far as its answer tells.
+    """Turn the failure of the first request to an address into an error that names the mistake.
 
     Args:
         failure: The failure in general words, raised from that of the client library.
@@ -28,6 +28,7 @@ def explain(failure: XbtMigrateError, url: str, *, with_key: bool) -> XbtMigrate
         with_key: Whether a key was sent.
     """
     error = failure.__cause__
+    # The tool's own errors, such as that of a server too old, already name the way out.
     if error is None:
         return failure
     status, said = status_of(error), said_by(error)
@@ -35,6 +36,7 @@ def explain(failure: XbtMigrateError, url: str, *, with_key: bool) -> XbtMigrate
         return _not_there(url, "its answer is not JSON")
     if status in (401, 403):
         return _refused(url, said, with_key=with_key)
+    # nginx answers plain HTTP on a TLS port with 400 and these words: `_silent` names that mistake.
     if status in NOT_THERE and "HTTPS port" not in said:
         return _not_there(url, said)
     if any(each in said for each in UNKNOWN_HOST):
@@ -61,10 +63,11 @@ def _refused(url: str, said: str, *, with_key: bool) -> ConnectionFailedError:
 
 
 def _not_there(url: str, said: str) -> ConnectionFailedError:
-    """Something answers, but not as a Qdrant does: a page of it, a wrong prefix, another server."""
+    """Return the error for an answer not of Qdrant's API: a page, a prefix, another server."""
     parts = urlsplit(url)
     root, path = f"{parts.scheme}://{parts.netloc}", parts.path.strip("/")
     first, *_ = path.split("/")
+    # The dashboard's pages are fragments, such as http://host:6333/dashboard#/collections.
     if first in OWN_PATHS or parts.fragment:
         return ConnectionFailedError(
             f"{url} is the address of a page of Qdrant, not of its interface",
@@ -82,7 +85,7 @@ def _not_there(url: str, said: str) -> ConnectionFailedError:
 
 
 def _silent(failure: XbtMigrateError, url: str, said: str) -> XbtMigrateError:
-    """Nothing answers, or not in this protocol: the wrong port, or TLS where there is none."""
+    """Return the error for silence or another protocol: a wrong port, TLS or the lack of it."""
     parts = urlsplit(url)
     rest = url.partition("://")[2]
     if "WRONG_VERSION_NUMBER" in said or "record layer failure" in said:
@@ -101,6 +104,7 @@ def _silent(failure: XbtMigrateError, url: str, said: str) -> XbtMigrateError:
             f"what answers at {url} does not seem to speak plain HTTP: {said}",
             f'if the server speaks TLS write qdrant.url = "https://{rest}"',
         )
+    # Without a port the client library takes 6333 even for https, where a proxy usually has 443.
     if parts.port is None:
         usual = 443 if parts.scheme == "https" else 80
         return ConnectionFailedError(

@@ -80,6 +80,7 @@ def connect(
         OLDEST,
         url,
         attempts=BRIEF_ATTEMPTS,
+        # Some servers expose the gRPC port alone; requests then go through the client library.
         rest=None if prefer_grpc and not rest.answers() else rest,
         rpc=Rpc(url, grpc_port, api_key, timeout, certificates=certificates, trusted=prefer_grpc),
     )
@@ -122,6 +123,7 @@ def _raise_refusals(
 
 
 def _open_folder(folder: Path, url: str) -> Connection:
+    # The client library creates a database in any folder that has none; a mistyped path must not.
     meta = folder / "meta.json"
     if not meta.is_file():
         what = "does not exist" if not folder.exists() else "is not an embedded Qdrant database"
@@ -138,6 +140,7 @@ def _open_folder(folder: Path, url: str) -> Connection:
             f"the embedded Qdrant in {folder} is in use by another process",
             "end the program that has it open; only one process at a time can use such a folder",
         ) from error
+    # The library reads its files without checking them, so a damaged one fails in many ways.
     except (OSError, ValueError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ConnectionFailedError(
             f"the embedded Qdrant in {folder} cannot be opened: {error}",
@@ -153,6 +156,7 @@ def _checked(probe: Connection, *, with_key: bool) -> Connection:
     except XbtMigrateError as error:
         probe.close()
         raise explain(error, probe.url, with_key=with_key) from error.__cause__
+    # The address is right, so from here on a failure is more likely an outage than a mistake.
     return replace(probe, version=version, attempts=ATTEMPTS)
 
 
@@ -164,18 +168,20 @@ def _version_of(probe: Connection) -> Version:
             f"Qdrant at {probe.url} has version {'.'.join(map(str, version))}",
             f"upgrade the server to {oldest} or newer",
         )
+    # A server returns its version to anyone; a list of collections needs valid credentials.
     probe.call(probe.client.get_collections)
     return version
 
 
 def _parsed(version: str) -> Version:
+    # Suffixes of development builds are dropped; a missing number counts as 0.
     numbers = [int(number) for number in re.findall(r"\d+", version)[:3]]
     major, minor, patch = (*numbers, 0, 0, 0)[:3]
     return major, minor, patch
 
 
 def check_writable(connection: Connection, collection: str) -> None:
-    """See that the credentials allow a migration, by two writes that change nothing.
+    """Check that the credentials allow a migration, by two writes that change nothing.
 
     Deletes a point that does not exist, and applies an empty list of alias changes, which needs
     the same rights as creating the journal and the shadow.

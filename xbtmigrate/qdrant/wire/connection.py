@@ -1,7 +1,7 @@
-"""One open Qdrant, a server or an embedded database: send a request, and again if that may help.
+"""Send requests to one open Qdrant, server or embedded, and retry those that may still succeed.
 
 Every request passes through `Connection.call` or `write`, which repeat it by one policy. A server
-that asks to be left alone is obeyed for long; one that is away or fails, for about half a minute.
+that answers 429 is waited for patiently; one that is away or fails, for about half a minute.
 A request whose repetition would not be harmless goes through `unless_done`.
 """
 
@@ -36,6 +36,7 @@ Version: TypeAlias = tuple[int, int, int]
 
 OLDEST: Version = (1, 13, 0)
 """Oldest server that is supported: it brought has_vector, which every exact count needs."""
+# The versions that brought what the tool uses where it can; docs/servers.md has the table.
 METADATA: Version = (1, 16, 0)
 CONDITIONAL_UPSERT: Version = (1, 16, 0)
 ADD_VECTOR: Version = (1, 18, 0)
@@ -52,9 +53,13 @@ DONE = models.UpdateResult(status=models.UpdateStatus.COMPLETED)
 """What a write returns that took effect."""
 
 _log = logging.getLogger(__name__)
+# Longest single wait in seconds; a longer Retry-After is cut to it (docs/safety.md).
 _MAX_WAIT = 60.0
+# Seconds a request waits before the first warning, and seconds between two warnings.
 _SILENT = 3.0
 _REPEATED = 10.0
+# A 429 means "slow down", not "broken": a busy server delays a run, and ends it only after 80
+# refusals of one request (docs/load.md).
 _REFUSALS = 10
 """Refusals for want of capacity that count as one failed attempt."""
 
@@ -98,20 +103,23 @@ class RetryPolicy:
             stop=stop,
             wait=_seconds_to_wait,
             before_sleep=lambda state: self._note(state, url),
+            # A failed last attempt raises its own error; RetryError remains for unconfirmed writes.
             reraise=True,
         )
         return retrying(request)
 
     def _note(self, state: RetryCallState, url: str) -> None:
-        """Count a wait; say it if it is long, but not over and over."""
+        """Count a wait, and log a warning if it is long, at most every ten seconds."""
         seconds = state.upcoming_sleep
         refused = _is_refusal(state)
         reason = Reason.SERVER_LIMIT if refused else Reason.SERVER_AWAY
         with self._lock:
             before = self.pauses.get(reason, Pause())
+            # All attempts of a request are one wait: the first is counted, each adds its seconds.
             self.pauses[reason] = before.plus(int(state.attempt_number == 1), seconds)
             now = time.monotonic()
             waited = (state.seconds_since_start or 0.0) + seconds
+            # Several threads wait for the same server; one warning is enough for all of them.
             silent = waited < _SILENT or (self._said and now - self._said < _REPEATED)
             if silent:
                 return
@@ -179,9 +187,11 @@ class Connection:
         Raises:
             XbtMigrateError: The failure stays, or the server never confirms.
         """
+        # A write sets values by id: repeating one that is still queued changes nothing.
         retry = retry_if_exception(is_transient) | retry_if_result(_is_unconfirmed)
         if self.embedded:
             with self.lock:
+                # Before every write: each collection has its own SQLite file, and one may be new.
                 use_write_ahead_log(self.client)
         try:
             self._send(lambda: self.retries.run(request, self.url, self.attempts, retry))
@@ -206,6 +216,8 @@ class Connection:
         self.close()
 
     def _send(self, request: Callable[[], T]) -> T:
+        # The embedded mode raises built-in errors; caught on a server, they would hide bugs of
+        # ours.
         expected = EMBEDDED_ERRORS if self.embedded else SERVER_ERRORS
         try:
             if self.embedded:
@@ -245,11 +257,11 @@ def unless_done(request: Callable[[], T], done: Callable[[], T | None]) -> Calla
 
 
 def use_write_ahead_log(client: QdrantClient) -> None:
-    """Let SQLite, which the embedded mode keeps its points in, write ahead of its table.
+    """Switch the SQLite files of the embedded mode to write-ahead logging.
 
     The client commits every point by itself, and each commit waits for the disk. With a
     write-ahead log it does not: a killed process loses nothing, a power failure at most the last
-    points, and the database stays whole either way. Asking again changes nothing.
+    points, and the database stays whole either way. Calling it again changes nothing.
     """
     local: Any = client._client
     for collection in local.collections.values():
@@ -260,6 +272,7 @@ def use_write_ahead_log(client: QdrantClient) -> None:
 
 
 def _is_unconfirmed(result: models.UpdateResult | Sequence[models.UpdateResult]) -> bool:
+    # `acknowledged` and `wait_timeout` mean that a write is queued, not that it is applied.
     results = [result] if isinstance(result, models.UpdateResult) else result
     return any(each.status != models.UpdateStatus.COMPLETED for each in results)
 
@@ -275,6 +288,7 @@ def _seconds_to_wait(state: RetryCallState) -> float:
     What is refused again waits twice as long: a server charges a request of many operations one by
     one, refuses it in the middle, and names the time until the next one alone.
     """
+    # Jitter separates the threads of a run. The seven waits of eight attempts add up to 16 to 32 s.
     spread: float = random.uniform(0.5, 1.0)  # noqa: S311
     least = spread * min(0.2 * 2.0**state.attempt_number, 10.0)
     named = retry_after(state.outcome.exception() if state.outcome else None) or 0.0

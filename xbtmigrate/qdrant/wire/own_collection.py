@@ -1,4 +1,4 @@
-"""The tool's own collection in Qdrant, and the records in it that tell its shadows from others.
+"""Create the tool's collection in Qdrant, and keep in it which shadows the tool has made.
 
 Collection metadata would do for the marks, but servers before 1.16 have none.
 """
@@ -23,6 +23,7 @@ JOURNAL = "_xbtmigrate"
 DAMAGED = f"restore the collection {JOURNAL} from a snapshot; nothing was changed"
 REPLICAS = 3
 """Copies of the records, on as many peers as there are: a migration outlives the loss of one."""
+# Never change it: the ids of all existing records derive from it.
 _NAMESPACE = uuid.UUID("6f1d1a4e-6d0d-5b57-9a0b-5b3c2f6f0e11")
 
 Mark: TypeAlias = tuple[str, str, int, Distance]
@@ -42,7 +43,11 @@ def ensure_journal(connection: Connection) -> None:
     try:
         connection.call(
             lambda: client.create_collection(
-                JOURNAL, vectors_config={}, shard_number=1, replication_factor=REPLICAS
+                # One shard, so that one leader orders the writes to all records.
+                JOURNAL,
+                vectors_config={},
+                shard_number=1,
+                replication_factor=REPLICAS,
             )
         )
     except Exception:
@@ -88,7 +93,7 @@ def decoded(payload: Mapping[str, Any], form: type[T], what: str, hint: str = DA
 
 
 def mark_shadow(connection: Connection, shadow: str, mark: Mark) -> None:
-    """Remember, before it is created, that a shadow is ours."""
+    """Record that a shadow is the tool's, before it exists: a crash leaves at most a mark."""
     ensure_journal(connection)
     source, vector, size, distance = mark
     payload = {
@@ -103,8 +108,9 @@ def mark_shadow(connection: Connection, shadow: str, mark: Mark) -> None:
 
 
 def forget_shadow(connection: Connection, shadow: str) -> None:
-    """Remove the note that a shadow is ours: it is gone, or it is the application's now."""
+    """Remove the mark of a shadow that is deleted, or has become the application's collection."""
     client = connection.client
     if connection.call(lambda: client.collection_exists(JOURNAL)):
+        # Callers delete a shadow before its mark: a crash in between leaves no shadow unmarked.
         note = models.PointIdsList(points=[record_id("shadow", shadow)])
         connection.write(lambda: client.delete(JOURNAL, note, wait=True))

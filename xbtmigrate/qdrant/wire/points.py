@@ -91,16 +91,21 @@ def paths_of(field: str) -> list[str]:
     except ValueError:
         return [""]
     paths = [
-        "" if form or convert else name for _, name, form, convert in parts if name is not None
+        # Format specs and conversions ("{a:>3}", "{a!r}") are refused: an empty path is invalid.
+        "" if form or convert else name
+        for _, name, form, convert in parts
+        if name is not None
     ]
     return paths or [""]
 
 
 def _rendered(field: str, payload: Payload) -> str | None:
+    # The common case, a text under a top-level key, needs no parsing of the field.
     plain = payload.get(field)
     if isinstance(plain, str) and "." not in field and "{" not in field:
         return plain if plain.strip() else None
     values = [_value(payload, path) for path in paths_of(field)]
+    # One field that is there is enough; the literals of a template alone are no content.
     if not any(values):
         return None
     if "{" not in field:
@@ -123,6 +128,7 @@ def _texts_at(node: object, path: Sequence[str]) -> Iterator[str]:
     elif not path and isinstance(node, str):
         if node.strip():
             yield node
+    # In Python a bool is an int, but it is not content for an embedding model.
     elif not path and isinstance(node, int | float) and not isinstance(node, bool):
         yield str(node)
 
@@ -170,7 +176,7 @@ class Page:
         return len(self.ids)
 
     def rows(self, rows: Sequence[int]) -> Page:
-        """Keep the points of these rows, in this order."""
+        """Return a page of these rows, in this order."""
         return Page(
             [self.ids[row] for row in rows],
             [self.payloads[row] for row in rows],
@@ -179,7 +185,7 @@ class Page:
         )
 
     def having(self, ids: Collection[PointId]) -> Page:
-        """Keep the points of these ids."""
+        """Return a page of the points with these ids, in the order of this page."""
         wanted = set(ids)
         return self.rows([row for row, each in enumerate(self.ids) if each in wanted])
 
@@ -187,6 +193,8 @@ class Page:
         """Build a fixed_size_list column of one vector; null where there is no usable one."""
         matrix = self.matrix(name, size)
         valid = usable(matrix)
+        # numpy views the column without its validity: what lies under a null must not pass for a
+        # vector.
         matrix[~valid] = np.nan
         return vector_array(matrix, valid)
 
@@ -215,13 +223,14 @@ def _strings(values: Sequence[str | None]) -> pa.Array:
     """Build a column of texts; those that are not Unicode become null."""
     try:
         return pa.array(values, pa.string())
+    # JSON can escape half a surrogate pair, which a UTF-8 column cannot hold.
     except UnicodeEncodeError:
         readable = [each if each is None or is_unicode(each) else None for each in values]
         return pa.array(readable, pa.string())
 
 
 Unread: TypeAlias = Callable[[], Page]
-"""An answer that has come and is not yet taken apart."""
+"""A received answer whose points are parsed when it is called."""
 
 
 def stored_id(point_id: PointId) -> StoredId:
@@ -230,6 +239,7 @@ def stored_id(point_id: PointId) -> StoredId:
     Raises:
         CollectionError: It is neither.
     """
+    # isdecimal() alone is also true of digits in other scripts, which int() would convert.
     if point_id.isascii() and point_id.isdecimal() and int(point_id) < 2**64:
         return int(point_id)
     try:
@@ -242,6 +252,7 @@ def stored_id(point_id: PointId) -> StoredId:
 
 def numbers_only(points: Iterable[Mapping[str, Vector]]) -> list[dict[str, Vector]]:
     """Leave out the vectors that hold NaN or infinity; points stay in their order."""
+    # The squares of large, finite values overflow; `_is_finite` then tests the values themselves.
     with np.errstate(over="ignore", invalid="ignore"):
         return [
             {name: each for name, each in vectors.items() if _is_finite(each)} for vectors in points

@@ -56,6 +56,7 @@ def encode_vector_updates(
         rows: Its new values, float32 (n, d).
         shard_key: Shard key of the points, None under automatic sharding.
     """
+    # Packed floats are little-endian IEEE 754 on the wire: a row's memory is sent as it is.
     values = np.ascontiguousarray(rows, "<f4").data.cast("B")
     width = rows.shape[1] * 4
     # PointVectors.vectors -> Vectors.vectors -> an entry of the map, whose value is dense.data.
@@ -63,6 +64,7 @@ def encode_vector_updates(
     parts: list[bytes | memoryview] = [_field(1, collection.encode()), _WAIT]
     for row, point_id in enumerate(ids):
         start = _field(1, _encode_id(point_id)) + head
+        # 0x1a is the tag of field 3, `points`, length-delimited (3 << 3 | 2).
         parts.append(b"\x1a" + _varint(len(start) + width) + start)
         parts.append(values[row * width : (row + 1) * width])
     return b"".join([*parts, _MEDIUM, _encode_shard_key(shard_key)])
@@ -87,6 +89,8 @@ def encode_upserts(
 
 
 def _encode_point(point: NewPoint) -> bytes:
+    # PointStruct: id = 1, payload = 3, vectors = 4. A map travels as repeated entries of key = 1
+    # and value = 2.
     payload = [
         _field(3, _encode_entry(key, _encode_value(each))) for key, each in point.payload.items()
     ]
@@ -101,6 +105,7 @@ def _encode_vector(vector: Vector) -> bytes:
     if isinstance(vector, Sparse):
         indices = b"".join(map(_varint, vector.indices.tolist()))
         return _field(102, _field(1, _encode_floats(vector.values)) + _field(2, indices))
+    # The oneof of Vector: dense = 101, sparse = 102, multi_dense = 103.
     if vector.ndim == 1:
         return _field(101, _field(1, _encode_floats(vector)))
     return _field(103, b"".join(_field(1, _field(1, _encode_floats(row))) for row in vector))
@@ -115,9 +120,12 @@ def _encode_value(value: Any) -> bytes:  # noqa: PLR0911 - one for each type of 
     match value:
         case None:
             return b"\x08\x00"
+        # Before int: in Python a bool is an int.
         case bool():
             return b"\x28\x01" if value else b"\x28\x00"
         case int():
+            # A varint of the two's complement. Beyond 64 bits signed this raises OverflowError, and
+            # the writer sends JSON instead.
             complement = value.to_bytes(8, "little", signed=True)
             return b"\x18" + _varint(int.from_bytes(complement, "little"))
         case float():
@@ -157,6 +165,7 @@ def _field(number: int, content: bytes) -> bytes:
 
 def _opened(path: Sequence[int], size: int, inner: bytes = b"") -> bytes:
     """Open nested fields, outermost first, around `inner` and `size` bytes that follow it."""
+    # A field's length precedes its content, so the innermost field is built first.
     for number in reversed(path):
         inner = _head(number, len(inner) + size) + inner
     return inner
@@ -167,6 +176,7 @@ def _head(number: int, size: int) -> bytes:
 
 
 def _varint(number: int) -> bytes:
+    # Base 128, low bits first, bit 7 set on all bytes but the last; most lengths take one byte.
     if number < 0x80:
         return _BYTES[number]
     packed = bytearray()
@@ -183,6 +193,7 @@ _BYTES = [bytes([number]) for number in range(0x80)]
 _Field = descriptor_pb2.FieldDescriptorProto
 _ONE_BY_ONE = np.dtype([("tag", "u1"), ("value", "<f4")])
 """A float of VectorOutput.data as servers write it: the field's tag before each number."""
+# Field 1 with wire type 5, which is 32 bits.
 _TAG = 1 << 3 | 5
 
 
@@ -206,6 +217,7 @@ def _type(name: str) -> Any:
 
 @cache
 def _pool() -> descriptor_pool.DescriptorPool:
+    # A separate pool: the default one already holds Qdrant's declarations under these names.
     pool = descriptor_pool.DescriptorPool()
     for each in _with_imports(points_pb2.DESCRIPTOR):
         file = descriptor_pb2.FileDescriptorProto()
@@ -237,6 +249,7 @@ def _decode_page(points: Iterable[Any]) -> Page:
 
 
 def _decode_id(point_id: Any) -> StoredId:
+    # An unset field reads as "" or 0, and 0 is itself a valid number.
     stored: StoredId = point_id.uuid or point_id.num
     return stored
 
@@ -289,6 +302,8 @@ def _decode_vector(packed: bytes) -> Vector:
             return _decode_sparse(message.sparse.indices, message.sparse.values)
         case "multi_dense":
             return np.stack([_decode_floats(row.data) for row in message.multi_dense.vectors])
+    # The older form has no oneof: `data`, with `indices` if it is sparse and `vectors_count` if it
+    # is a multivector.
     if message.HasField("indices"):
         return _decode_sparse(message.indices.data, message.data)
     values = _decode_floats(message.data)

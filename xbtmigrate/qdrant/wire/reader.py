@@ -1,4 +1,4 @@
-"""Read points in pages, by the fastest way into the server, until the server says it is the end."""
+"""Read points in pages over the fastest interface; a scroll ends only where the server ends it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from xbtmigrate.qdrant.wire.points import (
 from xbtmigrate.qdrant.wire.transport import Rpc
 from xbtmigrate.types import PointId, Vectors
 
+# Payload text meant for one page: images as data URIs can take megabytes a point.
 _PAGE_BYTES = 16 * 2**20
 
 Wanted: TypeAlias = bool | list[str]
@@ -61,7 +62,7 @@ class Reader:
     ) -> Iterator[Page]:
         """Yield all points in id order, behind `after`; pages shrink where payloads are large.
 
-        The next page is asked for while the last one is taken apart.
+        The next page is requested while the last one is parsed.
         """
         limit = self.page
 
@@ -70,11 +71,14 @@ class Reader:
             while True:
                 unread, offset = self._answer(offset, limit, payload, vectors)
                 yield unread
+                # Only an explicit null ends a scroll; an error or a short page never does
+                # (docs/safety.md).
                 if offset is None:
                     return
 
         for number, unread in enumerate(read_ahead(answers())):
             page = unread()
+            # The page that is being fetched meanwhile still has the earlier limit.
             limit = self._fitting(page)
             if number == 0 and page.ids[:1] == [after]:
                 # A page begins with its offset, and the caller already has that point.
@@ -92,6 +96,7 @@ class Reader:
         """Return at most one page of points in the order of `ids`, without the absent ones."""
         native = [stored_id(each) for each in ids]
         found = self.connection.call(lambda: self._retrieve(native, payload, vectors))
+        # A server does not promise to return points in the order of the request.
         row_of = {point_id: row for row, point_id in enumerate(found.ids)}
         return found.rows([row_of[each] for each in ids if each in row_of])
 
@@ -190,11 +195,14 @@ class Reader:
     def _rpc(self, payload: Wanted, vectors: Wanted) -> Rpc | None:
         """Return the gRPC interface where it reads the same as REST, and faster."""
         rpc = self.connection.rpc
+        # gRPC is faster for vectors alone, and whole payloads may hold integers that it cannot
+        # carry.
         same = isinstance(vectors, list) and payload is not True and self.key is None
         return rpc if rpc is not None and rpc.trusted and same else None
 
     def _fitting(self, page: Page) -> int:
         """Return how many points like these fit into the memory meant for one page."""
+        # An estimate: only top-level strings are counted, where long texts and data URIs are.
         sizes = [
             sum(len(value) for value in payload.values() if isinstance(value, str))
             for payload in page.payloads
@@ -256,7 +264,8 @@ def _result(answer: bytes) -> Any:
 
 
 def _page(points: Any) -> Page:
-    # To ask a parsed object for a key that it lacks takes longer than all the rest.
+    # Looking up a missing key in a parsed object took 5 us, more than all the rest together, so the
+    # keys that are there are listed first (docs/benchmarks-data-path.md).
     present = [{key: point[key] for key in point} for point in points]
     payloads = [each.get("payload") for each in present]
     return Page(
@@ -279,6 +288,7 @@ def _vectors_of_json(vector: Any) -> dict[str, Vector]:
 def _vector_of_json(vector: Any) -> Vector:
     if isinstance(vector, simdjson.Array):
         return _array(vector)
+    # Buffers of simdjson hold 64-bit numbers.
     indices = np.frombuffer(vector["indices"].as_buffer(of_type="u"), np.uint64)
     return Sparse(indices.astype(np.uint32), _array(vector["values"]))
 

@@ -1,4 +1,4 @@
-"""Decide which failures are worth a retry, and say what the others mean."""
+"""Decide which failures are worth a retry, and translate the others into the tool's errors."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from xbtmigrate.errors import (
     XbtMigrateError,
 )
 
+# JSONDecodeError: the answer was cut, or comes from a proxy or another server.
 SERVER_ERRORS = (ApiException, QdrantException, grpc.RpcError, json.JSONDecodeError)
 EMBEDDED_ERRORS = (ValueError, KeyError, RuntimeError, OSError, sqlite3.Error)
 
@@ -33,6 +34,7 @@ _ADVICE = ". Help: "
 _BROKEN = (httpx.TransportError, httpx.DecodingError, urllib3.exceptions.HTTPError)
 """What a connection that broke, or an answer that was cut short, ends in."""
 _NO_SPACE = "No space left on device"
+# gRPC codes as HTTP statuses, so that the same rules hold for both interfaces.
 _STATUS_OF = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
     grpc.StatusCode.PERMISSION_DENIED: 403,
@@ -62,10 +64,12 @@ def status_of(error: BaseException) -> int | None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Say whether the same request may succeed later: load, restarts, lost or cut answers."""
+    """Return whether the same request may succeed later: load, restarts, lost or cut answers."""
+    # Half an answer is half a JSON document; a server that is not Qdrant fails every attempt.
     if isinstance(error, json.JSONDecodeError):
         return True
     if isinstance(error, ResponseHandlingException):
+        # Other sources, such as an answer that the client library cannot validate, fail again.
         return isinstance(error.source, _BROKEN)
     status = status_of(error)
     if status == 429 and _TOO_LARGE in said_by(error):
@@ -74,7 +78,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def retry_after(error: BaseException | None) -> float | None:
-    """Return the seconds that a server asks to be left alone; None where it names none.
+    """Return the seconds of a server's Retry-After; None where it has none.
 
     Over REST it may name a number or a date; what is neither counts as not named.
     """
@@ -90,7 +94,7 @@ def retry_after(error: BaseException | None) -> float | None:
 
 
 def translate_error(error: BaseException, url: str) -> XbtMigrateError:
-    """Say in the tool's own words what a failure of the client library means."""
+    """Turn a failure of the client library into an error of the tool, with a way out."""
     status = status_of(error)
     said = said_by(error)
     if status in (401, 403):
@@ -104,6 +108,7 @@ def translate_error(error: BaseException, url: str) -> XbtMigrateError:
             f"what answers at {url} is not Qdrant: its answer is not JSON",
             "check the host, the port and the path of qdrant.url",
         )
+    # The embedded mode has no status: what is missing raises a ValueError or a KeyError there.
     if status == 404 or isinstance(error, KeyError) or said.endswith("not found"):
         return CollectionError(
             f"Qdrant at {url} has no such collection or point: {said}",
@@ -120,7 +125,7 @@ def translate_error(error: BaseException, url: str) -> XbtMigrateError:
 
 
 def _unanswered(error: BaseException, url: str) -> XbtMigrateError:
-    """No answer, an error of the server, or an answer that the client library does not know."""
+    """Return the error for no answer, a server's error, or an answer that cannot be parsed."""
     said = said_by(error)
     source = error.source if isinstance(error, ResponseHandlingException) else None
     if isinstance(source, ValidationError):
@@ -140,7 +145,7 @@ def _unanswered(error: BaseException, url: str) -> XbtMigrateError:
 
 
 def _limited(url: str, said: str) -> XbtMigrateError:
-    """A limit of the server or of strict mode: some of them are over after a while."""
+    """Return the error for a limit of the server or of strict mode; only rate limits pass."""
     if _TOO_LARGE in said:
         return UnsupportedError(
             f"Qdrant at {url} has a rate limit that is smaller than one request: {said}",
@@ -165,6 +170,7 @@ def said_by(error: BaseException) -> str:
     if isinstance(error, UnexpectedResponse):
         try:
             return str(error.structured()["status"]["error"])
+        # A proxy's answer is not in Qdrant's form; its text is shown instead.
         except (ValueError, KeyError, TypeError):
             text = error.content.decode(errors="replace").strip()
             return text[:200] or f"HTTP {error.status_code}"

@@ -1,4 +1,4 @@
-"""Send bytes to a server: over REST, over gRPC, with the same certificates on both ways.
+"""Send bytes to a server over REST or gRPC, with the same certificates on both.
 
 The client library turns every number of an answer into a Python float. Pages and writes go past it
 through `Rest` and `Rpc`, which know addresses, keys and timeouts and nothing of points.
@@ -99,6 +99,8 @@ class Rest:
         if api_key is not None:
             self.headers["api-key"] = api_key
         address = urlsplit(self.root)
+        # urllib3 ignores the environment's proxy variables, which the client library's httpx obeys;
+        # both must reach the server by the same route.
         bypassed = proxy_bypass(address.netloc)
         self.proxy = None if bypassed else getproxies().get(address.scheme)
         self.certificates = certificates
@@ -117,6 +119,8 @@ class Rest:
                 f"{self.root}/collections/{quote(collection, safe='')}/{path}",
                 body=orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY),
                 headers=self.headers,
+                # A redirect comes from something else than Qdrant, and following it could send the
+                # key to another host. Retries are for `Connection` alone.
                 redirect=False,
                 retries=False,
             )
@@ -136,7 +140,7 @@ class Rest:
         return answer.data
 
     def answers(self) -> bool:
-        """Say whether a server answers, without waiting long."""
+        """Return whether a server answers within a few seconds."""
         try:
             answer = self._pool.request(
                 "GET", self.root, headers=self.headers, timeout=_PING_SECONDS, retries=2
@@ -205,6 +209,7 @@ class Rpc:
                 self._host, self._port, self._ssl, self._metadata, self._options
             )
         if method not in self._methods:
+            # Without serializers: requests and answers are bytes already.
             self._methods[method] = self._channel.unary_unary(f"/qdrant.Points/{method}")
         answer: bytes = self._methods[method](request, timeout=seconds or self._timeout)
         return answer

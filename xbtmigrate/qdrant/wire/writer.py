@@ -78,6 +78,7 @@ class Writer:
         sender = self._fastest
         try:
             self._connection.write(lambda: sender.upsert(points, key))
+        # gRPC has no integers beyond 2^63 - 1; JSON carries them.
         except OverflowError:
             self._connection.write(lambda: self._plain.upsert(points, key))
 
@@ -91,6 +92,7 @@ class Writer:
             payloads: Ids of points, and what is merged into the payload of each of them.
             key: Shard key of the points, None under automatic sharding.
         """
+        # `call`, because `write` would wait for a confirmation that is not to be had here.
         self._connection.call(lambda: self._plain.enqueue_payloads(payloads, key))
 
     def merge_payloads(self, payloads: Payloads, key: models.ShardKey | None) -> None:
@@ -134,6 +136,8 @@ class Writer:
         rpc = self._connection.rpc
         if rpc is None:
             return self._plain
+        # Checked at the first write only: the proof is itself a write, and commands that only read
+        # must not make one.
         rpc.trusted = rpc.trusted or reaches_same_server(self._connection, rpc)
         return GrpcSender(rpc, self._collection) if rpc.trusted else self._plain
 
@@ -192,6 +196,7 @@ class RestSender:
     ) -> models.UpdateResult:
         """Set one named vector of n points that exist; `rows` is float32 (n, d)."""
         points = [
+            # orjson serializes numpy rows directly, without a Python float.
             {"id": stored_id(each), "vector": {name: row}}
             for each, row in zip(ids, rows, strict=True)
         ]
@@ -277,10 +282,10 @@ class ClientSender:
 
 
 def reaches_same_server(connection: Connection, rpc: Rpc) -> bool:
-    """Say whether the guessed gRPC port leads to the server that the REST address leads to.
+    """Return whether the guessed gRPC port leads to the server that the REST address leads to.
 
-    Another Qdrant of the same machine may listen there, even a copy of this one. So a mark that
-    nobody can guess is written by the one way and looked for by the other.
+    Another Qdrant on the same machine may listen there, even a copy of this one. Therefore a record
+    with a random id is written over REST and read over gRPC.
     """
     ensure_journal(connection)
     probe = str(uuid.uuid4())
@@ -289,6 +294,7 @@ def reaches_same_server(connection: Connection, rpc: Rpc) -> bool:
     request = GetPoints(collection_name=JOURNAL, ids=[PackedId(uuid=probe)])
     try:
         answer = rpc.send("Get", request.SerializeToString(), seconds=_PROBE_SECONDS)
+    # Any failure means REST, which is slower but never wrong.
     except (grpc.RpcError, QdrantException):
         return False
     finally:
