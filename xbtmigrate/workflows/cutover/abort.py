@@ -1,4 +1,4 @@
-"""Workflows: abort. Take back what a migration wrote: the collection is then as it was found."""
+"""Undo a migration before its cutover: remove all that it wrote to the collection."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from xbtmigrate.workflows.workspace import artefacts_of
 
 
 def abort(config: Config, *, act: bool, notice: float, report: Report) -> dict[str, Any]:
-    """Undo a migration that is not cut over, or say what that would remove.
+    """Undo a migration that is not cut over, or return what that would remove.
 
     Args:
         config: The settings.
         act: Do it; else only look.
-        notice: Seconds between saying so in the journal and removing anything.
+        notice: Seconds between storing the phase in the journal and removing anything.
         report: Called with progress.
 
     Raises:
@@ -36,23 +36,27 @@ def abort(config: Config, *, act: bool, notice: float, report: Report) -> dict[s
         XbtMigrateError: A part failed; the same call goes on from there.
     """
     plan = artefacts_of(config).load_plan()
+    # Not `open_store`, which reads the collection: after a killed abort it may be gone.
     with connected(config) as connection:
         journal = QdrantJournal(connection, config.migration)
         record = _abortable(journal.load(), plan)
         if act:
             record = journal.acquire(record)
             try:
+                # Store the phase, then remove: a killed abort is found in it and goes on.
                 record = record.moved_to(Phase.ABORTING)
                 journal.save(record)
                 give_notice(connection, notice, report)
                 _undo(connection, plan, report)
                 forget_ledger(connection, plan.migration)
+                # ABORTED comes last: until then the same command repeats the removal harmlessly.
                 record = _forgotten(switched_to(record, Phase.ABORTED))
                 journal.save(record)
             finally:
                 journal.release()
             artefacts = artefacts_of(config)
             publish(artefacts, record)
+            # Files that belong to these writes. Plan, pairs, projectors and paid vectors stay.
             for file in (
                 artefacts.order_file,
                 artefacts.ledger_file,
@@ -77,6 +81,7 @@ def _abortable(record: MigrationRecord | None, plan: Plan) -> MigrationRecord:
             f"the migration is {record.phase}",
             "it is over" if over else "run `xbtmigrate rollback` first",
         )
+    # Another plan may name another shadow or vector, which must not be deleted.
     if record.plan_digest != plan.digest:
         raise StaleError(
             f"the migration is under plan {record.plan_digest[:12]}, the plan here is "
@@ -87,7 +92,7 @@ def _abortable(record: MigrationRecord | None, plan: Plan) -> MigrationRecord:
 
 
 def _undo(connection: Connection, plan: Plan, report: Report) -> None:
-    """Remove the shadow, or the new vectors and the marks; what is gone is passed over."""
+    """Remove the shadow, or the new vectors and the marks; skip what is already gone."""
     target = plan.target
     if target.layout is Layout.SHADOW:
         # Only what is marked as the tool's own is deleted; the mark goes last.
@@ -98,6 +103,8 @@ def _undo(connection: Connection, plan: Plan, report: Report) -> None:
     client = connection.client
     if not connection.call(lambda: client.collection_exists(target.collection)):
         return
+    # A name that the collection was created with stays. Servers before 1.19 cannot remove a
+    # name safely (qdrant#9105), so `strip` deletes the values point by point.
     named = target.creates_vector and drop_vector(connection, target.collection, target.vector)
     points = plan.collection.points
     strip(
@@ -110,7 +117,7 @@ def _undo(connection: Connection, plan: Plan, report: Report) -> None:
 
 
 def _forgotten(record: MigrationRecord) -> MigrationRecord:
-    """Return the record without the places that a new run would go on from."""
+    """Return the record without cursor, counts and digests, so that a new run starts at zero."""
     return replace(
         record,
         projector_digest="",

@@ -1,4 +1,4 @@
-"""Workflows: what holds after `finalize`: where the data live, how to go back, what to set."""
+"""Describe the state after `finalize`: where the data are, how to restore, what to configure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xbtmigrate.types import Layout
 
 
 def data_place(plan: Plan, alias: str | None) -> dict[str, Any]:
-    """Say where applications find their data once the old side is gone.
+    """Return where applications find their data once the old side is gone.
 
     Args:
         plan: The plan.
@@ -31,19 +31,21 @@ def settings_after(plan: Plan, config: Config, alias: str | None) -> list[str]:
     """List what to change in the configuration before the next migration."""
     changes = []
     read = alias or plan.target.collection
+    # Unless the configured alias was moved, the configuration names the deleted source.
     if plan.target.layout is Layout.SHADOW and read != config.qdrant.collection:
         changes.append(f'qdrant.collection = "{read}"')
     if plan.target.vector != plan.collection.vector:
         changes.append(f'qdrant.vector = "{plan.target.vector}"')
         changes.append("qdrant.new_vector = a name that no vector has yet")
     stored = plan.binding["old_model.stored"]
+    # The next migration starts from this one's result: its old model is today's new one.
     changes.append(f'[old_model]: what [new_model] says now, with stored = "{stored}"')
     changes.append("[new_model]: the next model")
     return changes
 
 
 def snapshot_place(plan: Plan, snapshot: str | None) -> str | None:
-    """Say where the server keeps the snapshot of the old side."""
+    """Return where the server keeps the snapshot of the old side."""
     if snapshot is None:
         return None
     file = f"{plan.collection.name}/{snapshot}"
@@ -58,8 +60,10 @@ def restore_command(plan: Plan, config: Config, snapshot: str | None) -> str | N
     if snapshot is None:
         return None
     source = plan.collection.name
+    # In place the collection still exists, and recovering under its name would overwrite it.
     name = source if plan.target.layout is Layout.SHADOW else f"{source}-before"
     variable = config.qdrant.api_key_env or "KEY"
+    # The variable, not the key: the command is printed and may end up in logs.
     key = f' -H "api-key: ${variable}"' if config.api_key else ""
     address = f"{config.url}/collections/{quote(name, safe='')}/snapshots/recover"
     location = json.dumps({"location": f"file:///qdrant/snapshots/{quote(source)}/{snapshot}"})

@@ -1,4 +1,4 @@
-"""Workflows: cutover. Check the gates, catch up, switch in one step, then follow what came late.
+"""Switch applications to the new vectors: check, catch up, switch, then carry over late writes.
 
 Before the switch the sweeps of the backfill run until few enough points change under them. What is
 written the old way between the last sweep and the moment at which the last writer follows the
@@ -96,6 +96,7 @@ def cutover(
         passed = all(check.passed for check in checks)
         if not (passed and order.act):
             return Switched(_document(intent, route, record, checks, order=order), passed)
+        # A read-only API key fails here, before the lease, and not between sweep and switch.
         check_writable(store.connection, store.facts.collection)
         held = store.journal.acquire(_accepting(record, order.accepted.without_vector))
         run = _Cutover(store, models, workspace, intent, route, order, held, should_stop, report)
@@ -116,7 +117,7 @@ def check_switch(
     *,
     report: Report = lambda *_: None,
 ) -> tuple[Intent, Route, list[Check]]:
-    """Check what has to hold before a cutover. Reads only.
+    """Check what must hold before a cutover. Reads only.
 
     Returns:
         The plan and record, the way that applications take, and each condition; none of these
@@ -146,7 +147,7 @@ def _switchable(record: MigrationRecord | None) -> MigrationRecord:
 
 
 def _accepting(record: MigrationRecord, count: int) -> MigrationRecord:
-    """Remember how many points may stay without a new vector: finalize holds to it."""
+    """Return the record with the number of points that may stay without a new vector."""
     before = 0 if record.phase is Phase.VERIFIED else record.without_vector
     return replace(record, without_vector=max(before, count))
 
@@ -176,6 +177,7 @@ class _Cutover:
             self.intent,
             projector_of(self.store.facts, self.models, self.workspace.artefacts, self.intent),
         )
+        # Not after the switch: a ledger made then would hide what was written late.
         if self.record.phase is not Phase.CUT_OVER and not self._is_moved():
             ledger = self._catch_up(carrier)
             if self.stopped:
@@ -188,10 +190,12 @@ class _Cutover:
                 self.workspace.artefacts,
                 carrier.ledger() if ledger is None else ledger,
             )
+            # Journal first, then alias: `_is_moved` trusts the alias only after VERIFIED.
             self._move_to(Phase.CUTTING_OVER)
             self._move()
         if self.record.phase is not Phase.CUT_OVER:
             self._move_to(Phase.CUT_OVER)
+        # The journal is the truth; the file is a copy, which the next call rewrites if lost.
         publish(self.workspace.artefacts, self.record)
         self._follow(carrier)
 
@@ -204,6 +208,7 @@ class _Cutover:
         """
         while True:
             last = self.order.go_file is None or self.order.go_file.exists()
+            # In place the notes come before the sweep: a write after a later note would be missed.
             ledger = carrier.ledger() if last and not carrier.shadow else None
             loop = self._make_loop(carrier.projector)
             left = loop.catch_up()
@@ -235,7 +240,7 @@ class _Cutover:
         )
 
     def _check_without_vector(self) -> None:
-        """See that the last sweep has left no more points without a new vector than accepted.
+        """Raise if the last sweep left more points without a new vector than were accepted.
 
         Raises:
             GateError: They are more.
@@ -246,7 +251,7 @@ class _Cutover:
             raise GateError(check.detail, "nothing was switched")
 
     def _wait(self) -> None:
-        """Wait a little, or until the user stops it or says go."""
+        """Wait one polling interval, or until the user stops the run."""
         until = time.monotonic() + POLL_SECONDS
         while time.monotonic() < until and not self.should_stop():
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Workflows: finalize. Drop the old side for good, and take the tool's marks from the points."""
+"""Delete the old side for good, and remove the tool's marks from the points."""
 
 from __future__ import annotations
 
@@ -72,8 +72,9 @@ class Removal:
         return f"{old}; its name stays, because servers before 1.19 cannot remove one safely"
 
     def run(self, report: Report) -> int:
-        """Remove it; what is already gone is passed over. Returns the number of points."""
+        """Remove it and return the number of points; what is already gone is skipped."""
         plan, connection, points = self.plan, self.connection, self.plan.collection.points
+        # Every step skips what is gone, so a killed `finalize` can run all of it again.
         vectors: list[str] = []
         if self.shadow:
             drop_collection(connection, plan.collection.name)
@@ -94,14 +95,14 @@ class Removal:
 def finalize(
     config: Config, *, confirm: str | None, snapshot: bool, notice: float, report: Report
 ) -> dict[str, Any]:
-    """Drop the old side, or say what would be dropped.
+    """Drop the old side, or return what would be dropped.
 
     Args:
         config: The settings.
         confirm: Name of the collection as the user knows it, its real name or the configured
             alias; None only to look.
         snapshot: Whether to let the server store a snapshot of the old side first.
-        notice: Seconds between saying so in the journal and removing anything.
+        notice: Seconds between storing the phase in the journal and removing anything.
         report: Called with progress.
 
     Raises:
@@ -116,6 +117,8 @@ def finalize(
         journal = QdrantJournal(connection, config.migration)
         record = _finalizable(journal.load(), plan)
         removal = Removal(plan, connection)
+        # Only before the removal has begun: later one side may be half gone, and nothing is
+        # left to compare it with.
         if record.phase is Phase.CUT_OVER:
             models = Models(config)
             store, workspace = store_over(config, connection), Workspace(config, models)
@@ -126,9 +129,11 @@ def finalize(
         stored = None
         try:
             if record.phase is Phase.CUT_OVER:
+                # Snapshot before the phase: if it fails, the migration can still be rolled back.
                 stored = take_snapshot(connection, plan.collection.name) if snapshot else None
                 record = record.moved_to(Phase.FINALIZING)
                 journal.save(record)
+            # Applications read the journal every few seconds; they stop using the old side now.
             give_notice(connection, notice, report)
             removal.run(report)
             _forget_earlier(connection, plan)
@@ -176,7 +181,7 @@ def _finalizable(record: MigrationRecord | None, plan: Plan) -> MigrationRecord:
 def check_unused(
     store: Store, models: Models, workspace: Workspace, record: MigrationRecord | None
 ) -> None:
-    """See that nothing uses the old side any more.
+    """Raise if an alias, an unfinished write or an unhealthy server still needs the old side.
 
     Raises:
         GateError: Something does.
@@ -187,12 +192,14 @@ def check_unused(
     plan, switch = intent.plan, Switch.parse(record.switch or {}, "the journal")
     if plan.target.layout is Layout.SHADOW:
         leading = aliases(connection)
+        # The alias was moved since the cutover: its readers may use the source again.
         if switch.alias is not None and leading.get(switch.alias) != plan.target.collection:
             raise GateError(
                 f"the alias '{switch.alias}' leads to '{leading.get(switch.alias)}', not to "
                 f"'{plan.target.collection}'",
                 "`xbtmigrate doctor` says what to do",
             )
+        # Readers of such an alias would get errors once the source is deleted.
         using = [name for name, to in leading.items() if to == plan.collection.name]
         if using:
             raise GateError(
@@ -225,12 +232,13 @@ def check_unused(
 
 
 def _check_bare(carrier: Carrier, record: MigrationRecord) -> None:
-    """See that no more points than accepted would keep no vector of either model.
+    """Raise if more points than accepted would be left without a vector of either model.
 
     Raises:
         GateError: They are more.
     """
     found = [point for page in carrier.bare() for point in page]
+    # The number accepted at the cutover is the limit; an application may have added more.
     if len(found) > record.without_vector:
         raise GateError(
             f"{len(found):,} point(s) have no new vector (for example "

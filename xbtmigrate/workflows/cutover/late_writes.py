@@ -1,4 +1,8 @@
-"""Workflows: carry an application's writes from one side of a switch to the other."""
+"""Carry an application's late writes from one side of a switch to the other.
+
+A write is late if it went to the side that applications were leaving. The ledger, a hash of each
+point at the switch, shows which side changed since.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +50,9 @@ from xbtmigrate.workflows.store import Store, choice_of
 from xbtmigrate.workflows.verify.check_points import LIKE
 from xbtmigrate.workflows.workspace import Workspace
 
+# Under steady writes a pass may never find nothing; the same command carries the rest later.
 PASSES = 10
+# Characters of the content hash; with two flags they fill the 16 that a ledger stores for a point.
 _CONTENT = 14
 
 
@@ -74,7 +80,9 @@ class Carrier:
         return self.intent.plan.target.layout is Layout.SHADOW
 
     def ledger(self) -> PointHashes:
-        """Note what every point is now: in a shadow as it was copied, in place its content."""
+        """Hash every point as it is now: in a shadow the whole copy, in place its content."""
+        # The hash is of the copy, not of the source: a source that changed after it was copied
+        # must differ from the ledger to be carried over.
         if self.shadow:
             return ledger_of(self._reader(self.intent.plan.target.collection))
         notes = dict(self._notes())
@@ -103,6 +111,7 @@ class Carrier:
         source, target = (
             self._reader(each) for each in (plan.collection.name, plan.target.collection)
         )
+        # A point that the source no longer has is left out: no vector of it is lost.
         for ids in ids_without(target, plan.target.vector):
             page = source.retrieve(ids, vectors=[plan.collection.vector])
             yield [
@@ -118,6 +127,7 @@ class Carrier:
         total = Passed()
         for _ in range(PASSES):
             step = carry()
+            # Carry, then store the ledger: a crash repeats a pass, which changes nothing twice.
             keep_ledger(self.store.config, self.store.connection, self.workspace.artefacts, ledger)
             total = total.plus(step)
             if step.changes <= enough:
@@ -129,6 +139,8 @@ class Carrier:
 
     def _follower(self, ledger: PointHashes, make: Make, *, backwards: bool) -> Follower:
         plan = self.intent.plan
+        # Writes travel from the side that applications leave: source at a cutover, shadow at a
+        # rollback.
         names = [plan.collection.name, plan.target.collection]
         origin, other = (self._reader(name) for name in (names[::-1] if backwards else names))
         fidelity = open_fidelity(self.store.connection, self.store.facts, choice_of(plan.target))
@@ -142,12 +154,14 @@ class Carrier:
             fields=self.store.fields,
             ledger=ledger,
             make=make,
+            # Forwards a point without a vector is still carried: a shadow holds every point.
             complete=not backwards,
         )
 
     def _notes(self) -> Iterator[tuple[PointId, str]]:
-        """In place: each point's content, and whether it has the old and the new vector."""
+        """In place: yield each point's content hash and two flags, for its old and new vector."""
         plan, reader = self.intent.plan, self._reader(self.intent.plan.collection.name)
+        # Two filtered scrolls find the few points that lack a vector; no vector is transferred.
         lacking = [
             {point for page in ids_without(reader, name) for point in page}
             for name in (plan.collection.vector, plan.target.vector)
@@ -180,6 +194,8 @@ class Carrier:
         name, column = (plan.target.vector, "new") if new else (plan.collection.vector, "old")
         for part in reader.pages_of(ids):
             page = reader.retrieve(part, payload=True)
+            # Compare before writing: an application that already writes this side has put a true
+            # vector there, which stays.
             made = make(page)
             stored = self._stored(page.ids, column)
             wrong = {
@@ -207,6 +223,7 @@ class Carrier:
     def _new_vectors(self, page: Page) -> Mapping[PointId, Vectors]:
         """Encode, or where the plan encodes nothing or nothing can be encoded, project."""
         found: dict[PointId, Vectors] = {}
+        # The cache is keyed by content, so a repeated pass encodes nothing twice.
         if self.intent.fraction > 0:
             points = self._points(page)
             made, valid = encode_gallery(
@@ -224,6 +241,7 @@ class Carrier:
 
     def _old_vectors(self, page: Page) -> Mapping[PointId, Vectors]:
         """Encode with the old model."""
+        # A bridge could map new vectors back, but only roughly; a rollback restores true ones.
         points = self._points(page)
         items = points.content(self.models.stored)
         made, valid = encode_readable(self.models.old, items, self.models.stored, ids=page.ids)
@@ -241,6 +259,7 @@ def keep_ledger(
     config: Config, connection: Connection, artefacts: Artefacts, ledger: PointHashes
 ) -> None:
     """Store the ledger in the migration's folder, and in Qdrant for every other machine."""
+    # Qdrant gets the very bytes of the file, so either copy can replace the other.
     artefacts.save_ledger(ledger)
     content = artefacts.ledger_file.read_bytes()
     store_ledger(connection, config.migration, content)
@@ -253,6 +272,7 @@ def kept_ledger(config: Config, connection: Connection, artefacts: Artefacts) ->
         ArtefactError: It is lost or damaged.
     """
     stored = stored_ledger(connection, config.migration)
+    # Qdrant wins over the file: another machine may have carried writes since this one stopped.
     if stored is not None:
         file = artefacts.ledger_file
         write_atomically(file, lambda temporary: temporary.write_bytes(stored))
@@ -260,4 +280,5 @@ def kept_ledger(config: Config, connection: Connection, artefacts: Artefacts) ->
 
 
 def _alike(stored: Vectors, made: Vectors) -> bool:
+    # Not equality: servers normalize vectors and may round them to float16.
     return bool((normalized(stored[None]) * normalized(made[None])).sum() >= LIKE)

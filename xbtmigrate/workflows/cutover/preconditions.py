@@ -1,4 +1,4 @@
-"""Workflows: everything that has to hold before a cutover, each condition by its name."""
+"""Check every condition of a cutover; each has a name and a way out."""
 
 from __future__ import annotations
 
@@ -143,6 +143,7 @@ def check_cutover(
         order: What is asked of the cutover.
     """
     plan, accepted = intent.plan, order.accepted
+    # In place both names are the same: health is read once.
     collections = dict.fromkeys((plan.collection.name, plan.target.collection))
     troubled = [each for name in collections for each in health_problems(store.connection, name)]
     return [
@@ -161,6 +162,8 @@ def _verified(record: MigrationRecord | None, max_age: float) -> Check:
     if record is None or record.phase is not Phase.VERIFIED:
         phase = "not begun" if record is None else str(record.phase)
         return Check("verified", passed=False, detail=f"the migration is {phase}")
+    # Wall-clock times of two machines: small skew is normal, but a verification from the future
+    # would stay valid too long.
     age = seconds_since(record.verified_at)
     if age < -SKEW:
         detail = f"verified at {record.verified_at}, which by this machine's clock is yet to come"
@@ -170,16 +173,18 @@ def _verified(record: MigrationRecord | None, max_age: float) -> Check:
 
 
 def _caught_up(intent: Intent, max_behind: int) -> Check:
-    """See that the catch-up before the switch will leave no point behind."""
+    """Check that the catch-up before the switch can complete every point that is still due."""
     name, pending = "caught_up", intent.tally.pending
     detail = f"{pending:,} of {intent.tally.points:,} points are still to be dealt with"
+    # Without a projector, points beyond the fraction have no new vector at all, and the
+    # catch-up does not encode them either.
     if not intent.projects and intent.fraction < 1:
         return Check(name, passed=not pending, detail=f"{detail}: run the backfill to fraction 1")
     return Check(name, pending <= max_behind, f"{detail}, at most {max_behind:,} may be")
 
 
 def without_vector(tally: Tally, accepted: int) -> Check:
-    """See that the user knows of the points that no search will find by a new vector.
+    """Check that the user accepts the points that no search by new vector will find.
 
     Args:
         tally: Exact counts.
@@ -196,8 +201,9 @@ def without_vector(tally: Tally, accepted: int) -> Check:
 
 
 def _way_back(store: Store, models: Models) -> Check:
-    """See that the old vectors are there and that the old model still makes them."""
+    """Check that a rollback is possible: old vectors exist and the old model can embed."""
     name, facts = "rollback_possible", store.facts
+    # A rollback encodes what was written since with the old model and searches the old vectors.
     if facts.with_vector == 0:
         return Check(name, passed=False, detail="there are no old vectors")
     sample = next(store.reader().read({"source"})).slice(0, TRIED)
@@ -215,7 +221,8 @@ def _way_back(store: Store, models: Models) -> Check:
 
 
 def _readers(plan: Plan, route: Route, accepted: Accepted) -> Check:
-    """See that nobody is left to read one space with the other's vectors unnoticed."""
+    """Check that no unchanged reader can search the new space with old vectors unnoticed."""
+    # Other dimensions or another vector name make the server refuse an unchanged query.
     if not is_silent(plan, route.alias):
         return Check("readers", passed=True, detail="no unchanged request can meet the new vectors")
     detail = (
@@ -226,8 +233,9 @@ def _readers(plan: Plan, route: Route, accepted: Accepted) -> Check:
 
 
 def _evaluation(models: Models, artefacts: Artefacts, plan: Plan, accepted: Accepted) -> Check:
-    """See that the last evaluation on judged queries did not recommend to keep the old model."""
+    """Check that the last evaluation on judged queries did not recommend `keep`."""
     found = last_judgement(models, artefacts, plan)
+    # Judged queries are optional, so their absence does not block a cutover.
     if found is None:
         return Check("evaluation", passed=True, detail="nothing was evaluated on judged queries")
     detail = f"judged queries ({found.at[:10]}) recommend {found.strategy}: {found.reason}"
@@ -236,10 +244,11 @@ def _evaluation(models: Models, artefacts: Artefacts, plan: Plan, accepted: Acce
 
 
 def _quality(store: Store, models: Models, intent: Intent, quality: Quality) -> Iterator[Check]:
-    """Hold the quality gates against searches as the application makes them before and after."""
+    """Compare the quality gates with indexed searches as the application makes them."""
     if not quality.gates:
         return
     for questions in _questions(store.config, quality):
+        # A query whose relevant points are all deleted measures nothing in either space.
         relevant = sorted({point for points in questions.relevant for point in points})
         found = store.reader().read(set(), ids=relevant)
         present = {point for batch in found for point in batch["id"].to_pylist()}
@@ -258,11 +267,13 @@ def _judged(
         yield Check(name, passed=False, detail="no judged query can be asked in both spaces")
         return
     asked = asked.kept(rows)
+    # Through the index, not by exact search: what counts is what readers get after the switch.
     places = ((facts.collection, facts.vector), (target.collection, target.vector))
     keep, single = (
         _means(store.connection, asked, place, vectors[rows])
         for place, (vectors, _) in zip(places, made, strict=True)
     )
+    # The figure of `full` is known only where no vector is projected: then it is what was found.
     cells = {"keep": keep} | ({"full": single} if intent.tally.projected == 0 else {})
     for gate in gates:
         verdict = gate.judge(single, cells)
@@ -289,6 +300,7 @@ def _means(
     found: list[list[PointId]] = []
     for start in range(0, len(vectors), 20):
         found += search(connection, *place, vectors[start : start + 20], depth=DEPTH)
+    # `judge` works on row numbers; only points that are relevant or were found need one.
     row_of: dict[PointId, int] = {}
     for points in (*asked.relevant, *found):
         for point in points:

@@ -68,6 +68,7 @@ def rollback(config: Config, *, act: bool, leave_behind: bool, report: Report) -
         )
         ledger = _ledger(config, store.connection, workspace.artefacts, leave_behind=leave_behind)
         report("looking for what was written since the cutover", 0, 0)
+        # A dry pass finds the points that cannot be carried back while nothing is switched yet.
         found = Passed() if ledger is None else carrier.to_old(ledger, dry=True)
         if not act:
             document = _document(store.connection, workspace.artefacts, record, found, act=False)
@@ -93,6 +94,7 @@ def _undoable(record: MigrationRecord | None) -> MigrationRecord:
     phase = "not begun" if record is None else str(record.phase)
     hint = "`xbtmigrate abort` undoes a migration that was not cut over"
     if record is not None and record.phase in (Phase.FINALIZING, Phase.FINALIZED):
+        # FINALIZING counts as gone, too: a killed `finalize` may have removed a part.
         hint = "the old vectors are gone: restore the snapshot that finalize made, if it did"
     raise GateError(f"the migration is {phase}: there is nothing to roll back", hint)
 
@@ -100,7 +102,7 @@ def _undoable(record: MigrationRecord | None) -> MigrationRecord:
 def _ledger(
     config: Config, connection: Connection, artefacts: Artefacts, *, leave_behind: bool
 ) -> PointHashes | None:
-    """Load what both sides were; None where it is lost and the user wants to go back anyway."""
+    """Load the ledger; None where it is lost and --leave-behind accepts that."""
     try:
         return kept_ledger(config, connection, artefacts)
     except ArtefactError:
@@ -115,22 +117,27 @@ def _turn_back(
     ledger: PointHashes | None,
     report: Report,
 ) -> tuple[MigrationRecord, Passed]:
-    """Carry back, switch, and carry back what came meanwhile."""
+    """Carry writes back, switch, and carry back what was written meanwhile."""
     store, models = carrier.store, carrier.models
     artefacts, plan, done = carrier.workspace.artefacts, carrier.intent.plan, Passed()
     route = route_taken(record) or Route(None, ())
+    # Carry first, switch second: searchers that left the new vectors earlier would miss the
+    # writes since the cutover. A repeated rollback only carries, since the switch is done.
     if record.phase is not Phase.ROLLED_BACK:
         record = record.moved_to(Phase.ROLLING_BACK)
         store.journal.save(record)
         if ledger is not None:
             report("carrying back", 0, 0)
+            # Under steady writes a pass may never find nothing; the rest follows the switch.
             done = carrier.repeat(partial(carrier.to_old, ledger), ledger, enough=FEW)
         if route.alias is not None:
             move_alias(store.connection, route.alias, plan.collection.name)
         record = moved_record(models, artefacts, plan, record, phase=Phase.ROLLED_BACK, route=route)
+        # Applications write the old way again, so the next cutover needs a new verification.
         record = replace(record, verified_at="")
         store.journal.save(record)
     publish(artefacts, record)
+    # Slow writers still wrote the new way while the switch was turned back.
     if ledger is not None:
         report("carrying back what came late", 0, 0)
         done = done.plus(carrier.repeat(partial(carrier.to_old, ledger), ledger))

@@ -1,4 +1,4 @@
-"""Workflows: what applications are to query, put together and stored where they find it."""
+"""Choose how applications reach the new vectors, and write the switch that they follow."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from xbtmigrate.types import Direction, Layout, digest_of
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
 
+# The switch is read by every application, so options that may hold credentials stay out of it.
 _SECRET = re.compile(r"key|token|secret|password|header|auth", re.IGNORECASE)
 
 
@@ -41,7 +42,7 @@ class Route:
 def choose_route(
     config: Config, connection: Connection, plan: Plan, alias: str | None, *, by_switch: bool
 ) -> Route:
-    """Choose the way, from what the application reads.
+    """Choose between moving an alias and letting applications follow the switch.
 
     Args:
         config: The settings.
@@ -53,6 +54,7 @@ def choose_route(
     Raises:
         GateError: No alias leads to the source, so that nothing can be moved.
     """
+    # In place both vectors are in one collection: an alias cannot choose between them.
     if plan.target.layout is Layout.IN_PLACE or by_switch:
         return Route(None, ())
     source, target = plan.collection.name, plan.target.collection
@@ -70,7 +72,7 @@ def choose_route(
 
 
 def readers_send(plan: Plan, alias: str | None, *, back: bool = False) -> str:
-    """Say in one sentence what every reader sends after a switch, and what unchanged ones get.
+    """Return one sentence: what readers must send after a switch, and what unchanged ones get.
 
     Args:
         plan: The plan.
@@ -109,7 +111,8 @@ def is_silent(plan: Plan, alias: str | None) -> bool:
 
 
 def route_taken(record: MigrationRecord) -> Route | None:
-    """Return the route that a cutover has begun or gone; None before."""
+    """Return the route of a cutover that has begun or ended; None before."""
+    # A verified record with a switch was rolled back earlier; the next cutover may choose anew.
     if record.phase is Phase.VERIFIED or record.switch is None:
         return None
     return Route(Switch.parse(record.switch, "the journal").alias, ())
@@ -126,6 +129,7 @@ def moved_record(
 ) -> MigrationRecord:
     """Return the record in another phase, with the switch that goes with it."""
     moved = record.moved_to(phase)
+    # CUTTING_OVER still names the old side: readers follow once the alias has moved.
     active = "new" if phase in (Phase.CUT_OVER, Phase.FINALIZED) else "old"
     switch = _switch(
         models, artefacts, plan, phase, route, active="new" if active == "new" else "old"
@@ -134,7 +138,7 @@ def moved_record(
 
 
 def switched_to(record: MigrationRecord, phase: Phase) -> MigrationRecord:
-    """Return the record in another phase, its switch, if any, the same but for saying so."""
+    """Return the record in another phase, with the phase updated in its switch, if any."""
     moved = record.moved_to(phase)
     if record.switch is None:
         return moved
@@ -191,6 +195,7 @@ def _switch(
             for each, folder in folders.items()
             if folder.exists()
         },
+        # Digests let an application see that its local projectors and calibration are out of date.
         serving=plan.serving,
         serving_digest=digest_of(
             part for file in serving for part in (file.name, file.read_bytes())
@@ -206,6 +211,7 @@ def _reference(section: OldModelSection | NewModelSection, encoder: Any) -> Enco
         made: Encoder = encoder()
         fingerprint = made.fingerprint
     except XbtMigrateError:
+        # Only a reference: a model that cannot be loaded here must not block a rollback.
         fingerprint = ""
     return EncoderReference(
         name=section.encoder, options=_public(section.model_extra or {}), fingerprint=fingerprint
