@@ -1,4 +1,4 @@
-"""Workflows: backfill. Check the plan, take the lease, run the loop, give the lease back."""
+"""Run `backfill`: check the plan, take the lease, run the loop, release the lease."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Result:
 
     Attributes:
         intent: What it set out to do.
-        outcome: What the loop says.
+        outcome: What the loop did, and why it stopped.
         tally: Exact counts of the gallery.
         until: What the live gallery was measured to reach, where a gate was given.
     """
@@ -108,7 +108,7 @@ class Result:
 
 
 def prepare(config: Config, request: Request) -> Intent:
-    """Say what a run would do; reads only.
+    """Return what a run would do; reads only.
 
     Raises:
         XbtMigrateError: What the run itself would refuse.
@@ -127,7 +127,7 @@ def check_run(
     request: Request,
     record: MigrationRecord | None,
 ) -> tuple[Intent, Projector | None, FrozenOrder]:
-    """See that a run can be made, before anything is written.
+    """Check that a run is possible, before anything is written.
 
     Returns:
         What it does, the projector where it needs one, and the order of encoding.
@@ -138,6 +138,7 @@ def check_run(
     """
     intent = backfill_intent(store, models, workspace.artefacts, request, record)
     projector = projector_of(store.facts, models, workspace.artefacts, intent)
+    # Passed as a function: the log is read only where the order is not frozen yet.
     read_hits = None
     if request.demand is not None:
         read_hits = partial(read_demand, store, models, request.demand)
@@ -155,25 +156,30 @@ def run(
 
     Args:
         config: The settings.
-        request: What is asked of this run.
-        should_stop: Asked after each batch; a reason stops the run.
+        request: The options of this run.
+        should_stop: Called after each batch; a reason stops the run.
         report: Called with progress.
 
     Raises:
         GateError: The plan forbids it or is stale, or another run holds the lease.
         XbtMigrateError: Something failed; the same call goes on from there.
     """
+    # The budget counts from here, so connecting and checking are part of it.
     stop = _stop_at(time.monotonic() + request.seconds, should_stop)
     metrics = RunMetrics(config.migration)
+    # The port is opened first: one that is in use ends the command before anything is written.
     with served(metrics, request.metrics_port, request.metrics_host), open_store(config) as store:
         models = Models(config)
         workspace = Workspace(config, models)
         record = store.journal.load()
         intent, projector, order = check_run(store, models, workspace, request, record)
         check_writable(store.connection, store.facts.collection)
+        # All checks come before this line, because the lease is the first thing written.
         held = store.journal.acquire(_bound(intent, projector))
         try:
             prepare_layout(store.connection, store.facts, choice_of(intent.plan.target))
+            # Published before the first vector is written: searchers read these files from Qdrant,
+            # and `doctor --fix` restores a lost folder from them.
             publish_artefacts(store.connection, workspace.artefacts, intent.plan)
             distrust_replaced(store, workspace.artefacts, intent.plan)
             with (
@@ -181,6 +187,7 @@ def run(
                 paced(store, intent.plan, request, stop) as sparing,
             ):
                 metrics.load = lambda: load_of(sparing.pace, store.connection)
+                # Scoring reads every point once, which is load for the server as any pass is.
                 order = replace(order, gallery=sparing)
                 work = Work(intent, held, projector, sparing, order, request.batch_size)
                 watch = _watch(store, models, workspace, work, request=request, report=report)
@@ -191,9 +198,11 @@ def run(
                     should_stop=stop,
                 )
             if not outcome.stopped:
+                # Published again with the key under which the points now keep their hubness.
                 store_hubness(store, workspace.artefacts, intent.plan, report)
                 publish_artefacts(store.connection, workspace.artefacts, intent.plan)
         finally:
+            # Otherwise a run on another machine would first wait until the lease runs out.
             store.journal.release()
         tally = Tally.take(store.gallery(intent.plan))
         return Result(intent, outcome, tally, None if watch is None else watch.document())
@@ -245,6 +254,7 @@ def _run_loop(
         until=None if watch is None else watch.until(),
     )
     outcome = loop.run()
+    # The last measurement may be a hundredth of the points old: measure the finished gallery.
     if watch is not None and not (outcome.stopped or watch.met):
         watch.reached(outcome.record.position, work.intent.tally.points)
     return outcome
@@ -266,6 +276,7 @@ def _bound(intent: Intent, projector: Projector | None) -> MigrationRecord:
     digest = projector.digest if projector is not None and intent.projects else ""
     return replace(
         record,
+        # A run that only encodes loads no map, but points may still hold an earlier projection.
         projector_digest=digest or record.projector_digest,
         tool_version=xbtmigrate.__version__,
     )

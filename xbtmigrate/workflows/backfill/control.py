@@ -1,4 +1,4 @@
-"""Workflows: pause, resume and throttle a run from another shell."""
+"""Pause, resume and throttle a run from another shell, and wait until it has confirmed."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from xbtmigrate.qdrant.journal.lease_owner import Owner
 from xbtmigrate.qdrant.journal.run_control import Command, Control
 from xbtmigrate.workflows.store import open_store
 
+# Seconds. The run reads commands once a second, but a write under way can take long to end.
 ANSWER_SECONDS = 60.0
 LOOK_EVERY = 0.25
 
 
 def pause(config: Config) -> dict[str, Any]:
-    """Ask the run to wait, and return once it does: no write of it is under way then.
+    """Pause a running backfill; return once none of its writes is under way.
 
     Raises:
-        GateError: No run is going, or it does not answer.
+        GateError: No run is going, or it does not confirm.
     """
     return _steer(config, "pause", lambda wish, _: (True, wish.limits))
 
 
 def resume(config: Config) -> dict[str, Any]:
-    """Let a paused run go on; a pause whose run has ended is taken back.
+    """Resume a paused run, or withdraw a pause whose run has ended.
 
     Raises:
         GateError: No run is going and none was paused, or the run does not answer.
@@ -51,7 +52,7 @@ def throttle(
         reset: Go back to the limits that the run was started with.
 
     Raises:
-        ConfigError: Nothing is asked for, or a limit is not a number.
+        ConfigError: Not exactly one of limits, `off` and `reset` is given.
         GateError: No run is going, or it does not answer.
     """
     if sum([off, reset, max_slowdown is not None or max_rate is not None]) != 1:
@@ -77,6 +78,7 @@ def _changed(present: float | None, given: float | None) -> float | None:
     """Return the limit that holds from now on; None for none."""
     if given is None:
         return present
+    # On the command line `off` is infinity, since None already means "leave it".
     return None if math.isinf(given) else given
 
 
@@ -85,11 +87,12 @@ def _steer(
     verb: str,
     change: Callable[[Command, Mapping[str, Any]], tuple[bool, Limits | None]],
 ) -> dict[str, Any]:
-    """Store a wish and wait until the run says that it obeys."""
+    """Store a command and wait until the run has confirmed it."""
     with open_store(config) as store:
         control = Control(store.connection, config.migration)
         record, present = store.journal.load(), control.wish()
         runs = is_running(record)
+        # A pause outlives its run, or a restart would undo it: only `resume` works without a run.
         if not runs and not (verb == "resume" and present.paused):
             raise GateError(
                 f"no run of migration '{config.migration}' is going: there is nothing to {verb}",
@@ -109,10 +112,11 @@ def _steer(
 
 
 def is_running(record: MigrationRecord | None) -> bool:
-    """Whether somebody holds the lease and is not known to be dead."""
+    """Whether a process holds the lease and is not known to be dead."""
     if record is None or not record.owner:
         return False
     owner = Owner.parse(record.owner)
+    # Death can be known on the same machine only; elsewhere the holder counts as alive.
     return owner is None or not owner.is_dead()
 
 
@@ -121,8 +125,11 @@ def _obeyed(journal: Journal, control: Control, wish: Command) -> dict[str, Any]
     deadline = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < deadline:
         load = control.load()
+        # Limits hold once the token is repeated. A pause also waits for the write under way, and
+        # only the state shows when that has ended.
         if load.get("token") == wish.token and (not wish.paused or load["state"] == "paused"):
             return load
+        # Without this a killed run would keep the user waiting for the whole minute.
         if not is_running(journal.load()):
             raise GateError(
                 "the run ended before it could answer",

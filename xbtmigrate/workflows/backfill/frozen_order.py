@@ -1,4 +1,4 @@
-"""Workflows: the frozen order of re-encoding, made once from every point and then kept."""
+"""Score every point once for the order of re-encoding, and keep that order for all later runs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from xbtmigrate.workflows.workspace import Workspace
 
 @dataclass(slots=True)
 class FrozenOrder:
-    """Makes the order of re-encoding once and reloads it ever after.
+    """The order of re-encoding: made on first use, reloaded from its file afterwards.
 
     Attributes:
         workspace: The migration's files.
         gallery: Its points.
         name: Name of the ordering.
-        projector: The forward projector, where the ordering may ask for one.
+        projector: The forward projector, where the ordering may need one.
         read_hits: Reads how often queries reached each point, where a log of them was given.
     """
 
@@ -37,12 +37,13 @@ class FrozenOrder:
     _ordering: Ordering | None = None
 
     def check(self) -> None:
-        """See that the order is there or can be made, before anything is written.
+        """Check that the order is there or can be made, before anything is written.
 
         Raises:
             PluginError: The ordering needs something that is not there.
-            ConfigError: The log of the traffic is none.
+            ConfigError: The log of the traffic cannot be read as one.
         """
+        # The order itself is made only when encoding starts, after all projecting.
         if self._reloaded() is None:
             self._ordering = self._made()
 
@@ -54,6 +55,7 @@ class FrozenOrder:
                 ordering = self._ordering or self._made()
                 batches = scored_points(self.gallery, ordering, self.workspace.known)
                 ids = self.workspace.artefacts.save_order(batches, self.name)
+            # The journal keeps this digest, so a cursor is never applied to another order.
             self._loaded = ids, ids.digest()
         return self._loaded
 
@@ -74,6 +76,8 @@ def scored_points(gallery: Gallery, ordering: Ordering, known: Known) -> Iterato
         ordering: Gives the scores.
         known: New vectors paid for earlier.
     """
+    # Without `kind`, which needs the new vectors: 1.5 s in place of 4.9 s for 40,000 points
+    # (docs/benchmarks-data-path.md).
     for batch in gallery.read({"source", "old"}):
         ids = batch["id"].to_pylist()
         side = vectors_of(batch, "side") if "side" in batch.schema.names else None

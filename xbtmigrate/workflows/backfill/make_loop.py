@@ -72,6 +72,7 @@ def make_loop(
     """
     intent = work.intent
     encodes = intent.fraction > 0
+    # Without encoding no cached vector is of use, and a large cache is not worth reading.
     known: Known = workspace.known if encodes else _NOTHING
     return Backfill(
         gallery=watched(store.connection, workspace.artefacts, intent.plan, work.gallery),
@@ -91,14 +92,14 @@ def make_loop(
 
 
 def goal_of(config: Config, intent: Intent) -> Goal:
-    """Say what a run that was asked this has to reach."""
+    """Return the goal of the loop for what a run is to do."""
     return Goal(intent.fraction, intent.projects, config.plan.max_missing)
 
 
 def projector_of(
     facts: CollectionFacts, models: Models, artefacts: Artefacts, intent: Intent
 ) -> Projector | None:
-    """Load the forward projector where it is needed, and see that it is the one of this plan.
+    """Load the forward projector where it is needed, and check that it belongs to this plan.
 
     Raises:
         StaleError: It is another one.
@@ -119,6 +120,8 @@ def projector_of(
         for name, (was, now) in expected.items()
         if was != now
     ]
+    # An empty digest: nothing has been projected yet. Vectors of two maps cannot be ranked by
+    # one query.
     if intent.record and intent.record.projector_digest not in ("", projector.digest):
         changes.append("  the vectors written so far were made by another projector")
     if changes:

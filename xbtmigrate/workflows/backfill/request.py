@@ -28,7 +28,7 @@ from xbtmigrate.workflows.tally import Tally
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the user asks of one run.
+    """The options of one run.
 
     Attributes:
         fraction: Share of the points to re-encode; None for what is under way, or the plan's.
@@ -36,8 +36,8 @@ class Request:
         order: Name of the ordering; None for the plan's.
         batch_size: Points per batch.
         limits: How far the run may slow down the queries of others, and how fast it may write.
-        metrics_port: Port that Prometheus finds the figures at; None for none.
-        metrics_host: Address that this port is opened at.
+        metrics_port: Port at which Prometheus finds the figures; None for none.
+        metrics_host: Address at which this port is opened.
         demand: Log of the traffic, for the orders that use it.
         until: End the encoding where the live gallery meets this gate; None for no gate.
         queries: Judged queries for the gate; None to make them from the points.
@@ -83,6 +83,7 @@ class Intent:
     @property
     def to_encode(self) -> int:
         """Points still to be encoded."""
+        # Points that can get no vector count for the share, but cannot be encoded to reach it.
         most = self.tally.points - self.tally.without_vector
         return max(0, min(most, math.ceil(self.fraction * self.tally.points)) - self.tally.encoded)
 
@@ -114,7 +115,7 @@ class Intent:
         }
 
     def _next(self) -> str:
-        """The command that does it."""
+        """Return the command that does it."""
         command = "xbtmigrate backfill --online"
         if self.until is not None:
             return f'{command} --until "{self.until.text}"'
@@ -150,7 +151,7 @@ def current_plan(
 def current_intent(
     store: Store, models: Models, artefacts: Artefacts, record: MigrationRecord
 ) -> Intent:
-    """Return what a migration under way was begun to do, checked against the present.
+    """Return the goal of a migration under way, checked against the present collection.
 
     Raises:
         XbtMigrateError: The plan is stale, or the collection cannot be used.
@@ -175,9 +176,11 @@ def backfill_intent(
             cannot be used.
     """
     plan = current_plan(store, models, artefacts, record)
+    # Nothing of such a record is in a collection, so it binds nothing.
     if record is not None and record.phase in FREE:
         record = None
     if record is None:
+        # At the first run only: from then on the journal reserves these collections.
         refuse_rivals(store.connection, plan.migration, plan.collections)
         refuse_impossible(store, choice_of(plan.target))
     refuse_duplicate_ids(store.connection, store.facts)
@@ -193,7 +196,7 @@ def _count(store: Store, plan: Plan, record: MigrationRecord | None) -> Tally:
 
 
 def _order(artefacts: Artefacts, plan: Plan, asked: str | None = None) -> str:
-    """The order that is asked for, else the one this migration was begun in, else the plan's.
+    """Return the order of the options, else the one this migration was begun in, else the plan's.
 
     Raises:
         PluginError: There is no such ordering.
@@ -202,6 +205,7 @@ def _order(artefacts: Artefacts, plan: Plan, asked: str | None = None) -> str:
     frozen = artefacts.load_order()
     name = asked or (frozen[1] if frozen is not None else plan.ordering)
     registry.load(registry.ORDERINGS, name)
+    # A run follows the frozen file, so another --order would be ignored without a word.
     if frozen is not None and frozen[1] != name:
         raise ConfigError(
             f"the order of this migration is frozen as '{frozen[1]}', not '{name}'",
@@ -212,7 +216,7 @@ def _order(artefacts: Artefacts, plan: Plan, asked: str | None = None) -> str:
 
 
 def _fraction(plan: Plan, request: Request, record: MigrationRecord | None) -> float:
-    """Share to re-encode: what is asked, else what is under way, else the plan's."""
+    """Return the share to re-encode: by the options, else what is under way, else the plan's."""
     if not STRATEGIES[plan.strategy].encodes:
         if request.fraction or request.until:
             raise ConfigError(
@@ -223,7 +227,9 @@ def _fraction(plan: Plan, request: Request, record: MigrationRecord | None) -> f
         return 0.0
     reached = record.fraction if record is not None else 0.0
     if request.fraction is not None:
+        # A true vector is not replaced by a projected one, so a smaller fraction changes nothing.
         return max(request.fraction, reached)
     if request.until is not None:
+        # The gate ends the encoding; before that nothing is known of the share it takes.
         return 1.0
     return reached if record is not None else plan.fraction

@@ -1,4 +1,4 @@
-"""Adapter: the metrics of a running backfill for Prometheus, computed at each scrape."""
+"""Serve the metrics of a running backfill to Prometheus, computed at each scrape."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ _FIGURES = {
 
 
 # A collector, not `Gauge.set_function`: a gauge cannot leave out a value that is not known (such as
-# the limit when there is none), and the library's counters take no function.
+# the limit when there is none), and the library's counters take no function. eq=False keeps the
+# identity hash: the registry stores collectors as keys of a dictionary.
 @dataclass(slots=True, eq=False)
 class RunMetrics:
     """Metrics of one run; one whose value is not known yet is left out.
@@ -46,6 +47,7 @@ class RunMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the present value of every metric."""
+        # The port is open before the run has a pace, so a scrape may come too early.
         if self.load is None:
             return
         load = self.load()
@@ -89,6 +91,7 @@ class RunMetrics:
         yield self._gauge("pass_points_remaining", "Those still to be done.", left, "stage")
 
     def _gauge(self, name: str, text: str, values: Mapping[str, float], label: str = "") -> Metric:
+        # Imported here: the extra `metrics` is optional, and `served` refuses first without it.
         from prometheus_client.core import GaugeMetricFamily
 
         return self._filled(GaugeMetricFamily(*self._described(name, text, label)), values, label)
@@ -112,7 +115,7 @@ class RunMetrics:
 
 @contextmanager
 def served(metrics: RunMetrics, port: int | None, host: str) -> Iterator[None]:
-    """Answer scrapes at http://host:port/metrics while the context is open; None answers none.
+    """Serve http://host:port/metrics while the context is open; a port of None serves nothing.
 
     Raises:
         ConfigError: The address cannot be used.
@@ -127,6 +130,7 @@ def served(metrics: RunMetrics, port: int | None, host: str) -> Iterator[None]:
         raise UnsupportedError(
             "--metrics-port needs prometheus-client", "pip install 'xbtmigrate[metrics]'"
         ) from error
+    # A registry for this run alone: the global one adds figures of the Python process.
     registry = CollectorRegistry()
     registry.register(metrics)
     try:
@@ -139,6 +143,7 @@ def served(metrics: RunMetrics, port: int | None, host: str) -> Iterator[None]:
     try:
         yield
     finally:
+        # The port must be free again when the command returns.
         server.shutdown()
         server.server_close()
         thread.join()

@@ -1,4 +1,4 @@
-"""Workflows: when held-out queries on the live gallery say that enough is re-encoded.
+"""Stop a backfill when held-out queries on the live gallery meet a quality gate.
 
 The queries ask for points that were not paid for when the order was frozen: what is written first
 would answer too well. Every figure is of the gallery as it is written: `keep` is exact, the mixed
@@ -70,8 +70,8 @@ class Watch:
         gate: What has to be met.
         queries: Judged queries; None to make them from the points.
         report: Called with progress.
-        verdict: What the gate said last; None before the first question.
-        basis: What stood for queries, in words.
+        verdict: The last result of the gate; None before the first measurement.
+        basis: What served as queries, in words.
         query_count: Number of queries.
     """
 
@@ -90,7 +90,7 @@ class Watch:
 
     @property
     def met(self) -> bool:
-        """Whether the gate was met when it was asked last."""
+        """Whether the gate was met at the last measurement."""
         return self.verdict is not None and self.verdict.met
 
     @property
@@ -103,7 +103,7 @@ class Watch:
         return Until(max(self.work.batch_size, math.ceil(points / STEPS)), self.reached)
 
     def reached(self, position: int, places: int) -> bool:
-        """Say whether the gate is met by what is written now."""
+        """Return whether the gate is met by what is written now."""
         live = self._live
         if live is None:
             live = self._live = self._first_look()
@@ -130,6 +130,7 @@ class Watch:
     def _first_look(self) -> Live:
         """Find the queries, encode their answers and the sample, and read the whole gallery."""
         seed = self.store.config.plan.seed
+        # Freeze the order now: which points were unpaid is a column of its file.
         self.work.order()
         unpaid = self.workspace.artefacts.unpaid()
         drawn = np.random.default_rng(seed).permutation(len(unpaid))[:SAMPLE]
@@ -141,6 +142,8 @@ class Watch:
             needed |= {point for points in judged.relevant for point in points}
         points = gallery_of(self.store, needed, MAX_GALLERY, self.report)
         new, known = self._known(points, needed)
+        # A needed point that cannot be embedded can be neither an answer nor part of the sample. Of
+        # the others it does not matter: their vectors are read back once the run has written them.
         usable = known | ~np.isin(np.asarray(points.ids, np.str_), np.asarray([*needed], np.str_))
         points, new, known = points.rows(np.flatnonzero(usable)), new[usable], known[usable]
         collected = Collected(points, new)
@@ -148,6 +151,7 @@ class Watch:
         self.basis, self.query_count = trial.questions.basis, len(trial.questions)
         fair = np.isin(np.asarray(points.ids, np.str_), np.asarray(sample.ids, np.str_))
         live = Live(trial, self._arrangement(), self._projector, known, fair & known, seed)
+        # An earlier run may have re-encoded some points already.
         live.look(self.work.gallery, points.ids)
         return live
 
@@ -187,6 +191,7 @@ class Watch:
         found = self.workspace.artefacts.load_arrangement()
         if found is None or self._projector is None:
             return None
+        # The first digest is the bridge's, the second the forward map's.
         return found if found.projectors[1] == self._projector.digest else None
 
 
@@ -231,6 +236,7 @@ class Live:
         """Read back which of these points are re-encoded now, and their vectors."""
         wanted = [point for point in ids if point in self._row]
         for batch in gallery.read({"kind", "new"}, ids=wanted):
+            # `kind` is null where a point is due, which must read as false below.
             encoded = pc.equal(batch["kind"], Kind.ENCODED.value)
             done = batch.filter(pc.fill_null(encoded, fill_value=False))
             rows = np.array([self._row[point] for point in done["id"].to_pylist()], np.intp)
@@ -238,11 +244,13 @@ class Live:
             self.encoded[rows] = self.known[rows] = True
             if self.arrangement is not None and len(rows):
                 ids = [self.trial.ids[row] for row in rows]
+                # Old and projected vectors have not changed: compute only the new channel again.
                 found = self._sides.rows(rows).hubness(self.arrangement.bank, ids)
                 self._hubness[Channel.NEW][rows] = found[Channel.NEW]
 
     def judge(self, gate: Gate) -> Verdict:
         """Hold the gallery as it is now against a gate."""
+        # Only the anchor that the gate names is measured: `full` takes an imputation each time.
         ends: dict[str, Callable[[], QueryScores]] = {
             "keep": partial(evaluate, self.trial.old_space, self.trial.relevance),
             "full": self._full,
@@ -259,6 +267,7 @@ class Live:
             for channel in serving.channels
         }
         relevance = trial.relevance
+        # In chunks: the scores of all queries against all points need not fit in memory.
         for chunk in query_chunks(relevance.query_count, len(trial.ids)):
             blocks = {channel: space.scores(chunk) for channel, space in spaces.items()}
             ranked = top_k(serving.score(blocks, self.encoded), DEPTH)
@@ -273,6 +282,7 @@ class Live:
     def _full(self) -> QueryScores:
         """Estimate what the gallery would reach with every point re-encoded."""
         trial, rows = self.trial, np.flatnonzero(self.known)
+        # Renumber the answers: the space below holds the known rows only.
         place = np.full(len(trial.ids), -1)
         place[rows] = np.arange(len(rows))
         relevance = trial.relevance
@@ -281,6 +291,7 @@ class Live:
             Space(trial.queries_new, trial.new[rows], trial.new_distance),
             known,
             encoded=self.encoded[rows],
+            # Only what is left: the re-encoded points are counted exactly.
             sample=(self.sample & ~self.encoded)[rows],
             points=len(trial.ids),
             seed=self.seed,

@@ -1,4 +1,4 @@
-"""Workflows: keeps a run from harming the queries of others, and lets other shells steer it."""
+"""Keep a run from slowing down other clients' queries, and let other shells steer it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ LOAD = (
     "pauses",
     "updated_at",
 )
-"""What a run says of its load."""
+"""Figures that a run publishes about its load."""
+# Seconds, as docs/load.md states them: the thread's step, how often commands and the server's state
+# are read, the longest measurement and wait for the optimizer, and the work between two waits.
 TICK = 0.25
 ASK_EVERY = 1.0
 LOOK_EVERY = 2.0
@@ -50,16 +52,16 @@ BACKLOG_REST = 15.0
 
 @dataclass(slots=True)
 class Watch:
-    """Looks after one run from a thread of its own: probes, backlog, wishes, and what it says.
+    """Watches one run from a separate thread: probes, backlog, commands, and the published load.
 
     Attributes:
         connection: The open Qdrant.
         facts: The collection whose queries are protected.
-        control: Where other shells ask, and where the run answers.
+        control: Where other shells leave commands, and where the run confirms them.
         backlog: What the server has still to do for the collection that is written.
         own: Limits the run was started with.
         seed: Seed of the drawn probe queries.
-        pace: What is ruled.
+        pace: The pace that it sets.
     """
 
     connection: Connection
@@ -83,7 +85,8 @@ class Watch:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Obey what was asked before, then go on looking after the run."""
+        """Apply the commands in force, then start the thread."""
+        # In this thread: an earlier pause or limit has to hold before the first write.
         self.tick(time.monotonic())
         # From here on the next tick, a moment later, makes up for one that fails.
         brief = self.connection.brief()
@@ -93,8 +96,9 @@ class Watch:
         self._thread.start()
 
     def end(self) -> None:
-        """Stop looking, and say that the run does nothing more."""
+        """Stop the thread, and publish that the run has ended."""
         self._ended.set()
+        # Joined before publishing, or a late tick could overwrite "ended".
         if self._thread is not None:
             self._thread.join()
         if self._probes is not None:
@@ -111,12 +115,13 @@ class Watch:
         if due:
             self._look(now)
         state = self.state()
+        # A new state or token is published at once: `pause` and `throttle` wait for it.
         if due or (state["state"], state["token"]) != self._published:
             self._published = (state["state"], state["token"])
             self.control.publish(state)
 
     def state(self) -> dict[str, Any]:
-        """Say how the run goes, and which wish it obeys."""
+        """Return the load to publish, with the token of the command in force."""
         return {**load_of(self.pace, self.connection), "token": self._token}
 
     def _run(self) -> None:
@@ -135,6 +140,7 @@ class Watch:
         wish = self.control.wish()
         if wish.token == self._token:
             return
+        # Each command gives the probes another chance: new limits may call for them.
         self._token, self._blind = wish.token, False
         self.pace.limit_to(wish.limits or self.own)
         if wish.limits:
@@ -162,6 +168,7 @@ class Watch:
         overdue = checking and self._check_ends is not None and now >= self._check_ends
         verdict = self._windows.verdict(hurried=overdue)
         if verdict is not None:
+            # While the optimizer works off this run's writes, the load counts as the run's.
             self.pace.judge(verdict, settled=not self._busy)
             self._check_ends = None
         elif self._probes.refused:
@@ -170,6 +177,7 @@ class Watch:
             self._go_blind(f"only {len(self._windows)} were answered in {CHECK_PATIENCE:.0f} s")
 
     def _start_probes(self) -> bool:
+        # Probes run in a separate process, over REST.
         rest = self.connection.rest
         if rest is None:
             self._go_blind("Qdrant is reached by gRPC alone")
@@ -183,6 +191,7 @@ class Watch:
             self._go_blind("no stored vector was found to ask with")
             return False
         self._probes = Probes(rest, self.facts.collection, queries, spacing_of(self.facts))
+        # The baseline is what queries take without the run: write nothing until it is known.
         self.pace.hold(Reason.CHECK, "measuring what queries take without this run")
         return True
 
@@ -198,14 +207,17 @@ class Watch:
 
     def _look(self, now: float) -> None:
         """Wait for the server where it is behind, but not for ever."""
+        # The connection retries a 429 by itself; here each new one halves the pace.
         refusal = self.connection.retries.pauses.get(Reason.SERVER_LIMIT)
         if refusal is not None and refusal.count > self._refusals:
             self._refusals = refusal.count
             self.pace.back_off("the server asks for fewer requests")
+        # `--max-slowdown off` goes as fast as it can: it does not wait for the optimizer either.
         if self.pace.limits.max_slowdown is None:
             self.pace.release(Reason.BACKLOG)
             return
         self._busy, why = self.backlog.look()
+        # One clock for both: during a wait when it ends, after it when the next one may begin.
         held = Reason.BACKLOG in self.pace.holds
         if held and (not why or now >= self._backlog_ends):
             done = "the server has caught up" if not why else "the server is still behind"
@@ -220,14 +232,14 @@ class Watch:
 def paced(
     store: Store, plan: Plan, request: Request, should_stop: Callable[[], str]
 ) -> Iterator[PacedGallery]:
-    """Let a run keep a pace that spares the queries of others.
+    """Yield the plan's gallery at a pace that spares other clients' queries.
 
-    An embedded database has no others: there only a limit to the rate holds.
+    An embedded database has no other clients: there only a limit to the rate holds.
 
     Args:
         store: What the migration has in Qdrant.
         plan: Its plan.
-        request: What is asked of the run.
+        request: The options of the run.
         should_stop: A reason to end the run, "" for none.
     """
     connection, limits = store.connection, request.limits
@@ -254,7 +266,7 @@ def paced(
 
 
 def load_of(pace: Pace, connection: Connection) -> dict[str, Any]:
-    """Say how a run goes, as `status` shows it."""
+    """Return the load of a run, as `status` shows it."""
     pauses = {**pace.pauses, **connection.retries.pauses}
     return {
         "state": _state(pace),
