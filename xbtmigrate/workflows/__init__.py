@@ -1,1 +1,1 @@
-"""Room."""
+"""The procedure of each command, a folder for each step; shared modules lie beside the folders."""

@@ -1,4 +1,4 @@
-"""Workflows: some points as they were before the first write, and what became of them."""
+"""Record some points before the first write, and tell later who changed them since."""
 
 from __future__ import annotations
 
@@ -25,25 +25,28 @@ from xbtmigrate.workflows.store import Store, choice_of
 
 
 def witness(connection: Connection, plan: Plan, ids: Sequence[PointId]) -> pa.Table:
-    """Look at some points of the source: their payloads and every vector but the new one."""
+    """Read some points of the source: a hash of each payload, and every vector but the new one."""
     in_place = plan.target.layout is Layout.IN_PLACE
+    # In place the new vector lies on the same points, and it is meant to change.
     without = plan.target.vector if in_place else None
     return read_baseline(connection, plan.collection.name, ids, without)
 
 
 def testimony(store: Store, artefacts: Artefacts, plan: Plan) -> BaselineChanges | None:
-    """Say what became of the points that were looked at while planning; None without them.
+    """Compare the points recorded while planning with what they are now; None without a record.
 
     The tool only reads the source of a shadow. In place a new vector that was projected from the
     present old ones was made behind their replacement, and one that has still to be made will be.
-    The mark of an encoded vector does not name the old ones, so nobody can tell there.
+    The mark of an encoded vector does not name the old ones, so their cause stays open there.
     """
     before = artefacts.load_witness()
     if before is None:
         return None
     found = compare(before, witness(store.connection, plan, before["id"].to_pylist()))
     if plan.target.layout is Layout.SHADOW:
+        # The tool never writes to the source of a shadow: every change is an application's.
         return found.explained(found.vectors_changed)
+    # The gallery derives `kind` from the marks, which name the old vector of a projected point.
     batches = store.gallery(plan).read({"kind"}, ids=found.vectors_changed)
     kinds = {
         point: kind
@@ -56,7 +59,7 @@ def testimony(store: Store, artefacts: Artefacts, plan: Plan) -> BaselineChanges
 def bring_up_to_date(
     connection: Connection, artefacts: Artefacts, plan: Plan, ids: Sequence[PointId]
 ) -> None:
-    """Remember some of the points that were looked at while planning as they are now."""
+    """Record the present state of some of the baseline's points in place of the earlier one."""
     before = artefacts.load_witness()
     if before is not None and ids:
         now = witness(connection, plan, ids)
@@ -66,6 +69,7 @@ def bring_up_to_date(
 def distrust_replaced(store: Store, artefacts: Artefacts, plan: Plan) -> None:
     """Make encoded points whose old vectors were replaced due again."""
     found = testimony(store, artefacts, plan)
+    # The mark of an encoded vector does not name the old one, so no pass would notice by itself.
     if found is not None and found.vectors_changed:
         distrust(store.connection, choice_of(plan.target), found.vectors_changed)
 
@@ -73,6 +77,7 @@ def distrust_replaced(store: Store, artefacts: Artefacts, plan: Plan) -> None:
 def watched(connection: Connection, artefacts: Artefacts, plan: Plan, gallery: Gallery) -> Gallery:
     """Return a gallery that notices old vectors which applications replace between its writes."""
     before = artefacts.load_witness()
+    # A shadow needs no watch: `testimony` explains all changes of its source.
     if before is None or plan.target.layout is Layout.SHADOW:
         return gallery
     return _WatchedGallery(
@@ -82,7 +87,7 @@ def watched(connection: Connection, artefacts: Artefacts, plan: Plan, gallery: G
 
 @dataclass(slots=True)
 class _WatchedGallery:
-    """Passes everything on, and looks at the points that were looked at while planning.
+    """A gallery that compares the baseline's points with their record before it writes them.
 
     What has changed there before a write was changed by an application, so it is what the point is
     compared with from then on. What changes by a write is found by the next verification.
@@ -94,6 +99,7 @@ class _WatchedGallery:
     plan: Plan
     before: pa.Table
     ids: set[PointId]
+    # The loop writes two batches at a time, from separate threads.
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, kind: Kind | None = None) -> int:
@@ -113,6 +119,7 @@ class _WatchedGallery:
 
     def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
         """Store `new` with its provenance, after a look at the old vectors."""
+        # Before the write: afterwards a fault of the tool would pass for an application's change.
         ids = [each for each in batch["id"].to_pylist() if each in self.ids]
         if ids:
             self._look(ids)

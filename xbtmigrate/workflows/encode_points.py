@@ -1,4 +1,4 @@
-"""Workflows: embed what can be embedded, and never pay twice for the same content."""
+"""Embed the items that can be embedded, and never pay twice for the same content."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def encode_readable(
     done = np.zeros(len(items), np.bool_)
     for start in range(0, len(items), BATCH):
         rows = [row for row in range(start, min(start + BATCH, len(items))) if items[row]]
+        # An encoder refuses the whole batch and names the rows at fault: retry without them.
         while rows:
             try:
                 vectors[rows] = encoder.encode(
@@ -70,6 +71,7 @@ def encode_gallery(
     Returns:
         As `encode_readable`.
     """
+    # The cache is keyed by content, so points with equal content share a vector.
     hashes = np.array(points.hashes, dtype=object)
     vectors, done = known.find(points.hashes)
     todo = np.flatnonzero(~done)
@@ -82,6 +84,7 @@ def encode_gallery(
             ids=[points.ids[row] for row in rows],
         )
         vectors[rows], done[rows] = found, readable
+        # On disk after every 1,024 points: a kill loses only those of the present block.
         known.add(list(hashes[rows[readable]]), found[readable])
         report(stage, min(start + 4 * BATCH, len(todo)), len(todo))
     return vectors, done

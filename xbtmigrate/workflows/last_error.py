@@ -1,4 +1,4 @@
-"""Workflows: why the last run ended by an error, kept in the journal until the next one begins."""
+"""Keep in the journal why the last run failed, until the next one begins."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from xbtmigrate.qdrant.wire.connection import Connection
 def noted(config: Config, connection: Connection) -> Iterator[None]:
     """Keep the reason where the block ends by an error, so that `status` and `doctor` know it."""
     control = Control(connection, config.migration)
+    # An earlier error must not be shown as that of this run, even if this one is killed.
     control.note(None)
     try:
         yield
     except (ConnectionFailedError, LeaseError):
-        # Over by itself, or another run's business.
+        # The first passes by itself, and cannot be stored anyway; the second concerns another run.
         raise
     except XbtMigrateError as error:
+        # Failing to store the note must not hide the error that it is about.
         with contextlib.suppress(XbtMigrateError):
             control.note((error.message, error.hint))
         raise

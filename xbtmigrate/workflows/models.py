@@ -39,14 +39,16 @@ class Models:
         return load_encoder(self.config, self.config.new_model)
 
     def price_per_item(self, items: Sequence[str]) -> float | None:
-        """Price of encoding one item: configured, else from the encoder's price per token."""
+        """Return the price of encoding one item: configured, or by the encoder's token price."""
         configured = self.config.plan.price_per_million_items
         if configured is not None:
             return configured / 1e6
+        # Optional members beyond the protocol: local models have no price.
         price = getattr(self.new, "price_per_million_tokens", None)
         count = getattr(self.new, "count_tokens", None)
         if price is None or count is None or not items:
             return None
+        # The mean over the given sample: tokens per item times the price of one token.
         return float(price) * float(count(items)) / len(items) / 1e6
 
 
@@ -63,5 +65,6 @@ def load_encoder(
     Raises:
         PluginError: There is no such encoder, or it does not take these options.
     """
+    # Keys that the section does not declare are the options of the plugin.
     options = {**(section.model_extra or {}), **more}
     return CheckedEncoder(registry.build(registry.ENCODERS, section.encoder, options, config.base))

@@ -1,4 +1,4 @@
-"""Workflows: the one table of what to do next, in every phase of a migration."""
+"""Name the next command in every phase of a migration, from one table."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ NEXT = {
 def next_step(
     phase: Phase | None, plan: Plan | None, *, running: bool = False, paused: bool = False
 ) -> str:
-    """Say what to do next.
+    """Return the next command to type, or why there is none.
 
     Args:
         phase: Where the migration stands; None before planning.
         plan: The plan, where there is one.
         running: Whether a command holds the lease and is alive.
-        paused: Whether `pause` was asked for and not taken back: also the next run would wait.
+        paused: Whether a `pause` is in force. It outlives its run, so the next one would wait, too.
     """
+    # The holder of the lease moves the phase on, so no other command is due.
     if running:
         return "xbtmigrate resume" if paused else "nothing to do: a command is at work"
     if phase is None or plan is None:
@@ -55,17 +56,18 @@ def next_step(
 def phase_of(
     record: MigrationRecord | None, plan: Plan | None, artefacts: Artefacts
 ) -> Phase | None:
-    """Where a migration stands; before the first run, which makes the record, by its files."""
+    """Return the phase of a migration; by its files before the first run makes the record."""
     if record is not None:
         return record.phase
     if plan is None:
         return None
+    # `train-projector` writes files only: its phase is not in Qdrant until a backfill begins.
     trained = artefacts.projector_folder(Direction.FORWARD).exists()
     return Phase.TRAINED if trained else Phase.PLANNED
 
 
 def _before(phase: Phase, plan: Plan) -> str:
-    """The next step while nothing is written."""
+    """Return the next step while nothing is written."""
     if plan.strategy is Strategy.KEEP:
         if plan.recommendation.strategy is None:
             return JUDGE

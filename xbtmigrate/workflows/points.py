@@ -1,4 +1,4 @@
-"""Workflows: look at every point once, and take a fair sample of them."""
+"""Survey every point of a collection once, and draw a uniform sample of them."""
 
 from __future__ import annotations
 
@@ -118,6 +118,7 @@ def survey(
     start = time.monotonic()
     columns = {"source"} if without_old is None else {"source", "old"}
     for batch in gallery.read(columns):
+        # An empty content_hash marks a point without the embedded field.
         sourced = np.asarray(pc.not_equal(batch["content_hash"], ""))
         texts += len(batch) - batch["text"].null_count
         images += len(batch) - batch["image"].null_count
@@ -125,18 +126,23 @@ def survey(
         ids = np.array(batch["id"].to_pylist(), object)
         missing += int((~sourced).sum())
         if without_old is not None:
+            # `old` is also null where a stored vector cannot be used: not finite, zero or of
+            # absurd length. The server counts these points as having the vector.
             lacking = np.asarray(pc.is_null(batch["old"]))
             strange = ids[lacking & ~without_old.contains(list(ids))]
             neither += int((lacking & ~sourced).sum())
             broken += len(strange)
             unusable += list(strange[: max(0, SHOWN - len(unusable))])
         examples += list(ids[~sourced][: max(0, SHOWN - len(examples))])
+        # Bottom-k sampling: every point draws a random number, the smallest `sample` of them stay.
+        # The number of points need not be known, and a smaller sample begins a larger one.
         drawn = np.concatenate([drawn, ids[sourced]])
         lots = np.concatenate([lots, rng.random(int(sourced.sum()))])
         keep = np.argsort(lots, kind="stable")[:sample]
         drawn, lots = drawn[keep], lots[keep]
         seen += len(batch)
         report("surveying", seen, total)
+    # The floor keeps a tiny collection under a coarse clock from dividing by zero.
     rate = seen / max(time.monotonic() - start, 1e-9)
     return Survey(
         points=seen,
@@ -160,6 +166,7 @@ def take(gallery: Gallery, ids: Sequence[PointId] | None = None) -> Points:
         gallery: The collection.
         ids: Which points, in this order; None for all of them.
     """
+    # Only points that a forward projector could map: training and measuring need both sides.
     batches = [with_given(batch) for batch in gallery.read({"source", "old"}, ids=ids)]
     if not batches:
         return Points([], [], [], [], np.empty((0, 0), np.float32))

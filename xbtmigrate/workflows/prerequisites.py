@@ -1,4 +1,4 @@
-"""Workflows: what a migration will need until its end, looked for before it writes anything."""
+"""Check, before anything is written, what a migration will need until its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GIB = 2**30
 def require_prerequisites(
     store: Store, layout: LayoutChoice, costs: Sequence[Cost], strategy: Strategy
 ) -> list[Finding]:
-    """Look for everything that the way to `finalize` needs and that is not there.
+    """List what the way to `finalize` needs and does not find.
 
     Args:
         store: What the migration has in Qdrant.
@@ -38,6 +38,7 @@ def require_prerequisites(
     if not STRATEGIES[strategy].writes:
         return []
     [cost] = [each for each in costs if each.strategy is strategy]
+    # All checks run before one refuses, so one attempt names everything that has to be changed.
     found = list(
         chain(
             _alias(store, layout),
@@ -78,6 +79,7 @@ def _refuse(findings: Sequence[Finding]) -> None:
 def _alias(store: Store, layout: LayoutChoice) -> Iterator[Finding]:
     """A shadow takes over by moving an alias, which applications have to read by then."""
     facts = store.facts
+    # `requested` differs from the real name only where qdrant.collection is an alias.
     if layout.layout is Layout.IN_PLACE or facts.requested != facts.collection:
         return
     name = facts.collection
@@ -85,6 +87,7 @@ def _alias(store: Store, layout: LayoutChoice) -> Iterator[Finding]:
     option = (
         f"create an alias of '{name}', let applications read it and name it in qdrant.collection"
     )
+    # One of them serves as the example; only the user knows which one applications read.
     for alias in leading[:1]:
         option = f"`xbtmigrate cutover --alias {alias} --yes`, if that is what applications read"
     yield Finding(
@@ -106,6 +109,7 @@ def _rights(store: Store) -> Iterator[Finding]:
 def _limits(store: Store, layout: LayoutChoice) -> Iterator[Finding]:
     facts = store.facts
     address = quote(facts.collection, safe="")
+    # A limit of strict mode that is met half-way would leave a mixed gallery behind.
     found = limits_in_the_way(store.connection, facts, layout.layout, layout.space.size)
     for name, limit, needed in found:
         yield Finding(
@@ -119,6 +123,7 @@ def _limits(store: Store, layout: LayoutChoice) -> Iterator[Finding]:
 
 
 def _rates(facts: CollectionFacts, cost: Cost) -> Iterator[Finding]:
+    # Rates delay a run and never end it: 429 is retried (docs/load.md). So these only warn.
     needed = {
         "write_rate_limit": (facts.writes_per_minute, cost.writes, "vectors to write"),
         "read_rate_limit": (facts.reads_per_minute, facts.points // 50, "pages to read"),

@@ -66,6 +66,8 @@ class Store:
         if query_field is not None:
             fields = EmbeddedFields(query_field, fields.image, Modality.TEXT)
         space = NewSpace(facts.vector, facts.size, facts.distance)
+        # There is no new vector yet: the old one takes its place. The empty digest passed below is
+        # that of no plan.
         as_it_is = LayoutChoice(
             Layout.IN_PLACE,
             facts.collection,
@@ -76,6 +78,7 @@ class Store:
         )
         forward = self._forward()
         text_side = None if forward is None else forward.text_side
+        # Side vectors are stored ones or made from the text, never both.
         side = None if text_side else self.config.qdrant.side_vector
         return open_gallery(
             self.connection, facts, as_it_is, fields, "", side=side, text_side=text_side
@@ -91,6 +94,7 @@ class Store:
         choice = choice_of(plan.target)
         forward = self._forward()
         text_side = None if forward is None else forward.text_side
+        # A stored side vector is read only where the projector takes it: vectors fill the pages.
         stored = forward is not None and forward.d_side > 0 and text_side is None
         return open_gallery(
             self.connection,
@@ -128,7 +132,7 @@ class Store:
         return nearest(self.connection, self.facts, vectors, count)
 
     def refuse_while_under_way(self, because: str) -> None:
-        """Refuse what would pull the ground from under a running or paused migration.
+        """Refuse a command that would invalidate a migration under way.
 
         Raises:
             GateError: It is under way.
@@ -195,6 +199,8 @@ def store_over(config: Config, connection: Connection) -> Store:
     try:
         facts = inspect(connection, _source(config, connection), config.qdrant.vector)
     except CollectionError as error:
+        # A killed `finalize` or `abort` may have deleted the collection. The record tells this
+        # from a misspelt name.
         record = QdrantJournal(connection, config.migration).load()
         if record is not None and record.phase in (Phase.FINALIZING, Phase.ABORTING):
             raise GateError(
@@ -211,15 +217,17 @@ def _source(config: Config, connection: Connection) -> str:
     try:
         plan = artefacts_of(config).load_plan()
     except ArtefactError:
-        return name  # `plan` makes a new one; whoever needs this one refuses it by itself
+        return name  # `plan` makes a new one; commands that need this one refuse it
     source, target = plan.collection.name, plan.target
+    # After a cutover the alias leads to the shadow; the migration still concerns its source.
     moved = target.layout is Layout.SHADOW and aliases(connection).get(name) == target.collection
     there = moved and connection.call(lambda: connection.client.collection_exists(source))
+    # `finalize` may have deleted the source.
     return source if there else name
 
 
 def target_of(choice: LayoutChoice) -> Target:
-    """Put a layout into the words of the plan."""
+    """Convert a layout to the form that the plan stores."""
     return Target(
         layout=choice.layout,
         collection=choice.collection,
@@ -233,7 +241,7 @@ def target_of(choice: LayoutChoice) -> Target:
 
 
 def choice_of(target: Target) -> LayoutChoice:
-    """Put a plan's target back into the words of the layouts."""
+    """Convert a plan's target back to a layout."""
     return LayoutChoice(
         layout=target.layout,
         collection=target.collection,

@@ -1,4 +1,4 @@
-"""Workflows: count how a gallery's points were dealt with, exactly and by kind."""
+"""Count the points of a gallery exactly, by how they got their new vector or why they have none."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ class Tally:
     @property
     def without_new(self) -> int:
         """Points that have no new vector, whether they are to get one or not."""
+        # Never below 0: applications write between the counts, which are separate requests.
         return max(0, self.points - self.projected - self.encoded - self.applied)
 
     @property
@@ -61,6 +62,7 @@ class Tally:
             points: Points of the collection that applications use.
             with_new: Those that have a new vector, whoever made it.
         """
+        # Applications write no marks, so what has a vector beyond the marked points is theirs.
         applied = max(0, with_new - self.projected - self.encoded)
         return replace(self, points=points, applied=applied)
 
@@ -81,7 +83,7 @@ def by_reason(counts: Mapping[Kind, int]) -> dict[str, int]:
 
 
 def in_words(counts: Mapping[Kind, int] | Mapping[str, int]) -> str:
-    """Say how many points get no new vector, and why."""
+    """Return in words how many points get no new vector, and why."""
     known = {Kind(kind): count for kind, count in counts.items()}
     parts = [f"{known[kind]:,} {why}" for kind, why in WITHOUT.items() if known.get(kind)]
     return ", ".join(parts) or "none"

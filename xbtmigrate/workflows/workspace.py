@@ -46,6 +46,7 @@ class Workspace:
     def tuned_encoder(self) -> Encoder | None:
         """The new model with the additions that were trained for the bridge, if there are any."""
         folder = self.artefacts.lora_folder
+        # Only `train-projector --lora` writes this folder.
         if not folder.exists():
             return None
         return load_encoder(self.config, self.config.new_model, lora=str(folder.resolve()))
@@ -57,7 +58,7 @@ class Workspace:
         demand: Mapping[PointId, int] | None = None,
         benefit: BenefitModel | None = None,
     ) -> Ordering:
-        """Make an ordering, giving it what its factory asks for by name.
+        """Make an ordering with those of the parts below that its factory has as parameters.
 
         Args:
             name: Name of the ordering.
@@ -69,12 +70,14 @@ class Workspace:
             PluginError: There is no such ordering, or it needs what there is not.
         """
         factory = registry.load(registry.ORDERINGS, name)
+        # Orderings are plugins: a new part for one of them must not break the signatures of others.
         wanted = introspection.signature(factory).parameters
         offered: dict[str, object] = {
             "seed": self.config.plan.seed,
             "projector": projector,
             "demand": demand,
         }
+        # Built only on demand: both read files, which other orders do not need.
         if "benefit" in wanted:
             offered["benefit"] = benefit or self._benefit(projector)
         if "otherwise" in wanted:
@@ -88,6 +91,7 @@ class Workspace:
         arrangement = self.artefacts.load_arrangement()
         if arrangement is None or projector is None:
             return None
+        # Learned on the errors of one map, so it says nothing of another one.
         found = self.artefacts.load_benefit(arrangement)
         return found if found is not None and found.forward == projector.digest else None
 
