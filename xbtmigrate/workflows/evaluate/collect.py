@@ -27,12 +27,13 @@ from xbtmigrate.workflows.workspace import Workspace
 MAX_GENERATED = 2_000
 """Queries made from the points themselves, at most: more of them say no more."""
 
+# With fewer unseen points than this, seen ones are measured on too, with a warning.
 MIN_UNSEEN = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to evaluate on.
+    """The queries and the size of the gallery of one evaluation.
 
     Attributes:
         queries: Parquet with `text`, `image` or both, and `relevant`; None for the configured
@@ -50,7 +51,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Points with their true new vectors, and what to know about them."""
+    """Points with their true new vectors, and warnings about how they were collected."""
 
     points: Points
     new: Vectors
@@ -84,8 +85,10 @@ def pose(
         CollectionError: None of its relevant points is in the collection.
         EncoderError: A model cannot embed any of the queries.
     """
+    # The sample is seeded, so a repeated run measures the same queries.
     seed = store.config.plan.seed
     judged = [each.sampled(wanted.max_queries, seed) for each in _judged(store.config, wanted)]
+    # Before anything is encoded: a gate that cannot be decided should cost nothing.
     if decides and not judged:
         raise ConfigError(
             "a gate is decided by judged queries, and there are none: those made from the "
@@ -104,6 +107,7 @@ def pose(
             most=min(wanted.max_queries, MAX_GENERATED),
             report=report,
         )
+    # One unusable kind of queries (images that a model cannot read) must not hide the other.
     trials: list[Trial] = []
     refused: list[CollectionError | EncoderError] = []
     for questions in judged:
@@ -127,6 +131,8 @@ def collect(
     report: Report,
 ) -> Collected:
     """Take the gallery with its true new vectors: those written, those known, the rest encoded."""
+    # A sample without the right answers would measure nothing, so they are always in it. With
+    # fewer wrong answers beside them every figure rises, hence the warning below.
     needed = {point for each in judged for relevant in each.relevant for point in relevant}
     points = gallery_of(store, needed, max_gallery, report)
     vectors, valid = _new_vectors(store, models, workspace, points, report)
@@ -143,6 +149,8 @@ def collect(
 
 def _unspoiled(artefacts: Artefacts, trial: Trial, warnings: list[str]) -> Trial:
     """Keep the queries whose points no projector has seen, where training held out a fold only."""
+    # A fold is stored only where the judged queries cover nearly every point; otherwise training
+    # left all their points aside.
     fold, count = artefacts.load_fold(), len(trial.questions)
     if not fold:
         return trial
@@ -176,9 +184,10 @@ def _made(
     most: int,
     report: Report,
 ) -> tuple[list[Trial], list[str]]:
-    """Ask with the first kind of made queries that both models can embed, else by neighbours."""
+    """Make a trial from the first made queries that both models can embed, else from neighbours."""
     warnings = collected.warnings
     unseen = _unseen(artefacts, collected.points)
+    # After `--pairs 0` nothing is unseen: measure on all points, and say so.
     if len(unseen) < MIN_UNSEEN <= len(collected.points):
         unseen = np.arange(len(collected.points))
         warnings.append(
@@ -193,6 +202,7 @@ def _made(
             continue
         break
     else:
+        # `neighbours` makes queries of the first quarter, so unseen points go in front.
         rest = np.setdiff1d(np.arange(len(collected.points)), unseen)
         order = np.concatenate([unseen, rest])
         trial = neighbours(store, models, collected.points.rows(order), collected.new[order])
@@ -201,7 +211,7 @@ def _made(
 
 
 def _unseen(artefacts: Artefacts, points: Points) -> np.ndarray:
-    """Rows of the points that no projector and no calibration was fitted on."""
+    """Return the rows of the points that no projector and no calibration was fitted on."""
     seen: set[PointId] = set()
     if artefacts.pairs_file.exists():
         seen.update(*(group.ids for group in load_pairs(artefacts.pairs_file)))
@@ -214,7 +224,7 @@ def _unseen(artefacts: Artefacts, points: Points) -> np.ndarray:
 def asking(
     store: Store, models: Models, collected: Collected, questions: Questions, report: Report
 ) -> Trial:
-    """Embed queries with both models; those that cannot be asked are left out with a warning.
+    """Embed queries with both models; unusable ones are left out with a warning.
 
     Raises:
         CollectionError: None of the relevant points is in the gallery.
@@ -233,6 +243,8 @@ def asking(
         warnings.append(
             f"{lost} {modality} queries left out: their relevant points are not in the gallery"
         )
+    # Both models embed the same queries, and a query counts only if both could: the comparison
+    # of systems is paired.
     old, new = (
         encode_readable(encoder, asked.texts, modality, report=report, stage=f"queries, {name}")
         for encoder, name in (
@@ -263,13 +275,14 @@ def asking(
 
 
 def gallery_of(store: Store, needed: Iterable[PointId], max_gallery: int, report: Report) -> Points:
-    """The whole collection, or a uniform sample that holds every relevant point."""
+    """Return the whole collection, or a uniform sample that holds every relevant point."""
     reader = store.reader()
     if store.facts.points <= max_gallery:
         report("reading the collection", 0, 0)
         return take(reader)
     seen = survey(reader, sample=max_gallery, seed=store.config.plan.seed, report=report)
     first = sorted(needed)
+    # Relevant points come first, so the cut to `max_gallery` never drops one.
     wanted = dict.fromkeys([*first, *seen.sample])
     return take(reader, list(wanted)[: max(max_gallery, len(first))])
 
@@ -277,8 +290,9 @@ def gallery_of(store: Store, needed: Iterable[PointId], max_gallery: int, report
 def _new_vectors(
     store: Store, models: Models, workspace: Workspace, points: Points, report: Report
 ) -> tuple[np.ndarray, np.ndarray]:
-    """True new vectors: those the backfill has written, those known, and the rest encoded now."""
+    """Return true new vectors: written by the backfill, cached, or else encoded now."""
     written = _written(store, workspace.artefacts, points)
+    # Written vectors cost nothing; the cache comes next, and only the rest is encoded.
     missing = [row for row, point in enumerate(points.ids) if point not in written]
     vectors = np.zeros((len(points), models.new.dimension), np.float32)
     valid = np.ones(len(points), np.bool_)
@@ -298,13 +312,14 @@ def _new_vectors(
 
 
 def _written(store: Store, artefacts: Artefacts, points: Points) -> Mapping[PointId, np.ndarray]:
-    """True new vectors in the collection, of this plan and of the points' present content."""
+    """Return the true new vectors of this plan that fit the points' present content."""
     record = store.journal.load()
     if record is None or record.stage is None:
         return {}
     plan: Plan = artefacts.load_plan()
     found: dict[PointId, np.ndarray] = {}
     for batch in store.gallery(plan).read({"kind", "new"}, ids=points.ids):
+        # Projected vectors are estimates; `full` may be measured on true ones only.
         encoded = pc.fill_null(pc.equal(batch["kind"], Kind.ENCODED.value), fill_value=False)
         rows = batch.filter(encoded)
         found.update(zip(rows["id"].to_pylist(), vectors_of(rows, "new"), strict=True))

@@ -11,7 +11,9 @@ from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.types import Layout, Strategy
 from xbtmigrate.workflows.evaluate.rates import Rates
 
+# Bytes; a float16 collection stores half, so the estimate errs on the safe side there.
 FLOAT = 4
+# The larger of two layouts: 310 in place, where sixteen points share a mark, 170 in a shadow.
 PROVENANCE_BYTES = 310
 """A point's provenance in the payload: plan, kind and content hash, as stored."""
 INDEX_FACTOR = 1.5
@@ -20,7 +22,7 @@ INDEX_FACTOR = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What the costs depend on.
+    """Counts, sizes and rates that the costs of every strategy follow from.
 
     Attributes:
         points: Points of the collection.
@@ -44,9 +46,11 @@ class Workload:
         """Estimate a strategy that re-encodes this share of the points."""
         encodes = round(fraction * self.sources)
         projected = self.points if STRATEGIES[strategy].projects else 0
+        # A point that is projected first and encoded later is written twice, but stored once.
         writes = projected + encodes
         stored = max(projected, encodes)
         vector_bytes = stored * self.size * FLOAT
+        # Only a shadow repeats payloads and other vectors; in place they stay where they are.
         copied = self.other_bytes if stored and self.layout is Layout.SHADOW else 0
         return Cost(
             strategy=strategy,
@@ -60,11 +64,12 @@ class Workload:
 
 
 def to_compare(costs: Sequence[Cost]) -> Costs:
-    """What strategies are compared by: the price where there is one, else the time."""
+    """Return the costs in money where a price is known, else in seconds."""
     rows = {cost.strategy: cost for cost in costs}
     if not rows:
         return Costs()
     forward, full = rows[Strategy.FORWARD], rows[Strategy.FULL]
+    # Projecting calls no paid model, so in money it is free.
     if full.money:
         return Costs(full=full.money)
     return Costs(forward=forward.seconds, full=full.seconds)

@@ -18,7 +18,7 @@ from xbtmigrate.workflows.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Which curves of the mixed gallery are asked for: every order with every serving.
+    """Which curves of the mixed gallery to draw: every order with every serving.
 
     Attributes:
         orders: Names of orders; None for the usual ones.
@@ -32,7 +32,7 @@ class Curves:
 
 
 USUAL = Curves()
-"""The curves that are drawn unless others are asked for."""
+"""The curves that are drawn by default."""
 
 
 def asked_curves(
@@ -44,8 +44,9 @@ def asked_curves(
     *,
     forward: Projector | None,
 ) -> Asked:
-    """Say how the orders are made, and which points were paid for by training pairs."""
+    """Return which curves to draw, how to make their orders, and the rows already re-encoded."""
     hits = None if curves.demand is None else read_demand(store, models, curves.demand)
+    # Points encoded for training pairs come first in any order: their vectors are paid for.
     spent = workspace.artefacts.load_spent()
     rows = [row for row, point in enumerate(trial.ids) if point in spent]
     usual = Asked(

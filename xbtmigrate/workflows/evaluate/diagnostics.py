@@ -17,6 +17,7 @@ from xbtmigrate.workflows.evaluate.experiment import Maps, Trial
 Rows: TypeAlias = npt.NDArray[np.intp]
 
 BINS = 20
+# Edges of the histograms, so 31 bins.
 EDGES = 32
 SHOWN_TEXT = 160
 MAX_EXAMPLES = 5
@@ -25,7 +26,7 @@ SCORES = 8_000_000
 
 
 def error_estimate(trial: Trial, forward: Projector | None) -> dict[str, Any] | None:
-    """Hold the predicted error of each projection against the true one.
+    """Compare the predicted error of each projection with the true one.
 
     Returns:
         The rank correlation, and for each twentieth of the points, by rising prediction, the mean
@@ -36,8 +37,11 @@ def error_estimate(trial: Trial, forward: Projector | None) -> dict[str, Any] | 
         return None
     sides = trial.sides(forward)
     true = np.linalg.norm(sides.new - sides.projected, axis=1)
+    # The projector estimates s, the log of the squared error of one coordinate; over d
+    # coordinates the distance is sqrt(d * exp(s)).
     variance = np.exp(forward.uncertainty(trial.old, trial.side).astype(np.float64))
     predicted = np.sqrt(forward.d_out * variance)
+    # Bins of equal counts: with equal widths some would be almost empty.
     parts = np.array_split(np.argsort(predicted, kind="stable"), min(BINS, len(predicted)))
     return {
         "rank_correlation": rank_correlation(predicted, true),
@@ -62,6 +66,7 @@ def score_shapes(trial: Trial, maps: Maps) -> dict[str, Any] | None:
     if maps.forward is None or maps.arrangement is None:
         return None
     sides = trial.sides(maps.forward)
+    # Full score matrices are needed at once, so large galleries use fewer queries.
     count = int(np.clip(SCORES // len(trial.ids), 1, len(trial.questions)))
     asked = slice(0, count)
     blocks = {
@@ -71,6 +76,8 @@ def score_shapes(trial: Trial, maps: Maps) -> dict[str, Any] | None:
     }
     hubs = sides.hubness(maps.arrangement.bank, trial.ids)
     calibrated = CalibratedServing(maps.arrangement.fusion, hubs)
+    # Every point is scored in both states, which a real gallery never shows at once: only then
+    # can a difference between the states be told from one between the points.
     waiting, encoded = (
         calibrated.score(blocks, np.full(len(trial.ids), state)) for state in (False, True)
     )
@@ -83,7 +90,8 @@ def score_shapes(trial: Trial, maps: Maps) -> dict[str, Any] | None:
 
 
 def flips(trial: Trial, before: QueryScores, after: QueryScores) -> dict[str, Any]:
-    """Name queries that a system answers within the first 10 and the other one does not."""
+    """Return queries that one system answers within the first 10 and the other does not."""
+    # mrr@10 is 1/rank of the first right answer, and 0 beyond the tenth place.
     old, new = (1 / np.maximum(s.values["mrr@10"], 1e-9) for s in (before, after))
 
     def rank(value: float) -> int | None:
@@ -108,7 +116,7 @@ def flips(trial: Trial, before: QueryScores, after: QueryScores) -> dict[str, An
 
 
 def _shapes(waiting: Scores, encoded: Scores, relevance: Relevance) -> dict[str, Any]:
-    """Histograms of the right answers and of the best wrong one of each query, in both states."""
+    """Return histograms of right answers and each query's best wrong one, in both states."""
     values = {}
     for state, scores in (("waiting", waiting), ("encoded", encoded)):
         values[f"right_{state}"] = scores[relevance.query, relevance.row]
@@ -116,6 +124,7 @@ def _shapes(waiting: Scores, encoded: Scores, relevance: Relevance) -> dict[str,
         wrong[relevance.query, relevance.row] = -np.inf
         values[f"wrong_{state}"] = wrong.max(axis=1)
     known = np.concatenate([each[np.isfinite(each)] for each in values.values()])
+    # Outliers fall into the outer bins; otherwise a few would squeeze the rest into one.
     low, high = np.quantile(known, [0.005, 0.995])
     edges = np.linspace(low, max(high, low + 1e-6), EDGES)
     return {
@@ -128,7 +137,8 @@ def _shapes(waiting: Scores, encoded: Scores, relevance: Relevance) -> dict[str,
 
 
 def _log_mass(waiting: Scores, encoded: Scores) -> Scores:
-    """Log of the sum over all points in both states, for each query: what probabilities add to."""
+    """Return each query's log-sum-exp over all points in both states, the softmax denominator."""
+    # log sum exp(x) = m + log sum exp(x - m) with m = max(x), which cannot overflow.
     top = np.maximum(waiting.max(axis=1), encoded.max(axis=1))[:, None]
     total = np.exp(waiting - top).sum(axis=1) + np.exp(encoded - top).sum(axis=1)
     mass: Scores = top + np.log(total)[:, None]

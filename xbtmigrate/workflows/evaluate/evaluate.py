@@ -73,7 +73,9 @@ def measure(
             warnings.append("no projector was trained yet: run `xbtmigrate train-projector`")
         planned = workspace.artefacts.plan_file.exists()
         costs = workspace.artefacts.load_plan().costs if planned else []
+        # The first kind of queries decides; the others can only warn (`_against`).
         advice = findings[0].advise(config.plan.target, to_compare(costs))
+        # `cutover` refuses against this judgement, so it is kept even where no gate was given.
         save_judgement(models, workspace.artefacts, advice)
         content = _document(findings, gates, advice, warnings)
         if page is not None:
@@ -103,6 +105,7 @@ def _findings(
 ) -> Findings:
     encoder, asked = workspace.tuned_encoder, trial.questions
     if encoder is not None and asked.modality is Modality.TEXT and len(asked):
+        # LoRA changes the query encoder and not the projector, so these queries are embedded again.
         maps = replace(maps, tuned=encoder.encode(asked.texts, Modality.TEXT))
     cells = {
         f"{direction}:{projector.kind}": _cell(trial, projector)
@@ -117,7 +120,7 @@ def _findings(
 
 
 def _cell(trial: Trial, projector: Projector) -> QueryScores:
-    """Judge one projector by itself."""
+    """Return the scores of one projector, used without fusion."""
     if projector.direction is Direction.BRIDGE:
         space = Space(projector.apply(trial.queries_new), trial.old, trial.old_distance)
     else:
@@ -127,7 +130,7 @@ def _cell(trial: Trial, projector: Projector) -> QueryScores:
 
 
 def _against(others: Sequence[Findings], advice: Recommendation) -> list[str]:
-    """Warn of kinds of queries that the recommended move would serve worse than keep."""
+    """Return warnings for kinds of queries that the recommended move serves worse than keep."""
     found = []
     for other in others:
         value, keep = _same_move(other, advice), other.keep.means[METRIC]
@@ -140,7 +143,7 @@ def _against(others: Sequence[Findings], advice: Recommendation) -> list[str]:
 
 
 def _same_move(findings: Findings, advice: Recommendation) -> float | None:
-    """What the recommended move reaches on other queries, at the nearest measured fraction."""
+    """Return the recommended move's value on other queries, at the nearest measured fraction."""
     if advice.strategy in findings.judged.cells:
         return findings.judged.cells[advice.strategy].means[METRIC]
     for curve in findings.judged.deployable:
@@ -153,11 +156,13 @@ def _same_move(findings: Findings, advice: Recommendation) -> float | None:
 
 def _maps(models: Models, artefacts: Artefacts) -> Maps:
     bridge, forward = (_projector(models, artefacts, direction) for direction in Direction)
+    # Shared space, calibration and benefit need both directions.
     if bridge is None or forward is None:
         return Maps(bridge, forward)
     folder = artefacts.shared_folder
     shared = SharedSpace.load(folder) if folder.exists() else None
     arrangement = artefacts.load_arrangement()
+    # Weights fitted with other projectors would calibrate scores that no longer occur.
     if arrangement is not None and arrangement.projectors != (bridge.digest, forward.digest):
         arrangement = None
     benefit = None if arrangement is None else artefacts.load_benefit(arrangement)

@@ -147,7 +147,7 @@ class Maps:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which curves are drawn: every order with every serving, as far as the maps allow.
+    """Which curves to draw: every order with every serving, as far as the maps allow.
 
     Attributes:
         orders: Names of orders, those of plugins too; `oracle` needs the answer and is a bound.
@@ -165,7 +165,7 @@ class Asked:
 
 
 def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
-    """Judge every cell and draw every curve that was asked for.
+    """Score every cell and draw the chosen curves.
 
     Args:
         trial: Queries and gallery in both spaces.
@@ -177,11 +177,14 @@ def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
         PluginError: There is no such order.
     """
     specs = find_measured(asked.servings)
+    # 1. Vectors and scores of each system that searches a single space. The shared space maps
+    #    the whole gallery twice, so it is left out unless a curve needs it.
     if SHARED_SPACE.name not in asked.servings:
         maps = replace(maps, shared=None)
     sides = None if maps.forward is None else trial.sides(maps.forward)
     spaces, relevance = _spaces(trial, maps, sides), trial.relevance
     rows = {name: evaluate(space, relevance) for name, space in _cells(trial, maps, spaces)}
+    # 2. The curves. Points already paid for come first in every order, as in a backfill.
     ranked = {
         name: spent_first(rank(trial.ids, scores), asked.spent)
         for name, scores in _orders(trial, sides, maps, asked).items()
@@ -189,32 +192,39 @@ def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
     servings = [
         each for each in _servings(specs, trial, sides, maps) if each.channels <= set(spaces)
     ]
+    # Training pairs avoid the queries' points, so often no query has its answer among the rows
+    # that are re-encoded first; `backfilling_curves` corrects for it.
     unasked = (
         0.0 if np.isin(relevance.row, asked.spent).any() else len(asked.spent) / len(trial.ids)
     )
     curves = backfilling_curves(
         spaces, relevance, orders=ranked, servings=servings, unasked=unasked
     )
+    # 3. A fusion with nothing re-encoded is a cell, too. All orders agree at fraction 0, so the
+    #    first one is as good as any.
     fusions = {spec.name for spec in specs if spec.fuses}
     for curve in curves:
         if curve.ordering == next(iter(ranked)) and curve.serving in fusions:
             rows[f"fusion:{curve.serving}"] = curve.points[0]
+    # Last, because tables show keep first and full last.
     rows["full"] = evaluate(spaces[Channel.NEW], relevance)
     return Judged(rows, curves)
 
 
 def _spaces(trial: Trial, maps: Maps, sides: Sides | None) -> dict[Channel, Space]:
-    """Every channel that the maps allow."""
+    """Return the query and gallery vectors of every channel that the maps allow."""
     spaces = {Channel.OLD: trial.old_space, Channel.NEW: trial.full_space}
     if maps.bridge is not None:
         bridged = maps.bridge.apply(trial.queries_new)
         spaces[Channel.BRIDGE] = Space(bridged, trial.old, trial.old_distance)
         if maps.arrangement is not None:
+            # Both queries meet the same stored vectors, so one search with a blend is enough.
             blended = slerp(trial.queries_old, bridged, maps.arrangement.blend)
             spaces[Channel.BLEND] = Space(blended, trial.old, trial.old_distance)
     if sides is not None:
         spaces[Channel.FORWARD] = sides.space(Channel.FORWARD, trial.queries_new)
     if maps.shared is not None:
+        # A point enters by its old vector until it is re-encoded; queries meet both in one space.
         queries, space = maps.shared.bridge.apply(trial.queries_new), maps.shared
         spaces[Channel.SHARED_FORWARD] = Space(queries, space.forward.apply(trial.old))
         spaces[Channel.SHARED_NEW] = Space(queries, space.bridge.apply(trial.new))
@@ -224,7 +234,7 @@ def _spaces(trial: Trial, maps: Maps, sides: Sides | None) -> dict[Channel, Spac
 def _cells(
     trial: Trial, maps: Maps, spaces: Mapping[Channel, Space]
 ) -> Iterator[tuple[str, Space]]:
-    """The systems of one space that re-encode nothing, keep first."""
+    """Yield the systems that search one space and re-encode nothing, keep first."""
     yield "keep", spaces[Channel.OLD]
     if maps.bridge is not None:
         yield f"bridge:{maps.bridge.kind}", spaces[Channel.BRIDGE]
@@ -241,7 +251,7 @@ def _cells(
 def _orders(
     trial: Trial, sides: Sides | None, maps: Maps, asked: Asked
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Scores of the orders that were asked for and that the maps allow."""
+    """Return the points' scores in every chosen order that the maps allow."""
     uncertain = maps.forward is not None and maps.forward.has_uncertainty
     possible = {
         ORACLE: sides is not None,
@@ -252,6 +262,7 @@ def _orders(
     found = {}
     for name in asked.orders:
         if name == ORACLE and sides is not None:
+            # The true error needs every new vector, which a backfill does not have: a bound.
             error = np.linalg.norm(sides.new - sides.projected, axis=1)
             found[name] = error.astype(np.float32)
         elif possible.get(name, True):
@@ -262,7 +273,7 @@ def _orders(
 def _servings(
     specs: Sequence[ServingSpec], trial: Trial, sides: Sides | None, maps: Maps
 ) -> list[Serving]:
-    """The servings that were chosen, as far as what was fitted allows, in the table's order."""
+    """Return the chosen servings that the maps allow, in the table's order."""
     known = None
     if maps.arrangement is not None and sides is not None and maps.forward is not None:
         hubness = sides.hubness(maps.arrangement.bank, trial.ids)
@@ -310,5 +321,6 @@ class Sides:
 
     def _scored(self, channel: Channel, bank: Bank) -> Scored:
         met = self.space(channel, bank.of(channel))
+        # Points take the queries' place, since hubness is computed for blocks of points.
         turned = Space(met.gallery, met.query, met.distance)
         return turned.scores

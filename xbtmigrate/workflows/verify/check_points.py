@@ -1,4 +1,4 @@
-"""Workflows: look at points of a migrated gallery and say what is wrong with each of them."""
+"""Check points of a migrated gallery against what their present content should give."""
 
 from __future__ import annotations
 
@@ -53,13 +53,14 @@ Rows: TypeAlias = npt.NDArray[np.intp]
 
 def lot(seed: int, point: PointId) -> float:
     """Draw a number in [0, 1) for a point: the same one at every call."""
+    # A hash in place of a generator: no state, and independent of the order in which points come.
     digest = hashlib.blake2b(f"{seed}:{point}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") / 2**64
 
 
 @dataclass(slots=True)
 class Examiner:
-    """Judges points by what their present content asks for.
+    """Compares points with what the plan makes of their present content.
 
     Attributes:
         gallery: The collection as the plan migrates it.
@@ -86,7 +87,7 @@ class Examiner:
     remade: dict[str, Vectors] = field(default_factory=dict)
 
     def look(self, batch: pa.RecordBatch, chosen: Callable[[PointId], bool]) -> Found:
-        """Judge one batch with the columns source, kind, old and new.
+        """Return the faults of one batch with the columns source, kind, old and new.
 
         Args:
             batch: The points.
@@ -94,12 +95,17 @@ class Examiner:
         """
         ids: list[PointId] = batch["id"].to_pylist()
         kinds = batch["kind"].to_pylist()
+        # 1. What the marks show, without computing a vector.
         found = self._lacking(batch, ids, kinds)
+        # 2. What the vectors show. Projecting is cheap, so all projected ones are compared;
+        #    encoding is not, so only the chosen ones are.
         projected = [row for row, kind in enumerate(kinds) if kind == Kind.PROJECTED]
         encoded = [row for row, kind in enumerate(kinds) if kind == Kind.ENCODED]
         rows = np.array([row for row in encoded if chosen(ids[row])], np.intp)
         found |= self._compare(batch, Kind.PROJECTED, *self._project(batch, projected))
         found |= self._compare(batch, Kind.ENCODED, *self._encode(batch, rows))
+        # 3. What a shadow copied. A point that is still due is reported above; comparing its copy
+        #    would report the same write twice.
         if self.fidelity is not None:
             made = {point for point, kind in zip(ids, kinds, strict=True) if kind is not None}
             for point, unlike in self.fidelity.differences(ids).items():
@@ -108,12 +114,13 @@ class Examiner:
         return found
 
     def look_again(self, suspects: Found) -> Found:
-        """Judge points once more by what they are now; those that are gone are right.
+        """Check points once more as they are now; those that were deleted have no fault.
 
         A projected vector is not at fault if the new model cannot embed the point's content; that
         is tried here.
         """
         found: Found = {}
+        # A stray has no source, so the gallery, which reads the source, cannot find it.
         strays = [each for each, (fault, _) in suspects.items() if fault is Fault.STRAY]
         others = [each for each in suspects if each not in set(strays)]
         for batch in self.gallery.read({"source", "kind", "old", "new"}, ids=others):
@@ -124,12 +131,13 @@ class Examiner:
     def _lacking(
         self, batch: pa.RecordBatch, ids: Sequence[PointId], kinds: Sequence[str | None]
     ) -> Found:
-        """Find points without the vector that they should have."""
+        """Return points without the vector that they should have, and what they have instead."""
         found: Found = {}
         due = self.due.contains(ids)
         sourced = pc.is_valid(batch[self.modality.value]).to_pylist()
         with_new = pc.is_valid(batch["new"]).to_pylist()
         for row, (point, kind) in enumerate(zip(ids, kinds, strict=True)):
+            # A vector without a kind: its mark is missing or names other content or vectors.
             if kind is None and with_new[row]:
                 found[point] = (Fault.STALE, "its new vector is not of its present content")
             elif kind is None:
@@ -160,17 +168,21 @@ class Examiner:
             return {}
         ids: list[PointId] = batch["id"].to_pylist()
         stored = vectors_of(batch, "new")[rows]
+        # Cosine and not equality: servers normalize vectors and round them, some to float16.
         cosines = (normalized(stored) * normalized(made)).sum(axis=1)
+        # A stored NaN gives a NaN cosine, which `min` would pass on to the report.
         lowest = float(np.nan_to_num(cosines, nan=-1.0).min())
         self.compared[kind] = self.compared.get(kind, 0) + len(rows)
         self.least_cosine[kind] = min(lowest, self.least_cosine.get(kind, 1.0))
         found: Found = {}
         for row, cosine, right in zip(rows, cosines, made, strict=True):
+            # This way round, so that NaN is not taken for alike.
             if cosine >= LIKE:
                 continue
             detail = f"{kind}; cosine {cosine:.4f} to the one made again"
             found[ids[row]] = (Fault.WRONG_VECTOR, detail)
             if kind is Kind.ENCODED:
+                # Kept for `--repair`: the cache may hold the wrong vector under this hash.
                 self.remade[batch["content_hash"][row].as_py()] = right
         return found
 
@@ -181,6 +193,7 @@ class Examiner:
             for row, point in enumerate(batch["id"].to_pylist())
             if point in found and found[point][0] is Fault.WRONG_KIND
         ]
+        # Trying is the only way to know: a refusal is not stored when a projection stands in.
         readable, _ = self._encode(batch, np.array(projected, np.intp))
         refused = {batch["id"][row].as_py() for row in set(projected) - set(readable.tolist())}
         return {point: fault for point, fault in found.items() if point not in refused}

@@ -1,4 +1,4 @@
-"""Workflows: what a verification has found so far, kept on disk so that it can go on."""
+"""Keep on disk what a verification has found, so that an interrupted one resumes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Verification(BaseModel):
         sample: Points to look at; None for all.
         reencode: Encoded points to encode again.
         started_at: When it began, UTC, ISO 8601.
-        cursor: Last point looked at, where all are.
+        cursor: Last point looked at; a resumed run reads behind it.
         checked: Points looked at.
         finished: Whether every point has been looked at.
         mismatches: Points at fault.
@@ -81,14 +81,15 @@ class Verification(BaseModel):
         self.mismatches = self.mismatches | more
 
     def goes_on(self, other: Verification) -> bool:
-        """Whether `other`, just asked for, is the rest of this one."""
+        """Whether this unfinished verification has the same extent as `other`."""
+        # The options that choose points. `--max-stale` and the like only judge the result.
         asked = ("plan", "fraction", "sample", "reencode")
         return not self.finished and all(
             getattr(self, name) == getattr(other, name) for name in asked
         )
 
     def save(self, path: Path) -> None:
-        """Store it."""
+        """Write the file, whole or not at all."""
         write_json(path, self.model_dump(mode="json"))
 
 

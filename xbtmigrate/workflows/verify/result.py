@@ -1,4 +1,4 @@
-"""Workflows: what a verdict on a migration rests on, what it proves, and what it does not."""
+"""Turn what a verification found into a verdict: its reasons, what it proves and what not."""
 
 from __future__ import annotations
 
@@ -84,6 +84,7 @@ class Evidence:
     @property
     def reasons(self) -> list[str]:
         """Everything that stands against a cutover, in words; empty if it is clean."""
+        # Each reason stands alone with its way out; nothing is weighed against anything else.
         behind, found = self.state.behind, []
         if self.state.overflowing:
             return [
@@ -93,6 +94,7 @@ class Evidence:
         wrong = len(self.state.mismatches) - behind
         if wrong:
             found.append(f"{wrong:,} point(s) are wrong")
+        # Points behind are normal on a live collection: `cutover` catches up with them.
         if behind > self.max_stale:
             found.append(
                 f"{behind:,} point(s) were written since the backfill, {self.max_stale:,} may be"
@@ -106,6 +108,7 @@ class Evidence:
         if self.settings:
             found.append(f"{len(self.settings)} setting(s) differ")
         recall = self.index_recall
+        # Against the old index and not an absolute level: that is what users are used to.
         if recall is not None and recall.new < recall.old - LOST_RECALL:
             found.append(
                 f"the new index finds {recall.new:.3f} of the exact neighbours, "
@@ -180,6 +183,7 @@ class Evidence:
 
     def _not_proven(self) -> list[str]:
         state, kept = self.state, self.testimony
+        # A clean verdict must not promise more than was looked at, so the gaps are listed, too.
         encoded = self.tally.encoded - state.compared.get(Kind.ENCODED, 0)
         found = []
         if encoded > 0:
@@ -202,6 +206,7 @@ class Evidence:
         if self.state.mismatches:
             return "xbtmigrate verify --repair"
         changed = len(self._vectors_changed)
+        # `--repair` handles faults of points; replaced old vectors need a backfill.
         if changed > self.max_replaced and len(self.reasons) == 1:
             return "xbtmigrate backfill --online"
         return "see `reasons`"
@@ -222,11 +227,14 @@ def index_recall(
     """
     if store.connection.embedded:
         return None
+    # Judged queries look like traffic; stored points as queries are the second best.
     for questions in judged_questions(store.config):
         return _recall_of_questions(store, models, questions, target, hnsw_ef)
     before = artefacts.load_witness()
+    # The baseline is a random sample; without one, the first page has to do.
     ids = None if before is None else before["id"].to_pylist()[:QUERIES]
     for batch in gallery.read({"old", "new"}, ids=ids):
+        # Both spaces get the same points, or the two shares could not be compared.
         usable = batch.filter(pc.and_(pc.is_valid(batch["old"]), pc.is_valid(batch["new"])))
         usable = usable.slice(0, QUERIES)
         if len(usable):
@@ -243,6 +251,7 @@ def _recall_of_questions(
     texts = questions.sampled(QUERIES, store.config.plan.seed).texts
     encoders: tuple[Encoder, Encoder] = (models.old, models.new)
     made = [encode_readable(each, texts, questions.modality) for each in encoders]
+    # Only queries that both models embed, so that both shares are of the same queries.
     rows = np.flatnonzero(made[0][1] & made[1][1])
     if not len(rows):
         return None

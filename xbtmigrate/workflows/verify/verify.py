@@ -1,4 +1,4 @@
-"""Workflows: verify. Is every point as the plan wants it, and everything else as it was?
+"""Verify a backfilled migration: every point as planned, everything else as it was.
 
 The points are looked at in pages, and what was found is stored, so that an interrupted run goes on.
 What is wrong is looked at a second time at the end: an application may have written in between.
@@ -108,6 +108,7 @@ def verify(
             evidence = run.evidence()
             clean = not evidence.reasons
             judged = _judged(run.record, clean=clean)
+            # Replaced old vectors that were accepted are the baseline of the next verification.
             if clean and evidence.testimony is not None:
                 seen = evidence.testimony
                 bring_up_to_date(
@@ -126,7 +127,7 @@ def verify(
 def check_verifiable(
     store: Store, models: Models, artefacts: Artefacts, record: MigrationRecord | None
 ) -> tuple[MigrationRecord, Intent]:
-    """See that a verification can be made.
+    """Return the record and what it was asked to reach, if a verification can be made.
 
     Raises:
         GateError: The migration is in another phase, or the plan is stale.
@@ -154,7 +155,7 @@ def _verifiable(record: MigrationRecord | None) -> MigrationRecord:
 
 
 def _judged(record: MigrationRecord, *, clean: bool) -> MigrationRecord:
-    """Put the verdict into the record."""
+    """Return the record with the verdict."""
     if clean:
         return replace(record.moved_to(Phase.VERIFIED), verified_at=utc_now())
     if record.phase is Phase.VERIFIED:
@@ -235,6 +236,7 @@ class _Run:
         if self.extent.sample is None or self.extent.sample >= self._points:
             yield from self._gallery.read(columns, after=self._state.cursor)
             return
+        # A hash of the id picks the sample, so a resumed run picks the same points.
         share, seed = self.extent.sample / self._points, self.intent.plan.seed
         for page in self._gallery.read(set(), after=self._state.cursor):
             ids = [each for each in page["id"].to_pylist() if lot(seed, each) < share]
@@ -249,12 +251,13 @@ class _Run:
         self._state.remember(self._examiner.look_again(suspects))
 
     def _repair(self) -> None:
-        """Take its mark from each point that is wrong, and let the backfill's loop make it."""
+        """Remove the mark of each wrong point, and let the backfill's loop make its vector."""
         if any(fault is Fault.WRONG_VECTOR for fault, _ in self._state.found.values()):
             self._look_at_all()
         self._keep_remade()
         before = len(self._state.mismatches)
         wrong = [point for point, (fault, _) in self._state.found.items() if fault not in BEHIND]
+        # Points that are merely behind are due already: the loop finds them without this.
         distrust(self.store.connection, self._choice(), wrong)
         # From the first pass on, so that each point gets the kind of vector it should have.
         anew = replace(self.record, stage=None, cursor=None, position=0)
@@ -310,7 +313,7 @@ class _Run:
         return choice_of(self.intent.plan.target)
 
     def stopped_document(self) -> dict[str, Any]:
-        """Say that the run was stopped."""
+        """Return the document of a run that was stopped."""
         return {
             "collection": self.intent.plan.collection.name,
             "status": f"stopped: {self.stopped}",
