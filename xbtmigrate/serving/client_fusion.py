@@ -31,7 +31,7 @@ class _SpaceQuery:
     with_payload: bool | list[str]
 
     def nearest(self, options: SearchOptions) -> Request:
-        """Search the space."""
+        """Make the request for the nearest points."""
         options = replace(options, with_payload=self.with_payload)
         return search_one_space(self.space, self.vector, options)
 
@@ -45,6 +45,8 @@ def fuse_here(query: PreparedQuery) -> Procedure[Points]:
     state, options = query.state, query.options
     old = _SpaceQuery(state.old, query.old or [], with_payload=False)
     new = _SpaceQuery(state.new, query.new or [], with_payload=[PROVENANCE])
+    # Paging and threshold apply to fused scores, so neither may cut the candidates of one space.
+    # Their payload is left out too, except the mark: `_fill` fetches it for one page only.
     near = replace(options, limit=options.depth, offset=0, score_threshold=None, with_vectors=False)
     scores: list[dict[Any, models.ScoredPoint]] = [{}, {}]
     answers = yield [old.nearest(near), new.nearest(near)]
@@ -97,6 +99,7 @@ def _score(
     if mark.get("kind") == Kind.ENCODED and mark.get("plan") == state.plan.digest[:PLAN_LENGTH]:
         held = State.ENCODED
     part = mixture.parts[held]
+    # The same sum as `FormulaBuilder.build` has the server compute.
     total = part.offset
     if old is not None:
         total += part.old * state.old.sign * old.score

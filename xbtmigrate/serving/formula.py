@@ -38,6 +38,8 @@ class FormulaBuilder:
 
     def build(self, mixture: Mixture) -> models.FormulaQuery:
         """Add up the parts of a projected point, and what differs for points in other states."""
+        # score = old * s_old + new * s_new + offset, with weights by the state of the point. Qdrant
+        # counts a condition as 1 or 0, so `condition * (weights - base)` corrects only its points.
         base = mixture.parts[State.PROJECTED]
         is_encoded = match_encoded(self.plan, self.new.name)
         terms = [self._expression(base)]
@@ -78,6 +80,8 @@ def match_encoded(plan: str, vector: str) -> models.Filter:
     """
     return models.Filter(
         must=[
+            # An application that replaces a point may write its mark back without its new vector:
+            # the mark alone does not make a point encoded.
             _match("kind", Kind.ENCODED.value),
             _match("plan", plan[:PLAN_LENGTH]),
             models.HasVectorCondition(has_vector=vector),
@@ -99,6 +103,8 @@ def _hubness_terms(
 ) -> list[models.Expression]:
     """Add a point's stored hubness, or the mean of its state where it has none yet."""
     path = f"{PROVENANCE}.{stored.key}"
+    # A point without the number counts as an average one. A default cannot depend on the state, so
+    # encoded points get the difference by a condition.
     defaults[path] = stored.projected
     absent = models.IsEmptyCondition(is_empty=models.PayloadField(key=path))
     unmarked = models.Filter(must=[is_encoded, absent])

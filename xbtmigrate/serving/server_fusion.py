@@ -15,6 +15,8 @@ from xbtmigrate.serving.round_trips import Search
 from xbtmigrate.serving.space import Space
 from xbtmigrate.serving.state import ActiveServing, ServingState
 
+# Four candidates for each place up to rank 32: a point high in the fused order may be lower in
+# either space. Deeper pages keep at least this factor.
 MIN_DEPTH = 128
 """Points that each space contributes to a fused answer, at least."""
 
@@ -75,7 +77,7 @@ class PreparedQuery:
 
 
 def search_one_space(space: Space, vector: list[float], options: SearchOptions) -> Search:
-    """Search one space, as the application would have done without a migration."""
+    """Make the request that searches one space, as an application would without a migration."""
     return Search(
         space.collection,
         models.QueryRequest(
@@ -95,7 +97,7 @@ def search_one_space(space: Space, vector: list[float], options: SearchOptions) 
 
 
 def search_both_spaces(query: PreparedQuery) -> Search:
-    """Search and fuse both spaces of one collection in one request.
+    """Make the one request that searches and fuses both spaces of a collection.
 
     Servers take no score threshold beside a formula: the caller applies it to the answer.
     """
@@ -104,6 +106,7 @@ def search_both_spaces(query: PreparedQuery) -> Search:
         query.state.old.collection,
         models.QueryRequest(
             prefetch=prefetch_both(query),
+            # No filter here: the prefetches have applied it to every candidate.
             query=query.serving.formula,
             limit=options.limit,
             offset=options.offset or None,
@@ -116,9 +119,10 @@ def search_both_spaces(query: PreparedQuery) -> Search:
 
 
 def prefetch_both(query: PreparedQuery) -> list[models.Prefetch]:
-    """Take the nearest points of either space, and score them in the old space and the new one."""
+    """Make the prefetches: the nearest points of either space, scored in both."""
     state, options, depth = query.state, query.options, query.options.depth
     sides = ((state.old, query.old or []), (state.new, query.new or []))
+    # 1. The candidates: what each space finds by itself.
     nearest: list[models.Prefetch] = []
     for space, vector in sides:
         near = models.Prefetch(
@@ -129,6 +133,8 @@ def prefetch_both(query: PreparedQuery) -> list[models.Prefetch]:
             limit=depth,
         )
         nearest.append(near)
+    # 2. The same candidates scored in each space: without this, a point that one space alone found
+    # would count 0 in the other. The order gives `$score[0]` and `$score[1]` of the formula.
     scored: list[models.Prefetch] = []
     for space, vector in sides:
         # It sees the candidates of both spaces and nothing else: hence twice the depth.

@@ -19,4 +19,5 @@ class Space:
     @property
     def sign(self) -> float:
         """1 where a higher score is nearer, -1 for a distance."""
+        # Qdrant returns similarities for Cosine and Dot, but plain distances for these two.
         return -1.0 if self.distance in (Distance.EUCLID, Distance.MANHATTAN) else 1.0

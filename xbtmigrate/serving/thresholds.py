@@ -41,6 +41,8 @@ class Scale:
 
     def translate(self, threshold: float) -> float:
         """Translate one threshold; outside the range seen, along a straight line."""
+        # Beyond the scores seen the slope of their whole range is used: the few at an end scatter
+        # too much for one.
         low, high = self.keep[0], self.keep[-1]
         slope = (self.serving[-1] - self.serving[0]) / max(high - low, 1e-12)
         if threshold < low:
