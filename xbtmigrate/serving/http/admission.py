@@ -41,7 +41,7 @@ class _RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Middleware that checks requests.
+    """Middleware that refuses a request by its host, key, size or time.
 
     Attributes:
         app: The application behind it.
@@ -75,6 +75,7 @@ class Admission:
                     "connect to 127.0.0.1 or localhost, or give the service a key",
                 )
         elif path not in _OPEN:
+            # In constant time: how long a refusal takes must not show how much of a key is right.
             given = headers.get(KEY, "").encode("latin-1")
             if not hmac.compare_digest(given, self.api_key.encode()):
                 raise _RefusedError(
@@ -85,7 +86,7 @@ class Admission:
 
 
 class PromptProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """Uvicorn's protocol, but a connection that sends no whole request head is closed.
+    """Uvicorn's protocol, which also closes connections that send no whole request head.
 
     Open connections count towards the limit of requests, so idle ones would lock others out.
     """
@@ -110,6 +111,8 @@ class PromptProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         if idle and self.cycle is idle_since:
             self.transport.close()
             return
+        # `self` is no request: a connection that was busy is closed only after a whole interval
+        # in which it is idle.
         self._watch = self.loop.call_later(HEAD_SECONDS, self._look, self.cycle if idle else self)
 
 
@@ -122,11 +125,12 @@ def _host_of(headers: Headers) -> str | None:
     try:
         return urlsplit(f"//{headers.get('host', '')}").hostname
     except ValueError:
+        # Malformed, such as a bracket that is never closed: refused like any other host.
         return None
 
 
 async def _read_body(receive: Receive, seconds: float) -> bytes:
-    """Read the whole body."""
+    """Read the whole body, of at most `MAX_BYTES` and within `seconds`."""
     body, more = bytearray(), True
     try:
         async with asyncio.timeout(seconds):
@@ -134,6 +138,7 @@ async def _read_body(receive: Receive, seconds: float) -> bytes:
                 message = await receive()
                 body += message.get("body", b"")
                 more = message.get("more_body", False)
+                # Counted as it arrives, because a chunked body does not give its length first.
                 if len(body) > MAX_BYTES:
                     raise _RefusedError(
                         413, f"a body has at most {MAX_BYTES} bytes", "send fewer items at a time"

@@ -96,6 +96,7 @@ def create_app(start: Start, api_key: str | None) -> FastAPI:
         description="Search a Qdrant collection while its embedding model is being replaced.",
         lifespan=_lifespan(start),
     )
+    # Added first, so it is inside the middleware that counts: refusals are counted too.
     app.add_middleware(Admission, api_key=api_key)
     _routes(app, [Security(KEY_HEADER)])
     app.exception_handler(RequestValidationError)(_handle_invalid)
@@ -130,6 +131,7 @@ def _lifespan(start: Start) -> Callable[[FastAPI], AbstractAsyncContextManager[N
         try:
             yield
         finally:
+            # Comparisons use the connections that `close` ends.
             await backend.searcher.settle()
             await backend.close()
 
@@ -208,6 +210,7 @@ async def readyz(backend: OurBackend, response: Response) -> Health:
     problem = ""
     try:
         async with asyncio.timeout(backend.seconds):
+            # A query goes on with the last state and warns; readiness reports the error instead.
             await searcher.reload()
     except (XbtMigrateError, TimeoutError, *CLIENT_ERRORS) as error:
         problem = str(error) or type(error).__name__
@@ -219,6 +222,7 @@ async def readyz(backend: OurBackend, response: Response) -> Health:
 
 
 def _check_size(vector: list[float], size: int, model: str) -> None:
+    # An EncoderError becomes a 503, but a vector of the wrong size is the caller's mistake: 422.
     try:
         check_vector(vector, size, model)
     except EncoderError as error:
@@ -229,12 +233,14 @@ async def _count(request: Request, answer: Callable[[Request], Awaitable[Respons
     response = await answer(request)
     route = request.scope.get("route")
     backend: Backend = request.app.state.backend
+    # By the route's pattern: a series for each path that a stranger invents would never go away.
     backend.metrics.requests.labels(getattr(route, "path", "other"), response.status_code).inc()
     return response
 
 
 async def _handle_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
+    # Pydantic reports an error for each wrong item: a bad body must not make a huge response.
     errors = error.errors()
     lines = [
         f"{'.'.join(map(str, each['loc']))}: {each['msg']}"[:MAX_ERROR_LENGTH]
@@ -254,6 +260,8 @@ async def _handle_http_error(_: Request, error: Exception) -> JSONResponse:
 
 async def _handle_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, XbtMigrateError)
+    # 422: change the request. 409: wait for the migration, or start the service with another model.
+    # 503: try again later.
     wrong = isinstance(error, ConfigError | UnreadableSourceError)
     status = 422 if wrong else 409 if isinstance(error, UnsupportedError) else 503
     return error_response(status, error.message, error.hint)

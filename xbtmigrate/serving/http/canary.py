@@ -87,6 +87,7 @@ class SplitSearcher:
         await asyncio.gather(*self._comparisons)
 
     async def _canary(self, old: AsyncMigrationSearcher, question: Question) -> Answer:
+        # Both at once: if the new side fails, the old answer is there without a second wait.
         new_side, old_side = await asyncio.gather(
             self._search("new", self.new, question),
             self._search("old", old, question),
@@ -99,6 +100,7 @@ class SplitSearcher:
         if isinstance(old_side, Answer) and isinstance(new_side, (XbtMigrateError, *CLIENT_ERRORS)):
             self._record_failure(new_side)
             return old_side
+        # Both failed, or the new one by a fault of the program, which no old answer should hide.
         raise new_side
 
     def _compare_later(self, question: Question, found: Answer) -> None:
@@ -107,6 +109,7 @@ class SplitSearcher:
             self.metrics.skipped.inc()
             return
         task = asyncio.create_task(self._compare(question, found))
+        # An event loop keeps weak references only: without this one a task may vanish half done.
         self._comparisons.add(task)
         task.add_done_callback(self._comparisons.discard)
 
@@ -128,6 +131,7 @@ class SplitSearcher:
     def _record_agreement(self, new: Answer, old: Answer) -> None:
         ours, theirs = ({point.id for point in side} for side in (new, old))
         if ours or theirs:
+            # Over the longer answer: a threshold may leave one side fewer points.
             self.metrics.agreement.observe(len(ours & theirs) / max(len(ours), len(theirs)))
 
     def _record_failure(self, error: BaseException) -> None:

@@ -29,6 +29,7 @@ def to_data_uris(images: Sequence[str]) -> list[str]:
     uris, pixels = [], 0
     for number, given in enumerate(images):
         try:
+            # A data URI has its content after the comma; base64 tools may break it into lines.
             content = base64.b64decode("".join(given.rpartition(",")[2].split()), validate=True)
             # The header gives kind and size; unpacking a bomb to learn its size would be too late.
             kind, size = head_of(content)
@@ -40,5 +41,6 @@ def to_data_uris(images: Sequence[str]) -> list[str]:
             raise ValueError(
                 f"the images have more than {MAX_PIXELS} pixels together; make them smaller"
             )
+        # The type comes from the content: what the request claimed is not passed on.
         uris.append(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
     return uris

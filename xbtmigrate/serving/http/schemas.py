@@ -20,6 +20,7 @@ from xbtmigrate.serving.engine import Question
 from xbtmigrate.serving.http.request_images import to_data_uris
 from xbtmigrate.serving.server_fusion import SearchOptions
 
+# Bounds of what one request can cost the service; docs/serving.md lists most of them.
 MAX_POINTS = 1000
 DEEPEST = 10_000
 MAX_ITEMS = 64
@@ -33,6 +34,7 @@ Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=32_7
 Image: TypeAlias = Annotated[
     str, StringConstraints(pattern=r"^(data:image/[a-z+.-]+;base64,)?[A-Za-z0-9+/\r\n]+=*$")
 ]
+# Qdrant and projectors compute in float32, where more than 3.4e38 is infinite.
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False, ge=-3e38, le=3e38)]
 # Fail fast: one error says as much as one for each of a million items.
 Vector: TypeAlias = Annotated[list[Number], Field(min_length=1, max_length=65_536, fail_fast=True)]
@@ -87,6 +89,7 @@ class SearchRequest(_Request):
             try:
                 models.Filter.model_validate(content)
             except ValidationError as error:
+                # The first one without its input: an echoed filter could make the response huge.
                 first = error.errors(include_url=False, include_input=False)[0]
                 place = ".".join(map(str, first["loc"]))
                 raise ValueError(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+# Searches take 3 to 120 ms (docs/serving.md); embedding and slow servers need the upper buckets.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+# Answers have ten points by default, so agreement is a multiple of a tenth.
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -12,6 +14,7 @@ class Metrics:
     """Counts and times of one service."""
 
     def __init__(self) -> None:
+        # The library's global registry refuses a second service in the same process.
         self._registry = CollectorRegistry()
         self.requests = Counter(
             "xbtmigrate_service_requests",
