@@ -24,14 +24,14 @@ from xbtmigrate.serving.translate_writes import WriteTranslator, points_from_col
 
 
 class MigratingClient(QdrantClient):
-    """A `QdrantClient` that translates what concerns one collection; made by `wrap`."""
+    """A `QdrantClient` that translates requests to one collection; made by `wrap`."""
 
     _bare: QdrantClient
     _requests: RequestTranslator
     _writes: WriteTranslator
 
     def __del__(self) -> None:
-        """Leave the connections to the client that they are shared with."""
+        """Do nothing: the connections belong to the wrapped client, which closes them."""
 
     def query_points(self, collection_name: str, *args: Any, **kwargs: Any) -> QueryResponse:
         """Answer from the mixed gallery."""
@@ -128,7 +128,7 @@ class MigratingClient(QdrantClient):
 
 
 class AsyncMigratingClient(AsyncQdrantClient):
-    """An `AsyncQdrantClient` that translates what concerns one collection; made by `wrap`."""
+    """An `AsyncQdrantClient` that translates requests to one collection; made by `wrap_async`."""
 
     _bare: AsyncQdrantClient
     _requests: RequestTranslator
@@ -169,7 +169,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
         return await run_async(self._bare, self._writes.upsert(points, options))
 
     def upload_points(self, collection_name: str, *args: Any, **kwargs: Any) -> None:
-        """Upload to other collections: it does not wait for an event loop, as writes here must."""
+        """Upload to other collections; refused for this one, whose writes must be awaited."""
         self._refuse("upload_points", collection_name)
         super().upload_points(collection_name, *args, **kwargs)
 
@@ -272,7 +272,7 @@ for _name in (
 def wrap(
     client: QdrantClient, collection: str, *, model: Model | None = None, **opening: Unpack[Opening]
 ) -> MigratingClient:
-    """Make a client with which an application goes on as if nothing were migrated.
+    """Return a client with which an application goes on as if nothing were migrated.
 
     Until the cutover searches are what they were; from then on they meet the new vectors. Upserts,
     vector updates and deletes reach both vectors, with their provenance, and the collection shows
@@ -283,7 +283,7 @@ def wrap(
         collection: Name or alias of the collection, as the application uses it.
         model: The model that the application embeds with in every phase: its vectors under the old
             name, or without a name, are taken for this model's where both models' have one length.
-            None: the old one until the cutover, or until a serving of the new one is requested for.
+            None: the old one until the cutover, unless `serving` names another than keep.
         **opening: As for `MigrationSearcher.open`.
 
     Raises:
@@ -307,7 +307,7 @@ async def wrap_async(
     model: Model | None = None,
     **opening: Unpack[Opening],
 ) -> AsyncMigratingClient:
-    """Do the same for an asyncio client; see `wrap`."""
+    """Make such a client from an asyncio client; see `wrap`."""
     steps = open_core(collection, embedded=is_embedded(client), **opening)
     core = await run_async(client, steps)
     wrapped = copy.copy(client)

@@ -90,7 +90,7 @@ class PointCompleter:
     def complete_pairs(
         self, vectors: Sequence[Any], payloads: Sequence[Mapping[str, Any] | None]
     ) -> list[Pair]:
-        """Give each point both vectors: embed what is missing, else project it.
+        """Return both vectors of each point: embed what is missing, else project it.
 
         Args:
             vectors: Vectors of the points, as Qdrant takes them.
@@ -98,6 +98,7 @@ class PointCompleter:
         """
         pairs = [self.split_vectors(each) for each in vectors]
         found = [self.fields.content_of(each or {}) for each in payloads]
+        # JSON can escape half a surrogate pair, which UTF-8 cannot hold: it counts as no content.
         contents = [each if each and is_unicode(each) else None for each in found]
         texts = [self.fields.text_of(each or {}) for each in payloads]
         state = self.state
@@ -111,6 +112,8 @@ class PointCompleter:
             wanting = [row for row, pair in enumerate(pairs) if pair.old is None]
             self._embed_missing(pairs, contents, wanting, 0)
             left = [row for row in wanting if pairs[row].old is None]
+            # Until the cutover this application searches old vectors. A bridged one is only an
+            # approximation, so its point would be found worse than without a migration.
             if state.is_transparent and any(pairs[row].new is not None for row in left):
                 raise UnsupportedError(
                     f"'{state.old.collection}' is not cut over, and a point was written with "
@@ -140,6 +143,7 @@ class PointCompleter:
     def is_new(self, name: str, size: int) -> bool:
         """Whether a vector is one of the new model: by its name, else by its length."""
         old, new = self.state.old, self.state.new
+        # A name decides only for the new vector: an application keeps the old name after a cutover.
         if old.name != new.name and name == new.name:
             return True
         return size == new.size and (size != old.size or self.model == "new")
@@ -189,6 +193,8 @@ class PointCompleter:
             made = provenance(plan, pair.kind, content)
             return {**made, "payload": whole_hash(payload), "vectors": entry[0]}
         made_of = sketch(state.new.name, _row(pair.new))
+        # A projected vector is right only for the vectors that it was made from. The mark names
+        # them too, so the point is due again when one of them changes.
         if pair.kind is Kind.PROJECTED:
             made_of = made_of + sketch(state.old.name, _row(pair.old))
             forward = state.forward
@@ -247,6 +253,7 @@ class PointCompleter:
         rows = [row for row in rows if getattr(pairs[row], given) is not None]
         text_side = projector.text_side if projector is not None else None
         if projector is not None and projector.d_side and text_side is None:
+            # Without its side vector a point cannot be projected; it is left to the backfill.
             rows = [row for row in rows if self.side in pairs[row].others]
         if projector is None or not rows:
             return

@@ -42,6 +42,7 @@ def embed(
         found = encoder.encode(list(items))
     else:
         found = encoder(list(items))
+    # Encoders return lists, float64 or tensors on the CPU; projectors and Qdrant use float32.
     return np.asarray(found, np.float32)
 
 

@@ -60,6 +60,8 @@ class ApplicationView:
         """Return the names under which the collection holds these vectors now."""
         state = self.state
         old, new = state.old.name, state.new.name
+        # In place the application's one vector is stored as two. Deleting the old one alone would
+        # leave a new one that still answers after the cutover.
         in_shadow = [new if state.switched else old]
         own = in_shadow if state.layout is Layout.SHADOW else [old, new]
         return [each for name in names for each in (own if name == old else [name])]
@@ -72,6 +74,8 @@ class ApplicationView:
             return False if asked is None else asked
         if state.layout is Layout.SHADOW:
             return [new if state.switched and each == old else each for each in asked]
+        # The new vector is fetched beside the old one, not in place of it: `_own` projects the old
+        # one of a point that has no new one yet.
         return [*asked, new] if self.model == "new" and new not in asked else asked
 
     def show_point(self, point: Any) -> Any:
@@ -109,6 +113,8 @@ class ApplicationView:
         old, new = self.state.old, self.state.new
         info = info.model_copy(deep=True)
         params = info.config.params
+        # Vector stores compare size and distance with their embedder's when they are constructed:
+        # both must be those of the model to embed with now.
         space = new if self.model == "new" else old
         if isinstance(params.vectors, Mapping):
             held, stored = dict(params.vectors), (new.name, old.name)
@@ -129,6 +135,7 @@ class ApplicationView:
     def list_collections(self, found: models.CollectionsResponse) -> models.CollectionsResponse:
         """List the collection by its own name, without what the tool has added."""
         old, new = self.state.old.collection, self.state.new.collection
+        # After a cutover the shadow is the collection, and the source may still exist: listed once.
         names = [old if each.name == new else each.name for each in found.collections]
         shown = [name for name in dict.fromkeys(names) if name != JOURNAL]
         return models.CollectionsResponse(

@@ -130,6 +130,7 @@ class RequestTranslator:
             limit=node.limit or 10, filter=node.filter, params=node.params
         )
         prepared = self.core.prepare(self._question(node, vector, search_options), within=self.home)
+        # The formula takes the place of the search; filter and parameters move into its prefetches.
         if prepared.old is not None and prepared.new is not None:
             return node.model_copy(
                 update={
@@ -153,6 +154,8 @@ class RequestTranslator:
         state, using = self.state, node.using or ""
         if node.query is None or using not in (state.old.name, state.new.name):
             return node
+        # Examples and diversity compare stored vectors with each other, which no formula can
+        # express: one space has to answer them.
         if self.model == "old" and not state.switched:
             return node
         # New vectors can answer for every point once all have one, beside the old ones in place.
@@ -291,5 +294,6 @@ def make_request(
     values = {_FIELDS.get(key, key): value for key, value in given.items() if value is not None}
     if isinstance(values.get("query"), np.ndarray):
         values["query"] = values["query"].tolist()
+    # The default of `query_points`; a request without it returns no payload.
     values.setdefault("with_payload", True)
     return models.QueryRequest(**values), options

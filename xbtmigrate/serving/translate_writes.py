@@ -41,6 +41,7 @@ class WriteTranslator:
     def _upsert(
         self, whole: list[models.PointStruct], options: Mapping[str, Any]
     ) -> Procedure[Any]:
+        # Completing a point may embed it, which takes too long for an event loop.
         [(source, shadow)] = yield [Work(lambda: self.requests.completer.complete_points(whole))]
         # Both collections at once; the application gets the answer of the source.
         requests = [
@@ -76,6 +77,7 @@ class WriteTranslator:
                 shard_key_selector=options.get("shard_key_selector"),
             )
         ]
+        # Content to embed and the mark's hash come from the stored payload: an update carries none.
         known = {record.id: record for record in records}
         payloads = [known[each].payload if each in known else None for each in ids]
         [pairs] = yield [
@@ -134,7 +136,7 @@ class WriteTranslator:
 
     def _delete(self, selector: Any, options: Mapping[str, Any]) -> Procedure[Any]:
         state = self.requests.state
-        # A dict keeps the order and drops a collection that stands twice. The one in use comes
+        # A dict keeps the order and drops a collection that is named twice. The one in use comes
         # first: its answer is the one the application gets.
         places = {self.requests.home: None}
         if state.layout is Layout.SHADOW and self.requests.completer.writes_new:
@@ -148,6 +150,7 @@ class WriteTranslator:
     ) -> Procedure[list[Any]]:
         """Run update operations one after the other, each translated by its kind."""
         results = []
+        # Not in parallel: Qdrant applies a batch in its order, and later operations may rely on it.
         for operation in operations:
             result = yield from self._operation(operation, options)
             results.append(result)
@@ -169,6 +172,7 @@ class WriteTranslator:
             names = self.requests.view.stored_names(operation.delete_vectors.vector)
             deleted = operation.delete_vectors.model_copy(update={"vector": names})
             operation = operation.model_copy(update={"delete_vectors": deleted})
+        # Payload operations reach the collection in use only; the next sweep updates a shadow.
         [[result]] = yield [
             lambda client: client.batch_update_points(self.requests.home, [operation], **options)
         ]
@@ -203,6 +207,7 @@ def points_from_columns(vectors: Any, payload: Any, ids: Any) -> Iterator[models
         rows: Iterable[Any] = (dict(zip(names, map(_plain, row), strict=True)) for row in columns)
     else:
         rows = map(_plain, vectors)
+    # Not strict: generated ids and absent payloads never end, so the vectors do.
     for vector, point_id, content in zip(rows, each_id, payloads, strict=False):
         yield models.PointStruct(id=point_id, vector=vector, payload=content)
 
@@ -210,6 +215,7 @@ def points_from_columns(vectors: Any, payload: Any, ids: Any) -> Iterator[models
 def _plain(vector: Any) -> Any:
     if isinstance(vector, Mapping):
         return {name: _plain(each) for name, each in vector.items()}
+    # `PointStruct` takes lists only, while `upload_collection` takes arrays too.
     return vector.tolist() if isinstance(vector, np.ndarray) else vector
 
 
