@@ -37,7 +37,7 @@ class Parts:
 
 
 class ArtefactSource(Protocol):
-    """A place of artefacts."""
+    """A place from which artefacts are read."""
 
     @property
     def migration(self) -> str:
@@ -69,7 +69,7 @@ class InFolder:
         return self.folder.name
 
     def stamp(self) -> Procedure[Stamp]:
-        """Return the times of the files."""
+        """Return the modification times of the files."""
         yield from ()
         # Artefacts are written by renaming, which changes the time of their folder too.
         return tuple(
@@ -101,6 +101,8 @@ class InJournal:
 
     def parts(self) -> Procedure[Parts]:
         """Fetch and read the files."""
+        # A newer publication may remove these parts before they are fetched. `unpack` then raises,
+        # and a searcher keeps its state until the next look.
         published = yield from self._published()
         [found] = yield [
             lambda client: client.retrieve(JOURNAL, published.part_ids, with_payload=True)
@@ -135,6 +137,7 @@ def find_source(
         ArtefactError: There are none, or of several migrations.
     """
     if folder is not None:
+        # Absolute, because the application may change its working directory.
         return InFolder(Path(folder).resolve())
     # The folder is fresher than what was published from it, so it comes first.
     here = [each.parent for each in sorted(Path(FOLDER).glob("*/plan.json"))]
@@ -172,6 +175,7 @@ def _current(found: Sequence[ArtefactSource]) -> Procedure[list[ArtefactSource]]
         return list(found)
     ids = {record_id("migration", each.migration): each for each in found}
     [records] = yield [lambda client: client.retrieve(JOURNAL, [*ids], with_payload=True)]
+    # Times are ISO 8601 in UTC, so their order as text is their order in time.
     ended = {
         str(record.id): str(record.payload.get("updated_at"))
         for record in records
@@ -224,5 +228,6 @@ def _read(artefacts: Artefacts) -> Parts:
     # A calibration is valid with the bridge that it was fitted with, and no other.
     if arrangement and (bridge is None or arrangement.projectors[0] != bridge.digest):
         arrangement = None
+    # Stored hubness is named by the calibration that it was computed for, and useless without it.
     hubness = artefacts.load_hubness() if arrangement else None
     return Parts(artefacts.load_plan(), bridge, forward, arrangement, hubness)

@@ -1,6 +1,6 @@
-"""Answer queries over a migrating collection: all of a searcher but the waiting for requests.
+"""Answer queries over a migrating collection: all of a searcher except sending its requests.
 
-Choose the serving, make the query vectors, send the requests, and re-read the state of the
+Choose the serving, make the query vectors and the requests, and re-read the state of the
 migration every few seconds. The procedures run on the sync and on the asyncio client alike.
 """
 
@@ -43,13 +43,14 @@ CLIENT_ERRORS = (*SERVER_ERRORS, *EMBEDDED_ERRORS)
 """Errors of the client library."""
 INTERVAL = 5.0
 """Seconds between two looks at the journal, at least."""
+# A look that takes 0.1 s is 5 s apart from the next one, one of a second 50 s.
 MAX_LOOK_SHARE = 0.02
 """Share of the time that looks at the journal may take: slow ones are rarer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A query before it is known which vectors it takes.
+    """A query as the application gave it, before it is embedded.
 
     Attributes:
         text: A text to be embedded.
@@ -140,6 +141,8 @@ class Core:
         try:
             return (yield from procedure())
         except (*CLIENT_ERRORS, UnsupportedError):
+            # A cutover since the last look shows up as a refusal: Qdrant's, of a vector that is
+            # gone, or the state's, of the other model. In an unchanged state the error is real.
             self.state = yield from self._loader.reload(self.state)
             if self.state is before:
                 raise
@@ -171,7 +174,7 @@ class Core:
         return answers
 
     def prepare(self, question: Question, *, within: str | None = None) -> PreparedQuery:
-        """Choose how to serve, and make the query vectors. Embeds, so it may take its time.
+        """Choose how to serve, and make the query vectors; may embed, which takes up to seconds.
 
         Args:
             question: The query.
@@ -181,6 +184,7 @@ class Core:
             UnsupportedError: Nothing can answer with the models at hand.
             EncoderError: A vector is not of the model's size.
         """
+        # Read once: another thread may replace it before the query is ready.
         state = self.state
         to_embed = question.text is not None or question.image is not None
         old_model = question.old_vector is not None or (to_embed and self._old is not None)
@@ -216,6 +220,7 @@ class Core:
             self._warn(f"the journal cannot be read, serving as before: {error!r}")
         finally:
             now = time.monotonic()
+            # Also after a failure: a journal that does not answer must not delay every query.
             self._look_at = now + max(self._interval, (now - started) / MAX_LOOK_SHARE)
             self._looking.release()
 
@@ -242,6 +247,7 @@ class Core:
             return state.scales[name]
         if arrangement is None or not len(arrangement.bank.ids) or state.phase in WITHOUT_OLD:
             return None
+        # The bank holds both models' vectors of known queries: nothing has to be embedded for this.
         options = SearchOptions(limit=ANSWERS, with_payload=False)
         bank = arrangement.bank
         rows = list(zip(sample_queries(bank.old), sample_queries(bank.new), strict=True))
@@ -278,7 +284,7 @@ def place_query(
     new: Vectors | None,
     options: SearchOptions,
 ) -> PreparedQuery:
-    """Make the vectors with which a serving searches each space.
+    """Prepare a query: make the vectors with which a serving searches each space.
 
     Args:
         state: Where the migration stands.
@@ -288,6 +294,8 @@ def place_query(
         options: What to return.
     """
     space, asks = serving.space, serving.mixture.asks
+    # What meets the old vectors: the old model's query (keep, merge, calibrated), the bridged one
+    # (bridge, and single for waiting points), or a blend of both (slerp, arXiv 2609.39836).
     met = old
     if space != "new" and asks is not Channel.OLD and new is not None:
         met = state.bridge.apply(new) if state.bridge is not None else None

@@ -21,8 +21,10 @@ from xbtmigrate.types import Distance, Layout
 
 MIN_FORMULA_VERSION = (1, 14)
 """Server version that brought formulas."""
+# While an application adds points, no look may ever find none missing.
 MAX_MISSING = 0.01
 """Share of points without a new vector up to which a gallery counts as covered."""
+# Phases that follow the passes of a backfill.
 COMPLETE = (
     Phase.BACKFILLED,
     Phase.VERIFIED,
@@ -35,7 +37,7 @@ COMPLETE = (
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a re-read compares first; equal means that nothing has changed."""
+    """What decides the serving state, as last read; equal values mean that nothing has changed."""
 
     record: MigrationRecord | None
     switched: bool
@@ -104,17 +106,20 @@ class Loader:
         ):
             return Seen(_steady(record), switched, stamp, waiting=False, few=False)
         waiting, points = yield _counts(plan)
+        # In a shadow the first count is of the copies that exist, not of the points that lack one.
         missing = points.count - waiting.count if shadow else waiting.count
         few = missing <= MAX_MISSING * points.count
         return Seen(_steady(record), switched, stamp, waiting=missing > 0, few=few)
 
     def _record(self, plan: Plan) -> Procedure[MigrationRecord | None]:
+        # Before the first backfill there is no journal, and a look-up in it would be an error.
         [exists] = yield [lambda client: client.collection_exists(JOURNAL)]
         if not exists:
             return None
         wanted = record_id("migration", self.source.migration)
         [found] = yield [lambda client: client.retrieve(JOURNAL, [wanted], with_payload=True)]
         record = record_of(found[0].payload) if found else None
+        # A record of an earlier, finished migration of this name is not about this plan.
         return None if record is None or plan.follows(record) else record
 
     def _state(self, parts: Parts, seen: Seen) -> Procedure[ServingState]:
@@ -144,6 +149,8 @@ class Loader:
             new=new,
             switched=seen.switched,
             covered=_covered(record, few=seen.few),
+            # A shadow gets an application's new points with the next run only: until the switch
+            # some may be missing there at any time.
             waiting=seen.waiting or (layout is Layout.SHADOW and not seen.switched),
             asked=self.serving,
             bridge=parts.bridge,
@@ -163,6 +170,7 @@ def _counts(plan: Plan) -> Sequence[Request]:
     else:
         counted, condition = name, match_missing(target.vector)
     return [
+        # Exact, because Qdrant's own counts are estimates: one missing point decides `waiting`.
         lambda client: client.count(counted, condition, exact=True),
         lambda client: client.count(name, exact=True),
     ]
@@ -183,17 +191,19 @@ def _steady(record: MigrationRecord | None) -> MigrationRecord | None:
 
 
 def _is_switched(record: MigrationRecord | None) -> bool:
-    """Whether applications are to query the new vectors, as the journal's switch says.
+    """Return whether applications are to query the new vectors.
 
-    The phase tells it but for a rollback on its way, which may have begun on either side.
+    The phase decides, except during a rollback, which may have begun on either side of the switch:
+    there the journal's copy of the switch does.
     """
     if record is None or record.phase is not Phase.ROLLING_BACK:
+        # CUTTING_OVER is not among them: until the switch itself the old vectors answer.
         return record is not None and record.phase in (Phase.CUT_OVER, *WITHOUT_OLD)
     return (record.switch or {}).get("active") == "new"
 
 
 def _covered(record: MigrationRecord | None, *, few: bool) -> bool:
-    """Whether every point that was there had a new vector, projected or encoded."""
+    """Return whether every point has had a new vector once, projected or encoded."""
     if record is None:
         return False
     # A strategy that projects gives every point a vector in its first pass; one that only encodes
@@ -201,6 +211,7 @@ def _covered(record: MigrationRecord | None, *, few: bool) -> bool:
     projects = record.projector_digest != ""
     if record.phase in COMPLETE:
         return projects or record.fraction >= 1
+    # The first pass projects; a run that has come to a later stage has ended it.
     return few or (projects and record.stage in (Stage.ENCODE, Stage.SWEEP))
 
 
@@ -215,7 +226,7 @@ def _check_same_plan(plan: Plan, record: MigrationRecord | None) -> None:
 
 
 def _fuses(collection: str) -> Procedure[bool]:
-    """Whether the server can fuse: it knows formulas, and strict mode allows them here."""
+    """Return whether the server can fuse: it knows formulas, and strict mode allows them here."""
     [info, found] = yield [
         lambda client: client.info(),
         lambda client: client.get_collection(collection),

@@ -56,5 +56,7 @@ def open_core(
     """
     source = yield from find_source(collection, vector, folder)
     loader = Loader(source, serving, embedded)
+    # Here and not at the first query: missing or foreign artefacts fail when an application starts,
+    # and not in the middle of its traffic.
     state = yield from loader.load()
     return Core(loader, state, (old_encoder, new_encoder), interval, demand)

@@ -45,7 +45,7 @@ MAX_PARALLEL = 8
 
 
 def write_call(method: str, collection: str, content: Any, options: Mapping[str, Any]) -> Call:
-    """Write points by a method of the client."""
+    """Make the request that writes points by a method of the client."""
     return lambda client: getattr(client, method)(collection, content, **options)
 
 
@@ -54,6 +54,7 @@ def run_together(procedures: Sequence[Procedure[T]]) -> Procedure[list[T]]:
     if len(procedures) == 1:  # the usual query: nothing to share, nothing to keep apart
         return [(yield from procedures[0])]
     ended: dict[int, T] = {}
+    # Procedures may take different numbers of round trips: each drops out when it has ended.
     waiting: dict[int, Sequence[Request]] = {}
 
     def advance(row: int, answers: Sequence[Any] | None) -> None:
@@ -68,6 +69,8 @@ def run_together(procedures: Sequence[Procedure[T]]) -> Procedure[list[T]]:
         advance(row, None)
     while waiting:
         rows = dict(waiting)
+        # An error of any request is raised here and ends all of them: `Core.with_retry` around them
+        # repeats the whole set, so none answers in a state that another has found outdated.
         answers = yield [request for requests in rows.values() for request in requests]
         start = 0
         for row, requests in rows.items():
@@ -147,6 +150,7 @@ class _Parcel:
 
 async def _send(parcel: _Parcel, client: AsyncQdrantClient) -> Any:
     if isinstance(parcel.request, Work):
+        # An encoder takes up to seconds, during which the event loop must serve other queries.
         return await asyncio.to_thread(parcel.send, client)
     return await parcel.send(client)
 
@@ -177,9 +181,11 @@ def _unpack(parcels: Sequence[_Parcel], found: Sequence[Any]) -> list[Any]:
             continue
         for row, result in zip(parcel.rows, answer, strict=True):
             answers[row] = result.points
+    # Packing moved searches together; a procedure takes its answers by place.
     return [answer for _, answer in sorted(answers.items())]
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
+    # One pool for the process, so that no query has to start threads.
     return ThreadPoolExecutor(MAX_PARALLEL, thread_name_prefix="xbtmigrate-search")

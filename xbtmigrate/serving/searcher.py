@@ -47,7 +47,7 @@ class QueryArguments(TypedDict, total=False):
 
 
 class _Searcher:
-    """What both searchers report about themselves."""
+    """The properties that both searchers have."""
 
     def __init__(self, core: Core) -> None:
         self.core = core
@@ -165,6 +165,7 @@ def make_question(
     Raises:
         ConfigError: Not exactly one of text, image and vectors was given.
     """
+    # Both vectors count as one: they are the same query in two models.
     given = [text is not None, image is not None, vector is not None or old_vector is not None]
     if sum(given) != 1:
         raise ConfigError(

@@ -133,6 +133,7 @@ class ServingState:
     def activate(self, mixture: Mixture, note: str = "") -> ActiveServing:
         """Work out what is the same for every query that a mixture answers in this state."""
         waiting = self.waiting
+        # Where one space answers, a plain search is enough: fusing costs four (docs/serving.md).
         space, formula = mixture.space(waiting=waiting), None
         if space is None and self.one_request:
             plan = self.plan.digest
@@ -145,7 +146,7 @@ class ServingState:
     def _mixture(
         self, *, old_model: bool, new_model: bool, within: str | None
     ) -> tuple[Mixture, str]:
-        """Choose a mixture, and say why it is not the one that should be served."""
+        """Return the mixture that answers, and why it is not the first choice; "" if it is."""
         wanted = self._ranked()
         if within is not None:
             # Only one space may answer there: a query of the new model is bridged, if need be.
@@ -157,6 +158,8 @@ class ServingState:
                 reason = self._lacks(wanted[0], old_model=old_model, new_model=new_model)
                 note = f"{wanted[0].name} needs {reason}: serving {mixture.name}" if reason else ""
                 return mixture, note
+        # Refuse rather than search the wrong space: where both models have one length, Qdrant would
+        # answer with points that mean nothing.
         if self.switched:
             raise UnsupportedError(
                 f"'{self.old.collection}' is cut over: it answers queries of the new model",
@@ -177,7 +180,7 @@ class ServingState:
         return [KEEP] if asked is None else [asked, KEEP]
 
     def _asked(self) -> Mixture | None:
-        """The serving that the application asks for, if this phase offers it."""
+        """Return the serving that the application chose; None if this phase does not offer it."""
         spec = SERVINGS.get(self.asked)
         mixture = spec.mixture(self.arrangement) if spec and spec.mixture else None
         if spec is None or mixture is None or (spec.needs_cover and not self.covered):
@@ -188,10 +191,11 @@ class ServingState:
         return mixture
 
     def _fits(self, mixture: Mixture, collection: str) -> bool:
-        """Whether a search can be a part of a larger request to a collection."""
+        """Return whether a search can be a part of a larger request to a collection."""
         space = mixture.space(waiting=self.waiting)
         if space is None:
             return self.one_request
+        # A request goes to one collection: it cannot search both a shadow and its source.
         return collection == (self.new if space == "new" else self.old).collection
 
     def _lacks(self, mixture: Mixture, *, old_model: bool, new_model: bool) -> str:

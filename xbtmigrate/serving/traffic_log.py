@@ -21,6 +21,7 @@ from qdrant_client import models
 
 from xbtmigrate.files import write_atomically
 
+# A first page: `search` returns ten points by default.
 DEPTH = 10
 
 
@@ -47,6 +48,7 @@ class DemandLog:
     ) -> None:
         self.path = Path(path)
         self.problem = ""
+        # A digest is below 2**64, so a sample of 1 takes every query and one of 0 takes none.
         self._least = int((1 - sample) * 2**64)
         self._key = secrets.token_bytes(16)
         self._most = most_points
@@ -80,6 +82,8 @@ class DemandLog:
     def flush(self) -> None:
         """Write the file, most hits first; call it also when the application ends."""
         with self._lock:
+            # Before the write: other threads no longer find it due, and a full disk is tried once
+            # an interval only. The write is outside the lock: searches need not wait for it.
             self._flush_at = time.monotonic() + self._every
             ranked = sorted(self._hits.items(), key=lambda each: (-each[1], each[0]))
         try:
