@@ -1,4 +1,4 @@
-"""Record some points before the first write, and tell later how they changed. Reads only."""
+"""Record some points before the first write, and compare them later. Reads only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PAGE = 50
 
 @dataclass(frozen=True, slots=True)
 class BaselineChanges:
-    """What became of the points.
+    """How many points are unchanged, and which have changed since the baseline.
 
     Attributes:
         points: Points that were looked at before the first write.
@@ -48,7 +48,7 @@ class BaselineChanges:
     vectors_changed: list[PointId] = field(default_factory=list)
 
     def explained(self, ids: Collection[PointId]) -> BaselineChanges:
-        """Return it with some of the points whose vectors changed put down to an application."""
+        """Return these changes with those of `ids` attributed to the application."""
         found = [each for each in self.vectors_changed if each in ids]
         left = [each for each in self.vectors_changed if each not in ids]
         return replace(self, replaced=[*self.replaced, *found], vectors_changed=left)
@@ -85,17 +85,19 @@ def read_baseline(
 
 
 def compare(before: pa.Table, now: pa.Table) -> BaselineChanges:
-    """Say what became of the points of an earlier look."""
+    """Compare the points of an earlier baseline with the present ones."""
     present = {point: (payload, vectors) for point, payload, vectors in _rows(now)}
     counts: Counter[str] = Counter()
     vectors_changed = []
     for point, payload, vectors in _rows(before):
         if point not in present:
             counts["gone"] += 1
+        # The vectors of a point with a new payload are not judged: an application has written it.
         elif present[point][0] != payload:
             counts["changed"] += 1
         elif present[point][1] == vectors:
             counts["same"] += 1
+        # The embedded mode normalizes a cosine vector again when it stores its point again.
         elif _is_rounded(vectors, present[point][1]):
             counts["rounded"] += 1
         else:
@@ -111,12 +113,12 @@ def compare(before: pa.Table, now: pa.Table) -> BaselineChanges:
 
 
 def part_of(look: pa.Table, ids: Collection[PointId]) -> pa.Table:
-    """Return the part of a look that is of some points."""
+    """Return the rows of a baseline that belong to some points."""
     return look.filter(pc.is_in(look["id"], pa.array(ids, pa.string())))
 
 
 def update_baseline(before: pa.Table, now: pa.Table, ids: Collection[PointId]) -> pa.Table:
-    """Return an earlier look with some of its points as they are now."""
+    """Return an earlier baseline in which some points are replaced by their present state."""
     rest = before.filter(pc.invert(pc.is_in(before["id"], pa.array(ids, pa.string()))))
     return pa.concat_tables([rest, part_of(now, ids)])
 
@@ -128,6 +130,7 @@ def _rows(table: pa.Table) -> Iterable[tuple[PointId, str, bytes]]:
 def _packed(vectors: Mapping[str, Vector], without: str | None) -> bytes:
     """Put vectors into bytes: names and shapes, a line break, then the float32 values."""
     names, values = [], []
+    # Sorted, because a server returns names in any order and bytes are compared.
     for name in sorted(vectors.keys() - {without}):
         vector = vectors[name]
         if isinstance(vector, Sparse):

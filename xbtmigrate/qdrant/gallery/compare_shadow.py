@@ -15,7 +15,7 @@ from xbtmigrate.types import PointId, normalized
 
 @dataclass(frozen=True, slots=True)
 class ShadowComparison:
-    """Compares copies with their sources.
+    """Find copies that differ from their sources, and copies without a source.
 
     Attributes:
         source: Reads the source.
@@ -31,10 +31,10 @@ class ShadowComparison:
     scaled: Collection[str] = ()
 
     def differences(self, ids: Sequence[PointId]) -> dict[PointId, str]:
-        """Say in what the copies of at most one page of points differ; equal ones are left out.
+        """Return in what the copies of at most one page of points differ, without equal ones.
 
-        Points that are absent from either side are left out too: whoever reads their vectors
-        finds them missing.
+        Points that are absent from either side are left out too: reading their vectors shows
+        them missing.
         """
         names = list(self.copied) or False
         sources = self.source.retrieve(ids, payload=True, vectors=names)

@@ -31,7 +31,7 @@ mixes projected and true vectors misses many of the true ones."""
 
 
 def prepare(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
-    """Make the place for the new vectors; calling it again changes nothing.
+    """Create what the new vectors are stored in; calling it again changes nothing.
 
     Raises:
         XbtMigrateError: The server refuses.
@@ -64,6 +64,8 @@ def _add_vector(connection: Connection, facts: CollectionFacts, choice: LayoutCh
         connection.write(
             unless_done(
                 lambda: client.create_vector_name(name, space.name, wrapped),
+                # Repeated after a lost answer, creation would be refused: the name is looked for
+                # first.
                 lambda: DONE if space.name in dense_vectors(client.get_collection(name)) else None,
             )
         )
@@ -95,6 +97,7 @@ def added_settings(
 def new_index(info: models.CollectionInfo, old: models.VectorParams) -> models.HnswConfigDiff:
     """Return the old vector's index settings, with the effort that a mixed gallery needs."""
     settings = old.hnsw_config or models.HnswConfigDiff()
+    # Only ef_construct is raised: it costs time once, while m would cost memory for good.
     effort = max(EF_CONSTRUCT, index_effort(info, old))
     return settings.model_copy(update={"ef_construct": effort})
 
@@ -108,6 +111,7 @@ def _as(
 
 def _prepare_shadow(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
     client, space = connection.client, choice.space
+    # Mark, then create: a shadow that exists without its mark would be taken for the user's.
     if not connection.call(lambda: client.collection_exists(choice.collection)):
         mark_shadow(
             connection,
@@ -119,6 +123,7 @@ def _prepare_shadow(connection: Connection, facts: CollectionFacts, choice: Layo
         _copy_shard_keys(connection, facts.collection, choice.collection)
     source = connection.call(lambda: client.get_collection(facts.collection))
     for field, index in source.payload_schema.items():
+        # A source that was once a shadow may still have indexes on the tool's key.
         if not field.startswith(PROVENANCE):
             schema = index.params or models.PayloadSchemaType(index.data_type.value)
             create_index(connection, choice.collection, field, schema)
@@ -157,8 +162,10 @@ def _create_shadow(connection: Connection, facts: CollectionFacts, choice: Layou
         wal_config=_copied(config.wal_config, models.WalConfigDiff),
         quantization_config=config.quantization_config,
         strict_mode_config=strict,
+        # Servers before 1.16 have no metadata.
         metadata=config.metadata if connection.at_least(METADATA) else None,
     )
+    # These two cannot be set when a collection is created, only updated afterwards.
     read_fan_out = models.CollectionParamsDiff(
         read_fan_out_factor=params.read_fan_out_factor,
         read_fan_out_delay_ms=params.read_fan_out_delay_ms,
@@ -175,6 +182,7 @@ def shadow_vectors(
     """Replace the migrated vector by the new one, which inherits its settings but `new_index`."""
     vectors = dense_vectors(info)
     old = vectors.pop(migrated)
+    # uint8 becomes float32: bytes cannot hold what an embedding model makes.
     half = old.datatype is models.Datatype.FLOAT16
     new = old.model_copy(
         update={

@@ -39,6 +39,7 @@ from xbtmigrate.types import (
     vectors_of,
 )
 
+# Failures of one write in a row that no vanished point explains.
 ATTEMPTS = 5
 
 ShardKeys: TypeAlias = dict[PointId, models.ShardKey | None]
@@ -179,9 +180,11 @@ class InPlaceGallery:
         return make_batch(page.ids, **arrays, **self._settings.vector_columns(page, columns))
 
     def _kinds(self, page: Page, vectors: Collection[str], hashes: Sequence[str]) -> pa.Array:
-        """Say how this plan dealt with each point as it is now, null if it has still to."""
+        """Return how each point as it is now was dealt with by this plan; null if it is due."""
         made: dict[PointId, tuple[str, str]] = {}
         for point_id, payload, present in zip(page.ids, page.payloads, hashes, strict=True):
+            # A payload that the application wrote back may hold any earlier mark: nothing in it is
+            # trusted until content and vectors match it.
             mark = payload.get(PROVENANCE, {})
             entry = remembered(mark, self._settings.plan, point_id, present)
             if entry is not None:
@@ -201,6 +204,8 @@ class InPlaceGallery:
                 continue
             spaces = list(self._settings.bound(kind).values())
             names = [each.name for each in spaces]
+            # A sweep reads these vectors with the page (`expected`); other kinds are rare and
+            # looked up.
             if set(names) <= set(vectors):
                 present = page.having(ids)
             else:
@@ -219,6 +224,7 @@ class InPlaceGallery:
         if kind in WITHOUT:
             # Such a mark is true of a vector that is missing or unusable.
             each = [np.nan_to_num(rows, posinf=0, neginf=0) for rows in each]
+        # A projected point's mark names the sum of both sketches: a change of either vector shows.
         sketches: Sketches = np.add.reduce(each)
         return sketches
 
@@ -226,6 +232,7 @@ class InPlaceGallery:
         """Write until every point of the part is either stored or gone."""
         keys: ShardKeys = dict.fromkeys(part.column("id").to_pylist())
         if self._settings.shard_keys:
+            # Under custom sharding a write goes to one shard key, which is read just before.
             keys = self._present(list(keys))
         unexplained = 0
         while True:
@@ -263,12 +270,15 @@ class InPlaceGallery:
         for key, rows in groups.items():
             members = [ids[row] for row in rows]
             marks = []
+            # Sixteen points share one mark: an operation on payloads costs a server as much as a
+            # vector, however many points it names.
             for start in range(0, len(rows), GROUP):
                 group = rows[start : start + GROUP]
                 made_from = {ids[row]: hashes[row] for row in group}
                 mark = shared_provenance(self._settings.plan, kind, made_from, sketches[group])
                 marks.append((list(made_from), {PROVENANCE: mark}))
             if kind in WITHOUT:
+                # No vector follows that could be waited for, so this write waits for itself.
                 self._writer.merge_payloads(marks, key)
                 continue
             # The vectors of the same points go to the same shards, which apply them behind the
@@ -285,6 +295,7 @@ def made_by(settings: GallerySettings, kind: Kind) -> models.Filter:
         models.FieldCondition(key=f"{PROVENANCE}.{key}", match=models.MatchValue(value=value))
         for key, value in values.items()
     ]
+    # A point whose vector the application has dropped keeps its mark, but is not done.
     if kind not in WITHOUT:
         conditions.append(models.HasVectorCondition(has_vector=settings.new.name))
     return models.Filter(must=conditions)
@@ -300,7 +311,7 @@ def rows_by_key(ids: Sequence[PointId], keys: ShardKeys) -> dict[models.ShardKey
 
 
 def result_of(batch: pa.RecordBatch, written: Collection[PointId]) -> Written:
-    """Say which points of a batch were stored and which had gone."""
+    """Return which points of a batch were stored and which had vanished."""
     stored = set(written)
     ids: list[PointId] = batch.column("id").to_pylist()
     return Written(

@@ -1,4 +1,4 @@
-"""Choose where the new vectors go, and say why. Reads only; `create` does the writing."""
+"""Choose between the two layouts, with the reason. Reads only; `create` does the writing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class LayoutChoice:
 
 
 def shadow_name(collection: str) -> str:
-    """Name the shadow of a collection; that of a former shadow is numbered.
+    """Return the name of a collection's shadow; that of a former shadow is numbered.
 
     packages, packages__xbtmigrate, packages__xbtmigrate2, packages__xbtmigrate3 and so on.
     """
@@ -119,6 +119,7 @@ def _in_place(
 ) -> LayoutChoice:
     _check_name(facts, space)
     exists = space.name in facts.dense
+    # A killed run leaves vectors whose marks had not arrived; they are its own, not the user's.
     if exists and not resuming:
         _check_not_foreign(facts, connection, space.name)
     version = ".".join(map(str, connection.version[:2]))
@@ -156,6 +157,8 @@ def _check_name(facts: CollectionFacts, space: NewSpace) -> None:
 
 def _check_not_foreign(facts: CollectionFacts, connection: Connection, name: str) -> None:
     conditions: list[models.Condition] = [models.HasVectorCondition(has_vector=name)]
+    # Strict mode forbids this filter without an index, and before the first run there is none: then
+    # every vector under that name counts as the user's.
     if facts.unindexed_filters:
         ours = models.PayloadField(key=PROVENANCE)
         conditions.append(models.IsEmptyCondition(is_empty=ours))
@@ -175,6 +178,7 @@ def _shadow(
     facts: CollectionFacts, connection: Connection, space: NewSpace, reason: str
 ) -> LayoutChoice:
     name = shadow_name(facts.collection)
+    # Applications address the unnamed vector without a name, so the shadow keeps it unnamed.
     inside = NewSpace("" if facts.unnamed else space.name, space.size, space.distance)
     if not facts.unnamed:
         _check_name(facts, space)

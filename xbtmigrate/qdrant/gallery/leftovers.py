@@ -33,6 +33,7 @@ def orphan_marks(connection: Connection) -> list[str]:
     names = {each.name for each in connection.call(client.get_collections).collections}
     if JOURNAL not in names:
         return []
+    # One page is taken for the whole journal: a mark that is missed does no harm.
     records, _ = connection.call(
         lambda: client.scroll(JOURNAL, limit=10_000, with_payload=["shadow"])
     )
@@ -55,6 +56,7 @@ def marked_points(connection: Connection, collection: str, plan: str | None) -> 
     info = connection.call(lambda: client.get_collection(collection))
     strict = info.config.strict_mode_config
     limited = strict and strict.enabled and strict.unindexed_filtering_retrieve is False
+    # `prepare` creates this index under such limits: without it no run has marked a point.
     if limited and key not in info.payload_schema:
         return 0
     empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))

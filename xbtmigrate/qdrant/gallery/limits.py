@@ -17,6 +17,7 @@ from xbtmigrate.types import Layout
 MIN_LIMITS = {
     "condition_max_size": 50,
     "filter_max_conditions": 4,
+    # Ten neighbours and the query's own point (`collection/index_recall.py`).
     "max_query_limit": 11,
     "search_max_batchsize": 20,
 }
@@ -31,7 +32,7 @@ class Room:
     """Space of the machine that holds the database, in bytes; None where it is not known.
 
     Attributes:
-        disk: Free on disk; for a server, the size of the disk, of which it tells no more.
+        disk: Free on disk; for a server the size of the disk, since it reports no free space.
         memory: Memory that is available; for a server, all of it but what the server uses.
     """
 
@@ -66,7 +67,7 @@ def limits_in_the_way(
 
 
 def room_of(connection: Connection) -> Room:
-    """Look how much room there is; a server tells it to keys that may read its telemetry."""
+    """Read how much room there is; a server returns it to keys that may read its telemetry."""
     if connection.embedded:
         folder = Path(connection.url.removeprefix("path:"))
         pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -78,6 +79,7 @@ def room_of(connection: Connection) -> Room:
     except XbtMigrateError:
         return Room(None, None)
     system = told.app.system if told and told.app else None
+    # Telemetry has the machine's memory, not what is free of it: other processes are unknown.
     used = told.memory.resident_bytes if told and told.memory else 0
     disk, memory = (system.disk_size, system.ram_size) if system else (None, None)
     return Room(
@@ -88,6 +90,7 @@ def room_of(connection: Connection) -> Room:
 
 def _indexes(facts: CollectionFacts, layout: Layout) -> int:
     """Payload indexes at the end: those of the application, and the tool's own."""
+    # The tool's own are added below, whether they are there already or not.
     theirs = sum(not name.startswith(PROVENANCE) for name in facts.payload_indexes)
     marks = 0 if facts.unindexed_filters else 2
     hubness = int(layout is Layout.IN_PLACE or not facts.unindexed_filters)
@@ -95,6 +98,7 @@ def _indexes(facts: CollectionFacts, layout: Layout) -> int:
 
 
 def _vector_bytes(facts: CollectionFacts, layout: Layout, size: int) -> int:
+    # A shadow does not hold the old vector; the source, which has its own limit, does.
     old = facts.size if layout is Layout.IN_PLACE else 0
     others = sum(each for each, _ in facts.dense.values())
     return facts.points * (old + others + size) * _FLOAT

@@ -73,6 +73,7 @@ def open_fidelity(
         open_reader(connection, facts, name) for name in (facts.collection, choice.collection)
     )
     copied = _copied(facts, choice)
+    # Servers normalize what cosine spaces store, the embedded mode does not always.
     scaled = [name for name in copied if facts.dense.get(name, (0, None))[1] is Distance.COSINE]
     return ShadowComparison(source, shadow, copied, scaled)
 
@@ -84,6 +85,7 @@ def open_reader(connection: Connection, facts: CollectionFacts, collection: str)
 
 def _halves(facts: CollectionFacts, choice: LayoutChoice) -> set[str]:
     """Names of the vectors in half precision; one that is added takes after the old one."""
+    # `create` keeps half precision for a vector that it adds; marks have to tolerate its rounding.
     added = {} if choice.space.name in facts.datatypes else {choice.space.name: facts.datatype}
     datatypes = {**facts.datatypes, **added}
     return {each for each, datatype in datatypes.items() if datatype == "float16"}

@@ -1,4 +1,4 @@
-"""What a point records about its new vector, and whether that still holds.
+"""Build the mark of a point's new vector, and check whether it still holds.
 
 A mark names the content a vector was made from and the vector itself, so it is true or false by
 what the point holds now, whatever happened in between and in whatever order it was applied: a run
@@ -31,9 +31,13 @@ GROUP = 16
 """Points that share one mark, at most."""
 PLAN_LENGTH = 16
 """How much of the plan's digest a point keeps."""
+# Three sums of 16 bits, so a sketch is eight characters; a sum of signs on a vector of unit length
+# has variance 1 and is kept in steps of 1/4096.
 _SUMS = 3
 _STEPS = 4096.0
 _TOLERANCE = 4
+# Hoeffding: a sum of n signed roundings exceeds 7 times their norm, at most 2^-11 for a unit
+# vector, with a probability of at most 2 exp(-7^2 / 2), about 5e-11.
 _HALF = 7 * _STEPS / 2**11
 """What half precision adds to the tolerance."""
 _NAME = 8
@@ -87,6 +91,7 @@ def remembered(mark: object, plan: str, point_id: PointId, content: str) -> str 
     if not isinstance(mark, Mapping) or mark.get("plan") != plan[:PLAN_LENGTH]:
         return None
     entries, name = str(mark.get("hash")), _name(point_id, content)
+    # At fixed offsets only: a match across two entries would be chance.
     for start in range(0, len(entries), _ENTRY):
         if entries.startswith(name, start):
             return entries[start + _NAME : start + _ENTRY]
@@ -96,7 +101,7 @@ def remembered(mark: object, plan: str, point_id: PointId, content: str) -> str 
 def same_vectors(
     remembered: Sequence[str], present: Sketches, halves: int = 0
 ) -> npt.NDArray[np.bool_]:
-    """Say which points hold the vectors they remember; shape (n,).
+    """Return which points hold the vectors that their marks name; shape (n,).
 
     Two vectors of cosine 0 pass for each other once in five billion times, of cosine 0.995 once in
     two million; with one stored in half precision once in 60 million, and once in 20,000.
@@ -110,6 +115,7 @@ def same_vectors(
     before = np.frombuffer(values, "<i2").reshape(-1, _SUMS).astype(np.float32)
     # Also false where a vector is missing, and so NaN.
     apart: Sketches = np.abs(before - present * _STEPS).max(axis=1, initial=0)
+    # The errors of independent vectors add up as the root of their number.
     return apart <= _TOLERANCE + _HALF * math.sqrt(halves)
 
 
@@ -120,6 +126,7 @@ def sketch(name: str, rows: Vectors) -> Sketches:
         name: Name of the vector.
         rows: Its values, (n, d); their length does not count.
     """
+    # Unit length first: a cosine collection normalizes on the way in, others keep the length.
     return normalized(rows) @ _signs(name, rows.shape[1])
 
 
@@ -137,12 +144,14 @@ def whole_sketches(points: Sequence[Mapping[str, Vector]]) -> Sketches:
 
 def packed(sketches: Sketches) -> list[str]:
     """Write each sketch as eight characters."""
+    # Little-endian on every machine; 32767 steps are a sum of 8, which one vector never reaches.
     rounded = np.clip(np.rint(sketches * _STEPS), -32767, 32767).astype("<i2")
     return [_text(row.tobytes()) for row in rounded]
 
 
 def whole_hash(payload: Mapping[str, Any]) -> str:
     """Hash a whole payload but the tool's own key, whatever the order of its keys."""
+    # The tool's key changes with every mark; including it would make each mark invalidate itself.
     own = {key: value for key, value in payload.items() if key != PROVENANCE}
     text = json.dumps(own, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -169,5 +178,6 @@ def _random_signs(name: str, indices: npt.NDArray[np.uint32]) -> Sketches:
     mixed += np.frombuffer(seed, "<u8")
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    # Three high bits of each word: the low ones of a multiplication mix least.
     bits = (mixed[:, None] >> np.array([33, 43, 53], np.uint64)) & np.uint64(1)
     return bits.astype(np.float32) * 2 - 1

@@ -1,7 +1,7 @@
 """Remove what the tool put on points: marks, vectors, copies.
 
 Points are named by id, page by page: strict mode may forbid to filter by a key without an index,
-and whatever is done twice changes nothing.
+and what is removed twice changes nothing.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.qdrant.wire.writer import MEDIUM, Writer
 from xbtmigrate.types import Layout, PointId
 
+# Ids in one filter: strict mode may limit them (`limits.MIN_LIMITS`, condition_max_size).
 _PAGE = 50
 
 
 def distrust(connection: Connection, choice: LayoutChoice, ids: Sequence[PointId]) -> None:
-    """Make some points count as not done: take their marks in place, or their copies in a shadow.
+    """Make some points due again: remove their marks in place, or their copies in a shadow.
 
     Args:
         connection: The open Qdrant.
         choice: The layout.
-        ids: The points; absent ones are passed over.
+        ids: The points; absent ones are skipped.
     """
     reader = _reader(connection, choice.collection)
     writer = Writer(connection, choice.collection)
@@ -44,7 +45,7 @@ def distrust(connection: Connection, choice: LayoutChoice, ids: Sequence[PointId
 def remove_marks(
     connection: Connection, collection: str, ids: Sequence[PointId], key: models.ShardKey | None
 ) -> None:
-    """Take the tool's payload key from points that live under one shard key."""
+    """Remove the tool's payload key from points that live under one shard key."""
     connection.write(
         lambda: connection.client.delete_payload(
             collection,
@@ -65,7 +66,7 @@ def strip(
     *,
     marks: bool = True,
 ) -> int:
-    """Take vectors and the tool's payload key from every point.
+    """Remove vectors and the tool's payload key from every point.
 
     Args:
         connection: The open Qdrant.
@@ -91,6 +92,7 @@ def strip(
                         shard_key_selector=key,
                     )
                 )
+            # Vectors first: after a crash, new vectors without marks would count as the user's own.
             if marks:
                 remove_marks(connection, collection, members, key)
         done += len(page)
@@ -99,7 +101,7 @@ def strip(
 
 
 def drop_vector(connection: Connection, collection: str, vector: str) -> bool:
-    """Take a vector's name from a collection, with all its values, where the server can.
+    """Remove a vector's name from a collection, with all its values, where the server can.
 
     Returns:
         Whether the name is gone; else its values have to be deleted point by point.
@@ -107,6 +109,7 @@ def drop_vector(connection: Connection, collection: str, vector: str) -> bool:
     client = connection.client
     if not connection.at_least(DROP_VECTOR):
         return False
+    # A killed run may have removed the name already.
     if vector in dense_vectors(connection.call(lambda: client.get_collection(collection))):
         connection.write(
             unless_done(
@@ -143,6 +146,7 @@ def drop_collection(connection: Connection, collection: str) -> bool:
     client = connection.client
     if not connection.call(lambda: client.collection_exists(collection)):
         return False
+    # Deleting twice is harmless: a server answers false for a collection that is gone.
     connection.call(lambda: client.delete_collection(collection))
     return True
 
@@ -152,7 +156,7 @@ def _reader(connection: Connection, collection: str) -> Reader:
 
 
 def _these(ids: Sequence[PointId]) -> models.Filter:
-    """Select points by id; unlike a list of ids, a filter passes over those that are gone."""
+    """Select points by id; unlike a list of ids, a filter skips those that are gone."""
     return models.Filter(must=[models.HasIdCondition(has_id=[stored_id(each) for each in ids])])
 
 

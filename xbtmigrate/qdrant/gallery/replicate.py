@@ -33,7 +33,7 @@ NAMED = 5
 
 @dataclass(slots=True)
 class Passed:
-    """What one pass did.
+    """Counts and points of one pass.
 
     Attributes:
         carried: Points written to the other side.
@@ -68,7 +68,7 @@ class Passed:
         )
 
     def note(self, ids: Iterable[PointId]) -> None:
-        """Remember some of the points that had still to be carried."""
+        """Keep some of the points that had still to be carried, for messages."""
         self.changed += islice(ids, max(0, NAMED - len(self.changed)))
 
 
@@ -99,12 +99,13 @@ class Follower:
     complete: bool
 
     def run(self, *, dry: bool = False) -> Passed:
-        """Look at every point once and carry over what changed.
+        """Read every point once and carry over what changed.
 
         Args:
             dry: Only count, and see what cannot be made.
         """
         done = Passed()
+        # Deletions last: only a whole scan shows which points of the ledger are gone.
         gone = self.ledger.without(self._scanned(done, dry=dry))
         for part in self.other.pages_of(gone):
             self._delete(part, done, dry=dry)
@@ -123,12 +124,15 @@ class Follower:
 
     def _carry(self, ids: Sequence[PointId], done: Passed, *, dry: bool) -> None:
         """Carry over points of the origin that differ from the ledger."""
+        # Read again, now with vectors: the scan reads none, since few points have changed.
         page = self.origin.retrieve(ids, payload=True, vectors=list(self.copied) or False)
         hashes = _hashes(page)
         before = dict(zip(page.ids, self.ledger.find(page.ids), strict=True))
         present = self.other.retrieve(page.ids, payload=True)
         there, same = _hashes(present), self._same_content(page, present)
+        # Equal on both sides already, such as by an earlier pass that was killed.
         alike = {each for each in page.ids if there.get(each) == hashes[each]}
+        # Changed on the other side since the ledger: applications write there now, so it wins.
         newer = {each for each in page.ids if each not in alike and there.get(each) != before[each]}
         todo = page.rows([r for r, each in enumerate(page.ids) if each not in alike | newer])
         # A vector of content that is the same on both sides stays as it is.
@@ -137,6 +141,7 @@ class Follower:
         unmade = [each for each in todo.ids if each not in made]
         bare, left = (unmade, []) if self.complete else ([], unmade)
         if not dry:
+            # Write, then note in the ledger: a crash repeats a page, and finds it alike.
             newer |= self._write(todo, made, there, bare)
             self.ledger.set({each: hashes[each] for each in page.ids if each not in left})
         carried = [each for each in (*made, *bare) if each not in newer]
@@ -154,6 +159,7 @@ class Follower:
         bare: Collection[PointId],
     ) -> set[PointId]:
         """Write points that the other side still has as `there` says; returns the others."""
+        # Making vectors takes long, so the other side is read again just before it is written.
         present = self.other.retrieve(page.ids, payload=True)
         row_of = {point_id: row for row, point_id in enumerate(present.ids)}
         now = _hashes(present)
@@ -165,6 +171,8 @@ class Follower:
             if now.get(point_id) != there.get(point_id):
                 newer.add(point_id)
             elif point_id in now:
+                # The vector first: after a crash a point without one is counted, but new content
+                # under an old vector would pass unnoticed.
                 if point_id in bare:
                     self._take_vector(page, row)
                 self._replace(page, row, vector, present.payloads[row_of[point_id]])
@@ -192,6 +200,7 @@ class Follower:
             payload=_own(page.payloads[row]),
         )
         there = models.Filter(must_not=[models.HasIdCondition(has_id=[point.id])])
+        # Older servers leave a short race in which an application's insert may be replaced.
         atomic = self.connection.at_least(CONDITIONAL_UPSERT)
         self.connection.write(
             lambda: self.connection.client.upsert(
@@ -221,6 +230,7 @@ class Follower:
                 )
             )
         if PROVENANCE in present:
+            # overwrite_payload replaces all keys; the other side's mark belongs to its own vector.
             payload |= {PROVENANCE: present[PROVENANCE]}
         self.connection.write(
             lambda: client.overwrite_payload(
@@ -229,7 +239,7 @@ class Follower:
         )
 
     def _take_vector(self, page: Page, row: int) -> None:
-        """Take the own vector, which is of other content, from a point."""
+        """Delete the other side's vector of a point, which was made from other content."""
         client, name, key = self.connection.client, self.other.collection, page.shard_keys[row]
         point = models.PointIdsList(points=[stored_id(page.ids[row])])
         self.connection.write(
@@ -245,6 +255,7 @@ class Follower:
         hashes = _hashes(present)
         writer = Writer(self.connection, self.other.collection)
         for row, point_id in enumerate(present.ids):
+            # Changed on the other side since the ledger: that side wins here, too.
             if hashes[point_id] != was[point_id]:
                 done.kept += 1
                 continue
@@ -260,7 +271,7 @@ class Follower:
 
 
 def ledger_of(reader: Reader) -> PointHashes:
-    """Note what every point of a collection is now."""
+    """Hash the present payload of every point of a collection."""
     ids: list[PointId] = []
     hashes: list[str] = []
     for page in reader.scroll(payload=True, vectors=False):
@@ -307,6 +318,7 @@ def write_vectors(reader: Reader, vector: str, rows: Mapping[PointId, Vectors]) 
     page = reader.retrieve(list(rows))
     keys = dict(zip(page.ids, page.shard_keys, strict=True))
     writer = Writer(reader.connection, reader.collection)
+    # A write names one shard key, and one missing point would fail it: both come from this read.
     for key, members in rows_by_key(page.ids, keys).items():
         ids = [page.ids[row] for row in members]
         made = np.stack([rows[each] for each in ids])

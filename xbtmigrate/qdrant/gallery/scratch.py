@@ -65,7 +65,7 @@ def scratch_gallery(
 
 
 def _settle(connection: Connection, name: str) -> None:
-    """Let the optimizers end with what was just written: the user's collection is at rest too."""
+    """Wait until the optimizers are idle, as they are on the user's collection before a run."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while next(health_problems(connection, name), None) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -75,6 +75,7 @@ def _create(
     connection: Connection, name: str, facts: CollectionFacts, layout: Layout, new: NewSpace
 ) -> None:
     sizes = {_OLD: (facts.size, facts.distance)}
+    # Servers before 1.18 cannot add a name later.
     if layout is Layout.IN_PLACE:
         sizes[_NEW] = (new.size, new.distance)
     vectors = {
@@ -84,6 +85,7 @@ def _create(
     hnsw = models.HnswConfigDiff(m=facts.hnsw_m, ef_construct=facts.hnsw_ef_construct)
     client = connection.client
     source = connection.call(lambda: client.get_collection(facts.collection)).config
+    # The same threshold as the user's, so that the copy is indexed when the collection would be.
     optimizers = models.OptimizersConfigDiff(
         indexing_threshold=source.optimizer_config.indexing_threshold
     )
@@ -106,9 +108,10 @@ def _points(batch: pa.RecordBatch) -> list[NewPoint]:
 
 
 def _delete(connection: Connection, name: str) -> None:
-    """Delete the collection, its shadow, and the note that the shadow is ours."""
+    """Delete the collection, its shadow, and the mark of the shadow."""
     client, shadow = connection.client, shadow_name(name)
     for each in (name, shadow):
         if connection.call(lambda each=each: client.collection_exists(each)):  # type: ignore[misc]
             connection.call(lambda each=each: client.delete_collection(each))  # type: ignore[misc]
+    # The mark last: a crash before leaves a collection that `doctor` still finds.
     forget_shadow(connection, shadow)

@@ -57,7 +57,7 @@ def settings_that_differ(
 def _vector_in_place(
     connection: Connection, info: models.CollectionInfo, old_name: str, choice: LayoutChoice
 ) -> Iterator[str]:
-    """Compare what the tool chose; where the name was there before, its settings are the user's."""
+    """Compare the settings that the tool chose; those of a name that was there are the user's."""
     vectors = dense_vectors(info)
     new = vectors.get(choice.space.name)
     if new is None:
@@ -88,6 +88,7 @@ def _indexes(source: models.CollectionInfo, target: models.CollectionInfo) -> It
         {
             field: (index.data_type, _plain(index.params))
             for field, index in info.payload_schema.items()
+            # The tool's own indexes are in the target alone.
             if not field.startswith(PROVENANCE)
         }
         for info in (source, target)
@@ -102,7 +103,7 @@ def _unlike(name: str, wanted: object, found: object) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return what two settings are compared by; unset and empty are the same."""
+    """Return a setting as plain values to compare; unset and empty are the same."""
     if isinstance(value, BaseModel):
         return _plain(value.model_dump(mode="json", exclude_none=True))
     if isinstance(value, dict):

@@ -91,7 +91,7 @@ class ShadowGallery:
         yield from (self._batch(page, columns) for page in pages)
 
     def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
-        """Copy the present source points into the shadow with their new vectors, and wait.
+        """Copy the source's present points with their new vectors; returns when it is applied.
 
         A point deleted from the source between the copy's read and write stays behind in the
         shadow until `prune`.
@@ -105,6 +105,7 @@ class ShadowGallery:
 
     def prune(self) -> int:
         """Remove copies whose source points are gone, or under another key; returns how many."""
+        # One shard key at a time: a point that moved to another key has a stray copy under the old.
         removed = 0
         for reader in self._keyed:
             for copies in reader.scroll(payload=False, vectors=False):
@@ -133,6 +134,7 @@ class ShadowGallery:
 
     def _copies(self, page: Page, columns: Collection[str]) -> Page:
         """Return the copies of a page's points, row by row; empty rows where there is none."""
+        # Nothing is read from the shadow, and the page serves as a placeholder of equal length.
         if not {"kind", "new"} & {*columns}:
             return page
         found = self._shadow.retrieve(
@@ -156,6 +158,7 @@ class ShadowGallery:
         for point_id, source, copy, present in rows:
             mark: dict[str, Any] = copy.get(PROVENANCE, {})
             expected = (plan, present, whole_hash(source))
+            # One copy is one point's, so the mark holds whole hashes and is not shared as in place.
             if (mark.get("plan"), mark.get("hash"), mark.get("payload")) == expected:
                 made[point_id] = mark["kind"], mark.get("vectors", "")
         true = self._unchanged(made)
@@ -168,14 +171,19 @@ class ShadowGallery:
             return set()
         present = self._source.retrieve(list(made), vectors=self._bound)
         entries = [made[each][1] for each in present.ids]
+        # Each vector in half precision adds its rounding to the sum of sketches.
         halves = len({*self._bound} & {*self._settings.halves})
         same = same_vectors(entries, whole_sketches(present.vectors), halves)
         return {each for each, yes in zip(present.ids, same, strict=True) if yes}
 
     def _write_part(self, part: pa.RecordBatch, kind: Kind) -> list[PointId]:
         row_of = {point_id: row for row, point_id in enumerate(part.column("id").to_pylist())}
+        # The copy is of the point as it is now, not as the batch was read; deleted ones drop out
+        # here.
         sources = self._source.retrieve(list(row_of), payload=True, vectors=self._bound)
         chosen = part.take(pa.array([row_of[each] for each in sources.ids], pa.int64()))
+        # The mark keeps the content hash of the batch: if the text has changed since it was read,
+        # the mark does not match and the point is due again.
         marks = self._marks(chosen, kind, sources)
         made: list[dict[str, Vector]] = [{} for _ in sources.ids]
         if kind not in WITHOUT:
@@ -194,7 +202,7 @@ class ShadowGallery:
         return sources.ids
 
     def _marks(self, part: pa.RecordBatch, kind: Kind, sources: Page) -> list[dict[str, str]]:
-        """Build what each copy remembers: the content, the whole payload, the other vectors."""
+        """Build the mark of each copy: hashes of content and payload, a sketch of the vectors."""
         made_from = sources.vectors
         if kind is not Kind.ENCODED:
             # These vectors may have changed, come or gone since the batch was read.

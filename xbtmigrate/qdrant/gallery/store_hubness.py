@@ -31,6 +31,7 @@ def index_numbers(connection: Connection, collection: str, key: str) -> None:
         key: Name of the number; indexes of others are deleted.
     """
     field = f"{PROVENANCE}.{key}"
+    # One index at a time: `plan` counts one, and strict mode may limit their number.
     drop_indexes(connection, collection, below=f"{PROVENANCE}.{HUB}", but=field)
     # Nothing filters on it, so the vectors' graphs need no links for it.
     params = models.FloatIndexParams(type=models.FloatIndexType.FLOAT, enable_hnsw=False)
@@ -76,6 +77,7 @@ def points_without(
             )
             if records:
                 yield shard, [str(record.id) for record in records]
+            # The end is what the server returns as such, not a page that is short.
             if after is None:
                 break
 
@@ -104,10 +106,12 @@ def store_numbers(
         if connection.embedded:
             # Nobody else has it open, and a filter looks at every point there.
             return {"points": [stored_id(point)]}
+        # On condition of the mark: a point that was replaced meanwhile must not get an old number.
         own = models.HasIdCondition(has_id=[stored_id(point)])
         marked = [_marked("kind", kind.value), _marked("plan", plan[:PLAN_LENGTH])]
         return {"filter": models.Filter(must=[own, *marked])}
 
+    # Numbers differ, so points cannot share an operation as they share a mark.
     operations: list[models.UpdateOperation] = [
         models.SetPayloadOperation(
             set_payload=models.SetPayload(
