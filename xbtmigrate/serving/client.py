@@ -34,7 +34,7 @@ class MigratingClient(QdrantClient):
         """Do nothing: the connections belong to the wrapped client, which closes them."""
 
     def query_points(self, collection_name: str, *args: Any, **kwargs: Any) -> QueryResponse:
-        """Answer from the mixed gallery."""
+        """Answer from the vectors that serve in the present phase."""
         if not self._requests.concerns(collection_name):
             return super().query_points(collection_name, *args, **kwargs)
         [points] = run(self._bare, self._requests.query([make_request(args, kwargs)]))
@@ -43,7 +43,7 @@ class MigratingClient(QdrantClient):
     def query_batch_points(
         self, collection_name: str, requests: Any, *args: Any, **kwargs: Any
     ) -> list[QueryResponse]:
-        """Answer several requests from the mixed gallery."""
+        """Answer several requests from the vectors that serve in the present phase."""
         if not self._requests.concerns(collection_name):
             return super().query_batch_points(collection_name, requests, *args, **kwargs)
         options = _options(_QUERIES, args, kwargs)
@@ -53,7 +53,7 @@ class MigratingClient(QdrantClient):
     def query_points_groups(
         self, collection_name: str, group_by: str, *args: Any, **kwargs: Any
     ) -> models.GroupsResult:
-        """Group what the mixed gallery answers."""
+        """Group what the vectors that serve in the present phase answer."""
         if not self._requests.concerns(collection_name):
             return super().query_points_groups(collection_name, group_by, *args, **kwargs)
         given = _options(_GROUPS, args, kwargs)
@@ -111,7 +111,7 @@ class MigratingClient(QdrantClient):
     def batch_update_points(
         self, collection_name: str, update_operations: Any, *args: Any, **kwargs: Any
     ) -> list[models.UpdateResult]:
-        """Run update operations, each translated."""
+        """Run update operations in their order, each translated by its kind."""
         if not self._requests.concerns(collection_name):
             return super().batch_update_points(collection_name, update_operations, *args, **kwargs)
         options = _options(_BATCH, args, kwargs)
@@ -123,7 +123,7 @@ class MigratingClient(QdrantClient):
 
     @property
     def embeds_with(self) -> Model:
-        """The model to embed with now: "old" until the cutover, "new" from then on."""
+        """The model to embed with now: by default "old" until the cutover, then "new"."""
         return self._requests.model
 
 
@@ -135,7 +135,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
     _writes: WriteTranslator
 
     async def query_points(self, collection_name: str, *args: Any, **kwargs: Any) -> QueryResponse:
-        """Answer from the mixed gallery."""
+        """Answer from the vectors that serve in the present phase."""
         if not self._requests.concerns(collection_name):
             return await super().query_points(collection_name, *args, **kwargs)
         [points] = await run_async(self._bare, self._requests.query([make_request(args, kwargs)]))
@@ -144,7 +144,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
     async def query_batch_points(
         self, collection_name: str, requests: Any, *args: Any, **kwargs: Any
     ) -> list[QueryResponse]:
-        """Answer several requests from the mixed gallery."""
+        """Answer several requests from the vectors that serve in the present phase."""
         if not self._requests.concerns(collection_name):
             return await super().query_batch_points(collection_name, requests, *args, **kwargs)
         options = _options(_QUERIES, args, kwargs)
@@ -155,7 +155,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
     async def query_points_groups(
         self, collection_name: str, group_by: str, *args: Any, **kwargs: Any
     ) -> models.GroupsResult:
-        """Group what the mixed gallery answers."""
+        """Group what the vectors that serve in the present phase answer."""
         if not self._requests.concerns(collection_name):
             return await super().query_points_groups(collection_name, group_by, *args, **kwargs)
         given = _options(_GROUPS, args, kwargs)
@@ -206,7 +206,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
     async def batch_update_points(
         self, collection_name: str, update_operations: Any, *args: Any, **kwargs: Any
     ) -> list[models.UpdateResult]:
-        """Run update operations, each translated."""
+        """Run update operations in their order, each translated by its kind."""
         if not self._requests.concerns(collection_name):
             return await super().batch_update_points(
                 collection_name, update_operations, *args, **kwargs
@@ -220,7 +220,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
 
     @property
     def embeds_with(self) -> Model:
-        """The model to embed with now: "old" until the cutover, "new" from then on."""
+        """The model to embed with now: by default "old" until the cutover, then "new"."""
         return self._requests.model
 
 

@@ -141,7 +141,7 @@ class PointCompleter:
         return Pair(others)
 
     def is_new(self, name: str, size: int) -> bool:
-        """Whether a vector is one of the new model: by its name, else by its length."""
+        """Return whether a vector is one of the new model: by its name, else by its length."""
         old, new = self.state.old, self.state.new
         # A name decides only for the new vector: an application keeps the old name after a cutover.
         if old.name != new.name and name == new.name:

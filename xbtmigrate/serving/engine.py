@@ -125,7 +125,7 @@ class Core:
         self._looking = threading.Lock()
 
     def reload(self) -> Procedure[None]:
-        """Re-read the state if it has changed; raises what a query only warns of."""
+        """Re-read the state if it has changed; raise the errors that a query only warns of."""
         self.state = yield from self._loader.reload(self.state)
         self.problem = ""
 

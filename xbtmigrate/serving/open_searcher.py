@@ -49,7 +49,7 @@ def open_core(
     interval: float = INTERVAL,
     demand: DemandLog | None = None,
 ) -> Procedure[Core]:
-    """Find the artefacts of a collection's migration and read where it stands; see `Opening`.
+    """Find the artefacts of a collection's migration and read its first state; see `Opening`.
 
     Raises:
         ArtefactError: There are no artefacts, or they do not belong to the migration.

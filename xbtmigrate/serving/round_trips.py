@@ -120,7 +120,7 @@ async def run_async(client: AsyncQdrantClient, procedure: Procedure[T]) -> T:
 
 
 def is_embedded(client: QdrantClient | AsyncQdrantClient) -> bool:
-    """Whether the client has its database within this process."""
+    """Return whether the client has its database within this process."""
     options = client.init_options
     return options.get("path") is not None or options.get("location") == ":memory:"
 
@@ -140,7 +140,7 @@ class _Parcel:
     searches: list[models.QueryRequest] = field(default_factory=list)
 
     def send(self, client: Any) -> Any:
-        """Send it; an asyncio client returns something to await, but for a computation."""
+        """Send it; an asyncio client returns an awaitable, except for a computation."""
         request = self.request
         if isinstance(request, Search):
             options = dict(request.options)

@@ -131,7 +131,7 @@ class ServingState:
         return self.servings[key]
 
     def activate(self, mixture: Mixture, note: str = "") -> ActiveServing:
-        """Work out what is the same for every query that a mixture answers in this state."""
+        """Compute once what is the same for every query that a mixture answers in this state."""
         waiting = self.waiting
         # Where one space answers, a plain search is enough: fusing costs four (docs/serving.md).
         space, formula = mixture.space(waiting=waiting), None

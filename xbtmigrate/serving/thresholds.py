@@ -34,7 +34,7 @@ class Scale:
 
     @classmethod
     def match(cls, keep: Sequence[float], serving: Sequence[float]) -> Scale:
-        """Match scores by rank."""
+        """Match the scores of two servings by rank; their numbers may differ."""
         # Percentiles: 640 scores at most carry no finer detail.
         at = np.linspace(0, 1, 101)
         return cls(np.quantile(keep, at), np.quantile(serving, at))

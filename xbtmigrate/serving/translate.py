@@ -56,7 +56,7 @@ class RequestTranslator:
     declared: Model | None
 
     def concerns(self, name: str) -> bool:
-        """Whether a request for this collection is to be translated."""
+        """Return whether a request for this collection is to be translated."""
         return name == self.collection or name in self.core.state.names
 
     @property
@@ -182,7 +182,7 @@ class RequestTranslator:
         return node.model_copy(update={"query": query, "using": using or None})
 
     def groups(self, group_by: str, given: Mapping[str, Any]) -> Procedure[models.GroupsResult]:
-        """Group what the mixed gallery answers.
+        """Group the answer of a search; see `query_points_groups`.
 
         Args:
             group_by: Payload key.

@@ -37,7 +37,7 @@ class TrafficSplit:
     share: float
 
     def takes(self, question: Question) -> bool:
-        """Whether a query is in the share."""
+        """Return whether a query is in the share."""
         # By content, so that a user who repeats a query gets the same answer.
         content = question.text or question.image or question.vector
         digest = hashlib.blake2b(repr(content).encode(), digest_size=8).digest()
