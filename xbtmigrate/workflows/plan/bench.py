@@ -1,4 +1,4 @@
-"""Workflows: bench. Measure each stage on the user's own server, and predict from it."""
+"""Run `bench`: measure each stage on the user's server, and predict whole runs from it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ MIN_POINTS = 32
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """What is read of a bench that was stored."""
+    """The keys of a stored bench that a plan reads."""
 
     points_per_second: Rates
     layout: Layout
@@ -202,7 +202,7 @@ class _Map:
 
 
 class _Forgotten:
-    """A journal that keeps nothing, and known vectors of which there are none."""
+    """A journal that stores nothing, and an empty cache: a cached vector takes no encoding."""
 
     def load(self) -> None:
         return None
@@ -293,7 +293,7 @@ def _writing(
     alone: Rates,
     report: Report,
 ) -> Rates:
-    """Measure what writes, on copies of the points in collections of their own."""
+    """Measure what writes, on copies of the points in collections made for it."""
     check_writable(store.connection, store.facts.collection)
     ids, ready = sample.ids, sample.projected()
     points = len(ids)
@@ -313,7 +313,7 @@ def _writing(
     def sweep(gallery: Gallery, made: Kind, ids: Sequence[PointId] | None = None) -> float:
         return _timed(lambda: list(gallery.read({"source", "kind"}, ids=ids, expected=made)))
 
-    # What a connection takes once would count as if it took that for so many points each.
+    # The first write opens the connection, once for any number of points: it is not timed.
     with scratch() as gallery:
         gallery.write(ready[0].slice(0, WARMING), Kind.ENCODED)
         fill = loop(gallery, few / points, projects=False)
@@ -372,9 +372,9 @@ def _run(
     ids: Sequence[PointId],
     report: Report,
 ) -> None:
-    """Go through the loop itself, with nothing known and nothing kept.
+    """Run the loop of `backfill` on a scratch gallery, with nothing cached and nothing stored.
 
-    What encodes goes on behind the projecting.
+    With a fraction it starts at the encoding; a run without one times the projecting.
     """
     stage = Stage.ENCODE if goal.fraction else None
     forgotten = _Forgotten()

@@ -1,4 +1,4 @@
-"""Workflows: what has to hold before a plan is made; `plan` and `doctor` call it."""
+"""Check what must hold before a plan is made, for `plan` and `doctor`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xbtmigrate.workflows.store import Store
 
 
 def check_plannable(store: Store, models: Models) -> tuple[LayoutChoice, MigrationRecord | None]:
-    """See that a plan can be made, before anything is read or paid for.
+    """Check that a plan is possible, before any point is surveyed or any encoding paid for.
 
     Returns:
         Where the new vectors will go, and the record of a migration that is over.
@@ -34,8 +34,10 @@ def check_plannable(store: Store, models: Models) -> tuple[LayoutChoice, Migrati
     layout = store.layout(
         models.new.dimension, resuming=record is not None and record.phase not in OVER
     )
+    # The name of a shadow is known only now, and another migration may be filling it.
     _refuse_rivals(store.config, store.connection, layout.collection)
     chosen = store.config.plan.strategy
+    # Limits of strict mode matter only to strategies that write; "auto" may choose one.
     if chosen == "auto" or STRATEGIES[Strategy(chosen)].writes:
         refuse_impossible(store, layout)
     return layout, record

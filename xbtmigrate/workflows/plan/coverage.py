@@ -1,4 +1,4 @@
-"""Workflows: which points of a collection can get a new vector, and what stands against it."""
+"""Count which points can get a new vector, and refuse where too many cannot."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ def coverage_of(facts: CollectionFacts, models: Models, seen: Survey) -> Coverag
 def points_without_old(store: Store) -> IdSet:
     """Find the points that have no old vector at all, by a filter of the server's."""
     facts = store.facts
+    # The common case, known from two counts: no id has to be read.
     if facts.with_vector == facts.points:
         return IdSet()
     reader = open_reader(store.connection, facts, facts.collection)
@@ -76,6 +77,8 @@ def without_vector(
         return {}
     if not spec.projects:
         return {Kind.NO_CONTENT: coverage.missing_source}
+    # A point without an old vector can be encoded, one without its source projected: only those
+    # with neither are left.
     if fraction > 0:
         return {Kind.NO_CONTENT: coverage.with_neither}
     lacking = coverage.points - coverage.with_old_vector
@@ -112,7 +115,7 @@ def require_readable(coverage: Coverage, fraction: float, allowed: float) -> Non
         GateError: The sample leaves no doubt that more will fail.
     """
     lost, sampled = coverage.sample_unreadable, coverage.sampled
-    # Two standard deviations of a count below what was found.
+    # Two standard deviations below what was found; that of a count n is about sqrt(n) (Poisson).
     if (lost - 2 * lost**0.5) * fraction > allowed * sampled:
         raise GateError(
             f"the new model cannot embed {lost} of {sampled} sampled points "
@@ -124,7 +127,7 @@ def require_readable(coverage: Coverage, fraction: float, allowed: float) -> Non
 
 
 def coverage_warnings(facts: CollectionFacts, models: Models, coverage: Coverage) -> list[str]:
-    """Say which points cannot be encoded or projected."""
+    """Return warnings about points that cannot be encoded or projected."""
     found, stored = [], models.stored
     if coverage.missing_source:
         found.append(f"{coverage.missing_source} points have no {stored}; they cannot be encoded")

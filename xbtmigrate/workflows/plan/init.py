@@ -1,4 +1,4 @@
-"""Workflows: init. Inspect a collection and describe it as a commented configuration."""
+"""Run `init`: inspect a collection and write what was found as a commented configuration."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from xbtmigrate.errors import CollectionError
 from xbtmigrate.qdrant.collection.facts import Overview, read_overview
 from xbtmigrate.qdrant.wire.connect import connect
 
+# Data URLs, and how PNG, JPEG, GIF and WebP (RIFF) begin in base64.
 IMAGE_STARTS = ("data:image/", "iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
 DEEPEST = 16
 """Levels of a payload that are searched for texts."""
@@ -54,6 +55,7 @@ def describe(
         seen = read_overview(connection, collection)
     name = _chosen_vector(seen, collection, vector)
     size, distance = seen.vectors[name]
+    # The first text field is proposed: the wordiest is the likeliest to have been embedded.
     texts, images = _fields(seen.payloads)
     encoders = ", ".join(registry.names(registry.ENCODERS))
     stored = "text" if texts or not images else "image"
@@ -110,7 +112,7 @@ def _chosen_vector(seen: Overview, collection: str, vector: str | None) -> str:
 
 
 def _fields(payloads: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
-    """Dotted paths of text and of image fields; the wordiest texts first, identifiers last."""
+    """Return dotted paths of text and of image fields; the wordiest first, identifiers last."""
     values: defaultdict[str, list[str]] = defaultdict(list)
     for payload in payloads:
         for path, value in _strings(payload):
@@ -129,6 +131,7 @@ def _strings(
 ) -> Iterator[tuple[str, str]]:
     """Yield texts with their dotted paths, but for keys that no path can name."""
     for key, value in payload.items():
+        # payload.text takes dotted paths and `{field}` templates: such a key cannot be named.
         if key != key.strip() or set(key) & set(".{}") or not key:
             continue
         if isinstance(value, str) and value:
@@ -143,6 +146,7 @@ def _is_image(value: str) -> bool:
 
 def _quoted(text: str) -> str:
     """Write a TOML string that shows every character which does not show itself."""
+    # A JSON string is also a TOML basic string, but for U+007F, which is not printable.
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(each if each.isprintable() else _escaped(ord(each)) for each in quoted)
 

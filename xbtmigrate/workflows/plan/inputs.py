@@ -1,4 +1,4 @@
-"""Workflows: what a migration needs besides Qdrant: both models, and the judged queries."""
+"""Check what a migration needs besides Qdrant: both models, and the judged queries."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def _check_old_model(facts: CollectionFacts, models: Models) -> None:
 
 
 def _check_new_model(models: Models) -> None:
+    # The check is that the model loads.
     _ = models.new.dimension
 
 

@@ -1,4 +1,4 @@
-"""Workflows: the file in which people write down what users search for, and what answers it."""
+"""Write a CSV template in which people note what users search for, and what answers it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def write_template(path: Path, points: Points, stored: Modality) -> None:
     """
     if path.exists():
         return
+    # A caption helps the judge more than the reference of an image does.
     contents = points.texts if any(points.texts) else points.content(stored)
     rows = [
         {"text": "", "relevant": point, "content": _shown(content)}
@@ -45,6 +46,8 @@ def write_template(path: Path, points: Points, stored: Modality) -> None:
 
 def _shown(content: str | None) -> str:
     """One line of the content that no spreadsheet runs."""
+    # Cut first, since contents can be long; to twice the length, as white space is merged next.
     printable = "".join(c if c.isprintable() else " " for c in (content or "")[: 2 * SHOWN])
     line = " ".join(printable.split())[:SHOWN]
+    # Spreadsheets take a cell with a leading apostrophe for text.
     return f"'{line}" if line.startswith(FORMULA) else line

@@ -1,4 +1,4 @@
-"""Workflows: did the declared old model really make the stored vectors?"""
+"""Check that the declared old model made the stored vectors, and find the likely cause if not."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _Compared:
 
     @property
     def median(self) -> float:
-        """Their median."""
+        """Median of the cosines."""
         return float(np.median(self.cosines))
 
 
@@ -77,6 +77,7 @@ def match_old_model(
         EncoderError: The old model cannot embed any of the sampled sources.
     """
     sample = points.rows(range(min(SAMPLE, len(points))))
+    # Both modalities, since a swapped `stored` needs another correction than a wrong model.
     found: dict[Modality, _Compared] = {}
     for modality in (stored, *(other for other in Modality if other is not stored)):
         try:
@@ -92,6 +93,7 @@ def match_old_model(
             f"the old model could not embed any of {len(sample)} sampled {stored}s",
             f"check payload.{stored} and [old_model]",
         )
+    # By the median: a few points whose content changed since must not make the right model fail.
     cosines = {modality: each.median for modality, each in found.items()}
     likely = max(cosines, key=lambda modality: cosines[modality])
     return ModelMatch(
@@ -130,9 +132,11 @@ def require_match(match: ModelMatch, stored: Modality, threshold: float) -> None
 def _remark(
     points: Points, encoder: Encoder, stored: Modality, compared: _Compared, distance: Distance
 ) -> str | None:
-    """Say what is likely wrong where the same model would have matched better."""
+    """Return the likely cause where the same model would have matched better."""
     if compared.median >= EXACT:
+        # Qdrant normalises vectors under cosine, so their lengths tell nothing there.
         return None if distance is Distance.COSINE else _length(compared)
+    # The most specific cause first. Trying prefixes takes encodings, hence so few texts.
     cause = None
     if stored is Modality.TEXT:
         cause = _prefix(points.rows(range(min(FEW, len(points)))), encoder) or _truncated(compared)
@@ -172,6 +176,7 @@ def _prefix(points: Points, encoder: Encoder) -> str | None:
 def _truncated(compared: _Compared) -> str | None:
     """Short texts match and long ones do not: one of the two was cut."""
     order = np.argsort([len(item) for item in compared.items], kind="stable")
+    # The shortest third against the longest: only the latter can have been cut.
     third = len(order) // 3
     cosines = compared.cosines[order]
     if not third or np.median(cosines[:third]) < EXACT or np.median(cosines[-third:]) >= EXACT:
@@ -196,6 +201,7 @@ def _part(compared: _Compared) -> str | None:
 def _length(compared: _Compared) -> str | None:
     """In a space that knows lengths, vectors of the right direction can be too long or short."""
     stored, made = (np.linalg.norm(each, axis=1) for each in (compared.stored, compared.made))
+    # The floor avoids a division by zero for a zero vector.
     ratio = float(np.median(made / np.maximum(stored, 1e-12)))
     if abs(ratio - 1) <= SPREAD:
         return None

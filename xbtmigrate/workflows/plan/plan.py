@@ -1,4 +1,4 @@
-"""Workflows: plan. Look at everything, measure on a sample, decide, freeze. Reads only."""
+"""Run `plan`: survey the collection, measure on a sample, choose a strategy. Reads only."""
 
 from __future__ import annotations
 
@@ -71,11 +71,13 @@ def make_plan(
             old model did not make the stored vectors.
         XbtMigrateError: The server, the collection or a model cannot be used.
     """
+    # Measuring takes minutes, so a page that cannot be written is refused first.
     if page is not None:
         check_page(page)
     with open_store(config) as store:
         models = Models(config)
         workspace = Workspace(config, models)
+        # Refusals in the order of their cost: requests, then reading every point, then encoding.
         layout, record = check_plannable(store, models)
         seen = survey(
             store.reader(),
@@ -100,6 +102,7 @@ def make_plan(
         )
         if not allow_model_mismatch:
             require_match(match, models.stored, config.plan.old_model_match)
+        # From here on the new model is paid for, and each of its vectors goes to the cache.
         sampled = _encode_sample(models, workspace, points, report)
         judged = judge_sample(store, models, workspace, sampled.points, sampled.new, report=report)
         coverage = with_sample(coverage, sampled.points, sampled.new)
@@ -108,6 +111,7 @@ def make_plan(
         advice = advice_of(recommendation)
         costs = all_costs(work, _partial_share(advice))
         strategy, fraction = _strategy(config, advice), _fraction(config, advice)
+        # Only now: how much may fail depends on the share that the advice re-encodes.
         require_readable(coverage, fraction, config.plan.max_missing)
         plan = Plan(
             tool_version=xbtmigrate.__version__,
@@ -132,6 +136,7 @@ def make_plan(
             warnings=[*judged.warnings, *_warnings(store, models, coverage, match, layout)],
             findings=require_prerequisites(store, layout, costs, strategy),
         ).frozen()
+        # Before the new plan is saved, or it would be deleted with the old files.
         _clear_finished(workspace.artefacts, record)
         workspace.artefacts.save_plan(plan)
         if plan.measurement.provisional:
@@ -140,7 +145,9 @@ def make_plan(
             write_page(
                 page, store.facts, judged.document(recommendation, plan.warnings), plan.costs
             )
+        # A frozen order belongs to the plan before this one.
         workspace.artefacts.order_file.unlink(missing_ok=True)
+        # The baseline that `verify` compares with: how some points are before the first write.
         workspace.artefacts.save_witness(witness(store.connection, plan, seen.sample))
     if out is not None:
         write_atomically(out, lambda path: path.write_text(plan.model_dump_json(indent=2), "utf-8"))
@@ -168,15 +175,18 @@ def _encode_sample(
     """Encode the sample with the new model, cut to what the time limit allows."""
     limit, known = models.config.plan.measure_seconds, workspace.known
     first = points.rows(range(min(RATE_SAMPLE, len(points))))
+    # The first few items also load the model, which would be taken for its speed.
     warm, timed = first.rows(range(min(4, len(first)))), first.rows(range(4, len(first)))
     encode_gallery(models.new, known, warm, models.stored)
     start = time.monotonic()
     fresh = len(timed) - int(known.find(timed.hashes)[1].sum())
     encode_gallery(models.new, known, timed, models.stored)
     seconds = max(time.monotonic() - start, 1e-6)
+    # Vectors from the cache take no time, so too few fresh ones give no rate.
     if fresh < len(timed) / 2:
         seconds, fresh = _time_again(models, timed)
     rate = max(fresh, 1) / seconds
+    # As many as `plan.measure_seconds` allows, at this rate.
     size = int(np.clip(rate * limit, len(first), len(points)))
     points = points.rows(range(size))
     vectors, valid = encode_gallery(
@@ -186,7 +196,7 @@ def _encode_sample(
 
 
 def _time_again(models: Models, points: Points) -> tuple[float, int]:
-    """Time an encoding whose result is already known: a rate has to be measured all the same."""
+    """Encode a few known points again, only to time it; returns seconds and points."""
     usable = [row for row, content in enumerate(points.content(models.stored)) if content]
     chosen = points.rows(usable[:16])
     items, stored = chosen.content(models.stored), models.stored
@@ -204,6 +214,7 @@ def _workload(
     *,
     layout: Layout,
 ) -> Workload:
+    # Stored once more by a shadow; as float32, which is the most that they can take.
     other = sum(size for size, _ in store.facts.dense.values()) * FLOAT * seen.points
     contents = [content for content in sampled.points.content(models.stored) if content]
     return Workload(
@@ -235,13 +246,13 @@ def _collection(store: Store) -> Collection:
 
 
 def _partial_share(advice: Advice) -> float | None:
-    """The share that is recommended to be re-encoded, where only a part is."""
+    """Return the recommended share to re-encode, where only a part is."""
     partial = advice.strategy is not None and STRATEGIES[advice.strategy].is_partial
     return advice.fraction if partial else None
 
 
 def _strategy(config: Config, advice: Advice) -> Strategy:
-    """The configured strategy, else the recommended one; without either nothing is changed."""
+    """Return the configured strategy, else the recommended one, else `keep`."""
     chosen = config.plan.strategy
     return (advice.strategy or Strategy.KEEP) if chosen == "auto" else Strategy(chosen)
 
@@ -271,12 +282,14 @@ def _warnings(
         )
     found += coverage_warnings(store.facts, models, coverage)
     facts = store.facts
+    # With other lengths the server refuses a query in the wrong space.
     if facts.unnamed and facts.size == models.new.dimension:
         found.append(
             "old and new vectors are unnamed and equally long: an application that still sends old "
             "query vectors after the switch gets wrong answers without any error"
         )
     effort = facts.index_efforts.get(layout.space.name, EF_CONSTRUCT)
+    # A vector that the tool creates gets this effort; one that was there before keeps its setting.
     given = layout.layout is Layout.IN_PLACE and not store.connection.embedded
     if given and effort < EF_CONSTRUCT:
         found.append(

@@ -1,4 +1,4 @@
-"""Workflows: the quick measurement of a plan, on a sample, with closed-form projectors."""
+"""Measure every strategy for a plan, on a sample and with closed-form projectors."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from xbtmigrate.workflows.workspace import Workspace
 
 MAX_QUERIES = 500
 MIN_QUERIES = 20
+# Closed forms fit in seconds and need no torch, so `plan` runs in the basic installation.
 QUICK_KINDS = ("procrustes", "ridge", "gaussian_process")
 SAMPLE = "sample"
 """Names the figures of a plan: its gallery is a sample, so they are not those of `evaluate`."""
@@ -41,7 +42,7 @@ SAMPLE = "sample"
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the sample says.
+    """What was measured on the sample.
 
     Attributes:
         measurement: The figures, for the plan.
@@ -54,7 +55,7 @@ class Judgement:
     warnings: Sequence[str]
 
     def document(self, advice: Recommendation, warnings: Sequence[str]) -> dict[str, Any]:
-        """Return what `evaluate` would say of the sample."""
+        """Return the figures of the sample in the form of `evaluate`."""
         content = self.findings.document(advice)
         return {**content, "task": SAMPLE, "directions": [], "gates": [], "warnings": warnings}
 
@@ -64,7 +65,7 @@ class Judgement:
 
 
 def advice_of(found: Recommendation) -> Advice:
-    """Put a recommendation into the words of the plan; the share is rounded up."""
+    """Convert a recommendation to the form of the plan; the share is rounded up."""
     return Advice(
         strategy=found.strategy,
         fraction=math.ceil(100 * found.fraction) / 100,
@@ -98,10 +99,13 @@ def judge_sample(
     trial, warnings = _trial(store, models, workspace, points, new, text_side=text_side)
     if trial.questions.provisional:
         warnings.append(f"made queries ({trial.questions.basis}): {trial.questions.limits}")
+    # A map must not have seen the points that the queries ask for, or it measures its memory.
     held = held_out([trial.questions], trial.ids, seed)
     trial = trial.kept(trial.questions.within(held))
     searched = set(trial.ids) - held
+    # Only points whose true vector is known, and that no query asks for.
     free = [row for row, point in enumerate(points.ids) if new.valid[row] and point in searched]
+    # `free` holds only rows that could be embedded.
     known = Embedded(new.vectors[free], np.ones(len(free), np.bool_))
     try:
         maps = _quick_maps(
@@ -112,6 +116,7 @@ def judge_sample(
             report=report,
         )
     except TrainingError as error:
+        # Too few pairs for a projector is no reason to fail: `keep` and `full` need none.
         maps = Maps()
         warnings.append(f"no projector was measured: {error.message}")
     judged = judge(trial, maps, _asked_curves(store.facts, workspace, trial, maps))
@@ -139,6 +144,7 @@ def _system(row: Mapping[str, Any]) -> System:
 
 def _asked_curves(facts: CollectionFacts, workspace: Workspace, trial: Trial, maps: Maps) -> Asked:
     """The usual curves; the share of the collection that the sample costs comes first in each."""
+    # The sample is encoded already, so a backfill begins with these points in any order.
     share = min(1.0, len(trial.ids) / max(1, facts.points))
     rng = np.random.default_rng(workspace.config.plan.seed)
     return Asked(
@@ -195,6 +201,7 @@ def _with_answers(
     text_side: TextSide | None,
 ) -> tuple[Points, np.ndarray]:
     """Add the points that queries ask for and that the sample lacks, with their new vectors."""
+    # Judged queries may ask for points outside the sample; no system could find those.
     present = set(points.ids)
     absent = {p for relevant in questions.relevant for p in relevant if p not in present}
     extra = take(store.reader(), sorted(absent)) if absent else points.rows([])
@@ -213,6 +220,7 @@ def _asked(
     """Embed queries with both models; None where too few can be embedded by both."""
     questions = questions.answerable(set(gallery.ids))
     try:
+        # A precomputed encoder only knows the texts of its file, so made queries may be refused.
         old = encode_readable(models.old, questions.texts, questions.modality)
         fresh = encode_readable(models.new, questions.texts, questions.modality)
     except EncoderError:
