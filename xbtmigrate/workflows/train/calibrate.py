@@ -1,4 +1,4 @@
-"""Workflows: calibrate the fusion of a mixed gallery on queries whose answers are known.
+"""Calibrate the fusion of a mixed gallery on queries whose answers are known.
 
 Half of the queries are asked; the other half is the bank that the hubness of points is measured
 against. All of them ask for points whose true new vectors are known, and no map used here has seen
@@ -45,13 +45,13 @@ MAX_TUNING = 300
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What queries with known answers teach.
+    """What is learned from queries with known answers.
 
     Attributes:
         arrangement: How a mixed gallery is searched.
         benefit: What re-encoding a point is worth; None without an uncertainty of the projection,
             or where the projection needs more than the stored vector.
-        basis: What stood for queries and relevance, in words.
+        basis: What served as queries and relevance, in words.
     """
 
     arrangement: Arrangement
@@ -91,6 +91,7 @@ def arrange(
         What was learned, or None where there are too few queries that both models can embed.
     """
     seed = store.config.plan.seed
+    # The sample is in random order, so its first points are a fair part of it.
     rows = np.flatnonzero(new.valid)[:MAX_POINTS]
     points, true = points.rows(rows), new.vectors[rows]
     questions = questions.answerable(set(points.ids)).sampled(MAX_QUERIES, seed)
@@ -106,6 +107,7 @@ def arrange(
         store.new_distance,
     )
     everything = _asked(points, *embedded)
+    # Disjoint halves: hubness measured by the queries that are asked would know their answers.
     asked, bank = everything.rest(0), everything.rest(1).bank(points)
     hubness = sides.hubness(bank, points.ids)
     arrangement = Arrangement(
@@ -118,6 +120,7 @@ def arrange(
     if not forward.projector.has_uncertainty or forward.projector.d_side:
         return Learned(arrangement, None, questions.basis)
     mixed = _Mixed(sides, points, arrangement, hubness, forward.projector)
+    # Ranks grow with the gallery: the benefit is meant for the whole collection.
     scale = store.facts.points / len(points)
     benefit = _benefit(mixed, everything, scale, seed)
     return Learned(arrangement, benefit, questions.basis)
@@ -171,6 +174,7 @@ class _Mixed:
         """Fused scores of some queries with all points waiting, and with all re-encoded."""
         blocks = self.sides.blocks(asked.old[part], asked.new[part])
         count = len(self.points)
+        # `state` says for each point whether it is re-encoded.
         waiting, encoded = (
             self.arrangement.fusion.score(blocks, self.hubness, np.full(count, state))
             for state in (False, True)
@@ -183,6 +187,7 @@ def _benefit(mixed: _Mixed, everything: _Asked, scale: float, seed: int) -> Bene
     points, sides = mixed.points, mixed.sides
     bank = everything.rest(1)
     states = mixed.states(bank, slice(None))
+    # Picks from each query's row of scores that of its answer.
     own = np.arange(len(bank.rows)), bank.rows
     some = slice(0, MAX_REFERENCE)
     surroundings = Surroundings(
@@ -208,13 +213,14 @@ def _blend(sides: Sides, asked: _Asked, bridge: Projector) -> float:
     chosen, _ = choose_alpha(
         asked.old,
         bridge.apply(asked.new),
+        # Turned queries search the stored old vectors: the blend needs no backfill.
         lambda queries: evaluate(sides.space(Channel.OLD, queries), relevance).means["mrr@10"],
     )
     return chosen
 
 
 def _tune(sides: Sides, asked: _Asked, points: Points, forward: Projector) -> dict[str, float]:
-    """Let servings that are measured choose their number, before any point is re-encoded."""
+    """Choose the number of each serving that is tuned by measuring, with nothing re-encoded."""
     specs = [find_serving(name) for name in measured_names()]
     tuned = [(spec.name, spec.tune) for spec in specs if spec.tune is not None]
     if not tuned:
@@ -234,22 +240,24 @@ def _tune(sides: Sides, asked: _Asked, points: Points, forward: Projector) -> di
 
 
 def _embedded(models: Models, questions: Questions) -> tuple[Questions, Vectors, Vectors] | None:
-    """Queries that both models can embed, with their vectors; None if they are too few."""
+    """Return queries that both models can embed, with their vectors; None if they are too few."""
     try:
         old = encode_readable(models.old, questions.texts, Modality.TEXT)
         new = encode_readable(models.new, questions.texts, Modality.TEXT)
     except EncoderError:
         return None
     rows = np.flatnonzero(old[1] & new[1])
+    # Twice, since half of them become the bank.
     if len(rows) < 2 * MIN_QUERIES:
         return None
     return questions.kept(rows), old[0][rows], new[0][rows]
 
 
 def _projected(models: Models, points: Points, forward: FitReport) -> Vectors:
-    """Projections of the stored vectors by maps that had not seen them."""
+    """Project the stored vectors by maps that had not seen them."""
     applied = forward.projector.apply(points.old, points.side)
     unseen = forward.unseen
+    # Maps fitted on captions have seen no stored image vector, so the final one is honest there.
     texts_for_images = models.stored is Modality.IMAGE and (
         unseen is not None and unseen.source is PairSource.TEXT
     )

@@ -1,4 +1,4 @@
-"""Workflows: from sampled points to pairs of both models' vectors and a held-out retrieval task.
+"""Turn sampled points into pairs of both models' vectors and a held-out retrieval task.
 
 Where the stored vectors embed text they are the old side, and the old model is not needed. Where
 they embed images, the old text tower embeds the captions once, and each caption is also paired with
@@ -77,7 +77,7 @@ def material_of(
 
 
 def fit_options(store: Store, models: Models, kinds: Sequence[str], threads: int = 2) -> FitOptions:
-    """Say how to fit for this migration's two models."""
+    """Return the options of a fit between this migration's two models."""
     return FitOptions(
         old=ModelSpace(models.old.fingerprint, store.facts.distance),
         new=ModelSpace(models.new.fingerprint, store.new_distance),
@@ -96,6 +96,7 @@ def pair_texts(points: Points, new: Embedded, seed: int) -> Material:
         seed: Seed of the split.
     """
     usable = np.flatnonzero(new.valid)
+    # Held-out points come first: query i is answered by row i, and the cut drops no answer.
     kept, held = _split(usable, seed)
     gallery = np.concatenate([held, kept])[:MAX_GALLERY]
     task = SelectionTask(
@@ -128,8 +129,10 @@ def pair_captions(
     measurable = new_captions.valid if new_images is None else new_captions.valid & new_images.valid
     usable, held = _split(np.flatnonzero(measurable), seed)
     gallery = np.concatenate([held, usable])[:MAX_GALLERY]
+    # Pairs need the caption alone; only what is measured needs the new image vector, too.
     kept = np.setdiff1d(np.flatnonzero(new_captions.valid), held)
     pairs = [
+        # The pairs that lift both directions above keep (docs/benchmarks.md, clip art).
         _pairs(points, kept, points.old, new_captions.vectors, PairSource.CAPTION_IMAGE),
     ]
     if old_captions is not None:
@@ -144,6 +147,7 @@ def pair_captions(
         queries_new=new_captions.vectors[held],
         gallery_old=points.old[gallery],
         relevant=[np.array([row]) for row in range(len(held))],
+        # Vectors for only some of the rows would compare systems on different tasks: none, then.
         queries_old=_all_valid(old_captions, held),
         gallery_new=_all_valid(new_images, gallery),
         gallery_side=None if points.side is None else points.side[gallery],
@@ -176,6 +180,7 @@ def _split(
             "check payload.text and payload.image, and that the new model takes them",
         )
     shuffled = np.random.default_rng(seed).permutation(usable)
+    # At least one is held out: without a task no candidate could be chosen.
     count = min(MAX_HELD_OUT, max(1, int(HELD_OUT_SHARE * len(shuffled))))
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])
 

@@ -21,13 +21,13 @@ def fit_shared_space(
     options: FitOptions,
     fits: Mapping[Direction, FitReport],
 ) -> SharedReport | None:
-    """Fit the space that both models share, if it is asked for and makes sense.
+    """Fit the space that both models share, if its kind is among the options and it is possible.
 
     Args:
         pairs: What both directions were fitted on.
         task: Held-out retrieval to choose by.
         options: The kinds; the one for the shared space is "lambda_orthogonal".
-        fits: What was fitted for each direction.
+        fits: The fit of each direction.
 
     Returns:
         None where another kind was asked for, a direction is missing, a space knows lengths, or the
@@ -38,6 +38,7 @@ def fit_shared_space(
     if not wanted or not cosine or set(fits) != set(Direction):
         return None
     bridge, forward = (fits[each].projector for each in Direction)
+    # The shared space maps old vectors alone.
     if forward.d_side:
         return None
     group = next(each for each in pairs if each.source == bridge.manifest.pair_source)

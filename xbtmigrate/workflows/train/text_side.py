@@ -1,4 +1,4 @@
-"""Workflows: what makes side vectors of the texts, ready before anything is fitted."""
+"""Prepare what turns texts into side vectors, before anything is fitted."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def with_text_side(
     Returns:
         The points, and what makes such vectors; None where they keep the stored ones, if any.
     """
+    # A configured side vector takes precedence: a projector takes one of the two.
     if store.config.qdrant.side_vector:
         return points, None
     text_side = _make(store, models, workspace, points.texts, report)
@@ -81,11 +82,13 @@ def _make(
     vocabulary = collect_vocabulary(_texts_of(store.reader()))
     if len(vocabulary) < MIN_WORDS:
         return None
+    # A precomputed encoder may know no single words; `done` then has few rows.
     vectors, done = _embedded(models.new, workspace.known, vocabulary, report)
     rows = np.flatnonzero(done).tolist()
     if len(rows) < MIN_WORDS:
         report("side information: the new model cannot embed single words, so none is used", 0, 0)
         return None
+    # The table and its vectors must have the same rows.
     vocabulary = Vocabulary([vocabulary.words[row] for row in rows], vocabulary.rarity[rows])
     lexical = fit_lexical(vocabulary, texts[:MAX_LEXICAL])
     return TextSide(vocabulary, {WORDS: fit_words(vectors[rows]), LEXICAL: lexical})
@@ -103,7 +106,7 @@ def _texts_of(reader: Gallery) -> Iterator[str | None]:
 def _embedded(
     encoder: Encoder, known: VectorCache, vocabulary: Vocabulary, report: Report
 ) -> tuple[Vectors, np.ndarray]:
-    """Vectors of the words, those of an earlier run not made again."""
+    """Return the vectors of the words; those of an earlier run come from the cache."""
     # Apart from a text that is this word alone: models may embed queries and texts differently.
     hashes = [content_hash(f"word: {word}") for word in vocabulary.words]
     vectors, done = known.find(hashes)

@@ -1,4 +1,4 @@
-"""Workflows: train-projector. Sample, pair, fit both directions, keep the best. Reads only."""
+"""Run `train-projector`: sample, pair, fit both directions, keep the best. Writes files only."""
 
 from __future__ import annotations
 
@@ -119,6 +119,7 @@ class Trained:
                     **candidate.scores.as_metrics(),
                     "cosine": candidate.cosine,
                     "seconds": candidate.seconds,
+                    # Candidates are sorted, best first.
                     "chosen": place == 0,
                 }
                 for place, candidate in enumerate(report.candidates)
@@ -153,12 +154,14 @@ def train(
         StaleError: The plan no longer fits.
         TrainingError: The collection does not give enough pairs.
     """
+    # Called for its refusal: an unknown kind must not cost an encoding first.
     trainers_of(kinds)
     if lora and direction == "forward":
         raise ConfigError("--lora tunes queries for the bridge", "leave out --direction forward")
     with open_store(config) as store:
         models = Models(config)
         workspace = Workspace(config, models)
+        # Refuses an encoder without a text tower before anything is read.
         tower = _text_tower(models) if lora else None
         plan = workspace.artefacts.load_plan()
         plan.check_current(store.binding(models.new.fingerprint))
@@ -174,7 +177,9 @@ def train(
             for each in directions
         }
         _keep(workspace.artefacts, material, reports)
+        # These vectors are paid for; the curves of `evaluate` count them as re-encoded first.
         workspace.artefacts.save_spent(points.rows(np.flatnonzero(new.valid)).ids)
+        # `evaluate` must ask only what these maps have not seen.
         workspace.artefacts.save_fold(fold)
         shared = fit_shared_space(material.pairs, material.task, options, reports)
         if shared is not None:
@@ -186,6 +191,7 @@ def train(
             folder = workspace.artefacts.lora_folder
             tuned = fit_lora(tower, task, folder, epochs=lora, seed=options.seed, threads=threads)
         learned = None
+        # The calibration is bound to the digests of both maps, so one alone has none.
         if direction == "both":
             report("calibrating", 0, 0)
             learned = _calibrate(store, models, workspace.artefacts, points, new, reports=reports)
@@ -193,13 +199,14 @@ def train(
 
 
 def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, FitReport]) -> None:
-    """Write pairs and projectors, and drop what was made with the ones they replace."""
+    """Save pairs and projectors, and delete what was made with the ones they replace."""
     save_pairs(artefacts.pairs_file, material.pairs)
     for direction, found in reports.items():
         found.projector.save(artefacts.projector_folder(direction))
         shutil.rmtree(artefacts.further_folder(direction), ignore_errors=True)
         for other in found.others:
             other.save(artefacts.further_folder(direction) / other.kind)
+    # The order scores points by the forward map's uncertainty; LoRA was tuned through the bridge.
     if Direction.FORWARD in reports:
         artefacts.order_file.unlink(missing_ok=True)
     if Direction.BRIDGE in reports:
@@ -208,7 +215,7 @@ def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, 
 
 
 def _text_tower(models: Models) -> TextTower:
-    """The part of the new model that LoRA tunes."""
+    """Return the part of the new model that LoRA tunes."""
     found = getattr(models.new, "text_tower", None)
     if found is None or not models.config.payload.text:
         raise ConfigError(
@@ -219,7 +226,7 @@ def _text_tower(models: Models) -> TextTower:
 
 
 def _lora_task(points: Points, material: Material, bridge: Projector) -> LoraTask:
-    """Texts and stored old vectors of the pairs' points: none of them is held out."""
+    """Return texts and stored old vectors of the pairs' points, none of them held out."""
     place = {point: row for row, point in enumerate(points.ids)}
     rows = [place[point] for point in material.pairs[0].ids if points.texts[place[point]]]
     return LoraTask([str(points.texts[row]) for row in rows], points.old[rows], bridge)
@@ -250,7 +257,7 @@ def _named(report: Report, direction: Direction) -> Callable[[str], None]:
 def _sample(
     store: Store, plan: Plan, pairs: int | None, report: Report
 ) -> tuple[Points, list[PointId]]:
-    """Take the points of the pairs; what was encoded for the plan is sure to be among them.
+    """Draw the points of the pairs, beginning with those encoded for the plan.
 
     Points that the configured queries ask for are left out: pairs of them would spoil the
     measurement.
@@ -261,6 +268,8 @@ def _sample(
     reader, judged = store.reader(), judged_questions(store.config)
     asked = {point for each in judged for points in each.relevant for point in points}
     count = plan.coverage.points if pairs is None else pairs
+    # So many more that enough remain once the points that queries ask for are left out. With the
+    # seed of `plan` the survey draws that sample first, and its vectors are in the cache.
     seen = survey(reader, sample=max(count, FREE) + len(asked), seed=plan.seed, report=report)
     held = held_out(judged, seen.sample, plan.seed)
     points = take(reader, [point for point in seen.sample if point not in held][:count])
@@ -296,11 +305,12 @@ def _labels(store: Store, points: Points) -> list[str | None] | None:
 def _known_or_encoded(
     models: Models, workspace: Workspace, points: Points, report: Report
 ) -> Embedded:
-    """New vectors of the embedded field; for images only so many are encoded beyond the known."""
+    """Return new vectors of the embedded field; images are encoded up to IMAGE_PAIRS in all."""
     if models.stored is Modality.TEXT:
         found = encode_gallery(models.new, workspace.known, points, Modality.TEXT, report=report)
         return Embedded(*found)
     vectors, valid = workspace.known.find(points.hashes)
+    # Cached vectors count towards the limit, so a repeated command does not go on encoding.
     missing = np.flatnonzero(~valid)[: max(0, IMAGE_PAIRS - int(valid.sum()))]
     vectors[missing], valid[missing] = encode_gallery(
         models.new,
