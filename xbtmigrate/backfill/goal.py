@@ -48,8 +48,7 @@ class Goal:
 
     def places(self, ordered: int) -> int:
         """Return how many places of an order of `ordered` points the fraction covers."""
-        # 0.07 * 100 is 7.000000000000001 in floating point: without the margin that would be 8
-        # places.
+        # 0.07 * 100 is 7.000000000000001 in floating point: without the margin, 8 places.
         return min(ordered, math.ceil(self.fraction * ordered - 1e-9))
 
     def due(self, order: Callable[[], tuple[Sequence[PointId], str]]) -> Due:

@@ -49,7 +49,7 @@ class Backfill:
     Attributes:
         gallery: The migrating collection.
         journal: Keeper of the record; the caller holds its lease.
-        record: Where the migration stands; advanced by the run.
+        record: The migration's record at the start; advanced by the run.
         goal: What to reach.
         order: Makes or reloads the frozen order of re-encoding: ids, and the digest of the order.
         modality: What the new vectors embed.
@@ -102,13 +102,11 @@ class Backfill:
         left = 0
         try:
             with self._later:
-                # Nothing is done yet: this obeys a request to stop that came while the run was
-                # starting.
+                # Nothing is done yet: this obeys a stop that was requested during the start.
                 self._advance()
                 # 1. Whole passes; each is skipped when an earlier run has finished it.
                 for work in (self._project_all, self._encode_in_order):
-                    # Each pass reads what the one before wrote, so those writes must have been
-                    # applied.
+                    # A pass reads what the one before wrote: its writes must have been applied.
                     self._later.wait()
                     if not self.stopped:
                         work()
@@ -164,8 +162,7 @@ class Backfill:
         for batch in read_ahead(batches):
             self._maker.project(batch.filter(pc.is_null(batch["kind"])))
             done += len(batch)
-            # Queued behind the batch's writes: write, then advance, so a crash repeats work but
-            # skips none.
+            # Queued behind the batch's writes: write, then advance, so a crash only repeats work.
             self._advance(Stage.PROJECT, (done, self._points), cursor=batch["id"][-1].as_py())
             if self.stopped:
                 return
@@ -202,7 +199,7 @@ class Backfill:
         if self.until is None or position < self._ask_at:
             return False
         self._ask_at = position + self.until.every
-        # The check searches the stored vectors, so what is counted as done must be there.
+        # The check reads the stored vectors, so what is counted as done must be written.
         self._later.wait()
         if not self.until.reached(position, places):
             return False
@@ -233,16 +230,14 @@ class Backfill:
             self._later.wait()
             # A copy whose source point was deleted is work, too: it calls for one more sweep.
             wanting += self.gallery.prune()
-            # Only a sweep that found nothing is proof: behind one that worked, points may have
-            # changed.
+            # Only a sweep that found nothing is proof: points may have changed behind the others.
             if wanting == 0:
                 break
         return wanting
 
     def _swept(self) -> Iterator[pa.RecordBatch]:
         """Batches of the points the goal covers."""
-        # Otherwise, points outside the first share of the order get no new vector: leave them
-        # unread.
+        # Otherwise points beyond the first share of the order get no new vector: skip them.
         if self.goal.projects or self.goal.fraction >= 1:
             made = Kind.PROJECTED if self.goal.fraction < 1 else Kind.ENCODED
             yield from self.gallery.read({"source", "kind"}, expected=made)
@@ -284,8 +279,7 @@ class Backfill:
     ) -> None:
         """Store how far the run came once all before is written; check whether to stop."""
         changes = place if stage is None else {"stage": stage, **place}
-        # Taken in the loop's thread: by the time the writing thread runs, later batches are noted,
-        # too.
+        # Taken in the loop's thread: when the write is done, later batches are noted as well.
         noted = self._maker.take_noted()
         self._later.do(partial(self._advance_now, changes, noted, done))
         self.stopped = self.stopped or self.should_stop()

@@ -159,8 +159,7 @@ class Maker:
                 vectors = self.encoder.encode(items, self.modality, ids=ids)
                 self._write_encoded(batch, vectors)
                 break
-            # The encoder returned nothing, only the rows that it cannot embed: try again without
-            # them.
+            # The error names the rows that cannot be embedded: try again without them.
             except UnreadableSourceError as error:
                 for row, reason in error.failures.items():
                     self._refused.update(_contents(batch.slice(row, 1)))
@@ -191,8 +190,7 @@ class Maker:
         return unfit
 
     def _write(self, batch: pa.RecordBatch, kind: Kind) -> None:
-        # The mark of a projected vector names the old vector; an encoded one depends on content
-        # only.
+        # A projected vector's mark names the old vector; an encoded one depends on content only.
         given = [] if kind is Kind.ENCODED else given_columns(batch)
         made = [] if kind in WITHOUT else ["new"]
         whole = batch.select(["id", "content_hash", *given, *made])
@@ -214,8 +212,7 @@ class Maker:
         known = len(self.quarantined)
         for point in batch["id"].to_pylist():
             self.quarantined.setdefault(point, reason)
-        # Many failures mean a wrong field or model, not some bad points: stop before most get no
-        # vector.
+        # So many failures mean a wrong field or model rather than some bad points.
         if len(self.quarantined) > self.most_quarantined:
             point, why = next(iter(self.quarantined.items()))
             raise GateError(

@@ -51,8 +51,7 @@ def make_sortable(ids: Sequence[PointId], scores: np.ndarray, paid: np.ndarray) 
     bits = priority.view("<u4")
     # As integers, floats sort by size once the sign is flipped (Herf 2001, "Radix tricks").
     rising = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
-    # One integer sorts by both: bit 32 is set where nothing is paid, the lower 32 fall as scores
-    # rise.
+    # One integer sorts by both: bit 32 is set if unpaid, the lower 32 fall as scores rise.
     key = (np.uint64(2**32 - 1) - rising) | (~paid).astype(np.uint64) << np.uint64(32)
     return pa.record_batch([key, pa.array(ids, pa.string()), priority], schema=_SCORED)
 

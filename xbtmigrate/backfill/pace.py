@@ -146,8 +146,7 @@ class Pace:
         """Points in the next write."""
         most = self._batch_size * self.share
         if self.limits.max_rate is not None:
-            # At most a quarter of a second's points in a write, so a limited run does not come in
-            # bursts.
+            # A quarter of a second's points at most, so that a limited run has no bursts.
             most = min(most, self.limits.max_rate / 4)
         return min(self._batch_size, max(MIN_BATCH, int(most)))
 
@@ -198,15 +197,13 @@ class Pace:
         with self._lock:
             now = self._clock()
             self._busy -= 1
-            # A request of s seconds and a rest of s (1 / share - 1) fill `share` of the time with
-            # requests.
+            # A request of s seconds and a rest of s (1 / share - 1): requests take `share` of both.
             wait = min(MAX_WAIT, seconds * (1 / self.share - 1))
             self._ready = max(self._ready, now + wait)
             if written:
                 self._written.append((now, written))
             if written and self.limits.max_rate is not None:
-                # A token bucket one second deep: after a long wait the run may not catch up in a
-                # burst.
+                # A token bucket one second deep: no burst catches up with a long wait.
                 begun = max(self._rate_ready, now - 1)
                 self._rate_ready = begun + written / self.limits.max_rate
 
@@ -261,8 +258,7 @@ class Pace:
                 self.baseline = self._first
             if self._is_fine(p95, limit):
                 self._starved = 0
-                # Between nine tenths of the limit and the limit the pace stays, so it does not
-                # swing.
+                # From nine tenths of the limit up to the limit the pace stays: no swinging.
                 if p95 <= max(UNTHROTTLED_MS, EASY * limit * self.baseline):
                     self._speed_up()
                 return

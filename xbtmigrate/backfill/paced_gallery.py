@@ -47,8 +47,7 @@ class PacedGallery:
         """Yield batches of points, each when the pace allows it."""
         batches = self.gallery.read(columns, ids=ids, after=after, expected=expected)
         while True:
-            # A gallery sends its request when the next batch is taken, so the wait comes before
-            # that.
+            # The request is sent when the next batch is taken, so the wait comes before that.
             self._wait(writes=False)
             with self._request():
                 batch = next(batches, None)

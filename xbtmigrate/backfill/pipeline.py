@@ -173,8 +173,8 @@ class InOrder:
             while True:
                 waiting = [each for each in self._tasks if not each.begun]
                 for task in waiting:
-                    # Running tasks stay in the queue: a task of `do` is first only when all before
-                    # it are done. One of `begin` may overtake it.
+                    # Running tasks stay in the queue, so a task of `do` becomes the first only
+                    # when all before it are done.
                     if task.beside or task is self._tasks[0]:
                         task.begun = True
                         return task

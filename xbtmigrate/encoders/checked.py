@@ -1,4 +1,4 @@
-"""Encoders: a wrapper that checks what any encoder returns, because plugins may get it wrong."""
+"""Check what any encoder returns, because plugins may get it wrong."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from xbtmigrate.types import Modality, PointId, Vectors, is_unicode, usable
 
 @dataclass(frozen=True, slots=True)
 class CheckedEncoder:
-    """Names the items that cannot be embedded where the encoder would fail or return bad vectors.
+    """Wrap an encoder: name the items for which it would fail or return bad vectors.
 
     Attributes:
-        encoder: The encoder; what it offers beyond the protocol is offered here too.
+        encoder: The encoder; its attributes beyond the protocol can be used here, too.
     """
 
     encoder: Encoder
@@ -46,9 +46,11 @@ class CheckedEncoder:
             UnreadableSourceError: Items are not Unicode, or their vectors cannot be compared.
             EncoderError: The vectors are not of the length that the encoder declares.
         """
+        # Half a surrogate pair, as JSON can escape it, is not UTF-8: one fails the whole batch.
         broken = [row for row, item in enumerate(items) if not is_unicode(item)]
         if broken:
             raise UnreadableSourceError(dict.fromkeys(broken, f"its {modality} is not Unicode"))
+        # Plugins may return lists or float64.
         vectors = np.asarray(self.encoder.encode(items, modality, ids=ids), np.float32)
         if vectors.shape != (len(items), self.dimension):
             raise EncoderError(
@@ -56,6 +58,7 @@ class CheckedEncoder:
                 f"not {(len(items), self.dimension)}",
                 "correct the encoder, or its option for the length of the vectors",
             )
+        # Single rows can be useless: a zero vector, or an overflow in half precision.
         lost = np.flatnonzero(~usable(vectors)).tolist()
         if lost:
             reason = "the model made a vector for it that is not finite, zero, or of absurd length"

@@ -1,4 +1,4 @@
-"""Encoders: find the CLIP model that the options name, identify it, and load it by open_clip."""
+"""Find the CLIP model that the options name, identify it, and load it by open_clip."""
 
 from __future__ import annotations
 
@@ -85,6 +85,7 @@ def find_source(
     weights = _weights_in(checkpoint) if checkpoint.is_dir() else _existing(checkpoint)
     if model is not None:
         return ClipSource(model, weights=weights)
+    # A checkpoint in open_clip's format brings its config along, in the same folder.
     found = _existing(config or weights.parent / _CONFIG)
     return ClipSource(found.resolve().parent.name, weights=weights, config=found)
 
@@ -107,11 +108,12 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def local_digest(weights: Path, config: Path) -> str:
-    """Digest of a local model: its config, the files of its tokenizer, and its weights."""
+    """Hash a local model: its config, the files of its tokenizer, and its weights."""
     settings = read_settings(config)
     parts: list[str | bytes] = [json.dumps(settings, sort_keys=True)]
     for folder in sorted(set(_hugging_face_folders(settings, config).values())):
         for file in sorted(Path(folder).glob("*")):
+            # The tokenizer's files: with another vocabulary, equal weights embed texts elsewhere.
             if file.suffix in {".json", ".txt", ".model"}:
                 parts += [file.name, file.read_bytes()]
     with weights.open("rb") as content:
@@ -120,7 +122,7 @@ def local_digest(weights: Path, config: Path) -> str:
 
 
 def load(source: ClipSource, device: torch.device, precision: str) -> ClipModel:
-    """Load a model; a local one never asks the hub for anything.
+    """Load a model; a local one needs nothing from the hub.
 
     Raises:
         EncoderError: A package is missing, a file is damaged, or weights and config differ.
@@ -133,6 +135,7 @@ def load(source: ClipSource, device: torch.device, precision: str) -> ClipModel:
         ) from error
     try:
         return _create(open_clip, source, device, precision)
+    # open_clip and torch raise almost anything for a damaged file.
     except Exception as error:
         origin = source.weights or f"{source.name} {source.pretrained or ''}".strip()
         hint = (
@@ -152,6 +155,7 @@ def with_additions(model: ClipModel, folder: Path) -> ClipModel:
     try:
         from peft import PeftModel
 
+        # Merged into the weights, the additions cost no time in each query.
         merged = PeftModel.from_pretrained(model.network, str(folder)).merge_and_unload()
     except Exception as error:
         raise EncoderError(
@@ -162,10 +166,10 @@ def with_additions(model: ClipModel, folder: Path) -> ClipModel:
 
 
 def additions_digest(folder: Path) -> str:
-    """Digest of a PEFT directory.
+    """Hash a PEFT directory.
 
     Raises:
-        EncoderError: It is none.
+        EncoderError: It is not a PEFT directory.
     """
     try:
         files = [folder / name for name in ("adapter_config.json", "adapter_model.safetensors")]
@@ -179,6 +183,7 @@ def additions_digest(folder: Path) -> str:
 def _published(model: str | None, pretrained: str | None, config: Path | None) -> ClipSource:
     if model is None or config is not None:
         raise ConfigError("no weights are named", _CHOICES)
+    # Exactly one of the two: a hub id names its weights, an architecture needs a tag.
     if model.startswith(_HUB) == (pretrained is not None):
         problem = "brings its own weights" if pretrained else "has no weights without a tag"
         raise ConfigError(f"{model} {problem}", _CHOICES)
@@ -199,7 +204,7 @@ def _existing(path: Path) -> Path:
 
 
 def _hugging_face_folders(settings: dict[str, Any], config: Path) -> dict[str, str]:
-    """Hugging Face names in a config that are folders beside it, as absolute paths."""
+    """Return the Hugging Face names in a config that are folders beside it, as absolute paths."""
     text = settings["model_cfg"]["text_cfg"]
     names = {key: text[key] for key in ("hf_model_name", "hf_tokenizer_name") if text.get(key)}
     paths = {key: (config.parent / name).resolve() for key, name in names.items()}
@@ -215,6 +220,8 @@ def _create(open_clip: Any, source: ClipSource, device: torch.device, precision:
         settings = read_settings(source.config)
         preprocessing = settings.get("preprocess_cfg", {})
         name = _register(open_clip, settings, source.config)
+    # Without `require_pretrained` a model whose weights cannot be loaded starts with random ones.
+    # The text tower's weights are in the checkpoint, not in a second download.
     network = open_clip.create_model(
         name,
         pretrained=str(source.weights) if source.weights else source.pretrained,
@@ -224,6 +231,7 @@ def _create(open_clip: Any, source: ClipSource, device: torch.device, precision:
         pretrained_hf=False,
         require_pretrained=True,
     ).eval()
+    # As open_clip understood it, defaults filled in: the fingerprint has to cover what is applied.
     used = network.visual.preprocess_cfg
     return ClipModel(
         network,
@@ -237,10 +245,13 @@ def _register(open_clip: Any, settings: dict[str, Any], config: Path) -> str:
     """Make a local architecture known to open_clip, under a name no other one has."""
     architecture = deepcopy(settings["model_cfg"])
     architecture["text_cfg"] |= _hugging_face_folders(settings, config)
+    # open_clip knows architectures by name, in one table a process: the digest keeps two models in
+    # folders of the same name apart.
     content = json.dumps(architecture, sort_keys=True)
     name = f"{config.resolve().parent.name}-{digest_of([content])[:12]}"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.json"
         path.write_text(content, encoding="utf-8")
+        # Read at once and kept, so the file may be deleted.
         open_clip.add_model_config(path)
     return name

@@ -1,4 +1,4 @@
-"""Encoders: fetch an image from a URL, within limits and not from private networks."""
+"""Fetch an image from a URL, within limits and not from private networks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import httpx
 
 _REDIRECTS = 5
+# RFC 4291: public hosts have addresses of this range. RFC 6052: the prefix under which a
+# gateway translates IPv4 addresses.
 _UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -41,7 +43,7 @@ def fetch(
     Args:
         address: The URL.
         client: A client from `session`.
-        allow_private: Whether private, loopback and link-local addresses may be asked.
+        allow_private: Whether private, loopback and link-local addresses may be requested.
         max_bytes: Largest answer.
         timeout_s: Longest time for the whole, redirects included, in seconds.
 
@@ -77,10 +79,13 @@ def _pinned(url: httpx.URL) -> _Hop:
     port = url.port or (443 if url.scheme == "https" else 80)
     found = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
     addresses = [str(entry[4][0]) for entry in found]
+    # A name can have public and private addresses at once: one private address is enough to refuse.
     if refused := [address for address in addresses if not _is_public(address)]:
         raise UnreadableSourceError(
             {0: f"{url.host} is {refused[0]}, not a public address (see allow_private_urls)"}
         )
+    # Sent to an address, the request needs the name twice: for the virtual host, and
+    # for TLS to check the certificate.
     return {
         "url": url.copy_with(host=addresses[0]),
         "headers": {"Host": url.netloc.decode("ascii")},
@@ -94,11 +99,13 @@ def _check_scheme(url: httpx.URL) -> None:
 
 
 def _is_public(address: str) -> bool:
+    # A link-local address may carry its interface, as in fe80::1%eth0.
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         # Some IPv6 addresses only wrap an IPv4 one; a gateway unwraps those of NAT64.
         wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
         ip = wrapped or ip.ipv4_mapped or ip.sixtofour or ip
+    # Python counts some multicast addresses as global, such as 224.0.1.1.
     unicast = isinstance(ip, ipaddress.IPv4Address) or ip in _UNICAST
     return unicast and ip.is_global and not ip.is_multicast
 
@@ -107,6 +114,8 @@ def _received(answer: httpx.Response, max_bytes: int, deadline: float) -> bytes:
     if not answer.is_success:
         raise UnreadableSourceError({0: f"HTTP {answer.status_code} from {answer.url.host}"})
     content = bytearray()
+    # Raw, so that an answer compressed in spite of the headers stays small and fails as an image.
+    # httpx limits each read alone: a server could send one byte at a time.
     for chunk in answer.iter_raw():
         content += chunk
         if len(content) > max_bytes:

@@ -1,4 +1,4 @@
-"""Encoders: an image reference (path, URL, data URI, base64) opened within limits."""
+"""Open an image reference (path, URL, data URI, base64) within limits."""
 
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ def open_images(
             failures[row] = error.failures[0]
 
     with client or nullcontext(), ThreadPoolExecutor(policy.threads) as pool:
+        # Taking the results raises what `take` does not catch.
         list(pool.map(take, range(len(references))))
     if failures:
         raise UnreadableSourceError(dict(sorted(failures.items())))
@@ -109,7 +110,7 @@ def _refused(reason: str) -> UnreadableSourceError:
 
 
 def _content(reference: str, policy: ImagePolicy, client: httpx.Client | None) -> bytes:
-    """Bytes behind a reference, at most `max_bytes`."""
+    """Return the bytes behind a reference, at most `max_bytes`."""
     if client is not None and _is_url(reference):
         return fetch(
             reference,
@@ -136,12 +137,14 @@ def _from_file(reference: str, policy: ImagePolicy) -> bytes:
     shown = reference[:80]
     try:
         root = (policy.root or Path()).resolve()
+        # Resolved before the comparison, so `..` and links count as where they lead.
         path = (root / reference).resolve()
         if not path.is_relative_to(root):
             raise _refused(f"{shown} lies outside {root} (see image_root)")
         if not path.is_file():
             raise _refused(f"no such file: {shown}")
         with path.open("rb") as file:
+            # One byte more than allowed shows that a file is too large, however large it is.
             return _within(file.read(policy.max_bytes + 1), policy)
     except (OSError, ValueError) as error:
         raise _refused(f"cannot read {shown}: {error}") from error
@@ -161,6 +164,7 @@ def _from_data_uri(reference: str, policy: ImagePolicy) -> bytes:
 
 def _from_base64(text: str, policy: ImagePolicy) -> bytes | None:
     """Decode standard or URL-safe base64, with line breaks and without padding; None if damaged."""
+    # base64 takes 4/3 of the bytes; the rest is room for line breaks.
     if len(text) > policy.max_bytes * 2:
         raise _refused(f"more than {policy.max_bytes} bytes")
     compact = "".join(text.split()).translate(str.maketrans("-_", "+/")).rstrip("=")
@@ -179,6 +183,7 @@ def _within(content: bytes, policy: ImagePolicy) -> bytes:
 
 def _decoded(content: bytes, policy: ImagePolicy) -> Image:
     def decode(image: Image) -> Image:
+        # Pillow has read only the header so far: a small file of huge dimensions is never unpacked.
         _check_size(image, policy)
         return _rgb(image, policy)
 
@@ -189,6 +194,7 @@ def _opened(content: bytes, look: Callable[[Image], _T]) -> _T:
     from PIL import Image, UnidentifiedImageError
 
     try:
+        # Named formats only: Pillow has more decoders, and the one of EPS starts Ghostscript.
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             return look(image)
     except UnreadableSourceError:

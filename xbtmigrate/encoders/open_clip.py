@@ -1,4 +1,4 @@
-"""Encoders: CLIP models of open_clip with their text and image towers."""
+"""Embed texts and images by the CLIP models of open_clip."""
 
 from __future__ import annotations
 
@@ -108,6 +108,7 @@ class OpenClipEncoder:
     @property
     def dimension(self) -> int:
         """Length of the vectors."""
+        # A local config has the dimension without loading the model.
         settings = self._settings or self._model.settings
         return int(settings["model_cfg"]["embed_dim"])
 
@@ -122,6 +123,7 @@ class OpenClipEncoder:
         """
         del ids
         parts = self._texts(items) if modality is Modality.TEXT else self._opened(items)
+        # The empty part gives an empty list of items the right width.
         vectors = np.concatenate([np.empty((0, self.dimension), np.float32), *parts])
         if not np.isfinite(vectors).all():
             raise EncoderError(
@@ -131,7 +133,7 @@ class OpenClipEncoder:
         return vectors
 
     def text_tower(self) -> tuple[Any, Callable[[list[str]], torch.Tensor]]:
-        """The loaded network, whose `encode_text` embeds token ids, and its tokenizer.
+        """Return the loaded network, whose `encode_text` embeds token ids, and its tokenizer.
 
         Raises:
             EncoderError: The model cannot be loaded.
@@ -151,6 +153,8 @@ class OpenClipEncoder:
         for start, part in _slices(references, self._batch_size):
             try:
                 images = open_images(part, self._images, self._model.preprocess)
+            # The call fails in any case: embedding the rest would be wasted, but naming every
+            # unreadable image now saves further attempts.
             except UnreadableSourceError as error:
                 failures |= {start + row: reason for row, reason in error.failures.items()}
                 continue
@@ -162,11 +166,14 @@ class OpenClipEncoder:
     def _embedded(self, tower: Callable[..., torch.Tensor], inputs: torch.Tensor) -> Vectors:
         import torch
 
+        # A parameter of every CLIP model, used to find the device.
         weights = self._model.network.logit_scale
+        # Token ids stay integers; pictures take the precision of the weights.
         if inputs.is_floating_point():
             inputs = inputs.to(_dtype(self._precision))
         try:
             with torch.inference_mode():
+                # To float32 first: a length computed in 16 bits is off in the third digit.
                 vectors = tower(inputs.to(weights.device)).float()
                 unit: Vectors = torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy()
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Encoders: look up vectors computed elsewhere in a Parquet file, by id, text or image."""
+"""Look up vectors computed elsewhere in a Parquet file, by id, text or image."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from xbtmigrate.errors import EncoderError, UnreadableSourceError
 from xbtmigrate.types import Modality, PointId, Vectors, find_sorted, normalized
 
+# Bytes. Hashing a file of 100 GB would take minutes at every start, so larger ones are sampled.
 _HASHED_WHOLE = 256 * 2**20
 _SAMPLED = 2**20
 _SHAPE_HINT = (
@@ -40,8 +41,8 @@ _Hashes = npt.NDArray[np.bytes_]
 class PrecomputedEncoder:
     """Vectors from a Parquet file with the columns `key` and `vector`.
 
-    An item is looked up by itself first (the text or the image reference), then by its point id. In
-    memory stand 24 bytes per key and the vectors in the precision of the file (float64 becomes
+    An item is looked up by itself first (the text or the image reference), then by its point id.
+    Memory holds 24 bytes per key and the vectors in the precision of the file (float64 becomes
     float32); the keys themselves are not kept.
 
     Args:
@@ -73,7 +74,7 @@ class PrecomputedEncoder:
     def encode(
         self, items: Sequence[str], modality: Modality, *, ids: Sequence[PointId] | None = None
     ) -> Vectors:
-        """Look items up; see `xbtmigrate.protocols.Encoder.encode`. The modality is not asked for.
+        """Look items up; see `xbtmigrate.protocols.Encoder.encode`. The modality does not matter.
 
         Raises:
             UnreadableSourceError: Some items are not in the file, neither by id.
@@ -81,6 +82,7 @@ class PrecomputedEncoder:
         del modality
         rows = self._rows(items)
         if ids is not None:
+            # The tool spells UUIDs in one way; the file was written by another program.
             for spelling in _SPELLINGS:
                 if (rows >= 0).all():
                     break
@@ -89,6 +91,7 @@ class PrecomputedEncoder:
             raise UnreadableSourceError(
                 {row: f"{items[row][:60]!r} is not in {self._path.name}" for row in missing}
             )
+        # Converted only here: a file of float16 takes half the memory.
         vectors = self._index[1][rows].astype(np.float32)
         return normalized(vectors) if self._normalize else vectors
 
@@ -104,6 +107,7 @@ class PrecomputedEncoder:
         hashes, vectors = self._read()
         order = np.argsort(hashes, kind="stable")
         known = hashes[order]
+        # The same text at several points is no error, as long as its vectors are equal.
         for place in np.flatnonzero(known[1:] == known[:-1]):
             first, second = order[place], order[place + 1]
             if not np.array_equal(vectors[first], vectors[second]):
@@ -119,6 +123,7 @@ class PrecomputedEncoder:
         vectors: npt.NDArray[np.floating[Any]] | None = None
         start = 0
         try:
+            # In batches: keys may be whole texts, and only their hashes are kept.
             for batch in file.iter_batches(columns=["key", "vector"], batch_size=65_536):
                 part = self._matrix(batch.column("vector"), start)
                 if vectors is None:
@@ -207,6 +212,8 @@ def _digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
         digest = hashlib.sha256(size.to_bytes(8, "little") + file.read(_SAMPLED))
         file.seek(-8, 2)
+        # Parquet ends with its footer, the footer's length in 4 bytes, and "PAR1". The footer has
+        # offsets and statistics of every column, so most changes show there.
         footer = int.from_bytes(file.read(4), "little") + 8
         file.seek(-max(footer, _SAMPLED), 2)
         digest.update(file.read())

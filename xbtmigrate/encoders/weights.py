@@ -1,4 +1,4 @@
-"""Encoders: hash the weights of a torch model, so that retrained weights count as another model."""
+"""Hash the weights of a torch model, so that retrained weights count as another model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def weights_digest(model: torch.nn.Module) -> str:
     import torch
 
     digest = hashlib.sha256()
+    # Sorted: the order of a state dict follows the model's code, not its weights.
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        # As bytes: numpy has no bfloat16.
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

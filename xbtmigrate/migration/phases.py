@@ -1,4 +1,4 @@
-"""Migration: its phases, the allowed transitions, and the record from which a run resumes."""
+"""Define a migration's phases, the allowed transitions, and the record from which runs resume."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xbtmigrate.errors import GateError
 
 
 class Phase(StrEnum):
-    """Where a migration stands."""
+    """The progress of a migration as a whole; ends in -ing while a command works on it."""
 
     PLANNED = "planned"
     TRAINED = "trained"
@@ -34,18 +34,22 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.PLANNED: frozenset({Phase.TRAINED, Phase.BACKFILLING, Phase.ABORTING}),
     Phase.TRAINED: frozenset({Phase.PLANNED, Phase.TRAINED, Phase.BACKFILLING, Phase.ABORTING}),
     Phase.BACKFILLING: frozenset({Phase.PAUSED, Phase.BACKFILLED, Phase.ABORTING}),
+    # A sweep that still found points changing leaves a run paused; `verify` may find it complete.
     Phase.PAUSED: frozenset({Phase.BACKFILLING, Phase.VERIFIED, Phase.ABORTING}),
     Phase.BACKFILLED: frozenset({Phase.BACKFILLING, Phase.VERIFIED, Phase.ABORTING}),
     Phase.VERIFIED: frozenset(
         {Phase.BACKFILLING, Phase.BACKFILLED, Phase.CUTTING_OVER, Phase.ABORTING}
     ),
+    # After a killed cutover applications may already use the new side: go on, or go back in order.
     Phase.CUTTING_OVER: frozenset({Phase.CUT_OVER, Phase.ROLLING_BACK}),
     Phase.CUT_OVER: frozenset({Phase.ROLLING_BACK, Phase.FINALIZING}),
     Phase.ROLLING_BACK: frozenset({Phase.ROLLED_BACK}),
     Phase.ROLLED_BACK: frozenset({Phase.BACKFILLING, Phase.VERIFIED, Phase.ABORTING}),
     Phase.FINALIZING: frozenset({Phase.FINALIZED}),
+    # The old vectors are deleted: only a new plan can follow.
     Phase.FINALIZED: frozenset({Phase.PLANNED}),
     Phase.ABORTING: frozenset({Phase.ABORTED}),
+    # An abort keeps plan and projectors, so the same migration can start again.
     Phase.ABORTED: frozenset({Phase.PLANNED, Phase.TRAINED, Phase.BACKFILLING}),
 }
 """Allowed next phases. A killed command is found in its phase in -ing and goes on from there."""
@@ -91,7 +95,7 @@ class MigrationRecord:
 
     Attributes:
         migration: Name of the migration; also the name of its folder of artefacts.
-        phase: Where it stands.
+        phase: Its progress.
         plan_digest: Digest of the plan that every write belongs to.
         projector_digest: Digest of the forward projector, "" where none is used.
         order_digest: Digest of the frozen order of re-encoding, "" until it is made.
@@ -107,7 +111,7 @@ class MigrationRecord:
         updated_at: When the record was stored, UTC, ISO 8601.
         verified_at: When a verification found the migration clean, UTC, ISO 8601; "" if none did
             since the last write.
-        without_vector: Points that may stay without a new vector, as the user said at the cutover.
+        without_vector: Points that may stay without a new vector, as accepted at the cutover.
         switch: What applications are to query, as `migration/switch.py` writes it; None before the
             first cutover.
         collections: Real names of the collections it reads and writes, of which no other
@@ -140,6 +144,7 @@ class MigrationRecord:
         Raises:
             GateError: The table of transitions does not allow it.
         """
+        # The same phase is no transition: a killed command is repeated in it.
         if phase is not self.phase and phase not in TRANSITIONS[self.phase]:
             allowed = ", ".join(sorted(TRANSITIONS[self.phase])) or "nothing: it is over"
             raise GateError(
@@ -151,14 +156,15 @@ class MigrationRecord:
 
 def utc_now() -> str:
     """Return the present time in UTC, ISO 8601, to the second."""
+    # One format and one zone, so that two moments also compare as strings.
     return _now().isoformat(timespec="seconds")
 
 
 def seconds_since(moment: str) -> float:
-    """Return how long ago `utc_now` said this; below zero if the clock was put back since."""
+    """Return the seconds since a moment of `utc_now`; below zero if the clock was put back."""
     return (_now() - datetime.fromisoformat(moment)).total_seconds()
 
 
 def _now() -> datetime:
-    """The one place where the wall clock is read: it may jump, so nothing waits by it."""
+    """Read the wall clock, here alone: it may jump, so no lease or wait depends on it."""
     return datetime.now(UTC)

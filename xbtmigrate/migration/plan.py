@@ -1,4 +1,4 @@
-"""Migration: the plan: what was measured, what will be done, and the digest that freezes both."""
+"""Define the plan: what was measured, what will be done, and the digest that freezes both."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ SCHEMA = 1
 
 
 class _Part(BaseModel):
+    # A key that this version does not know may change what the plan means: refuse it.
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -144,7 +145,7 @@ class Measurement(_Part):
 
 
 class Advice(_Part):
-    """The recommended way, with its reason in words; no strategy where nobody judged queries."""
+    """The recommended way, with its reason in words; strategy None without judged queries."""
 
     strategy: Strategy | None
     fraction: float
@@ -154,7 +155,7 @@ class Advice(_Part):
 
 
 class Finding(_Part):
-    """Something that the migration will need and that is not there.
+    """Something that the migration needs and does not have.
 
     Attributes:
         name: Its name.
@@ -239,6 +240,7 @@ class Plan(_Part):
 
     def follows(self, record: MigrationRecord) -> bool:
         """Whether a record is that of an earlier, finished migration of the same name."""
+        # Both are UTC in ISO 8601 (`utc_now`), so they compare as strings.
         other = record.plan_digest != self.digest and self.created_at >= record.updated_at
         return record.phase is Phase.FINALIZED and other
 
@@ -258,12 +260,13 @@ class Plan(_Part):
         """Refuse a plan that is out of date.
 
         Args:
-            binding: The same keys as the plan's own, as they are now; keys left out of it are
-                not compared.
+            binding: What a plan depends on, as it is now; the keys are those of the plan's
+                own `binding`.
 
         Raises:
             StaleError: Something differs; names each key with its former and present value.
         """
+        # A key on one side alone counts: an option that was added or removed is a change, too.
         compared = self.binding.keys() | binding.keys()
         changes = [
             f"  {key}: was {self.binding.get(key, 'not set')}, is now {binding.get(key, 'not set')}"
@@ -300,4 +303,5 @@ class Plan(_Part):
 
 
 def _digest(content: Mapping[str, object]) -> str:
+    # Sorted keys: the order in which a file lists them is no change. NaN has no place in JSON.
     return digest_of([json.dumps(content, sort_keys=True, allow_nan=False)])

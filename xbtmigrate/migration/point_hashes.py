@@ -1,4 +1,4 @@
-"""Migration: a hash of every point at one moment, to see later which side of a cutover changed.
+"""Keep a hash of every point at one moment, to see later which side of a cutover changed.
 
 Old and new side were equal at that moment, so a point that now differs from its hash on one side
 only was changed on that side.
@@ -14,9 +14,11 @@ import pyarrow as pa
 
 from xbtmigrate.types import PointId, find_sorted
 
+# 64 bits: a changed point passes as unchanged with a chance of 2^-64.
 LENGTH = 16
 """Hexadecimal digits of a hash that are kept."""
 
+# A UUID has 36 characters. Fixed width: Python strings would take twice as much, or more.
 _IDS = "S36"
 _HASHES = f"S{LENGTH}"
 
@@ -34,6 +36,7 @@ class PointHashes:
         order = np.argsort(members)
         self._ids: npt.NDArray[np.bytes_] = members[order]
         self._hashes: npt.NDArray[np.bytes_] = np.array(hashes, _HASHES)[order]
+        # Later changes are few: kept apart, they cost no new sorting. "" marks a deleted point.
         self._changes: dict[PointId, str] = {}
 
     def find(self, ids: Sequence[PointId]) -> list[str | None]:

@@ -1,4 +1,4 @@
-"""What each strategy does to a collection: the one table to read, and to extend, for a strategy."""
+"""Define what each strategy does to a collection, in the one table to read or to extend."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class StrategySpec:
     @property
     def writes(self) -> bool:
         """Whether it changes the collection at all."""
+        # `keep` changes nothing, `bridge` only maps queries.
         return self.projects or self.encodes
 
     @property

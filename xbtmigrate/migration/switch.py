@@ -1,4 +1,4 @@
-"""Migration: the switch, which tells an application what to query: collection, vector, model.
+"""Define the switch: the document with the collection, vector and model to query now.
 
 The journal's copy is the truth; `.xbtmigrate/<migration>/switch.json` is written after it, for
 applications that cannot read the journal. Reading needs pydantic alone.
@@ -29,7 +29,7 @@ class EncoderReference(_Part):
     Attributes:
         name: Name of the encoder, as in the configuration.
         options: Its options without secrets; relative paths start at the configuration file.
-        fingerprint: Identity of the model; equal means same space. "" where it could not be asked.
+        fingerprint: Identity of the model; equal means same space. "" where it is unknown.
     """
 
     name: str
@@ -85,6 +85,7 @@ class Switch(_Part):
     @property
     def query_collection(self) -> str:
         """Collection or alias to search in now."""
+        # Cutover and rollback move the alias, so it leads to the right collection in any phase.
         if self.alias is not None:
             return self.alias
         return self.target_collection if self.active == "new" else self.source_collection
@@ -108,7 +109,7 @@ class Switch(_Part):
             origin: Where it is from, for messages.
 
         Raises:
-            ArtefactError: It is none, or of a version that this program does not know.
+            ArtefactError: It is not a switch, or of a version that this program does not know.
         """
         hint = "`xbtmigrate doctor --fix` writes the file again from the journal"
         if isinstance(content, str | bytes):
@@ -131,6 +132,7 @@ def read_switch(path: Path) -> Switch | None:
     file = path / FILE if path.is_dir() else path
     try:
         check_seal(file, "`xbtmigrate doctor --fix` writes the file again from the journal")
+        # A second read may find a newer file: both are whole, since it is replaced by a rename.
         return Switch.parse(file.read_bytes(), str(file))
     except FileNotFoundError:
         return None
