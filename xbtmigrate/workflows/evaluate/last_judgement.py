@@ -32,7 +32,7 @@ class Judgement(BaseModel):
 
 
 def save_judgement(models: Models, artefacts: Artefacts, advice: Recommendation) -> None:
-    """Keep what judged queries recommend; an evaluation on made queries leaves the last one."""
+    """Store what judged queries recommend; an evaluation on made queries changes nothing."""
     if advice.strategy is None:
         return
     found = Judgement(
@@ -64,5 +64,7 @@ def last_judgement(models: Models, artefacts: Artefacts, plan: Plan) -> Judgemen
     file = artefacts.evaluation_file
     if file.exists():
         kept = read_json(file, Judgement, "evaluate again with `xbtmigrate evaluate`")
+        # A judgement of another new model says nothing about this one.
         found += [kept] if kept.new_model == fingerprint else []
+    # Both times are UTC in ISO 8601, so their order as strings is that in time.
     return max(found, key=lambda each: each.at, default=None)

@@ -29,6 +29,7 @@ def judged_questions(config: Config) -> list[Questions]:
 def made_questions(store: Store, models: Models, points: Points) -> Iterator[Questions]:
     """Yield queries made from the points themselves: another field, captions, or excerpts."""
     payload, seed = store.config.payload, store.config.plan.seed
+    # A field such as a title is nearest to what people type; excerpts share words with the text.
     if payload.query is not None:
         found = take(store.reader(query_field=payload.query), points.ids)
         yield from _unless_empty(known_items(found.ids, found.texts, payload.query))
@@ -39,17 +40,18 @@ def made_questions(store: Store, models: Models, points: Points) -> Iterator[Que
 
 
 def neighbours(store: Store, models: Models, points: Points, new: Vectors) -> Trial:
-    """Let points ask for what the new model finds near them, where no query can be made.
+    """Make a trial without queries: points search for their nearest points by the new model.
 
     Args:
         store: What the migration has in Qdrant.
         models: Both models.
-        points: Points; the first quarter of them asks, and is searched for in the rest.
+        points: Points; the first quarter of them are queries, and the rest is the gallery.
         new: Their true new vectors.
 
     Raises:
         EvaluationError: There are too few points.
     """
+    # Queries leave the gallery, or each point would find itself first.
     count = max(1, min(MAX_POINTS_AS_QUERIES, len(points) // 4))
     asking, rest = range(count), range(count, len(points))
     if not rest:
@@ -68,6 +70,7 @@ def neighbours(store: Store, models: Models, points: Points, new: Vectors) -> Tr
         new_distance=store.new_distance,
         side=None if points.side is None else points.side[rest],
     )
+    # The new model's own neighbours count as right, so `full` is 1 by definition.
     near = top_k(trial.full_space.scores(), NEIGHBOURS)
     return trial.asking(
         Questions(

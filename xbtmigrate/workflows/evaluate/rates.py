@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.types import Strategy
 
+# The embedded mode commits every point to disk separately, hence its 50.
 WRITE_OVER_READ = {"server": 1.1, "embedded": 50.0}
 """Time to write a point over that to read it with its old vector, until `bench --write` tells."""
 SWEEP_OVER_READ = 2.3
@@ -40,7 +41,7 @@ class Rates:
     reencode: float | None = None
 
     def seconds(self, strategy: Strategy, points: int, encoded: int) -> float | None:
-        """Predict a whole run; None where that takes a rate that was not measured.
+        """Return the seconds of a whole run; None where a rate that it needs was not measured.
 
         Args:
             strategy: What is done.
@@ -54,6 +55,7 @@ class Rates:
             return None
         if not spec.encodes:
             return points / self.forward
+        # A partial backfill projects every point first and then encodes a part over it.
         if spec.projects:
             return points / self.forward + points / self.order + encoded / self.reencode
         return points / self.order + encoded / self.fill + points / self.sweep
@@ -65,7 +67,7 @@ class Rates:
 
 
 def guessed(read: float, encode: float, mode: str) -> Rates:
-    """Guess what only writing could tell, from what it took elsewhere.
+    """Return rates of writes guessed from those of reads, by ratios measured elsewhere.
 
     Args:
         read: Points read per second.
@@ -73,9 +75,11 @@ def guessed(read: float, encode: float, mode: str) -> Rates:
         mode: Whether a server or an embedded database is written to.
     """
     write, sweep = read / WRITE_OVER_READ[mode], read / SWEEP_OVER_READ
+    # Times of the stages add up, as if none overlapped: the guess errs on the slow side.
     encoded = 1 / (1 / read + 1 / write + 1 / encode)
     return Rates(
         read,
+        # About a tenth of a point's time (docs/benchmarks-data-path.md): left out of a guess.
         project=float("inf"),
         encode=encode,
         write=write,

@@ -28,11 +28,12 @@ from xbtmigrate.workflows.evaluate.results import METRIC
 
 
 def check_page(path: Path) -> None:
-    """Refuse, before anything is measured, a report that could not be written.
+    """Raise if the report cannot be written; called before anything is measured.
 
     Raises:
         ConfigError: There is no such folder, or a library is missing.
     """
+    # An evaluation may take long; it should not fail at its last step.
     require_libraries()
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise ConfigError(
@@ -75,6 +76,7 @@ def _sentence(text: str) -> str:
 
 
 def _headline(advice: Document) -> str:
+    # Made queries give figures, but never a recommendation.
     if advice["strategy"] is None:
         return "No recommendation yet: write judged queries"
     spec = STRATEGIES[Strategy(advice["strategy"])]
@@ -82,12 +84,13 @@ def _headline(advice: Document) -> str:
     headline = spec.headline.format(share=share, ordering=ordering)
     if spec.is_partial:
         return f"{headline}, and serve them {advice['serving']}"
+    # `single` is plain search in the new space and needs no word.
     fused = spec.projects and advice["serving"] != "single"
     return f"{headline}, serve them {advice['serving']}" if fused else headline
 
 
 def _tiles(content: Document, costs: Sequence[Cost]) -> list[Tile]:
-    """Keep, the recommended move and full; what it takes; whether it is safe on the way."""
+    """Return the tiles: keep, the recommended move and full, no regret on the way, and the time."""
     systems, advice = {row["name"]: row for row in content["systems"]}, content["recommendation"]
     name = shown(content, METRIC)
     tiles = [_quality("keep the old model", name, systems["keep"])]
@@ -100,6 +103,7 @@ def _tiles(content: Document, costs: Sequence[Cost]) -> list[Tile]:
         )
     tiles.append(_quality("re-encode everything", name, systems["full"]))
     if curve is not None:
+        # A mixed gallery can be worse than keep half-way although both its ends are better.
         word = "yes" if curve["no_regret"] else "no"
         tiles.append(Tile("never below keep", word, "at any share"))
     chosen = advice["strategy"]

@@ -22,10 +22,11 @@ BETTER = {"better": True, "worse": False, "no difference": None}
 
 
 def all_sections(content: Document, costs: Sequence[Cost]) -> list[Section]:
-    """Everything the document of `evaluate` has, further directions last."""
+    """Return the sections of an `evaluate` document, further directions last."""
     found = [_cells(content, "cells"), _curves(content, "curves")]
     if costs:
         found.append(_offers(content, costs))
+    # Blocks that were not measured are missing from the document's plots, not shown empty.
     if content["error_estimate"] is not None:
         found.append(_estimate(content["error_estimate"]))
     if content["scores"] is not None:
@@ -38,6 +39,7 @@ def all_sections(content: Document, costs: Sequence[Cost]) -> list[Section]:
 
 
 def _cells(block: Document, name: str) -> Section:
+    # `results` sorts the systems, keep first.
     rows, keep = block["systems"], block["systems"][0]
     bars = [
         Bar(
@@ -80,18 +82,20 @@ def _verdict(row: Document, keep: Document) -> str:
 
 
 def shown(block: Document, metric: str) -> str:
-    """Name of a figure: that of a plan's sample is another one than that of `evaluate`."""
+    """Return the name of a figure; figures of a plan's sample get a prefix to tell them apart."""
     return f"{block.get('task', '')} {metric}".lstrip()
 
 
 def _curves(block: Document, name: str) -> Section:
-    """Best order of each serving, and every order of the best serving."""
+    """Plot the best order of each serving, and every order of the best serving."""
     curves = block["curves"]
+    # A recommendation of keep, bridge or full has no curve; then the best one is highlighted.
     chosen = recommended(block) or max(_deployable(curves), key=lambda curve: curve["auc"])
     servings = dict.fromkeys(curve["serving"] for curve in curves)
     best = [
         max(
             (c for c in _deployable(curves) if c["serving"] == serving),
+            # The recommended curve stays, even where another order has a larger AUC.
             key=lambda c: (c is chosen, c["auc"]),
         )
         for serving in servings
@@ -145,7 +149,7 @@ def _line(curve: Document, key: str, chosen: Document) -> Line:
 
 
 def _offers(content: Document, costs: Sequence[Cost]) -> Section:
-    """Every strategy and the recommended curve, against the plan's estimate of the time."""
+    """Plot every strategy and the recommended curve against the plan's estimate of the time."""
     advice, curves = content["recommendation"], content["curves"]
     curve = recommended(content) or max(_deployable(curves), key=lambda each: each["auc"])
     best: dict[str, float] = {}
@@ -236,7 +240,7 @@ def arrow(direction: str) -> str:
 
 
 def recommended(block: Document) -> Document | None:
-    """The curve that the recommendation rests on, if it rests on one."""
+    """Return the curve that the recommendation is based on; None where it is not based on one."""
     advice = block.get("recommendation")
     if advice is None or advice["strategy"] is None:
         return None
@@ -252,22 +256,24 @@ def recommended(block: Document) -> Document | None:
 
 
 def place(curve: Document, fraction: float) -> int:
-    """The first measured fraction that covers another one."""
+    """Return the index of the first measured fraction that is at least `fraction`."""
+    # The recommended fraction is interpolated between measured ones; 1e-9 absorbs rounding.
     return next(i for i, each in enumerate(curve["fractions"]) if each >= fraction - 1e-9)
 
 
 def hours(costs: Sequence[Cost], strategy: str, fraction: float) -> float | None:
-    """Estimated working time, None without a plan; a part is encoded after all is projected."""
+    """Return the estimated working time in hours; None without a plan."""
     seconds = {cost.strategy: cost.seconds for cost in costs}
     if not seconds:
         return None
+    # All points are projected first, then a part is encoded.
     if STRATEGIES[Strategy(strategy)].is_partial:
         return (seconds[Strategy.FORWARD] + fraction * seconds[Strategy.FULL]) / 3600
     return seconds[Strategy(strategy)] / 3600
 
 
 def duration(hours: float) -> str:
-    """A working time in units a person reads."""
+    """Format hours in a unit that a person reads."""
     if hours < 1.5 / 60:
         return f"{hours * 3600:.0f} s"
     return f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.1f} h"

@@ -46,7 +46,7 @@ class Findings:
 
     @property
     def direction(self) -> str:
-        """What asks and what is searched, such as "text->image"."""
+        """Modality of the queries and of the gallery, such as "text->image"."""
         return f"{self.trial.questions.modality}->{self.stored}"
 
     @property
@@ -60,7 +60,7 @@ class Findings:
         return self.judged.cells["full"]
 
     def advise(self, target: float, costs: Costs) -> Recommendation:
-        """Recommend a strategy, or none where nobody judged the queries."""
+        """Recommend a strategy, or none where the queries were not judged."""
         provisional = self.trial.questions.provisional
         criteria = Criteria(
             METRIC, target=target, provisional=provisional, seed=self.seed, task=self.task
@@ -86,8 +86,10 @@ class Findings:
     def figures(self) -> dict[str, Any]:
         """Return the stable JSON form of cells and curves."""
         questions = self.trial.questions
+        # Projectors that were not chosen are shown beside the chosen ones, never recommended.
         cells = {**self.judged.cells, **self.further}
         comparisons = self.comparisons(cells)
+        # `sorted` is stable: within a group the chosen projector stays first.
         order = sorted(cells, key=lambda name: SYSTEMS.index(name.partition(":")[0]))
         return {
             "direction": self.direction,
@@ -111,6 +113,7 @@ class Findings:
     def comparisons(self, cells: Mapping[str, QueryScores]) -> dict[str, Comparison]:
         """Compare systems with keep; a gap closes only where full truly beats keep."""
         full = compare(self.full, self.keep, self.full, seed=self.seed)
+        # gap closed = (system - keep) / (full - keep): noise alone unless full beats keep.
         gaps = [name for name in METRICS if full.beats_keep(name)]
         if self.trial.questions.by_definition:
             gaps = []
@@ -120,14 +123,16 @@ class Findings:
         }
 
     def subject(self, advice: Recommendation) -> tuple[Strategy, QueryScores]:
-        """What a gate judges: the recommended move, or where that is none the new model itself."""
+        """Return what a gate is applied to: the recommended move, else the new model itself."""
+        # A gate on keep would always hold; what a gate guards is the move to the new model.
         if advice.strategy is None or advice.strategy is Strategy.KEEP:
             return Strategy.FULL, self.full
         return advice.strategy, advice.scores
 
     def verdict(self, gate: Gate, advice: Recommendation) -> dict[str, Any]:
-        """Hold the recommended move against a gate."""
+        """Return whether the recommended move meets a gate, with the figures."""
         strategy, scores = self.subject(advice)
+        # What a gate may refer to, as in "recall@10>=0.95*full".
         ends = {"keep": self.keep.means, "full": self.full.means}
         found = gate.judge(scores.means, ends)
         return {
@@ -140,6 +145,7 @@ class Findings:
         }
 
     def _curve(self, curve: Curve) -> dict[str, Any]:
+        # Queries x fractions: one draw of queries serves all fractions of a curve.
         table = np.stack([point.values[METRIC] for point in curve.points], axis=1)
         shares = curve.fractions_to_full(self.full, METRIC)
         return {
@@ -153,12 +159,13 @@ class Findings:
             "no_regret": curve.no_regret(self.keep, METRIC),
             "fraction_to_keep": curve.smallest_fraction(self.keep.means[METRIC], METRIC),
             "fraction_to_keep_ci95": [*curve.crossover_interval(self.keep, METRIC, seed=self.seed)],
+            # Keys of JSON objects are strings.
             "fraction_to_full": {f"{share:g}": fraction for share, fraction in shares.items()},
         }
 
 
 def _system(found: Comparison) -> dict[str, Any]:
-    """Figures of one system beside keep; intervals and criteria by metric."""
+    """Return the figures of one system, its intervals and its comparison with keep."""
     return {
         **{name: found.means[name] for name in METRICS},
         "ci95": {name: [found.ci95[name].low, found.ci95[name].high] for name in METRICS},

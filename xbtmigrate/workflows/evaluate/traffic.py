@@ -58,9 +58,11 @@ def read_demand(store: Store, models: Models, path: Path) -> Mapping[PointId, in
         raise ConfigError(f"{path} has rows without a name or with negative hits", HINT)
     found: Counter[PointId] = Counter()
     for name, hit in zip(names, hits, strict=True):
+        # Rows of one point may spell its UUID differently.
         found[canonical_id(name) if by_point else name] += hit
     if not by_point:
         found = _reached(store, models, found)
+    # Unary plus drops the points with no hits.
     found = +found
     if not found:
         raise ConfigError(f"{path} names no point that was reached", HINT)
@@ -68,7 +70,8 @@ def read_demand(store: Store, models: Models, path: Path) -> Mapping[PointId, in
 
 
 def _reached(store: Store, models: Models, asked: Mapping[str, int]) -> Counter[PointId]:
-    """Search every query in the old space; its hits go to the points it finds."""
+    """Search every query in the old space and count its hits for the points it finds."""
+    # Distinct queries are embedded once, however often they were typed.
     texts = list(asked)
     vectors, valid = encode_readable(models.old, texts, Modality.TEXT)
     rows = np.flatnonzero(valid)

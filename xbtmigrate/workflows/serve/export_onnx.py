@@ -1,4 +1,4 @@
-"""Workflows: export-onnx. A projector as a file that services in other languages can run."""
+"""Export a projector as an ONNX model, for services in other languages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xbtmigrate.workflows.workspace import artefacts_of
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written.
+    """The file that was written, and how far it is from the projector.
 
     Attributes:
         file: The ONNX model.
@@ -44,7 +44,7 @@ class Exported:
 
 
 def run(config: Config, *, direction: Direction, out: Path, force: bool) -> Exported:
-    """Write a trained projector as an ONNX model that gave the same vectors.
+    """Write a trained projector as an ONNX model, after comparing the vectors of both.
 
     Args:
         config: The settings.
@@ -60,6 +60,7 @@ def run(config: Config, *, direction: Direction, out: Path, force: bool) -> Expo
     if out.is_dir() or (out.exists() and not force):
         raise ConfigError(f"{out} exists", "give --force to overwrite a file, or another --out")
     try:
+        # An extra, so most installations lack these packages.
         from xbtmigrate.projectors.onnx import difference, model_of
     except ImportError as error:
         raise UnsupportedError(
@@ -67,6 +68,7 @@ def run(config: Config, *, direction: Direction, out: Path, force: bool) -> Expo
         ) from error
     projector = Projector.load(artefacts_of(config).projector_folder(direction))
     data = model_of(projector).SerializeToString()
+    # Compare before writing: a model that differs never reaches the disk.
     apart = difference(data, projector)
     write_atomically(out, lambda temporary: temporary.write_bytes(data))
     sizes = (projector.d_in, projector.d_out)

@@ -1,4 +1,4 @@
-"""Workflows: publish. What an application needs for its queries, stored where it can get it."""
+"""Publish what applications need for queries: store it in Qdrant, beside the journal."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def run(config: Config, *, yes: bool) -> Result:
 
 
 def publish_artefacts(connection: Connection, artefacts: Artefacts, plan: Plan) -> None:
-    """Publish what there is."""
+    """Publish plan, projectors, calibration and hubness, as far as they exist."""
     _published(connection, plan, _files(artefacts, plan))
 
 
@@ -81,6 +81,7 @@ def lost_files(connection: Connection, artefacts: Artefacts, digest: str) -> dic
         digest: Digest of the plan that the migration was begun under.
     """
     with TemporaryDirectory(prefix="xbtmigrate-") as name:
+        # Into a temporary folder first: files of another plan must not mix with those here.
         published = Artefacts(Path(name))
         found = fetch(connection, artefacts.folder.name, published.folder)
         if not found or published.load_plan().digest != digest:
@@ -91,9 +92,9 @@ def lost_files(connection: Connection, artefacts: Artefacts, digest: str) -> dic
 
 
 def store_hubness(store: Store, artefacts: Artefacts, plan: Plan, report: Report) -> None:
-    """Give each point that this plan has marked the number that the calibration adds to it.
+    """Store on each point that this plan has marked what the calibration adds for its hubness.
 
-    Points that have theirs are passed over. Nothing is done where no calibration belongs to the
+    Points that have theirs are skipped. Nothing is done where no calibration belongs to the
     projectors, or it does not correct for hubness.
     """
     arrangement = artefacts.load_arrangement()
@@ -101,6 +102,7 @@ def store_hubness(store: Store, artefacts: Artefacts, plan: Plan, report: Report
         return
     key, collection = key_of(arrangement), plan.target.collection
     before = artefacts.load_hubness()
+    # Numbers of another calibration have another key, so their means do not count either.
     if before is None or before.key != key:
         before = StoredHubness(key)
     gallery, connection = store.gallery(plan), store.connection
@@ -108,10 +110,12 @@ def store_hubness(store: Store, artefacts: Artefacts, plan: Plan, report: Report
     needed = plan.target.layout == Layout.IN_PLACE or not store.facts.unindexed_filters
     if needed and not connection.embedded:
         index_numbers(connection, collection, key)
+    # The means stand in for points that have no number yet, such as those written since.
     sums = {kind: [0.0, 0] for kind in MADE}
     shards = store.facts.shard_keys or (None,)
     for shard, ids in points_without(connection, collection, plan.digest, key, shards):
         found = _numbers(store, gallery, arrangement, ids)
+        # Lacking a vector or changed since its mark: a later run gives these points their number.
         if not len(found[0]):
             continue
         store_numbers(connection, collection, plan.digest, key, found, shard=shard)
@@ -129,7 +133,7 @@ def store_hubness(store: Store, artefacts: Artefacts, plan: Plan, report: Report
 def _numbers(
     store: Store, gallery: Gallery, arrangement: Arrangement, ids: list[str]
 ) -> tuple[list[str], list[Kind], Any]:
-    """Ids, kinds and numbers of the points that have both vectors, the new one up to date."""
+    """Return ids, kinds and numbers of the points with both vectors and a current mark."""
     made = pa.array([kind.value for kind in MADE])
     batches = [
         batch.filter(pc.and_(pc.is_in(batch["kind"], made), pc.is_valid(batch["old"])))
@@ -140,6 +144,7 @@ def _numbers(
     numbers: list[Any] = []
     for batch in (each for each in batches if each.num_rows):
         old, new = vectors_of(batch, "old"), vectors_of(batch, "new")
+        # The stored vector serves both channels: a point is either projected or encoded.
         sides = Sides(old, new, new, store.facts.distance, store.new_distance)
         those = [Kind(kind) for kind in batch["kind"].to_pylist()]
         names = batch["id"].to_pylist()
@@ -170,13 +175,16 @@ def _files(artefacts: Artefacts, plan: Plan) -> dict[str, bytes]:
             if folder.exists():
                 projector = Projector.load(folder)
                 if direction is Direction.BRIDGE:
+                    # A bridge's error estimate orders nothing, and queries do not need it.
                     projector = replace(projector, error=None)
                 # The forward one stays whole: the journal names it, and it may have to be restored.
                 projector.save(fresh.projector_folder(direction))
         arrangement = artefacts.load_arrangement()
         if arrangement is not None:
+            # Hubness is stored on the points, so searchers need the bank only for thresholds.
             fresh.save_arrangement(replace(arrangement, bank=_cut(arrangement.bank)))
             hubness = artefacts.load_hubness()
+            # Compared with the full bank: its queries are part of the key, and the cut one differs.
             if hubness is not None and hubness.key == key_of(arrangement):
                 fresh.save_hubness(hubness)
         paths = sorted(path for path in fresh.folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Workflows: serve. Check what is there, load the models, and make the HTTP application."""
+"""Build the HTTP service: check the collection, load the models, open the searchers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KEY_VARIABLE = "XBTMIGRATE_SERVICE_KEY"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What a service is asked to be.
+    """The options of a service.
 
     Attributes:
         serving: Way to serve before the cutover, "" for the old vectors; on trial what the cutover
@@ -53,7 +53,7 @@ class Service:
 
 
 def key_of(file: Path | None, host: str) -> str | None:
-    """Read the key that clients must send; None where only this machine can connect.
+    """Return the key that clients must send; None where only this machine can connect.
 
     Raises:
         ConfigError: The file cannot be read or is empty, or strangers could connect without a key.
@@ -71,7 +71,7 @@ def key_of(file: Path | None, host: str) -> str | None:
 
 
 def application(config: Config, service: Service) -> FastAPI:
-    """Make the service's application; models are loaded before it starts.
+    """Return the service's application, with its models loaded.
 
     Raises:
         XbtMigrateError: The collection, the artefacts or a model cannot be used.
@@ -89,6 +89,7 @@ def application(config: Config, service: Service) -> FastAPI:
         encoders = _encoders(Models(config), service)
 
     async def start() -> Backend:
+        # In the server's event loop, which the async client has to share.
         return await _opened(config, service, split, encoders)
 
     return create_app(start, service.key)
@@ -126,6 +127,7 @@ async def _opened(
         await client.close()
 
     metrics = Metrics()
+    # Only one of the two searchers counts demand, or a compared query would count twice.
     old = None if split is None else await searcher("keep", None)
     new = await searcher(service.serving or ("single" if split else ""), demand)
     both = SplitSearcher(new, old, split, metrics)
@@ -142,6 +144,7 @@ def _traffic_split(service: Service) -> TrafficSplit | None:
         asked.append(TrafficSplit("shadow-read", service.shadow_read))
     if len(asked) == 2:
         raise ConfigError("--canary and --shadow-read exclude each other", "give one of them")
+    # Both modes compare with the old answer, which takes the old model's query vector.
     if asked and not service.with_old_model:
         raise ConfigError(
             f"a {asked[0].mode} compares with the old model, which --no-old-model leaves out",
@@ -202,6 +205,7 @@ class OneAtATime:
         Raises:
             EncoderError: Too many others came first.
         """
+        # A query that waits longer than its request lives would only delay those behind it.
         if not self._lock.acquire(timeout=self._seconds):
             raise EncoderError("the model is busy with other queries", "try again later")
         try:

@@ -84,7 +84,7 @@ class Evidence:
     @property
     def reasons(self) -> list[str]:
         """Everything that stands against a cutover, in words; empty if it is clean."""
-        # Each reason stands alone with its way out; nothing is weighed against anything else.
+        # Every reason is listed, so that one command shows all that has to be mended.
         behind, found = self.state.behind, []
         if self.state.overflowing:
             return [
@@ -183,7 +183,7 @@ class Evidence:
 
     def _not_proven(self) -> list[str]:
         state, kept = self.state, self.testimony
-        # A clean verdict must not promise more than was looked at, so the gaps are listed, too.
+        # A clean verdict covers only what was looked at, so the gaps are listed, too.
         encoded = self.tally.encoded - state.compared.get(Kind.ENCODED, 0)
         found = []
         if encoded > 0:

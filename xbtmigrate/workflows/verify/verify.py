@@ -127,7 +127,7 @@ def verify(
 def check_verifiable(
     store: Store, models: Models, artefacts: Artefacts, record: MigrationRecord | None
 ) -> tuple[MigrationRecord, Intent]:
-    """Return the record and what it was asked to reach, if a verification can be made.
+    """Return the record and the intent of its backfill, if a verification can be made.
 
     Raises:
         GateError: The migration is in another phase, or the plan is stale.
