@@ -16,10 +16,11 @@ def aliases(connection: Connection) -> dict[str, str]:
 
 
 def move_alias(connection: Connection, alias: str, collection: str) -> None:
-    """Let an alias name another collection; a server does it in one step, so no search misses.
+    """Point an alias to another collection in one step, so that no search fails.
 
     Calling it again changes nothing.
     """
+    # One request with both changes is atomic; with two, searches between them would fail.
     changes: Sequence[models.AliasOperations] = [
         models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)),
         models.CreateAliasOperation(

@@ -22,7 +22,7 @@ _PAGE = 4096
 
 
 def refuse_duplicate_ids(connection: Connection, facts: CollectionFacts) -> None:
-    """See that every id of a collection lives under one shard key; reads all ids where keys exist.
+    """Check that every id lives under one shard key; reads all ids where keys exist.
 
     A point that is just being moved, written under one key and then deleted under the other, may
     be refused: run the same command again.
@@ -32,8 +32,10 @@ def refuse_duplicate_ids(connection: Connection, facts: CollectionFacts) -> None
     """
     if len(facts.shard_keys) < 2:
         return
+    # Pages of ids alone are small, so they may be long.
     page = min(_PAGE, facts.read_limit or _PAGE)
     readers = [Reader(connection, facts.collection, page, key) for key in facts.shard_keys]
+    # Each key's ids come sorted, so merging them brings equal ids together in constant memory.
     for (_, one), (_, other) in pairwise(merge(*map(_ranked, readers))):
         # One of the two may have been deleted since its page was read.
         if one == other and len(keys := _keys_of(one, readers)) > 1:

@@ -109,6 +109,7 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
     info = connection.call(lambda: connection.client.get_collection(name))
     _refuse_inexact(info, name)
     params = _chosen(info, name, vector)
+    # Counted, because `points_count` of the info is approximate.
     points = _count(connection, name, None)
     if points == 0:
         raise CollectionError(
@@ -128,6 +129,7 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
         datatype=_datatype(params),
         on_disk=bool(params.on_disk),
         quantization=_quantization(params.quantization_config or info.config.quantization_config),
+        # A vector's own setting counts before the collection's; m = 0, no index, is a setting too.
         hnsw_m=info.config.hnsw_config.m if hnsw.m is None else hnsw.m,
         hnsw_ef_construct=index_effort(info, params),
         dense=_spaces(others),
@@ -142,9 +144,11 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
         shard_keys=tuple(sorted(shards_per_key(connection, name), key=str)),
         strict_mode=bool(strict.enabled),
         read_limit=strict.max_query_limit,
+        # A server charges each point of a write to its limit per minute, so no write may exceed it.
         write_limit=_least(strict.upsert_max_batchsize, strict.write_rate_limit),
         reads_per_minute=strict.read_rate_limit,
         writes_per_minute=strict.write_rate_limit,
+        # Unset means allowed: strict mode forbids only what is false.
         unindexed_filters=False
         not in (strict.unindexed_filtering_retrieve, strict.unindexed_filtering_update),
         status=info.status.value,
@@ -153,7 +157,7 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What there is to choose from.
+    """The vectors and some payloads of a collection, for `init` to choose from.
 
     Attributes:
         vectors: Name -> size and distance of each single dense vector, "" for the unnamed one.
@@ -285,6 +289,7 @@ def shards_per_key(connection: Connection, collection: str) -> dict[str | int, i
     Raises:
         UnsupportedError: Shards are being split or merged just now.
     """
+    # The embedded mode has no shards.
     if connection.embedded:
         return {}
     cluster = connection.call(lambda: connection.client.collection_cluster_info(collection))
@@ -293,6 +298,7 @@ def shards_per_key(connection: Connection, collection: str) -> dict[str | int, i
             f"the collection '{collection}' is being resharded",
             "wait until resharding has ended: points move between shards meanwhile",
         )
+    # A peer lists its own shards as local and the others as remote; a replica may be in both.
     local = {each.shard_id: each.shard_key for each in cluster.local_shards}
     remote = {each.shard_id: each.shard_key for each in cluster.remote_shards}
     keys = [key for key in {**local, **remote}.values() if key is not None]

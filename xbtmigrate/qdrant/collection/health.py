@@ -1,4 +1,4 @@
-"""See what a server still has to do after writes, and whether a collection can take over.
+"""Read what a server still has to do after writes, and whether a collection can take over.
 
 Reads only.
 """
@@ -12,6 +12,8 @@ from qdrant_client import models
 
 from xbtmigrate.qdrant.wire.connection import Connection
 
+# A run waits when a fifth of the index, and at least 20,000 vectors, has dropped out, or 1,000
+# writes are queued: below that the server catches up beside it (docs/load.md).
 _LOST_SHARE = 0.2
 _MIN_LOST = 20_000
 _QUEUED = 1_000
@@ -35,12 +37,14 @@ class OptimizerQueue:
     _indexed: int | None = None
 
     def look(self) -> tuple[bool, str]:
-        """Return whether the server is still busy with writes, and why to wait; "" for not."""
+        """Return whether the server is busy with writes, and why to wait for it, or ""."""
         client = self.connection.client
         info = self.connection.call(lambda: client.get_collection(self.collection))
         busy = info.status is models.CollectionStatus.YELLOW
+        # Servers before 1.17 do not report their update queue.
         queue = info.update_queue.length if info.update_queue else 0
         indexed = info.indexed_vectors_count or 0
+        # The most that was ever indexed is the best estimate of a complete index.
         self._indexed = max(indexed, self._indexed or 0)
         lost = self._indexed - indexed
         if queue > _QUEUED:
@@ -51,7 +55,7 @@ class OptimizerQueue:
 
 
 def health_problems(connection: Connection, collection: str) -> Iterator[str]:
-    """Yield what keeps a collection from being green and settled, in words."""
+    """Yield each reason why a collection is not green and at rest."""
     if connection.embedded:
         return
     info = connection.call(lambda: connection.client.get_collection(collection))

@@ -1,4 +1,4 @@
-"""Search a collection, and measure how much of an exact search its index finds. Reads only."""
+"""Search a collection, and measure the recall of its index against exact search. Reads only."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import PointId, Vectors
 
 DEPTH = 10
+# The least search_max_batchsize that `plan` accepts (gallery/limits.py).
 _BATCH = 20
 _NEAREST_BATCH = 100
 
@@ -41,12 +42,14 @@ def recall_of_index(
     for start in range(0, len(queries), _BATCH):
         part = queries[start : start + _BATCH]
         place = (connection, collection, vector)
+        # One more than needed, because a stored query finds itself first.
         exact = search(*place, part, depth=DEPTH + 1, params=models.SearchParams(exact=True))
         indexed = search(*place, part, depth=DEPTH + 1, params=models.SearchParams(hnsw_ef=hnsw_ef))
         for row, (wanted, found) in enumerate(zip(exact, indexed, strict=True)):
             skipped = {own[start + row]} if own is not None else set()
             nearest = [each for each in wanted if each not in skipped][:DEPTH]
             near = {each for each in found if each not in skipped}
+            # Order does not count: the exact ones are looked for among all that the index returned.
             shares.append(sum(each in near for each in nearest) / max(len(nearest), 1))
     return float(np.mean(shares))
 
@@ -69,6 +72,7 @@ def search(
         models.QueryRequest(query=row.tolist(), using=vector or None, limit=depth, params=params)
         for row in queries
     ]
+    # The client library cannot parse a score of null, so REST answers are parsed here.
     rest = connection.rest
     if rest is None:
         answers = connection.call(

@@ -1,6 +1,6 @@
-"""The process that sends probe queries and reports how long each took.
+"""Send probe queries in a separate process, and report how long each took.
 
-A process of its own, because the threads of a run wait for each other: a query that is timed among
+The process is separate because the threads of a run wait for each other: a query timed among
 them looks slow when only the run is busy. It is started as a file, imports little, and ends when
 its input does, so it never outlives the run.
 
@@ -21,6 +21,7 @@ from typing import Any
 
 import urllib3
 
+# Queries that are not timed, and queries of the baseline, which are sent faster (docs/load.md).
 WARM_UP = 10
 QUICK = 60
 REST_OF_QUICK, REST = 1.0, 2.0
@@ -30,7 +31,7 @@ PATIENCE = 10.0
 
 
 def main() -> None:
-    """Ask until the input ends."""
+    """Send the queries in turn until the input ends."""
     asked = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_input, daemon=True).start()
     pool = _pool(asked)
@@ -43,22 +44,25 @@ def main() -> None:
                 sys.stdout.write(f"{1000 * spent:.3f}\n")
                 sys.stdout.flush()
             quick = number < WARM_UP + QUICK
+            # During the run the probes are busy for a third of the time at most, to be little load.
             pause = spent * REST_OF_QUICK if quick else max(MIN_REST, spent * REST)
         time.sleep(max(pause, asked["spacing"]))
 
 
 def _ask(pool: urllib3.PoolManager, asked: dict[str, Any], body: str) -> float | None:
-    """Send one query; returns the seconds to keep quiet where its time says nothing."""
+    """Send one query; returns the seconds to pause if its time is not to be used, else None."""
     try:
         answer = pool.request(
             "POST", asked["url"], body=body, headers=asked["headers"], retries=False
         )
+    # A query that timed out is a slow one and counts; a broken connection says nothing.
     except urllib3.exceptions.TimeoutError:
         return None
     except urllib3.exceptions.HTTPError:
         return 1.0
     if answer.status == 200:
         return None
+    # A refusal comes fast and would look like a fast query.
     if answer.status == 429 or answer.status >= 500:
         patience = answer.headers.get("retry-after", "")
         return float(patience) if patience.isdecimal() else 1.0
@@ -76,6 +80,7 @@ def _pool(asked: dict[str, Any]) -> urllib3.PoolManager:
 
 
 def _end_with_input() -> None:
+    # The pipe closes when the run ends, however it ends: no signal is needed after a `kill -9`.
     sys.stdin.read()
     os._exit(0)
 

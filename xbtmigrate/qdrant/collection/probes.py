@@ -27,7 +27,7 @@ _SHARE_OF_READS = 0.1
 
 
 class Probes:
-    """Asks the same queries over and over, in a process of its own, until it is closed.
+    """Send the same queries in turn, in a separate process, until closed.
 
     Args:
         rest: The server.
@@ -41,6 +41,8 @@ class Probes:
         self._times: deque[float] = deque()
         # Its own session: a Ctrl-C of the terminal is for the run alone, which ends this one too.
         self._process = subprocess.Popen(  # noqa: S603
+            # -P keeps the script's folder off sys.path, where modules of this package could shadow
+            # others.
             [sys.executable, "-P", probe_process.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -90,11 +92,13 @@ def draw_queries(connection: Connection, facts: CollectionFacts, seed: int) -> l
         facts: The collection.
         seed: Seed of the draw.
     """
+    # The ids of one page: a random sample of the whole collection would cost a scan.
     most = facts.read_limit or _DRAWN_FROM
     reader = Reader(connection, facts.collection, min(most, _DRAWN_FROM))
     ids = next((page.ids for page in reader.scroll(payload=False, vectors=False)), [])
     drawn = random.Random(seed).sample(ids, min(QUERIES, len(ids), most))  # noqa: S311
     page = reader.retrieve(drawn, vectors=[facts.vector])
+    # Without payloads: their transfer would add a time that the run does not influence.
     body: dict[str, object] = {"limit": min(NEAREST, most), "with_payload": False}
     if facts.vector:
         body["using"] = facts.vector

@@ -9,7 +9,7 @@ from xbtmigrate.qdrant.wire.connection import Connection, unless_done
 
 
 def take_snapshot(connection: Connection, collection: str) -> str:
-    """Let the server store a snapshot of a collection.
+    """Store a snapshot of a collection on the server.
 
     Returns:
         Its name, under `snapshots/<collection>/` of the server's storage.
@@ -24,6 +24,7 @@ def take_snapshot(connection: Connection, collection: str) -> str:
             "the embedded mode has no snapshots",
             "copy the database's folder while nothing has it open, then give --no-snapshot",
         )
+    # A lost answer leaves a snapshot whose name is unknown: what was not there before is it.
     before = {each.name for each in connection.call(lambda: client.list_snapshots(collection))}
 
     def stored() -> models.SnapshotDescription | None:

@@ -1,4 +1,4 @@
-"""The record of a migration beside its data, and the lease that keeps runs apart.
+"""Keep a migration's record beside its data, and the lease that admits one run at a time.
 
 Every change of a record is one conditional write: it applies only while the owner is still the
 one that was read. The holder's heartbeat grows; a rival watches it by its own monotonic clock, so
@@ -74,6 +74,8 @@ class QdrantJournal:
         """
         ensure_journal(self._connection)
         present = self.load()
+        # A migration under way holds its collections already; only a new one can collide with
+        # another.
         begins = present is None or present.phase in FREE
         if begins:
             refuse_rivals(self._connection, self._migration, record.collections)
@@ -81,11 +83,15 @@ class QdrantJournal:
         _refuse_newer(present)
         self._wait_until_free(present)
         owner = str(Owner.here())
+        # The heartbeat grows with the owner, so of two runs that read the same record one swap
+        # applies.
         held = replace(record, owner=owner, heartbeat=present.heartbeat + 1, updated_at=utc_now())
         now = self._swap(held, present.owner, present.heartbeat)
+        # A write whose condition matches nothing succeeds, too: only the record shows who has it.
         if now.owner != owner:
             raise self._held_by(now)
         self._owner, self._heartbeat = owner, held.heartbeat
+        # Before the second look, which may take longer than the lease lasts without a heartbeat.
         self._keep_alive()
         if begins:
             self._look_again(held)
@@ -153,7 +159,7 @@ class QdrantJournal:
         return self.load() or free
 
     def _wait_until_free(self, present: MigrationRecord) -> None:
-        """Return once nobody holds the lease, as it was read in `present`."""
+        """Return once the lease, as read in `present`, is free or its holder is dead."""
         if present.owner == "":
             return
         owner = Owner.parse(present.owner)
@@ -164,10 +170,13 @@ class QdrantJournal:
             return
         if owner is not None and owner.is_dead():
             return
+        # The times in the record are of another clock: what counts is whether it changes while
+        # watched.
         deadline = time.monotonic() + self._ttl
         while time.monotonic() < deadline:
             time.sleep(min(self._ttl / 15, 1.0))
             now = self.load()
+            # Any change is a sign of life: of the holder, or of a rival that was faster.
             if now is None or (now.owner, now.heartbeat) != (present.owner, present.heartbeat):
                 raise self._held_by(now or present)
 
@@ -188,6 +197,7 @@ class QdrantJournal:
         )
 
     def _keep_alive(self) -> None:
+        # The lock of an embedded folder already keeps other processes out.
         if self._connection.embedded:
             return
         self._stop.clear()
@@ -195,6 +205,7 @@ class QdrantJournal:
         self._thread.start()
 
     def _beat_until_released(self) -> None:
+        # Five beats fit into the ttl, so that one or two lost ones cost nothing.
         while not self._stop.wait(self._ttl / 5):
             try:
                 with self._lock:
@@ -211,6 +222,7 @@ class QdrantJournal:
         changes: dict[str, Any] = {} if record is None else _payload(record)
         changes |= {"owner": self._owner, "heartbeat": heartbeat, "updated_at": utc_now()}
         owner = self._owner
+        # Without an owner the lease was released: nothing may be written any more.
         now = self._set(connection, changes, owner) if owner else self._read(connection)
         if now is None or not self._owner or now.owner != self._owner:
             raise LeaseError(
@@ -231,11 +243,14 @@ class QdrantJournal:
         owner: str,
         heartbeat: int | None = None,
     ) -> MigrationRecord | None:
+        # Compare and swap: the filter names what was read, and the server applies it as one
+        # operation.
         conditions: list[models.Condition] = [
             models.HasIdCondition(has_id=[self._id]),
             models.FieldCondition(key="owner", match=models.MatchValue(value=owner)),
         ]
         if heartbeat is not None:
+            # Only for taking the lease; while it is held, the owner's random token is enough.
             match = models.MatchValue(value=heartbeat)
             conditions.append(models.FieldCondition(key="heartbeat", match=match))
         client = connection.client
@@ -273,7 +288,7 @@ def record_of(payload: Mapping[str, Any]) -> MigrationRecord:
 
 
 def _refuse_newer(record: MigrationRecord) -> None:
-    """Leave alone what a newer version has begun: its marks may mean more than this one knows.
+    """Refuse what a newer version has begun: its marks may mean more than this one knows.
 
     Raises:
         UnsupportedError: It is the record of a newer version.

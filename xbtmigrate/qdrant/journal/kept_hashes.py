@@ -17,6 +17,7 @@ from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL, ensure_journal, record_id
 from xbtmigrate.types import digest_of
 
+# A part with base64 stays far below the 32 MiB that servers take in one request.
 _PART_BYTES = 2**20
 _KIND, _PART = "ledger", "ledger_part"
 
@@ -24,16 +25,19 @@ _KIND, _PART = "ledger", "ledger_part"
 def store_ledger(connection: Connection, migration: str, data: bytes) -> None:
     """Store the file of a ledger in place of the one stored before."""
     digest = _digest(migration, data)
+    # A repeated command need not store it again.
     if _record(connection, migration).get("digest") == digest:
         return
     ensure_journal(connection)
     pieces = [data[at : at + _PART_BYTES] for at in range(0, len(data), _PART_BYTES)]
     common = {"migration": migration, "digest": digest}
+    # Parts, then the record that names them, then the old parts: a crash leaves one whole ledger.
     for number, piece in enumerate(pieces):
         text = base64.b64encode(piece).decode()
         _store(connection, _part_id(digest, number), {"kind": _PART, "data": text, **common})
     described = {"kind": _KIND, "parts": len(pieces), **common}
     _store(connection, record_id(_KIND, migration), described)
+    # By digest, not by number: a killed store may have left parts of a third ledger.
     current = models.FieldCondition(key="digest", match=models.MatchValue(value=digest))
     _delete(connection, migration, [_PART], but=[current])
 
@@ -66,7 +70,7 @@ def stored_ledger(connection: Connection, migration: str) -> bytes | None:
 
 
 def has_ledger(connection: Connection, migration: str) -> bool:
-    """Say whether a ledger is stored."""
+    """Return whether a ledger is stored."""
     return bool(_record(connection, migration))
 
 

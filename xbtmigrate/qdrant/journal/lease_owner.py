@@ -1,4 +1,4 @@
-"""Identify the process that holds a lease, and whether it is known to be dead."""
+"""Identify the process that holds a lease, and find out whether it is certainly dead."""
 
 from __future__ import annotations
 
@@ -64,17 +64,21 @@ class Owner:
         if not self.machine or self.machine != _machine():
             return False
         try:
+            # Signal 0 only tests whether the process exists.
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
+        # It exists and belongs to another user.
         except PermissionError:
             return False
         started = _start_time(self.pid)
+        # The same pid with another start time is a later process: pids are used again.
         return started is not None and started != self.started
 
 
 def _machine() -> str:
     try:
+        # The name of the pid namespace, such as "pid:[4026531836]", differs between containers.
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
@@ -89,4 +93,6 @@ def _start_time(pid: int) -> str | None:
         return None
     # The name, in parentheses, may itself hold spaces and parentheses.
     fields = stat.rpartition(")")[2].split()
+    # After the name, field 0 is the state and field 19 the start time (proc(5), fields 3 and 22).
+    # Ticks since boot, so a clock that is set does not change it.
     return "ended" if fields[0] in "ZX" else fields[19]

@@ -65,6 +65,7 @@ class Published:
         """
         what = f"files published of '{payload.get('migration', '?')}'"
         found = decoded(payload, cls, what, _AGAIN)
+        # A damaged number must not make a reader build millions of ids.
         if not 0 < found.parts <= MAX_PARTS:
             raise ArtefactError(f"the record of the {what} in {JOURNAL} is damaged: parts", _AGAIN)
         return found
@@ -97,12 +98,15 @@ def publish(
     if earlier == now:
         return now
     ensure_journal(connection)
+    # Parts first and the record last, so that a reader finds either archive whole.
     for part_id, piece in zip(now.part_ids, pieces, strict=True):
         data = base64.b64encode(piece).decode()
         _store(connection, part_id, {"kind": PART, "migration": migration, "data": data})
     described = {name: getattr(now, name) for name in Published.__dataclass_fields__}
     _store(connection, record_id(KIND, migration), {"kind": KIND, **described})
     if earlier is not None and earlier.digest != digest:
+        # A reader that holds the earlier record may miss a part from now on: an error, not a
+        # mixture.
         gone = models.PointIdsList(points=list(earlier.part_ids))
         connection.write(lambda: connection.client.delete(JOURNAL, gone, wait=True))
     return now
@@ -113,6 +117,7 @@ def withdraw(connection: Connection, migration: str) -> None:
     published = _present(connection, migration)
     if published is None:
         return
+    # After a crash in between, parts without a record do no harm; a record without parts would.
     for points in ([record_id(KIND, migration)], published.part_ids):
         gone = models.PointIdsList(points=list(points))
         connection.write(lambda gone=gone: connection.client.delete(JOURNAL, gone, wait=True))  # type: ignore[misc]
@@ -143,6 +148,8 @@ def unpack(published: Published, parts: Sequence[models.Record], folder: Path) -
         raise _not_whole(published, repr(error)) from error
     if _digest(files) != published.digest:
         raise _not_whole(published, "its files do not have the digest of its record")
+    # A name such as "../x" would be written outside the folder (zip slip), and anyone who can write
+    # to Qdrant can publish.
     places = {(folder / name).resolve(): content for name, content in files.items()}
     if not all(place.is_relative_to(folder.resolve()) for place in places):
         raise _not_whole(published, "it names files outside the folder")
@@ -183,6 +190,8 @@ def _unpacked(archive: bytes) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(archive)) as packed:
         for entry in packed.infolist():
             with packed.open(entry) as file:
+                # One byte more than allowed shows an archive that is too large without unpacking
+                # it.
                 files[entry.filename] = file.read(left + 1)
             left -= len(files[entry.filename])
             if left < 0:
@@ -200,6 +209,7 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in sorted(files.items()):
+            # A ZipInfo without a date makes equal files an equal archive.
             archive.writestr(zipfile.ZipInfo(name), data)
     return packed.getvalue()
 

@@ -79,6 +79,7 @@ def refuse_rivals(connection: Connection, migration: str, collections: Collectio
 
 def _is_under_way(record: Mapping[str, Any], connection: Connection) -> bool:
     phase = record.get("phase")
+    # An unknown phase, of a newer version, counts as under way.
     if phase in OVER or phase not in FREE:
         return phase not in OVER
     # It has written nothing yet: it counts while a run holds it.

@@ -1,6 +1,6 @@
 """Send commands to a run from another shell, and read what it reports.
 
-Both are points of their own beside the record, so that to ask needs no lease.
+Both are separate points beside the record, so that no lease is needed to write them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from xbtmigrate.qdrant.wire.own_collection import JOURNAL, decoded, ensure_journ
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What was asked for last; it stands until something else is asked for.
+    """The last command from another shell; it holds until the next one.
 
     Attributes:
         paused: Whether the run shall wait.
         limits: Limits in place of those the run was started with; None for those.
-        token: Tells this wish from all others; the run repeats the token of what it does.
+        token: Random id of the command; the run publishes the token of the one that it follows.
         asked_at: When, UTC, ISO 8601; "" for never.
     """
 
@@ -68,7 +68,7 @@ class _Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The wish and the published load of one migration.
+    """The command, the published load and the last error of one migration.
 
     Attributes:
         connection: The open Qdrant.
@@ -79,23 +79,24 @@ class Control:
     migration: str
 
     def wish(self) -> Command:
-        """Read what was asked for last."""
+        """Read the last command."""
         return decoded(self._read("wish"), Command, f"wish for '{self.migration}'")
 
     def ask(self, *, paused: bool, limits: Limits | None) -> Command:
-        """Store a new wish and return it."""
+        """Store a new command and return it."""
         wish = Command(paused, limits, uuid.uuid4().hex, utc_now())
         self._store("wish", asdict(wish))
         return wish
 
     def load(self) -> dict[str, Any]:
-        """Read what the run said last; empty where none ever did."""
+        """Read the load that the run published last; empty if there is none."""
         found = self._read("load")
+        # Checked and returned as it is: keys that a newer version added are shown, too.
         decoded(found, _Load, f"load of '{self.migration}'")
         return found
 
     def publish(self, load: Mapping[str, Any]) -> None:
-        """Store what the run says of its load."""
+        """Store the load of the run for `status` and other readers."""
         self._store("load", load)
 
     def trouble(self) -> tuple[str, str] | None:
@@ -104,14 +105,15 @@ class Control:
         return (found.message, found.hint) if found.message else None
 
     def note(self, trouble: tuple[str, str] | None) -> None:
-        """Store why a run ended by an error, or take back what was stored of an earlier one."""
+        """Store why a run ended by an error, or clear the error of an earlier run."""
+        # Most runs end well and need not write.
         if trouble is None and self.trouble() is None:
             return
         message, hint = trouble or ("", "")
         self._store("trouble", {"message": message, "hint": hint})
 
     def forget(self) -> None:
-        """Delete all of it: no run is left that it could concern."""
+        """Delete commands, load and error of a migration that is over."""
         kinds = ("wish", "load", "trouble")
         points = models.PointIdsList(points=[self._id(kind) for kind in kinds])
         client = self.connection.client
