@@ -16,8 +16,10 @@ from xbtmigrate.types import Vectors, normalized
 CHUNK_ROWS = 512
 """Rows computed at once: the hidden layers stay in the processor's cache, whatever the batch."""
 
+# GELU's -2u is x (_LINEAR + _CUBIC x^2), with u = sqrt(2 / pi) (x + 0.044715 x^3).
 _LINEAR = np.float32(-2 * math.sqrt(2 / math.pi))
 _CUBIC = np.float32(0.044715) * _LINEAR
+# exp(88) is the last whole power that float32 holds; beyond it x / (1 + exp(-2u)) is as good as 0.
 _MAX_EXPONENT = np.float32(88)
 
 
@@ -76,6 +78,7 @@ class Affine:
     def __call__(self, x: Vectors) -> Vectors:
         """Compute (n, d_in) float32 -> (n, d_out) float32."""
         y = x @ self.weight
+        # In place, to save a second array of the output's size.
         y += self.bias
         return y
 
@@ -138,6 +141,7 @@ class Mlp:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Vectors]) -> Self:
         """Rebuild from `tensors()`; raises KeyError or ValueError if they do not fit together."""
+        # One skip and two tensors for each layer; below two layers the look-up fails, as it must.
         layers = range(max(2, len(tensors) // 2))
         mlp = cls(
             tensors["skip"],
@@ -161,6 +165,8 @@ ARCHITECTURES: dict[str, type[Architecture]] = {
 
 def followed_by(architecture: Architecture, weight: Vectors) -> Architecture:
     """Compose with a linear map of shape (d_out, d), in one architecture of the same form."""
+    # A last linear layer absorbs the map: (h W + b) M = h (W M) + b M, and applying it costs no
+    # more.
     if isinstance(architecture, Affine):
         return Affine(architecture.weight @ weight, architecture.bias @ weight)
     if isinstance(architecture, Mlp):
@@ -209,6 +215,7 @@ def project(
         y = architecture(normalized(rows) if normalize_input else rows)
         return normalized(y) if normalize_output else y
 
+    # A single chunk needs no array to be copied into.
     if len(x) <= CHUNK_ROWS:
         return mapped(x)
     out = np.empty((len(x), architecture.d_out), np.float32)

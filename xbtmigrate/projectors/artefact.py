@@ -1,6 +1,6 @@
 """Read and write a projector's folder: projector.json and projector.safetensors.
 
-Written whole or not at all, and believed only after its digest and its shapes were checked.
+A folder is written whole or not at all, and used only after digest and shapes are checked.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What a projector is made of, as its document says."""
+    """The names of a projector's parts in projector.json."""
 
     architecture: str
     uncertainty: str | None
@@ -117,6 +117,7 @@ def write_artefact(directory: Path, artefact: Artefact) -> None:
         ArtefactError: The place holds something that is not a projector, or cannot be written.
     """
     _refuse_foreign(directory)
+    # In memory, so that the digest is of the very bytes that are written.
     data = safetensors.numpy.save({n: np.ascontiguousarray(t) for n, t in artefact.tensors.items()})
     manifest = artefact.manifest
     document = {
@@ -130,11 +131,14 @@ def write_artefact(directory: Path, artefact: Artefact) -> None:
     }
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the place and not in /tmp: a rename is atomic within one file system only.
         with tempfile.TemporaryDirectory(prefix=".projector-", dir=directory.parent) as temporary:
             fresh = Path(temporary, "fresh")
             fresh.mkdir()
             _write_synced(fresh / TENSORS_NAME, data)
             _write_synced(fresh / JSON_NAME, json.dumps(document, indent=2).encode() + b"\n")
+            # A folder cannot replace one with files in it. A crash between the two moves leaves no
+            # projector, never half of one.
             if directory.exists():
                 shutil.move(directory, Path(temporary, "earlier"))
             fresh.rename(directory)
@@ -163,12 +167,14 @@ def read_artefact(directory: Path) -> Artefact:
     except OSError as error:
         raise _damaged(directory, str(error)) from error
     document = parse_json(text, str(directory / JSON_NAME), _AGAIN)
+    # Before all else: the fields of another version would only be reported as damaged.
     version = document.get("schema_version")
     if version != SCHEMA_VERSION:
         raise ArtefactError(
             f"the projector in {directory} has schema version {version}, not {SCHEMA_VERSION}",
             "load it with the version of xbtmigrate that wrote it, or train it again",
         )
+    # safetensors would load the tensors of another training without complaint.
     if sha256(data).hexdigest() != document.get("sha256"):
         raise _damaged(directory, f"{TENSORS_NAME} does not have the digest of {JSON_NAME}")
     manifest = parse(document, Manifest, str(directory), _AGAIN)
@@ -181,9 +187,10 @@ def read_artefact(directory: Path) -> Artefact:
 
 
 def _refuse_foreign(directory: Path) -> None:
-    """Never delete a folder that is not an earlier projector."""
+    """Raise unless a folder is empty, absent or an earlier projector."""
     if not directory.exists():
         return
+    # The place is the caller's choice, and its content is about to be replaced.
     names = {path.name for path in directory.iterdir()} if directory.is_dir() else {"a file"}
     if names - {JSON_NAME, TENSORS_NAME}:
         raise ArtefactError(
@@ -197,6 +204,7 @@ def _write_synced(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
+        # Without it a power cut can leave the renamed folder with empty files.
         os.fsync(file.fileno())
 
 

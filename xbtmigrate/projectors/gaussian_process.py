@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from xbtmigrate.types import Vectors
 
+# In the order of the fields: `from_tensors` passes them by position.
 _PARTS = ("weight", "bias", "scale", "landmarks", "coefficients", "mean", "spread")
 
 
@@ -63,7 +64,7 @@ class GaussianProcess:
     def followed_by(self, weight: Vectors) -> GaussianProcess:
         """Compose with a linear map of shape (d_out, d).
 
-        Outputs stay where the process puts them: behind another map their lengths are another's.
+        Outputs are no longer moved from the mean: lengths are up to the map that follows.
         """
         return GaussianProcess(
             self.weight @ weight,
@@ -78,6 +79,7 @@ class GaussianProcess:
     def tensors(self) -> dict[str, Vectors]:
         """Return the parameters by name."""
         tensors = {name: getattr(self, name) for name in _PARTS}
+        # Half the file for no loss: training has rounded the landmarks before it solved for A.
         return {**tensors, "landmarks": self.landmarks.astype(np.float16)}
 
     @classmethod
@@ -93,7 +95,7 @@ class GaussianProcess:
 
 @dataclass(frozen=True, slots=True)
 class ProcessVariance:
-    """What a Gaussian process does not know of a point: its variance, as a log-variance.
+    """The variance of a Gaussian process at a point, as a log-variance.
 
     Attributes:
         scale: What each coordinate of x is multiplied by before distances are taken, (d_in,).
@@ -116,6 +118,8 @@ class ProcessVariance:
     def __call__(self, x: Vectors) -> npt.NDArray[np.float32]:
         """Estimate (n, d_in) float32 -> (n,) float32."""
         explained = gaussian_kernel(x * self.scale, self.landmarks) @ self.known
+        # k(x, x) = 1 minus what the pairs explain; rounding can take it below zero, which has no
+        # logarithm.
         variance = np.maximum(1 - np.einsum("nm,nm->n", explained, explained), 1e-6)
         return cast("Vectors", np.log(self.level[0] * variance))
 
@@ -142,9 +146,11 @@ class ProcessVariance:
 
 def gaussian_kernel(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> Vectors:
     """Compute exp(-|a - b|^2 / 2) between rows (n, d) and (m, d); shape (n, m)."""
+    # -|a - b|^2 / 2 = a.b - |a|^2 / 2 - |b|^2 / 2: one matrix product, and no array of differences.
     near = a @ b.T
     near -= np.einsum("nd,nd->n", a, a)[:, None] / 2
     near -= np.einsum("md,md->m", b, b) / 2
+    # Rounding can make the exponent of equal rows positive, and the kernel larger than 1.
     np.minimum(near, 0, out=near)
     return cast("Vectors", np.exp(near, out=near))
 

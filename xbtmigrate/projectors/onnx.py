@@ -39,6 +39,7 @@ def model_of(projector: Projector) -> ModelProto:
     graph, manifest = _Graph(), projector.manifest
     rows = graph.unit(INPUT) if manifest.normalizes_input else INPUT
     mapped = _mapped(graph, projector, rows)
+    # Only gives the result its public name, whichever node made it.
     graph.add("Identity", graph.unit(mapped) if manifest.normalizes_output else mapped, to=OUTPUT)
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
@@ -71,11 +72,13 @@ def difference(model: bytes, projector: Projector) -> float:
         ArtefactError: It is above `TOLERANCE`.
     """
     sample = np.random.default_rng(0).standard_normal((SAMPLE, projector.d_in), np.float32)
+    # A zero vector is where a careless normalisation divides by zero.
     sample[0] = 0
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     [made] = session.run([OUTPUT], {INPUT: sample})
     wanted = projector.apply(sample)
     apart = float(np.abs(made - wanted).max() / np.abs(wanted).max(initial=1e-30))
+    # Not `>`: a NaN must fail too.
     if not apart <= TOLERANCE:
         raise ArtefactError(
             f"the ONNX model differs from the {projector.direction} projector by {apart:.1e}",
@@ -110,9 +113,11 @@ class _Graph:
     def unit(self, x: str) -> str:
         """Scale rows to unit length; a zero row stays zero."""
         length = self.add("ReduceL2", x, self.axis(), keepdims=1)
+        # A zero row is divided by 1, as `normalized` does, and not by 0.
         nothing = self.add("Equal", length, self.constant(0))
         return self.add("Div", x, self.add("Where", nothing, self.constant(1), length))
 
+    # ReduceL2 takes its axes as an input, no longer as an attribute, since operator set 18.
     def axis(self) -> str:
         """Add the axis along which rows are summed up; returns its name."""
         name = f"constant{len(self.constants)}"
@@ -129,6 +134,7 @@ def _mapped(graph: _Graph, projector: Projector, rows: str) -> str:
         x = rows
         for layer in hidden:
             x = graph.add("Gelu", graph.linear(x, *layer), approximate="tanh")
+        # Gemm adds its third input, so the skip needs no node to be added by.
         skip = graph.linear(rows, architecture.skip, bias)
         return graph.add("Gemm", x, graph.constant(weight), skip)
     raise UnsupportedError(

@@ -59,6 +59,7 @@ class Projector:
                 f"makes {self.text_side.size}",
                 "train the projector again",
             )
+        # An estimate may take the stored vector alone although the map takes a side vector too.
         taken = {manifest.d_in, manifest.d_in + manifest.d_side}
         if self.error is not None and self.error.d_in not in taken:
             raise ArtefactError(
@@ -94,12 +95,14 @@ class Projector:
 
     @property
     def has_uncertainty(self) -> bool:
-        """Whether `uncertainty` can be asked."""
+        """Whether it estimates its uncertainty."""
         return self.error is not None
 
     @property
     def digest(self) -> str:
         """Identity of the map: equal digests give equal vectors. Hex."""
+        # Neither metrics nor date: a second training that ends in the same map keeps every vector
+        # valid.
         manifest = self.manifest
         parts: list[str | bytes] = [
             manifest.direction,
@@ -127,6 +130,7 @@ class Projector:
         """
         rows, manifest = self._checked(vectors), self.manifest
         if self.d_side:
+            # `beside` scales the input alone: scaling both together would change their shares.
             rows = beside(rows, self._checked_side(rows, side), cosine=manifest.normalizes_input)
         return project(
             self.architecture,
@@ -154,6 +158,7 @@ class Projector:
                 "train a forward projector, or order the points at random",
             )
         rows, cosine = self._checked(vectors), self.manifest.normalizes_input
+        # The estimate's width tells whether it was fitted with side vectors.
         if self.error.d_in != self.d_in:
             return self.error(beside(rows, self._checked_side(rows, side), cosine=cosine))
         return self.error(normalized(rows) if cosine else rows)
@@ -235,12 +240,13 @@ def _by_prefix(tensors: Tensors) -> dict[str, dict[str, npt.NDArray[np.float32]]
                 "train the projector again",
             )
         prefix, _, name = key.partition(".")
+        # Bytes of the vocabulary come through unchanged: float32 holds whole numbers up to 2^24.
         parts.setdefault(prefix, {})[name] = tensor.astype(np.float32, copy=False)
     return parts
 
 
 def _known(table: Mapping[str, _Part], name: str, directory: Path) -> _Part:
-    """Look a part up by name, or raise the error a newer version's projector deserves."""
+    """Look a part up by name; raise if only a newer version knows it."""
     if name not in table:
         raise ArtefactError(
             f"the projector in {directory} needs '{name}', which this version does not know",

@@ -25,6 +25,7 @@ class SharedSpace:
 
     def kept(self, old: Vectors) -> Vectors:
         """Take old vectors (n, d_old) as they are to the shared space, padded with zeros."""
+        # Zeros change no cosine, and training aims B at vectors that are padded the same way.
         vectors = np.zeros((len(old), self.bridge.d_out), np.float32)
         vectors[:, : old.shape[1]] = normalized(old)
         return vectors

@@ -101,18 +101,21 @@ class NeighbourResidual:
 
     def __call__(self, x: Vectors) -> npt.NDArray[np.float32]:
         """Estimate (n, d_in) float32 -> (n,) float32; nearest by Euclidean distance."""
+        # |x - c|^2 / 2 without |x|^2 / 2, which is the same for every c and changes no neighbour.
         half_norms = np.einsum("md,md->m", self.inputs, self.inputs) / 2
         count = min(self.neighbours, len(self.inputs))
         mean = np.empty(len(x), np.float32)
         for start in range(0, len(x), 1024):
             rows = x[start : start + 1024]
             far = half_norms - rows @ self.inputs.T
+            # Unsorted, since only their mean is taken.
             nearest = np.argpartition(far, count - 1, axis=1)[:, :count]
             mean[start : start + 1024] = self.errors[nearest].mean(axis=1)
         return cast("Vectors", np.log(np.maximum(mean * mean, MIN_ERROR)))
 
     def tensors(self) -> dict[str, npt.NDArray[np.floating]]:
         """Return the parameters by name: half precision, scaled so that no value overflows."""
+        # float16 ends at 65,504, and vectors of a dot or Euclidean space may be longer.
         scales = np.array([np.abs(self.inputs).max(), self.errors.max()], np.float32)
         scales[scales == 0] = 1
         return {
