@@ -1,4 +1,4 @@
-"""Domain: what a map is given of a point beside its stored vector, made from the point's text."""
+"""Side vectors made from the words of a point's text, a second input of a forward map."""
 
 from xbtmigrate.side_information.text_side import (
     LEXICAL,

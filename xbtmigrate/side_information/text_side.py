@@ -64,6 +64,7 @@ class TextSide:
         for name, table in self.blocks.items():
             stop = start + table.shape[1]
             found = weights @ table
+            # The student imitates unit vectors; the lexical block keeps the lengths of TF-IDF rows.
             out[:, start:stop] = normalized(found) if name == WORDS else found
             start = stop
         return out
@@ -74,6 +75,7 @@ class TextSide:
 
     def tensors(self) -> dict[str, npt.NDArray[np.generic]]:
         """Return what `from_tensors` rebuilds it from; words are UTF-8, one a line."""
+        # No word holds a line break, see `split_words`.
         text = "\n".join(self.vocabulary.words).encode()
         return {
             "vocabulary": np.frombuffer(text, np.uint8),
@@ -94,6 +96,8 @@ class TextSide:
 
 def fit_words(vectors: Vectors) -> Vectors:
     """Make the block `words` of the new model's vectors of the words, float32 (v, d)."""
+    # What all words share says nothing of a text, and is most of the vector in an anisotropic
+    # space.
     return _halved(vectors - vectors.mean(axis=0))
 
 
@@ -112,7 +116,9 @@ def fit_lexical(
     """
     weights = vocabulary.weigh(texts)
     narrow = min(weights.shape)
+    # svds starts from a random vector unless it is given one.
     start = np.random.default_rng(0).standard_normal(narrow)
+    # svds finds fewer directions than the matrix has sides, and lists the smallest first.
     _, _, directions = svds(weights, k=min(size, narrow - 1), v0=start)
     return _halved(directions[::-1].T)
 

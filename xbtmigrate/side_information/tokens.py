@@ -1,4 +1,4 @@
-"""Side information: a text as words, in any language."""
+"""Split a text into words, in any language and script."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _FAR = "\U00020000-\U0003ffff"
 # Vowel signs and accents of their own code point are no letters to Python, yet parts of words.
 _MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff"
 _LETTER = rf"(?:[^\W{_UNSPACED}{_FAR}]|[{_MARKS}])"
+# A single letter says too little of a text to be a word; a single Han character may be one.
 _RUN = re.compile(rf"(?P<unspaced>[{_UNSPACED}{_FAR}]+)|{_LETTER}{{2,}}")
 
 
@@ -41,4 +42,5 @@ def _words(text: str) -> Iterator[str]:
         elif len(run) == 1:
             yield run
         else:
+            # Overlapping pairs: without a dictionary it is unknown where words begin.
             yield from (run[start : start + 2] for start in range(len(run) - 1))

@@ -17,7 +17,7 @@ from xbtmigrate.side_information.tokens import MAX_TOKENS, split_words
 MAX_WORDS = 15_000
 """Words kept: each is embedded once, which takes a fiftieth of the tokens of 20,000 texts."""
 MIN_TEXTS = 2
-"""A word of fewer texts tells none of them from another."""
+"""A word of a single text relates it to no other."""
 MAX_COUNTED = 1_000_000
 """Distinct words counted at a time; beyond that those seen once are forgotten."""
 HALF_LIFE = 20
@@ -68,6 +68,7 @@ class Vocabulary:
             places += counts
             weights += counts.values()
             ends.append(len(places))
+        # A word that recurs counts more, but less than in proportion.
         values = np.log1p(np.array(weights, np.float32)) * self.rarity[places]
         rows = np.repeat(np.arange(len(texts)), np.diff(ends))
         values /= np.sqrt(np.bincount(rows, values**2, len(texts)))[rows]
@@ -90,10 +91,14 @@ def collect_vocabulary(texts: Iterable[str | None], *, most: int = MAX_WORDS) ->
     for text in texts:
         if text:
             seen += 1
+            # Once per text: the count is the document frequency.
             counts.update(set(split_words(text)))
             if len(counts) > MAX_COUNTED:
+                # Bounds memory; a word forgotten here that recurs is counted from then on.
                 counts = Counter({word: count for word, count in counts.items() if count > 1})
     kept = [(word, count) for word, count in counts.items() if count >= MIN_TEXTS]
+    # Equal counts by the alphabet, so that the same texts give the same vocabulary.
     kept = sorted(kept, key=lambda each: (-each[1], each[0]))[:most]
+    # Smoothed as if one more text held every word: log((1 + n) / (1 + df)) + 1.
     rarity = [math.log((1 + seen) / (1 + count)) + 1 for _, count in kept]
     return Vocabulary([word for word, _ in kept], np.array(rarity, np.float32))
