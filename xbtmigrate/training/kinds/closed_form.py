@@ -38,6 +38,7 @@ class ClosedForm:
     def settings(self, problem: Problem, earlier: Sequence[Candidate]) -> Sequence[Settings]:  # noqa: ARG002
         """Try the grid, as far as it fits the dimensions."""
         most = min(problem.x.shape[1], problem.y.shape[1])
+        # At full rank `low_rank` is ridge again.
         return [each for each in self.grid if float(each.get("rank", 0)) < most]
 
     def fit(self, problem: Problem, settings: Settings) -> Fitted:
@@ -52,6 +53,7 @@ def compatible(moments: Moments, settings: Settings) -> Affine:  # noqa: ARG001
     al., ICCV 2023: extra dimensions), OCA (Biondi et al., CVPR 2024: an orthogonal extension).
     """
     d_in, d_out = moments.cross.shape
+    # A rectangular identity cuts or pads.
     return _affine(np.eye(d_in, d_out), np.zeros(d_out))
 
 
@@ -66,9 +68,11 @@ def procrustes(moments: Moments, settings: Settings) -> Affine:
     Between unequal dimensions W has orthonormal rows or columns. Centred, both means are taken away
     first and the target's is added back.
     """
+    # Not centred, the origin stays where it is, and with it every angle of a cosine space.
     seen = moments if settings["centred"] else moments.uncentred
     left, values, right = np.linalg.svd(seen.cross, full_matrices=False)
     rotation = left @ right
+    # The least-squares scale s = tr(S) / tr(W'X'XW), with S the singular values of X'Y.
     scale = values.sum() / np.trace(rotation.T @ seen.gram @ rotation)
     return _through_means(seen, rotation * scale)
 
@@ -81,6 +85,7 @@ def whitened(moments: Moments, settings: Settings) -> Affine:
     """
     whiten, _ = _roots(moments.gram / moments.count)
     whiten_y, colour = _roots(moments.gram_y / moments.count)
+    # The singular values of the whitened cross-covariance are the canonical correlations.
     correlation = whiten @ (moments.cross / moments.count) @ whiten_y
     left, values, right = np.linalg.svd(correlation, full_matrices=False)
     return _through_means(
@@ -100,6 +105,7 @@ def ridge(moments: Moments, settings: Settings) -> Affine:
 def low_rank(moments: Moments, settings: Settings) -> Affine:
     """Regress through a narrow waist: reduced rank (Izenman 1975; r = 64 in Drift-Adapter)."""
     weight = _ridge(moments, float(settings["penalty"]))
+    # Principal directions of the fitted values; eigh sorts ascending, so the leading ones are last.
     _, vectors = np.linalg.eigh(weight.T @ moments.gram @ weight)
     kept = vectors[:, -int(settings["rank"]) :]
     return _through_means(moments, weight @ kept @ kept.T)
@@ -118,12 +124,13 @@ LOW_RANK = ClosedForm(
 def _ridge(moments: Moments, penalty: float) -> Matrix:
     """Solve (X'X + penalty * mean(diag X'X) I) W = X'Y."""
     gram = moments.gram.copy()
+    # The mean of the diagonal makes one grid of penalties fit vectors of any length.
     gram[np.diag_indices_from(gram)] += penalty * max(np.trace(gram) / len(gram), 1e-12)
     return cast("Matrix", np.linalg.solve(gram, moments.cross))
 
 
 def _roots(covariance: Matrix) -> tuple[Matrix, Matrix]:
-    """Inverse square root and square root; small directions are held up by a hundredth."""
+    """Return inverse square root and square root, eigenvalues raised by 1 % of their mean."""
     values, vectors = np.linalg.eigh(covariance)
     roots = np.sqrt(np.maximum(values, 0) + 1e-2 * max(values.mean(), 1e-12))
     return vectors / roots @ vectors.T, vectors * roots @ vectors.T
@@ -131,6 +138,7 @@ def _roots(covariance: Matrix) -> tuple[Matrix, Matrix]:
 
 def _through_means(moments: Moments, weight: Matrix) -> Affine:
     """Complete a weight so that the inputs' mean maps to the targets'."""
+    # y = (x - mean_x) W + mean_y, with the means folded into the bias.
     return _affine(weight, moments.mean_y - moments.mean_x @ weight)
 
 

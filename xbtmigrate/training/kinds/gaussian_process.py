@@ -59,9 +59,11 @@ class Process:
 
     def settings(self, problem: Problem, earlier: Sequence[Candidate]) -> Sequence[Settings]:  # noqa: ARG002
         """Choose by held-out queries on a part of the pairs, one setting at a time."""
+        # Only a projected gallery lies among true vectors, which shrunken ones would push aside.
         halfway = problem.cosine and problem.direction is Direction.FORWARD
         share: Settings = {"share": 0.5 if halfway else 0.0}
         starts = [START, START_SIDE] if problem.side else [START]
+        # Solving takes the cube of the landmarks, and some ten settings are tried.
         small = problem.trial(TRIAL_PAIRS, TRIAL_QUERIES)
         tried = [(_reached(small, each), each) for each in ({**start, **share} for start in starts)]
         return [_improved(small, *max(tried, key=lambda each: each[0]))]
@@ -78,17 +80,18 @@ Order = tuple[float, ...]
 
 
 def _reached(problem: Problem, settings: Settings) -> Order:
-    """How well held-out queries find their answers with these settings."""
+    """Measure how well held-out queries find their answers with these settings."""
     given = problem.given(settings)
     return given.quick_score(_mean(given, settings)).order
 
 
 def _improved(problem: Problem, reached: Order, settings: Settings) -> Settings:
-    """Walk to better settings, one after the other, from some that reach so much."""
+    """Improve settings one at a time (coordinate search), from some that reach so much."""
     for name, values in GRID.items():
         for value in values if name in settings else ():
             tried = {**settings, name: value}
             order = _reached(problem, tried)
+            # By the mean reciprocal rank, the first figure of `Scores.order`.
             if order[0] > reached[0] + MIN_GAIN:
                 settings, reached = tried, order
     return settings
@@ -100,7 +103,9 @@ def _mean(problem: Problem, settings: Settings) -> GaussianProcess:
     weight, bias = _prior(problem)
     scale = _scale(problem, settings)
     chosen = _landmarks(problem, LANDMARKS if len(x) > EXACT else len(x))
+    # Rounded as they are stored, so that the coefficients fit the kernel that will be applied.
     landmarks = (x[chosen] * scale).astype(np.float16).astype(np.float32)
+    # The square root on both sides: the linear kernel is then the product of two of these.
     lexical = np.sqrt(float(settings.get("lexical", 0))) * _block(problem, x, LEXICAL)
     residual = y - (x @ weight + bias)
     coefficients = _solve(
@@ -111,6 +116,7 @@ def _mean(problem: Problem, settings: Settings) -> GaussianProcess:
         residual,
         float(settings["noise"]),
     )
+    # A linear kernel is a weight matrix: folded into the prior's, it costs nothing when applied.
     start, stop = _place(problem, LEXICAL)
     weight[start:stop] += np.sqrt(float(settings.get("lexical", 0))) * (
         lexical[chosen].T @ coefficients
@@ -134,10 +140,12 @@ def _solve(kernel: Matrix, among: Matrix, residual: Matrix, noise: float) -> Mat
         Float64 (m, d_out).
     """
     exact = len(kernel) == len(among)
+    # (K + noise I)^-1 r, the exact mean of the process.
     among[np.diag_indices_from(among)] += noise if exact else JITTER
     lower = cholesky(among, lower=True, overwrite_a=True)
     if exact:
         return np.asarray(cho_solve((lower, True), residual))
+    # Nystroem: with F = L^-1 k', ridge regression (F F' + noise I)^-1 F r, taken back through L'.
     features = solve_triangular(lower, kernel.T, lower=True)
     gram = features @ features.T
     gram[np.diag_indices_from(gram)] += noise
@@ -146,7 +154,7 @@ def _solve(kernel: Matrix, among: Matrix, residual: Matrix, noise: float) -> Mat
 
 
 def _variance(problem: Problem, settings: Settings) -> ProcessVariance:
-    """What the process does not know, around fewer landmarks.
+    """Compute the variance of the process, around fewer landmarks.
 
     With k the kernel to the landmarks, L L' the kernel among them, and M M' = noise I + F'F where F
     are the pairs' coordinates L^-1 k, the variance is 1 - |L^-1 k|^2 + noise |M^-1 L^-1 k|^2.
@@ -161,51 +169,59 @@ def _variance(problem: Problem, settings: Settings) -> ProcessVariance:
     own = solve_triangular(lower, gaussian_kernel(x * scale, landmarks).T, lower=True)
     noise = float(settings["noise"])
     values, vectors = np.linalg.eigh(own @ own.T)
+    # With F'F = V diag(v) V', 1 loses |diag(sqrt(v / (v + noise))) V' L^-1 k|^2.
     shrinking = np.sqrt(np.maximum(1 - noise / (noise + np.maximum(values, 0)), 0))
     known = solve_triangular(lower, vectors * shrinking, lower=True, trans="T")
     weight, bias = _prior(problem)
+    # At full variance nothing but the prior is known, so its error is the error to expect.
     level = np.mean((problem.y - (problem.x @ weight + bias)) ** 2)
     parts = (scale, landmarks, known, [max(level, 1e-12)])
     return ProcessVariance(*(np.asarray(part, np.float32) for part in parts))
 
 
 def _prior(problem: Problem) -> tuple[Matrix, Matrix]:
-    """The student scaled by one number and moved to the targets' mean; without words the mean."""
+    """Return the student, scaled by one number and moved to the targets' mean, or just the mean."""
     mean = problem.y.mean(axis=0, dtype=np.float64)
     weight = np.zeros((problem.x.shape[1], len(mean)))
     start, stop = _place(problem, WORDS)
+    # No words, or words of another length than the targets: then the mean is the prior.
     if stop - start != len(mean):
         return weight, mean
     student = problem.x[:, start:stop].astype(np.float64)
     middle = student.mean(axis=0)
     student -= middle
+    # Least squares for one scalar: a matrix would need the pairs that words are there to save.
     factor = np.sum(student * (problem.y - mean)) / max(np.sum(student**2), 1e-12)
     weight[start:stop] = factor * np.eye(len(mean))
     return weight, mean - factor * middle
 
 
 def _scale(problem: Problem, settings: Settings) -> Vectors:
-    """Make distances of stored vectors and of each block of side vectors count as they should."""
+    """Compute the factor of each coordinate that the kernel's distances are taken with."""
     scale = np.zeros(problem.x.shape[1], np.float32)
     stored, aside = len(scale) - problem.side, float(settings.get("side_weight", 0))
     blocks = [(slice(0, stored), 1 - aside)]
     if problem.side:
+        # Only the first block enters distances; what follows keeps scale 0, as its kernel is
+        # linear.
         first = next(iter(problem.blocks.values()))
         blocks.append((slice(stored, stored + first), aside))
     for part, share in blocks:
+        # Relative to the typical distance, so that one grid of gammas fits every pair of models.
         typical = np.sqrt(problem.x[:, part].var(axis=0).sum())
         scale[part] = np.sqrt(float(settings["gamma"]) * share) / max(typical, 1e-12)
     return scale
 
 
 def _landmarks(problem: Problem, most: int) -> npt.NDArray[np.intp]:
-    """Rows of the pairs that the kernel stands around."""
+    """Choose the pairs whose inputs are the landmarks of the kernel."""
     rows = np.random.default_rng(problem.seed).permutation(len(problem.x))[:most]
+    # A random sample: which pairs are the landmarks matters little.
     return np.sort(rows)
 
 
 def _place(problem: Problem, name: str) -> tuple[int, int]:
-    """Columns of a block of side vectors, from and to; an empty range where there is none."""
+    """Return the columns of a block of side vectors, from and to; 0, 0 where there is none."""
     start = problem.x.shape[1] - problem.side
     for block, size in problem.blocks.items() if problem.side else ():
         if block == name:

@@ -41,6 +41,7 @@ class LambdaOrthogonal:
 
     def fit(self, problem: Problem, settings: Settings) -> Fitted:
         """Fit B and cut it."""
+        # B maps into the shared space; a bridge needs the coordinates of the old one only.
         weight = near_orthogonal(problem, float(settings["lambda"]))
         return Fitted(_linear(weight[:, : problem.y.shape[1]]))
 
@@ -50,7 +51,7 @@ LAMBDA_ORTHOGONAL = LambdaOrthogonal()
 
 @dataclass(frozen=True, slots=True)
 class SharedReport:
-    """What became of the shared space.
+    """The fitted shared space with its figures.
 
     Attributes:
         space: The pair of maps.
@@ -94,6 +95,7 @@ def near_orthogonal(problem: Problem, bound: float) -> Vectors:
     start = _rotation(problem)
     if bound == 0:
         return start
+    # Only here: with lambda 0 the rotation is the solution, and no torch is needed.
     import torch
     from torch.nn.functional import cosine_similarity, pad
 
@@ -108,6 +110,8 @@ def near_orthogonal(problem: Problem, bound: float) -> Vectors:
         rows = torch.randint(len(x), (min(BATCH, len(x)),), generator=generator)
         apart = (1 - cosine_similarity(x[rows] @ weight, y[rows])).mean()
         norm = torch.linalg.norm(weight @ weight.T - identity)
+        # sigmoid(a (|BB' - I| - lambda)) |BB' - I|: next to nothing below lambda (Ricci et al.
+        # 2025).
         loss = apart + torch.sigmoid(SHARPNESS * (norm - bound)) * norm
         optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -116,8 +120,9 @@ def near_orthogonal(problem: Problem, bound: float) -> Vectors:
 
 
 def _rotation(problem: Problem) -> Vectors:
-    """Orthonormal rows; the first columns are the rotation of Procrustes to the old space."""
+    """Return orthonormal rows whose first columns are the rotation of Procrustes."""
     d_new, d_old = problem.moments.cross.shape
+    # Full matrices: the columns beyond the old space complete the rotation, so nothing new is lost.
     left, _, right = np.linalg.svd(problem.moments.uncentred.cross, full_matrices=True)
     shared = min(d_new, d_old)
     onto = left[:, :shared] @ right[:shared]
@@ -132,6 +137,7 @@ def _space(weight: Vectors, bound: float, bridge: Projector, forward: Projector)
             d_out=architecture.d_out,
             output_distance=bridge.manifest.output_distance,
             hyperparameters={"lambda": bound},
+            # The figures in the bridge's manifest are of another map.
             metrics={},
             uncertainty_metrics={},
         )
@@ -149,6 +155,7 @@ def _score(problem: Problem, space: SharedSpace) -> Scores:
     galleries = [old, projected]
     if task.gallery_new is not None:
         new = space.bridge.apply(task.gallery_new)
+        # Half re-encoded, beside old and beside projected vectors: every stage of a backfill.
         galleries += [reencoded(each, task, 2, new) for each in (old, projected)]
     queries = space.bridge.apply(task.queries_new)
     return Scores.mean(

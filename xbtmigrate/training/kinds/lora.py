@@ -95,7 +95,7 @@ def fit_lora(
     Args:
         tower: The new model's text tower; its weights are the same afterwards.
         task: Texts, targets and bridge.
-        folder: Where the PEFT directory shall be.
+        folder: The PEFT directory to write.
         epochs: Passes over the pairs.
         seed: Seed of every random choice.
         threads: Threads torch may use.
@@ -109,6 +109,7 @@ def fit_lora(
     order = np.random.default_rng(seed).permutation(len(task.texts))
     held = order[: min(MAX_HELD_OUT, max(1, int(HELD_OUT_SHARE * len(order))))]
     kept = order[len(held) :]
+    # The caller's random state is the same afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         targets = linear_layers(tower.network)
@@ -117,18 +118,20 @@ def fit_lora(
         )
         tuned = peft.get_peft_model(tower.network, config)
         try:
+            # On the same held-out texts, before anything is trained.
             with tuned.disable_adapter():
                 off = _scores(tower, task, held)
             _train(tower, tuned, task, kept, epochs)
             on = _scores(tower, task, held)
             tuned.save_pretrained(folder)
         finally:
+            # The caller's tower loses the additions again, also where training fails.
             tuned.unload()
     return LoraReport(off, on, len(kept), time.monotonic() - started)
 
 
 def linear_layers(network: Any) -> list[str]:
-    """Names of the linear layers outside the image tower.
+    """Return the names of the linear layers outside the image tower.
 
     Raises:
         TrainingError: There is none.
@@ -138,6 +141,8 @@ def linear_layers(network: Any) -> list[str]:
     found = [
         name
         for name, module in network.named_modules()
+        # No subclass: nn.MultiheadAttention reads the weight of its out_proj and would bypass an
+        # addition.
         if type(module) is nn.Linear and not name.startswith("visual.")
     ]
     if not found:
@@ -165,6 +170,7 @@ def _train(tower: TextTower, tuned: Any, task: LoraTask, kept: Rows, epochs: int
         for rows in torch.split(torch.from_numpy(kept)[torch.randperm(len(kept))], BATCH):
             tokens = tower.tokenize([task.texts[row] for row in rows]).to(device)
             queries = normalize(bridged(normalize(tower.network.encode_text(tokens).float())))
+            # InfoNCE: the old vectors of the batch's other captions are the negatives.
             logits = queries @ targets[rows].T / TEMPERATURE
             loss = cross_entropy(logits, torch.arange(len(rows), device=device))
             optimizer.zero_grad()
@@ -175,7 +181,7 @@ def _train(tower: TextTower, tuned: Any, task: LoraTask, kept: Rows, epochs: int
 
 
 def _scores(tower: TextTower, task: LoraTask, held: Rows) -> Scores:
-    """Let held-out texts ask for the old vectors of their points among all."""
+    """Search the stored old vectors for those of the held-out texts' points."""
     import torch
 
     device = next(tower.network.parameters()).device
@@ -185,12 +191,13 @@ def _scores(tower: TextTower, task: LoraTask, held: Rows) -> Scores:
             tokens = tower.tokenize([task.texts[row] for row in held[start : start + BATCH]])
             parts.append(tower.network.encode_text(tokens.to(device)).float().cpu().numpy())
     queries = task.bridge.apply(np.concatenate(parts))
+    # Searched for among all stored vectors, those of the training pairs too.
     relevant = [np.array([row]) for row in held]
     return retrieval_scores(queries, task.old, relevant, task.bridge.manifest.output_distance)
 
 
 def _in_torch(architecture: Architecture, device: Any) -> Callable[[Tensor], Tensor]:
-    """The same function with gradients for its input."""
+    """Return the same function in torch, with gradients for its input."""
     import torch
     from torch.nn.functional import gelu
 
@@ -200,6 +207,7 @@ def _in_torch(architecture: Architecture, device: Any) -> Callable[[Tensor], Ten
     if isinstance(architecture, Affine):
         weight, bias = tensor(architecture.weight), tensor(architecture.bias)
         return lambda x: x @ weight + bias
+    # numpy has no gradients, so each architecture is written once more in torch.
     if isinstance(architecture, GaussianProcess):
         return _process_in_torch(architecture, tensor)
     network = cast("Mlp", architecture)
@@ -224,6 +232,7 @@ def _process_in_torch(
     """A bridge's process: queries are not moved away from the mean."""
     weight, bias, scale = map(tensor, (process.weight, process.bias, process.scale))
     landmarks, coefficients = tensor(process.landmarks), tensor(process.coefficients)
+    # As `gaussian_kernel` computes it: -|a - b|^2 / 2 = a.b - |a|^2 / 2 - |b|^2 / 2.
     own = (landmarks**2).sum(dim=1) / 2
 
     def mapped(x: Tensor) -> Tensor:

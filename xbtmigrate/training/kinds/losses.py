@@ -36,6 +36,7 @@ def objective_of(problem: Problem, settings: Settings) -> Objective:
     cosine space it is the cosine loss, 2 - 2 cos.
     """
     y = torch.from_numpy(problem.y)
+    # Relative to the targets' length, which the network's outputs are in units of.
     variance = float(y.var(dim=0).sum() / y.square().sum(dim=1).mean())
     near = partial(_distances, cosine=problem.cosine, variance=variance)
     bridge = problem.direction is Direction.BRIDGE
@@ -45,6 +46,7 @@ def objective_of(problem: Problem, settings: Settings) -> Objective:
         return near(outputs, y).mean()
 
     def contrastive(outputs: Tensor, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG001
+        # InfoNCE in the direction of the search to come: its negatives are what will be searched.
         queries, gallery = (normalize(outputs), y) if bridge else (y, normalize(outputs))
         logits = queries @ gallery.T / TEMPERATURE
         return cross_entropy(logits, torch.arange(len(y))) + alignment * near(outputs, y).mean()
@@ -52,6 +54,7 @@ def objective_of(problem: Problem, settings: Settings) -> Objective:
     def pooled(outputs: Tensor, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG001
         across = normalize(outputs) @ y.T / TEMPERATURE
         within = normalize(x) @ normalize(x).T / TEMPERATURE
+        # A query is not a negative of itself.
         within = within.masked_fill(torch.eye(len(x), dtype=torch.bool), -torch.inf)
         logits = torch.cat([across, within], dim=1)
         return cross_entropy(logits, torch.arange(len(y))) + alignment * near(outputs, y).mean()
@@ -59,6 +62,7 @@ def objective_of(problem: Problem, settings: Settings) -> Objective:
     def likelihood(outputs: Tensor, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG001
         mapped, s = outputs[:, :-1], outputs[:, -1]
         losses = near(mapped, y) + discriminate(mapped, rows)
+        # FastFill: mean(exp(-s) l / 2 + s / 2), least where exp(s) is the expected loss.
         return ((-s).exp() * losses / 2 + s / 2).mean()
 
     discriminate = _discrimination(problem, settings.get("classes", 0))
@@ -112,5 +116,6 @@ def _centres(y: Tensor, classes: int, seed: int) -> Tensor:
     centres = y[torch.randperm(len(y), generator=generator)[:classes]]
     for _ in range(LLOYD_STEPS):
         nearest = (y @ centres.T).argmax(dim=1)
+        # The last summand leaves the centre of an empty cluster where it is.
         centres = normalize(torch.zeros_like(centres).index_add_(0, nearest, y) + 1e-6 * centres)
     return centres

@@ -41,6 +41,7 @@ def train(problem: Problem, name: str, settings: Settings) -> Fitted:
         settings: Loss, noise, epochs, ridge penalty.
     """
     torch.set_num_threads(problem.threads)
+    # Equal arguments give equal maps, and the caller's random state stays as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(problem.seed)
         objective = objective_of(problem, settings)
@@ -49,6 +50,8 @@ def train(problem: Problem, name: str, settings: Settings) -> Fitted:
         for _ in _rounds(problem, network, objective, settings):
             present = network.exported()
             order = problem.score(present.architecture).order
+            # Early stopping by what the map is for: the loss still falls where retrieval no longer
+            # gains.
             if order > best_order:
                 best, best_order = present, order
     return cast("Fitted", best)
@@ -64,15 +67,19 @@ class Residual(nn.Module):
         super().__init__()
         start = cast("Affine", RIDGE.fit(problem, settings).architecture)
         self.x_scale, self.y_scale = INPUT_SCALE / length(problem.x), length(problem.y)
+        # The likelihood's loss is relative to the variance: its logarithm comes back in `exported`.
         self.error_scale = math.log(float(problem.y.var(axis=0).mean()))
         self.likely = settings["loss"] == "likelihood"
         self.skip = nn.Linear(start.d_in, start.d_out)
         hidden = [layer for each in pairwise((start.d_in, *WIDTHS)) for layer in _hidden(*each)]
         self.layers = nn.Sequential(*hidden, nn.Linear(WIDTHS[-1], start.d_out + self.likely))
         with torch.no_grad():
+            # Divided by both scales, since the network takes scaled inputs and gives scaled
+            # outputs.
             self.skip.weight.copy_(torch.from_numpy(start.weight.T / self.x_scale / self.y_scale))
             self.skip.bias.copy_(torch.from_numpy(start.bias / self.y_scale))
             for parameter in self.layers[-1].parameters():
+                # With a last layer of zeros the untrained network is the ridge solution exactly.
                 parameter.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,10 +88,12 @@ class Residual(nn.Module):
         corrected, line = self.layers(x), self.skip(x)
         if not self.likely:
             return cast("Tensor", corrected + line)
+        # The log-variance has no linear part.
         return cast("Tensor", corrected + nn.functional.pad(line, (0, 1)))
 
     def exported(self) -> Fitted:
         """Copy the present parameters out, the scales folded into them."""
+        # Scales fold into the outer layers: numpy then applies the map to vectors as they are.
         (first, *middle, last), d_out = _folded(self.layers), self.skip.out_features
         first = (first[0] * np.float32(self.x_scale), first[1])
         skip = _numpy(self.skip.weight.T) * np.float32(self.x_scale * self.y_scale)
@@ -96,6 +105,7 @@ class Residual(nn.Module):
             return Fitted(mapped)
         level = last[1][d_out:] + np.float32(self.error_scale)
         none = np.zeros((len(skip), 1), np.float32)
+        # The head shares the hidden layers of the map, but the artefact keeps both apart.
         head = _mlp(none, [first, *middle, (last[0][:, d_out:], level)])
         return Fitted(mapped, HeteroscedasticHead(head))
 
@@ -130,6 +140,7 @@ class TwoBranch(nn.Module):
         """Fold batch norms and lay the branches side by side in one network."""
         left, right = (_folded(cast("nn.Sequential", branch)) for branch in self.branches)
         *trunk, (weight, bias) = _folded(self.trunk)
+        # Zero blocks keep the branches apart, so two branches are one wider network to numpy.
         first = np.zeros((self.d_in, left[0][0].shape[1] + right[0][0].shape[1]), np.float32)
         first[self.inputs[0], : left[0][0].shape[1]] = left[0][0]
         first[self.inputs[1], left[0][0].shape[1] :] = right[0][0]
@@ -168,6 +179,7 @@ def _rounds(
     x = torch.from_numpy(problem.x)
     y = torch.from_numpy(problem.y / np.float32(network.y_scale))
     epochs, noise = int(settings["epochs"]), float(settings["noise"]) * length(problem.x)
+    # See MIN_STEPS: few pairs take smaller batches rather than fewer steps.
     batch = min(MAX_BATCH, max(64, len(x) // MIN_STEPS))
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -211,6 +223,8 @@ def _folded(layers: nn.Sequential) -> list[tuple[Vectors, Vectors]]:
             found.append((_numpy(layer.weight.T), _numpy(layer.bias)))
         elif isinstance(layer, nn.BatchNorm1d):
             mean, variance = cast("Tensor", layer.running_mean), cast("Tensor", layer.running_var)
+            # (z - mean) / sqrt(var + eps) * weight + bias is linear in z = x W + b while
+            # evaluating.
             factor = _numpy(layer.weight / (variance + layer.eps).sqrt())
             weight, bias = found.pop()
             shift = (bias - _numpy(mean)) * factor + _numpy(layer.bias)

@@ -47,6 +47,7 @@ class Neural:
         The noise is XBT's means against the gap between texts and images. Pairs that reach across
         the gap, or are images on both sides, need none.
         """
+        # The network corrects the ridge solution, so it starts from the best penalty known.
         ridges = [c for c in earlier if c.kind == RIDGE.kind]
         best = max(ridges, key=lambda c: c.scores.order, default=None)
         penalty = best.settings["penalty"] if best else 1e-2
@@ -56,6 +57,8 @@ class Neural:
             for each in self.grid
             if each.get("classes") != BY_LABEL or problem.labels is not None
         ]
+        # Where lengths matter only the first setting is tried: for `mlp` the distance, as a
+        # contrast ignores lengths.
         grid = grid if problem.cosine else grid[:1]
         return [
             {"penalty": penalty, "epochs": self.epochs, "noise": noise, **each, **side}
@@ -66,6 +69,7 @@ class Neural:
 
     def fit(self, problem: Problem, settings: Settings) -> Fitted:
         """Train from the problem's seed."""
+        # On use: the registry loads this module even where torch is not installed.
         from xbtmigrate.training.kinds.networks import train
 
         return train(problem, self.network, settings)
