@@ -32,7 +32,7 @@ from xbtmigrate.training.trainers import AUTO, trainer_of, trainers_of
 from xbtmigrate.types import Direction, PointId, Vectors
 
 Progress = Callable[[str], None]
-"""Told what is fitted next, in words."""
+"""Called with the name of what is fitted next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class Unseen:
     def of(self, ids: Sequence[PointId], default: Vectors) -> Vectors:
         """Look projections up by id; rows of `default` stand in for ids that were not paired."""
         place = {point: row for row, point in enumerate(self.ids)}
+        # Point by point: pairs of several sources overlap without being the same.
         found = default.copy()
         rows = [(row, place[point]) for row, point in enumerate(ids) if point in place]
         if rows:
@@ -132,9 +133,11 @@ def fit(
     check_task(task, pairs)
     problems = {group.source: _problem(direction, group, task, options) for group in pairs}
     candidates = race(trainers, list(problems.values()), options.kinds, say)
+    # Problems differ in their pairs only, so the first one's direction and distance hold for all.
     candidates.sort(key=_preference(next(iter(problems.values()))), reverse=True)
     best, unseen, error = candidates[0], None, None
     figures: dict[str, float] = {}
+    # Only stored projections are ordered by their error and calibrated; a bridge maps queries.
     if direction is Direction.FORWARD:
         say("uncertainty")
         groups = {group.source: group for group in pairs}
@@ -182,6 +185,8 @@ def _others(
 def _projector(
     found: Candidate, manifest: Manifest, options: FitOptions, error: Uncertainty | None = None
 ) -> Projector:
+    # The table of words is most of a projector's size: 25 MB that a map without side vectors can do
+    # without.
     text_side = options.text_side if manifest.d_side else None
     return Projector(manifest, found.fitted.architecture, error, text_side)
 
@@ -193,16 +198,18 @@ def _problem(
     problem = make_problem(
         direction, pairs, task, spaces, seed=options.seed, threads=options.threads
     )
+    # A stored side vector is one block, whatever it was made from.
     blocks = options.text_side.sizes if options.text_side else {"stored": problem.side}
     return replace(problem, blocks=blocks)
 
 
 def _preference(problem: Problem) -> Callable[[Candidate], tuple[float, ...]]:
-    """Key to choose the best candidate by: retrieval, or the error where lengths matter.
+    """Return the key that ranks candidates: retrieval, or the error where lengths matter.
 
     A projected gallery of a dot or Euclidean space lives among true new vectors. Retrieval alone
     does not see that all of them are too short.
     """
+    # A bridge's queries meet stored vectors only: there retrieval shows every fault of the map.
     if problem.direction is Direction.FORWARD and not problem.cosine:
         return lambda candidate: (-candidate.squared_error,)
     return lambda candidate: candidate.scores.order
@@ -219,6 +226,7 @@ def _manifest(
     return Manifest(
         direction=problem.direction,
         kind=best.kind,
+        # The map's input is the stored vector with the side vector behind it.
         d_in=best.fitted.architecture.d_in - side,
         d_out=best.fitted.architecture.d_out,
         input_distance=problem.x_distance,
@@ -251,8 +259,8 @@ def _uncertainty(
 ) -> tuple[Uncertainty, dict[str, float]]:
     """Fit the uncertainty to the true new vectors of the stored content.
 
-    A map fitted on captions aims at the caption's new vector, but what re-encoding would put in its
-    place is the image's: where image pairs are at hand, they are what its error is measured on.
+    A map fitted on captions aims at the caption's new vector, but re-encoding would store the
+    image's. So its error is measured on image pairs, where there are any.
     """
     source = best.source
     if source is PairSource.CAPTION_IMAGE and PairSource.IMAGE in problems:
@@ -262,6 +270,7 @@ def _uncertainty(
     projected = unseen.of(ids, problem.project(best.fitted.architecture, problem.x))
     errors = np.asarray(np.mean((projected - problem.y) ** 2, axis=1), np.float32)
     truth = problem.squared_errors(best.fitted.architecture, problem.x_held, problem.y_held)
+    # A closed form was fitted without torch, and so is its uncertainty.
     networks = not trainer_of(best.kind).closed_form
     return fit_uncertainty(problem, best.fitted.error, errors, truth, networks=networks)
 
@@ -273,6 +282,7 @@ def _baselines(task: SelectionTask, options: FitOptions) -> dict[str, Scores]:
         baselines["keep"] = retrieval_scores(
             task.queries_old, task.gallery_old, task.relevant, options.old.distance
         )
+    # A point that asks for itself finds itself in `full`: the figure would be 1 and say nothing.
     if task.gallery_new is not None and not task.self_asked:
         baselines["full"] = retrieval_scores(
             task.queries_new, task.gallery_new, task.relevant, options.new.distance
@@ -281,7 +291,8 @@ def _baselines(task: SelectionTask, options: FitOptions) -> dict[str, Scores]:
 
 
 def _libraries() -> dict[str, str]:
-    """Versions of what takes part in a fit."""
+    """Return the versions of the libraries that take part in a fit."""
+    # By its specification: importing torch only for its version takes seconds.
     names = [name for name in ("numpy", "torch", "safetensors") if find_spec(name) is not None]
     return {
         "python": platform.python_version(),

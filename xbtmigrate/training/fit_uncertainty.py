@@ -12,6 +12,7 @@ from xbtmigrate.projectors.uncertainty import MIN_ERROR, Uncertainty
 from xbtmigrate.training.problem import Problem, Settings, Trainer
 from xbtmigrate.types import Vectors
 
+# Two: every fold is one more training of the map.
 FOLDS = 2
 MAX_NEIGHBOURS = 8192
 """Training inputs kept by the neighbour estimate: bounds its file and its time per point."""
@@ -40,12 +41,15 @@ def fit_uncertainty(
     Returns:
         The best estimate, and the rank correlation of each with the true error.
     """
+    # The estimates are logarithms, and an exact copy has no error.
     errors = np.maximum(errors, np.float32(MIN_ERROR))
+    # Neighbours always; a network only where the map is one too, or came with its own.
     estimates: list[Uncertainty] = [_keep_neighbours(problem.alone, errors)]
     if trained is not None:
         estimates.append(trained)
     elif networks:
         estimates.append(_fit_head(problem.alone, errors))
+    # An estimate is measured on inputs of the width it was fitted on, with or without side vectors.
     held = {each.x_held.shape[1]: each.x_held for each in (problem.alone, problem)}
     figures = {e.name: rank_correlation(e(held[e.d_in]), truth) for e in estimates}
     return max(estimates, key=lambda e: figures[e.name]), figures
@@ -55,6 +59,7 @@ def rank_correlation(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -
     """Spearman's rank correlation of two vectors of shape (n,); 0 where one is constant."""
     from scipy import stats
 
+    # Spearman's rho divides by the spread of the ranks.
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
     return float(stats.spearmanr(a, b).statistic)
@@ -78,6 +83,7 @@ def unseen_projections(problem: Problem, trainer: Trainer, settings: Settings) -
     projected = np.empty((len(problem.x), problem.y.shape[1]), np.float32)
     for number in range(FOLDS):
         rows = np.flatnonzero(fold == number)
+        # The settings are those chosen on all pairs: a choice for each fold would be another map.
         unaware = trainer.fit(problem.subset(np.flatnonzero(fold != number)), settings)
         projected[rows] = problem.project(unaware.architecture, problem.x[rows])
     return projected
@@ -87,6 +93,7 @@ def _keep_neighbours(problem: Problem, errors: Vectors) -> NeighbourResidual:
     """Keep a random sample of the inputs with their errors, rounded as the artefact keeps them."""
     rows = np.random.default_rng(problem.seed).permutation(len(errors))[:MAX_NEIGHBOURS]
     sample = NeighbourResidual(problem.x[rows], np.sqrt(errors[rows]))
+    # Compared as it will be loaded, in half precision, not better than that.
     return NeighbourResidual.from_tensors(sample.tensors())
 
 
@@ -96,14 +103,18 @@ def _fit_head(problem: Problem, errors: Vectors) -> HeteroscedasticHead:
     from torch import nn
 
     torch.set_num_threads(problem.threads)
+    # A generator apart: the result does not depend on the global random state.
     generator = torch.Generator().manual_seed(problem.seed)
+    # The head learns the deviation from the mean error; the level returns in the last bias.
     level = float(np.log(errors.mean()))
     x, loss_of = torch.from_numpy(problem.x), torch.from_numpy(errors / np.exp(level))
     scale = float(x.std(dim=0).mean()) or 1.0
     first, last = nn.Linear(x.shape[1], HIDDEN), nn.Linear(HIDDEN, 1)
     with torch.no_grad():
+        # Hidden units start with a spread near one, however short the vectors are.
         first.weight.normal_(0, 1 / (scale * math.sqrt(x.shape[1])), generator=generator)
         first.bias.zero_()
+        # Starts from the mean error everywhere, which is the best guess without looking.
         last.weight.zero_()
         last.bias.zero_()
     parameters = [*first.parameters(), *last.parameters()]
@@ -115,6 +126,7 @@ def _fit_head(problem: Problem, errors: Vectors) -> HeteroscedasticHead:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+    # torch keeps (d_out, d_in), `Mlp` (d_in, d_out).
     weights = [p.detach().numpy().T.copy() for p in parameters]
     skip = np.zeros((x.shape[1], 1), np.float32)
     return HeteroscedasticHead(

@@ -27,6 +27,7 @@ MIXTURES = (0.125, 0.375, 0.625, 0.875)
 BLOCK = 500
 RIDGE = 1e-2
 TREES = {"n_estimators": 150, "max_depth": 4, "learning_rate": 0.05, "subsample": 0.7}
+# Benefits are noisy: a leaf must average a hundredth of the points.
 LEAF_SHARE = 0.01
 
 
@@ -60,10 +61,12 @@ def measure_benefit(
     for number, part in enumerate(_slices(len(rows))):
         waiting, encoded = states(part)
         others = others if len(others) else np.zeros(waiting.shape[1])
+        # Seeded for each block, so that a block's mixtures do not depend on those before it.
         rng = np.random.default_rng([seed, number])
         found = _of_block(waiting, encoded, rows[part], scale, rng)
         own[part] += found[0]
         others += found[1]
+    # As if every point of the sample had one query, the unit that `own` is in.
     others *= waiting.shape[1] / len(rows)
     return Measured(own.astype(np.float32), others.astype(np.float32))
 
@@ -81,6 +84,7 @@ def fit_estimates(
     """
     sides = ((features[rows], measured.own), (features, measured.others))
     combined = Estimate(*(_linear(x, y) for x, y in sides))
+    # The sum needs numpy alone, so an order by benefit exists without scikit-learn.
     if find_spec("sklearn") is None:
         return combined, None
     return combined, Estimate(*(_trees(x, y, seed) for x, y in sides))
@@ -98,6 +102,8 @@ def _of_block(
     own, others = np.zeros(len(rows)), np.zeros(waiting.shape[1])
     for share in MIXTURES:
         mixed = np.where(rng.random(waiting.shape[1]) < share, encoded, waiting)
+        # The answer is re-encoded with probability `share`; `own` is the difference between its two
+        # states.
         for state, sign, weight in ((waiting, -1, 1 - share), (encoded, 1, share)):
             answer = state[query, rows][:, None]
             ahead = mixed > answer
@@ -106,6 +112,8 @@ def _of_block(
             own += sign * _found(rank)
             # What one rank less is worth to the query, by the points that stand before its answer.
             worth = (weight * scale * (_found(rank) - _found(rank + 1))).astype(np.float32)
+            # +1 where re-encoding a point removes it from before the answer, -1 where it puts it
+            # there.
             change = (waiting > answer).astype(np.float32) - (encoded > answer)
             change[query, rows] = 0
             others += worth @ change
@@ -114,6 +122,7 @@ def _of_block(
 
 def _found(ahead: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Smooth indicator that fewer than ten points stand before the answer."""
+    # A hard recall@10 changes for few queries and points only, too few to learn from.
     return np.asarray(1 / (1 + (ahead / 10) ** 1.5), np.float64)
 
 
@@ -124,6 +133,7 @@ def _slices(count: int) -> Iterator[slice]:
 def _linear(x: Floats, y: Floats) -> Linear:
     centre, spread = x.mean(axis=0), x.std(axis=0)
     scale = np.where(spread > 0, spread, 1).astype(np.float32)
+    # Clipped as `Linear` clips when it is applied.
     standard = np.clip((x - centre) / scale, -4, 4)
     columns = np.column_stack([standard, np.ones(len(x))]).astype(np.float64)
     penalty = RIDGE * len(x) * np.eye(columns.shape[1])
@@ -139,15 +149,18 @@ def _trees(x: Floats, y: Floats, seed: int) -> Trees:
     grown = [each.tree_ for each in model.estimators_[:, 0]]
     width = max(tree.node_count for tree in grown)
 
+    # Trees grow to different sizes; nodes of padding are reached from no other node.
     def padded(name: str, dtype: type) -> npt.NDArray[np.generic]:
         rows = [np.asarray(getattr(tree, name)).reshape(tree.node_count) for tree in grown]
         return np.stack([np.pad(row, (0, width - len(row))) for row in rows]).astype(dtype)
 
     return Trees(
+        # scikit-learn marks a leaf with -2, `Trees` with -1.
         feature=cast("npt.NDArray[np.int32]", np.maximum(padded("feature", np.int32), -1)),
         threshold=cast("Floats", padded("threshold", np.float32)),
         left=cast("npt.NDArray[np.int32]", padded("children_left", np.int32)),
         right=cast("npt.NDArray[np.int32]", padded("children_right", np.int32)),
+        # Boosting adds each tree times the learning rate to the mean of the targets.
         value=cast("Floats", padded("value", np.float32)) * np.float32(TREES["learning_rate"]),
         start=np.array([y.mean()], np.float32),
         depth=np.array([max(tree.max_depth for tree in grown)], np.int32),

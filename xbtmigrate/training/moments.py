@@ -40,6 +40,7 @@ class Moments:
             self,
             mean_x=np.zeros_like(self.mean_x),
             mean_y=np.zeros_like(self.mean_y),
+            # sum x x' = sum (x - m)(x - m)' + n m m'.
             gram=self.gram + self.count * np.outer(self.mean_x, self.mean_x),
             gram_y=self.gram_y + self.count * np.outer(self.mean_y, self.mean_y),
             cross=self.cross + self.count * np.outer(self.mean_x, self.mean_y),
@@ -49,5 +50,7 @@ class Moments:
     def of(cls, x: Vectors, y: Vectors) -> Moments:
         """Measure inputs (n, d_in) and targets (n, d_out)."""
         mean_x, mean_y = x.mean(axis=0, dtype=np.float64), y.mean(axis=0, dtype=np.float64)
+        # Centred first, in float64: subtracting n m m' afterwards cancels most digits where means
+        # are long.
         x64, y64 = x - mean_x, y - mean_y
         return cls(len(x), mean_x, mean_y, x64.T @ x64, y64.T @ y64, x64.T @ y64)

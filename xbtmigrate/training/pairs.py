@@ -43,6 +43,7 @@ class Pairs:
         TrainingError: The columns do not have the same length, or a matrix is not (n, d).
     """
 
+    # The hash shows whether a point still has the content that its pair was made of.
     ids: Sequence[PointId]
     content_hashes: Sequence[str]
     old: Vectors
@@ -74,6 +75,7 @@ def pairs_digest(pairs: Sequence[Pairs]) -> str:
         parts += [group.source, *group.ids, *group.content_hashes]
         for vectors in (group.old, group.new, group.side):
             parts += [] if vectors is None else [np.ascontiguousarray(vectors).data.tobytes()]
+        # Labels belong to the identity: with other labels FastFill makes another map.
         parts += [str(label) for label in group.labels or ()]
     return digest_of(parts)
 
@@ -112,6 +114,7 @@ def load_pairs(path: Path) -> list[Pairs]:
         sources = table.column("source").to_numpy(zero_copy_only=False)
         return [
             _group(table.filter(pa.array(sources == name)), PairSource(name))
+            # In the file's order, on which `pairs_digest` depends.
             for name in dict.fromkeys(sources)
         ]
     except (FileNotFoundError, ValueError) as error:

@@ -18,7 +18,7 @@ from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_score
 from xbtmigrate.types import Direction, Distance, Vectors, normalized
 
 MIN_PAIRS = 32
-"""Fewer pairs than this say nothing about a map between two spaces."""
+"""Fewer pairs than this do not determine a map between two spaces."""
 HELD_OUT_SHARE = 0.1
 MAX_HELD_OUT = 1000
 
@@ -157,9 +157,9 @@ class Problem:
         )
 
     def quick_score(self, architecture: Architecture) -> Scores:
-        """Measure a map as `score` does, but project only what answers a query, where that will do.
+        """Measure a map like `score`, but project only the answers where points ask for themselves.
 
-        All else is a true new vector then: what a map has to be right among is at its hardest.
+        All other rows are true new vectors then, the hardest gallery for a projected answer.
         """
         task = self.task
         if self.direction is Direction.BRIDGE or not task.self_asked or task.gallery_new is None:
@@ -181,7 +181,7 @@ def reencoded(
     Args:
         projected: The gallery as it is projected.
         task: Says what the true vectors are, and which rows are not to be replaced.
-        each: Every how manieth row is replaced.
+        each: Rows 0, each, 2 each and so on are replaced.
         new: The true vectors where they are not the task's.
     """
     true = task.gallery_new if new is None else new
@@ -194,7 +194,7 @@ def reencoded(
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a trainer made.
+    """The result of a trainer.
 
     Attributes:
         architecture: The map.
@@ -207,7 +207,7 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One fitted map and what it is worth.
+    """One fitted map with its figures on held-out data.
 
     Attributes:
         kind: Method.
@@ -348,7 +348,7 @@ def check_task(task: SelectionTask, pairs: Sequence[Pairs]) -> None:
 
 
 def check_vectors(name: str, vectors: Vectors, *, constant: bool = False) -> None:
-    """Refuse vectors nothing can be learnt from.
+    """Refuse vectors that no map can be fitted on.
 
     Args:
         name: What they are, for the message.

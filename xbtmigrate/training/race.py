@@ -39,7 +39,7 @@ def race(
         trainers: Closed forms first.
         problems: The same direction with pairs of several sources.
         named: Kinds that are to be trained in full whatever their heats say.
-        say: Told what is fitted next.
+        say: Called with the name of what is fitted next.
 
     Returns:
         A candidate for each problem and setting, the leaders' from the full training.
@@ -47,7 +47,10 @@ def race(
     done: list[Candidate] = []
     heats: list[_Heat] = []
     for trainer, problem in product(trainers, problems):
+        # Only candidates of the same pairs: networks start from the ridge penalty that was best on
+        # these.
         for settings in trainer.settings(problem, [c for c in done if c.source == problem.source]):
+            # Only networks have epochs to save on.
             if "epochs" not in settings or len(problem.x) <= FEW_PAIRS:
                 done.append(attempt(trainer, problem, settings, say))
             else:
@@ -55,6 +58,7 @@ def race(
                 heats.append(_heat(trainer, problem, settings, count, say))
     finals = _leaders(heats, named)
     done += [attempt(each.trainer, each.problem, each.settings, say) for each in finals]
+    # Heats that were not followed up stay in the report, for comparison.
     return done + [each.candidate for each in heats if each not in finals]
 
 
@@ -64,6 +68,7 @@ def attempt(trainer: Trainer, problem: Problem, settings: Settings, say: Progres
     say(f"{trainer.kind} on {len(problem.x):,} {problem.source} pairs ({shown})")
     started, problem = time.monotonic(), problem.given(settings)
     fitted = trainer.fit(problem, settings)
+    # Before the scoring, which costs the same for every kind.
     seconds = time.monotonic() - started
     mapped, target = problem.project(fitted.architecture, problem.x_held), problem.y_held
     norms = np.linalg.norm(mapped, axis=1) * np.linalg.norm(target, axis=1)
@@ -83,7 +88,7 @@ def attempt(trainer: Trainer, problem: Problem, settings: Settings, say: Progres
 
 @dataclass(frozen=True, eq=False)
 class _Heat:
-    """A short training, and what the full one would be."""
+    """A short training, with all that the full one needs."""
 
     trainer: Trainer
     problem: Problem
@@ -95,14 +100,16 @@ def _heat(
     trainer: Trainer, problem: Problem, settings: Settings, count: int, say: Progress
 ) -> _Heat:
     rows = np.random.default_rng(problem.seed).permutation(len(problem.x))[:count]
+    # A short schedule of its own length: the learning rate ends low, as in the full training.
     shorter = {**settings, "epochs": HEAT_EPOCHS}
     short = attempt(trainer, problem.subset(np.sort(rows)), shorter, say)
     return _Heat(trainer, problem, settings, short)
 
 
 def _leaders(heats: Sequence[_Heat], named: Collection[str]) -> list[_Heat]:
-    """The best heats of all, and the best of each kind that is asked for by name."""
+    """Return the best heats of all, and the best of each kind that is named."""
     ranked = sorted(heats, key=lambda each: each.candidate.scores.order, reverse=True)
+    # Reversed, so that the best heat of a kind is the one that stays.
     first = {each.trainer.kind: each for each in reversed(ranked)}
     wanted = [each for kind, each in first.items() if kind in named]
     return [*ranked[:FINALISTS], *(each for each in wanted if each not in ranked[:FINALISTS])]

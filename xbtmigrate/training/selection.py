@@ -105,6 +105,8 @@ def retrieval_scores(
     ]
     rank = np.concatenate(ranks)
     counts = np.array([len(rows) for rows in relevant])
+    # `rank` holds one entry for each relevant row, query by query; `first` is where each query
+    # begins.
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
     recall_10, recall_1 = (np.add.reduceat(rank <= k, first) / counts for k in (10, 1))
     reciprocal = 1 / np.minimum.reduceat(rank, first)
@@ -114,9 +116,11 @@ def retrieval_scores(
 def _nearness(queries: Vectors, gallery: Vectors, distance: Distance) -> Vectors:
     """Score (q, d) against (m, d): higher is nearer; shape (q, m)."""
     if distance is Distance.MANHATTAN:
+        # Query by query: all at once takes an array of shape (q, m, d).
         return np.stack([-np.abs(gallery - query).sum(axis=1) for query in queries])
     dots: Vectors = queries @ gallery.T
     if distance is Distance.EUCLID:
+        # q.g - |g|^2 / 2 ranks like -|q - g|: |q|^2 is the same for the whole gallery.
         dots -= np.einsum("md,md->m", gallery, gallery) / 2
     return dots
 
@@ -134,6 +138,7 @@ def _ranks(near: Vectors, relevant: Sequence[npt.NDArray[np.integer]]) -> npt.ND
     query = np.repeat(np.arange(len(relevant)), [len(rows) for rows in relevant])
     rows = np.concatenate(relevant)
     values = near[query, rows][:, None]
+    # A right answer must not push another one down.
     near[query, rows] = -np.inf
     others = near[query]
     ahead, tied = (others > values).sum(axis=1), (others == values).sum(axis=1)

@@ -25,7 +25,7 @@ def trainer_of(kind: str) -> Trainer:
 def trainers_of(kinds: Sequence[str]) -> list[Trainer]:
     """Look kinds up, closed forms first, since a network may start from one of them.
 
-    Costs nothing, so ask before anything is encoded.
+    Imports no torch, so call it before anything is encoded.
 
     Args:
         kinds: Names of kinds; "auto" stands for the closed forms, which need no torch.
@@ -45,6 +45,7 @@ def trainers_of(kinds: Sequence[str]) -> list[Trainer]:
     trainers = [
         each for each in found if each.kind in kinds or (AUTO in kinds and each.closed_form)
     ]
+    # Checked before points are encoded for pairs, which may cost money.
     neural = [each.kind for each in trainers if not each.closed_form]
     if neural and find_spec("torch") is None:
         closed = ",".join(name for name in known if trainer_of(name).closed_form)
@@ -52,4 +53,5 @@ def trainers_of(kinds: Sequence[str]) -> list[Trainer]:
             f"these kinds need torch, which is not installed: {', '.join(neural)}",
             f"pip install 'xbtmigrate[train]', or use --kind {closed}",
         )
+    # False sorts before True, and equals keep the registry's order.
     return sorted(trainers, key=lambda each: not each.closed_form)
