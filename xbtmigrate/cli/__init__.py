@@ -1,4 +1,8 @@
-"""Command line: one verb per file; each parses, calls one workflow and renders what it returns."""
+"""Command line: one file per verb parses its options, calls one workflow and prints the result.
+
+Verbs import their workflow when they run, so `--help` and a mistyped option answer at once
+instead of loading numpy, pyarrow and the models' libraries first.
+"""
 
 from __future__ import annotations
 
@@ -90,23 +94,28 @@ def root(
 
 
 def main() -> None:
-    """Run the command line; turns every error of the tool into its message and exit code."""
+    """Run the command line; turn every error of the tool into its message and exit code."""
     # Where the machine also does other work, spinning OpenMP threads slow torch down several times.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read by hand: an error of parsing comes before typer has a value for the option.
     as_json = "--json" in sys.argv
     render.show_log()
     try:
+        # Without standalone mode typer raises usage errors, which then get a hint and JSON, too.
         sys.exit(app(standalone_mode=False))
     except XbtMigrateError as error:
         render.error(error, as_json=as_json)
         sys.exit(error.exit_code)
     except UsageError as error:
+        # A bare `xbtmigrate` is a call for help, not a mistake to report.
         if len(sys.argv) == 1:
             error.show()
         else:
             hint = "`xbtmigrate --help` lists the verbs, `xbtmigrate VERB --help` its options"
             render.error(ConfigError(error.format_message(), hint), as_json=as_json)
         sys.exit(ConfigError.exit_code)
+    # A full disk or too little memory has a message; every other such error is a bug and keeps
+    # its traceback.
     except (MemoryError, OSError, RuntimeError) as error:
         exhausted = ExhaustedError.of(error)
         if exhausted is None:
@@ -114,5 +123,6 @@ def main() -> None:
         render.error(exhausted, as_json=as_json)
         sys.exit(exhausted.exit_code)
     except KeyboardInterrupt:
+        # A second Ctrl-C, or one where nothing has to be finished first.
         sys.stderr.write("interrupted\n")
         sys.exit(130)

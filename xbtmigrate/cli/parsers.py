@@ -1,4 +1,4 @@
-"""Turn options such as `--budget 30m` or `--max-rate off` into values, or say how to write them."""
+"""Parse options such as `--budget 30m` or `--max-rate off`; errors show how to write them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from xbtmigrate.errors import ConfigError
 if TYPE_CHECKING:
     from xbtmigrate.evaluation.quality_gate import Gate
 
+# Not None, which means that the option was not given: `throttle` then leaves the limit alone.
 OFF = math.inf
 """A limit that is switched off."""
 
@@ -24,6 +25,7 @@ def parse_budget(text: str) -> float:
         ConfigError: It is not a time.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    # A budget of 0 would end every run before its first batch.
     if match is None or float(match[1]) <= 0:
         raise ConfigError(f"--budget '{text}' is not a time", "write 90s, 30m, 8h or 2d")
     return float(match[1]) * _SECONDS[match[2]]
@@ -60,6 +62,7 @@ def parse_gate(text: str) -> Gate:
 
 def limit_of(value: float | None) -> float | None:
     """Return a limit that was given; None where none was, or where it is switched off."""
+    # A run that starts has no earlier limit to leave alone, so both mean "no limit".
     return None if value == OFF else value
 
 
@@ -73,6 +76,7 @@ def _parse_limit(option: str, text: str | float, above: float, example: str) -> 
         value = float(text)
     except ValueError:
         value = above
+    # NaN fails this comparison, too.
     if not above < value < math.inf:
         raise ConfigError(
             f"{option} '{text}' is neither a number above {above:g} nor off",

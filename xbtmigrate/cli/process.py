@@ -1,4 +1,4 @@
-"""Command line: the process itself: orderly Ctrl-C and SIGTERM, exit codes, BLAS threads."""
+"""Handle the process of a command: orderly Ctrl-C and SIGTERM, exit codes, BLAS threads."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ import typer
 from xbtmigrate.cli import render
 from xbtmigrate.errors import GateError
 
+# What shells report for SIGINT: 128 + 2.
 INTERRUPTED = 130
 
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], str]]:
     """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one ends the program."""
+    # A flag and not an exception: an exception could arrive between a vector and its mark.
     asked = threading.Event()
 
     def ask(number: int, _frame: object) -> None:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
+        # Ends the line of a progress bar, which has no newline.
         render.note("")
         render.note(f"{signal.Signals(number).name}: finishing the batch …")
 
@@ -32,6 +35,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], str]]:
     try:
         yield lambda: "interrupted" if asked.is_set() else ""
     finally:
+        # Outside the run Ctrl-C ends the program at once, as usual.
         for number, handler in former.items():
             signal.signal(number, handler)
 
@@ -49,4 +53,5 @@ def leave_cores_to_the_loop() -> None:
 
     Idle OpenBLAS threads spin, and starve the two threads that read and write beside the projector.
     """
+    # `setdefault`: a value that the user has set is kept.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 2)))

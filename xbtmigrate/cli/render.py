@@ -1,4 +1,4 @@
-"""Command line: all output: JSON and tables on stdout, progress and errors on stderr.
+"""Print all output: JSON and tables on stdout, progress and errors on stderr.
 
 Names, texts and errors come from collections, files and servers that others control. All output
 passes through `plain`, so none of it can steer a terminal or look like a line of the tool.
@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from xbtmigrate.errors import XbtMigrateError
 
+# A break is kept only before an indented line, so no text can begin a line like the tool's.
 _BREAK = re.compile(r"[\t\v\f\x85\u2028\u2029]|\r?\n(?!  )|\r")
+# Bidirectional controls can reorder what a terminal shows (Trojan Source, CVE-2021-42574).
 _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Hebrew, Arabic and the other scripts written from right to left, by Unicode block.
 _RIGHT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\U00010800-\U00010fff\U0001e800-\U0001efff"
 _LEFTWARD = re.compile(rf"[{_RIGHT}]+(?:(?:(?!\n)[\W\d_])*[{_RIGHT}]+)*")
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 def document(content: Mapping[str, object]) -> None:
     """Print one JSON document on stdout."""
+    # NaN is no JSON: better an error here than a document that other parsers refuse.
     sys.stdout.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -59,12 +63,14 @@ def plain(text: str) -> str:
     with an indented line.
     """
     kept = "".join(each for each in _BREAK.sub(" ", text) if _is_shown(each))
+    # U+2068 and U+2069 isolate a run: it cannot turn around the text beside it.
     return _LEFTWARD.sub("\u2068\\g<0>\u2069", kept)
 
 
 def _is_shown(character: str) -> bool:
     if character in _DIRECTIONS:
         return False
+    # Cc holds the escape character of terminals; a lone surrogate (Cs) cannot be encoded.
     return character == "\n" or unicodedata.category(character) not in ("Cc", "Cs")
 
 
@@ -85,6 +91,7 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.getMessage()}"
+        # Without tqdm loaded there is no bar; importing it for a message would take time.
         bars = sys.modules.get("tqdm")
         if bars is None:
             note(text)
@@ -94,6 +101,7 @@ class _Notes(logging.Handler):
 
 def show_log() -> None:
     """Show on stderr what the package logs: why it waits, and when it goes on."""
+    # Warnings of libraries join the log; printed by Python, they would break into a bar.
     logging.captureWarnings(capture=True)
     for name in ("xbtmigrate", "py.warnings"):
         log = logging.getLogger(name)
@@ -113,6 +121,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for number, column in enumerate(columns):
         view.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in rows:
+        # `Text` and not str: rich would read square brackets in names as markup.
         view.add_row(*(Text(_cell(value)) for value in row))
     _console().print(view)
 
@@ -135,14 +144,14 @@ def facts(title: str, pairs: Iterable[tuple[str, object]]) -> None:
 def figures(
     means: Mapping[str, float], names: Sequence[str], *, by_definition: bool
 ) -> list[object]:
-    """Cells of one system; of one that is right by definition there is no more to say."""
+    """Return the cells of one system; one that is right by definition has no other figures."""
     if by_definition:
         return ["1 by definition" if "recall@10" in name else None for name in names]
     return [means[name] for name in names]
 
 
 def size(count: float) -> str:
-    """Bytes in a unit a person reads."""
+    """Format bytes in a unit that a person reads."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -151,7 +160,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time span in units a person reads."""
+    """Format seconds in a unit that a person reads."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
@@ -181,6 +190,7 @@ class ProgressBars:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show that a stage has come to `done` of `total`; a stage without a total is one line."""
+        # Waits and one-step stages have no total; a bar would stay at 0.
         if total == 0:
             self._close()
             self._stage = stage
@@ -189,6 +199,7 @@ class ProgressBars:
         if self._bar is None or stage != self._stage:
             self._open(stage, done, total)
         assert self._bar is not None
+        # Totals may grow: a live collection gets points during a run.
         self._bar.total = total
         self._bar.update(done - self._bar.n)
 
@@ -202,6 +213,7 @@ class ProgressBars:
             desc=stage,
             unit="pt",
             file=sys.stderr,
+            # In a log file every refresh is a line.
             mininterval=0.5 if sys.stderr.isatty() else 10,
         )
         self._stage = stage
@@ -213,9 +225,10 @@ class ProgressBars:
 
 
 def _console() -> Console:
-    """Write to stdout; where that is no terminal, wide enough for every table."""
+    """Return a console on stdout; where that is no terminal, wide enough for every table."""
     from rich.console import Console
 
+    # Into a pipe rich assumes 80 columns, too few for the widest tables.
     return Console(width=None if sys.stdout.isatty() else 110)
 
 

@@ -1,4 +1,4 @@
-"""Workflows: demo. The whole path on the small real collection that comes with the package."""
+"""Run plan, train, backfill and evaluate on the small real collection in the package."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from xbtmigrate.workflows.evaluate.evaluate import measure
 from xbtmigrate.workflows.plan.plan import make_plan
 from xbtmigrate.workflows.train.train import train
 
+# A thousand pairs and three tenths keep the whole demo under a minute.
 PAIRS = 1000
 FRACTION = 0.3
 SHOWN = (0.1, 0.3, 0.5)
@@ -69,6 +70,7 @@ def run_demo(folder: Path, *, report: Report) -> dict[str, Any]:
     Raises:
         ConfigError: The folder is not empty.
     """
+    # Never build beside files of the user: a collection there might be overwritten.
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty", "name a new folder with --folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,12 +99,14 @@ def _build(folder: Path) -> None:
         (folder / name).write_bytes((data / name).read_bytes())
     points = pq.read_table(pa.BufferReader((data / "points.parquet").read_bytes()))
     old = pq.read_table(folder / "old.parquet")
+    # The stored vectors are those of the precomputed encoder, so `plan` finds the old model right.
     rows = pc.index_in(points["image"], value_set=old["key"])
     stored = old["vector"].take(rows).cast(pa.list_(pa.float32(), 128))
     vectors = vectors_of(pa.table({"vector": stored}), "vector")
     payloads = points.select(["image", "caption"]).to_pylist()
     by_id: dict[int, Mapping[str, Any]] = dict(zip(points["id"].to_pylist(), payloads, strict=True))
     create_embedded(folder / "qdrant", "clipart", "old", by_id, vectors)
+    # These pictures ask with their captions; no projector is trained on them.
     held_out = points.filter(points["held_out"])
     ids = pa.array([[str(point)] for point in held_out["id"].to_pylist()])
     queries = pa.table({"text": held_out["caption"], "relevant": ids})
@@ -123,6 +127,7 @@ def _rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
         if system["chosen"]
     ]
     curves = {(curve["ordering"], curve["serving"]): curve for curve in measured["curves"]}
+    # Without a fitted calibration there is no such curve.
     serving = "calibrated" if ("uncertainty", "calibrated") in curves else "single"
     curve = curves["uncertainty", serving]
     mixed = [
@@ -135,6 +140,7 @@ def _rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
         for place, fraction in enumerate(curve["fractions"])
         if fraction in SHOWN
     ]
+    # `full` is the last system: the mixed gallery belongs between forward and it.
     return [*rows[:-1], *mixed, rows[-1]]
 
 

@@ -1,4 +1,4 @@
-"""Workflows: doctor. Name every inconsistency and the way out; put right what is safe."""
+"""Find inconsistencies between journal, artefacts and collections, and fix the safe ones."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from xbtmigrate.workflows.workspace import artefacts_of
 
 
 def examine(config: Config, *, fix: bool) -> dict[str, Any]:
-    """Look at journal, artefacts and collections.
+    """Check journal, artefacts and collections, and fix what is safe where `fix` is set.
 
     Args:
         config: The settings.
-        fix: Put right what can be without any risk.
+        fix: Whether to fix what can be fixed without any risk.
 
     Returns:
         The stable JSON form.
@@ -31,6 +31,7 @@ def examine(config: Config, *, fix: bool) -> dict[str, Any]:
     """
     artefacts = artefacts_of(config)
     plan, trouble = None, ""
+    # A damaged plan is a finding, not an error: the other checks go on without it.
     if artefacts.plan_file.exists():
         try:
             plan = artefacts.load_plan()
@@ -41,7 +42,9 @@ def examine(config: Config, *, fix: bool) -> dict[str, Any]:
         if plan is not None and record is not None and plan.follows(record):
             record = None  # of an earlier migration of the same name, which is over
         case = Case(config, connection, artefacts, record, plan, trouble)
+        # All checks run before the first fix, so every finding is of the same state.
         found = [finding for check in CHECKS for finding in check(case)]
+        # A command refuses for the reasons found above; its refusal would repeat them.
         found += refusals(case, sound=not found)
         fixed = [each for each in found if fix and each.fix is not None]
         following = next_step(

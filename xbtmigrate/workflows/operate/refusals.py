@@ -1,7 +1,7 @@
-"""Workflows: what the next command would refuse, found by the checks of that very command.
+"""Find what the next command would refuse, by calling that command's own checks.
 
-`doctor` keeps no list of reasons beside those of the commands: it calls what they call before they
-begin, so a condition that is added to a command is one that `doctor` knows.
+`doctor` keeps no second list of reasons: it calls what the commands call before they
+begin, so it covers a condition as soon as a command has it.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ NEXT_VERB = {
 
 
 def refusals(case: Case, *, sound: bool) -> Iterator[Ailment]:
-    """Find what is missing, and what the next command would refuse.
+    """Yield missing inputs, and what the next command would refuse.
 
     Args:
         case: The migration.
-        sound: Whether nothing else is wrong: what is would only be said again in other words.
+        sound: Whether no other check found anything; a refusal would only repeat it.
     """
     if case.record is not None and case.record.phase in ENDING:
         return
@@ -63,6 +63,7 @@ def refusals(case: Case, *, sound: bool) -> Iterator[Ailment]:
     except XbtMigrateError as error:
         yield Ailment("unusable", error.message, error.hint)
         return
+    # Missing inputs first: a command's checks would fail on the same ones with less detail.
     missing = list(_missing(store.facts, models))
     yield from missing
     verb = _next_verb(case)
@@ -84,18 +85,19 @@ def _missing(facts: CollectionFacts, models: Models) -> Iterator[Ailment]:
 
 
 def _next_verb(case: Case) -> str | None:
-    """The next command that checks anything before it begins."""
+    """Return the next command that has checks to run; None where there is none."""
     if case.plan is None:
         return "plan"
     if case.begun is not None:
         return NEXT_VERB.get(case.begun.phase)
+    # Before the first run there is no record, so files show how far the migration has come.
     folder = case.artefacts.projector_folder(Direction.FORWARD)
     spec = STRATEGIES[case.plan.strategy]
     return "backfill" if spec.writes and (folder.exists() or not spec.projects) else None
 
 
 def _check_last_run(config: Config, connection: Connection) -> None:
-    """Raise what the last run ended by: the next one may meet it again."""
+    """Raise the error that ended the last run: the next one may meet it again."""
     found = Control(connection, config.migration).trouble()
     if found is not None:
         message, hint = found
@@ -114,6 +116,7 @@ def _failing(
         case "plan":
             check_plannable(store, models)
         case "backfill":
+            # `Request()` is the command without options: what a user types next.
             check_run(store, models, workspace, Request(), this.record)
             check_writable(store.connection, store.facts.collection)
             _check_last_run(store.config, store.connection)

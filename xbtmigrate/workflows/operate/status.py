@@ -1,4 +1,4 @@
-"""Workflows: status. Where the migration stands, from exact counts. Reads only."""
+"""Report phase, exact counts, rate and next command of a migration. Reads only."""
 
 from __future__ import annotations
 
@@ -35,11 +35,13 @@ def report_status(config: Config) -> dict[str, Any]:
     """
     with connected(config) as connection:
         record = _record(config, connection)
+        # Not `store_over`, which reads the source: it may be deleted already.
         if record is not None and record.phase in ENDING:
             return _ending(config, connection, record)
         store = store_over(config, connection)
         artefacts = artefacts_of(config)
         plan = _plan(store.journal, artefacts)
+        # Before the first pass there may be no place for new vectors, and counting would fail.
         written = plan is not None and record is not None and record.stage is not None
         tally = Tally(store.facts.points)
         if plan is not None and written:
@@ -56,7 +58,7 @@ def report_status(config: Config) -> dict[str, Any]:
 
 
 def _record(config: Config, connection: Connection) -> MigrationRecord | None:
-    """The journal's record; None where a further migration of the name is only planned."""
+    """Return the journal's record; None where a further migration of the name is only planned."""
     record = QdrantJournal(connection, config.migration).load()
     if record is not None and record.phase is Phase.FINALIZED:
         return None if artefacts_of(config).load_plan().follows(record) else record
@@ -74,9 +76,10 @@ def _tally(store: Store, plan: Plan, record: MigrationRecord | None) -> Tally:
 
 
 def _ending(config: Config, connection: Connection, record: MigrationRecord) -> dict[str, Any]:
-    """Say how far the end has come: one of the collections may be gone."""
+    """Return the document of an ending migration, one of whose collections may be gone."""
     plan = artefacts_of(config).load_plan()
     source, target = plan.collection.name, plan.target.collection
+    # `abort` deletes the new side, `finalize` the old one: count on the side that stays.
     there = source if record.phase is Phase.ABORTING else target
     return _document(config, connection, record.phase, record, plan) | {
         "collection": there,
@@ -95,9 +98,10 @@ def _document(
     record: MigrationRecord | None,
     plan: Plan | None,
 ) -> dict[str, Any]:
-    """Everything but what is counted in the collection."""
+    """Return the entries that are not counted in the collection."""
     rate, strategy = _rate(record), plan.strategy if plan else None
     control, running = Control(connection, config.migration), is_running(record)
+    # While a run is alive, the error of an earlier one is history.
     trouble = None if running else control.trouble()
     return {
         "migration": config.migration,
@@ -127,7 +131,7 @@ def _fraction(plan: Plan | None, record: MigrationRecord | None) -> float:
 
 
 def _plan(journal: Journal, artefacts: Artefacts) -> Plan | None:
-    """The frozen plan; None before planning. A damaged plan is an error, a missing one is not."""
+    """Return the frozen plan; None before planning. A damaged or lost plan is an error."""
     if not artefacts.plan_file.exists():
         if journal.load() is not None:
             raise ArtefactError(
@@ -139,27 +143,32 @@ def _plan(journal: Journal, artefacts: Artefacts) -> Plan | None:
 
 
 def _load(config: Config, connection: Connection, record: MigrationRecord | None) -> dict[str, Any]:
-    """What the run that is going, or the last one, said of its pace."""
+    """Return the pace that the present or last run has published."""
     said = Control(connection, config.migration).load()
     load = {name: said.get(name) for name in LOAD}
     load["pauses"] = said.get("pauses", {})
+    # A killed run cannot publish its end, so its last state would look alive.
     if said and not is_running(record):
         load |= {"state": "ended", "reason": ""}
     return load
 
 
 def _rate(record: MigrationRecord | None) -> float | None:
-    """Points written per second of working time so far."""
+    """Return the points written per second of working time so far; None before the first."""
     if record is None or record.seconds <= 0:
         return None
+    # Over all runs and without pauses between them: a steadier base for the time to go.
     return (record.counts.projected + record.counts.encoded) / record.seconds or None
 
 
 def _left(strategy: Strategy | None, fraction: float, tally: Tally) -> int:
-    """Vectors still to be written for the present fraction."""
+    """Return the number of vectors still to be written for the present fraction."""
     if strategy is None or not STRATEGIES[strategy].writes:
         return 0
+    # The fraction counts all points, but those without content can never be encoded.
     most = tally.points - tally.without_vector
+    # left = encodes still due for the fraction, and where the plan projects, the points without
+    # any new vector, which are projected before.
     encode = max(0, min(most, round(fraction * tally.points)) - tally.encoded - tally.applied)
     return encode + tally.pending if STRATEGIES[strategy].projects else encode
 
