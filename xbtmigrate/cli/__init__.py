@@ -114,8 +114,7 @@ def main() -> None:
             hint = "`xbtmigrate --help` lists the verbs, `xbtmigrate VERB --help` its options"
             render.error(ConfigError(error.format_message(), hint), as_json=as_json)
         sys.exit(ConfigError.exit_code)
-    # A full disk or too little memory has a message; every other such error is a bug and keeps
-    # its traceback.
+    # A full disk or too little memory gets a message; any other such error keeps its traceback.
     except (MemoryError, OSError, RuntimeError) as error:
         exhausted = ExhaustedError.of(error)
         if exhausted is None:

@@ -1,4 +1,4 @@
-"""Command line: `abort`, undo a migration that is not cut over."""
+"""Parse `abort`: undo a migration that is not cut over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Command line: `backfill`, show what a run would do, or do it online."""
+"""Parse `backfill`: show what a run would do, or do it online."""
 
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ def backfill(
     Without --online it prints what it would do. Ctrl-C finishes the batch and saves; the same
     command goes on from there.
     """
+    # Before the imports: OpenBLAS reads its number of threads when numpy loads.
     leave_cores_to_the_loop()
     from xbtmigrate.backfill.pace import Limits
     from xbtmigrate.config import load_config
@@ -78,6 +79,7 @@ def backfill(
 
     request = Request(
         fraction=fraction,
+        # One kind of value for the loop: an endless budget in place of None.
         seconds=math.inf if budget is None else budget,
         order=order,
         batch_size=batch_size,
@@ -92,6 +94,7 @@ def backfill(
     if not online:
         _show_intent(prepare(settings, request), json=json)
         return
+    # Ctrl-C sets a flag that the loop reads after each batch: no batch is cut in two.
     with render.ProgressBars() as bars, stop_on_interrupt() as asked_to_stop:
         result = run(settings, request, should_stop=asked_to_stop, report=bars)
     _show_result(result, json=json)
@@ -137,6 +140,7 @@ def _show_result(result: Result, *, json: bool) -> None:
             ("points/s", f"{content['points_per_second']:,.0f}"),
         ],
     )
+    # The first five show the kind of fault; `--json` has all of them.
     for point, reason in list(content["quarantined"].items())[:5]:
         render.say(f"Not encoded: point {point}, {reason}")
     render.say(f"Next: {content['next']}")

@@ -1,4 +1,4 @@
-"""Command line: `bench`, measure each stage on the user's own server."""
+"""Parse `bench`: measure each stage on the user's server."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def bench(
 
     Without --write it reads only, and predicts only what needs no write.
     """
+    # The same limit as in `backfill`, or the rates would not be those of a backfill.
     leave_cores_to_the_loop()
     from xbtmigrate.config import load_config
     from xbtmigrate.workflows.plan.bench import bench as measure

@@ -1,4 +1,4 @@
-"""Command line: `pause`, `resume` and `throttle` control the backfill running in another shell."""
+"""Parse `pause`, `resume` and `throttle`: control a backfill that runs in another shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Command line: `cutover`, run every check, then switch applications to the new vectors."""
+"""Parse `cutover`: run every check, then switch applications to the new vectors."""
 
 from __future__ import annotations
 
@@ -81,11 +81,13 @@ def cutover(
     from xbtmigrate.workflows.cutover.cutover import cutover as run
     from xbtmigrate.workflows.cutover.preconditions import Accepted, Order, Quality
 
+    # Gates are parsed before anything is opened, so a typing error costs nothing.
     quality = Quality([Gate.parse(each) for each in gate or []], queries, split)
     order = Order(
         act=yes,
         alias=alias,
         by_switch=by_switch,
+        # Hours on the command line, seconds inside.
         max_age=max_age * 3600,
         max_behind=max_behind,
         go_file=go_file,
@@ -103,6 +105,7 @@ def cutover(
 
 
 def _show(content: dict[str, Any]) -> None:
+    # First of all what readers must change: the one part that the tool cannot do for them.
     render.say(content["readers"])
     names = ("status", "phase", "layout", "alias", "target", "vector", "carried_over", "deleted")
     render.facts(f"Cutover of {content['collection']}", [(name, content[name]) for name in names])

@@ -1,4 +1,4 @@
-"""Command line: `demo`, the whole path on real data that comes with the package."""
+"""Parse `demo`: run the whole path on real data that comes with the package."""
 
 from __future__ import annotations
 

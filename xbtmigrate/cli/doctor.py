@@ -1,4 +1,4 @@
-"""Command line: `doctor`, report every inconsistency and how to resolve it."""
+"""Parse `doctor`: report every inconsistency and how to resolve it."""
 
 from __future__ import annotations
 
@@ -30,4 +30,5 @@ def doctor(
         if not content["findings"]:
             render.say("Nothing is wrong.")
         render.say(f"Next: {content['next']}")
+    # Exit code 3 while anything is wrong, so a monitor can run it.
     end(passed=content["healthy"])

@@ -1,4 +1,4 @@
-"""Command line: `evaluate`, every cell and the backfilling curve of every kind of query."""
+"""Parse `evaluate`: measure every cell and the backfilling curves, by kind of query."""
 
 from __future__ import annotations
 
@@ -76,6 +76,7 @@ def evaluate(
     from xbtmigrate.workflows.evaluate.curves import Curves
     from xbtmigrate.workflows.evaluate.evaluate import measure
 
+    # Parsed first: an evaluation may take long, and a mistyped gate should not end it.
     gates = [Gate.parse(text) for text in gate or []]
     wanted = Wanted(queries, split, max_gallery, max_queries)
     with render.ProgressBars() as bars:
@@ -95,6 +96,7 @@ def evaluate(
 
 
 def _show(content: dict[str, Any]) -> None:
+    # The document's own figures are those of the first kind of queries; the others follow.
     for block in (content, *content["directions"]):
         _show_figures(block)
     for warning in content["warnings"]:
@@ -103,6 +105,7 @@ def _show(content: dict[str, Any]) -> None:
         f"Recommended: {content['recommendation']['strategy'] or 'nothing'}. "
         f"{content['recommendation']['reason']}."
     )
+    # Made queries never lead to a recommendation, so the way to a real one is shown.
     if content["provisional"]:
         render.say("Next: write judged queries (docs/judging.md), then evaluate with --queries.")
     for verdict in content["gates"]:
@@ -131,6 +134,7 @@ def _show_figures(content: dict[str, Any]) -> None:
                 _share(curve["fraction_to_keep"]),
                 *(curve["recall@10"][curve["fractions"].index(fraction)] for fraction in SHOWN),
             ]
+            # `single` on top: what applications get that only switch the vector.
             for curve in sorted(content["curves"], key=lambda each: each["serving"] != "single")
         ),
     )
@@ -146,6 +150,7 @@ def _row(system: dict[str, Any], names: list[str]) -> list[object]:
     return [
         system["name"],
         *render.figures(system, names, by_definition=given),
+        # Keep is not compared with itself, nor is a figure that is 1 by definition.
         None if system["name"] == "keep" or given else system["against_keep"]["recall@10"],
         None if gap is None else f"{gap:.0%}",
     ]

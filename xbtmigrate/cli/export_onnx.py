@@ -1,4 +1,4 @@
-"""Command line: `export-onnx`, a projector as a file for services in other languages."""
+"""Parse `export-onnx`: write a projector as a file for services in other languages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Command line: `finalize`, drop the old side for good."""
+"""Parse `finalize`: drop the old side for good."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ def finalize(
     At a terminal it asks for the collection's name; a script gives it with --confirm.
     """
     run = partial(_run, config, snapshot=not no_snapshot, notice=notice)
+    # Without --confirm this only looks, so the user sees what goes before typing the name.
     content = run(confirm)
     possible = no_snapshot or content["snapshots_possible"]
+    # No prompt in a script or a pipe: it would wait for an answer that never comes.
     if confirm is None and possible and not json and sys.stdin.isatty():
         _show(content)
+        # A typed name and not y/n: it cannot be given by habit, nor for another collection.
         typed = typer.prompt("This cannot be undone. Type the collection's name", err=True)
         content = run(typed)
     if json:

@@ -1,4 +1,4 @@
-"""Command line: `init`, inspect a collection and write a commented configuration."""
+"""Parse `init`: inspect a collection and write a commented configuration."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def init(
     """Inspect a collection and write a commented configuration with what was found."""
     from xbtmigrate.workflows.plan.init import describe
 
+    # Before the server is read: a refusal needs no connection.
     if config.exists() and not force:
         raise ConfigError(f"{config} exists", "give --force to overwrite it, or another --config")
     text = describe(
@@ -46,6 +47,7 @@ def init(
         api_key_env=api_key_env,
         api_key_file=api_key_file,
         ca_file=ca_file,
+        # Paths in a configuration are relative to its folder.
         base=config.parent,
     )
     config.write_text(text, "utf-8")

@@ -1,4 +1,4 @@
-"""Command line: the options that several verbs share."""
+"""Define the options that several verbs share."""
 
 from __future__ import annotations
 
@@ -54,5 +54,6 @@ RateOption: TypeAlias = Annotated[
         help="Most points written per second, or off for no limit.",
     ),
 ]
+# Seconds. Searchers and wrapped clients read the journal every few seconds (docs/commands.md).
 NOTICE = 10.0
 CONFIG = Path("xbtmigrate.toml")

@@ -1,4 +1,4 @@
-"""Command line: `plan`, measure and decide; reads only."""
+"""Parse `plan`: measure every strategy and freeze the choice. Reads only."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ def plan(
             page=report,
             report=bars,
         )
+    # Without judged queries the figures are provisional, and the plan has left a file to fill in.
     template = artefacts_of(settings).template_file if made.measurement.provisional else None
     beside = {
         "readers": _readers(made),
@@ -65,12 +66,13 @@ def plan(
 
 
 def _readers(plan: Plan) -> str | None:
-    """What each reader sends after the cutover; None where nothing is cut over."""
+    """Return what each reader sends after the cutover; None where nothing is cut over."""
     from xbtmigrate.migration.strategies import STRATEGIES
     from xbtmigrate.workflows.cutover.route import readers_send
 
     if not STRATEGIES[plan.strategy].writes:
         return None
+    # In place nothing is moved, so an unchanged reader stays on the old vectors.
     return readers_send(plan, plan.collection.alias if plan.target.layout == "shadow" else None)
 
 

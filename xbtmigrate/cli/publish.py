@@ -1,4 +1,4 @@
-"""Command line: `publish`, store in Qdrant what an application needs to answer queries."""
+"""Parse `publish`: store in Qdrant what an application needs to answer queries."""
 
 from __future__ import annotations
 

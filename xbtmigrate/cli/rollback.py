@@ -1,4 +1,4 @@
-"""Command line: `rollback`, copy back the writes since the cutover, then switch back."""
+"""Parse `rollback`: copy back the writes since the cutover, then switch back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Command line: `serve`, the searcher behind HTTP."""
+"""Parse `serve`: answer queries over HTTP."""
 
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ def serve(
         seconds=timeout,
         key=key_of(api_key_file, host),
     )
+    # Models load and the collection is checked before the port opens, so no query waits for them.
     app = application(load_config(config), service)
     import uvicorn
 
@@ -81,6 +82,7 @@ def serve(
         host=host,
         port=port,
         http=PromptProtocol,
+        # Beyond it uvicorn answers 503 at once, so waiting queries do not pile up.
         limit_concurrency=max_requests,
         log_level="warning",
     )

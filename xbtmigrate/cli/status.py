@@ -1,4 +1,4 @@
-"""Command line: `status`, where the migration stands, from exact counts."""
+"""Parse `status`: show phase, exact counts and the pace of a run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
 
 
 def _load(load: dict[str, Any]) -> list[tuple[str, object]]:
-    """How the run goes, where one is going."""
+    """Return the lines about a run in progress; none where none is in progress."""
     if load["state"] in (None, "ended"):
         return []
     pairs = [("run", load["state"])]
@@ -53,6 +53,7 @@ def _load(load: dict[str, Any]) -> list[tuple[str, object]]:
         ("rate", load["points_per_second"]),
         ("limits", limits),
     ]
+    # None while queries are not timed: --max-slowdown off, or no baseline yet.
     if load["slowdown"] is not None:
         now, before = load["probe_p95_ms"], load["baseline_p95_ms"]
         pairs.append(("queries", f"p95 {now:.1f} ms, {load['slowdown']:.2f} x {before:.1f} ms"))

@@ -1,4 +1,4 @@
-"""Command line: `train-projector`, fit the maps between the two models' spaces."""
+"""Parse `train-projector`: fit the maps between the two models' spaces."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ def train_projector(
     with render.ProgressBars() as bars:
         trained = train(
             load_config(config),
+            # 0 on the command line means all points.
             pairs=pairs or None,
             direction=direction,
             kinds=kind.split(","),
@@ -73,6 +74,7 @@ def _show(trained: Trained) -> None:
         ]
         best: dict[tuple[str, str], dict[str, Any]] = {}
         for found in result["candidates"]:
+            # Candidates come best first, so the first one of a kind and source is its best.
             best.setdefault((found["kind"], found["source"]), found)
         for (kind, source), found in best.items():
             figures = (found[name] for name in names)

@@ -1,4 +1,4 @@
-"""Command line: `verify`, is every point as the plan wants it, and everything else as it was?"""
+"""Parse `verify`: check that every point is as planned and everything else as it was."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ def _show(content: dict[str, Any]) -> None:
     from xbtmigrate.workflows.tally import in_words
 
     names = ("status", "phase", "checked", "points", "projected", "encoded")
+    # A run that was stopped has a shorter document.
     pairs = [(name, content[name]) for name in names if name in content]
     if "without_vector" in content:
         pairs.append(("get no new vector", in_words(content["without_vector"])))
@@ -74,6 +75,7 @@ def _show(content: dict[str, Any]) -> None:
     if recall:
         pairs.append(("index recall, old and new", f"{recall['old']:.3f}, {recall['new']:.3f}"))
     render.facts(f"Verification of {content['collection']}", pairs)
+    # Five are enough to see a pattern; `--json` has more.
     for example in content.get("examples", [])[:5]:
         render.say(f"Point {example['id']}: {example['fault']}, {example['detail']}")
     for line in content.get("settings", []):

@@ -106,7 +106,7 @@ def _build(folder: Path) -> None:
     payloads = points.select(["image", "caption"]).to_pylist()
     by_id: dict[int, Mapping[str, Any]] = dict(zip(points["id"].to_pylist(), payloads, strict=True))
     create_embedded(folder / "qdrant", "clipart", "old", by_id, vectors)
-    # These pictures ask with their captions; no projector is trained on them.
+    # The captions of these pictures are the queries; no projector is trained on them.
     held_out = points.filter(points["held_out"])
     ids = pa.array([[str(point)] for point in held_out["id"].to_pylist()])
     queries = pa.table({"text": held_out["caption"], "relevant": ids})
