@@ -25,7 +25,7 @@ class Models:
 
     @property
     def stored(self) -> Modality:
-        """What the stored vectors embed, and so the new ones."""
+        """Modality that the stored vectors embed, and so the new ones."""
         return self.config.old_model.stored
 
     @cached_property

@@ -30,7 +30,7 @@ class Points:
         hashes: Hashes of the embedded field.
         old: Stored old vectors, float32 (n, d_old).
         side: Their side vectors, float32 (n, d_side); None where none is configured.
-        labels: Their labels, None where missing; None where none are asked for.
+        labels: Their labels, None where missing; None where none were read.
     """
 
     ids: Sequence[PointId]

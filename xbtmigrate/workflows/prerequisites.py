@@ -123,7 +123,7 @@ def _limits(store: Store, layout: LayoutChoice) -> Iterator[Finding]:
 
 
 def _rates(facts: CollectionFacts, cost: Cost) -> Iterator[Finding]:
-    # Rates delay a run and never end it: 429 is retried (docs/load.md). So these only warn.
+    # A rate limit delays a run and does not spoil it (docs/load.md), so these findings only warn.
     needed = {
         "write_rate_limit": (facts.writes_per_minute, cost.writes, "vectors to write"),
         "read_rate_limit": (facts.reads_per_minute, facts.points // 50, "pages to read"),

@@ -57,7 +57,7 @@ class Store:
         return QdrantJournal(self.connection, self.config.migration)
 
     def reader(self, query_field: str | None = None) -> Gallery:
-        """The collection before anything is decided: sources, old and side vectors only.
+        """Open the collection as it is before a plan: sources, old and side vectors only.
 
         Args:
             query_field: Read this payload field in place of the embedded text.
@@ -90,7 +90,7 @@ class Store:
         return Projector.load(folder) if folder.exists() else None
 
     def gallery(self, plan: Plan) -> Gallery:
-        """The collection as the plan migrates it."""
+        """Open the collection as the plan migrates it."""
         choice = choice_of(plan.target)
         forward = self._forward()
         text_side = None if forward is None else forward.text_side
@@ -151,6 +151,7 @@ class Store:
         Args:
             fingerprint: That of the new model.
         """
+        # Key by key, so that a stale plan can name what has changed.
         return self.config.binding() | {
             "collection": self.facts.collection,
             "collection.identity": self.facts.identity,

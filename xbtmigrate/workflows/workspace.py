@@ -87,7 +87,7 @@ class Workspace:
         return ordering
 
     def _benefit(self, projector: Projector | None) -> BenefitModel | None:
-        """What train-projector learned for this projector."""
+        """Load the benefit that train-projector learned for this projector."""
         arrangement = self.artefacts.load_arrangement()
         if arrangement is None or projector is None:
             return None
@@ -96,7 +96,7 @@ class Workspace:
         return found if found is not None and found.forward == projector.digest else None
 
     def _otherwise(self, projector: Projector | None) -> Ordering | None:
-        """The best order for points that another one does not tell apart."""
+        """Return the best order for points to which another one gives equal scores."""
         if projector is None or not projector.has_uncertainty:
             return None
         learned = self._benefit(projector)

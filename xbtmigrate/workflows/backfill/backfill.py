@@ -152,7 +152,7 @@ def check_run(
 def run(
     config: Config, request: Request, *, should_stop: Callable[[], str], report: Report
 ) -> Result:
-    """Do what the plan says, from wherever an earlier run left off.
+    """Carry out the plan from where an earlier run stopped.
 
     Args:
         config: The settings.

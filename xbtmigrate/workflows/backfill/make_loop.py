@@ -30,7 +30,7 @@ LEARNED = ("uncertainty", "combined", "benefit")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a loop has to do, and on what.
+    """The task of a loop, and the points it works on.
 
     Attributes:
         intent: What the run does.
@@ -111,6 +111,7 @@ def projector_of(
     projector = Projector.load(folder)
     manifest = projector.manifest
     expected = {
+        # A plan may have been made after the training, for another model or another collection.
         "new model": (manifest.new_model, models.new.fingerprint),
         "old dimension": (manifest.d_in, facts.size),
         "new dimension": (manifest.d_out, intent.plan.target.size),

@@ -57,7 +57,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What a run would do.
+    """The goal of one run, before it starts.
 
     Attributes:
         plan: The plan it follows.
@@ -133,6 +133,7 @@ def current_plan(
     """
     plan = artefacts.load_plan()
     plan.check_current(store.binding(models.new.fingerprint))
+    # Marks name the plan they were made under: under another one every written point is due again.
     begun = record is not None and record.phase not in FREE
     if record is not None and begun and record.plan_digest != plan.digest:
         raise StaleError(

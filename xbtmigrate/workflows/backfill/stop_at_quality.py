@@ -51,7 +51,7 @@ from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.workspace import Workspace
 
 STEPS = 100
-"""Questions asked over the whole order, at most."""
+"""Measurements over the whole order, at most."""
 
 MAX_QUERIES = 1000
 SAMPLE = 1000
@@ -149,6 +149,7 @@ class Watch:
         collected = Collected(points, new)
         trial = self._trial(collected, judged, sample)
         self.basis, self.query_count = trial.questions.basis, len(trial.questions)
+        # Judged answers are no random choice: only the sample may represent what is not encoded.
         fair = np.isin(np.asarray(points.ids, np.str_), np.asarray(sample.ids, np.str_))
         live = Live(trial, self._arrangement(), self._projector, known, fair & known, seed)
         # An earlier run may have re-encoded some points already.
@@ -187,7 +188,7 @@ class Watch:
         return new, known
 
     def _arrangement(self) -> Arrangement | None:
-        """The calibration that belongs to this projector."""
+        """Load the calibration that belongs to this projector."""
         found = self.workspace.artefacts.load_arrangement()
         if found is None or self._projector is None:
             return None

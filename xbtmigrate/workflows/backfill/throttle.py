@@ -126,7 +126,7 @@ class Watch:
 
     def _run(self) -> None:
         while not self._ended.wait(TICK):
-            # Qdrant is away: the run itself finds that out and says so, and the next tick is soon.
+            # If Qdrant is away the run itself reports it, and the next tick is a moment later.
             with suppress(XbtMigrateError):
                 self.tick(time.monotonic())
 
@@ -207,7 +207,7 @@ class Watch:
 
     def _look(self, now: float) -> None:
         """Wait for the server where it is behind, but not for ever."""
-        # The connection retries a 429 by itself; here each new one halves the pace.
+        # The connection retries a 429 by itself; new ones since the last look halve the pace here.
         refusal = self.connection.retries.pauses.get(Reason.SERVER_LIMIT)
         if refusal is not None and refusal.count > self._refusals:
             self._refusals = refusal.count

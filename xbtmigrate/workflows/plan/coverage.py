@@ -29,6 +29,7 @@ def coverage_of(facts: CollectionFacts, models: Models, seen: Survey) -> Coverag
     """
     field = getattr(models.config.payload, models.stored)
     name = facts.collection
+    # Not one point has it: the setting is wrong, not the data, so the hint is another one.
     if seen.missing == seen.points:
         raise CollectionError(
             f"no point of '{name}' has the payload field '{field}'",
@@ -81,6 +82,7 @@ def without_vector(
     # with neither are left.
     if fraction > 0:
         return {Kind.NO_CONTENT: coverage.with_neither}
+    # An unusable vector counts as lacking: it cannot be projected either.
     lacking = coverage.points - coverage.with_old_vector
     if lacking > allowed * coverage.points:
         raise GateError(

@@ -13,7 +13,7 @@ ROWS = 100
 SHOWN = 300
 """Characters of a point's content that the template shows."""
 FORMULA = ("=", "+", "-", "@")
-"""What a spreadsheet would take for a formula."""
+"""First characters by which a spreadsheet recognises a formula."""
 
 
 def write_template(path: Path, points: Points, stored: Modality) -> None:

@@ -19,7 +19,7 @@ SAMPLE = 128
 EXACT = 0.999
 """Least median cosine of vectors by one and the same model; rounding costs far less."""
 FEW = 16
-"""Texts that a cause is tried on: each try is paid for."""
+"""Texts on which a likely cause is tried: every try encodes them again."""
 PREFIXES = ("passage: ", "query: ", "search_document: ", "search_query: ", "title: none | text: ")
 """What models with prefixes are most often given before a text."""
 SPREAD = 0.01
@@ -76,6 +76,7 @@ def match_old_model(
     Raises:
         EncoderError: The old model cannot embed any of the sampled sources.
     """
+    # The points are in random order, so the first ones are a fair sample.
     sample = points.rows(range(min(SAMPLE, len(points))))
     # Both modalities, since a swapped `stored` needs another correction than a wrong model.
     found: dict[Modality, _Compared] = {}
@@ -179,6 +180,7 @@ def _truncated(compared: _Compared) -> str | None:
     # The shortest third against the longest: only the latter can have been cut.
     third = len(order) // 3
     cosines = compared.cosines[order]
+    # Fewer than three texts have no thirds to compare.
     if not third or np.median(cosines[:third]) < EXACT or np.median(cosines[-third:]) >= EXACT:
         return None
     return (

@@ -175,7 +175,7 @@ def _encode_sample(
     """Encode the sample with the new model, cut to what the time limit allows."""
     limit, known = models.config.plan.measure_seconds, workspace.known
     first = points.rows(range(min(RATE_SAMPLE, len(points))))
-    # The first few items also load the model, which would be taken for its speed.
+    # The first few items also take the warm-up of the model, so they are not timed.
     warm, timed = first.rows(range(min(4, len(first)))), first.rows(range(4, len(first)))
     encode_gallery(models.new, known, warm, models.stored)
     start = time.monotonic()
@@ -258,13 +258,13 @@ def _strategy(config: Config, advice: Advice) -> Strategy:
 
 
 def _fraction(config: Config, advice: Advice) -> float:
-    """Share to re-encode by default: the recommended one where it belongs to the strategy."""
+    """Return the default share to re-encode: the recommended one if the strategy is, too."""
     strategy = _strategy(config, advice)
     return advice.fraction if strategy is advice.strategy else STRATEGIES[strategy].fraction
 
 
 def _ordering(config: Config, advice: Advice) -> str:
-    """The recommended order; re-encoding everything needs none, and so no projector."""
+    """Return the recommended order; re-encoding everything needs none, and so no projector."""
     unordered = STRATEGIES[_strategy(config, advice)].only_encodes
     return "random" if unordered else advice.ordering or "uncertainty"
 

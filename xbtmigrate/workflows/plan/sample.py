@@ -99,7 +99,7 @@ def judge_sample(
     trial, warnings = _trial(store, models, workspace, points, new, text_side=text_side)
     if trial.questions.provisional:
         warnings.append(f"made queries ({trial.questions.basis}): {trial.questions.limits}")
-    # A map must not have seen the points that the queries ask for, or it measures its memory.
+    # A map fitted on the answers of the queries would look better than it is.
     held = held_out([trial.questions], trial.ids, seed)
     trial = trial.kept(trial.questions.within(held))
     searched = set(trial.ids) - held
@@ -143,7 +143,7 @@ def _system(row: Mapping[str, Any]) -> System:
 
 
 def _asked_curves(facts: CollectionFacts, workspace: Workspace, trial: Trial, maps: Maps) -> Asked:
-    """The usual curves; the share of the collection that the sample costs comes first in each."""
+    """Return the usual curves; each begins with the share that encoding the sample costs."""
     # The sample is encoded already, so a backfill begins with these points in any order.
     share = min(1.0, len(trial.ids) / max(1, facts.points))
     rng = np.random.default_rng(workspace.config.plan.seed)
@@ -154,7 +154,7 @@ def _asked_curves(facts: CollectionFacts, workspace: Workspace, trial: Trial, ma
 
 
 def _curve_points(curves: Sequence[Curve]) -> list[CurvePoint]:
-    """The curve the plan shows: the best one by its mean."""
+    """Return the curve that the plan shows: the best one by its mean."""
     shown = max(curves, key=lambda curve: curve.auc())
     return [
         CurvePoint(fraction=fraction, sample_recall_at_10=value)
@@ -173,7 +173,7 @@ def _trial(
 ) -> tuple[Trial, list[str]]:
     """Find queries for the sample: judged ones, else the best that can be made from the data.
 
-    Points that made queries ask for are lost for training, so at most a third of them is asked for.
+    Points that answer made queries are lost for training, so at most a third of them do.
     """
     vectors, points = new.vectors[new.valid], points.rows(np.flatnonzero(new.valid))
     warnings: list[str] = []
@@ -204,6 +204,7 @@ def _with_answers(
     # Judged queries may ask for points outside the sample; no system could find those.
     present = set(points.ids)
     absent = {p for relevant in questions.relevant for p in relevant if p not in present}
+    # Sorted: sets of strings iterate differently in each process, and figures must not.
     extra = take(store.reader(), sorted(absent)) if absent else points.rows([])
     if not len(extra):
         return points, new
@@ -226,6 +227,7 @@ def _asked(
     except EncoderError:
         return None
     usable = np.flatnonzero(old[1] & fresh[1])
+    # A tiny gallery has fewer queries than that and is measured all the same.
     if len(usable) < min(MIN_QUERIES, len(gallery)):
         return None
     return Trial(

@@ -1,8 +1,8 @@
 """Calibrate the fusion of a mixed gallery on queries whose answers are known.
 
-Half of the queries are asked; the other half is the bank that the hubness of points is measured
-against. All of them ask for points whose true new vectors are known, and no map used here has seen
-the point it projects.
+Half of the queries are searched with; the other half is the bank that the hubness of points is
+measured against. The answers of all of them have known true new vectors, and no map used here has
+seen the point that it projects.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def arrange(
         store.new_distance,
     )
     everything = _asked(points, *embedded)
-    # Disjoint halves: hubness measured by the queries that are asked would know their answers.
+    # Disjoint halves: hubness measured by the same queries would know their answers.
     asked, bank = everything.rest(0), everything.rest(1).bank(points)
     hubness = sides.hubness(bank, points.ids)
     arrangement = Arrangement(

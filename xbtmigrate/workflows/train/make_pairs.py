@@ -33,7 +33,7 @@ MAX_GALLERY = 5000
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What projectors are fitted on and chosen by.
+    """Pairs that projectors are fitted on, and the task by which they are chosen.
 
     Attributes:
         pairs: Pairs of one or more sources, none of them held out.
@@ -71,6 +71,7 @@ def material_of(
                 *encode_gallery(models.new, workspace.known, points, Modality.TEXT, report=report)
             )
         return pair_texts(points, new, seed)
+    # Captions are not kept in the cache: its keys are hashes of the embedded field, the image.
     new_captions = embed(models.new, points, Modality.TEXT, report, "captions, new model")
     old_captions = embed(models.old, points, Modality.TEXT, report, "captions, old model")
     return pair_captions(points, new_captions, old_captions, new, seed)
@@ -105,6 +106,7 @@ def pair_texts(points: Points, new: Embedded, seed: int) -> Material:
         relevant=[np.array([row]) for row in range(len(held))],
         gallery_new=new.vectors[gallery],
         gallery_side=None if points.side is None else points.side[gallery],
+        # A point's own text is the query: `full` finds it by definition and proves nothing.
         self_asked=True,
     )
     return Material([_pairs(points, kept, points.old, new.vectors, PairSource.TEXT)], task)

@@ -1,4 +1,4 @@
-"""Fit the space that both models share, where `train-projector` looks for one.
+"""Fit the space that both models share, for `train-projector --kind lambda_orthogonal`.
 
 The space needs both directions, so it is fitted after them and apart from them.
 """
@@ -30,8 +30,8 @@ def fit_shared_space(
         fits: The fit of each direction.
 
     Returns:
-        None where another kind was asked for, a direction is missing, a space knows lengths, or the
-        forward map takes more than the old vector.
+        None where that kind is not among the options, a direction is missing, a space knows
+        lengths, or the forward map takes more than the old vector.
     """
     wanted = LAMBDA_ORTHOGONAL.kind in options.kinds
     cosine = {options.old.distance, options.new.distance} == {Distance.COSINE}

@@ -46,7 +46,7 @@ class Trained:
         material: Pairs and task.
         reports: Fit of each direction.
         shared: Fit of the space that both models share, where there is one.
-        lora: What additions to the new model's text tower brought, where they were asked for.
+        lora: Effect of the additions to the new model's text tower; None without `--lora`.
         learned: What queries with known answers taught; None where there were none.
     """
 
@@ -179,7 +179,7 @@ def train(
         _keep(workspace.artefacts, material, reports)
         # These vectors are paid for; the curves of `evaluate` count them as re-encoded first.
         workspace.artefacts.save_spent(points.rows(np.flatnonzero(new.valid)).ids)
-        # `evaluate` must ask only what these maps have not seen.
+        # `evaluate` may only use queries whose answers these maps have not seen.
         workspace.artefacts.save_fold(fold)
         shared = fit_shared_space(material.pairs, material.task, options, reports)
         if shared is not None:
@@ -228,6 +228,7 @@ def _text_tower(models: Models) -> TextTower:
 def _lora_task(points: Points, material: Material, bridge: Projector) -> LoraTask:
     """Return texts and stored old vectors of the pairs' points, none of them held out."""
     place = {point: row for row, point in enumerate(points.ids)}
+    # The first group has all points of the pairs; others only those with further vectors.
     rows = [place[point] for point in material.pairs[0].ids if points.texts[place[point]]]
     return LoraTask([str(points.texts[row]) for row in rows], points.old[rows], bridge)
 
@@ -279,6 +280,7 @@ def _sample(
             "no point has both its source and an old vector",
             "check payload and qdrant.vector, and plan again",
         )
+    # Recorded only where it narrows the queries that may measure these maps.
     return points, [] if held == asked else sorted(held)
 
 
@@ -292,6 +294,7 @@ def _labels(store: Store, points: Points) -> list[str | None] | None:
     if field is None or not len(points):
         return None
     found: dict[PointId, str | None] = {}
+    # The reader takes any payload field in place of the text, so labels come as texts.
     for batch in store.reader(field).read({"source"}, ids=points.ids):
         found.update(zip(batch["id"].to_pylist(), batch["text"].to_pylist(), strict=True))
     if not any(found.values()):
