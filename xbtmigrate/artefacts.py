@@ -1,4 +1,4 @@
-"""Adapter: the files of one migration under `.xbtmigrate/<migration>/`, each written atomically.
+"""Name, read and write the files of one migration, in `.xbtmigrate/<migration>/`.
 
 Everything here can be rebuilt from the collection and the models. Vectors of the new model are kept
 longer than the rest, so that nothing is paid for twice.
@@ -131,6 +131,7 @@ class Artefacts:
         Vectors that were paid for stay, and so do queries that people wrote, and the switch, which
         applications read until the next cutover.
         """
+        # Everything else belongs to one plan, and would be taken for the next one's.
         kept = {self.encoded_folder, self.template_file, self.switch_file}
         for path in {*self.folder.iterdir()} - kept:
             if path.is_dir():
@@ -144,10 +145,10 @@ class Artefacts:
         write_atomically(self.plan_file, lambda path: path.write_text(text, "utf-8"))
 
     def load_plan(self) -> Plan:
-        """Read the plan and check that nobody edited it.
+        """Read the plan and check that it was not edited.
 
         Raises:
-            ArtefactError: There is none, or it is damaged.
+            ArtefactError: There is no plan, or it is damaged.
         """
         file = self.plan_file
         try:
@@ -166,6 +167,7 @@ class Artefacts:
     def save_order(self, batches: Iterable[pa.RecordBatch], name: str) -> OrderedIds:
         """Store the order of what `order_file.make_sortable` built, and return it."""
         write_atomically(self.order_file, lambda path: write_sorted(path, batches, name))
+        # Reopened: the order may be longer than memory, and is read from the file in blocks.
         return OrderedIds.open(self.order_file)
 
     def save_spent(self, ids: Sequence[PointId]) -> None:
@@ -202,7 +204,7 @@ class Artefacts:
         write_parquet(self.witness_file, table)
 
     def load_witness(self) -> pa.Table | None:
-        """Read what some points were before the first write; None if nobody looked."""
+        """Read what some points were before the first write; None if that was not stored."""
         columns = {"id": pa.string(), "payload": pa.string(), "vectors": pa.binary()}
         try:
             return read_parquet(
@@ -219,7 +221,7 @@ class Artefacts:
         """Read what every point was when old and new side were alike.
 
         Raises:
-            ArtefactError: It is lost or damaged: nobody can tell then which side is newer.
+            ArtefactError: It is lost or damaged; then it is unknown which side is newer.
         """
         hint = (
             "restore it from a copy; without it nobody can tell which writes came after the "
@@ -232,7 +234,7 @@ class Artefacts:
         return PointHashes(table["id"].to_pylist(), table["hash"].to_pylist())
 
     def unpaid(self) -> list[PointId]:
-        """Points of the order whose new vectors were not known when it was made."""
+        """Return the points of the order whose new vectors were not paid for when it was made."""
         columns, hint = {"id": pa.string(), "paid": pa.bool_()}, "delete the file"
         table = read_parquet(self.order_file, columns, hint)
         return list(table.filter(pc.invert(table["paid"]))["id"].to_pylist())
@@ -252,6 +254,7 @@ class Artefacts:
     def save_arrangement(self, arrangement: Arrangement) -> None:
         """Store how the mixed gallery is searched; the stored hubness no longer fits it."""
         calibration_files.save_arrangement(self.serving_folder, arrangement)
+        # Hubness depends on the bank of queries: that of another calibration must not be used.
         self.hubness_file.unlink(missing_ok=True)
 
     def load_arrangement(self) -> Arrangement | None:
@@ -267,7 +270,8 @@ class Artefacts:
         return calibration_files.load_benefit(self.serving_folder, arrangement)
 
     def known_vectors(self, fingerprint: str, dimension: int) -> VectorCache:
-        """The new-model vectors paid for so far, for one model."""
+        """Open the cache of the new-model vectors paid for so far, for one model."""
+        # One folder a model: a fingerprint may hold characters that a file name cannot.
         name = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
         return VectorCache(self.encoded_folder / name, fingerprint, dimension)
 

@@ -1,4 +1,4 @@
-"""Adapter: on disk, how a mixed gallery is searched and what re-encoding a point is worth.
+"""Store and read how a mixed gallery is searched, and what re-encoding a point is worth.
 
 Both are learned by `train-projector` and lie in `.xbtmigrate/<migration>/serving/`.
 """
@@ -33,6 +33,7 @@ def save_arrangement(folder: Path, arrangement: Arrangement) -> None:
         }
     ).replace_schema_metadata(
         {
+            # `repr` of a float reads back as the same number.
             "blend": repr(arrangement.blend),
             "tuned": json.dumps(dict(arrangement.tuned)),
             "bridge": bridge,
@@ -99,6 +100,7 @@ def load_benefit(folder: Path, arrangement: Arrangement) -> BenefitModel | None:
     table, weights = read_parquet(path, columns, hint), path.with_suffix(".safetensors")
     try:
         facts = _facts(table)
+        # Learned from the errors of another forward projector, it says nothing about this one.
         if facts["forward"] != arrangement.projectors[1]:
             return None
         check_seal(weights, hint)

@@ -1,4 +1,4 @@
-"""Adapter: read xbtmigrate.toml and the environment, and report all mistakes at once."""
+"""Read xbtmigrate.toml and the environment, and report all mistakes at once."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class QdrantSection(_Section):
     def _known_scheme(cls, url: str) -> str:
         if not re.match(r"https?://[^/]+|path:.", url):
             raise ValueError('must be "http://host:6333", "https://host" or "path:DIR"')
+        # Errors and reports show the URL, and must not show a password with it.
         if "@" in url.partition("//")[2].partition("/")[0]:
             raise ValueError("must hold no user or password: use api_key_env or api_key_file")
         return url
@@ -83,6 +84,7 @@ class PayloadSection(_Section):
 class OldModelSection(BaseModel):
     """The model that made the stored vectors, and what they embed."""
 
+    # Other keys are the encoder's options, checked against its constructor (`_encoder_mistakes`).
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
     encoder: str
@@ -120,7 +122,7 @@ class PlanSection(_Section):
 
 
 class Config(_Section):
-    """Everything xbtmigrate.toml says.
+    """The content of xbtmigrate.toml, validated.
 
     Attributes:
         base: Folder of the file; relative paths and artefacts are found from here.
@@ -137,6 +139,8 @@ class Config(_Section):
     def migration(self) -> str:
         """Name of the migration, one for each collection and vector."""
         name = "-".join(filter(None, (self.qdrant.collection, self.qdrant.vector)))
+        # The name is a folder's, so characters that a path may not have are replaced. Two names may
+        # then be alike: the hash tells them apart.
         slug = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")
         if slug == name:
             return slug
@@ -144,14 +148,14 @@ class Config(_Section):
 
     @property
     def url(self) -> str:
-        """Url of the server, or "path:" and the absolute folder of the embedded mode."""
+        """URL of the server, or "path:" and the absolute folder of the embedded mode."""
         if not self.qdrant.url.startswith("path:"):
             return self.qdrant.url
         return f"path:{(self.base / self.qdrant.url.removeprefix('path:')).resolve()}"
 
     @property
     def api_key(self) -> str | None:
-        """The API key out of the named environment variable or file.
+        """The API key from the environment variable or file that the configuration names.
 
         Raises:
             ConfigError: The variable is not set, or the file cannot be read or is empty.
@@ -166,6 +170,7 @@ class Config(_Section):
     def binding(self) -> dict[str, str]:
         """Flatten what a plan depends on into dotted key -> value, without any secret."""
         sections = self.model_dump(mode="json", exclude_none=True)
+        # How the server is reached may change under a plan; what was measured there may not.
         for key in ("api_key_env", "api_key_file", "ca_file", "grpc", "grpc_port", "timeout"):
             sections["qdrant"].pop(key, None)
         for key in ("query", "label"):
@@ -218,6 +223,7 @@ def key_in(file: Path, setting: str) -> str:
             f"{setting} cannot be read: {file}: {type(error).__name__}",
             "make the file readable for this user, or name another one",
         ) from error
+    # Sent as an HTTP header, a key can hold neither line breaks nor other alphabets.
     if not key or not key.isascii() or any(map(str.isspace, key)):
         raise ConfigError(f"{setting} {file} does not hold a key", "put the key alone into it")
     return key
@@ -237,6 +243,7 @@ def load_config(path: Path) -> Config:
         mistakes += registry.explain(error, Config)
         config = None
     for section in ("old_model", "new_model"):
+        # Also after an invalid section, from the raw text: one run lists all mistakes of a file.
         mistakes += _encoder_mistakes(section, raw.get(section))
     mistakes += _payload_mistakes(raw)
     if config is None or mistakes:

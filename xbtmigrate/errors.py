@@ -1,4 +1,4 @@
-"""Domain: every error the tool raises on purpose, with a hint that says what to do about it."""
+"""Define every error that the tool raises on purpose, each with a hint that can be acted on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import errno
 from collections.abc import Mapping
 from typing import ClassVar
 
+# A full disk, a used-up quota, and the largest file that a process may write (ulimit -f).
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class XbtMigrateError(Exception):
-    """Root of every error the tool raises on purpose.
+    """Root of every error that the tool raises on purpose.
 
     Attributes:
         message: What is wrong, in one sentence.
@@ -55,7 +56,7 @@ class CollectionError(XbtMigrateError):
 
 
 class UnsupportedError(XbtMigrateError):
-    """This server version or this collection cannot do what was asked."""
+    """This server version or this collection does not support what the command needs."""
 
 
 class EncoderError(XbtMigrateError):
@@ -95,6 +96,7 @@ class ExhaustedError(XbtMigrateError):
         goes_on = "then run the same command again: it goes on from here"
         if isinstance(error, OSError) and error.errno in _FULL:
             return cls(f"no disk space left: {error}", f"free some space, {goes_on}")
+        # CPython raises a plain RuntimeError for this: only its text tells it from others.
         threads = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
         if isinstance(error, MemoryError) or threads:
             what = "threads" if threads else "memory"

@@ -1,4 +1,4 @@
-"""Files: write a file whole or not at all, and check on reading that it was not changed since.
+"""Write a file whole or not at all, and check on reading that it was not changed since.
 
 The tool's own files are sealed: each holds a digest of all its other bytes and of its name, so that
 neither a flipped bit nor a file moved to another's place goes unnoticed. Parquet is in `tables`:
@@ -45,6 +45,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder: a rename is atomic within one file system only.
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -52,6 +53,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             write(temporary)
             _seal(temporary, path.name)
             with temporary.open("rb+") as file:
+                # Before the rename: after a power cut the name must not lead to an empty file.
                 os.fsync(file.fileno())
             temporary.replace(path)
         finally:
@@ -89,9 +91,10 @@ def parse_json(text: str | bytes, origin: str, hint: str) -> dict[str, Any]:
     """Parse a JSON object; one nested too deeply for the parser is an error too.
 
     Raises:
-        ArtefactError: It is none.
+        ArtefactError: It is not one.
     """
     try:
+        # Not `json.loads`, which raises RecursionError for a document nested too deeply.
         content = pydantic_core.from_json(text)
     except ValueError as error:
         raise ArtefactError(f"{origin} is damaged: {error}", hint) from error
@@ -129,6 +132,7 @@ def check_seal(path: Path, hint: str, error: type[XbtMigrateError] = ArtefactErr
         XbtMigrateError: It cannot be read, or is not as it was written; of the kind `error`.
     """
     try:
+        # No place means no seal: a user's file, or the plan, which has a digest already.
         place, digest = _place(path)
         whole = place is None or _digest(path, path.name, place) == digest
     except FileNotFoundError:
@@ -152,6 +156,7 @@ def _place(path: Path) -> tuple[int | None, str]:
     """Find the digest in a file: where it begins, and what it is."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
+        # The end first: Parquet keeps its metadata there, and `write_json` puts the seal last.
         for start in dict.fromkeys((max(0, size - _EDGE), 0)):
             file.seek(start)
             if found := list(_MARK.finditer(file.read(_EDGE))):
@@ -161,8 +166,10 @@ def _place(path: Path) -> tuple[int | None, str]:
 
 def _digest(path: Path, name: str, place: int) -> str:
     """Hash a file and its name, but not the digest at this place."""
+    # With the name, so that a whole file moved to another's place does not pass.
     digest, position = hashlib.sha256(name.encode() + b"\0"), 0
     for chunk in _chunks(path):
+        # The digest may lie across two chunks, so each leaves out its part.
         start, end = (min(max(at - position, 0), len(chunk)) for at in (place, place + 64))
         digest.update(chunk[:start] + chunk[end:])
         position += len(chunk)

@@ -1,4 +1,4 @@
-"""Domain: the protocols between the packages; a plugin implements one of them, nothing else."""
+"""Define the protocols between the packages; a plugin implements one of them, nothing else."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Projector(Protocol):
         ...
 
     def uncertainty(self, vectors: Vectors, side: Vectors | None = None) -> npt.NDArray[np.float32]:
-        """Predicted log-variance of the map's error for each input row; shape (n,)."""
+        """Predict the log-variance of the map's error for each input row; shape (n,)."""
         ...
 
 

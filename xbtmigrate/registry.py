@@ -1,4 +1,4 @@
-"""Adapter: names -> plugins, over typed entry-point groups, loaded only when they are used."""
+"""Find plugins by name over entry points, check their options, and import them on first use."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ def names(group: str) -> list[str]:
 
 
 def load(group: str, name: str) -> Callable[..., Any]:
-    """Import the factory that a name stands for.
+    """Import the factory of a plugin.
 
     Raises:
         PluginError: No or more than one distribution offers the name, or its import fails.
     """
+    # By distribution: an editable install beside a wheel may list one entry twice.
     found = {_origin(entry): entry for entry in entry_points(group=group, name=name)}
     if not found:
         known = ", ".join(names(group)) or "none"
@@ -47,6 +48,7 @@ def load(group: str, name: str) -> Callable[..., Any]:
     (origin, entry), *_ = found.items()
     try:
         factory: Callable[..., Any] = entry.load()
+    # A plugin may raise anything while it is imported.
     except Exception as error:
         raise PluginError(
             f"plugin '{name}' of {origin} cannot be imported: {error}",
@@ -109,7 +111,7 @@ def explain(
 
 
 def _found(value: object) -> str:
-    """Repeat a wrong value, unless there may be a password in it."""
+    """Return a wrong value for the message, or "" if it may contain a password."""
     return "" if "@" in str(value) else f" (found {value!r})"
 
 
@@ -134,6 +136,7 @@ def _origin(entry: EntryPoint) -> str:
 
 
 def _options_model(name: str, factory: Callable[..., Any]) -> type[pydantic.BaseModel]:
+    # The annotations of a class are its attributes; the options are those of its constructor.
     target = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
     try:
         hints = typing.get_type_hints(target, include_extras=True)
@@ -143,6 +146,7 @@ def _options_model(name: str, factory: Callable[..., Any]) -> type[pydantic.Base
             f"the options of plugin '{name}' cannot be read: {error}",
             "its factory needs resolvable annotations for every option",
         ) from error
+    # A signature is enough to describe a plugin's options: no second list to keep in step.
     fields: dict[str, Any] = {
         parameter.name: (
             hints.get(parameter.name, Any),
@@ -158,4 +162,5 @@ def _options_model(name: str, factory: Callable[..., Any]) -> type[pydantic.Base
 
 
 def _resolved(value: object, base: Path) -> object:
+    # Paths are relative to the configuration file, in whichever folder a command runs.
     return base / value.expanduser() if isinstance(value, Path) else value

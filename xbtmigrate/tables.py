@@ -1,4 +1,4 @@
-"""Tables: Parquet files, sealed with a digest when written and checked when read."""
+"""Write and read Parquet files: sealed with a digest when written, checked when read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_parquet(
     optional: Mapping[str, pa.DataType] | None = None,
     error: type[XbtMigrateError] = ArtefactError,
 ) -> pa.Table:
-    """Read a Parquet file that has to have certain columns.
+    """Read a Parquet file and check its columns.
 
     Args:
         path: The file.
@@ -60,6 +60,7 @@ def read_parquet(
             there = {k: v for k, v in optional.items() if k in file.schema_arrow.names}
             wanted = {**columns, **there}
             table = file.read(columns=list(wanted))
+        # Damaged offsets would otherwise crash the process where values are viewed.
         table.validate(full=True)
         arrays = {name: _fitting(table, name, form) for name, form in wanted.items()}
     except FileNotFoundError:
@@ -83,6 +84,7 @@ def _fitting(table: pa.Table, name: str, form: pa.DataType) -> pa.ChunkedArray:
     kind = column.type
     if not (isinstance(kind, pa.FixedSizeListType) and kind.value_type == pa.float32()):
         raise ValueError(f"its column {name} holds {kind}, not vectors")
+    # `vectors_of` views the values without their validity: a missing one would be read as a number.
     if column.combine_chunks().flatten().null_count:
         raise ValueError(f"its column {name} has vectors with empty places")
     return column

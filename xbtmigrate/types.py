@@ -1,4 +1,4 @@
-"""Domain: the batch that passes through a run, and the small types that every package shares.
+"""Define the batch that passes through a run, and the small types that every package shares.
 
 A batch is one Arrow RecordBatch. Its columns, always in this order where present:
 
@@ -42,6 +42,7 @@ Vectors: TypeAlias = npt.NDArray[np.float32]
 Scores: TypeAlias = npt.NDArray[np.float32]
 
 
+# From 32 plain digits to "urn:uuid:" (9) with braces and hyphens (38).
 _MIN_UUID, _MAX_UUID = 32, 47
 
 
@@ -127,11 +128,12 @@ def content_hash(content: str | None) -> str:
     """Hash one embedded field: 128-bit BLAKE2b in hex, "" for a missing field."""
     if content is None:
         return ""
+    # Half a surrogate pair, as JSON can escape it, gets a hash, too, instead of ending the run.
     return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def is_unicode(text: str) -> bool:
-    """Tell whether a text can be written as UTF-8; JSON can escape half a surrogate pair."""
+    """Return whether a text can be written as UTF-8; JSON can escape half a surrogate pair."""
     return text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text)
 
 
@@ -141,18 +143,20 @@ def normalized(vectors: Vectors) -> Vectors:
     if rows.ndim == 2 and len(rows) == 1:  # a query: here each call of numpy's would be felt
         length = np.float32(math.sqrt(rows[0].dot(rows[0])) or 1)
         return cast("Vectors", rows / length)
+    # einsum sums the squares without a temporary (n, d) matrix, unlike numpy.linalg.norm.
     norms = np.sqrt(np.einsum("...d,...d->...", rows, rows))[..., None]
     norms[norms == 0] = 1
     return cast("Vectors", rows / norms)
 
 
 def usable(vectors: Vectors) -> npt.NDArray[np.bool_]:
-    """Tell which rows are vectors that can be compared; shape (n, d) -> (n,).
+    """Return which rows are vectors that can be compared; shape (n, d) -> (n,).
 
     Unusable are NaN and infinity, zero, and lengths whose square leaves the range of float32: no
     distance to them means anything.
     """
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        # In float32, the type in which servers compute distances.
         squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32)
     limits = np.finfo(np.float32)
     return cast("npt.NDArray[np.bool_]", (squares >= limits.tiny) & (squares <= limits.max))
@@ -209,22 +213,23 @@ def vectors_of(batch: pa.RecordBatch | pa.Table, column: str) -> Vectors:
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     width = array.type.list_size
+    # Not `flatten`, which drops null rows; `values` keeps them but ignores the offset of a slice.
     values = array.values.slice(array.offset * width, len(array) * width)
     return cast("Vectors", values.to_numpy(zero_copy_only=True).reshape(len(array), width))
 
 
 def given_columns(batch: pa.RecordBatch) -> list[str]:
-    """Name the columns that a forward projector is given."""
+    """Return the names of the columns that a forward projector takes."""
     return [name for name in ("old", "side") if name in batch.schema.names]
 
 
 def given_of(batch: pa.RecordBatch) -> list[Vectors]:
-    """What a forward projector is given: old vectors, and side vectors where the batch has them."""
+    """Return a forward projector's inputs: old vectors, and side vectors where there are any."""
     return [vectors_of(batch, name) for name in given_columns(batch)]
 
 
 def has_given(batch: pa.RecordBatch) -> pa.Array:
-    """Whether each point has every vector that a forward projector is given; boolean (n,)."""
+    """Return whether each point has every input of a forward projector; boolean (n,)."""
     return reduce(pc.and_, [pc.is_valid(batch[name]) for name in given_columns(batch)])
 
 
@@ -248,6 +253,7 @@ def canonical_id(name: str) -> PointId:
 
     Qdrant takes UUIDs in capitals, without hyphens, in braces and as URNs. What is no id stays.
     """
+    # Qdrant's integer ids have 64 bits without a sign; "007" is the same point as "7".
     if name.isascii() and name.isdecimal() and int(name) < 2**64:
         return str(int(name))
     if not _MIN_UUID <= len(name) <= _MAX_UUID:
@@ -272,6 +278,7 @@ def find_sorted(
     """
     if not len(keys):
         return np.zeros(len(wanted), np.intp), np.zeros(len(wanted), np.bool_)
+    # A key above all others would get a row too many; the comparison below sorts it out.
     rows = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return rows, keys[rows] == wanted
 
@@ -289,5 +296,6 @@ def digest_of(parts: Iterable[str | bytes]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         data = part if isinstance(part, bytes) else part.encode()
+        # With the lengths, so that ("ab", "c") and ("a", "bc") differ.
         digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()

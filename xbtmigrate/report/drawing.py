@@ -1,4 +1,4 @@
-"""Report: from a drawing to inline SVG that follows the page's colours and width.
+"""Turn a plot by matplotlib into inline SVG that follows the page's colours and width.
 
 Matplotlib draws with stand-in colours that become CSS variables, so one drawing serves a light and
 a dark page. Text stays text. Each drawing is made twice, for a wide and for a narrow page.
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Paint: TypeAlias = Callable[["Figure", int], None]
 """Draws into a figure that has room for so many panels or columns side by side."""
 
+# Almost black and all different, so that each can be found in the SVG and replaced by a variable.
 INK, SOFT, GRID, PAPER = "#010101", "#010102", "#010103", "#010104"
 SERIES = ("#010201", "#010202", "#010203", "#010204", "#010205", "#010206", "#010207", "#010208")
 
@@ -28,7 +29,9 @@ _WIDTHS = {"wide": (7.4, 2), "narrow": (3.7, 1)}
 """Inches, and the columns that fit."""
 
 _STYLE = {
+    # Text instead of outlines: smaller, searchable, and in the page's font.
     "svg.fonttype": "none",
+    # Names of models and fields may contain "$".
     "text.parse_math": False,
     "font.size": 9.5,
     "axes.titlesize": 9.5,
@@ -84,8 +87,11 @@ def _render(salt: str, paint: Paint, width: str, height: float) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    # The salt fixes the ids that matplotlib draws at random: equal input gives an equal page, and
+    # no id is used by two drawings.
     with mpl.rc_context({**_STYLE, "svg.hashsalt": salt}):
         inches, columns = _WIDTHS[width]
+        # Not pyplot, which keeps every figure in a global list and chooses a backend for a screen.
         figure = Figure(figsize=(inches, height), layout="constrained")
         paint(figure, columns)
         stream = io.StringIO()
@@ -94,16 +100,19 @@ def _render(salt: str, paint: Paint, width: str, height: float) -> str:
 
 
 def _inline(svg: str, name: str, texts: tuple[str, str]) -> str:
-    """Strip what only a file needs, name the colours, and say what it shows."""
+    """Strip what only a file needs, replace the colours by variables, and add title and text."""
     box = re.search(r'viewBox="([^"]+)"', svg)
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
+    # The metadata hold the time, the style only what the page sets for itself.
     body = re.sub(
         r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL
     )
     body = body.replace("xlink:href", "href")
+    # matplotlib gives most elements an id; only those of clip paths and markers are used.
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', body))
     body = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", body)
     body = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font-size: \1px", body)
+    # The page defines each variable for light, dark and print.
     for color, variable in _VARIABLES.items():
         body = body.replace(color, f"var(--{variable})")
     width = name.rpartition("-")[2]

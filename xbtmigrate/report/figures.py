@@ -1,4 +1,4 @@
-"""Report: the plots of the page."""
+"""Draw the plots of the report."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Dashes beside the colours, for readers who cannot tell these apart and for print.
 DASHES = ("solid", (0, (5, 1.5)), (0, (2, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 BOUND = (0, (1, 1.5))
 MARKS = "osD^vPX*"
@@ -33,7 +34,7 @@ class Line:
         fractions: Shares of re-encoded points, n.
         values: Quality at each, n.
         band: Low and high end of the interval at each, n; empty for none.
-        bound: It knows the true error, and cannot be had.
+        bound: It knows the true error: a bound that no usable order reaches.
         chosen: It is the recommended one.
     """
 
@@ -47,7 +48,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One system with its interval; `better` than keep, worse, or None where nobody can tell."""
+    """One system with its interval; `better` than keep, worse, or None if neither is shown."""
 
     name: str
     value: float
@@ -90,6 +91,7 @@ def curves(
             ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
             ax.legend(loc="upper left", bbox_to_anchor=(0, -0.24), handlelength=2.6)
 
+    # The same figures as text, read out by screen readers.
     said = "; ".join(
         f"{line.name}: {line.values[0]:.3f} at first, {line.values[-1]:.3f} at the end"
         for lines in panels.values()
@@ -128,6 +130,7 @@ def offers(metric: str, path: Sequence[Offer], points: Sequence[Offer]) -> str:
     """Quality against working time: single strategies, and the way through a partial backfill."""
     longest = max(offer.hours for offer in (*path, *points))
     units = {"hours": 1.0, "minutes": 60.0, "seconds": 3600.0}
+    # The largest unit in which the longest time is at least 2: easier to read than 0 to 0.3.
     unit = next((name for name, scale in units.items() if longest * scale >= 2), "seconds")
     scale = units[unit]
 
@@ -166,6 +169,7 @@ def estimate(found: Mapping[str, Sequence[float]], correlation: float) -> str:
             label="10 to 90 % of the points",
         )  # fmt: skip
         ax.plot(found["predicted"], found["true"], color=SERIES[0], marker=".", label="mean")
+        # The line where predicted and true error are equal.
         ends = [min(found["predicted"]), max(found["predicted"])]
         ax.plot(ends, ends, color=SOFT, linestyle=BOUND, linewidth=1, label="a perfect forecast")
         ax.set(xlabel="predicted distance (sigma)", ylabel="true distance")
@@ -204,6 +208,8 @@ def _short(name: str) -> str:
 def _levels(ax: Axes, ends: Mapping[str, float]) -> None:
     for name, value in ends.items():
         ax.axhline(value, color=SOFT, linewidth=1, linestyle=BOUND)
+        # The best level is labelled above its line on the left, the others below on the
+        # right, where the curves leave room.
         above = value == max(ends.values())
         ax.annotate(
             f"{name} {value:.3f}",

@@ -1,4 +1,4 @@
-"""Report: the page's content, and how it becomes one HTML file that refers to nothing."""
+"""Define the report's content, and render it as one HTML file that loads nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Section:
         text: What it says, in words.
         figure: Inline SVG, or "".
         table: The figures behind it.
-        folded: Show the table only when asked for.
+        folded: Show the table only when it is opened.
     """
 
     title: str
@@ -80,11 +80,12 @@ class Page:
 
 
 def require_libraries() -> None:
-    """Refuse to promise a page that cannot be made.
+    """Raise an error if a library that the report needs is missing.
 
     Raises:
         ConfigError: A library is missing.
     """
+    # Looked for but not imported: `evaluate` checks this before work that may take an hour.
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
         raise ConfigError(
@@ -100,6 +101,7 @@ def render(page: Page) -> str:
     environment = Environment(
         loader=PackageLoader("xbtmigrate.report", "."),
         autoescape=True,
+        # A name misspelled in the template is an error, not an empty place on the page.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,4 +1,4 @@
-"""Testing: a deterministic fake encoder, and the suite every encoder must pass."""
+"""Provide a deterministic fake encoder, and the suite that every encoder must pass."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ class FakeEncoder:
 
 
 def _latent(item: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    # Not `hash`: Python salts it, so each process would draw other vectors.
     digest = hashlib.blake2b(item.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return np.random.default_rng(int.from_bytes(digest, "little")).standard_normal(_LATENT)
 
@@ -87,6 +88,7 @@ class EncoderContract:
                 return {Modality.TEXT: ["a red fox", "a blue bird", "the sea"]}
     """
 
+    # A batch of another size or order is rounded differently by matrix products.
     tolerance = 1e-4
 
     @pytest.fixture
@@ -120,6 +122,7 @@ class EncoderContract:
         self, encoder: Encoder, twin: Encoder, items: Mapping[Modality, Sequence[str]]
     ) -> None:
         """Equal options give an equal fingerprint, before and after encoding, and equal vectors."""
+        # Read before anything is encoded: loading the model late must not change it.
         before = encoder.fingerprint
         for modality, values in items.items():
             expected = encoder.encode(values, modality)
@@ -151,6 +154,7 @@ class EncoderContract:
         """A row depends on its item alone: not on order, repetition or company."""
         for modality, values in items.items():
             vectors = encoder.encode(values, modality)
+            # Padding to the longest item is the usual way in which neighbours change a row.
             shuffled = encoder.encode([*reversed(values), values[0]], modality)
             expected = np.concatenate([vectors[::-1], vectors[:1]])
             np.testing.assert_allclose(shuffled, expected, atol=self.tolerance)
@@ -192,6 +196,7 @@ class EncoderContract:
             good = items[modality]
             with pytest.raises(UnreadableSourceError) as caught:
                 encoder.encode([good[0], bad, good[1], bad], modality)
+            # The same item twice: both rows have to be named, since a run sets points aside by row.
             assert set(caught.value.failures) == {1, 3}
             assert all(caught.value.failures.values())
             assert len(encoder.encode(good[:2], modality)) == 2

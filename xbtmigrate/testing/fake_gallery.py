@@ -1,4 +1,4 @@
-"""Testing: a gallery in memory, for tests that need points but no Qdrant."""
+"""Provide a gallery in memory, for tests that need points but no Qdrant."""
 
 from __future__ import annotations
 
@@ -112,11 +112,13 @@ class FakeGallery:
         ids: list[PointId] = batch.column("id").to_pylist()
         hashes = batch.column("content_hash").to_pylist()
         self.writes.append((kind, ids))
+        # An encoded vector depends on the content alone: a new old vector does not make it due.
         old = None if kind is Kind.ENCODED else vectors_of(batch, "old")
         for row, each in enumerate(ids):
             point = self.points.get(each)
             if point is not None:
                 if kind not in WITHOUT:
+                    # A copy: a view would keep the whole batch in memory.
                     point.new = vectors_of(batch, "new")[row].copy()
                 made_from = None if old is None else old[row].copy()
                 if made_from is not None and batch["old"][row].as_py() is None:
@@ -151,6 +153,7 @@ class FakeGallery:
     def _kind(self, point: FakePoint) -> Kind | None:
         if point.provenance is None:
             return None
+        # The rule of the real galleries: plan, content and the very vectors, or the point is due.
         plan, kind, made_from = point.provenance
         true = plan == self._plan and made_from == self._hash(point) and _holds(point)
         return kind if true else None
@@ -162,7 +165,7 @@ def store_order(point_id: PointId) -> tuple[int, int, str]:
 
 
 def _holds(point: FakePoint) -> bool:
-    """Say whether a point still holds the vectors that its provenance is about."""
+    """Return whether a point still holds the vectors that its provenance is about."""
     present = point.new, point.old
     made = point.made or present
     pairs = zip(made, present, strict=True)

@@ -1,6 +1,6 @@
-"""Testing: the contract that every gallery has to meet.
+"""Provide the contract that every gallery has to meet.
 
-To test a gallery of your own, subclass `GalleryContract`, give it a `store` fixture and run pytest.
+To test another gallery, subclass `GalleryContract`, give it a `store` fixture and run pytest.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class GalleryStore(Protocol):
         ...
 
 
+# The fourth is the largest integer id: as a float or a signed integer it would be another.
 IDS: tuple[PointId, ...] = (
     "1",
     "2",
@@ -137,6 +138,7 @@ class GalleryContract:
     def test_resumes_behind_a_cursor(self, store: GalleryStore) -> None:
         """The cursor's own point is excluded, and it may have been deleted meanwhile."""
         fill(store)
+        # The second cursor's point is deleted: a cursor is a place in the order, not a point.
         store.delete("2")
         for cursor in ("1", "2"):
             table = table_of(store.gallery().read({"source"}, after=cursor))
@@ -159,6 +161,7 @@ class GalleryContract:
     def test_an_unusable_old_vector_is_null(self, store: GalleryStore) -> None:
         """Infinite, zero or of absurd length: it is as if there were none."""
         inf = float("inf")
+        # Squared, 1e38 overflows float32 and 1e-30 becomes zero; 1e12 can still be compared.
         ends = [[1e38] * 4, [1e-30, 0.0, 0.0, 0.0], [1e12, 1.0, 1.0, 1.0]]
         rows = [[inf, 1.0, 1.0, 1.0], [inf, -inf, 1.0, 1.0], [0.0] * 4, *ends]
         for point_id, old in zip(IDS, rows, strict=True):
@@ -207,6 +210,7 @@ class GalleryContract:
             for expected in (None, *Kind):
                 table = table_of(gallery.read({"kind"}, ids=ids, expected=expected))
                 assert table.column_names == ["id", "kind"]
+                # Point 0 has lost the old vector that its mark names: it is due again.
                 kinds = [None, "projected", "encoded", "encoded", None, None]
                 assert table.column("kind").to_pylist() == kinds
 

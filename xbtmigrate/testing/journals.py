@@ -1,6 +1,6 @@
-"""Testing: a journal in memory, and the contract that every journal has to meet.
+"""Provide a journal in memory, and the contract that every journal has to meet.
 
-To test a journal of your own, subclass `JournalContract`, give it an `open_journal` fixture and run
+To test another journal, subclass `JournalContract`, give it an `open_journal` fixture and run
 pytest.
 """
 
@@ -64,6 +64,7 @@ class MemoryJournal:
 
     def _refuse_rivals(self, record: MigrationRecord) -> None:
         for each in self._records.values():
+            # A planned migration has written nothing, so it counts only while a run holds it.
             writes = each.phase not in FREE or (each.owner and each.phase not in OVER)
             shared = {*each.collections} & {*record.collections}
             if each.migration != self._migration and writes and shared:
@@ -93,6 +94,7 @@ def started(migration: str = "m") -> MigrationRecord:
         projector_digest="q" * 64,
         order_digest="o" * 64,
         stage=Stage.ENCODE,
+        # The largest id of Qdrant: stored as a float or a signed integer it is lost.
         cursor="18446744073709551615",
         position=12,
         fraction=0.3,
@@ -175,6 +177,7 @@ class JournalContract:
         assert loaded is not None
         assert (loaded.owner, loaded.position) == ("", 12)
         second = open_journal("m")
+        # The first run releases once more, late: that must not free the lease of the second.
         held = second.acquire(replace(started(), position=13))
         first.release()
         second.save(replace(held, position=14))

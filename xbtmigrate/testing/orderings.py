@@ -1,4 +1,4 @@
-"""Testing: the suite every ordering must pass."""
+"""Provide the suite that every ordering must pass."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ class OrderingContract:
         assert scores.shape == (len(ids),)
         assert scores.dtype == np.float32
         assert np.isfinite(scores).all()
+        # Some ties are allowed: they are broken by id.
         assert len(np.unique(scores)) > len(ids) // 2
 
     def test_another_run_gives_the_same_order(
@@ -66,9 +67,11 @@ class OrderingContract:
         whole = ordering.score(ids, old)
         back = slice(None, None, -1)
         reversed_scores = ordering.score(ids[back], old[back])[back]
+        # Seven does not divide 60: the last part is shorter.
         parts = np.concatenate(
             [ordering.score(ids[at : at + 7], old[at : at + 7]) for at in range(0, len(ids), 7)]
         )
+        # Not equal to the last bit: matrix products round by the size of their batch.
         np.testing.assert_allclose(reversed_scores, whole, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Testing: the suite every projector must pass."""
+"""Provide the suite that every projector must pass."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ class ProjectorContract:
     @pytest.fixture
     def vectors(self, projector: Projector) -> Vectors:
         """Inputs of arbitrary length."""
+        # Far from unit length, so that a map that forgets to normalize is noticed.
         draws = np.random.default_rng(5).standard_normal((40, projector.d_in)) * 3
         return draws.astype(np.float32)
 
     def test_meets_the_protocol(self, projector: Projector) -> None:
-        """It is a Projector for every room above."""
+        """The object has the protocol's members."""
         assert isinstance(projector, protocols.Projector)
 
     def test_maps_rows_to_the_other_dimension(self, projector: Projector, vectors: Vectors) -> None:
@@ -46,11 +47,13 @@ class ProjectorContract:
         assert mapped.shape == (len(vectors), projector.d_out)
         assert mapped.dtype == np.float32
         unit = np.allclose(np.linalg.norm(mapped, axis=1), 1, atol=1e-5)
+        # As declared, either way: a map into a dot-product space must not normalize.
         assert unit == projector.manifest.normalizes_output
 
     def test_maps_each_row_by_itself(self, projector: Projector, vectors: Vectors) -> None:
         """A row's output does not depend on its batch, nor change the input."""
         before = vectors.copy()
+        # A query is projected alone and a gallery in batches: both must give the same vector.
         alone = np.concatenate([projector.apply(row[None]) for row in vectors])
         np.testing.assert_allclose(projector.apply(vectors), alone, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(vectors, before)
@@ -73,7 +76,7 @@ class ProjectorContract:
     def test_uncertainty_is_one_number_per_row_or_an_error(
         self, projector: Projector, vectors: Vectors
     ) -> None:
-        """Where there is an estimate it is finite; where there is none it says so."""
+        """Where there is an estimate it is finite; where there is none, asking for it raises."""
         if not projector.has_uncertainty:
             with pytest.raises(ArtefactError):
                 projector.uncertainty(vectors)
