@@ -16,7 +16,7 @@ from xbtmigrate.types import Distance, digest_of
 
 @dataclass(frozen=True, slots=True)
 class CollectionFacts:
-    """What one collection is, as far as a migration of one of its vectors is concerned.
+    """The facts of one collection that matter to a migration of one of its vectors.
 
     Attributes:
         requested: Name the user gave: a collection or an alias.
@@ -87,7 +87,7 @@ class CollectionFacts:
 
     @property
     def identity(self) -> str:
-        """Digest of what a plan depends on; counts change while a collection serves, this not."""
+        """Digest of what a plan depends on, without counts, which change while it serves."""
         parts = (self.collection, self.vector, str(self.size), self.distance, self.datatype)
         return digest_of(parts)
 
@@ -117,6 +117,7 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
         )
     strict = strict_mode(info.config)
     hnsw = params.hnsw_config or models.HnswConfigDiff()
+    # Multivectors are among them: `_spaces` leaves those out, and `multi` holds them alone.
     others = {each: config for each, config in dense_vectors(info).items() if each != vector}
     return CollectionFacts(
         requested=collection,
@@ -141,6 +142,7 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
         shard_number=info.config.params.shard_number or 1,
         replication_factor=info.config.params.replication_factor or 1,
         custom_sharding=info.config.params.sharding_method is models.ShardingMethod.CUSTOM,
+        # Keys are numbers or texts, which Python cannot compare with each other.
         shard_keys=tuple(sorted(shards_per_key(connection, name), key=str)),
         strict_mode=bool(strict.enabled),
         read_limit=strict.max_query_limit,

@@ -24,7 +24,7 @@ class OptimizerQueue:
     """The optimizer and the update queue of one collection.
 
     A vector that is written takes its point out of the index, for the old vector too, until the
-    optimizer has built the index anew. Grey ("to be optimized, but not begun") is no reason to
+    optimizer has rebuilt the index. Grey ("to be optimized, but not begun") is no reason to
     wait: the next write is what begins it.
 
     Attributes:

@@ -95,7 +95,7 @@ def search(
 def nearest(
     connection: Connection, facts: CollectionFacts, vectors: Vectors, count: int
 ) -> list[list[PointId]]:
-    """Search the old vectors.
+    """Return the nearest points of queries in the old space.
 
     Args:
         connection: The open Qdrant.

@@ -72,6 +72,7 @@ def read_baseline(
     ids: list[PointId] = []
     payloads: list[str] = []
     vectors: list[bytes] = []
+    # All vectors, because a fault in one that is not migrated must show, too.
     for page in reader.select(wanted, after=None, payload=True, vectors=True):
         ids += page.ids
         payloads += [whole_hash(payload) for payload in page.payloads]
@@ -145,6 +146,7 @@ def _is_rounded(one: bytes, other: bytes) -> bool:
     (names, values), (other_names, other_values) = (
         each.split(b"\n", maxsplit=1) for each in (one, other)
     )
+    # float32 has steps of 1.2e-7 near 1; a vector that was replaced differs by far more.
     return names == other_names and bool(
         np.allclose(np.frombuffer(values, "f4"), np.frombuffer(other_values, "f4"), atol=1e-6)
     )

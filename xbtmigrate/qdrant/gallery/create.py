@@ -225,7 +225,7 @@ def create_index(
 
 
 def _copied(source: BaseModel | None, kind: type[M]) -> M | None:
-    """Turn what the server reports into what it takes, dropping what cannot be set."""
+    """Turn a reported configuration into one that can be set, without the keys that cannot."""
     if source is None:
         return None
     values = source.model_dump(exclude_none=True)

@@ -56,7 +56,7 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class GallerySettings:
-    """What both galleries need to know.
+    """Settings that both galleries share.
 
     Attributes:
         fields: Where the embedded content is in a payload.
@@ -260,6 +260,7 @@ class InPlaceGallery:
         hashes: list[str] = part.column("content_hash").to_pylist()
         vectors = [vectors_of(part, name) for name in self._settings.bound(kind)]
         if kind in WITHOUT:
+            # A null becomes NaN, so that the mark names the absence of the vector.
             present = [np.asarray(part[name].is_valid()) for name in self._settings.bound(kind)]
             vectors = [
                 np.where(there[:, None], rows, np.nan)
@@ -284,6 +285,7 @@ class InPlaceGallery:
             # The vectors of the same points go to the same shards, which apply them behind the
             # marks: to wait for these is to wait for both. A mark without its vector is not true.
             self._writer.enqueue_payloads(marks, key)
+            # The first vector of `bound` is the new one; without shard keys its rows need no copy.
             chosen = vectors[0] if len(rows) == len(ids) else vectors[0][rows]
             self._writer.update_vectors(members, self._settings.new.name, chosen, key)
 

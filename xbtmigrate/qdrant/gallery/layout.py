@@ -78,7 +78,7 @@ def choose_layout(
     Args:
         facts: The collection.
         connection: The open Qdrant.
-        requested: What the user asked for; None leaves the choice to the tool.
+        requested: The layout in the configuration; None leaves the choice to the tool.
         space: The vectors to be stored.
         resuming: Whether the journal says that this migration has already written vectors, so
             that some may lack their provenance because the run was killed.
@@ -93,6 +93,7 @@ def choose_layout(
             f"the new vectors cannot go into '{facts.collection}': {obstacle}",
             'set plan.layout = "shadow" (or "auto"), or remove the obstacle',
         )
+    # Under `auto` the obstacle is the reason for a shadow.
     if requested is Layout.SHADOW or (requested is None and obstacle):
         return _shadow(facts, connection, space, obstacle or "the shadow layout was asked for")
     return _in_place(facts, connection, space, resuming=resuming)
@@ -104,6 +105,7 @@ def _obstacle_in_place(facts: CollectionFacts, connection: Connection, space: Ne
         return "its vector has no name, and applications address it without one"
     if space.name == facts.vector:
         return f"the new vector would have the name of the old one, '{facts.vector}'"
+    # A collection that was created with both names needs no newer server.
     if space.name in facts.dense or connection.at_least(ADD_VECTOR):
         return ""
     version = ".".join(map(str, connection.version))
@@ -184,11 +186,13 @@ def _shadow(
         _check_name(facts, space)
     exists = connection.call(lambda: connection.client.collection_exists(name))
     mark = shadow_mark(connection, name)
+    # Only the mark shows who made it: a collection of the user may have this name.
     if exists and mark is None:
         raise CollectionError(
             f"there is a collection '{name}' that this tool did not make",
             "rename or delete it yourself: the shadow needs this name",
         )
+    # Left by another migration: reused, it would mix vectors of two models.
     if exists and mark != (facts.collection, inside.name, inside.size, inside.distance):
         raise CollectionError(
             f"the shadow '{name}' was made for other vectors: {mark}",

@@ -1,4 +1,4 @@
-"""Open the gallery of a chosen layout, and what compares it."""
+"""Open the gallery of a chosen layout, and the comparison of a shadow with its source."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def open_gallery(
 def open_fidelity(
     connection: Connection, facts: CollectionFacts, choice: LayoutChoice
 ) -> ShadowComparison | None:
-    """Open what compares a shadow with its source; None for a layout in place."""
+    """Open the comparison of a shadow with its source; None for a layout in place."""
     if choice.layout is Layout.IN_PLACE:
         return None
     source, shadow = (
@@ -84,7 +84,7 @@ def open_reader(connection: Connection, facts: CollectionFacts, collection: str)
 
 
 def _halves(facts: CollectionFacts, choice: LayoutChoice) -> set[str]:
-    """Names of the vectors in half precision; one that is added takes after the old one."""
+    """Return the vectors in half precision; one that is added inherits from the old one."""
     # `create` keeps half precision for a vector that it adds; marks have to tolerate its rounding.
     added = {} if choice.space.name in facts.datatypes else {choice.space.name: facts.datatype}
     datatypes = {**facts.datatypes, **added}
@@ -107,6 +107,6 @@ def _side(facts: CollectionFacts, name: str) -> Space:
 
 
 def _copied(facts: CollectionFacts, choice: LayoutChoice) -> list[str]:
-    """Names of the vectors that a shadow takes over; a new one takes the place of its namesake."""
+    """Return the vectors that a shadow copies; the new one replaces a vector of its name."""
     others = [*facts.dense, *facts.sparse, *facts.multi]
     return [name for name in others if name != choice.space.name]

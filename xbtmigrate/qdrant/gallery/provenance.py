@@ -1,7 +1,7 @@
 """Build the mark of a point's new vector, and check whether it still holds.
 
 A mark names the content a vector was made from and the vector itself, so it is true or false by
-what the point holds now, whatever happened in between and in whatever order it was applied: a run
+what the point holds now, regardless of what happened before and in which order it arrived: a run
 killed between vector and mark, a request that arrives late, an application that writes back a
 payload it read earlier. Vectors are named by a sketch, three sums with fixed random signs, which
 survives what a server does to a vector on its way in: unit length, and half precision, which moves
@@ -48,7 +48,7 @@ Sketches: TypeAlias = npt.NDArray[np.float32]
 
 
 def provenance(plan: str, kind: Kind, made_from: str) -> dict[str, str]:
-    """Build what a point remembers of its new vector.
+    """Build the mark of one point.
 
     Args:
         plan: Digest of the plan.
@@ -61,7 +61,7 @@ def provenance(plan: str, kind: Kind, made_from: str) -> dict[str, str]:
 def shared_provenance(
     plan: str, kind: Kind, made_from: Mapping[PointId, str], made: Sketches
 ) -> dict[str, str]:
-    """Build what some points remember in common, so that one operation can mark them all.
+    """Build the mark that up to sixteen points share, so that one operation marks them all.
 
     A server spends as long on one operation that changes a payload as on writing one vector,
     however many points it names. Each point finds its own entry of twelve bytes: 48 bits of its
@@ -131,7 +131,7 @@ def sketch(name: str, rows: Vectors) -> Sketches:
 
 
 def whole_sketches(points: Sequence[Mapping[str, Vector]]) -> Sketches:
-    """Sketch all vectors of n points, whatever their form; shape (n, 3)."""
+    """Sketch all vectors of n points, dense, sparse or multiple; shape (n, 3)."""
     total: Sketches = np.zeros((len(points), _SUMS), np.float32)
     for row, vectors in enumerate(points):
         for name, vector in vectors.items():
@@ -150,7 +150,7 @@ def packed(sketches: Sketches) -> list[str]:
 
 
 def whole_hash(payload: Mapping[str, Any]) -> str:
-    """Hash a whole payload but the tool's own key, whatever the order of its keys."""
+    """Hash a payload without the tool's own key, independent of the order of its keys."""
     # The tool's key changes with every mark; including it would make each mark invalidate itself.
     own = {key: value for key, value in payload.items() if key != PROVENANCE}
     text = json.dumps(own, sort_keys=True, separators=(",", ":"), default=str)

@@ -36,6 +36,7 @@ def distrust(connection: Connection, choice: LayoutChoice, ids: Sequence[PointId
     writer = Writer(connection, choice.collection)
     for page in reader.select(ids, after=None, payload=False, vectors=False):
         for key, members in _by_key(page):
+            # A source's point without a copy is due.
             if choice.layout is Layout.SHADOW:
                 writer.delete(members, key)
             else:

@@ -74,7 +74,7 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """Carries changes from one side to the other.
+    """Carry changes from one side to the other.
 
     Attributes:
         connection: The open Qdrant.

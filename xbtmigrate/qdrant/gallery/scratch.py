@@ -47,6 +47,7 @@ def scratch_gallery(
         batches: Points with the columns id, text, image and old.
         stored: What the vectors embed.
     """
+    # A random name, because two runs may overlap; `doctor` finds leftovers by the prefix.
     name = f"{BENCH}{uuid.uuid4().hex[:12]}"
     new = NewSpace(_NEW, space.size, space.distance)
     try:
@@ -59,6 +60,7 @@ def scratch_gallery(
         choice = choose_layout(copy, connection, layout, new)
         prepare(connection, copy, choice)
         fields = EmbeddedFields("text", "image", stored)
+        # A random plan, so that the marks of the copies match no real one.
         yield open_gallery(connection, copy, choice, fields, uuid.uuid4().hex)
     finally:
         _delete(connection, name)

@@ -29,7 +29,7 @@ _PARAMS = (
 def settings_that_differ(
     connection: Connection, facts: CollectionFacts, choice: LayoutChoice
 ) -> list[str]:
-    """Compare the place of the new vectors with what it was made after.
+    """Compare the settings of the new vectors' place with those that it should have.
 
     Args:
         connection: The open Qdrant.

@@ -51,7 +51,7 @@ class Owner:
         return f"process {self.pid} on {self.hostname}"
 
     def is_this_process(self) -> bool:
-        """Whether the lease is this very process's own."""
+        """Whether this process holds the lease."""
         mine = Owner.here()
         return (self.machine, self.pid, self.started) == (mine.machine, mine.pid, mine.started)
 

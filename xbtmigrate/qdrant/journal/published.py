@@ -146,6 +146,7 @@ def unpack(published: Published, parts: Sequence[models.Record], folder: Path) -
         files = _unpacked(archive)
     except (KeyError, TypeError, ValueError, *_UNPACKING) as error:
         raise _not_whole(published, repr(error)) from error
+    # Checked before the first file is written.
     if _digest(files) != published.digest:
         raise _not_whole(published, "its files do not have the digest of its record")
     # A name such as "../x" would be written outside the folder (zip slip), and anyone who can write
@@ -180,7 +181,7 @@ def _digest(files: Mapping[str, bytes]) -> str:
 
 
 def _unpacked(archive: bytes) -> dict[str, bytes]:
-    """Read the files of an archive, whose own words on their sizes are not believed.
+    """Read the files of an archive without trusting the sizes that it declares.
 
     Raises:
         ValueError: It unpacks to far more than its own size.

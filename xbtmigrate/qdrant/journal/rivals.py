@@ -17,6 +17,7 @@ _RECORDS = models.Filter(
     must=[models.FieldCondition(key="kind", match=models.MatchValue(value="migration"))]
 )
 _PAGE = 1000
+# Applications read the new vectors, or are about to: `abort` would delete what they read.
 _SWITCHED = (Phase.CUTTING_OVER, Phase.CUT_OVER, Phase.ROLLING_BACK)
 
 

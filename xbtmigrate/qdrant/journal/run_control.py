@@ -43,7 +43,7 @@ class _Wait:
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """What is shown of a run's load, each in the form that it must have."""
+    """The form that a published load must have."""
 
     state: str = ""
     reason: str = ""
@@ -80,6 +80,7 @@ class Control:
 
     def wish(self) -> Command:
         """Read the last command."""
+        # Without a record the defaults hold: not paused, limits as the run was started with.
         return decoded(self._read("wish"), Command, f"wish for '{self.migration}'")
 
     def ask(self, *, paused: bool, limits: Limits | None) -> Command:

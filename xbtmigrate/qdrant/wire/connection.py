@@ -65,7 +65,7 @@ _REFUSALS = 10
 
 
 class RetryPolicy:
-    """Sends requests again, and remembers how long was waited for what.
+    """Retry requests, and add up the waits by reason.
 
     Attributes:
         pauses: Number and seconds of the waits so far, by reason.
@@ -83,7 +83,7 @@ class RetryPolicy:
         attempts: int,
         retry: Callable[[RetryCallState], bool],
     ) -> T:
-        """Send a request, again where it fails for a reason that may pass.
+        """Send a request, and retry it where it fails for a reason that may pass.
 
         Args:
             request: The request.
@@ -144,7 +144,7 @@ class Connection:
         rpc: The server's gRPC interface as bytes, not yet trusted to lead to the same server unless
             the user asked for gRPC; None in the embedded mode.
         lock: Held by each request to an embedded database, which takes one at a time.
-        retries: Sends requests again, and knows how long was waited for what.
+        retries: The retry policy, with the waits so far.
     """
 
     client: QdrantClient
@@ -167,11 +167,11 @@ class Connection:
         return self.version >= version
 
     def brief(self) -> Connection:
-        """Return the same connection for requests that something else makes up for."""
+        """Return it with fewer attempts, for requests whose failure does no harm."""
         return replace(self, attempts=BRIEF_ATTEMPTS)
 
     def call(self, request: Callable[[], T]) -> T:
-        """Send a request; try again what may pass.
+        """Send a request; retry failures that may pass.
 
         Raises:
             XbtMigrateError: The failure stays; its message says what it means.
@@ -182,7 +182,7 @@ class Connection:
     def write(
         self, request: Callable[[], models.UpdateResult | Sequence[models.UpdateResult]]
     ) -> None:
-        """Send a write and see that it was applied; "acknowledged" alone is not done.
+        """Send a write and return once it is applied; "acknowledged" alone is not enough.
 
         Raises:
             XbtMigrateError: The failure stays, or the server never confirms.

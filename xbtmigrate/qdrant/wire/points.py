@@ -110,6 +110,7 @@ def _rendered(field: str, payload: Payload) -> str | None:
         return None
     if "{" not in field:
         return values[0]
+    # parse() yields the text before each field; text behind the last one has no field.
     literals = [(literal, name is not None) for literal, name, _, _ in Formatter().parse(field)]
     remaining = iter(values)
     return "".join(text + (next(remaining) if slot else "") for text, slot in literals).strip()
@@ -160,9 +161,9 @@ class Page:
 
     Attributes:
         ids: Point ids.
-        payloads: Payloads, as far as they were asked for.
+        payloads: Payloads, with the keys that were requested.
         shard_keys: Shard keys, None under automatic sharding.
-        vectors: The vectors that were asked for, by name; "" is the unnamed one. Those that hold
+        vectors: The vectors that were requested, by name; "" is the unnamed one. Those that hold
             NaN or infinity, which servers take over gRPC, are left out as if they were not there.
     """
 
@@ -261,5 +262,5 @@ def numbers_only(points: Iterable[Mapping[str, Vector]]) -> list[dict[str, Vecto
 
 def _is_finite(vector: Vector) -> bool:
     values = vector.values if isinstance(vector, Sparse) else vector.ravel()
-    # The sum of squares alone tells for nearly all vectors, in a fifth of the time.
+    # Nearly every vector has a finite sum of squares, which proves it in a fifth of the time.
     return math.isfinite(values.dot(values)) or bool(np.isfinite(values).all())

@@ -88,6 +88,7 @@ def retry_after(error: BaseException | None) -> float | None:
     if named is None:
         return None
     try:
+        # Both forms of RFC 9110: a number of seconds, or a date.
         return urllib3.Retry().parse_retry_after(named)
     except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return None

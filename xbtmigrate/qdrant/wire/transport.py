@@ -31,7 +31,7 @@ _CONNECTIONS = 4
 PLAIN = {"grpc.compression_enabled_algorithms_bitset": 1}
 """Channel options that keep a server from compressing its answers.
 
-It compresses them unless told otherwise, which takes 20 times as long as all the rest of reading.
+By default it compresses them, which takes 20 times as long as all the rest of reading.
 """
 
 
@@ -55,6 +55,7 @@ class Certificates:
         named = str(ca_file) if ca_file is not None else os.environ.get("SSL_CERT_FILE")
         certificates = cls(named or None)
         try:
+            # Loaded here first, so that a wrong file is named before a request fails for it.
             certificates.context()
         except OSError as error:  # ssl.SSLError is one
             raise ConfigError(
@@ -65,16 +66,16 @@ class Certificates:
 
     @property
     def path(self) -> str:
-        """The file, also where it is that of the usual certificates."""
+        """The chosen file, else that of the usual certificates."""
         return self.file or certifi.where()
 
     @property
     def grpc_options(self) -> dict[str, bytes]:
-        """What the client library's channels take; gRPC brings the usual certificates itself."""
+        """Options for gRPC channels; without a file gRPC uses its built-in certificates."""
         return {"root_certificates": Path(self.file).read_bytes()} if self.file else {}
 
     def context(self) -> ssl.SSLContext:
-        """Return what REST clients take."""
+        """Return the TLS context for REST clients."""
         return ssl.create_default_context(cafile=self.path)
 
 
@@ -126,6 +127,7 @@ class Rest:
             )
         except urllib3.exceptions.HTTPError as error:
             raise ResponseHandlingException(error) from error
+        # The statuses that the client library takes for success.
         if answer.status not in (200, 201, 202):
             raise UnexpectedResponse(
                 answer.status,
@@ -164,7 +166,7 @@ class Rest:
 
 
 class Rpc:
-    """Requests to one server over a channel of their own, opened by the first of them.
+    """Requests to one server over a separate channel, opened by the first of them.
 
     Args:
         url: Address of the server's REST interface.

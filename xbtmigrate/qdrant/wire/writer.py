@@ -1,4 +1,4 @@
-"""Write vectors, marks and whole points by the fastest way that leads to the same server.
+"""Write vectors, marks and whole points by the fastest route that leads to the same server.
 
 Three senders make the same write: protobuf over gRPC, JSON over REST, and the client library for an
 embedded database. `Writer` chooses among them, and returns when the write is applied.
@@ -30,13 +30,14 @@ MEDIUM = models.WriteOrdering.MEDIUM
 """Writes pass through one leader per shard, so replicas see them in the same order."""
 _APPLIED = "wait=true&ordering=medium"
 _ENQUEUED = "wait=false&ordering=medium"
+# A firewall that drops packets would otherwise delay the first write by the whole timeout.
 _PROBE_SECONDS = 5.0
 
 Payloads: TypeAlias = Sequence[tuple[Sequence[PointId], Mapping[str, Any]]]
 
 
 class Writer:
-    """Writes into one collection; what it returns from is applied, unless said otherwise.
+    """Write into one collection; a call returns when it is applied, unless its docstring differs.
 
     Args:
         connection: The open Qdrant.
@@ -47,6 +48,7 @@ class Writer:
         self._connection = connection
         self._collection = collection
         rest = connection.rest
+        # REST is faster than the client library, which makes Python floats of every vector.
         self._plain: RestSender | ClientSender = (
             ClientSender(connection, collection) if rest is None else RestSender(rest, collection)
         )
@@ -132,7 +134,7 @@ class Writer:
 
     @cached_property
     def _fastest(self) -> Sender:
-        """The packed route, if gRPC certainly leads to the same server."""
+        """The gRPC sender if its port certainly leads to the same server, else the plain one."""
         rpc = self._connection.rpc
         if rpc is None:
             return self._plain
@@ -143,7 +145,7 @@ class Writer:
 
 
 class Sender(Protocol):
-    """Sends one write and returns what the server says of it; `key` is the points' shard key."""
+    """Send one write and return the server's result; `key` is the points' shard key."""
 
     def update_vectors(
         self, ids: Sequence[PointId], name: str, rows: Vectors, key: models.ShardKey | None
@@ -297,6 +299,7 @@ def reaches_same_server(connection: Connection, rpc: Rpc) -> bool:
     # Any failure means REST, which is slower but never wrong.
     except (grpc.RpcError, QdrantException):
         return False
+    # A killed process leaves its probe behind; `doctor --fix` deletes it.
     finally:
         gone = models.PointIdsList(points=[probe])
         connection.write(lambda: connection.client.delete(JOURNAL, gone, wait=True))
