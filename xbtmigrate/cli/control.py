@@ -38,6 +38,7 @@ def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     if json:
         render.document(content)
         return
+    # A pause outlives its run, so it can also be lifted while no run is active.
     if content["running"]:
         render.say(f"The run of {content['migration']} goes on.")
     else:
@@ -65,6 +66,7 @@ def throttle(
     if json:
         render.document(content)
         return
+    # The limits that hold now, as the run has confirmed them.
     shown = [
         (name.replace("_", " "), content[name] or "off") for name in ("max_slowdown", "max_rate")
     ]

@@ -20,7 +20,7 @@ INTERRUPTED = 130
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], str]]:
     """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one ends the program."""
-    # A flag and not an exception: an exception could arrive between a vector and its mark.
+    # A flag and not an exception, which could arrive in the middle of a write.
     asked = threading.Event()
 
     def ask(number: int, _frame: object) -> None:

@@ -33,6 +33,7 @@ def rollback(
     if json:
         render.document(content)
     else:
+        # A rollback moves the readers, too: they must send old-model vectors again.
         render.say(content["readers"])
         names = ("status", "phase", "layout", "alias", "carried_back", "deleted", "newer_kept")
         render.facts(

@@ -61,7 +61,7 @@ class Switched:
 
     Attributes:
         document: The stable JSON form.
-        passed: Whether every gate said yes.
+        passed: Whether every check holds.
         interrupted: Whether the user stopped it.
     """
 
@@ -73,11 +73,11 @@ class Switched:
 def cutover(
     config: Config, order: Order, *, should_stop: Callable[[], str], report: Report
 ) -> Switched:
-    """Switch applications to the new vectors, or say what stands against it.
+    """Switch applications to the new vectors, or return which checks fail.
 
     Args:
         config: The settings.
-        order: What is asked.
+        order: The options of the cutover.
         should_stop: Asked while waiting and catching up; a reason ends it before the switch.
         report: Called with progress.
 
@@ -148,6 +148,7 @@ def _switchable(record: MigrationRecord | None) -> MigrationRecord:
 
 def _accepting(record: MigrationRecord, count: int) -> MigrationRecord:
     """Return the record with the number of points that may stay without a new vector."""
+    # A repeated cutover without the option must not lower what was accepted at the switch.
     before = 0 if record.phase is Phase.VERIFIED else record.without_vector
     return replace(record, without_vector=max(before, count))
 
@@ -200,13 +201,14 @@ class _Cutover:
         self._follow(carrier)
 
     def _catch_up(self, carrier: Carrier) -> PointHashes | None:
-        """Sweep until few enough points change, and while the user wants to wait.
+        """Sweep until few enough points change, and on until the file of --go-file exists.
 
         Returns:
             In place, what the points were before the last sweep: what changes behind that is seen
             by the sweep or differs from it, so that it is carried over.
         """
         while True:
+            # Read before the sweep: the last sweep has to begin after the file appeared.
             last = self.order.go_file is None or self.order.go_file.exists()
             # In place the notes come before the sweep: a write after a later note would be missed.
             ledger = carrier.ledger() if last and not carrier.shadow else None

@@ -58,7 +58,7 @@ class Removal:
 
     @property
     def shadow(self) -> bool:
-        """Whether the old side is a collection of its own."""
+        """Whether the old side is a separate collection."""
         return self.plan.target.layout is Layout.SHADOW
 
     @property
@@ -101,14 +101,14 @@ def finalize(
         config: The settings.
         confirm: Name of the collection as the user knows it, its real name or the configured
             alias; None only to look.
-        snapshot: Whether to let the server store a snapshot of the old side first.
+        snapshot: Whether the server stores a snapshot of the old side first.
         notice: Seconds between storing the phase in the journal and removing anything.
         report: Called with progress.
 
     Raises:
         ConfigError: `confirm` is another name.
         GateError: The migration is not cut over, or the old side is still used.
-        UnsupportedError: A snapshot is asked for where there are none.
+        UnsupportedError: `snapshot` is set where the server makes none.
         XbtMigrateError: A part failed; the same call goes on from there.
     """
     plan = artefacts_of(config).load_plan()

@@ -85,7 +85,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What the user says to conditions that only a person can settle.
+    """The user's answers to conditions that only a person can settle.
 
     Attributes:
         readers_send_new: Every reader sends vectors of the new model from the cutover on.
@@ -100,7 +100,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is asked of a cutover.
+    """The options of a cutover.
 
     Attributes:
         act: Do it; else only check.
@@ -110,7 +110,7 @@ class Order:
         max_behind: Points that may still change under the last sweep before the switch.
         go_file: Wait, caught up, until this file exists; None not to wait.
         quality: Quality gates.
-        accepted: What the user says to conditions that only a person can settle.
+        accepted: The user's answers to conditions that only a person can settle.
     """
 
     act: bool = False
@@ -140,7 +140,7 @@ def check_cutover(
         artefacts: The migration's files.
         intent: Its plan and record.
         route: How applications come to the new vectors.
-        order: What is asked of the cutover.
+        order: The options of the cutover.
     """
     plan, accepted = intent.plan, order.accepted
     # In place both names are the same: health is read once.
@@ -296,7 +296,7 @@ def _questions(config: Config, quality: Quality) -> list[Questions]:
 def _means(
     connection: Connection, asked: Questions, place: tuple[str, str], vectors: np.ndarray
 ) -> dict[str, float]:
-    """Search one space through its index and judge the lists."""
+    """Search one space through its index and return the mean of each metric."""
     found: list[list[PointId]] = []
     for start in range(0, len(vectors), 20):
         found += search(connection, *place, vectors[start : start + 20], depth=DEPTH)

@@ -41,7 +41,7 @@ FEW = 100
 
 
 def rollback(config: Config, *, act: bool, leave_behind: bool, report: Report) -> Switched:
-    """Switch applications back to the old vectors, or say what that would take.
+    """Switch applications back to the old vectors, or return what that would do.
 
     Args:
         config: The settings.
@@ -124,6 +124,7 @@ def _turn_back(
     # Carry first, switch second: searchers that left the new vectors earlier would miss the
     # writes since the cutover. A repeated rollback only carries, since the switch is done.
     if record.phase is not Phase.ROLLED_BACK:
+        # The record keeps the switch to the new side, and searchers follow that until ROLLED_BACK.
         record = record.moved_to(Phase.ROLLING_BACK)
         store.journal.save(record)
         if ledger is not None:

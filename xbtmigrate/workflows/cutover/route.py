@@ -49,7 +49,7 @@ def choose_route(
         connection: The open Qdrant.
         plan: Its plan.
         alias: Alias that the user names.
-        by_switch: Whether the user says that applications follow the switch.
+        by_switch: Whether applications follow the switch, as the user states.
 
     Raises:
         GateError: No alias leads to the source, so that nothing can be moved.
@@ -81,6 +81,7 @@ def readers_send(plan: Plan, alias: str | None, *, back: bool = False) -> str:
     """
     source, target = plan.collection, plan.target
     event, model, vector, size = "cutover", "new", target.vector, target.size
+    # `left` is what an unchanged reader still gets, until `ending` deletes it.
     ending, left, there = "finalize", f"the points of '{source.name}'", target.collection
     if back:
         event, model, vector, size = "rollback", "old", source.vector, source.size
@@ -88,6 +89,8 @@ def readers_send(plan: Plan, alias: str | None, *, back: bool = False) -> str:
     if target.layout is Layout.IN_PLACE:
         left = f"the {'new' if back else 'old'} vectors"
         there = source.alias or source.name
+    # Three cases: the alias leads to vectors of the same name and size (no error), to others (an
+    # error), or nothing was moved (the reader stays on the left side).
     if is_silent(plan, alias):
         unchanged = "gets wrong points without an error"
     elif alias is not None:
@@ -112,7 +115,7 @@ def is_silent(plan: Plan, alias: str | None) -> bool:
 
 def route_taken(record: MigrationRecord) -> Route | None:
     """Return the route of a cutover that has begun or ended; None before."""
-    # A verified record with a switch was rolled back earlier; the next cutover may choose anew.
+    # A verified record with a switch was rolled back earlier; the next cutover chooses again.
     if record.phase is Phase.VERIFIED or record.switch is None:
         return None
     return Route(Switch.parse(record.switch, "the journal").alias, ())

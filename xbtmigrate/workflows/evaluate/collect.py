@@ -25,7 +25,7 @@ from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.workspace import Workspace
 
 MAX_GENERATED = 2_000
-"""Queries made from the points themselves, at most: more of them say no more."""
+"""Largest number of queries made from the points themselves."""
 
 # With fewer unseen points than this, seen ones are measured on too, with a warning.
 MIN_UNSEEN = 100
@@ -73,7 +73,7 @@ def pose(
         store: What the migration has in Qdrant.
         models: Both models.
         workspace: The migration's files.
-        wanted: What to evaluate on.
+        wanted: The queries, and the size of the gallery.
         report: Called with progress.
         decides: Whether a gate is held against the figures, which made queries cannot bear.
 
@@ -187,7 +187,7 @@ def _made(
     """Make a trial from the first made queries that both models can embed, else from neighbours."""
     warnings = collected.warnings
     unseen = _unseen(artefacts, collected.points)
-    # After `--pairs 0` nothing is unseen: measure on all points, and say so.
+    # After `--pairs 0` nothing is unseen: measure on all points, with a warning.
     if len(unseen) < MIN_UNSEEN <= len(collected.points):
         unseen = np.arange(len(collected.points))
         warnings.append(

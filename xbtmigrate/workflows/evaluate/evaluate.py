@@ -42,8 +42,8 @@ def measure(
 
     Args:
         config: The settings.
-        wanted: What to evaluate on.
-        gates: Conditions on the recommended move; what they say is part of the result.
+        wanted: The queries, and the size of the gallery.
+        gates: Conditions on the recommended move; their outcome is part of the result.
         page: Also write the report here.
         curves: Which curves of the mixed gallery to draw.
         report: Called with progress.
@@ -71,6 +71,7 @@ def measure(
         ]
         if maps.bridge is None and maps.forward is None:
             warnings.append("no projector was trained yet: run `xbtmigrate train-projector`")
+        # Costs come from the plan; without one, strategies are compared by quality alone.
         planned = workspace.artefacts.plan_file.exists()
         costs = workspace.artefacts.load_plan().costs if planned else []
         # The first kind of queries decides; the others can only warn (`_against`).
@@ -144,6 +145,7 @@ def _against(others: Sequence[Findings], advice: Recommendation) -> list[str]:
 
 def _same_move(findings: Findings, advice: Recommendation) -> float | None:
     """Return the recommended move's value on other queries, at the nearest measured fraction."""
+    # Keep and full are cells under their plain names, a bridge under "bridge:KIND".
     if advice.strategy in findings.judged.cells:
         return findings.judged.cells[advice.strategy].means[METRIC]
     for curve in findings.judged.deployable:

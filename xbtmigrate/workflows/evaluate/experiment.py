@@ -34,10 +34,10 @@ from xbtmigrate.types import Channel, Distance, PointId, Scores, Vectors
 
 ORACLE = "oracle"
 ORDERS = ("random", "uncertainty", "benefit", ORACLE)
-"""Orders that are measured unless others are asked for."""
+"""Orders that are measured by default."""
 
 USUAL_SERVINGS = tuple(name for name, spec in SERVINGS.items() if spec.is_usual)
-"""Servings that are measured unless others are asked for."""
+"""Servings that are measured by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +252,7 @@ def _orders(
     trial: Trial, sides: Sides | None, maps: Maps, asked: Asked
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return the points' scores in every chosen order that the maps allow."""
+    # Orders of plugins are not listed: `possible` lets them through.
     uncertain = maps.forward is not None and maps.forward.has_uncertainty
     possible = {
         ORACLE: sides is not None,
@@ -277,6 +278,7 @@ def _servings(
     known = None
     if maps.arrangement is not None and sides is not None and maps.forward is not None:
         hubness = sides.hubness(maps.arrangement.bank, trial.ids)
+        # Only some servings read it; projectors of some kinds estimate no error.
         predicts = maps.forward.has_uncertainty
         uncertainty = maps.forward.uncertainty(trial.old, trial.side) if predicts else None
         known = Calibrated(maps.arrangement, hubness, uncertainty)

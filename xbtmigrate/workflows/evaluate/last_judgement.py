@@ -64,7 +64,7 @@ def last_judgement(models: Models, artefacts: Artefacts, plan: Plan) -> Judgemen
     file = artefacts.evaluation_file
     if file.exists():
         kept = read_json(file, Judgement, "evaluate again with `xbtmigrate evaluate`")
-        # A judgement of another new model says nothing about this one.
+        # A judgement of another new model does not apply to this one.
         found += [kept] if kept.new_model == fingerprint else []
     # Both times are UTC in ISO 8601, so their order as strings is that in time.
     return max(found, key=lambda each: each.at, default=None)

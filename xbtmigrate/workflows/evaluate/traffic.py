@@ -41,7 +41,7 @@ def read_demand(store: Store, models: Models, path: Path) -> Mapping[PointId, in
         Point id -> hits, more than 0 each.
 
     Raises:
-        ConfigError: The file is not such a log, or says nothing.
+        ConfigError: The file is not such a log, or has no hits.
         EncoderError: The old model cannot embed its queries.
     """
     try:

@@ -1,4 +1,4 @@
-"""Workflows: what can be wrong between journal, artefacts and collections, one by one."""
+"""Check journal, artefacts and collections against each other, one inconsistency at a time."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ UNFINISHED = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """All that a look at a migration needs.
+    """What every check reads.
 
     Attributes:
         config: The settings.
@@ -90,7 +90,7 @@ class Ailment:
         name: Its name.
         message: What is wrong.
         way_out: What to do.
-        fix: Puts it right without any risk; None where a person has to decide.
+        fix: Fixes it without any risk; None where a person has to decide.
     """
 
     name: str
@@ -121,7 +121,7 @@ def plan_lost(case: Case) -> Iterator[Ailment]:
 
 
 def _restoring(case: Case, otherwise: str) -> tuple[str, Callable[[], object] | None]:
-    """The way out where files are lost: what is published of them in Qdrant, if anything is."""
+    """Return the way out for lost files, and a fix where they are published in Qdrant."""
     assert case.record is not None
     lost = lost_files(case.connection, case.artefacts, case.record.plan_digest)
     if not lost:
@@ -166,7 +166,7 @@ def projector_lost(case: Case) -> Iterator[Ailment]:
 
 
 def ledger_lost(case: Case) -> Iterator[Ailment]:
-    """Nobody can tell any more which writes came after the cutover."""
+    """The ledger is lost, so writes since the cutover cannot be told from older ones."""
     record = case.begun
     if record is None or record.phase not in SWITCHED or case.artefacts.ledger_file.exists():
         return
@@ -244,7 +244,7 @@ def shadow_lost(case: Case) -> Iterator[Ailment]:
 
 
 def alias_elsewhere(case: Case) -> Iterator[Ailment]:
-    """An alias leads to another collection than the phase says."""
+    """An alias leads to another collection than the phase requires."""
     record, plan = case.begun, case.plan
     if record is None or plan is None or plan.target.layout is not Layout.SHADOW:
         return
@@ -264,7 +264,7 @@ def alias_elsewhere(case: Case) -> Iterator[Ailment]:
 
 
 def switch_differs(case: Case) -> Iterator[Ailment]:
-    """The switch file is not what the journal says."""
+    """The switch file differs from the journal."""
     record = case.record
     if record is None or record.switch is None:
         return
@@ -283,7 +283,7 @@ def switch_differs(case: Case) -> Iterator[Ailment]:
 
 
 def foreign_marks(case: Case) -> Iterator[Ailment]:
-    """Points bear marks of a plan that is not this migration's."""
+    """Points have marks of a plan that is not this migration's."""
     if case.plan is None or not case.has(case.plan.target.collection):
         return
     name, over = case.plan.target.collection, case.begun is None
@@ -306,7 +306,7 @@ def foreign_marks(case: Case) -> Iterator[Ailment]:
 
 
 def leftovers(case: Case) -> Iterator[Ailment]:
-    """Small things that killed commands left."""
+    """Killed commands left probe records, marks of deleted shadows or collections of `bench`."""
     connection = case.connection
     if count := probes(connection):
         yield Ailment(
@@ -346,6 +346,6 @@ CHECKS: tuple[Callable[[Case], Iterator[Ailment]], ...] = (
 
 
 def _version(text: str) -> tuple[int, ...]:
-    """Numbers of a version, as far as they go."""
+    """Return the numeric parts of a version, which compare as a tuple."""
     parts = text.split(".")
     return tuple(int(part) for part in parts if part.isdecimal())

@@ -54,7 +54,7 @@ def refusals(case: Case, *, sound: bool) -> Iterator[Ailment]:
     if case.record is not None and case.record.phase in ENDING:
         return
     if case.begun is not None and case.plan is None:
-        # The lost plan is said already; without it an alias that was moved leads to the new side.
+        # The lost plan is reported already; without it a moved alias would be read as the source.
         return
     try:
         store = store_over(case.config, case.connection)

@@ -54,7 +54,7 @@ def run(config: Config, *, yes: bool) -> Result:
 
     Args:
         config: The settings.
-        yes: Whether to act; otherwise only says what would be stored.
+        yes: Whether to act; otherwise only returns what would be stored.
 
     Raises:
         ArtefactError: There is no plan.
@@ -112,6 +112,7 @@ def store_hubness(store: Store, artefacts: Artefacts, plan: Plan, report: Report
         index_numbers(connection, collection, key)
     # The means stand in for points that have no number yet, such as those written since.
     sums = {kind: [0.0, 0] for kind in MADE}
+    # Under custom sharding a write must name the shard key, so points are read by key.
     shards = store.facts.shard_keys or (None,)
     for shard, ids in points_without(connection, collection, plan.digest, key, shards):
         found = _numbers(store, gallery, arrangement, ids)

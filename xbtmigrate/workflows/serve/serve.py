@@ -75,7 +75,7 @@ def application(config: Config, service: Service) -> FastAPI:
 
     Raises:
         XbtMigrateError: The collection, the artefacts or a model cannot be used.
-        ConfigError: Both a canary and shadow reads are asked for, or need the missing old model.
+        ConfigError: Both a canary and shadow reads are set, or one of them without the old model.
     """
     try:
         from xbtmigrate.serving.http.app import create_app
@@ -129,6 +129,7 @@ async def _opened(
     metrics = Metrics()
     # Only one of the two searchers counts demand, or a compared query would count twice.
     old = None if split is None else await searcher("keep", None)
+    # On trial is what the cutover will serve, `single`, unless another serving is named.
     new = await searcher(service.serving or ("single" if split else ""), demand)
     both = SplitSearcher(new, old, split, metrics)
     return Backend(both, encoders, metrics, service.seconds, close)

@@ -193,7 +193,7 @@ class Examiner:
             for row, point in enumerate(batch["id"].to_pylist())
             if point in found and found[point][0] is Fault.WRONG_KIND
         ]
-        # Trying is the only way to know: a refusal is not stored when a projection stands in.
+        # Trying is the only way to know: a refusal is not stored where the point is projected.
         readable, _ = self._encode(batch, np.array(projected, np.intp))
         refused = {batch["id"][row].as_py() for row in set(projected) - set(readable.tolist())}
         return {point: fault for point, fault in found.items() if point not in refused}

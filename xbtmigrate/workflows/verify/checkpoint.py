@@ -61,6 +61,7 @@ class Verification(BaseModel):
     @property
     def overflowing(self) -> bool:
         """Whether there are more mismatches than are remembered."""
+        # Such a collection needs a backfill, and the file would grow with every point.
         return len(self.mismatches) > MAX_MISMATCHES
 
     @property
@@ -70,7 +71,7 @@ class Verification(BaseModel):
 
     @property
     def found(self) -> Found:
-        """The mismatches as the examiner knows them."""
+        """The mismatches in the form that the examiner returns."""
         return {point: (each.fault, each.detail) for point, each in self.mismatches.items()}
 
     def remember(self, found: Found) -> None:
@@ -94,7 +95,7 @@ class Verification(BaseModel):
 
 
 def resumed(path: Path, asked: Verification) -> Verification:
-    """Return the unfinished verification of the same extent, or the one just asked for."""
+    """Return the unfinished verification of the same extent if there is one, else `asked`."""
     try:
         former = read_json(path, Verification, "")
     except (FileNotFoundError, ArtefactError):

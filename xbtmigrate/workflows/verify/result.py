@@ -55,7 +55,7 @@ class Evidence:
     Attributes:
         plan: The plan that was followed.
         state: The points that were looked at.
-        max_stale: Points written since the backfill that are let pass.
+        max_stale: Points written since the backfill that are accepted.
         repaired: Points that were made right.
         tally: Exact counts at the end.
         max_unembeddable: Largest share of the points that may get no new vector.
@@ -83,7 +83,7 @@ class Evidence:
 
     @property
     def reasons(self) -> list[str]:
-        """Everything that stands against a cutover, in words; empty if it is clean."""
+        """Every reason against a cutover, in words; empty if the verification is clean."""
         # Every reason is listed, so that one command shows all that has to be mended.
         behind, found = self.state.behind, []
         if self.state.overflowing:
@@ -174,6 +174,7 @@ class Evidence:
                 "planning have the same payload and the same old vectors to the bit, "
                 f"{kept.rounded:,} more but for the last digit"
             )
+            # Put there by an application: the tool writes neither a source nor old vectors.
             if kept.replaced:
                 found.append(
                     f"{len(kept.replaced):,} of them have old vectors that an application has "

@@ -44,12 +44,12 @@ VERIFIABLE = (Phase.BACKFILLED, Phase.VERIFIED, Phase.ROLLED_BACK)
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What is asked of one verification.
+    """The options of one verification.
 
     Attributes:
         sample: Points to look at; None for all.
         reencode: Encoded points to encode again, about.
-        max_stale: Points written since the backfill that are let pass.
+        max_stale: Points written since the backfill that are accepted.
         repair: Whether to make right what was found.
         hnsw_ef: What the application searches with; None for the server's default.
         replaced: Points whose old vectors an application may have replaced, at most.
@@ -69,7 +69,7 @@ class Verdict:
 
     Attributes:
         document: The stable JSON form.
-        clean: Whether nothing stands against a cutover.
+        clean: Whether there is no reason against a cutover.
         interrupted: Whether the user stopped it.
     """
 
@@ -85,7 +85,7 @@ def verify(
 
     Args:
         config: The settings.
-        extent: What is asked.
+        extent: The options.
         should_stop: Asked after each page; a reason stops the run.
         report: Called with progress.
 
@@ -218,7 +218,7 @@ class _Run:
                 return
 
     def settle(self) -> None:
-        """Look for strays, look again at what was found, and repair it where that is asked."""
+        """Look for strays, check again what was found, and repair it where `repair` is set."""
         fidelity = self._examiner.fidelity
         if fidelity is not None and not self._state.overflowing:
             for page in fidelity.strays():
