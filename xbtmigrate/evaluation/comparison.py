@@ -127,7 +127,7 @@ def negative_flips(system: QueryScores, keep: QueryScores, k: int = 10) -> float
 def bootstrap_intervals(
     table: PerQuery, *, seed: int, level: float = 0.95, resamples: int = RESAMPLES
 ) -> list[Interval]:
-    """Percentile bootstrap over queries, one interval for each column.
+    """Compute percentile bootstrap intervals over queries, one for each column.
 
     Args:
         table: Values per query and metric, shape (n_q, m).
@@ -156,7 +156,7 @@ def bootstrap_intervals(
 def paired_permutation_test(
     system: PerQuery, keep: PerQuery, *, seed: int, permutations: int = PERMUTATIONS
 ) -> list[float]:
-    """Test by random sign flips of the paired differences, two-sided, one p-value a column.
+    """Test paired differences by random sign flips, two-sided; one p-value a column.
 
     Args:
         system: Values per query and metric, shape (n_q, m).
@@ -166,7 +166,7 @@ def paired_permutation_test(
     """
     # scipy.stats.permutation_test takes 24 times as long for the same figures.
     rng, difference = np.random.default_rng(seed), system - keep
-    # A query on which both are equal adds zero whatever its sign.
+    # A query on which both are equal adds zero under either sign.
     difference = difference[difference.any(axis=1)]
     # Sums that are equal but for rounding must count as reached.
     observed = np.abs(difference.sum(axis=0)) - 1e-9

@@ -44,11 +44,11 @@ class Curve:
     points: tuple[QueryScores, ...]
 
     def values(self, metric: str = "recall@10") -> list[float]:
-        """Mean over the queries at each fraction."""
+        """Return the mean over the queries at each fraction."""
         return [point.means[metric] for point in self.points]
 
     def auc(self, metric: str = "recall@10") -> float:
-        """Plain mean of the values over the fractions, both ends included."""
+        """Return the plain mean of the values over the fractions, both ends included."""
         return float(np.mean(self.values(metric)))
 
     def auc_interval(self, metric: str = "recall@10", *, seed: int) -> Interval:
@@ -57,7 +57,7 @@ class Curve:
         return bootstrap_intervals(table, seed=seed)[0]
 
     def smallest_fraction(self, level: float, metric: str = "recall@10") -> float | None:
-        """First fraction where the curve reaches a level, between fractions by a straight line.
+        """Find the first fraction where the curve reaches a level, by linear interpolation.
 
         Args:
             level: A value of the metric, such as 0.95 times that of full.
@@ -75,12 +75,13 @@ class Curve:
             return self.fractions[0]
         before, after = values[at - 1], values[at]
         start, stop = self.fractions[at - 1], self.fractions[at]
+        # values[at - 1] < level <= values[at], so the divisor is positive.
         return start + (stop - start) * (level - before) / (after - before)
 
     def fractions_to_full(
         self, full: QueryScores, metric: str = "recall@10"
     ) -> dict[float, float | None]:
-        """Smallest fraction that reaches 90, 95 and 98 % of full; share of full -> fraction."""
+        """Find the fractions that reach 90, 95 and 98 % of full; share of full -> fraction."""
         goal = full.means[metric]
         return {share: self.smallest_fraction(share * goal, metric) for share in SHARES_OF_FULL}
 
@@ -127,10 +128,10 @@ def backfilling_curves(
 ) -> list[Curve]:
     """Measure every order with every serving; the channels are scored once per chunk of queries.
 
-    Where queries were kept from asking for the first points of every order (those that training
-    pairs are made of), they say too little of a gallery that begins with these: traffic asks for
-    them as for any other point. So a share of each query, that of the points which are both
-    re-encoded and never asked for, counts as if its own right points were re-encoded already.
+    Where no query is answered by the first points of every order (those of the training pairs),
+    curves would show too little gain from re-encoding these: real traffic reaches them like any
+    other point. So each query counts partly as if its right points were re-encoded already: with
+    the share of points that are both re-encoded and never an answer.
 
     Args:
         spaces: The channels that the servings need; all over the same queries and gallery rows.

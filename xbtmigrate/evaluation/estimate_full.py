@@ -1,7 +1,7 @@
 """Estimate what a fully re-encoded gallery would reach, before it exists.
 
-A query's answer stands behind every point that is nearer to the query. Among the re-encoded points
-these are counted; among the others their number is drawn, several times (multiple imputation,
+The rank of an answer is the number of points nearer to the query. Among the re-encoded points these
+are counted; among the others their number is drawn, several times (multiple imputation,
 Rubin 1987), from what a fair sample of them shows (beta-binomial). The prior is nearly
 log-uniform: for most queries next to nothing is nearer than the answer. A sample of a thousand
 tells recall@10 of some ten thousands to about 0.02; figures of the very first place come out
@@ -77,13 +77,14 @@ def _judged(
     sampled: Counts,
     unseen: Counts,
 ) -> QueryScores:
-    """Draw the ranks of the answers and judge each draw; the mean over the draws."""
+    """Draw the ranks of the answers, judge each draw, and return the mean over the draws."""
     drawn = []
     for _ in range(DRAWS):
         # Posterior share of unseen points before the answer, then how many of them that makes.
         share = rng.beta(seen + PRIOR, sampled - seen + 0.5)
         rank = before + rng.binomial(np.maximum(unseen, 0), share)
         hits = np.zeros((asked.query_count, DEPTH), np.bool_)
+        # An answer beyond the list counts for no metric.
         listed = rank < DEPTH
         hits[asked.query[listed], rank[listed]] = True
         drawn.append(judge_hits(hits, asked.counts).values)

@@ -44,7 +44,7 @@ class Serving(Protocol):
 
 
 class Keep:
-    """The old query on the old vectors, whatever is re-encoded: the baseline."""
+    """The baseline: the old query on the old vectors, at every stage of a backfill."""
 
     name = "keep"
     channels = frozenset({Channel.OLD})
@@ -107,6 +107,7 @@ def encoded_mask(order: Rows, fraction: float) -> Mask:
         Boolean mask over the gallery rows, shape (n,).
     """
     mask = np.zeros(len(order), dtype=np.bool_)
+    # The first rows of the order: a larger fraction always contains a smaller one.
     mask[order[: round(fraction * len(order))]] = True
     return mask
 

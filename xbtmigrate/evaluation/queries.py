@@ -18,11 +18,11 @@ from xbtmigrate.errors import ConfigError
 from xbtmigrate.types import Modality, PointId, canonical_id
 
 EXCERPT = 6
-"""Words of an excerpt that stands for a query."""
+"""Words of an excerpt that serves as a query."""
 FREE = 1000
-"""So many points that no query asks for are enough to fit a projector on."""
+"""Points that answer no query; with so many of them no fold has to be held out."""
 FOLD = 0.2
-"""Share of the points asked for that a fold holds out."""
+"""Share of the answers that a fold holds out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ class Questions:
         texts: n query texts, or image references.
         relevant: Ids of the relevant points, one list per query.
         basis: What stood for queries and relevance, in words.
-        provisional: Whether relevance was made up for want of judgements.
-        limits: What figures on them can and cannot say; "" for judged queries.
+        provisional: Whether relevance was made up because there are no judgements.
+        limits: What figures on them do and do not show; "" for judged queries.
         by_definition: Whether the answers are what the new model finds, so that full is perfect
-            whatever it is worth.
+            even for a bad model.
         modality: What the queries are.
     """
 
@@ -49,7 +49,7 @@ class Questions:
     modality: Modality = Modality.TEXT
 
     def __len__(self) -> int:
-        """Number of queries."""
+        """Return the number of queries."""
         return len(self.texts)
 
     def sampled(self, count: int, seed: int) -> Questions:
@@ -68,7 +68,7 @@ class Questions:
         )
 
     def within(self, points: AbstractSet[PointId]) -> Sequence[int]:
-        """Rows of the queries that ask for these points and for no others."""
+        """Return the rows of the queries that only these points answer."""
         return [row for row, asked in enumerate(self.relevant) if points >= set(asked)]
 
     def answerable(self, present: set[PointId]) -> Questions:
@@ -138,7 +138,7 @@ def _read_table(path: Path) -> pa.Table:
 
 
 def _read_csv(path: Path) -> pa.Table:
-    """Read what a spreadsheet has saved: with a byte order mark, or other separators, as may be.
+    """Read the CSV of a spreadsheet, with or without byte order mark and with any usual separator.
 
     Raises:
         KeyError: There is no column `relevant`.
@@ -160,9 +160,9 @@ def _read_csv(path: Path) -> pa.Table:
 
 
 def held_out(judged: Sequence[Questions], points: Collection[PointId], seed: int) -> set[PointId]:
-    """Choose the points that no projector is fitted on: all that queries ask for, or a fold.
+    """Choose the points that no projector is fitted on: all that answer queries, or a fold.
 
-    Where the queries ask for nearly every point, too few would be left to fit on. Then a fold of
+    Where nearly every point answers a query, too few would be left to fit on. Then a fold of
     the queries is held out with its points, and only these queries can measure a projector.
 
     Args:
@@ -187,7 +187,7 @@ def held_out(judged: Sequence[Questions], points: Collection[PointId], seed: int
 
 
 def known_items(ids: Sequence[PointId], queries: Sequence[str | None], field: str) -> Questions:
-    """Make known-item queries: another field's text asks for its own point."""
+    """Make known-item queries: another field's text is the query, its own point the answer."""
     rows = [row for row, text in enumerate(queries) if text]
     return Questions(
         [str(queries[row]) for row in rows],
@@ -200,9 +200,9 @@ def known_items(ids: Sequence[PointId], queries: Sequence[str | None], field: st
 
 
 def excerpts(ids: Sequence[PointId], texts: Sequence[str | None], seed: int) -> Questions:
-    """Make known-item queries out of the texts: a stretch of a few words asks for the whole.
+    """Make known-item queries out of the texts: a few words in a row are the query for the whole.
 
-    Longer stretches are found by their very words, unlike what people ask.
+    Longer ones are found by their very words, unlike what people type.
     """
     rng, queries = np.random.default_rng(seed), []
     for text in texts:

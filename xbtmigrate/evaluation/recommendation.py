@@ -281,7 +281,7 @@ def _dearer(partial: Sequence[_Option]) -> str:
 
 
 def _reason(option: _Option, measured: _Measured) -> str:
-    """Give the numbers, and warn where the gallery is worse than keep on the way."""
+    """State the figures, and warn where the gallery is worse than keep on the way."""
     (keep, full), metric = measured.ends, measured.criteria.metric
     text = (
         f"{option.name} reaches {measured.criteria.figure} {option.value(metric):.3f}; "

@@ -207,6 +207,7 @@ def judge_replaced(
     place = np.arange(len(relevance.query)) - np.repeat(np.cumsum(counts) - counts, counts)
     rows[relevance.query, place] = relevance.row
     own[relevance.query, place] = replaced[relevance.query, relevance.row]
+    # Only listed rows can be among the best; all others rank below DEPTH of them.
     others = np.take_along_axis(scores, ranked, axis=1)
     # Right rows must not be listed twice: here they lose their old score.
     others[right_places(ranked, relevance)] = -np.inf

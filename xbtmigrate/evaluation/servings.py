@@ -1,6 +1,6 @@
 """The ways to answer a query over a mixed gallery: the one table to extend for another serving.
 
-A row says what a serving searches and needs, how a searcher runs it, and how an evaluation measures
+A row holds what a serving searches and needs, how a searcher runs it and how an evaluation measures
 it. Searchers serve only rows with a mixture, which the server's formula and the client's fusion run
 alike. Packages add rows that are measured through the entry-point group `xbtmigrate.servings`.
 """

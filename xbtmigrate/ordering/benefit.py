@@ -2,11 +2,11 @@
 
 The error of a projection is not the loss it causes: a badly mapped point may be found all the same
 by its old vector, or lie where no query leads. Two things change when a point gets its true new
-vector: queries that ask for it find it (own), and queries that ask for others are no longer led
-astray by it (others). Both are measured on queries with known answers, in random mixtures of
-re-encoded and waiting points, and learned as functions of what is known of any point: the
-uncertainty of its projection, how crowded its surroundings are in both spaces, how near it is to
-all queries, and how often it stands before the right answer of a known query.
+vector: queries that it answers find it (own), and other queries no longer find it in the place of
+their answer (others). Both are measured on queries with known answers, in random mixtures of
+re-encoded and waiting points, and learned from what is known of any point: the uncertainty of its
+projection, how crowded its surroundings are in both spaces, how near it is to all queries,
+and how often it ranks before the right answer of a known query.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from xbtmigrate.scoring.calibration import Arrangement, hubness_by_channel
 from xbtmigrate.types import Channel, Distance, PointId, Scores, Vectors
 
 NEAREST = (1, 5, 10, 50)
-"""Neighbours whose similarity tells how crowded a place is."""
+"""Ranks of the neighbours whose similarity measures how crowded a place is."""
 
 # Points described at a time: `_block` compares each with every query of the bank, in two states.
 BLOCK = 1000
@@ -129,7 +129,7 @@ class Surroundings:
     def _crowding(
         self, ids: Sequence[PointId], vectors: Vectors, others: Vectors, distance: Distance
     ) -> Scores:
-        """Similarity to the nearest reference points, each point itself left out: (k, n)."""
+        """Return the similarity to the nearest reference points but the point itself, (k, n)."""
         scores = Space(vectors, others, distance).scores()
         own = np.asarray(ids, np.str_)[:, None] == np.asarray(self.reference.ids, np.str_)
         # Its own entry would make every point of the reference look crowded.
@@ -144,8 +144,8 @@ class Estimate:
     """Benefit of re-encoding a point, in queries that find their answer among the first ten.
 
     Attributes:
-        own: For the queries that ask for the point, if one in as many as there are points does.
-        others: For all queries that ask for other points.
+        own: For the point's own queries, at a rate of one query for each point.
+        others: For all queries that other points answer.
     """
 
     own: Regressor
@@ -173,7 +173,7 @@ class BenefitModel:
     """All that the learned orders need.
 
     Attributes:
-        surroundings: What points are looked at against.
+        surroundings: Computes the features of points.
         combined: Weighted features.
         trees: Boosted trees; None where scikit-learn was not installed at the training.
         forward: Digest of the forward projector it belongs to.
@@ -251,7 +251,7 @@ class BenefitOrdering(_Learned):
     Args:
         projector: The forward projector.
         benefit: What train-projector learned.
-        demand: Point id -> how often queries reached it; without it all points are asked alike.
+        demand: Point id -> how often queries reached it; without it all points count alike.
 
     Raises:
         PluginError: Nothing was learned, or scikit-learn was not there to learn it.

@@ -27,7 +27,7 @@ class RandomOrdering:
         self._key = str(seed).encode()
 
     def score(self, ids: Sequence[PointId], old: Vectors) -> PriorityScores:  # noqa: ARG002
-        """Draw one score in [0, 1) for each id. Shape (n,)."""
+        """Hash each id to a score between 0 and 1. Shape (n,)."""
         # A keyed hash rather than a generator: a point's place does not depend on what else is
         # read.
         hashes = b"".join(
@@ -113,7 +113,7 @@ class DemandOrdering:
 def score_points(
     ordering: Ordering, ids: Sequence[PointId], old: Vectors, side: Vectors | None
 ) -> PriorityScores:
-    """Score points by an order that may look at side vectors or not; shape (n,).
+    """Score points by an order that may or may not take side vectors; shape (n,).
 
     Args:
         ordering: The order; it takes side vectors where its attribute `takes_side` is true.
@@ -127,7 +127,7 @@ def score_points(
 
 
 class SidedOrdering(Protocol):
-    """An order that looks at side vectors too."""
+    """An order that takes side vectors too."""
 
     takes_side: bool
 
@@ -139,7 +139,7 @@ class SidedOrdering(Protocol):
 
 
 def rank(ids: Sequence[PointId], scores: PriorityScores) -> npt.NDArray[np.intp]:
-    """Sort points by descending score, equal ones by id, whatever order they came in.
+    """Sort points by descending score, equal ones by id.
 
     Args:
         ids: Point ids, n of them.

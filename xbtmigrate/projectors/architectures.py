@@ -14,7 +14,7 @@ from xbtmigrate.projectors.gaussian_process import GaussianProcess
 from xbtmigrate.types import Vectors, normalized
 
 CHUNK_ROWS = 512
-"""Rows computed at once: the hidden layers stay in the processor's cache, whatever the batch."""
+"""Rows computed at once: the hidden layers stay in the cache, however large the batch."""
 
 # GELU's -2u is x (_LINEAR + _CUBIC x^2), with u = sqrt(2 / pi) (x + 0.044715 x^3).
 _LINEAR = np.float32(-2 * math.sqrt(2 / math.pi))
@@ -152,6 +152,7 @@ class Mlp:
             _check_layer(weight, bias)
         if any(a.shape[1] != b.shape[0] for a, b in pairwise(mlp.weights)):
             raise ValueError("the layers do not fit together")
+        # A damaged or foreign file must fail here and not in the middle of a backfill.
         if mlp.skip.shape != (mlp.weights[0].shape[0], mlp.weights[-1].shape[1]):
             raise ValueError(f"skip of shape {mlp.skip.shape} does not span the hidden layers")
         return mlp
@@ -182,7 +183,7 @@ def followed_by(architecture: Architecture, weight: Vectors) -> Architecture:
 
 
 def gelu(x: Vectors) -> Vectors:
-    """GELU in its tanh form (Hendrycks & Gimpel 2016), equal to torch's approximate="tanh".
+    """Compute GELU in its tanh form (Hendrycks & Gimpel 2016), equal to torch's approximate="tanh".
 
     Computed as x / (1 + exp(-2u)), which is x (1 + tanh u) / 2, in one array beside the input.
     """
@@ -190,6 +191,7 @@ def gelu(x: Vectors) -> Vectors:
     y *= _CUBIC
     y += _LINEAR
     y *= x
+    # Capped before exp: infinity would be right in the end, but numpy warns of the overflow.
     np.minimum(y, _MAX_EXPONENT, out=y)
     np.exp(y, out=y)
     y += 1
@@ -225,7 +227,7 @@ def project(
 
 
 def beside(x: Vectors, side: Vectors, *, cosine: bool) -> Vectors:
-    """Put side vectors behind the inputs of a map, (n, d) and (n, s) -> (n, d + s).
+    """Append side vectors to the inputs of a map, (n, d) and (n, s) -> (n, d + s).
 
     Args:
         x: Inputs; brought to unit length first where they are of a cosine space.

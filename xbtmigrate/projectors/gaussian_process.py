@@ -100,7 +100,7 @@ class ProcessVariance:
     Attributes:
         scale: What each coordinate of x is multiplied by before distances are taken, (d_in,).
         landmarks: Inputs the kernel stands around, scaled, in half precision, (m, d_in).
-        known: Turns the kernel's values into what the pairs say, (m, m).
+        known: Maps the kernel's values to the root of the variance that the pairs explain, (m, m).
         level: Squared error per coordinate at full variance, (1,).
     """
 

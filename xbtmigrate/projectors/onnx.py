@@ -42,6 +42,7 @@ def model_of(projector: Projector) -> ModelProto:
     # Only gives the result its public name, whichever node made it.
     graph.add("Identity", graph.unit(mapped) if manifest.normalizes_output else mapped, to=OUTPUT)
     ends = [
+        # "n" leaves the number of rows to the caller.
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
         for name, size in ((INPUT, projector.d_in), (OUTPUT, projector.d_out))
     ]
@@ -50,6 +51,7 @@ def model_of(projector: Projector) -> ModelProto:
     model = helper.make_model(
         made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="xbtmigrate"
     )
+    # Lets a service check which projector and models it has loaded.
     facts = {
         "direction": str(projector.direction),
         "kind": projector.kind,

@@ -111,6 +111,7 @@ class Projector:
             self.architecture.name,
             self.error.name if self.error else "",
         ]
+        # Type and shape too: equal bytes of another shape are another map.
         for name, tensor in sorted(self._tensors().items()):
             parts += [name, str(tensor.dtype), str(tensor.shape), tensor.tobytes()]
         return digest_of(parts)
@@ -120,7 +121,7 @@ class Projector:
 
         Args:
             vectors: Float32 (n, d_in). Of any length where the input space is cosine.
-            side: Float32 (n, d_side); not looked at by a projector that takes none.
+            side: Float32 (n, d_side); ignored by a projector that takes none.
 
         Returns:
             Float32 (n, d_out), of unit length iff the output space is cosine.
@@ -144,7 +145,7 @@ class Projector:
 
         Args:
             vectors: Float32 (n, d_in).
-            side: Float32 (n, d_side); not looked at by an estimate that takes none.
+            side: Float32 (n, d_side); ignored by an estimate that takes none.
 
         Returns:
             Float32 (n,); higher is worse.

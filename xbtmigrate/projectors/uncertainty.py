@@ -17,7 +17,7 @@ from xbtmigrate.projectors.gaussian_process import ProcessVariance
 from xbtmigrate.types import Vectors
 
 MIN_ERROR = 1e-12
-"""Smallest squared error per coordinate that is told apart from zero."""
+"""Smallest squared error per coordinate; its logarithm represents an exact copy."""
 
 
 class Uncertainty(Protocol):

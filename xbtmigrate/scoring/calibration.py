@@ -18,10 +18,10 @@ BLOCK_POINTS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Bank:
-    """Queries that a point's hubness is measured against; each asks for one known point.
+    """Queries that a point's hubness is measured against; each has one known answer.
 
     Attributes:
-        ids: The points they ask for, m.
+        ids: The points that answer them, m.
         old: Their vectors in the old model, float32 (m, d_old).
         new: Their vectors in the new model, float32 (m, d_new).
     """
@@ -31,7 +31,7 @@ class Bank:
     new: Vectors
 
     def of(self, channel: Channel) -> Vectors:
-        """Vectors of the queries in the space of a channel's gallery."""
+        """Return the vectors of the queries in the space of a channel's gallery."""
         # A projected vector lies in the new space: it meets the new queries, like a true one.
         return self.old if channel is Channel.OLD else self.new
 
@@ -67,7 +67,7 @@ def hubness_by_channel(
             queries, shape (points, m).
 
     Returns:
-        Shape (n,) for each channel. A query is left out for the point it asks for.
+        Shape (n,) for each channel. A query is left out for the point that answers it.
     """
     asked, members = np.asarray(bank.ids, np.str_), np.asarray(ids, np.str_)
     found = {}

@@ -25,7 +25,7 @@ HARD = 50
 """Best points of each channel that are negatives for certain."""
 
 RANDOM = 100
-"""Random points that stand for all others."""
+"""Random points that represent all others."""
 
 STATES = 3
 """Random mixtures of re-encoded and waiting points drawn for each answer."""
@@ -114,7 +114,7 @@ def conditional_logit(
     Args:
         features: Shape (choices, candidates, k); the chosen candidate is the first.
         offsets: Known part of each candidate's utility, shape (choices, candidates); the log of
-            how many points it stands for, `EXCLUDED` for none.
+            how many points it represents, `EXCLUDED` for none.
         iterations: Most steps of the minimisation.
 
     Returns:
@@ -136,7 +136,7 @@ def conditional_logit(
         loss = float((total - utility[:, 0]).mean() + RIDGE / 2 * weights @ weights)
         return loss, (mean - scaled[:, 0]).mean(axis=0) + RIDGE * weights
 
-    # The ridge makes the minimum unique, also where two channels say the same.
+    # The ridge makes the minimum unique, also where two channels have the same scores.
     start = np.zeros(features.shape[2])
     found = optimize.minimize(
         loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": iterations}

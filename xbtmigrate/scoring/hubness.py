@@ -24,7 +24,7 @@ KEY_LENGTH = 8
 
 @dataclass(frozen=True, slots=True)
 class StoredHubness:
-    """Where the numbers are, and what stands in for one that is not there yet.
+    """The key of the numbers, and the means to use where a point has none yet.
 
     Attributes:
         key: Name of the number within the tool's own payload key.
@@ -38,7 +38,7 @@ class StoredHubness:
 
 
 def key_of(arrangement: Arrangement) -> str:
-    """Name the numbers by the calibration they belong to, so that an older one's are ignored."""
+    """Return a key that names the calibration, so that numbers of an older one are ignored."""
     fusion, bank = arrangement.fusion, arrangement.bank
     parts: list[str | bytes] = [repr(sorted(fusion.waiting.items())), *map(str, bank.ids)]
     parts += [repr(sorted(fusion.encoded.items())), bank.old.tobytes(), bank.new.tobytes()]
@@ -57,7 +57,7 @@ def stored_hubness(
         arrangement: Calibration and bank.
         ids: Ids of the points.
         scored: For `OLD` and `NEW` a function from a slice of points to their scores with the
-            bank's queries; a projected vector stands in the new space like a true one.
+            bank's queries; a projected vector lies in the new space like a true one.
         kinds: How the new vector of each point was made.
 
     Returns:

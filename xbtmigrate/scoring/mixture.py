@@ -70,12 +70,12 @@ class Mixture:
         return "new" if parts == {NEW_ONLY} else None
 
     def needs_old_model(self, *, waiting: bool) -> bool:
-        """Whether a query has to be embedded by the old model."""
+        """Return whether a query has to be embedded by the old model."""
         met = self.asks in (Channel.OLD, Channel.BLEND)
         return met and self.space(waiting=waiting) != "new"
 
     def needs_new_model(self, *, waiting: bool) -> bool:
-        """Whether a query has to be embedded by the new model."""
+        """Return whether a query has to be embedded by the new model."""
         return self.asks is not Channel.OLD or self.space(waiting=waiting) != "old"
 
 
@@ -96,7 +96,7 @@ SLERP = _mixture("slerp", Channel.BLEND, NEW_ONLY, OLD_ONLY)
 def calibrated(fusion: Fusion) -> Mixture:
     """Turn a calibration into a mixture.
 
-    A point without a new vector lacks its forward score; the old one stands in for it.
+    A point without a new vector lacks its forward score; the old one takes its place.
     """
     none = Weights(0.0)
     wait, done = fusion.waiting, fusion.encoded

@@ -96,7 +96,7 @@ class TextSide:
 
 def fit_words(vectors: Vectors) -> Vectors:
     """Make the block `words` of the new model's vectors of the words, float32 (v, d)."""
-    # What all words share says nothing of a text, and is most of the vector in an anisotropic
+    # What all words share distinguishes no text, and is most of the vector in an anisotropic
     # space.
     return _halved(vectors - vectors.mean(axis=0))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 MAX_TOKENS = 400
-"""Words looked at in one text: by their weights, what comes later counts for nothing."""
+"""Words read of one text; by then a word's weight has halved twenty times."""
 MAX_LENGTH = 40
 """Characters of a word; what is longer is a hash, an address or a key."""
 
@@ -17,7 +17,7 @@ _FAR = "\U00020000-\U0003ffff"
 # Vowel signs and accents of their own code point are no letters to Python, yet parts of words.
 _MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff"
 _LETTER = rf"(?:[^\W{_UNSPACED}{_FAR}]|[{_MARKS}])"
-# A single letter says too little of a text to be a word; a single Han character may be one.
+# A single letter is too common to be a word; a single Han character may be one.
 _RUN = re.compile(rf"(?P<unspaced>[{_UNSPACED}{_FAR}]+)|{_LETTER}{{2,}}")
 
 

@@ -21,7 +21,7 @@ MIN_TEXTS = 2
 MAX_COUNTED = 1_000_000
 """Distinct words counted at a time; beyond that those seen once are forgotten."""
 HALF_LIFE = 20
-"""After so many words a word counts half: texts say first what they are about."""
+"""After so many words a word counts half: a text's subject tends to come first."""
 
 _DECAY = [0.5 ** (place / HALF_LIFE) for place in range(MAX_TOKENS)]
 
@@ -80,7 +80,7 @@ def collect_vocabulary(texts: Iterable[str | None], *, most: int = MAX_WORDS) ->
     """Count in how many texts each word occurs, and keep the commonest ones.
 
     Args:
-        texts: The texts of one pass, or of as much of one as is to be looked at.
+        texts: The texts of one pass, or of the part of one that is counted.
         most: Words to keep.
 
     Returns:

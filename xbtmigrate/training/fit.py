@@ -42,7 +42,7 @@ class FitOptions:
     Attributes:
         old: Space of the old model.
         new: Space of the new model.
-        kinds: Names of kinds to try; "auto" stands for the closed forms.
+        kinds: Names of kinds to try; "auto" means the closed forms.
         text_side: What made the side vectors of the pairs; None where they were stored.
         seed: Seed of every random choice.
         threads: Threads torch may use.
@@ -71,7 +71,7 @@ class Unseen:
     projected: Vectors
 
     def of(self, ids: Sequence[PointId], default: Vectors) -> Vectors:
-        """Look projections up by id; rows of `default` stand in for ids that were not paired."""
+        """Look projections up by id; ids that were not paired take their row of `default`."""
         place = {point: row for row, point in enumerate(self.ids)}
         # Point by point: pairs of several sources overlap without being the same.
         found = default.copy()
@@ -123,7 +123,7 @@ def fit(
         The best projector and every candidate.
 
     Raises:
-        TrainingError: Pairs or task cannot be used; says why.
+        TrainingError: Pairs or task cannot be used.
     """
     started = time.monotonic()
     say = progress or (lambda _: None)
@@ -198,7 +198,7 @@ def _problem(
     problem = make_problem(
         direction, pairs, task, spaces, seed=options.seed, threads=options.threads
     )
-    # A stored side vector is one block, whatever it was made from.
+    # A side vector stored in the collection is a single block.
     blocks = options.text_side.sizes if options.text_side else {"stored": problem.side}
     return replace(problem, blocks=blocks)
 
@@ -282,7 +282,7 @@ def _baselines(task: SelectionTask, options: FitOptions) -> dict[str, Scores]:
         baselines["keep"] = retrieval_scores(
             task.queries_old, task.gallery_old, task.relevant, options.old.distance
         )
-    # A point that asks for itself finds itself in `full`: the figure would be 1 and say nothing.
+    # A point that asks for itself finds itself in `full`: the figure would always be 1.
     if task.gallery_new is not None and not task.self_asked:
         baselines["full"] = retrieval_scores(
             task.queries_new, task.gallery_new, task.relevant, options.new.distance

@@ -56,7 +56,7 @@ def fit_uncertainty(
 
 
 def rank_correlation(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float:
-    """Spearman's rank correlation of two vectors of shape (n,); 0 where one is constant."""
+    """Compute Spearman's rank correlation of two vectors of shape (n,); 0 where one is constant."""
     from scipy import stats
 
     # Spearman's rho divides by the spread of the ranks.

@@ -1,6 +1,6 @@
 """Learn from queries with known answers what re-encoding a point would change.
 
-Both sides of every point are known here, so the benefit is measured and not guessed: the change of
+Old and true new vector of every point are known here, so the benefit is measured: the change of
 a smooth recall@10 when the point alone passes from waiting to re-encoded, averaged over random
 mixtures of the others. Ranks are scaled up from the sample to the collection.
 """
@@ -36,8 +36,8 @@ class Measured:
     """Benefit of re-encoding points of a sample, in queries per collection-wide set of queries.
 
     Attributes:
-        own: For the query that asks for the point, (q,).
-        others: For queries that ask for others, (n,).
+        own: For the query that the point answers, (q,).
+        others: For queries that other points answer, (n,).
     """
 
     own: Floats
@@ -52,7 +52,7 @@ def measure_benefit(
     Args:
         states: From a slice of queries to their scores with all n points waiting and with all of
             them re-encoded, each (m, n).
-        rows: The point each query asks for, (q,).
+        rows: The point that answers each query, (q,).
         scale: Points of the collection for each point of the sample.
         seed: Seed of the mixtures.
     """
@@ -97,7 +97,7 @@ def _of_block(
     scale: float,
     rng: np.random.Generator,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Benefit for the queries of a block: own (m,), and what others gain by each point (n,)."""
+    """Measure the benefit for a block of queries: own (m,), and the others' by point (n,)."""
     query = np.arange(len(rows))
     own, others = np.zeros(len(rows)), np.zeros(waiting.shape[1])
     for share in MIXTURES:
@@ -110,7 +110,7 @@ def _of_block(
             ahead[query, rows] = False
             rank = ahead.sum(axis=1) * scale
             own += sign * _found(rank)
-            # What one rank less is worth to the query, by the points that stand before its answer.
+            # What one rank less is worth to the query, by the points that rank before its answer.
             worth = (weight * scale * (_found(rank) - _found(rank + 1))).astype(np.float32)
             # +1 where re-encoding a point removes it from before the answer, -1 where it puts it
             # there.
@@ -121,7 +121,7 @@ def _of_block(
 
 
 def _found(ahead: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Smooth indicator that fewer than ten points stand before the answer."""
+    """Compute a smooth indicator that fewer than ten points rank before the answer."""
     # A hard recall@10 changes for few queries and points only, too few to learn from.
     return np.asarray(1 / (1 + (ahead / 10) ** 1.5), np.float64)
 

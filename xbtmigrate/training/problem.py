@@ -82,10 +82,10 @@ class Problem:
         return self.y_distance is Distance.COSINE
 
     def given(self, settings: Settings) -> Problem:
-        """Return the problem as these settings see it: without side vectors unless they want them.
+        """Return the problem as these settings see it: without side vectors unless "side" is set.
 
         Args:
-            settings: Hyperparameters; "side" says whether a map takes side vectors.
+            settings: Hyperparameters; "side" is true where a map takes side vectors.
         """
         return self if settings.get("side") else self.alone
 
@@ -169,7 +169,7 @@ class Problem:
         return retrieval_scores(task.queries_new, gallery, task.relevant, self.y_distance)
 
     def squared_errors(self, architecture: Architecture, x: Vectors, y: Vectors) -> Vectors:
-        """Squared error per coordinate of each row; shape (n,)."""
+        """Compute the squared error per coordinate of each row; shape (n,)."""
         return np.asarray(np.mean((self.project(architecture, x) - y) ** 2, axis=1), np.float32)
 
 
@@ -180,7 +180,7 @@ def reencoded(
 
     Args:
         projected: The gallery as it is projected.
-        task: Says what the true vectors are, and which rows are not to be replaced.
+        task: Holds the true vectors, and the rows that are not to be replaced.
         each: Rows 0, each, 2 each and so on are replaced.
         new: The true vectors where they are not the task's.
     """
@@ -283,7 +283,7 @@ def make_problem(
         threads: Threads torch may use.
 
     Raises:
-        TrainingError: The pairs or the task cannot be fitted; says why.
+        TrainingError: The pairs or the task cannot be fitted.
     """
     old, new = spaces
     check_vectors(f"old vectors of the '{pairs.source}' pairs", pairs.old)
@@ -312,7 +312,7 @@ def make_problem(
 
 
 def numbered(labels: Sequence[str | None]) -> npt.NDArray[np.int64]:
-    """Number labels in the order of their names, (n,); -1 stands for none."""
+    """Number labels in the order of their names, (n,); -1 means none."""
     place = {name: number for number, name in enumerate(sorted({*labels} - {None}, key=str))}
     return np.array([-1 if each is None else place[each] for each in labels], np.int64)
 

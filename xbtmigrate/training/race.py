@@ -38,7 +38,7 @@ def race(
     Args:
         trainers: Closed forms first.
         problems: The same direction with pairs of several sources.
-        named: Kinds that are to be trained in full whatever their heats say.
+        named: Kinds that are to be trained in full even if their heats are not the best.
         say: Called with the name of what is fitted next.
 
     Returns:
@@ -100,7 +100,7 @@ def _heat(
     trainer: Trainer, problem: Problem, settings: Settings, count: int, say: Progress
 ) -> _Heat:
     rows = np.random.default_rng(problem.seed).permutation(len(problem.x))[:count]
-    # A short schedule of its own length: the learning rate ends low, as in the full training.
+    # A whole schedule in fewer epochs: the learning rate ends low, as in the full training.
     shorter = {**settings, "epochs": HEAT_EPOCHS}
     short = attempt(trainer, problem.subset(np.sort(rows)), shorter, say)
     return _Heat(trainer, problem, settings, short)

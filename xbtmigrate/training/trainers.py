@@ -28,7 +28,7 @@ def trainers_of(kinds: Sequence[str]) -> list[Trainer]:
     Imports no torch, so call it before anything is encoded.
 
     Args:
-        kinds: Names of kinds; "auto" stands for the closed forms, which need no torch.
+        kinds: Names of kinds; "auto" means the closed forms, which need no torch.
 
     Raises:
         ConfigError: There is no such kind.

@@ -229,7 +229,7 @@ def _in_torch(architecture: Architecture, device: Any) -> Callable[[Tensor], Ten
 def _process_in_torch(
     process: GaussianProcess, tensor: Callable[[Vectors], Tensor]
 ) -> Callable[[Tensor], Tensor]:
-    """A bridge's process: queries are not moved away from the mean."""
+    """Return a bridge's process in torch; its share is 0, so outputs are not moved."""
     weight, bias, scale = map(tensor, (process.weight, process.bias, process.scale))
     landmarks, coefficients = tensor(process.landmarks), tensor(process.coefficients)
     # As `gaussian_kernel` computes it: -|a - b|^2 / 2 = a.b - |a|^2 / 2 - |b|^2 / 2.

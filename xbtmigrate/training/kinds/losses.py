@@ -76,7 +76,7 @@ def objective_of(problem: Problem, settings: Settings) -> Objective:
 
 
 def _distances(outputs: Tensor, targets: Tensor, *, cosine: bool, variance: float) -> Tensor:
-    """Squared distance of each row to its target, shape (n,)."""
+    """Compute the squared distance of each row to its target, shape (n,)."""
     outputs = normalize(outputs) if cosine else outputs
     return (outputs - targets).square().sum(dim=1) / variance
 
@@ -84,7 +84,7 @@ def _distances(outputs: Tensor, targets: Tensor, *, cosine: bool, variance: floa
 def _discrimination(
     problem: Problem, classes: float | str
 ) -> Callable[[Tensor, Tensor], Tensor | float]:
-    """FastFill's cross-entropy on h(o), 0 for pairs without a class.
+    """Make FastFill's cross-entropy on h(o), 0 for pairs without a class.
 
     The new model's own classifier is the nearest mean of a class: of the pairs' labels, or of
     clusters of the new vectors where there are no labels.

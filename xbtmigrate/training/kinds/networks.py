@@ -161,7 +161,7 @@ NETWORKS: dict[str, Callable[[Problem, Settings], Residual | TwoBranch]] = {
 
 
 def length(vectors: Vectors) -> float:
-    """Root mean squared length of the rows; 1 in a cosine space."""
+    """Compute the root mean squared length of the rows; 1 in a cosine space."""
     return float(np.sqrt(np.mean(np.square(vectors).sum(axis=1)))) or 1.0
 
 
@@ -188,7 +188,7 @@ def _rounds(
     rounds = math.ceil(epochs / ROUND)
     ends = {round(epochs * (part + 1) / rounds) for part in range(rounds)}
     network.eval()
-    # An untrained estimate of the error says nothing.
+    # An untrained estimate of the error must not be chosen.
     if rounds > 1 and settings["loss"] != "likelihood":
         yield 0
     for epoch in range(1, epochs + 1):
@@ -216,7 +216,7 @@ def _normed(d_in: int, d_out: int) -> list[nn.Module]:
 
 
 def _folded(layers: nn.Sequential) -> list[tuple[Vectors, Vectors]]:
-    """Weights (d_in, d_out) and biases of the linear layers, batch norms folded into them."""
+    """Return weights (d_in, d_out) and biases of linear layers, batch norms folded in."""
     found: list[tuple[Vectors, Vectors]] = []
     for layer in layers:
         if isinstance(layer, nn.Linear):

@@ -14,7 +14,7 @@ from xbtmigrate.types import Direction
 NOISES: Final = (0.0, 0.05)
 BOTH: Final = tuple(Direction)
 BY_LABEL: Final = "label"
-"""Value of the setting `classes` that stands for the labels of the pairs."""
+"""Value of the setting `classes` that means the labels of the pairs."""
 
 
 @dataclass(frozen=True, slots=True)
