@@ -52,6 +52,7 @@ def plan(
         )
     # Without judged queries the figures are provisional, and the plan has left a file to fill in.
     template = artefacts_of(settings).template_file if made.measurement.provisional else None
+    # Beside the plan and not in it: these are neither frozen nor part of its digest.
     beside = {
         "readers": _readers(made),
         "queries_template": None if template is None else str(template),
@@ -70,6 +71,7 @@ def _readers(plan: Plan) -> str | None:
     from xbtmigrate.migration.strategies import STRATEGIES
     from xbtmigrate.workflows.cutover.route import readers_send
 
+    # `keep` and `bridge` write nothing, so queries stay in the old space.
     if not STRATEGIES[plan.strategy].writes:
         return None
     # In place nothing is moved, so an unchanged reader stays on the old vectors.

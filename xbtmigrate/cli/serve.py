@@ -72,6 +72,7 @@ def serve(
     )
     # Models load and the collection is checked before the port opens, so no query waits for them.
     app = application(load_config(config), service)
+    # After `application`, whose error names the extra to install.
     import uvicorn
 
     from xbtmigrate.serving.http.admission import PromptProtocol
@@ -81,6 +82,7 @@ def serve(
         app,
         host=host,
         port=port,
+        # Idle connections count towards the limit; this protocol closes them.
         http=PromptProtocol,
         # Beyond it uvicorn answers 503 at once, so waiting queries do not pile up.
         limit_concurrency=max_requests,

@@ -183,6 +183,7 @@ class _Cutover:
             ledger = self._catch_up(carrier)
             if self.stopped:
                 return
+            # Again: applications may have added points without content since the check.
             self._check_without_vector()
             # The copies of a shadow remember what they were made from: they are noted behind it.
             keep_ledger(
@@ -273,6 +274,7 @@ class _Cutover:
 
     def _follow(self, carrier: Carrier) -> None:
         """Carry over what came late until a pass finds nothing more."""
+        # The stored one: a cutover that is repeated after the switch has no other.
         ledger = kept_ledger(self.store.config, self.store.connection, self.workspace.artefacts)
         self.report("carrying over what came late", 0, 0)
         self.late = carrier.repeat(partial(carrier.to_new, ledger), ledger)

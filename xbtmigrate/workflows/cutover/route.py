@@ -190,6 +190,7 @@ def _switch(
         alias=route.alias,
         old_vector=plan.collection.vector,
         new_vector=plan.target.vector,
+        # Functions, because to build an encoder is what may fail.
         old_encoder=_reference(config.old_model, lambda: models.old),
         new_encoder=_reference(config.new_model, lambda: models.new),
         plan_digest=plan.digest,

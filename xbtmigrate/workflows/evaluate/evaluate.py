@@ -108,6 +108,7 @@ def _findings(
     if encoder is not None and asked.modality is Modality.TEXT and len(asked):
         # LoRA changes the query encoder and not the projector, so these queries are embedded again.
         maps = replace(maps, tuned=encoder.encode(asked.texts, Modality.TEXT))
+    # Other kinds of projectors are shown beside the chosen ones, so the choice can be checked.
     cells = {
         f"{direction}:{projector.kind}": _cell(trial, projector)
         for direction in Direction

@@ -153,6 +153,7 @@ def _offers(content: Document, costs: Sequence[Cost]) -> Section:
     advice, curves = content["recommendation"], content["curves"]
     curve = recommended(content) or max(_deployable(curves), key=lambda each: each["auc"])
     best: dict[str, float] = {}
+    # All kinds of one strategy cost the same, so its best one is drawn; a fusion is no strategy.
     for row in content["systems"]:
         strategy = row["name"].partition(":")[0]
         if strategy != "fusion" and row["chosen"]:
@@ -166,6 +167,7 @@ def _offers(content: Document, costs: Sequence[Cost]) -> Section:
     if advice["strategy"] == Strategy.FASTFILL:
         at = place(curve, advice["fraction"])
         name = f"fastfill, {curve['fractions'][at]:.0%} re-encoded"
+        # Before `full`, which comes last.
         points.insert(-1, Offer(name, path[at].hours, path[at].value, chosen=True))
     return Section(
         "Cost against quality",
@@ -231,6 +233,7 @@ def _examples(found: Document) -> Section:
 
 
 def _deployable(curves: Sequence[Document]) -> list[Document]:
+    # The oracle knows every true error, so it is drawn as a bound and never recommended.
     return [curve for curve in curves if curve["ordering"] != ORACLE]
 
 

@@ -100,7 +100,7 @@ class Ailment:
 
 
 def plan_lost(case: Case) -> Iterator[Ailment]:
-    """The plan is missing, damaged, or another one than the migration was begun under."""
+    """The plan is missing, damaged, or differs from the one that the migration was begun under."""
     record, plan = case.begun, case.plan
     restore = f"restore {case.artefacts.folder} from a copy"
     if case.trouble:

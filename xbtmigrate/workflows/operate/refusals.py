@@ -57,6 +57,7 @@ def refusals(case: Case, *, sound: bool) -> Iterator[Ailment]:
         # The lost plan is reported already; without it a moved alias would be read as the source.
         return
     try:
+        # An unusable collection is a finding, not the end of `doctor`.
         store = store_over(case.config, case.connection)
         models = Models(case.config)
         workspace = Workspace(case.config, models)

@@ -145,6 +145,7 @@ def _plan(journal: Journal, artefacts: Artefacts) -> Plan | None:
 def _load(config: Config, connection: Connection, record: MigrationRecord | None) -> dict[str, Any]:
     """Return the pace that the present or last run has published."""
     said = Control(connection, config.migration).load()
+    # Every key is there, so a script need not test for them.
     load = {name: said.get(name) for name in LOAD}
     load["pauses"] = said.get("pauses", {})
     # A killed run cannot publish its end, so its last state would look alive.

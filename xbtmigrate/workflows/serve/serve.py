@@ -78,6 +78,7 @@ def application(config: Config, service: Service) -> FastAPI:
         ConfigError: Both a canary and shadow reads are set, or one of them without the old model.
     """
     try:
+        # The service's libraries are an extra: without them there is a hint, not a traceback.
         from xbtmigrate.serving.http.app import create_app
     except ImportError as error:
         raise PluginError(
@@ -122,6 +123,7 @@ async def _opened(
         )
 
     async def close() -> None:
+        # Counts since the last flush are only in memory.
         if demand is not None:
             demand.flush()
         await client.close()

@@ -86,6 +86,7 @@ class Evidence:
         """Every reason against a cutover, in words; empty if the verification is clean."""
         # Every reason is listed, so that one command shows all that has to be mended.
         behind, found = self.state.behind, []
+        # The scan stopped early, so every other figure would be of a part of the points.
         if self.state.overflowing:
             return [
                 f"more than {MAX_MISMATCHES:,} points are not right: "
@@ -163,6 +164,7 @@ class Evidence:
             f"{state.compared.get(Kind.PROJECTED, 0):,} projected and "
             f"{state.compared.get(Kind.ENCODED, 0):,} encoded vectors were made again and compared",
         ]
+        # In place there is no copy that could differ.
         if self.plan.target.layout is Layout.SHADOW:
             found.append(
                 "payload, other vectors and shard key of each of these copies were compared with "

@@ -275,7 +275,7 @@ class _Run:
         self.repaired = before - len(self._state.mismatches)
 
     def _look_at_all(self) -> None:
-        """Make every vector again: where a sample holds a wrong one, there are more outside it."""
+        """Make every vector again: a wrong one in a sample suggests more outside it."""
         self._examiner.compared.clear()
         columns, done = {"source", "kind", "old", "new"}, 0
         for batch in self._gallery.read(columns):
@@ -288,7 +288,7 @@ class _Run:
                 return
 
     def _keep_remade(self) -> None:
-        """Let the loop find what was made again, and not what it was before in the cache."""
+        """Put the vectors just made into the cache, in place of those that may be wrong there."""
         remade = self._examiner.remade
         if remade:
             self.workspace.known.add(list(remade), np.stack(list(remade.values())))
