@@ -1,4 +1,4 @@
-"""Command line: one file per verb parses its options, calls one workflow and prints the result.
+"""Define the command line: one file per verb parses options, calls one workflow, prints.
 
 Verbs import their workflow when they run, so `--help` and a mistyped option answer at once
 instead of loading numpy, pyarrow and the models' libraries first.

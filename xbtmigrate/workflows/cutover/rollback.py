@@ -1,4 +1,4 @@
-"""Workflows: rollback. Carry back what came since the cutover, then switch to the old side again.
+"""Switch back to the old side, after carrying back every write since the cutover.
 
 The old vectors were never touched, so they are what they were, byte for byte. Only points that an
 application wrote since the cutover get an old vector of their present content. Whatever cannot be
