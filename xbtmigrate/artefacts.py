@@ -1,7 +1,8 @@
 """Name, read and write the files of one migration, in `.xbtmigrate/<migration>/`.
 
-Everything here can be rebuilt from the collection and the models. Vectors of the new model are kept
-longer than the rest, so that nothing is paid for twice.
+Most files can be made again from the collection and the models. Those that record an earlier state
+cannot: the ledger, and the points from before the first write. Vectors of the new model are kept
+longer than the rest, so that none is paid for twice.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ FOLDER = ".xbtmigrate"
 
 @dataclass(frozen=True, slots=True)
 class Artefacts:
-    """Names, readers and writers of a migration's files.
+    """The files of one migration: their names, and methods that read and write them.
 
     Attributes:
         folder: `.xbtmigrate/<migration>` beside the configuration file.
@@ -69,12 +70,12 @@ class Artefacts:
 
     @property
     def serving_folder(self) -> Path:
-        """How the mixed gallery is searched."""
+        """Folder of the calibration and the learned benefit, for searches in a mixed gallery."""
         return self.folder / "serving"
 
     @property
     def switch_file(self) -> Path:
-        """What applications are to query."""
+        """What applications query now; see `migration.switch`."""
         return self.folder / FILE
 
     @property
@@ -89,7 +90,7 @@ class Artefacts:
 
     @property
     def witness_file(self) -> Path:
-        """Hashes of some points from before the first write."""
+        """Vectors and payload hashes of some points, from before the first write."""
         return self.folder / "witness.parquet"
 
     @property
@@ -104,7 +105,7 @@ class Artefacts:
 
     @property
     def ledger_file(self) -> Path:
-        """What every point was when old and new side were alike."""
+        """Hashes of all points at the cutover, when both sides held the same."""
         return self.folder / "ledger.parquet"
 
     def projector_folder(self, direction: Direction) -> Path:
@@ -123,6 +124,7 @@ class Artefacts:
 
     def further_folder(self, direction: Direction) -> Path:
         """The best projector of every other kind, one folder each."""
+        # Kept for `evaluate`, which compares the kinds; serving uses the chosen one alone.
         return self.folder / "projector" / "further" / direction
 
     def clear(self) -> None:
@@ -161,7 +163,7 @@ class Artefacts:
             ) from error
 
     def save_switch(self, switch: Switch) -> None:
-        """Store what applications are to query."""
+        """Store what applications query now."""
         write_json(self.switch_file, switch.model_dump(mode="json"))
 
     def save_order(self, batches: Iterable[pa.RecordBatch], name: str) -> OrderedIds:
@@ -179,7 +181,7 @@ class Artefacts:
         return _load_ids(self.folder / "spent.parquet")
 
     def save_fold(self, ids: Sequence[PointId]) -> None:
-        """Store which points were held out by fold; none where all that queries ask for were."""
+        """Store which points were held out by fold; none where all that queries seek were."""
         _save_ids(self.folder / "fold.parquet", ids)
 
     def load_fold(self) -> set[PointId]:
@@ -214,11 +216,11 @@ class Artefacts:
             return None
 
     def save_ledger(self, ledger: PointHashes) -> None:
-        """Store what every point was when old and new side were alike."""
+        """Store the hashes of all points at the cutover, when both sides held the same."""
         write_parquet(self.ledger_file, ledger.table())
 
     def load_ledger(self) -> PointHashes:
-        """Read what every point was when old and new side were alike.
+        """Read the hashes of all points at the cutover, when both sides held the same.
 
         Raises:
             ArtefactError: It is lost or damaged; then it is unknown which side is newer.

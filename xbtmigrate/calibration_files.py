@@ -100,7 +100,7 @@ def load_benefit(folder: Path, arrangement: Arrangement) -> BenefitModel | None:
     table, weights = read_parquet(path, columns, hint), path.with_suffix(".safetensors")
     try:
         facts = _facts(table)
-        # Learned from the errors of another forward projector, it says nothing about this one.
+        # Learned from the errors of another forward projector, it does not apply to this one.
         if facts["forward"] != arrangement.projectors[1]:
             return None
         check_seal(weights, hint)

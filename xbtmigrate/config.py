@@ -24,7 +24,7 @@ class _Section(BaseModel):
 
 
 class QdrantSection(_Section):
-    """Where the collection is."""
+    """How to reach the collection, and which of its vectors are the old and the new one."""
 
     url: str
     api_key_env: str | None = None
@@ -36,6 +36,7 @@ class QdrantSection(_Section):
     side_vector: str | None = None
     grpc: bool = False
     grpc_port: int = Field(default=6334, ge=1, le=65535)
+    # Seconds until one request is given up.
     timeout: int = Field(default=60, ge=1, le=3600)
 
     @pydantic.field_validator("url")
@@ -66,14 +67,14 @@ class QdrantSection(_Section):
 
     @property
     def new_vector_name(self) -> str:
-        """Name of the new model's vector: "new", or unnamed where the old one is unnamed."""
+        """Name of the new vector; by default "new", or unnamed where the old one is unnamed."""
         if self.new_vector is not None:
             return self.new_vector
         return "new" if self.vector else ""
 
 
 class PayloadSection(_Section):
-    """Which payload fields hold what the vectors embed."""
+    """The payload fields with the content that the vectors embed, and those that judge them."""
 
     text: str | None = None
     image: str | None = None
@@ -98,6 +99,7 @@ class NewModelSection(BaseModel):
 
     encoder: str
     distance: Distance | None = None
+    # Whether the collection's words are embedded once, as side vectors for a better projector.
     words: bool = True
 
     @pydantic.field_validator("distance", mode="before")
@@ -107,16 +109,19 @@ class NewModelSection(BaseModel):
 
 
 class PlanSection(_Section):
-    """What to measure, and the limits of what may be done."""
+    """What `plan` measures, and the limits that a migration must keep."""
 
     strategy: Literal["auto", "keep", "bridge", "forward", "fastfill", "full"] = "auto"
     layout: Literal["auto", "in_place", "shadow"] = "auto"
     seed: int = 0
     sample: int = Field(default=2000, ge=100)
     queries: Path | None = None
+    # Limits encoding: a slow model gets a smaller sample.
     measure_seconds: float = Field(default=120.0, gt=0)
+    # A share of the quality of `full` that is good enough.
     target: Share = 0.95
     max_missing: Share = 0.01
+    # The least median cosine between stored vectors and those that the declared old model makes.
     old_model_match: Share = 0.99
     price_per_million_items: float | None = Field(default=None, ge=0)
 
@@ -133,6 +138,7 @@ class Config(_Section):
     old_model: OldModelSection
     new_model: NewModelSection
     plan: PlanSection = PlanSection()
+    # Left out of dumps, and so of the plan's binding: moving the folder does not outdate a plan.
     base: Path = Field(default=Path(), exclude=True)
 
     @property

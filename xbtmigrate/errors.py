@@ -19,6 +19,7 @@ class XbtMigrateError(Exception):
         exit_code: Exit status of the command line for this class of error.
     """
 
+    # Scripts rely on these: 1 an error, 2 wrong usage, 3 a check that failed.
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -52,7 +53,7 @@ class ConnectionFailedError(XbtMigrateError):
 
 
 class CollectionError(XbtMigrateError):
-    """The collection, its vectors or its payload are not what the configuration says."""
+    """The collection, its vectors or its payload do not match the configuration."""
 
 
 class UnsupportedError(XbtMigrateError):

@@ -34,7 +34,7 @@ _EDGE = 2**20
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place, seal it if it can be, flush it to disk, then move it there.
+    """Write a file whole or not at all: beside its place, sealed, flushed, then moved there.
 
     Args:
         path: Where the file shall be; missing folders are made.
@@ -71,7 +71,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, form: type[T], hint: str) -> T:
-    """Read a JSON file that has to be of a certain form.
+    """Read a JSON file and validate its content.
 
     Args:
         path: The file.
@@ -107,7 +107,7 @@ def parse(content: Mapping[str, Any], form: type[T], origin: str, hint: str) -> 
     """Validate the content of a file or record and return it as a typed value.
 
     Args:
-        content: What it says.
+        content: The content, parsed.
         form: A pydantic model or a dataclass.
         origin: Where it is from, for the message.
         hint: What to do where it is of another form.
@@ -144,7 +144,7 @@ def check_seal(path: Path, hint: str, error: type[XbtMigrateError] = ArtefactErr
 
 
 def _seal(path: Path, name: str) -> None:
-    """Put the digest of a file in the place that it keeps for it."""
+    """Write the digest of a file into the place that the file reserves for it."""
     place, digest = _place(path)
     if place is not None and digest == UNSEALED[SEAL_KEY].removeprefix(SEAL):
         with path.open("rb+") as file:
@@ -159,6 +159,7 @@ def _place(path: Path) -> tuple[int | None, str]:
         # The end first: Parquet keeps its metadata there, and `write_json` puts the seal last.
         for start in dict.fromkeys((max(0, size - _EDGE), 0)):
             file.seek(start)
+            # The last match: content before it may look like a seal.
             if found := list(_MARK.finditer(file.read(_EDGE))):
                 return start + found[-1].start(1), found[-1].group(1).decode()
     return None, ""

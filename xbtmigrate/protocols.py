@@ -75,8 +75,10 @@ class Written:
     vanished: Sequence[PointId]
 
 
+# One `read` serves scans and look-ups, so every pass sees the same columns and one contract suite
+# covers the fake, the embedded mode and the server.
 class Gallery(Protocol):
-    """The points of one migrating collection, whatever the layout."""
+    """The points of one migrating collection, in either layout."""
 
     def count(self, kind: Kind | None = None) -> int:
         """Count exactly: all points, or those that this plan dealt with in this way."""
@@ -158,7 +160,7 @@ class Journal(Protocol):
 
 @runtime_checkable
 class Ordering(Protocol):
-    """Which point is re-encoded next."""
+    """A rule for which points are re-encoded first."""
 
     def score(self, ids: Sequence[PointId], old: Vectors) -> npt.NDArray[np.float32]:
         """Score points by their stored old vectors; the highest is re-encoded first. Shape (n,)."""

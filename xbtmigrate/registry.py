@@ -58,7 +58,7 @@ def load(group: str, name: str) -> Callable[..., Any]:
 
 
 def build(group: str, name: str, options: Mapping[str, object], base: Path) -> Any:
-    """Make a plugin object from validated options.
+    """Validate options and build a plugin from them.
 
     Args:
         group: Entry-point group.

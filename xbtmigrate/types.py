@@ -46,6 +46,7 @@ Scores: TypeAlias = npt.NDArray[np.float32]
 _MIN_UUID, _MAX_UUID = 32, 47
 
 
+# Stored in the mark of every point: the values must never change.
 class Kind(StrEnum):
     """How the new vector of a point was made, or why it has none."""
 
@@ -158,6 +159,7 @@ def usable(vectors: Vectors) -> npt.NDArray[np.bool_]:
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         # In float32, the type in which servers compute distances.
         squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32)
+    # A square below `tiny`, the least normal number, has lost digits.
     limits = np.finfo(np.float32)
     return cast("npt.NDArray[np.bool_]", (squares >= limits.tiny) & (squares <= limits.max))
 
@@ -292,7 +294,7 @@ def make_batch(ids: Sequence[PointId], **columns: pa.Array | Sequence[Any]) -> p
 
 
 def digest_of(parts: Iterable[str | bytes]) -> str:
-    """SHA-256 over length-prefixed parts, in hex."""
+    """Hash parts, each with its length, by SHA-256; in hex."""
     digest = hashlib.sha256()
     for part in parts:
         data = part if isinstance(part, bytes) else part.encode()

@@ -17,7 +17,7 @@ from xbtmigrate.types import PointId, Vectors
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Which points must be encoded; a projected vector is enough for the others.
+    """The points that must be encoded; a projected vector is enough for the others.
 
     Attributes:
         every: Whether all points must be.

@@ -11,7 +11,7 @@ from xbtmigrate.types import PointId, find_sorted
 
 
 class IdSet:
-    """Keeps a 64-bit hash of each id, so it is valid only in this process.
+    """A set of ids by their 64-bit hashes, valid only in this process.
 
     The chance that an id outside the set is taken for a member is n / 2^64.
 

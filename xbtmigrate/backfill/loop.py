@@ -1,7 +1,7 @@
 """Run a backfill: read a batch, project or encode it, write it, advance the journal; then sweep.
 
 Three things overlap: the next batch is read, this one is encoded or projected, the last two are
-written. The journal is stored when all before it is written, so it never says more than that.
+written. The journal is stored when all before it is written, so it is never ahead of the data.
 Encoding goes in halves of a batch, and never while more than one half waits to be written: at most
 one batch of encoded vectors is lost by a kill.
 
@@ -127,7 +127,7 @@ class Backfill:
         return Outcome(self.record, self.counts, left, self.quarantined, self.stopped, spent)
 
     def catch_up(self) -> int:
-        """Sweep alone, in whatever phase the record is.
+        """Sweep alone, in any phase, and leave the phase as it is.
 
         Returns:
             Points that the last sweep still found to be completed.
@@ -217,7 +217,7 @@ class Backfill:
             yield len(chunk), list(batches)
 
     def _sweep(self) -> int:
-        """Complete what arrived or changed behind the passes; returns what the last look found."""
+        """Complete what arrived or changed behind the passes; returns what the last sweep found."""
         wanting, due = 0, self.goal.due(self.order)
         for _ in range(SWEEP_PASSES):
             wanting = seen = 0
@@ -236,7 +236,7 @@ class Backfill:
         return wanting
 
     def _swept(self) -> Iterator[pa.RecordBatch]:
-        """Batches of the points the goal covers."""
+        """Yield batches of the points that the goal covers."""
         # Otherwise points beyond the first share of the order get no new vector: skip them.
         if self.goal.projects or self.goal.fraction >= 1:
             made = Kind.PROJECTED if self.goal.fraction < 1 else Kind.ENCODED

@@ -86,11 +86,12 @@ class Maker:
         rest = batch
         if encodes:
             self.encode(batch)
+            # After encoding: what the encoder has just refused is projected instead.
             rest = batch.filter(pc.invert(self.encodable(batch)))
         return self._settle(rest, encodes=encodes)
 
     def note(self, **numbers: int) -> None:
-        """Count what is not a write."""
+        """Count events that no write reports, such as a missing source."""
         self._noted = self._noted.plus(Counts(**numbers))
 
     def take_noted(self) -> Counts:
@@ -151,7 +152,7 @@ class Maker:
             self._encode_readable(batch.slice(start, half))
 
     def _encode_readable(self, batch: pa.RecordBatch) -> None:
-        """Encode a batch without those of its items that turn out impossible."""
+        """Encode a batch, leaving out the items that cannot be embedded."""
         assert self.encoder is not None
         while len(batch):
             try:
@@ -204,12 +205,13 @@ class Maker:
             self.later.do(written.result)
 
     def _quarantine(self, batch: pa.RecordBatch, reason: str) -> int:
-        """Note points that cannot be done; returns how many were not noted before.
+        """Note points that cannot be embedded; returns how many were not noted before.
 
         Raises:
             GateError: They are more than the goal allows.
         """
         known = len(self.quarantined)
+        # Every sweep meets the same points: the first reason stays, and none is counted twice.
         for point in batch["id"].to_pylist():
             self.quarantined.setdefault(point, reason)
         # So many failures mean a wrong field or model rather than some bad points.

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
 
+# MIN_SHARE, MIN_BATCH and MAX_WAIT (seconds) are bounds: at any load, a run comes to an end.
 MIN_SHARE = 1 / 32
 STEP = 1 / 16
 MIN_BATCH = 16
 MAX_WAIT = 2.0
 UNTHROTTLED_MS = 5.0
-"""Below this p95 nothing is throttled, whatever its ratio to the time before."""
+"""Below this p95, in milliseconds, nothing is throttled, at any ratio to the baseline."""
 EASY = 0.9
 """Share of the limit below which the run may go faster."""
 # Slow measurements at the floor before the run stops to check, and slow ones between two checks.
@@ -70,7 +71,7 @@ class Pause:
     seconds: float = 0.0
 
     def plus(self, count: int, seconds: float) -> Pause:
-        """Add to both."""
+        """Return the sum of both."""
         return Pause(self.count + count, self.seconds + seconds)
 
 
@@ -132,6 +133,7 @@ class Pace:
         self._batch_size = batch_size
         self._say = say
         self._clock = clock
+        # The original baseline, kept while the load of others replaces it.
         self._first: float | None = None
         self._starved = 0
         self._until_check = 0
@@ -193,7 +195,7 @@ class Pace:
             self._busy += 1
 
     def end(self, seconds: float, written: int = 0) -> None:
-        """Note that a request ended that took so long and wrote so many points."""
+        """Note that a request ended, how many seconds it took and how many points it wrote."""
         with self._lock:
             now = self._clock()
             self._busy -= 1
@@ -208,7 +210,7 @@ class Pace:
                 self._rate_ready = begun + written / self.limits.max_rate
 
     def waited(self, reason: Reason, seconds: float, *, begins: bool) -> None:
-        """Note a time that was waited; `begins` where it is not the continuation of another."""
+        """Add a wait to the totals; `begins` if it does not continue the wait before it."""
         with self._lock:
             before = self.pauses.get(reason, Pause())
             self.pauses[reason] = before.plus(int(begins), seconds)
@@ -221,13 +223,13 @@ class Pace:
             self.holds[reason] = text
 
     def release(self, reason: Reason, text: str = "") -> None:
-        """Take back a hold; without one nothing happens."""
+        """Lift a hold; without one nothing happens."""
         with self._lock:
             if self.holds.pop(reason, None) is not None and text:
                 self._say(text)
 
     def limit_to(self, limits: Limits) -> None:
-        """Take new limits; without a limit to the slowdown the run is at full speed at once."""
+        """Set new limits; with none on the slowdown the run is at full speed at once."""
         with self._lock:
             self.limits = limits
             self._rate_ready = self._clock()
@@ -236,7 +238,7 @@ class Pace:
                 self.release(Reason.CHECK)
 
     def judge(self, p95: float, *, settled: bool = True) -> None:
-        """Change the pace by what queries take now.
+        """Adapt the pace to the time that queries take now.
 
         Args:
             p95: 95th percentile of the last queries, in milliseconds.
@@ -250,7 +252,7 @@ class Pace:
             if Reason.CHECK in self.holds:
                 self._checked(p95, limit, settled=settled)
                 return
-            # What queries take while the run waits says nothing about its pace.
+            # The time of queries while the run waits does not depend on its pace.
             if self.baseline is None or self.holds:
                 return
             # Others' load, once taken as the baseline, is gone again: return to the original one.
@@ -274,6 +276,7 @@ class Pace:
             if self.limits.max_slowdown is None:
                 return
             self.slow_because = why
+            # Once, not at each halving.
             if self.share == 1:
                 self._say(f"slower: {why}")
             self.share = max(MIN_SHARE, self.share / 2)

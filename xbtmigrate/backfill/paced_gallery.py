@@ -16,7 +16,7 @@ from xbtmigrate.types import Kind, PointId
 
 @dataclass(frozen=True, slots=True)
 class PacedGallery:
-    """Forwards to another gallery, but waits before each request and splits writes.
+    """A gallery that forwards to another one, waits before each request and splits writes.
 
     Attributes:
         gallery: The gallery.

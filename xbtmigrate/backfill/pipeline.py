@@ -58,7 +58,7 @@ def read_ahead(source: Iterable[T]) -> Iterator[T]:
 
 @dataclass(eq=False, slots=True)
 class _Task:
-    """Something to do; `beside` if it need not wait for what was given before it."""
+    """A piece of work; `beside` if it need not wait for earlier tasks."""
 
     work: Callable[[], Any]
     beside: bool
@@ -68,11 +68,11 @@ class _Task:
 
 # Not `concurrent.futures`: its threads are joined at exit, so Ctrl-C would wait for a slow encoder.
 class InOrder:
-    """Runs work in two threads; a context that ends when the work is done.
+    """A queue of work for two threads; a context that ends when the work is done.
 
-    What is given to `begin` may run beside what was given before it, what is given to `do` begins
-    when all of that is done. Leaving the context waits for what was given, and raises its failure;
-    left by an error, it waits and keeps quiet; left by an interrupt, it drops what has not begun.
+    Work given to `begin` may run beside earlier work; work given to `do` begins when all of that is
+    done. Leaving the context waits for all work and raises its failure. An error that leaves it is
+    the one raised, after the same wait; an interrupt drops what has not begun, and does not wait.
     """
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class InOrder:
             self.wait()
 
     def do(self, work: Callable[[], object]) -> None:
-        """Take work that begins when everything given before it is done; its result is lost.
+        """Queue work that begins when all earlier work is done; its result is dropped.
 
         Raises:
             BaseException: What earlier work raised.
@@ -118,7 +118,7 @@ class InOrder:
         self._take(_Task(work, beside=False))
 
     def begin(self, work: Callable[[], T]) -> Future[T]:
-        """Take work that may run beside what was given before it; returns its result to be.
+        """Queue work that may run beside earlier work; returns the future of its result.
 
         Raises:
             BaseException: What earlier work raised.
@@ -128,7 +128,7 @@ class InOrder:
         return task.result
 
     def wait(self) -> None:
-        """Wait until everything given is done.
+        """Wait until all queued work is done.
 
         Raises:
             BaseException: What the work raised.
@@ -136,7 +136,7 @@ class InOrder:
         self._wait_for(lambda: not self._tasks)
 
     def wait_below(self, number: int) -> None:
-        """Wait until less than `number` of what was given to `begin` is not yet done.
+        """Wait until fewer than `number` tasks of `begin` are unfinished.
 
         Raises:
             BaseException: What the work raised.
@@ -168,7 +168,7 @@ class InOrder:
                 self._changed.notify_all()
 
     def _next(self) -> _Task | None:
-        """Wait for work that may begin; None once there will be none."""
+        """Wait for a task that may begin; returns None when the queue is closed and empty."""
         with self._changed:
             while True:
                 waiting = [each for each in self._tasks if not each.begun]

@@ -52,7 +52,7 @@ class ClipSource:
 
 @dataclass(frozen=True, slots=True)
 class ClipModel:
-    """A loaded model and the two ways into it.
+    """A loaded model, with its tokenizer and its image preprocessing.
 
     Attributes:
         network: The open_clip model, in evaluation mode.
@@ -242,7 +242,7 @@ def _create(open_clip: Any, source: ClipSource, device: torch.device, precision:
 
 
 def _register(open_clip: Any, settings: dict[str, Any], config: Path) -> str:
-    """Make a local architecture known to open_clip, under a name no other one has."""
+    """Register a local architecture with open_clip, under a unique name."""
     architecture = deepcopy(settings["model_cfg"])
     architecture["text_cfg"] |= _hugging_face_folders(settings, config)
     # open_clip knows architectures by name, in one table a process: the digest keeps two models in

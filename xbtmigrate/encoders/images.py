@@ -68,6 +68,7 @@ def open_images(
     _require_libraries()
     opened: dict[int, _T] = {}
     failures: dict[int, str] = {}
+    # One client for the whole batch, to keep connections open; none where all images are files.
     client = session(policy.timeout_s) if any(map(_is_url, references)) else None
 
     def take(row: int) -> None:
@@ -156,6 +157,7 @@ def _from_data_uri(reference: str, policy: ImagePolicy) -> bytes:
         raise _refused("a data URI without a comma")
     if not header.lower().endswith(";base64"):
         return _within(urllib.parse.unquote_to_bytes(data), policy)
+    # In a URI, the "+" and "/" of base64 may be percent-encoded.
     content = _from_base64(urllib.parse.unquote(data), policy)
     if content is None:
         raise _refused("a data URI whose base64 is damaged")
@@ -215,6 +217,7 @@ def _check_size(image: Image, policy: ImagePolicy) -> None:
 def _rgb(image: Image, policy: ImagePolicy) -> Image:
     from PIL import Image
 
+    # Not `mode == "RGBA"`: a palette can have a transparent colour, too.
     if policy.transparent == "white" and image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

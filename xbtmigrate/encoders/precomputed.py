@@ -67,6 +67,7 @@ class PrecomputedEncoder:
     @property
     def dimension(self) -> int:
         """Length of the vectors."""
+        # The schema names the length of such lists, so the file need not be read.
         if isinstance(self._vector_type, pa.FixedSizeListType):
             return int(self._vector_type.list_size)
         return int(self._index[1].shape[1])
@@ -131,6 +132,7 @@ class PrecomputedEncoder:
                 if part.shape[1] != vectors.shape[1]:
                     raise self._error("has vectors of different lengths", _SHAPE_HINT)
                 vectors[start : start + len(part)] = part
+                # Integer keys as decimal digits, which is how batches spell integer ids.
                 keys = batch.column("key").cast(pa.string())
                 hashes[start : start + len(part)] = _hashes(self._without_nulls(keys, start))
                 start += len(part)
@@ -189,6 +191,7 @@ class PrecomputedEncoder:
             raise self._error(f"is not a Parquet file: {error}", _SHAPE_HINT) from error
 
     def _key(self, row: int) -> object:
+        # For a message only: the keys are not kept, so they are read again.
         return pq.read_table(self._path, columns=["key"])["key"][row].as_py()
 
     def _error(self, problem: str, hint: str) -> EncoderError:

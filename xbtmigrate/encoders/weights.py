@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 def weights_digest(model: torch.nn.Module) -> str:
     """SHA-256 over the names, types, shapes and values of a model's state dict, in hex.
 
-    Two models with equal weights have the same digest, wherever they were loaded from and on
-    whatever device they are.
+    Two models with equal weights have the same digest, on any device and from any file.
     """
     import torch
 

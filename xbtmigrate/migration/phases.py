@@ -11,6 +11,7 @@ from typing import Any
 from xbtmigrate.errors import GateError
 
 
+# Stored in the journal, as the stages below are: the values must never change.
 class Phase(StrEnum):
     """The progress of a migration as a whole; ends in -ing while a command works on it."""
 

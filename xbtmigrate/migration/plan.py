@@ -23,7 +23,7 @@ class _Part(BaseModel):
 
 
 class Coverage(_Part):
-    """How many points carry what can be embedded; counted exactly.
+    """How many points have content and old vectors; counted exactly.
 
     Attributes:
         points: Points seen.
@@ -60,7 +60,7 @@ class ModelMatch(_Part):
     Attributes:
         sample: Points compared.
         median_cosine: Median cosine between stored and re-encoded vectors, by what was embedded.
-        stored: What the stored vectors embed, as far as the comparison can tell.
+        stored: What the stored vectors embed, as far as the comparison shows.
         matches: Whether the declared model and `stored` pass the threshold.
         remark: What is likely wrong where the match is not that of one and the same model.
     """
@@ -80,7 +80,7 @@ class Throughput(_Part):
 
 
 class Cost(_Part):
-    """What one strategy takes.
+    """Estimated cost of one strategy.
 
     Attributes:
         strategy: The strategy.
@@ -129,7 +129,7 @@ class Measurement(_Part):
 
     Attributes:
         basis: What stood for queries and relevance, in words.
-        provisional: Whether relevance was made up for want of judgements.
+        provisional: Whether relevance was made up because there are no judgements.
         query_count: Number of queries.
         gallery_count: Number of points they were searched in.
         systems: One row per system, keep first.
@@ -239,7 +239,7 @@ class Plan(_Part):
         return tuple(dict.fromkeys((self.collection.name, self.target.collection)))
 
     def follows(self, record: MigrationRecord) -> bool:
-        """Whether a record is that of an earlier, finished migration of the same name."""
+        """Return whether a record is that of an earlier, finished migration of the same name."""
         # Both are UTC in ISO 8601 (`utc_now`), so they compare as strings.
         other = record.plan_digest != self.digest and self.created_at >= record.updated_at
         return record.phase is Phase.FINALIZED and other
@@ -248,6 +248,7 @@ class Plan(_Part):
     def serving(self) -> str:
         """How to answer queries meanwhile; "" where what is done is not what was recommended."""
         advised = self.recommendation
+        # Advice for another strategy does not apply, and `full` has no mixture to serve.
         followed = advised.strategy is self.strategy and not STRATEGIES[self.strategy].only_encodes
         return advised.serving if followed else ""
 

@@ -50,12 +50,12 @@ class PointHashes:
         ]
 
     def set(self, changes: Mapping[PointId, str | None]) -> None:
-        """Note what points are now; None for those that are gone."""
+        """Set the present hash of points; None for those that are gone."""
         for point, value in changes.items():
             self._changes[point] = (value or "")[:LENGTH]
 
     def without(self, present: Iterable[Sequence[PointId]]) -> list[PointId]:
-        """Return the points of the ledger that are in none of these lists."""
+        """Return the points that are in none of these lists of present ids."""
         seen = np.zeros(len(self._ids), np.bool_)
         more: set[PointId] = set()
         for ids in present:

@@ -14,7 +14,7 @@ class StrategySpec:
     """What a strategy does.
 
     Attributes:
-        headline: What it does, as the report says it; `{share}` and `{ordering}` are filled in.
+        headline: What it does, for the report; `{share}` and `{ordering}` are filled in.
         projects: Whether it writes a projection of every stored old vector.
         encodes: Whether it runs the new model over points of the collection.
         fraction: Share of the points it re-encodes unless another one is chosen.

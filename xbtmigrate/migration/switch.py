@@ -38,7 +38,7 @@ class EncoderReference(_Part):
 
 
 class Switch(_Part):
-    """What an application is to query.
+    """What an application queries now.
 
     Attributes:
         version: Version of this document.
@@ -105,7 +105,7 @@ class Switch(_Part):
         """Read a switch from JSON, or from the journal's `switch`.
 
         Args:
-            content: JSON text, or what it says.
+            content: JSON text, or the object parsed from it.
             origin: Where it is from, for messages.
 
         Raises:

@@ -61,12 +61,12 @@ _STYLE = {
 def drawing(
     name: str, title: str, description: str, paint: Paint, heights: tuple[float, float]
 ) -> str:
-    """Draw for both widths.
+    """Draw a plot twice, for wide and for narrow pages.
 
     Args:
         name: Unique on the page; letters only.
         title: What the drawing shows; read out by screen readers.
-        description: What it says, in a sentence; read out too.
+        description: Its content in a sentence; read out too.
         paint: Draws it.
         heights: Height on a wide and on a narrow page, in inches.
 

@@ -58,7 +58,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a strategy costs and brings."""
+    """Working time and quality of one strategy."""
 
     name: str
     hours: float
@@ -69,7 +69,7 @@ class Offer:
 def curves(
     name: str, metric: str, panels: Mapping[str, Sequence[Line]], ends: Mapping[str, float]
 ) -> str:
-    """Quality against the share of re-encoded points, one panel for each group of lines.
+    """Plot quality against the share of re-encoded points, one panel for each group of lines.
 
     Args:
         name: Unique on the page.
@@ -104,7 +104,7 @@ def curves(
 
 
 def intervals(name: str, metric: str, bars: Sequence[Bar], keep: float) -> str:
-    """Every system with its 95 % interval, against keep."""
+    """Plot every system with its 95 % interval, against keep."""
 
     def paint(figure: Figure, _columns: int) -> None:
         ax = figure.subplots()
@@ -127,7 +127,7 @@ def intervals(name: str, metric: str, bars: Sequence[Bar], keep: float) -> str:
 
 
 def offers(metric: str, path: Sequence[Offer], points: Sequence[Offer]) -> str:
-    """Quality against working time: single strategies, and the way through a partial backfill."""
+    """Plot quality against working time: strategies, and the way through a partial backfill."""
     longest = max(offer.hours for offer in (*path, *points))
     units = {"hours": 1.0, "minutes": 60.0, "seconds": 3600.0}
     # The largest unit in which the longest time is at least 2: easier to read than 0 to 0.3.
@@ -160,7 +160,7 @@ def offers(metric: str, path: Sequence[Offer], points: Sequence[Offer]) -> str:
 
 
 def estimate(found: Mapping[str, Sequence[float]], correlation: float) -> str:
-    """True error of the projected vectors against the predicted one."""
+    """Plot the true error of projected vectors against the predicted one."""
 
     def paint(figure: Figure, _columns: int) -> None:
         ax = figure.subplots()
@@ -182,7 +182,7 @@ def estimate(found: Mapping[str, Sequence[float]], correlation: float) -> str:
 
 
 def shapes(stages: Mapping[str, tuple[str, Mapping[str, Sequence[float]]]]) -> str:
-    """Distributions of scores, one panel for each stage: title -> label of the axis, histograms."""
+    """Plot distributions of scores, a panel for each stage: title -> axis label, histograms."""
 
     def paint(figure: Figure, columns: int) -> None:
         shape = (len(stages), 1) if columns == 1 else (1, len(stages))

@@ -17,6 +17,7 @@ class Table:
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    # Row number of the recommended one.
     marked: int | None = None
 
 
@@ -26,7 +27,7 @@ class Section:
 
     Attributes:
         title: Its heading.
-        text: What it says, in words.
+        text: The finding in words.
         figure: Inline SVG, or "".
         table: The figures behind it.
         folded: Show the table only when it is opened.
@@ -95,7 +96,7 @@ def require_libraries() -> None:
 
 
 def render(page: Page) -> str:
-    """Make the HTML; everything but the figures is escaped."""
+    """Render the page as HTML; everything but the figures is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -27,7 +27,7 @@ from xbtmigrate.types import (
 
 
 class GalleryStore(Protocol):
-    """What the contract needs of a store: a gallery over it, and an application that uses it.
+    """A store as the contract uses it: galleries over it, and the writes of an application.
 
     Vectors are 4 long in the old space and 3 in the new one; the distance is Dot.
     """
@@ -81,7 +81,7 @@ def _first_old(point_id: PointId) -> list[float]:
 
 
 def table_of(batches: Iterable[pa.RecordBatch]) -> pa.Table:
-    """Put the batches of one read together."""
+    """Join the batches of one read into a table."""
     return pa.Table.from_batches(list(batches))
 
 
@@ -200,7 +200,7 @@ class GalleryContract:
         assert table_of(gallery.read({"new"}))["new"].null_count == len(IDS)
 
     def test_what_is_expected_changes_nothing(self, store: GalleryStore) -> None:
-        """It says what to read along, not what to believe."""
+        """It is a hint for what to read along, and decides nothing."""
         fill(store)
         gallery = store.gallery()
         gallery.write(to_write(IDS[:2], texts_of(IDS[:2]), 10.0), Kind.PROJECTED)
@@ -262,6 +262,7 @@ class GalleryContract:
         fill(store)
         gallery = store.gallery()
         store.delete("2")
+        # A gallery that writes whole points would create point 2 again.
         result = gallery.write(to_write(IDS[:3], texts_of(IDS[:3]), 10.0), Kind.ENCODED)
         assert (list(result.written), list(result.vanished)) == (["1", "30"], ["2"])
         assert (gallery.count(), gallery.count(Kind.ENCODED)) == (5, 2)
@@ -286,7 +287,7 @@ class GalleryContract:
         assert table_of(gallery.read({"kind"}, ids=["1"])).column("kind").to_pylist() == [None]
 
     def test_a_replaced_point_is_seen(self, store: GalleryStore) -> None:
-        """An application's upsert drops the new vector, whatever it knew of the migration."""
+        """An application's upsert drops the new vector, so the point is due again."""
         fill(store)
         gallery = store.gallery()
         gallery.write(to_write(["1"], ["text 1"], 10.0), Kind.ENCODED)
