@@ -143,6 +143,7 @@ class Artefacts:
 
     def save_plan(self, plan: Plan) -> None:
         """Store the plan."""
+        # No seal: `Plan.parse` checks the plan's digest instead.
         text = plan.model_dump_json(indent=2)
         write_atomically(self.plan_file, lambda path: path.write_text(text, "utf-8"))
 

@@ -179,6 +179,7 @@ class Config(_Section):
         # How the server is reached may change under a plan; what was measured there may not.
         for key in ("api_key_env", "api_key_file", "ca_file", "grpc", "grpc_port", "timeout"):
             sections["qdrant"].pop(key, None)
+        # These may change under a plan (docs/configuration.md): they only measure and judge.
         for key in ("query", "label"):
             sections["payload"].pop(key, None)
         sections["plan"] = {key: sections["plan"][key] for key in ("strategy", "layout", "seed")}
@@ -253,6 +254,7 @@ def load_config(path: Path) -> Config:
         mistakes += _encoder_mistakes(section, raw.get(section))
     mistakes += _payload_mistakes(raw)
     if config is None or mistakes:
+        # Several checks may find the same key: a dict keeps one line for each.
         lines = "\n".join(f"  {key}: {text}" for key, text in dict(mistakes).items())
         count = len(dict(mistakes))
         raise ConfigError(
@@ -275,6 +277,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _encoder_mistakes(section: str, raw: object) -> list[tuple[str, str]]:
+    # Pydantic reports a missing or wrong name itself.
     if not isinstance(raw, dict) or not isinstance(raw.get("encoder"), str):
         return []
     own = OldModelSection if section == "old_model" else NewModelSection
@@ -287,6 +290,7 @@ def _encoder_mistakes(section: str, raw: object) -> list[tuple[str, str]]:
 
 
 def _payload_mistakes(raw: dict[str, Any]) -> list[tuple[str, str]]:
+    # These rules span two sections, so no section's validator can check them.
     payload, old = raw.get("payload") or {}, raw.get("old_model") or {}
     if not isinstance(payload, dict) or not isinstance(old, dict):
         return []

@@ -22,6 +22,7 @@ SERVINGS = "xbtmigrate.servings"
 
 def names(group: str) -> list[str]:
     """Return the names of the installed plugins of a group, sorted."""
+    # A set: two packages may offer one name, which `load` refuses.
     return sorted({entry.name for entry in entry_points(group=group)})
 
 

@@ -63,6 +63,7 @@ def read_parquet(
         # Damaged offsets would otherwise crash the process where values are viewed.
         table.validate(full=True)
         arrays = {name: _fitting(table, name, form) for name, form in wanted.items()}
+    # As it is: a file that is not there means something else than a damaged one.
     except FileNotFoundError:
         raise
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as failure:

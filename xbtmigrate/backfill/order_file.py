@@ -64,6 +64,7 @@ def write_sorted(path: Path, batches: Iterable[pa.RecordBatch], name: str) -> No
         batches: What `scored` built, in any order.
         name: Name of the ordering, kept in the file.
     """
+    # Without the key, which follows from the score and `paid`.
     columns = [*list(_SCORED)[1:], pa.field("paid", pa.bool_())]
     schema = pa.schema(columns, metadata={"ordering": name, **UNSEALED})
     with (
@@ -103,6 +104,7 @@ class OrderedIds(Sequence[PointId]):
             raise ValueError(f"its columns are {', '.join(file.schema_arrow.names)}")
         facts = file.metadata
         sizes = [facts.row_group(number).num_rows for number in range(facts.num_row_groups)]
+        # With the first row of each row group, to find the group of a row by bisection.
         return cls(range(facts.num_rows), file, [0, *accumulate(sizes)][:-1])
 
     @property
@@ -138,6 +140,7 @@ class OrderedIds(Sequence[PointId]):
 
     def chunk(self, start: int, stop: int) -> list[PointId]:
         """Return the ids from `start` up to `stop` as a list, fewer at the end of the order."""
+        # A row group at a time: `__getitem__` would search the groups once for each id.
         rows = self.rows[start:stop]
         ids: list[PointId] = []
         row = rows.start

@@ -39,6 +39,7 @@ class VectorCache:
         # A content hash has 32 hex digits: BLAKE2b cut to 128 bits (`types.content_hash`).
         self._hashes: npt.NDArray[np.bytes_] = np.empty(0, "S32")
         self._vectors: Vectors = np.empty((0, dimension), np.float32)
+        # In the order of their numbers, so that a later part wins.
         for part in sorted(folder.glob("*.parquet")):
             try:
                 self._merge(*self._checked(part))
@@ -61,6 +62,7 @@ class VectorCache:
 
     def add(self, hashes: Sequence[str], vectors: Vectors) -> None:
         """Keep more vectors, on disk first; they take the place of earlier ones of that content."""
+        # One unusable vector would have the whole part set aside when it is read again.
         rows = np.flatnonzero(usable(vectors))
         hashes, vectors = [hashes[int(row)] for row in rows], vectors[rows]
         if not hashes:

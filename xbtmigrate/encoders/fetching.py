@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import httpx
 
 _REDIRECTS = 5
-# RFC 4291: public hosts have addresses of this range. RFC 6052: the prefix under which a
+# RFC 3587: public hosts have addresses of this range only. RFC 6052: the prefix under which a
 # gateway translates IPv4 addresses.
 _UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -61,6 +61,7 @@ def fetch(
             with client.stream("GET", **hop) as answer:
                 if not answer.has_redirect_location:
                     return _received(answer, max_bytes, deadline)
+                # A redirect may be relative.
                 url = url.join(answer.headers["Location"])
     except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
         reason = str(error) or type(error).__name__

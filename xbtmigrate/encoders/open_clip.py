@@ -138,6 +138,7 @@ class OpenClipEncoder:
         Raises:
             EncoderError: The model cannot be loaded.
         """
+        # For LoRA, whose training needs gradients and so the network itself.
         return self._model.network, self._model.tokenize
 
     def _texts(self, texts: Sequence[str]) -> Iterator[Vectors]:

@@ -236,6 +236,7 @@ class Plan(_Part):
     @property
     def collections(self) -> tuple[str, ...]:
         """Real names of the collections that the migration reads and writes."""
+        # In place, both are the same collection.
         return tuple(dict.fromkeys((self.collection.name, self.target.collection)))
 
     def follows(self, record: MigrationRecord) -> bool:
@@ -289,6 +290,7 @@ class Plan(_Part):
         """
         hint = "make a new one with `xbtmigrate plan`"
         raw = parse_json(text, origin, hint)
+        # Before the fields: another version deserves this message, not a list of unknown keys.
         version = raw.get("schema_version")
         if version != SCHEMA:
             raise ArtefactError(f"{origin} has plan schema {version}, not {SCHEMA}", hint)

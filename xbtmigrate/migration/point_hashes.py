@@ -77,6 +77,7 @@ class PointHashes:
             for point, value in zip(self._ids, self._hashes, strict=True)
             if point.decode() not in self._changes
         ]
+        # Not in order: a reader sorts by id.
         kept += [(point, value) for point, value in self._changes.items() if value]
         ids, hashes = zip(*kept, strict=True) if kept else ((), ())
         return pa.table({"id": pa.array(ids, pa.string()), "hash": pa.array(hashes, pa.string())})

@@ -109,6 +109,7 @@ def intervals(name: str, metric: str, bars: Sequence[Bar], keep: float) -> str:
     def paint(figure: Figure, _columns: int) -> None:
         ax = figure.subplots()
         ax.axvline(keep, color=SOFT, linewidth=1, linestyle=BOUND)
+        # matplotlib counts rows from below, and the first bar belongs at the top.
         for row, bar in enumerate(reversed(bars)):
             color = SOFT if bar.better is None else SERIES[2] if bar.better else SERIES[1]
             ax.plot(bar.interval, [row, row], color=color, linewidth=2.4, alpha=0.55)
@@ -148,6 +149,7 @@ def offers(metric: str, path: Sequence[Offer], points: Sequence[Offer]) -> str:
                 markeredgecolor=PAPER,
                 label=f"{offer.name}: {offer.value:.3f}",
                 zorder=3,
+                # A mark at the edge, such as `keep` at 0 hours, stays whole.
                 clip_on=False,
             )
         ax.set(xlabel=f"working time in {unit}", ylabel=metric)

@@ -54,6 +54,7 @@ class FakeEncoder:
         del ids
         if modality not in self._modalities:
             raise EncoderError(f"this fake takes no {modality}", "give it the modality")
+        # All failing rows at once, as the protocol demands.
         failures = {row: "told to fail" for row, item in enumerate(items) if item in self._failing}
         if failures:
             raise UnreadableSourceError(failures)

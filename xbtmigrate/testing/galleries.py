@@ -178,6 +178,7 @@ class GalleryContract:
         first = gallery.write(to_write(IDS[:4], texts_of(IDS[:4]), 10.0), Kind.PROJECTED)
         gallery.write(to_write(IDS[4:], texts_of(IDS[4:]), 20.0), Kind.ENCODED)
         assert (list(first.written), list(first.vanished)) == (list(IDS[:4]), [])
+        # At once: `write` returns only when the store has applied it.
         counts = [gallery.count(), gallery.count(Kind.PROJECTED), gallery.count(Kind.ENCODED)]
         assert counts == [6, 4, 2]
         table = table_of(gallery.read({"kind", "new"}))
@@ -328,6 +329,7 @@ class GalleryContract:
         gallery.write(to_write(IDS, texts_of(IDS), 10.0), Kind.ENCODED)
         store.delete("1")
         store.delete(IDS[-1])
+        # In place there is nothing left to remove, in a shadow there are two copies.
         gallery.prune()
         assert (gallery.count(), gallery.count(Kind.ENCODED)) == (4, 4)
         assert gallery.prune() == 0

@@ -133,6 +133,7 @@ class JournalContract:
         """The last saved record is what another run finds; None is a value too."""
         journal = open_journal("m")
         journal.acquire(started())
+        # None as well: a journal that merges records would keep the former values.
         later = replace(started(), position=40, cursor=None, stage=None, counts=Counts())
         journal.save(later)
         assert without_lease(open_journal("m").load()) == later
@@ -154,6 +155,7 @@ class JournalContract:
 
     def test_a_collection_has_one_migration_at_a_time(self, open_journal: OpenJournal) -> None:
         """Another one is refused with the first one's name and phase, until that is over."""
+        # Unique, since the suite may run again on a server that keeps earlier records.
         source, target, third = (uuid.uuid4().hex for _ in range(3))
         first = open_journal("m")
         held = first.acquire(replace(started(), collections=(source, target)))
