@@ -188,7 +188,7 @@ class Backfill:
             # Ids of the frozen order that are no longer there were deleted by the application.
             self._maker.note(vanished=asked - sum(map(len, batches)))
             position += asked
-            # Fractions only grow: a resumed run starts below what an earlier one has reached.
+            # Fractions only grow, also where a new order starts again at its first place.
             share = max(self.record.fraction, min(self.goal.fraction, position / len(ids)))
             self._advance(Stage.ENCODE, (position, total), position=position, fraction=share)
             if self.stopped:
