@@ -20,8 +20,12 @@ from tests.support.collections import fresh_name
 from tests.support.command import answer_inside, inside, start
 from tests.support.qdrant_server import running_server
 from tests.support.texts import Service, Texts, embedding_service, write_text_config
+from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.config import load_config
 from xbtmigrate.migration import phases
+from xbtmigrate.migration.plan import Plan
 from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.workflows.plan.plan import make_plan
 
 pytestmark = pytest.mark.server
 COUNT = 200
@@ -189,6 +193,23 @@ def test_the_clock_is_put_back(job: Job, monkeypatch: pytest.MonkeyPatch) -> Non
 def verified_gate(job: Job) -> dict:
     _, out, _ = inside("cutover", "--json", cwd=job.folder)
     return next(each for each in json.loads(out)["gates"] if each["name"] == "verified")
+
+
+def test_a_plan_that_is_killed_leaves_no_order_beside_it(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.ready()
+    order = job.artefacts / "order.parquet"
+    order.write_bytes(b"of the plan before")
+
+    def killed(self: Artefacts, plan: Plan) -> None:
+        raise KeyboardInterrupt
+
+    config = load_config(job.folder / "xbtmigrate.toml")
+    monkeypatch.setattr(Artefacts, "save_plan", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_plan(config, out=None, allow_model_mismatch=False, report=lambda *_: None)
+    assert not order.exists()
 
 
 def test_the_folder_of_artefacts_is_lost(job: Job) -> None:

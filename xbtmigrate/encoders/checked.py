@@ -44,14 +44,24 @@ class CheckedEncoder:
 
         Raises:
             UnreadableSourceError: Items are not Unicode, or their vectors cannot be compared.
-            EncoderError: The vectors are not of the length that the encoder declares.
+            EncoderError: The vectors are not of the length that the encoder declares, or it names
+                items that it was not given.
         """
         # Half a surrogate pair, as JSON can escape it, is not UTF-8: one fails the whole batch.
         broken = [row for row, item in enumerate(items) if not is_unicode(item)]
         if broken:
             raise UnreadableSourceError(dict.fromkeys(broken, f"its {modality} is not Unicode"))
         # Plugins may return lists or float64.
-        vectors = np.asarray(self.encoder.encode(items, modality, ids=ids), np.float32)
+        try:
+            vectors = np.asarray(self.encoder.encode(items, modality, ids=ids), np.float32)
+        except UnreadableSourceError as error:
+            # Callers leave these rows out and try again: naming none would never end.
+            if not error.failures or not error.failures.keys() <= {*range(len(items))}:
+                raise EncoderError(
+                    f"the encoder refused rows {sorted(error.failures)} of {len(items)} items",
+                    "correct the encoder: it must name one or more of the rows that it was given",
+                ) from error
+            raise
         if vectors.shape != (len(items), self.dimension):
             raise EncoderError(
                 f"the encoder returned vectors of shape {vectors.shape} for {len(items)} items, "

@@ -108,7 +108,7 @@ class Gate:
             strict=found["sign"] == ">",
             anchor=anchor,
             factor=float(found["factor"] or 1),
-            added=float(number or (found["added"] or "0").replace(" ", "")),
+            added=float(number or "".join((found["added"] or "0").split())),
         )
 
     def level(self, cells: Mapping[str, Means]) -> float:

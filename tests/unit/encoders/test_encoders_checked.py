@@ -50,3 +50,15 @@ def test_offers_what_the_encoder_offers():
     assert (checked.fingerprint, checked.dimension) == (inner.fingerprint, 8)
     assert checked.price_per_million_tokens == 0.1
     assert not hasattr(checked, "count_tokens")
+
+
+@pytest.mark.parametrize("rows", [(), (2,), (-1,)])
+def test_an_encoder_that_refuses_no_row_of_its_batch_is_at_fault(rows):
+    inner = FakeEncoder(dimension=8)
+
+    def refuse(items, modality, *, ids=None):
+        raise UnreadableSourceError(dict.fromkeys(rows, "no"))
+
+    inner.encode = refuse
+    with pytest.raises(EncoderError, match="refused rows"):
+        CheckedEncoder(inner).encode(["a", "b"], Modality.TEXT)

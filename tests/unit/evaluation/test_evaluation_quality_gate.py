@@ -21,6 +21,7 @@ levels = st.decimals(0, 1, places=4).map(float)
         ("recall@10 >= 0.95*full", 0.76, False),
         (" mrr@10 > .3 ", 0.3, True),
         ("ndcg@10>keep+0.01", 0.41, True),
+        ("ndcg@10>keep +\t0.01", 0.41, True),
         ("map@100>=0.5 * full - 0.1", 0.3, False),
         ("recall@1>=1", 1.0, False),
     ],

@@ -142,3 +142,14 @@ def test_the_names_and_every_form_of_a_vector_count() -> None:
     ]
     first = packed(whole_sketches(points[:1] * len(points)))
     assert same_vectors(first, whole_sketches(points)).tolist() == [True] + [False] * 5
+
+
+@pytest.mark.parametrize("count", [1, 4, 10, 40])
+def test_any_number_of_vectors_is_recognised_and_told_apart(count: int) -> None:
+    """The sketches of many vectors add up to more than a mark can hold."""
+    rng = np.random.default_rng(count)
+    rows = rng.standard_normal((5000, count, 16)).astype(np.float32)
+    points = [{str(name): vector for name, vector in enumerate(each)} for each in rows]
+    sketches = whole_sketches(points)
+    assert same_vectors(packed(sketches), sketches).all()
+    assert not same_vectors(packed(sketches), np.roll(sketches, 1, axis=0)).any()

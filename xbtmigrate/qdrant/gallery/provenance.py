@@ -35,6 +35,7 @@ PLAN_LENGTH = 16
 # has variance 1 and is kept in steps of 1/4096.
 _SUMS = 3
 _STEPS = 4096.0
+_REMAINDERS = 2.0**16
 _TOLERANCE = 4
 # Hoeffding: a sum of n signed roundings exceeds 7 times their norm, at most 2^-11 for a unit
 # vector, with a probability of at most 2 exp(-7^2 / 2), about 5e-11.
@@ -112,9 +113,10 @@ def same_vectors(
         halves: How many vectors of each point are stored in half precision.
     """
     values = base64.b64decode("".join(remembered))
-    before = np.frombuffer(values, "<i2").reshape(-1, _SUMS).astype(np.float32)
+    before = np.frombuffer(values, "<u2").reshape(-1, _SUMS).astype(np.float32)
+    around = (before - present * _STEPS) % _REMAINDERS
     # Also false where a vector is missing, and so NaN.
-    apart: Sketches = np.abs(before - present * _STEPS).max(axis=1, initial=0)
+    apart: Sketches = np.minimum(around, _REMAINDERS - around).max(axis=1, initial=0)
     # The errors of independent vectors add up as the root of their number.
     return apart <= _TOLERANCE + _HALF * math.sqrt(halves)
 
@@ -144,9 +146,10 @@ def whole_sketches(points: Sequence[Mapping[str, Vector]]) -> Sketches:
 
 def packed(sketches: Sketches) -> list[str]:
     """Write each sketch as eight characters."""
-    # Little-endian on every machine; 32767 steps are a sum of 8, which one vector never reaches.
-    rounded = np.clip(np.rint(sketches * _STEPS), -32767, 32767).astype("<i2")
-    return [_text(row.tobytes()) for row in rounded]
+    # Little-endian on every machine. The sketches of many vectors add up to more than 16 bits can
+    # hold: only the remainder is kept, and `same_vectors` compares remainders.
+    steps = np.rint(sketches * _STEPS).astype(np.int64)
+    return [_text(row.tobytes()) for row in steps.astype(np.uint16).astype("<u2")]
 
 
 def whole_hash(payload: Mapping[str, Any]) -> str:

@@ -138,6 +138,10 @@ def make_plan(
         ).frozen()
         # Before the new plan is saved, or it would be deleted with the old files.
         _clear_finished(workspace.artefacts, record)
+        # The plan is saved last: a kill before leaves none beside another plan's order or baseline.
+        workspace.artefacts.order_file.unlink(missing_ok=True)
+        # The baseline that `verify` compares with: how some points are before the first write.
+        workspace.artefacts.save_witness(witness(store.connection, plan, seen.sample))
         workspace.artefacts.save_plan(plan)
         if plan.measurement.provisional:
             write_template(workspace.artefacts.template_file, points, models.stored)
@@ -145,10 +149,6 @@ def make_plan(
             write_page(
                 page, store.facts, judged.document(recommendation, plan.warnings), plan.costs
             )
-        # A frozen order belongs to the plan before this one.
-        workspace.artefacts.order_file.unlink(missing_ok=True)
-        # The baseline that `verify` compares with: how some points are before the first write.
-        workspace.artefacts.save_witness(witness(store.connection, plan, seen.sample))
     if out is not None:
         write_atomically(out, lambda path: path.write_text(plan.model_dump_json(indent=2), "utf-8"))
     return plan

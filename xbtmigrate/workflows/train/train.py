@@ -201,17 +201,18 @@ def train(
 def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, FitReport]) -> None:
     """Save pairs and projectors, and delete what was made with the ones they replace."""
     save_pairs(artefacts.pairs_file, material.pairs)
-    for direction, found in reports.items():
-        found.projector.save(artefacts.projector_folder(direction))
-        shutil.rmtree(artefacts.further_folder(direction), ignore_errors=True)
-        for other in found.others:
-            other.save(artefacts.further_folder(direction) / other.kind)
+    # What was made with the old ones goes first: a kill in between leaves none beside the new.
     # The order scores points by the forward map's uncertainty; LoRA was tuned through the bridge.
     if Direction.FORWARD in reports:
         artefacts.order_file.unlink(missing_ok=True)
     if Direction.BRIDGE in reports:
         shutil.rmtree(artefacts.lora_folder, ignore_errors=True)
     shutil.rmtree(artefacts.shared_folder, ignore_errors=True)
+    for direction, found in reports.items():
+        found.projector.save(artefacts.projector_folder(direction))
+        shutil.rmtree(artefacts.further_folder(direction), ignore_errors=True)
+        for other in found.others:
+            other.save(artefacts.further_folder(direction) / other.kind)
 
 
 def _text_tower(models: Models) -> TextTower:
