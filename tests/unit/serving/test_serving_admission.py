@@ -323,6 +323,6 @@ def test_models_are_loaded_before_the_service_is_ready():
             raise UnreadableSourceError({0: "not in the file"})
 
     encoder = Absent()
-    migration = SimpleNamespace(new_encoder=encoder, old_encoder=encoder)
-    serve._encoders(migration, serve.Service())
+    models = SimpleNamespace(new=encoder, old=encoder)
+    serve._encoders(models, serve.Service())
     assert len(encoder.handed) == 2
