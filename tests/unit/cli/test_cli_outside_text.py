@@ -47,13 +47,14 @@ def test_nothing_that_is_printed_can(capsys):
 
 
 def test_nor_can_the_log_or_a_warning(capsys):
+    # Without the lone surrogate: pytest passes both between its processes as UTF-8.
+    kept = HOSTILE.encode("utf-8", "ignore").decode()
     render.show_log()
-    render.logging.getLogger("xbtmigrate.qdrant").warning("left by %s", HOSTILE)
+    render.logging.getLogger("xbtmigrate.qdrant").warning("left by %s", kept)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         render.logging.captureWarnings(capture=True)
-        # Without the lone surrogate: pytest passes warnings between its processes as UTF-8.
-        warnings.warn(HOSTILE.encode("utf-8", "ignore").decode(), stacklevel=1)
+        warnings.warn(kept, stacklevel=1)
     said = capsys.readouterr().err
     render.logging.captureWarnings(capture=False)
     assert said.count("evil") == 2
