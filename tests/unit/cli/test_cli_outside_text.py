@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 import unicodedata
 import warnings
@@ -46,13 +47,17 @@ def test_nothing_that_is_printed_can(capsys):
     assert "\n" + "error" not in said.out + said.err
 
 
-def test_nor_can_the_log_or_a_warning(capsys):
+def test_nor_can_the_log_or_a_warning(capsys, monkeypatch):
+    # A bar that an earlier test left unfinished would be redrawn, with a carriage return.
+    monkeypatch.delitem(sys.modules, "tqdm", raising=False)
     # Without the lone surrogate: pytest passes both between its processes as UTF-8.
     kept = HOSTILE.encode("utf-8", "ignore").decode()
     render.show_log()
     render.logging.getLogger("xbtmigrate.qdrant").warning("left by %s", kept)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
+        # Off first: an earlier test may have left it on for a context that is gone.
+        render.logging.captureWarnings(capture=False)
         render.logging.captureWarnings(capture=True)
         warnings.warn(kept, stacklevel=1)
     said = capsys.readouterr().err
