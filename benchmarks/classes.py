@@ -3,7 +3,8 @@
 python benchmarks/classes.py --classes 0 64 label
 
 The network of FastFill is trained without classes, with clusters of the new vectors, and with the
-archive sections of the packages as labels, on the `--spent` documents. Figures are those of the
+archive sections of the packages as labels (`fastfill_classes` of xbtmigrate-research), on the
+`--spent` documents. Figures are those of the
 other documents and of the test queries: rank correlation of its log-variance with the true error,
 and the area under the backfilling curve of its order in one space, for a map of its own and for one
 map that all orders share (that of the first classes); in brackets the bootstrap interval of the
@@ -19,6 +20,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from curves import Corpus, Rows, ahead_of, load
 from projectors import SPACE
+from xbtmigrate_research.fastfill_classes import BY_LABEL, FastFillClasses
 
 from xbtmigrate.evaluation.curves import Curve, backfilling_curves
 from xbtmigrate.evaluation.mixed_gallery import Single
@@ -26,16 +28,13 @@ from xbtmigrate.evaluation.retrieval import Relevance
 from xbtmigrate.ordering import rank
 from xbtmigrate.training import Pairs, PairSource, SelectionTask, Space, trainer_of
 from xbtmigrate.training.fit_uncertainty import rank_correlation
-from xbtmigrate.training.kinds.neural import BY_LABEL
 from xbtmigrate.training.problem import Problem, make_problem
 from xbtmigrate.types import Direction, Vectors
 
 SETTINGS = {"loss": "likelihood", "penalty": 1e-2, "epochs": 10, "noise": 0.0}
 
 
-def problem_of(
-    corpus: Corpus, spent: Rows, sections: list[str], arguments: argparse.Namespace
-) -> Problem:
+def problem_of(corpus: Corpus, spent: Rows, arguments: argparse.Namespace) -> Problem:
     """Pairs of the spent documents but a tenth, whose queries choose the best state."""
     held, kept = np.split(spent, [len(spent) // 10])
     pairs = Pairs(
@@ -44,7 +43,6 @@ def problem_of(
         corpus.old[kept],
         corpus.new[kept],
         PairSource.TEXT,
-        labels=[sections[row] for row in kept],
     )
     relevant = [np.array([place]) for place in range(len(held))]
     task = SelectionTask(corpus.queries_new[held], corpus.old[spent], relevant)
@@ -81,13 +79,15 @@ def main() -> None:
     sections = packages["section"].to_pylist()
     spent = np.random.default_rng(arguments.seed).permutation(corpus.train)[: arguments.spent]
     others = np.setdiff1d(np.arange(len(corpus.old)), spent)
-    problem = problem_of(corpus, spent, sections, arguments)
+    problem = problem_of(corpus, spent, arguments)
+    labelled = FastFillClasses({str(row): section for row, section in enumerate(sections)})
     print(f"{len(problem.x)} pairs, {len(set(sections))} sections")
     print("classes  rank correlation  R@10 at 0, AUC (ahead of first): own map; one map")
     shared, first = None, []
     for classes in arguments.classes:
         setting = classes if classes == BY_LABEL else int(classes)
-        fitted = trainer_of("fastfill").fit(problem, {**SETTINGS, "classes": setting})
+        trainer = labelled if setting else trainer_of("fastfill")
+        fitted = trainer.fit(problem, {**SETTINGS, "classes": setting})
         assert fitted.error is not None
         projected = problem.project(fitted.architecture, corpus.old)
         shared = projected if shared is None else shared

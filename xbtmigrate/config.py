@@ -79,7 +79,6 @@ class PayloadSection(_Section):
     text: str | None = None
     image: str | None = None
     query: str | None = None
-    label: str | None = None
 
 
 class OldModelSection(BaseModel):
@@ -180,8 +179,7 @@ class Config(_Section):
         for key in ("api_key_env", "api_key_file", "ca_file", "grpc", "grpc_port", "timeout"):
             sections["qdrant"].pop(key, None)
         # These may change under a plan (docs/configuration.md): they only measure and judge.
-        for key in ("query", "label"):
-            sections["payload"].pop(key, None)
+        sections["payload"].pop("query", None)
         sections["plan"] = {key: sections["plan"][key] for key in ("strategy", "layout", "seed")}
         return {
             f"{section}.{key}": str(value)

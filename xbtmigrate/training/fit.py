@@ -140,9 +140,8 @@ def fit(
     # Only stored projections are ordered by their error and calibrated; a bridge maps queries.
     if direction is Direction.FORWARD:
         say("uncertainty")
-        groups = {group.source: group for group in pairs}
-        unseen = _unseen(best, problems[best.source], groups[best.source])
-        error, figures = _uncertainty(best, unseen, problems, groups)
+        unseen = _unseen(best, problems[best.source])
+        error, figures = _uncertainty(best, unseen, problems)
     digest = pairs_digest(pairs)
     manifest = _manifest(best, problems[best.source], options, digest, figures)
     return FitReport(
@@ -245,17 +244,14 @@ def _manifest(
     )
 
 
-def _unseen(best: Candidate, problem: Problem, pairs: Pairs) -> Unseen:
+def _unseen(best: Candidate, problem: Problem) -> Unseen:
     given = problem.given(best.settings)
     projected = unseen_projections(given, trainer_of(best.kind), best.settings)
-    return Unseen(best.source, [pairs.ids[row] for row in problem.rows], projected)
+    return Unseen(best.source, problem.ids, projected)
 
 
 def _uncertainty(
-    best: Candidate,
-    unseen: Unseen,
-    problems: dict[PairSource, Problem],
-    groups: dict[PairSource, Pairs],
+    best: Candidate, unseen: Unseen, problems: dict[PairSource, Problem]
 ) -> tuple[Uncertainty, dict[str, float]]:
     """Fit the uncertainty to the true new vectors of the stored content.
 
@@ -266,8 +262,7 @@ def _uncertainty(
     if source is PairSource.CAPTION_IMAGE and PairSource.IMAGE in problems:
         source = PairSource.IMAGE
     problem = problems[source].given(best.settings)
-    ids = [groups[source].ids[row] for row in problem.rows]
-    projected = unseen.of(ids, problem.project(best.fitted.architecture, problem.x))
+    projected = unseen.of(problem.ids, problem.project(best.fitted.architecture, problem.x))
     errors = np.asarray(np.mean((projected - problem.y) ** 2, axis=1), np.float32)
     truth = problem.squared_errors(best.fitted.architecture, problem.x_held, problem.y_held)
     # A closed form was fitted without torch, and so is its uncertainty.

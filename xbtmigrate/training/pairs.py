@@ -37,7 +37,6 @@ class Pairs:
         new: Vectors of the new model, float32 (n, d_new).
         source: What the two sides embed.
         side: Side vectors of the points, float32 (n, d_side); None for none.
-        labels: Label of each point, None where it has none; n, or None without labels.
 
     Raises:
         TrainingError: The columns do not have the same length, or a matrix is not (n, d).
@@ -50,11 +49,10 @@ class Pairs:
     new: Vectors
     source: PairSource
     side: Vectors | None = None
-    labels: Sequence[str | None] | None = None
 
     def __post_init__(self) -> None:
         """Check that the columns belong together."""
-        columns = (self.ids, self.content_hashes, self.old, self.new, self.side, self.labels)
+        columns = (self.ids, self.content_hashes, self.old, self.new, self.side)
         lengths = {len(each) for each in columns if each is not None}
         if len(lengths) != 1 or self.old.ndim != 2 or self.new.ndim != 2:
             raise TrainingError(
@@ -75,8 +73,6 @@ def pairs_digest(pairs: Sequence[Pairs]) -> str:
         parts += [group.source, *group.ids, *group.content_hashes]
         for vectors in (group.old, group.new, group.side):
             parts += [] if vectors is None else [np.ascontiguousarray(vectors).data.tobytes()]
-        # Labels belong to the identity: with other labels FastFill makes another map.
-        parts += [str(label) for label in group.labels or ()]
     return digest_of(parts)
 
 
@@ -92,7 +88,6 @@ def save_pairs(path: Path, pairs: Sequence[Pairs]) -> None:
                 "new": vector_array(group.new),
             }
             | ({} if group.side is None else {"side": vector_array(group.side)})
-            | ({} if group.labels is None else {"label": pa.array(group.labels, pa.string())})
         )
         for group in pairs
     ]
@@ -110,7 +105,7 @@ def load_pairs(path: Path) -> list[Pairs]:
     text = dict.fromkeys(("id", "content_hash", "source"), pa.string())
     columns = {**text, "old": VECTORS, "new": VECTORS}
     try:
-        table = read_parquet(path, columns, hint, optional={"side": VECTORS, "label": pa.string()})
+        table = read_parquet(path, columns, hint, optional={"side": VECTORS})
         sources = table.column("source").to_numpy(zero_copy_only=False)
         return [
             _group(table.filter(pa.array(sources == name)), PairSource(name))
@@ -125,6 +120,5 @@ def _group(table: pa.Table, source: PairSource) -> Pairs:
     """Build the pairs of one source."""
     ids, hashes = table.column("id").to_pylist(), table.column("content_hash").to_pylist()
     side = vectors_of(table, "side") if "side" in table.column_names else None
-    labels = table.column("label").to_pylist() if "label" in table.column_names else None
     old, new = (vectors_of(table, name) for name in ("old", "new"))
-    return Pairs(ids, hashes, old, new, source, side, labels)
+    return Pairs(ids, hashes, old, new, source, side)

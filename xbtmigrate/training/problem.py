@@ -15,7 +15,7 @@ from xbtmigrate.projectors import Architecture, Uncertainty, beside, project
 from xbtmigrate.training.moments import Moments
 from xbtmigrate.training.pairs import Pairs, PairSource
 from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
-from xbtmigrate.types import Direction, Distance, Vectors, normalized
+from xbtmigrate.types import Direction, Distance, PointId, Vectors, normalized
 
 MIN_PAIRS = 32
 """Fewer pairs than this do not determine a map between two spaces."""
@@ -45,7 +45,7 @@ class Problem:
     Attributes:
         direction: Which way the map goes.
         source: Pairs it is fitted on.
-        rows: Which of these pairs the inputs are, (n,); the others are held out.
+        ids: Points of the inputs, n; those of the other pairs are held out.
         x: Inputs, float32 (n, d_in).
         y: Targets, float32 (n, d_out).
         x_held: Inputs no map is fitted on, for figures about single vectors, (k, d_in).
@@ -57,12 +57,11 @@ class Problem:
         threads: Threads torch may use.
         side: How many of the last coordinates of an input are its side vector.
         blocks: Parts of the side vector and the length of each, in order.
-        labels: Number of each input's label, (n,), -1 for none; None where there are no labels.
     """
 
     direction: Direction
     source: PairSource
-    rows: npt.NDArray[np.intp]
+    ids: Sequence[PointId]
     x: Vectors
     y: Vectors
     x_held: Vectors
@@ -74,7 +73,6 @@ class Problem:
     threads: int
     side: int = 0
     blocks: Mapping[str, int] = field(default_factory=dict)
-    labels: npt.NDArray[np.int64] | None = None
 
     @property
     def cosine(self) -> bool:
@@ -113,8 +111,8 @@ class Problem:
 
     def subset(self, rows: npt.NDArray[np.integer]) -> Problem:
         """Return the same problem with some of the pairs only."""
-        labels = None if self.labels is None else self.labels[rows]
-        return replace(self, rows=self.rows[rows], x=self.x[rows], y=self.y[rows], labels=labels)
+        ids = [self.ids[row] for row in rows]
+        return replace(self, ids=ids, x=self.x[rows], y=self.y[rows])
 
     def trial(self, pairs: int, queries: int) -> Problem:
         """Return a smaller problem to compare settings on, of so many pairs and queries at most."""
@@ -304,17 +302,11 @@ def make_problem(
     order = np.random.default_rng(seed).permutation(len(pairs))
     held = order[: min(MAX_HELD_OUT, max(2, int(HELD_OUT_SHARE * len(order))))]
     kept = np.sort(order[len(held) :])
-    labels = None if pairs.labels is None else numbered(pairs.labels)[kept]
+    ids = [pairs.ids[row] for row in kept]
     return Problem(
-        direction, pairs.source, kept, x[kept], y[kept], x[held], y[held],
-        x_distance, y_distance, task, seed, threads, side, {}, labels,
+        direction, pairs.source, ids, x[kept], y[kept], x[held], y[held],
+        x_distance, y_distance, task, seed, threads, side,
     )  # fmt: skip
-
-
-def numbered(labels: Sequence[str | None]) -> npt.NDArray[np.int64]:
-    """Number labels in the order of their names, (n,); -1 means none."""
-    place = {name: number for number, name in enumerate(sorted({*labels} - {None}, key=str))}
-    return np.array([-1 if each is None else place[each] for each in labels], np.int64)
 
 
 def check_task(task: SelectionTask, pairs: Sequence[Pairs]) -> None:

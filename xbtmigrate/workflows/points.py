@@ -30,7 +30,6 @@ class Points:
         hashes: Hashes of the embedded field.
         old: Stored old vectors, float32 (n, d_old).
         side: Their side vectors, float32 (n, d_side); None where none is configured.
-        labels: Their labels, None where missing; None where none were read.
     """
 
     ids: Sequence[PointId]
@@ -39,7 +38,6 @@ class Points:
     hashes: Sequence[str]
     old: Vectors
     side: Vectors | None = None
-    labels: Sequence[str | None] | None = None
 
     def __len__(self) -> int:
         """Number of points."""
@@ -58,7 +56,6 @@ class Points:
             [self.hashes[row] for row in rows],
             self.old[rows],
             None if self.side is None else self.side[rows],
-            None if self.labels is None else [self.labels[row] for row in rows],
         )
 
 

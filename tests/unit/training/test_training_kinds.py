@@ -105,35 +105,13 @@ def test_the_side_vector_helps_where_it_holds_what_the_old_one_lacks():
     assert errors[1] < errors[0] / 2
 
 
-@pytest.mark.parametrize("classes", [0, 8])
-def test_fastfill_knows_where_it_is_wrong(classes):
+def test_fastfill_knows_where_it_is_wrong():
     pairs, _ = world()
     rng = np.random.default_rng(0)
     blurred = pairs.new + rng.standard_normal(pairs.new.shape) * 0.4 * (pairs.old[:, :1] > 0)
     given = problem(pairs=dataclasses.replace(pairs, new=normalized(blurred.astype(np.float32))))
-    estimate = fitted("fastfill", given, classes=classes).error(given.x_held)
+    estimate = fitted("fastfill", given).error(given.x_held)
     assert rank_correlation(estimate, given.x_held[:, 0]) > 0.5
-
-
-def test_fastfill_is_unsure_where_its_label_cannot_be_told():
-    pytest.importorskip("torch")
-    pairs, _ = world()
-    rng = np.random.default_rng(0)
-    labels = np.where(pairs.new[:, 1] < 0, "left", "right")
-    mixed = pairs.old[:, 0] > 0
-    labels[mixed] = rng.permutation(labels[mixed])
-    given = problem(pairs=dataclasses.replace(pairs, labels=[None, *labels[1:].tolist()]))
-    assert set(given.labels) == {-1, 0, 1}
-    wanted = [each["classes"] for each in trainer_of("fastfill").settings(given, [])]
-    assert wanted == [0, 64, "label"]
-    assert [e["classes"] for e in trainer_of("fastfill").settings(problem(), [])] == [0, 64]
-    unsure = [
-        rank_correlation(
-            fitted("fastfill", given, classes=classes).error(given.x_held), given.x_held[:, 0]
-        )
-        for classes in (0, "label")
-    ]
-    assert unsure[1] > max(0.3, unsure[0])
 
 
 def test_side_vectors_are_for_the_kind_that_takes_them():

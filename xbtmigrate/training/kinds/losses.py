@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from xbtmigrate.training.kinds.neural import BY_LABEL
 from xbtmigrate.training.pairs import PairSource
 from xbtmigrate.training.problem import Problem, Settings
 from xbtmigrate.types import Direction
@@ -25,20 +23,11 @@ projected gallery ranks well alone, but worse among true new vectors."""
 ACROSS = 0.1
 """The same where one side of the pairs is an image and the other its caption: these are not meant
 to be near each other."""
-SMOOTHING = 0.1
-LLOYD_STEPS = 10
 
 
 def objective_of(problem: Problem, settings: Settings) -> Objective:
-    """Make the objective that the settings name.
-
-    The distance to the target is in units of the targets' variance; between the unit vectors of a
-    cosine space it is the cosine loss, 2 - 2 cos.
-    """
-    y = torch.from_numpy(problem.y)
-    # Relative to the targets' length, which the network's outputs are in units of.
-    variance = float(y.var(dim=0).sum() / y.square().sum(dim=1).mean())
-    near = partial(_distances, cosine=problem.cosine, variance=variance)
+    """Make the objective that the settings name."""
+    near = distance_of(problem)
     bridge = problem.direction is Direction.BRIDGE
     alignment = ACROSS if problem.source is PairSource.CAPTION_IMAGE else ALIGNMENT
 
@@ -60,12 +49,8 @@ def objective_of(problem: Problem, settings: Settings) -> Objective:
         return cross_entropy(logits, torch.arange(len(y))) + alignment * near(outputs, y).mean()
 
     def likelihood(outputs: Tensor, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG001
-        mapped, s = outputs[:, :-1], outputs[:, -1]
-        losses = near(mapped, y) + discriminate(mapped, rows)
-        # FastFill: mean(exp(-s) l / 2 + s / 2), least where exp(s) is the expected loss.
-        return ((-s).exp() * losses / 2 + s / 2).mean()
+        return likelihood_of(near(outputs[:, :-1], y), outputs[:, -1])
 
-    discriminate = _discrimination(problem, settings.get("classes", 0))
     named = {
         "distance": distance,
         "contrastive": contrastive,
@@ -75,47 +60,23 @@ def objective_of(problem: Problem, settings: Settings) -> Objective:
     return named[str(settings["loss"])]
 
 
-def _distances(outputs: Tensor, targets: Tensor, *, cosine: bool, variance: float) -> Tensor:
-    """Compute the squared distance of each row to its target, shape (n,)."""
-    outputs = normalize(outputs) if cosine else outputs
-    return (outputs - targets).square().sum(dim=1) / variance
+def distance_of(problem: Problem) -> Callable[[Tensor, Tensor], Tensor]:
+    """Make the squared distance of outputs to targets, each (n, d), row by row, shape (n,).
 
-
-def _discrimination(
-    problem: Problem, classes: float | str
-) -> Callable[[Tensor, Tensor], Tensor | float]:
-    """Make FastFill's cross-entropy on h(o), 0 for pairs without a class.
-
-    The new model's own classifier is the nearest mean of a class: of the pairs' labels, or of
-    clusters of the new vectors where there are no labels.
+    It is in units of the targets' variance; between the unit vectors of a cosine space it is the
+    cosine loss, 2 - 2 cos.
     """
-    if not classes:
-        return lambda *_: 0.0
-    y = normalize(torch.from_numpy(problem.y))
-    if classes == BY_LABEL and problem.labels is not None:
-        labels = torch.from_numpy(problem.labels)
-        known = labels >= 0
-        sums = torch.zeros(int(labels.max()) + 1, y.shape[1])
-        centres = normalize(sums.index_add_(0, labels[known], y[known]))
-    else:
-        centres = _centres(y, int(classes), problem.seed)
-        labels = (y @ centres.T).argmax(dim=1)
+    y = torch.from_numpy(problem.y)
+    # Relative to the targets' length, which the network's outputs are in units of.
+    variance = float(y.var(dim=0).sum() / y.square().sum(dim=1).mean())
 
-    def loss(mapped: Tensor, rows: Tensor) -> Tensor:
-        logits = normalize(mapped) @ centres.T / TEMPERATURE
-        return cross_entropy(
-            logits, labels[rows], reduction="none", label_smoothing=SMOOTHING, ignore_index=-1
-        )
+    def distance(outputs: Tensor, targets: Tensor) -> Tensor:
+        outputs = normalize(outputs) if problem.cosine else outputs
+        return (outputs - targets).square().sum(dim=1) / variance
 
-    return loss
+    return distance
 
 
-def _centres(y: Tensor, classes: int, seed: int) -> Tensor:
-    """Cluster unit vectors by their cosine (spherical k-means, Dhillon & Modha 2001)."""
-    generator = torch.Generator().manual_seed(seed)
-    centres = y[torch.randperm(len(y), generator=generator)[:classes]]
-    for _ in range(LLOYD_STEPS):
-        nearest = (y @ centres.T).argmax(dim=1)
-        # The last summand leaves the centre of an empty cluster where it is.
-        centres = normalize(torch.zeros_like(centres).index_add_(0, nearest, y) + 1e-6 * centres)
-    return centres
+def likelihood_of(losses: Tensor, s: Tensor) -> Tensor:
+    """Compute FastFill's mean(exp(-s) l / 2 + s / 2), least where exp(s) is the expected loss l."""
+    return ((-s).exp() * losses / 2 + s / 2).mean()

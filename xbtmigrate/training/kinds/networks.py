@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from xbtmigrate.projectors import Affine, HeteroscedasticHead, Mlp
 from xbtmigrate.training.kinds.closed_form import RIDGE
-from xbtmigrate.training.kinds.losses import Objective, objective_of
+from xbtmigrate.training.kinds.losses import Objective
 from xbtmigrate.training.problem import Fitted, Problem, Settings
 from xbtmigrate.types import Vectors
 
@@ -32,19 +32,19 @@ ROUND = 4
 """Epochs between measurements of the held-out retrieval; the best state is kept."""
 
 
-def train(problem: Problem, name: str, settings: Settings) -> Fitted:
+def train(problem: Problem, name: str, settings: Settings, objective: Objective) -> Fitted:
     """Train a network, from a seed, with AdamW and a one-cycle schedule (Smith & Topin 2018).
 
     Args:
         problem: The pairs, the seed, and the retrieval that the best state is chosen by.
         name: "residual" or "two_branch".
         settings: Loss, noise, epochs, ridge penalty.
+        objective: What is minimised.
     """
     torch.set_num_threads(problem.threads)
     # Equal arguments give equal maps, and the caller's random state stays as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(problem.seed)
-        objective = objective_of(problem, settings)
         network = NETWORKS[name](problem, settings)
         best, best_order = None, (-1.0,) * 3
         for _ in _rounds(problem, network, objective, settings):

@@ -13,8 +13,6 @@ from xbtmigrate.types import Direction
 
 NOISES: Final = (0.0, 0.05)
 BOTH: Final = tuple(Direction)
-BY_LABEL: Final = "label"
-"""Value of the setting `classes` that means the labels of the pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +50,9 @@ class Neural:
         best = max(ridges, key=lambda c: c.scores.order, default=None)
         penalty = best.settings["penalty"] if best else 1e-2
         noises = self.noises if problem.source is PairSource.TEXT else self.noises[:1]
-        grid = [
-            each
-            for each in self.grid
-            if each.get("classes") != BY_LABEL or problem.labels is not None
-        ]
         # Where lengths matter only the first setting is tried: for `mlp` the distance, as a
         # contrast ignores lengths.
-        grid = grid if problem.cosine else grid[:1]
+        grid = self.grid if problem.cosine else self.grid[:1]
         return [
             {"penalty": penalty, "epochs": self.epochs, "noise": noise, **each, **side}
             for each in grid
@@ -70,9 +63,10 @@ class Neural:
     def fit(self, problem: Problem, settings: Settings) -> Fitted:
         """Train from the problem's seed."""
         # On use: the registry loads this module even where torch is not installed.
+        from xbtmigrate.training.kinds.losses import objective_of
         from xbtmigrate.training.kinds.networks import train
 
-        return train(problem, self.network, settings)
+        return train(problem, self.network, settings, objective_of(problem, settings))
 
 
 MLP = Neural(
@@ -107,9 +101,9 @@ without them; without, the old vector feeds both branches."""
 FASTFILL = Neural(
     "fastfill",
     "residual",
-    [{"loss": "likelihood", "classes": classes} for classes in (0, 64, BY_LABEL)],
+    [{"loss": "likelihood"}],
     epochs=10,
     directions=(Direction.FORWARD,),
 )
-"""The map and its log-variance in one network (FastFill, ICLR 2023, arXiv 2303.04766). Classes,
-where the loss has them, are the labels of the pairs, or clusters of the new vectors instead."""
+"""The map and its log-variance in one network (FastFill, ICLR 2023, arXiv 2303.04766), without the
+paper's classes: these made both worse (docs/benchmarks.md)."""

@@ -77,7 +77,6 @@ vector = {_quoted(name)}            # the old vector: {size}-d, {distance}; "" i
 {_value("text", texts[0] if texts else None, "description")}            # found: {_listed(texts)}
 {_value("image", images[0] if images else None, "image")}            # found: {_listed(images)}
 # query = "title"        # another text field that could ask for its point: used to measure
-# label = "section"      # a category: used to train FastFill's uncertainty
 
 [old_model]              # the model that made the stored vectors
 encoder = "precomputed"  # one of: {encoders}

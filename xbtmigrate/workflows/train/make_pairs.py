@@ -197,7 +197,6 @@ def _pairs(
         new=new[rows],
         source=source,
         side=None if points.side is None else points.side[rows],
-        labels=None if points.labels is None else [points.labels[row] for row in rows],
     )
 
 

@@ -275,7 +275,6 @@ def _sample(
     seen = survey(reader, sample=max(count, FREE) + len(asked), seed=plan.seed, report=report)
     held = held_out(judged, seen.sample, plan.seed)
     points = take(reader, [point for point in seen.sample if point not in held][:count])
-    points = replace(points, labels=_labels(store, points))
     if not len(points):
         raise TrainingError(
             "no point has both its source and an old vector",
@@ -283,27 +282,6 @@ def _sample(
         )
     # Recorded only where it narrows the queries that may measure these maps.
     return points, [] if held == asked else sorted(held)
-
-
-def _labels(store: Store, points: Points) -> list[str | None] | None:
-    """Labels of the points, from the payload field that is configured for them.
-
-    Raises:
-        TrainingError: None of the points has a label.
-    """
-    field = store.config.payload.label
-    if field is None or not len(points):
-        return None
-    found: dict[PointId, str | None] = {}
-    # The reader takes any payload field in place of the text, so labels come as texts.
-    for batch in store.reader(field).read({"source"}, ids=points.ids):
-        found.update(zip(batch["id"].to_pylist(), batch["text"].to_pylist(), strict=True))
-    if not any(found.values()):
-        raise TrainingError(
-            f"no point has a label in the payload field '{field}'",
-            "correct payload.label or remove it",
-        )
-    return [found.get(point) for point in points.ids]
 
 
 def _known_or_encoded(
