@@ -22,17 +22,12 @@ import pyarrow.parquet as pq
 from projectors import lookup
 from xbtmigrate_research.gated import GatedServing, choose_gate
 from xbtmigrate_research.reciprocal_ranks import ReciprocalRanks
+from xbtmigrate_research.shared_space import SHARED_SPACE_3, SHARED_SPACE_12
 from xbtmigrate_research.two_stage import TwoStage
 
 from xbtmigrate.evaluation.comparison import bootstrap_intervals, compare
 from xbtmigrate.evaluation.curves import Curve, backfilling_curves
-from xbtmigrate.evaluation.mixed_gallery import (
-    SHARED_SPACE,
-    Merge,
-    Serving,
-    Single,
-    spent_first,
-)
+from xbtmigrate.evaluation.mixed_gallery import Merge, Serving, Single, spent_first
 from xbtmigrate.evaluation.retrieval import (
     DEPTH,
     QueryScores,
@@ -51,7 +46,7 @@ from xbtmigrate.ordering import (
     rank,
 )
 from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
-from xbtmigrate.projectors import Projector, SharedSpace
+from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.calibration import Arrangement, Bank
 from xbtmigrate.scoring.conditional_logit import CalibrationSet, calibrate
 from xbtmigrate.scoring.fusion import CalibratedServing, Fusion, hubness
@@ -61,7 +56,6 @@ from xbtmigrate.training import Space as ModelSpace
 from xbtmigrate.training.learn_benefit import fit_estimates, measure_benefit
 from xbtmigrate.training.problem import make_problem
 from xbtmigrate.types import Channel, Direction, Distance, Vectors, normalized
-from xbtmigrate.workflows.train.shared_space import fit_shared_space
 
 FOLDS = 4
 MAX_QUERIES = 3000
@@ -95,7 +89,6 @@ class Maps:
     forward: Projector
     bridge: Projector
     unseen: Vectors  # projections of the spent documents by maps that had not seen them
-    shared: SharedSpace
 
 
 def load(data: Path) -> Corpus:
@@ -153,11 +146,7 @@ def learn(corpus: Corpus, spent: Rows, options: FitOptions) -> Maps:
         part = replace(problem, x=x[~out], y=y[~out])
         unaware = trainer_of(best.kind).fit(part, best.settings).architecture
         unseen[out] = problem.project(unaware, x[out])
-    fits = {Direction.FORWARD: forward, Direction.BRIDGE: bridge}
-    shared = fit_shared_space([pairs], task, replace(options, kinds=["lambda_orthogonal"]), fits)
-    assert shared is not None
-    print("shared space, MRR of each lambda:", {k: s.mrr for k, s in shared.scores.items()})
-    return Maps(forward.projector, bridge.projector, unseen, shared.space)
+    return Maps(forward.projector, bridge.projector, unseen)
 
 
 def hubs(spaces: dict[Channel, Space], bank: Rows, rows: Rows) -> dict[Channel, Vectors]:
@@ -212,7 +201,6 @@ def servings(
         Single(),
         Merge(),
         gated(corpus, maps, spent, blocks, pairs[1]),
-        SHARED_SPACE,
         SlerpServing(),
         ReciprocalRanks(),
         CalibratedServing(new_only, {}, "calibrated, new alone"),
@@ -335,13 +323,10 @@ def search_spaces(
         lambda q: evaluate(Space(q, corpus.old[spent]), answers).means["mrr@10"],
     )
     bridged = maps.bridge.apply(corpus.queries_new[corpus.test])
-    shared = maps.shared.bridge.apply(corpus.queries_new[corpus.test])
     blended = slerp(corpus.queries_old[corpus.test], bridged, alpha)
     return corpus.spaces(corpus.test, everything, projected) | {
         Channel.BRIDGE: Space(bridged, corpus.old),
         Channel.BLEND: Space(blended, corpus.old),
-        Channel.SHARED_FORWARD: Space(shared, maps.shared.forward.apply(corpus.old)),
-        Channel.SHARED_NEW: Space(shared, maps.shared.bridge.apply(corpus.new)),
     }, alpha
 
 
@@ -367,6 +352,15 @@ def measure(corpus: Corpus, arguments: argparse.Namespace) -> dict[str, object]:
     curves = backfilling_curves(channels, relevance, orders=ranked, servings=ways[-1:])
     plain = {name: ranked[name] for name in ("random", "benefit")}
     curves += backfilling_curves(channels, relevance, orders=plain, servings=ways[:-1])
+    for spec in (SHARED_SPACE_3, SHARED_SPACE_12):
+        assert spec.remap is not None
+        assert spec.measure is not None
+        apply, serving = spec.remap(corpus.old[spent], corpus.new[spent]), spec.measure(None)
+        assert apply is not None
+        assert serving is not None
+        spaces = [(channel, channels[channel]) for channel in serving.channels]
+        own = {name: Space(apply(each.query), apply(each.gallery)) for name, each in spaces}
+        curves += backfilling_curves(own, relevance, orders=plain, servings=[serving])
     keep, full = cells[Channel.OLD], cells[Channel.NEW]
     if arguments.count_spent:
         curves = [paid(curve, len(spent) / len(corpus.old), keep) for curve in curves]

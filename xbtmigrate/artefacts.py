@@ -113,11 +113,6 @@ class Artefacts:
         return self.folder / "projector" / direction
 
     @property
-    def shared_folder(self) -> Path:
-        """The pair of maps to the space that both models share."""
-        return self.folder / "projector" / "shared"
-
-    @property
     def lora_folder(self) -> Path:
         """PEFT directory of additions to the new model, for queries over the bridge."""
         return self.folder / "projector" / "lora"

@@ -114,8 +114,6 @@ class Channel(StrEnum):
     BLEND = "blend"  # old query turned towards the bridged one, old vector
     FORWARD = "forward"  # new query, old vector projected into the new space
     NEW = "new"  # new query, new vector: exists once the point is re-encoded
-    SHARED_FORWARD = "shared_forward"  # new query and old vector, both mapped to the shared space
-    SHARED_NEW = "shared_new"  # new query and new vector, both mapped to the shared space
 
 
 class Layout(StrEnum):

@@ -23,6 +23,7 @@ PROGRAM = typer.main.get_command(app)
 COMMANDS = PROGRAM.commands
 ROOT_OPTIONS = [option.opts[0] for option in PROGRAM.params]
 PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md"), *ROOT.glob("examples/*/README.md")])
+RESEARCH = "plugins/xbtmigrate-research"
 SECTIONS = {
     name: field.annotation
     for name, field in Config.model_fields.items()
@@ -33,10 +34,13 @@ SECTIONS = {
 def encoder_names() -> list[str]:
     """Encoders of the package and of every plugin in this repository."""
     projects = [ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")]
-    groups = [
-        tomllib.loads(path.read_text("utf-8"))["project"]["entry-points"] for path in projects
-    ]
+    groups = map(entry_points_of, projects)
     return sorted(name for group in groups for name in group.get(registry.ENCODERS, {}))
+
+
+def entry_points_of(project: Path) -> dict[str, dict[str, str]]:
+    """What a pyproject.toml offers, by group."""
+    return tomllib.loads(project.read_text("utf-8"))["project"]["entry-points"]
 
 
 def shown(default: Any) -> str:
@@ -67,12 +71,17 @@ def test_every_option_of_an_encoder_is_described(encoder: str):
     assert {name: cells[1] for name, cells in described.items()} == expected
 
 
-def test_every_kind_of_projector_is_described_with_its_directions():
-    described = rows(sections(DOCS / "projectors.md")["Kinds"])
-    real = {
-        name: registry.load(registry.PROJECTORS, name)
-        for name in registry.names(registry.PROJECTORS)
-    }
+@pytest.mark.parametrize(
+    ("page", "section", "project"),
+    [
+        ("docs/projectors.md", "Kinds", "pyproject.toml"),
+        (f"{RESEARCH}/README.md", "Kinds of projector", f"{RESEARCH}/pyproject.toml"),
+    ],
+)
+def test_every_kind_of_projector_is_described_with_its_directions(page, section, project):
+    described = rows(sections(ROOT / page)[section])
+    names = entry_points_of(ROOT / project).get(registry.PROJECTORS, {})
+    real = {name: registry.load(registry.PROJECTORS, name) for name in names}
     expected = {
         name: "both" if len(kind.directions) == 2 else kind.directions[0].value
         for name, kind in real.items()

@@ -42,9 +42,7 @@ OrdersOption: TypeAlias = Annotated[
 ]
 ServingsOption: TypeAlias = Annotated[
     str | None,
-    typer.Option(
-        help="Servings: merge, slerp, single, calibrated, shared-space, and those of plugins."
-    ),
+    typer.Option(help="Servings: merge, slerp, single, calibrated, and those of plugins."),
 ]
 DemandOption: TypeAlias = Annotated[
     Path | None,

@@ -85,13 +85,6 @@ def _show(trained: Trained) -> None:
             rows,
         )
         render.say(f"Kept: {result['kind']} in {result['folder']}")
-    if shared := content["shared"]:
-        found = next(each for each in shared["candidates"] if each["chosen"])
-        render.say(
-            f"Shared space (lambda {found['lambda']:g}): held-out recall@10 "
-            f"{found['held_out_recall@10']:.3f} over galleries in every state, "
-            f"in {shared['folder']}"
-        )
     if tuned := content["lora"]:
         render.say(
             f"LoRA on {tuned['pairs']:,} pairs: held-out recall@10 of the bridge "

@@ -60,27 +60,18 @@ class Single:
 
     Attributes:
         name: Name in tables.
-        waiting: The channel of projected vectors.
-        encoded: The channel of true new vectors.
     """
 
     name: str = "single"
-    waiting: Channel = Channel.FORWARD
-    encoded: Channel = Channel.NEW
 
     @property
     def channels(self) -> frozenset[Channel]:
         """The scores it needs."""
-        return frozenset({self.waiting, self.encoded})
+        return frozenset({Channel.FORWARD, Channel.NEW})
 
     def score(self, blocks: Blocks, encoded: Mask) -> Scores:
         """Take the new score of re-encoded rows and the forward score of the rest."""
-        return np.where(encoded, blocks[self.encoded], blocks[self.waiting])
-
-
-# The servings differ only in the channels they take, so one class serves both spaces.
-SHARED_SPACE = Single("shared-space", Channel.SHARED_FORWARD, Channel.SHARED_NEW)
-"""The space that both models are mapped to (lambda-orthogonality, Ricci et al. 2025)."""
+        return np.where(encoded, blocks[Channel.NEW], blocks[Channel.FORWARD])
 
 
 class Merge:

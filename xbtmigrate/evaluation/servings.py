@@ -13,20 +13,12 @@ from typing import TypeAlias
 
 from xbtmigrate import registry
 from xbtmigrate.errors import ConfigError, PluginError
-from xbtmigrate.evaluation.mixed_gallery import (
-    SHARED_SPACE,
-    Merge,
-    Serving,
-    Single,
-)
+from xbtmigrate.evaluation.mixed_gallery import Merge, Serving, Single
 from xbtmigrate.scoring.calibration import Arrangement
 from xbtmigrate.scoring.fusion import CalibratedServing, PerPoint
 from xbtmigrate.scoring.mixture import BRIDGE, KEEP, MERGE, SINGLE, SLERP, Mixture, calibrated
 from xbtmigrate.scoring.slerp import SlerpServing
-from xbtmigrate.types import Channel
-
-RESEARCH = ("gated", "two-stage", "rrf")
-"""Servings of the distribution xbtmigrate-research, for the hint where it is not installed."""
+from xbtmigrate.types import Channel, Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +53,7 @@ class Tuning:
 
 Measure: TypeAlias = Callable[[Calibrated | None], Serving | None]
 Mix: TypeAlias = Callable[[Arrangement | None], Mixture | None]
+Remap: TypeAlias = Callable[[Vectors, Vectors], Callable[[Vectors], Vectors] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +67,9 @@ class ServingSpec:
             returned for one that cannot be had without a calibration.
         measure: Makes what an evaluation scores with, or None where the calibration is missing;
             None as a whole where the answer does not depend on what is re-encoded.
+        remap: Fits a map of the new space through which the serving scores queries, projected and
+            encoded vectors, to the old and the new vectors of the same points, (m, d_old) and
+            (m, d_new); returns None where these are too few. None as a whole for no map.
         tune: Chooses the number that is kept for it in `Arrangement.tuned`, or None for none.
         maps_query: Whether a bridge maps the query, so that it needs a bridge and no new vectors.
         needs_calibration: Whether it needs what was calibrated.
@@ -86,6 +82,7 @@ class ServingSpec:
     name: str
     mixture: Mix | None = None
     measure: Measure | None = None
+    remap: Remap | None = None
     tune: Callable[[Tuning], float | None] | None = None
     maps_query: bool = False
     needs_calibration: bool = False
@@ -125,12 +122,6 @@ _ROWS = (
         is_usual=True,
     ),
     ServingSpec(
-        SHARED_SPACE.name,
-        measure=lambda _: SHARED_SPACE,
-        fuses=True,
-        only_measured="no vector is stored in the space that both models share",
-    ),
-    ServingSpec(
         "calibrated",
         mixture=_mix_calibrated,
         measure=_measure_calibrated,
@@ -165,10 +156,10 @@ def find_serving(name: str) -> ServingSpec:
             f"'{name}' in {registry.SERVINGS} is no ServingSpec: {found!r}",
             "upgrade the package that provides it",
         )
-    hint = f"choose from {', '.join(measured_names())}"
-    if name in RESEARCH:
-        hint = f"pip install 'xbtmigrate[research]', or {hint}"
-    raise ConfigError(f"there is no serving '{name}'", hint)
+    raise ConfigError(
+        f"there is no serving '{name}'",
+        f"choose from {', '.join(measured_names())}; pip install 'xbtmigrate[research]' adds more",
+    )
 
 
 def measured_names() -> list[str]:

@@ -5,13 +5,11 @@ from xbtmigrate.projectors.architectures import (
     Architecture,
     Mlp,
     beside,
-    followed_by,
     project,
 )
 from xbtmigrate.projectors.artefact import Manifest
 from xbtmigrate.projectors.gaussian_process import GaussianProcess, ProcessVariance
 from xbtmigrate.projectors.projector import Projector
-from xbtmigrate.projectors.shared_space import SharedSpace
 from xbtmigrate.projectors.uncertainty import HeteroscedasticHead, NeighbourResidual, Uncertainty
 
 __all__ = [
@@ -24,9 +22,7 @@ __all__ = [
     "NeighbourResidual",
     "ProcessVariance",
     "Projector",
-    "SharedSpace",
     "Uncertainty",
     "beside",
-    "followed_by",
     "project",
 ]

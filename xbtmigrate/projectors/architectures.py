@@ -164,24 +164,6 @@ ARCHITECTURES: dict[str, type[Architecture]] = {
 """Architectures that can be loaded, by the name in projector.json."""
 
 
-def followed_by(architecture: Architecture, weight: Vectors) -> Architecture:
-    """Compose with a linear map of shape (d_out, d), in one architecture of the same form."""
-    # A last linear layer absorbs the map: (h W + b) M = h (W M) + b M, and applying it costs no
-    # more.
-    if isinstance(architecture, Affine):
-        return Affine(architecture.weight @ weight, architecture.bias @ weight)
-    if isinstance(architecture, Mlp):
-        weights, biases = architecture.weights, architecture.biases
-        return Mlp(
-            architecture.skip @ weight,
-            (*weights[:-1], weights[-1] @ weight),
-            (*biases[:-1], biases[-1] @ weight),
-        )
-    if isinstance(architecture, GaussianProcess):
-        return architecture.followed_by(weight)
-    raise TypeError(f"{architecture.name} does not end in a linear layer")
-
-
 def gelu(x: Vectors) -> Vectors:
     """Compute GELU in its tanh form (Hendrycks & Gimpel 2016), equal to torch's approximate="tanh".
 

@@ -61,21 +61,6 @@ class GaussianProcess:
         distance, share = self.spread
         return spread_out(y, self.mean, distance, share) if share else y
 
-    def followed_by(self, weight: Vectors) -> GaussianProcess:
-        """Compose with a linear map of shape (d_out, d).
-
-        Outputs are no longer moved from the mean: lengths are up to the map that follows.
-        """
-        return GaussianProcess(
-            self.weight @ weight,
-            self.bias @ weight,
-            self.scale,
-            self.landmarks,
-            self.coefficients @ weight,
-            self.mean @ weight,
-            np.zeros(2, np.float32),
-        )
-
     def tensors(self) -> dict[str, Vectors]:
         """Return the parameters by name."""
         tensors = {name: getattr(self, name) for name in _PARTS}

@@ -41,7 +41,9 @@ def trainers_of(kinds: Sequence[str]) -> list[Trainer]:
             f"unknown kind of projector: {', '.join(unknown) or 'none given'}",
             f"use one or more of: {AUTO}, {', '.join(known)}",
         )
-    found = map(trainer_of, known)
+    # A kind that nobody named is imported only where "auto" may include it: a package that is
+    # broken does not stop the others.
+    found = [trainer_of(name) for name in known if name in kinds or AUTO in kinds]
     trainers = [
         each for each in found if each.kind in kinds or (AUTO in kinds and each.closed_form)
     ]

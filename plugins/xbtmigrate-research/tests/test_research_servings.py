@@ -1,13 +1,16 @@
 """The servings that are measured for comparison, by themselves and through `evaluate`."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 from xbtmigrate_research.gated import GatedServing, choose_gate
 from xbtmigrate_research.reciprocal_ranks import ReciprocalRanks
+from xbtmigrate_research.shared_space import shared_space
 from xbtmigrate_research.two_stage import TwoStage
 
+from xbtmigrate import registry
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.evaluation.mixed_gallery import Merge
@@ -15,6 +18,7 @@ from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.evaluation.retrieval import top_k
 from xbtmigrate.evaluation.servings import find_serving, measured_names
 from xbtmigrate.ordering import RandomOrdering
+from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.calibration import Arrangement, Bank
 from xbtmigrate.scoring.fusion import Fusion, Weights
 from xbtmigrate.serving.artefact_source import InFolder
@@ -24,7 +28,7 @@ from xbtmigrate.training import Space as ModelSpace
 from xbtmigrate.types import Channel, Direction, Distance, normalized
 from xbtmigrate.workflows.evaluate.experiment import Asked, Maps, Trial, judge
 
-NAMES = ("gated", "two-stage", "rrf")
+NAMES = ("gated", "two-stage", "rrf", "shared-space-3", "shared-space-12")
 
 UNCERTAINTY = np.linspace(-3, 1, 200, dtype=np.float32)
 
@@ -120,9 +124,8 @@ def trial_of(rng: np.random.Generator) -> Trial:
     )
 
 
-def test_points_above_the_gate_are_left_to_the_old_space():
-    """Without a gate as one space, with every point left as merge; no curve without a number."""
-    trial = trial_of(np.random.default_rng(0))
+def forward_of(trial: Trial) -> Projector:
+    """A forward projector fitted to points that no query asks for."""
     half = np.arange(100, 300)
     pairs = Pairs(trial.ids[200:], [""] * 100, trial.old[200:], trial.new[200:], PairSource.TEXT)
     task = SelectionTask(
@@ -130,7 +133,13 @@ def test_points_above_the_gate_are_left_to_the_old_space():
     )
     space = partial(ModelSpace, distance=Distance.COSINE)
     options = FitOptions(space("old"), space("new"), ["ridge"], threads=1)
-    forward = fit(Direction.FORWARD, [pairs], task, options).projector
+    return fit(Direction.FORWARD, [pairs], task, options).projector
+
+
+def test_points_above_the_gate_are_left_to_the_old_space():
+    """Without a gate as one space, with every point left as merge; no curve without a number."""
+    trial = trial_of(np.random.default_rng(0))
+    forward = forward_of(trial)
     bank = Bank(["0", "1"], trial.old[:2], trial.new[:2])
     asked = Asked(lambda _: RandomOrdering(), ["random"], ["single", "merge", "gated"])
 
@@ -144,3 +153,23 @@ def test_points_above_the_gate_are_left_to_the_old_space():
     assert none["gated"] == none["single"]
     assert everything["gated"] == everything["merge"]
     assert "gated" not in curves({})
+
+
+@pytest.mark.parametrize("bound", [0, 3])
+def test_a_shared_space_by_a_rotation_ranks_as_one_space_does(bound, monkeypatch):
+    """Only points re-encoded for pairs teach it: without them there is no curve."""
+    pytest.importorskip("torch")
+    trial, spec = trial_of(np.random.default_rng(0)), shared_space(bound)
+    forward = forward_of(trial)
+    monkeypatch.setattr(registry, "names", lambda _: [spec.name])
+    monkeypatch.setattr(registry, "load", lambda *_: spec)
+    asked = Asked(
+        lambda _: RandomOrdering(), ["random"], ["single", spec.name], np.arange(200, 300)
+    )
+    judged = judge(trial, Maps(forward=forward), asked)
+    single, shared = (curve.values() for curve in judged.curves)
+    assert (shared == pytest.approx(single)) == (bound == 0)
+    assert judged.cells[f"fusion:{spec.name}"].means["recall@10"] == shared[0]
+    assert [curve.serving for curve in judged.deployable] == ["single"]
+    unpaid = judge(trial, Maps(forward=forward), replace(asked, spent=np.empty(0, np.intp)))
+    assert [curve.serving for curve in unpaid.curves] == ["single"]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tests.unit.training.test_training_fit import HELD, options, world
-from xbtmigrate.projectors import Affine
 from xbtmigrate.side_information import TextSide, Vocabulary
 from xbtmigrate.training import fit
 from xbtmigrate.training.kinds import gaussian_process as module
@@ -97,17 +96,6 @@ def test_words_are_a_prior_that_needs_few_pairs():
     blind = [c for c in report.candidates if not c.settings.get("side")]
     assert best.scores.mrr > max(c.scores.mrr for c in blind) + 0.1
     assert all(other.text_side is None for other in report.others if not other.d_side)
-
-
-def test_a_process_can_be_followed_by_another_map():
-    from xbtmigrate.projectors import followed_by
-
-    given = problem(curve=0.3)
-    fitted = PROCESS.fit(given, SETTINGS).architecture
-    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((12, 12)))[0].astype(np.float32)
-    both = followed_by(fitted, turn)
-    np.testing.assert_allclose(both(given.x), fitted(given.x) @ turn, atol=1e-4)
-    assert isinstance(followed_by(Affine(turn, turn[0]), turn), Affine)
 
 
 def test_variance_grows_with_the_distance_from_the_pairs():

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from xbtmigrate import registry
+from xbtmigrate.evaluation.mixed_gallery import Single
 from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.evaluation.recommendation import Costs
+from xbtmigrate.evaluation.servings import ServingSpec
 from xbtmigrate.ordering import RandomOrdering, UncertaintyOrdering
-from xbtmigrate.projectors import Affine, Projector, SharedSpace, followed_by
+from xbtmigrate.projectors import Projector
 from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit
 from xbtmigrate.training import Space as ModelSpace
 from xbtmigrate.types import Direction, Distance, Modality, Strategy, Vectors, normalized
@@ -139,19 +143,26 @@ def test_queries_that_change_sides_are_named(partly: Findings):
     assert [each["before"] for each in reversed_["lost"]] == [1] * len(reversed_["lost"])
 
 
-def test_a_shared_space_by_a_rotation_ranks_as_one_space_does(partly: Findings):
-    bridge, forward = partly.maps.bridge, partly.maps.forward
-    shared = SharedSpace(
-        replace(bridge, architecture=Affine(TURN, np.zeros(SIZE, np.float32))),
-        replace(forward, architecture=followed_by(forward.architecture, TURN)),
-    )
-    asked = replace(asked_of(forward), servings=["single", "shared-space"])
-    judged = judge(partly.trial, replace(partly.maps, shared=shared), asked)
+def test_a_serving_that_rotates_the_new_space_ranks_as_one_space_does(
+    partly: Findings, monkeypatch: pytest.MonkeyPatch
+):
+    taught: list[tuple[Vectors, Vectors]] = []
+
+    def remap(old: Vectors, new: Vectors) -> Callable[[Vectors], Vectors] | None:
+        taught.append((old, new))
+        return (lambda vectors: vectors @ TURN) if len(old) else None
+
+    brought = ServingSpec("turned", measure=lambda _: Single("turned"), remap=remap, fuses=True)
+    monkeypatch.setattr(registry, "names", lambda _: ["turned"])
+    monkeypatch.setattr(registry, "load", lambda *_: brought)
+    asked = replace(asked_of(partly.maps.forward), servings=["single", "turned"])
+    spent = np.arange(ASKED, ASKED + 50)
+    judged = judge(partly.trial, partly.maps, replace(asked, spent=spent))
+    np.testing.assert_array_equal(taught[0][1], partly.trial.new[spent])
     curves = {(curve.ordering, curve.serving): curve.values() for curve in judged.curves}
     for ordering in ("random", "uncertainty"):
-        assert curves[ordering, "shared-space"] == pytest.approx(curves[ordering, "single"])
-    start = judged.cells["fusion:shared-space"].means
-    assert start == pytest.approx(judged.cells["forward:ridge"].means)
+        assert curves[ordering, "turned"] == pytest.approx(curves[ordering, "single"])
+    assert "fusion:turned" in judged.cells
     assert {curve.serving for curve in judged.deployable} == {"single"}
-    without = judge(partly.trial, partly.maps, asked)
-    assert {curve.serving for curve in without.curves} == {"single"}
+    unpaid = judge(partly.trial, partly.maps, asked)
+    assert {curve.serving for curve in unpaid.curves} == {"single"}

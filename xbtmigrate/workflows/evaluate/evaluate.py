@@ -14,7 +14,7 @@ from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.evaluation.recommendation import Recommendation
 from xbtmigrate.evaluation.retrieval import QueryScores, Space, evaluate
 from xbtmigrate.evaluation.servings import find_measured
-from xbtmigrate.projectors import Projector, SharedSpace
+from xbtmigrate.projectors import Projector
 from xbtmigrate.types import Direction, Modality
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.collect import Wanted, pose
@@ -159,17 +159,15 @@ def _same_move(findings: Findings, advice: Recommendation) -> float | None:
 
 def _maps(models: Models, artefacts: Artefacts) -> Maps:
     bridge, forward = (_projector(models, artefacts, direction) for direction in Direction)
-    # Shared space, calibration and benefit need both directions.
+    # Calibration and benefit need both directions.
     if bridge is None or forward is None:
         return Maps(bridge, forward)
-    folder = artefacts.shared_folder
-    shared = SharedSpace.load(folder) if folder.exists() else None
     arrangement = artefacts.load_arrangement()
     # Weights fitted with other projectors would calibrate scores that no longer occur.
     if arrangement is not None and arrangement.projectors != (bridge.digest, forward.digest):
         arrangement = None
     benefit = None if arrangement is None else artefacts.load_benefit(arrangement)
-    return Maps(bridge, forward, shared, arrangement, benefit)
+    return Maps(bridge, forward, arrangement, benefit)
 
 
 def _projector(models: Models, artefacts: Artefacts, direction: Direction) -> Projector | None:

@@ -9,11 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.evaluation.curves import Curve, backfilling_curves
-from xbtmigrate.evaluation.mixed_gallery import (
-    SHARED_SPACE,
-    Serving,
-    spent_first,
-)
+from xbtmigrate.evaluation.mixed_gallery import Serving, spent_first
 from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Rows, Space, evaluate
 from xbtmigrate.evaluation.servings import (
@@ -25,7 +21,7 @@ from xbtmigrate.evaluation.servings import (
 )
 from xbtmigrate.ordering import rank, score_points
 from xbtmigrate.ordering.benefit import BenefitModel
-from xbtmigrate.projectors import Projector, SharedSpace
+from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Ordering
 from xbtmigrate.scoring.calibration import Arrangement, Bank, Scored, hubness_by_channel
 from xbtmigrate.scoring.fusion import PerPoint
@@ -132,7 +128,6 @@ class Maps:
     Attributes:
         bridge: New queries into the old space.
         forward: Stored vectors into the new space.
-        shared: Both models' vectors into one space.
         arrangement: How the scores of both spaces are fused.
         benefit: What re-encoding a point is worth.
         tuned: Queries of the trial in the new model with the additions trained for the bridge.
@@ -140,7 +135,6 @@ class Maps:
 
     bridge: Projector | None = None
     forward: Projector | None = None
-    shared: SharedSpace | None = None
     arrangement: Arrangement | None = None
     benefit: BenefitModel | None = None
     tuned: Vectors | None = None
@@ -178,10 +172,7 @@ def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
         PluginError: There is no such order.
     """
     specs = find_measured(asked.servings)
-    # 1. Vectors and scores of each system that searches a single space. The shared space maps
-    #    the whole gallery twice, so it is left out unless a curve needs it.
-    if SHARED_SPACE.name not in asked.servings:
-        maps = replace(maps, shared=None)
+    # 1. Vectors and scores of each system that searches a single space.
     sides = None if maps.forward is None else trial.sides(maps.forward)
     spaces, relevance = _spaces(trial, maps, sides), trial.relevance
     rows = {name: evaluate(space, relevance) for name, space in _cells(trial, maps, spaces)}
@@ -190,17 +181,18 @@ def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
         name: spent_first(rank(trial.ids, scores), asked.spent)
         for name, scores in _orders(trial, sides, maps, asked).items()
     }
-    servings = [
-        each for each in _servings(specs, trial, sides, maps) if each.channels <= set(spaces)
-    ]
     # Training pairs avoid the queries' points, so often no query has its answer among the rows
     # that are re-encoded first; `backfilling_curves` corrects for it.
     unasked = (
         0.0 if np.isin(relevance.row, asked.spent).any() else len(asked.spent) / len(trial.ids)
     )
-    curves = backfilling_curves(
-        spaces, relevance, orders=ranked, servings=servings, unasked=unasked
-    )
+    curves = [
+        curve
+        for searched, servings in _searches(specs, trial, sides, maps, spaces, spent=asked.spent)
+        for curve in backfilling_curves(
+            searched, relevance, orders=ranked, servings=servings, unasked=unasked
+        )
+    ]
     # 3. A fusion with nothing re-encoded is a cell, too. All orders agree at fraction 0, so the
     #    first one is as good as any.
     fusions = {spec.name for spec in specs if spec.fuses}
@@ -224,11 +216,6 @@ def _spaces(trial: Trial, maps: Maps, sides: Sides | None) -> dict[Channel, Spac
             spaces[Channel.BLEND] = Space(blended, trial.old, trial.old_distance)
     if sides is not None:
         spaces[Channel.FORWARD] = sides.space(Channel.FORWARD, trial.queries_new)
-    if maps.shared is not None:
-        # A point enters by its old vector until it is re-encoded; queries meet both in one space.
-        queries, space = maps.shared.bridge.apply(trial.queries_new), maps.shared
-        spaces[Channel.SHARED_FORWARD] = Space(queries, space.forward.apply(trial.old))
-        spaces[Channel.SHARED_NEW] = Space(queries, space.bridge.apply(trial.new))
     return spaces
 
 
@@ -272,19 +259,45 @@ def _orders(
     return found
 
 
-def _servings(
-    specs: Sequence[ServingSpec], trial: Trial, sides: Sides | None, maps: Maps
-) -> list[Serving]:
-    """Return the chosen servings that the maps allow, in the table's order."""
-    known = None
-    if maps.arrangement is not None and sides is not None and maps.forward is not None:
-        hubness = sides.hubness(maps.arrangement.bank, trial.ids)
-        # Only some servings read it; projectors of some kinds estimate no error.
-        predicts = maps.forward.has_uncertainty
-        uncertainty = maps.forward.uncertainty(trial.old, trial.side) if predicts else None
-        known = Calibrated(maps.arrangement, hubness, uncertainty)
-    found = [spec.measure(known) for spec in specs if spec.measure is not None]
-    return [serving for serving in found if serving is not None]
+def _searches(
+    specs: Sequence[ServingSpec],
+    trial: Trial,
+    sides: Sides | None,
+    maps: Maps,
+    spaces: Mapping[Channel, Space],
+    *,
+    spent: Rows,
+) -> list[tuple[Mapping[Channel, Space], list[Serving]]]:
+    """Return the chosen servings that the maps allow, with the spaces that they search."""
+    known = _known(trial, sides, maps)
+    plain: list[Serving] = []
+    remapped: list[tuple[Mapping[Channel, Space], list[Serving]]] = []
+    for spec in specs:
+        serving = None if spec.measure is None else spec.measure(known)
+        if serving is None or not serving.channels <= set(spaces):
+            continue
+        if spec.remap is None:
+            plain.append(serving)
+        # Only rows that were re-encoded for pairs may teach it: the others' vectors are unknown.
+        elif (apply := spec.remap(trial.old[spent], trial.new[spent])) is not None:
+            own: dict[Channel, Space] = {
+                channel: Space(apply(space.query), apply(space.gallery), space.distance)
+                for channel, space in spaces.items()
+                if channel in (Channel.FORWARD, Channel.NEW)
+            }
+            remapped.append(({**spaces, **own}, [serving]))
+    return [(spaces, plain), *remapped]
+
+
+def _known(trial: Trial, sides: Sides | None, maps: Maps) -> Calibrated | None:
+    """Return what was fitted for a mixed gallery; None without a calibration."""
+    if maps.arrangement is None or sides is None or maps.forward is None:
+        return None
+    hubness = sides.hubness(maps.arrangement.bank, trial.ids)
+    # Only some servings read it; projectors of some kinds estimate no error.
+    predicts = maps.forward.has_uncertainty
+    uncertainty = maps.forward.uncertainty(trial.old, trial.side) if predicts else None
+    return Calibrated(maps.arrangement, hubness, uncertainty)
 
 
 @dataclass(frozen=True, slots=True)

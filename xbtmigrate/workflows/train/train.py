@@ -16,7 +16,6 @@ from xbtmigrate.evaluation.queries import FREE, held_out
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.projectors import Projector
 from xbtmigrate.training.fit import FitReport, fit
-from xbtmigrate.training.kinds.lambda_orthogonal import SharedReport
 from xbtmigrate.training.kinds.lora import LoraReport, LoraTask, TextTower, fit_lora
 from xbtmigrate.training.pairs import save_pairs
 from xbtmigrate.training.trainers import trainers_of
@@ -28,7 +27,6 @@ from xbtmigrate.workflows.points import Points, survey, take
 from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.train.calibrate import Learned, calibrated
 from xbtmigrate.workflows.train.make_pairs import Embedded, Material, fit_options, material_of
-from xbtmigrate.workflows.train.shared_space import fit_shared_space
 from xbtmigrate.workflows.train.text_side import with_text_side
 from xbtmigrate.workflows.workspace import Workspace
 
@@ -45,7 +43,6 @@ class Trained:
         artefacts: Where everything is.
         material: Pairs and task.
         reports: Fit of each direction.
-        shared: Fit of the space that both models share, where there is one.
         lora: Effect of the additions to the new model's text tower; None without `--lora`.
         learned: What queries with known answers taught; None where there were none.
     """
@@ -54,7 +51,6 @@ class Trained:
     artefacts: Artefacts
     material: Material
     reports: Mapping[Direction, FitReport]
-    shared: SharedReport | None
     lora: LoraReport | None
     learned: Learned | None
 
@@ -69,7 +65,6 @@ class Trained:
                 direction.value: self._direction(direction, report)
                 for direction, report in self.reports.items()
             },
-            "shared": self._shared(self.shared) if self.shared else None,
             "lora": self._lora(self.lora) if self.lora else None,
             "calibration": self._calibration(self.learned) if self.learned else None,
         }
@@ -85,17 +80,6 @@ class Trained:
             "seconds": report.seconds,
             "off": report.off.as_metrics(),
             "on": report.on.as_metrics(),
-        }
-
-    def _shared(self, report: SharedReport) -> dict[str, Any]:
-        chosen = report.space.bridge.manifest.hyperparameters["lambda"]
-        return {
-            "folder": str(self.artefacts.shared_folder),
-            "seconds": report.seconds,
-            "candidates": [
-                {"lambda": bound, **scores.as_metrics(), "chosen": bound == chosen}
-                for bound, scores in report.scores.items()
-            ],
         }
 
     def _direction(self, direction: Direction, report: FitReport) -> dict[str, Any]:
@@ -181,9 +165,6 @@ def train(
         workspace.artefacts.save_spent(points.rows(np.flatnonzero(new.valid)).ids)
         # `evaluate` may only use queries whose answers these maps have not seen.
         workspace.artefacts.save_fold(fold)
-        shared = fit_shared_space(material.pairs, material.task, options, reports)
-        if shared is not None:
-            shared.space.save(workspace.artefacts.shared_folder)
         tuned = None
         if tower is not None:
             report("tuning the text tower", 0, 0)
@@ -195,7 +176,7 @@ def train(
         if direction == "both":
             report("calibrating", 0, 0)
             learned = _calibrate(store, models, workspace.artefacts, points, new, reports=reports)
-    return Trained(plan, workspace.artefacts, material, reports, shared, tuned, learned)
+    return Trained(plan, workspace.artefacts, material, reports, tuned, learned)
 
 
 def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, FitReport]) -> None:
@@ -207,7 +188,6 @@ def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, 
         artefacts.order_file.unlink(missing_ok=True)
     if Direction.BRIDGE in reports:
         shutil.rmtree(artefacts.lora_folder, ignore_errors=True)
-    shutil.rmtree(artefacts.shared_folder, ignore_errors=True)
     for direction, found in reports.items():
         found.projector.save(artefacts.projector_folder(direction))
         shutil.rmtree(artefacts.further_folder(direction), ignore_errors=True)
