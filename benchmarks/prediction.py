@@ -3,7 +3,7 @@
 python benchmarks/prediction.py --points 100000          # 4 minutes
 
 For each strategy a fresh collection of random vectors, 512 -> 768, whose new ones are precomputed,
-so that no encoder hides what the loop takes: `plan`, `train-projector`, `bench --write`, then
+so that no encoder hides what the loop takes: `plan`, `train-projector`, `bench --yes`, then
 `backfill --online` to its end. Compared are the predicted seconds and the run's own. The projector
 is always a matrix: what `bench` and the run go through is then the same in every round.
 """
@@ -81,7 +81,7 @@ def row(folder: Path, server: Server, strategy: str, points: int) -> str:
     answer(folder, "plan")
     if strategy != "full":
         answer(folder, "train-projector", "--kind", "ridge")
-    rates = answer(folder, "bench", "--write")
+    rates = answer(folder, "bench", "--yes")
     predicted = next(
         each["seconds"] for each in rates["predicted_seconds"] if each["strategy"] == strategy
     )

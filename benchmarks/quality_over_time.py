@@ -145,7 +145,7 @@ def migrate(folder: Path, load: Load, rate: int, hold: float) -> list[tuple[floa
     step("rollback", "--yes")
     step("verify", "--sample", "4000")
     step("cutover", "--yes")
-    step("finalize", "--confirm", NAME, "--no-snapshot")
+    step("finalize", "--yes", "--no-snapshot")
     time.sleep(hold)
     return began
 

@@ -155,7 +155,7 @@ class Artefacts:
             raise ArtefactError(
                 f"there is no plan at {file}",
                 "make one with `xbtmigrate plan`; of a migration that has begun, "
-                "`xbtmigrate doctor --fix` restores it",
+                "`xbtmigrate doctor --yes` restores it",
             ) from error
 
     def save_switch(self, switch: Switch) -> None:

@@ -34,7 +34,7 @@ def test_rates_and_predictions(layout: str, qdrant_url: str, tmp_path: Path) -> 
     assert seconds == {"keep": 0, "bridge": 0, "forward": None, "fastfill": None, "full": None}
     assert {each.name for each in client.get_collections().collections} == before
 
-    wrote = answer("bench", "--write", cwd=tmp_path)
+    wrote = answer("bench", "--yes", cwd=tmp_path)
     rates = wrote["points_per_second"]
     assert {stage for stage, rate in rates.items() if rate} == STAGES
     seconds = {row["strategy"]: row["seconds"] for row in wrote["predicted_seconds"]}
@@ -57,5 +57,5 @@ def test_a_person_sees_what_to_do_next(qdrant_url: str, tmp_path: Path) -> None:
     client.close()
     write_config(tmp_path, qdrant_url, name)
     shown = xbtmigrate("bench", "--sample", "256", cwd=tmp_path).stdout
-    assert "bench --write" in shown
+    assert "bench --yes" in shown
     assert "Points per second" in shown

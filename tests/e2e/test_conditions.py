@@ -219,11 +219,11 @@ def test_the_folder_of_artefacts_is_lost(job: Job) -> None:
     for command in ((*BACKFILL, "--fraction", "1"), ("verify",), ("abort",)):
         refused = job.run(*command, expect=1)
         assert refused["error"]["type"] == "ArtefactError"
-        assert "`xbtmigrate doctor --fix`" in refused["error"]["hint"]
+        assert "`xbtmigrate doctor --yes`" in refused["error"]["hint"]
     assert job.run("plan", expect=3)["error"]["type"] == "GateError"
     [lost] = [each for each in job.run("doctor", expect=3)["findings"] if "lost" in each["name"]]
     assert (lost["name"], lost["fixable"]) == ("artefacts_lost", True)
-    inside("doctor", "--fix", cwd=job.folder)
+    inside("doctor", "--yes", cwd=job.folder)
     job.run(*BACKFILL, "--fraction", "1")
     job.check()
     assert job.run("verify")["clean"]
@@ -241,7 +241,7 @@ def test_a_part_of_the_artefacts_is_lost(job: Job, lost: str, name: str) -> None
     assert job.findings() == ({name} if name else set())
     if name:
         refused = job.run(*BACKFILL, "--fraction", "1", expect=1)
-        assert "doctor --fix" in refused["error"]["hint"]
-        inside("doctor", "--fix", cwd=job.folder)
+        assert "doctor --yes" in refused["error"]["hint"]
+        inside("doctor", "--yes", cwd=job.folder)
     job.run(*BACKFILL, "--fraction", "1")
     job.check()

@@ -46,7 +46,7 @@ def test_there_and_back_again_without_losing_a_write(place: Place, clipart: Clip
     roll_back_beside_writes(place, clipart, before)
     assert place.run("rollback", "--yes")["carried_back"] == 0
     # What was rolled back can be cut over again.
-    place.run("verify", "--repair")
+    place.run("verify", "--yes")
     assert place.run("cutover", "--yes")["phase"] == "cut_over"
 
 

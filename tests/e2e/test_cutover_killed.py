@@ -120,7 +120,7 @@ def test_killed_at_every_step(layout: str, clipart: Clipart, proxy: Proxy, tmp_p
     check_same(now, before)
     place.delete(added)
 
-    assert place.run("verify", "--repair")["clean"]
+    assert place.run("verify", "--yes")["clean"]
     place.run("cutover", "--yes")
     check_vectors(client, place.target, clipart, place.folder, encoded=COUNT // 2)
     looked = place.run("finalize")

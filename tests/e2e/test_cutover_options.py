@@ -162,7 +162,7 @@ def test_another_machine_rolls_back_what_this_one_cut_over(
     place.upsert(clipart.ids[0], 1, "new")
     place.delete(clipart.ids[2])
     shutil.copy(here / "xbtmigrate.toml", there)
-    answer_inside("doctor", "--fix", cwd=there)
+    answer_inside("doctor", "--yes", cwd=there)
     back = answer_inside("rollback", "--yes", cwd=there)
     assert (back["phase"], back["carried_back"]) == ("rolled_back", 1)
     old = place.points(place.name, "old")
@@ -172,9 +172,9 @@ def test_another_machine_rolls_back_what_this_one_cut_over(
     np.testing.assert_allclose(vector, clipart.old[1], atol=2e-6)
     assert payload == clipart.payloads[1]
     # Back here, what the other machine has switched and stored counts.
-    place.run("verify", "--repair")
+    place.run("verify", "--yes")
     assert place.run("cutover", "--yes")["phase"] == "cut_over"
-    answer_inside("doctor", "--fix", cwd=there)
+    answer_inside("doctor", "--yes", cwd=there)
     answer_inside("finalize", "--confirm", place.name, "--notice", "0", cwd=there)
     with connect(qdrant_url) as connection:
         assert not has_ledger(connection, next(here.glob(".xbtmigrate/*")).name)

@@ -31,7 +31,7 @@ def test_every_finding_and_its_way_out(qdrant_url: str, tmp_path: Path):
     folder = next(place.folder.glob(".xbtmigrate/*"))
     client = place.open()
     # Other tests leave probes and shadows behind on the same server; they are put right first.
-    place.run("doctor", "--fix")
+    place.run("doctor", "--yes")
     assert place.run("doctor")["findings"] == []
     lose_artefacts(place, folder, tmp_path)
     change_the_record(place, folder, client)
@@ -91,7 +91,7 @@ def change_collections(place: Place, client: QdrantClient) -> None:
         place.clipart.ids[0]
     ])  # fmt: skip
     assert names(place) == {"unknown_plan"}
-    assert place.run("verify", "--repair")["clean"]
+    assert place.run("verify", "--yes")["clean"]
     move(client, place.alias, place.target)
     assert "alias_elsewhere" in names(place)
     move(client, place.alias, place.name)
@@ -107,7 +107,7 @@ def lose_what_a_cutover_needs(
     probe = models.PointStruct(id=1, vector={}, payload={"kind": "probe"})
     client.upsert(JOURNAL, [probe], wait=True)
     assert names(place) == {"switch_differs", "ledger_lost", "leftover_probes"}
-    fixed = place.run("doctor", "--fix", expect=3)
+    fixed = place.run("doctor", "--yes", expect=3)
     check_keys(fixed, "doctor")
     assert {each["name"] for each in fixed["findings"] if each["fixed"]} == {
         "switch_differs", "leftover_probes",

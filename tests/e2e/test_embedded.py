@@ -108,7 +108,7 @@ def check_the_end(folder: Path) -> None:
     assert answer("verify", cwd=folder)["clean"]
     assert answer("cutover", "--yes", cwd=folder)["status"] == "cut over"
     command = answer("finalize", cwd=folder)["next"]
-    assert command == "xbtmigrate finalize --confirm clipart --no-snapshot"
+    assert command == "xbtmigrate finalize --yes --no-snapshot"
     done = answer(*command.split()[1:], cwd=folder)
     assert done["status"] == "finalized"
     assert 'qdrant.vector = "new"' in done["configuration"]

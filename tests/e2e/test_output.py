@@ -45,7 +45,7 @@ def documents(migration: Path) -> dict[str, dict[str, Any]]:
         "train-projector": answer(
             "train-projector", "--kind", "ridge,lambda_orthogonal", cwd=migration
         ),
-        "bench": answer("bench", "--write", "--sample", "256", cwd=migration),
+        "bench": answer("bench", "--yes", "--sample", "256", cwd=migration),
         "backfill": answer("backfill", "--fraction", "1", cwd=migration),
         "backfill --online": answer("backfill", "--online", "--fraction", "1", cwd=migration),
         "status": answer("status", cwd=migration),

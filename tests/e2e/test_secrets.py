@@ -111,7 +111,7 @@ def test_no_command_lets_the_key_out(guarded: Guarded, tmp_path: Path):
     commands = [
         ("plan", "--out", "copy.json"),
         ("train-projector", "--kind", "ridge", "--pairs", "100"),
-        ("bench", "--write", "--sample", "256"),
+        ("bench", "--yes", "--sample", "256"),
         ("backfill",),
         ("backfill", "--online", "--fraction", "0.5"),
         ("status",),

@@ -114,7 +114,7 @@ def test_it_is_clean_then_finds_every_fault_and_repairs_it(place: Place, clipart
     client = place.open()
     client.set_payload(place.name, {"image": clipart.images[3]}, points=[clipart.ids[3]])
     client.close()
-    repaired = answer_inside("verify", "--reencode", str(COUNT), "--repair", cwd=place.folder)
+    repaired = answer_inside("verify", "--reencode", str(COUNT), "--yes", cwd=place.folder)
     assert (repaired["status"], repaired["phase"]) == ("clean", "verified")
     assert repaired["repaired"] >= sum(expected.values()) - 1
     place.check(clipart, repaired["encoded"])
@@ -210,7 +210,7 @@ def test_repair_takes_no_vector_that_was_found_wrong_and_looks_at_all_of_them(
     answer_inside("backfill", "--online", "--fraction", "1", cwd=tmp_path)
     found = answer_inside("verify", "--reencode", "20", cwd=tmp_path, expect=3)
     assert 0 < found["mismatches"]["wrong_vector"] < 40
-    repaired = answer_inside("verify", "--reencode", "20", "--repair", cwd=tmp_path)
+    repaired = answer_inside("verify", "--reencode", "20", "--yes", cwd=tmp_path)
     assert repaired["repaired"] > 100
     _check(tmp_path, name, clipart)
     assert answer_inside("verify", "--reencode", str(COUNT), cwd=tmp_path)["status"] == "clean"

@@ -347,7 +347,7 @@ def test_after_the_cutover_it_is_still_the_same_collection(migrating, client):
     """The last test of this module: everything meets the new vectors under the old name."""
     name, clipart = migrating.name, migrating.clipart
     migrating.backfill(1)
-    answer_inside("verify", "--repair", cwd=migrating.folder)
+    answer_inside("verify", "--yes", cwd=migrating.folder)
     route = ["--by-switch"] if migrating.shadow else []
     answer_inside("cutover", *route, "--yes", cwd=migrating.folder)
     lone = wrap(client, name, new_encoder=new_model, folder=migrating.artefacts.folder)

@@ -137,6 +137,7 @@ class Pace:
         self._first: float | None = None
         self._starved = 0
         self._until_check = 0
+        self._stopped = 0.0
         self._ready = self._rate_ready = clock()
         self._busy = 0
         self._written: deque[tuple[float, int]] = deque()
@@ -300,7 +301,8 @@ class Pace:
         self._until_check -= 1
         if self._starved >= STARVED and self._until_check <= 0:
             self._until_check = CHECK_EVERY
-            self.hold(Reason.CHECK, "queries are slow at the slowest pace too: is it this run?")
+            self._stopped = self._clock()
+            self.hold(Reason.CHECK, "to see whether queries are slow without this run")
 
     def _checked(self, p95: float, limit: float, *, settled: bool) -> None:
         """Decide from a measurement without the run whether it causes the load."""
@@ -317,8 +319,12 @@ class Pace:
         if not own:
             self.baseline = p95
         verdict = (
-            "it is this run, which stays at the slowest pace"
+            "the run causes the load, and stays at its slowest pace"
             if own
-            else "the load is that of others, and is now what this run is measured against"
+            else "others cause the load, and the run is now measured against it"
         )
-        self.release(Reason.CHECK, f"without this run they take {p95:.1f} ms (p95): {verdict}")
+        self.release(
+            Reason.CHECK,
+            f"stopped {self._clock() - self._stopped:.0f} s to see whether queries are slow "
+            f"without this run: they take {p95:.1f} ms (p95); {verdict}",
+        )

@@ -24,10 +24,12 @@ def abort(
     Projectors and vectors that were paid for are kept under .xbtmigrate/.
     """
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.workflows.cutover.abort import abort as run
 
-    with render.ProgressBars() as bars:
-        content = run(load_config(config), act=yes, notice=notice, report=bars)
+    with render.progress() as bars:
+        content = run(settings, act=yes, notice=notice, report=bars)
     if json:
         render.document(content)
         return

@@ -20,6 +20,7 @@ from xbtmigrate.cli.options import (
 )
 from xbtmigrate.cli.parsers import limit_of
 from xbtmigrate.cli.process import end, leave_cores_to_the_loop, stop_on_interrupt
+from xbtmigrate.cli.text import duration
 
 ORDER_HELP = (
     "Order of re-encoding: benefit, combined, uncertainty, centroid, demand, random or a plugin's."
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
     from xbtmigrate.workflows.backfill.request import Intent
 
 OnlineOption: TypeAlias = Annotated[
-    bool, typer.Option("--online", help="Do it; without this nothing is written.")
+    bool,
+    typer.Option(
+        "--online/--dry-run", help="Do it; --dry-run, the default, only shows what would be done."
+    ),
 ]
 FractionOption: TypeAlias = Annotated[
     float | None,
@@ -74,6 +78,8 @@ def backfill(
     leave_cores_to_the_loop()
     from xbtmigrate.backfill.pace import Limits
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.workflows.backfill.backfill import prepare, run
     from xbtmigrate.workflows.backfill.request import Request
 
@@ -90,12 +96,11 @@ def backfill(
         until=until,
         queries=queries,
     )
-    settings = load_config(config)
     if not online:
         _show_intent(prepare(settings, request), json=json)
         return
     # Ctrl-C sets a flag that the loop reads after each batch: no batch is cut in two.
-    with render.ProgressBars() as bars, stop_on_interrupt() as asked_to_stop:
+    with render.progress() as bars, stop_on_interrupt() as asked_to_stop:
         result = run(settings, request, should_stop=asked_to_stop, report=bars)
     _show_result(result, json=json)
     end(passed=not result.refused, interrupted=result.interrupted)
@@ -136,7 +141,7 @@ def _show_result(result: Result, *, json: bool) -> None:
         [(name.replace("_", " "), content[name]) for name in names]
         + [
             ("get no new vector", in_words(content["gallery"]["without_vector"])),
-            ("time", render.duration(content["seconds"])),
+            ("time", duration(content["seconds"])),
             ("points/s", f"{content['points_per_second']:,.0f}"),
         ],
     )

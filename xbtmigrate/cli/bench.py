@@ -9,15 +9,17 @@ import typer
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 from xbtmigrate.cli.process import leave_cores_to_the_loop
+from xbtmigrate.cli.text import duration
 
 
 def bench(
     config: ConfigOption = CONFIG,
-    write: Annotated[
+    yes: Annotated[
         bool,
         typer.Option(
-            "--write",
-            help="Also measure writes, in collections that are created for it and deleted again.",
+            "--yes/--dry-run",
+            help="Also measure writes, in collections that are created for it and deleted again; "
+            "--dry-run, the default, reads only.",
         ),
     ] = False,
     sample: Annotated[
@@ -27,15 +29,17 @@ def bench(
 ) -> None:
     """Measure how fast reading, projecting, encoding and writing are, and predict each strategy.
 
-    Without --write it reads only, and predicts only what needs no write.
+    Without --yes it reads only, and predicts only what needs no write.
     """
     # The same limit as in `backfill`, or the rates would not be those of a backfill.
     leave_cores_to_the_loop()
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.workflows.plan.bench import bench as measure
 
-    with render.ProgressBars() as bars:
-        content = measure(load_config(config), write=write, sample=sample, report=bars).document()
+    with render.progress() as bars:
+        content = measure(settings, write=yes, sample=sample, report=bars).document()
     if json:
         render.document(content)
         return
@@ -51,10 +55,10 @@ def bench(
             [
                 row["strategy"],
                 f"{row['fraction']:.0%}",
-                None if row["seconds"] is None else render.duration(row["seconds"]),
+                None if row["seconds"] is None else duration(row["seconds"]),
             ]
             for row in content["predicted_seconds"]
         ),
     )
-    if not write:
-        render.say("Nothing was written. To measure writes too: xbtmigrate bench --write")
+    if not yes:
+        render.say("Nothing was written. To measure writes too: xbtmigrate bench --yes")

@@ -19,9 +19,11 @@ from xbtmigrate.cli.options import (
 def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Pause the running backfill until `resume`; returns when its last request has ended."""
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.workflows.backfill.control import pause as pause_run
 
-    content = pause_run(load_config(config))
+    content = pause_run(settings)
     if json:
         render.document(content)
         return
@@ -32,9 +34,11 @@ def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
 def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Resume a paused backfill; if it was killed meanwhile, the next run starts unpaused."""
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.workflows.backfill.control import resume as resume_run
 
-    content = resume_run(load_config(config))
+    content = resume_run(settings)
     if json:
         render.document(content)
         return
@@ -58,10 +62,12 @@ def throttle(
 ) -> None:
     """Change the limits of the running backfill; they hold until they are changed again."""
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.workflows.backfill.control import throttle as throttle_run
 
     content = throttle_run(
-        load_config(config), max_slowdown=max_slowdown, max_rate=max_rate, off=off, reset=reset
+        settings, max_slowdown=max_slowdown, max_rate=max_rate, off=off, reset=reset
     )
     if json:
         render.document(content)

@@ -13,7 +13,9 @@ from xbtmigrate.cli.process import end, stop_on_interrupt
 
 GateOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(help='Quality gate, for example "recall@10>=keep"; may be given again.'),
+    typer.Option(
+        metavar="GATE", help='Quality gate, for example "recall@10>=keep"; may be given again.'
+    ),
 ]
 QueriesOption: TypeAlias = Annotated[
     Path | None, typer.Option(help="Judged queries for --gate; plan.queries without it.")
@@ -77,6 +79,8 @@ def cutover(
     Run it again after the switch to carry over what slow writers still wrote the old way.
     """
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.evaluation.quality_gate import Gate
     from xbtmigrate.workflows.cutover.cutover import cutover as run
     from xbtmigrate.workflows.cutover.preconditions import Accepted, Order, Quality
@@ -94,8 +98,7 @@ def cutover(
         quality=quality,
         accepted=Accepted(readers_send_new_vectors, despite_evaluation, accept_without_vector),
     )
-    settings = load_config(config)
-    with render.ProgressBars() as bars, stop_on_interrupt() as asked_to_stop:
+    with render.progress() as bars, stop_on_interrupt() as asked_to_stop:
         switched = run(settings, order, should_stop=asked_to_stop, report=bars)
     if json:
         render.document(switched.document)

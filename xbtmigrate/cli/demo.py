@@ -23,7 +23,7 @@ def demo(
     """
     from xbtmigrate.workflows.operate.demo import run_demo
 
-    with render.ProgressBars() as bars:
+    with render.progress() as bars:
         content = run_demo(folder, report=bars)
     if json:
         render.document(content)

@@ -13,14 +13,21 @@ from xbtmigrate.cli.process import end
 
 def doctor(
     config: ConfigOption = CONFIG,
-    fix: Annotated[bool, typer.Option("--fix", help="Fix what can be fixed safely.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes/--dry-run", help="Correct what is safe to correct; --dry-run is the default."
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Compare journal, artefacts and collections; report what is wrong and what to do."""
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.workflows.operate.doctor import examine
 
-    content = examine(load_config(config), fix=fix)
+    content = examine(settings, fix=yes)
     if json:
         render.document(content)
     else:

@@ -29,8 +29,9 @@ MaxGalleryOption: TypeAlias = Annotated[
 GateOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
+        metavar="GATE",
         help='Exit 3 unless the recommended move meets this, for example "recall@10>=keep" or '
-        '"ndcg@10>=0.95*full"; may be given several times.'
+        '"ndcg@10>=0.95*full"; may be given several times.',
     ),
 ]
 ReportOption: TypeAlias = Annotated[
@@ -69,6 +70,8 @@ def evaluate(
     and kept, so that a backfill does not encode it again.
     """
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.evaluation.quality_gate import Gate
     from xbtmigrate.workflows.evaluate.collect import Wanted
     from xbtmigrate.workflows.evaluate.curves import Curves
@@ -77,9 +80,9 @@ def evaluate(
     # Parsed first: an evaluation may take long, and a mistyped gate should not end it.
     gates = [Gate.parse(text) for text in gate or []]
     wanted = Wanted(queries, split, max_gallery, max_queries)
-    with render.ProgressBars() as bars:
+    with render.progress() as bars:
         content = measure(
-            load_config(config),
+            settings,
             wanted,
             gates=gates,
             curves=Curves(_names(orders), _names(servings), demand),

@@ -25,11 +25,13 @@ def export_onnx(
 ) -> None:
     """Write a trained projector as an ONNX model, compared with the projector before."""
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.types import Direction
     from xbtmigrate.workflows.serve.export_onnx import run
 
     file = out or Path(f"{direction}.onnx")
-    result = run(load_config(config), direction=Direction(direction), out=file, force=force)
+    result = run(settings, direction=Direction(direction), out=file, force=force)
     if json:
         render.document(result.document())
         return

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.options import CONFIG, NOTICE, ConfigOption, JsonOption, NoticeOption
+from xbtmigrate.cli.options import (
+    CONFIG,
+    NOTICE,
+    ConfigOption,
+    JsonOption,
+    NoticeOption,
+    YesOption,
+)
+
+if TYPE_CHECKING:
+    from xbtmigrate.config import Config
 
 
 def finalize(
     config: ConfigOption = CONFIG,
+    yes: YesOption = False,
     confirm: Annotated[
-        str | None, typer.Option(help="The collection's name or alias: delete the old side.")
+        # The former spelling of --yes, with a name that must be right.
+        str | None, typer.Option(hidden=True)
     ] = None,
     no_snapshot: Annotated[
         bool, typer.Option("--no-snapshot", help="Do not let the server store a snapshot first.")
@@ -26,10 +37,15 @@ def finalize(
 ) -> None:
     """Drop the old vectors for good, and take the tool's marks from the points.
 
-    At a terminal it asks for the collection's name; a script gives it with --confirm.
+    At a terminal it asks for the collection's name, unless --yes is given.
     """
-    run = partial(_run, config, snapshot=not no_snapshot, notice=notice)
-    # Without --confirm this only looks, so the user sees what goes before typing the name.
+    from xbtmigrate.config import load_config
+
+    settings = load_config(config)
+    run = partial(_run, settings, snapshot=not no_snapshot, notice=notice)
+    if yes:
+        confirm = settings.qdrant.collection
+    # Without --yes this only looks, so the user sees what goes before typing the name.
     content = run(confirm)
     possible = no_snapshot or content["snapshots_possible"]
     # No prompt in a script or a pipe: it would wait for an answer that never comes.
@@ -44,12 +60,10 @@ def finalize(
         _show(content)
 
 
-def _run(config: Path, confirm: str | None, *, snapshot: bool, notice: float) -> dict[str, Any]:
-    from xbtmigrate.config import load_config
+def _run(settings: Config, confirm: str | None, *, snapshot: bool, notice: float) -> dict[str, Any]:
     from xbtmigrate.workflows.cutover.finalize import finalize as run
 
-    with render.ProgressBars() as bars:
-        settings = load_config(config)
+    with render.progress() as bars:
         return run(settings, confirm=confirm, snapshot=snapshot, notice=notice, report=bars)
 
 

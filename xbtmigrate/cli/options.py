@@ -16,10 +16,16 @@ JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")
 ]
 YesOption: TypeAlias = Annotated[
-    bool, typer.Option("--yes", help="Do it; without this nothing is changed.")
+    bool,
+    typer.Option(
+        "--yes/--dry-run", help="Do it; --dry-run, the default, only shows what would be done."
+    ),
 ]
 NoticeOption: TypeAlias = Annotated[
-    float, typer.Option(min=0, help="Seconds that running applications get to notice first.")
+    float,
+    typer.Option(
+        min=0, metavar="SECONDS", help="Time that running applications get to notice first."
+    ),
 ]
 BudgetOption: TypeAlias = Annotated[
     float | None,

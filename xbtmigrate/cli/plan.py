@@ -9,6 +9,7 @@ import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli.text import duration, size
 
 if TYPE_CHECKING:
     from xbtmigrate.migration.plan import Plan
@@ -38,11 +39,12 @@ def plan(
     .xbtmigrate/ beside the configuration; later commands run exactly that plan.
     """
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.workflows.plan.plan import make_plan
     from xbtmigrate.workflows.workspace import artefacts_of
 
-    with render.ProgressBars() as bars:
-        settings = load_config(config)
+    with render.progress() as bars:
         made = make_plan(
             settings,
             out=out,
@@ -120,9 +122,9 @@ def _show_costs(plan: Plan) -> None:
                 cost.strategy,
                 cost.encodes,
                 cost.writes,
-                render.size(cost.disk_bytes),
-                render.size(cost.ram_bytes),
-                render.duration(cost.seconds),
+                size(cost.disk_bytes),
+                size(cost.ram_bytes),
+                duration(cost.seconds),
                 None if cost.money is None else f"{cost.money:.2f}",
             ]
             for cost in plan.costs

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from xbtmigrate.cli import render
-from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption, YesOption
 
 
 def publish(
     config: ConfigOption = CONFIG,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this only says what.")] = False,
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Store the artefacts of serving beside the journal, for applications on other machines.
@@ -20,9 +16,11 @@ def publish(
     A backfill does so by itself; this is for a bridge, which needs no backfill.
     """
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.workflows.serve.publish import run
 
-    result = run(load_config(config), yes=yes)
+    result = run(settings, yes=yes)
     if json:
         render.document(result.document())
         return

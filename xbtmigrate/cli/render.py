@@ -1,34 +1,67 @@
 """Print all output: JSON and tables on stdout, progress and errors on stderr.
 
-Names, texts and errors come from collections, files and servers that others control. All output
-passes through `plain`, so none of it can steer a terminal or look like a line of the tool.
+Every text passes through `plain`, since names and errors come from collections, files and servers
+that others control. What is printed fits the terminal, or 80 columns where there is none.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import re
+import os
+import shutil
 import sys
+import textwrap
 import time
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
+from xbtmigrate.cli.progress import Progress, Style
+from xbtmigrate.cli.text import plain
 from xbtmigrate.errors import XbtMigrateError
-
-# A break is kept only before an indented line, so no text can begin a line like the tool's.
-_BREAK = re.compile(r"[\t\v\f\x85\u2028\u2029]|\r?\n(?!  )|\r")
-# Bidirectional controls can reorder what a terminal shows (Trojan Source, CVE-2021-42574).
-_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-# Hebrew, Arabic and the other scripts written from right to left, by Unicode block.
-_RIGHT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\U00010800-\U00010fff\U0001e800-\U0001efff"
-_LEFTWARD = re.compile(rf"[{_RIGHT}]+(?:(?:(?!\n)[\W\d_])*[{_RIGHT}]+)*")
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from tqdm import tqdm
+
+
+class Figure(NamedTuple):
+    """A number with the digits that it deserves in a table; None where there is none."""
+
+    value: float | None
+    digits: int = 3
+
+    def __str__(self) -> str:
+        return "-" if self.value is None else f"{self.value:.{self.digits}f}"
+
+
+@dataclass(slots=True)
+class _Output:
+    """How this process prints, as the options of the verb say."""
+
+    style: Style = "auto"
+    verbose: bool = False
+    color: bool = True
+
+
+_output = _Output()
+
+
+def choose_output(*, quiet: bool, verbose: bool, progress: Style, color: bool) -> None:
+    """Set how the rest of the command prints."""
+    _output.style = "none" if quiet else progress
+    _output.verbose, _output.color = verbose, color
+    show_log(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+
+
+def verbose() -> bool:
+    """Return whether details were asked for."""
+    return _output.verbose
+
+
+def progress() -> Progress:
+    """Return what shows the progress of this command."""
+    return Progress(_output.style, color=_output.color)
 
 
 def document(content: Mapping[str, object]) -> None:
@@ -50,35 +83,17 @@ def error(failure: XbtMigrateError, *, as_json: bool) -> None:
                 }
             }
         )
-    sys.stderr.write(f"error: {plain(failure.message)}\n")
+    note(f"error: {failure.message}")
     if failure.hint:
-        sys.stderr.write(f"hint: {plain(failure.hint)}\n")
-
-
-def plain(text: str) -> str:
-    """Remove from a text what would change how, or where, other text is shown.
-
-    Control characters and lone surrogates are left out, and so are marks of direction; words that
-    are written from right to left are isolated instead. Of line breaks only those stay that go on
-    with an indented line.
-    """
-    kept = "".join(each for each in _BREAK.sub(" ", text) if _is_shown(each))
-    # U+2068 and U+2069 isolate a run: it cannot turn around the text beside it.
-    return _LEFTWARD.sub("\u2068\\g<0>\u2069", kept)
-
-
-def _is_shown(character: str) -> bool:
-    if character in _DIRECTIONS:
-        return False
-    # Cc holds the escape character of terminals; a lone surrogate (Cs) cannot be encoded.
-    return character == "\n" or unicodedata.category(character) not in ("Cc", "Cs")
+        note(f"hint: {failure.hint}")
 
 
 def say(text: str) -> None:
-    """Print a line for a person on stdout; square brackets are text, not markup."""
-    from rich.console import Console
-
-    Console(soft_wrap=True).print(plain(text), markup=False, highlight=False)
+    """Print a paragraph for a person on stdout, wrapped between words at a terminal."""
+    # A pipe gets one line, so that a script finds the whole sentence in it.
+    width = _width() if sys.stdout.isatty() else sys.maxsize
+    for line in plain(text).split("\n"):
+        sys.stdout.write(_wrapped(line, width) + "\n")
 
 
 def note(text: str) -> None:
@@ -87,19 +102,18 @@ def note(text: str) -> None:
 
 
 class _Notes(logging.Handler):
-    """Shows the log of the package on stderr, above the bar if there is one."""
+    """Shows the log of the package on stderr, above the line of progress if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.getMessage()}"
-        # Without tqdm loaded there is no bar; importing it for a message would take time.
-        bars = sys.modules.get("tqdm")
-        if bars is None:
+        shown = Progress.current
+        if shown is None:
             note(text)
         else:
-            bars.tqdm.write(plain(text), file=sys.stderr)
+            shown.write(text)
 
 
-def show_log() -> None:
+def show_log(level: int = logging.INFO) -> None:
     """Show on stderr what the package logs: why it waits, and when it goes on."""
     # Warnings of libraries join the log; printed by Python, they would break into a bar.
     logging.captureWarnings(capture=True)
@@ -107,38 +121,52 @@ def show_log() -> None:
         log = logging.getLogger(name)
         if not any(isinstance(each, _Notes) for each in log.handlers):
             log.addHandler(_Notes())
-        log.setLevel(logging.INFO)
+        log.setLevel(level)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table on stdout; columns after the first are right-aligned numbers or short words."""
+    """Print a table on stdout; columns after the first are right-aligned numbers or short words.
+
+    A column without any value is left out. Headings and the first column wrap between words.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    named = Text(_cell(title), "bold")
-    view = Table(title=named, box=box.SIMPLE_HEAD, title_justify="left")
-    for number, column in enumerate(columns):
-        view.add_column(column, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
+    cells = [[_cell(value) for value in row] for row in rows]
+    kept = [
+        place for place in range(len(columns)) if any(row[place] not in ("-", "") for row in cells)
+    ]
+    view = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for place in kept:
+        # Never narrower than the longest word, which rich would break otherwise.
+        words = [*columns[place].split(), *(row[place] for row in cells if place)]
+        words += [word for row in cells for word in row[place].split()]
+        view.add_column(
+            columns[place],
+            justify="right" if place else "left",
+            vertical="bottom",
+            min_width=max(map(len, words), default=0),
+        )
+    for row in cells:
         # `Text` and not str: rich would read square brackets in names as markup.
-        view.add_row(*(Text(_cell(value)) for value in row))
+        view.add_row(*(Text(row[place]) for place in kept))
+    _title(title)
     _console().print(view)
+    sys.stdout.write("\n")
 
 
 def facts(title: str, pairs: Iterable[tuple[str, object]]) -> None:
-    """Print names and values, one pair a line."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    named = Text(_cell(title), "bold")
-    view = Table(title=named, box=box.SIMPLE, show_header=False, title_justify="left")
-    view.add_column(style="dim", no_wrap=True)
-    view.add_column(overflow="fold")
-    for name, value in pairs:
-        view.add_row(Text(_cell(name)), Text(_cell(value)))
-    _console().print(view)
+    """Print names and values, one pair a line; pairs without a value are left out."""
+    shown = [(_cell(name), _cell(value)) for name, value in pairs]
+    shown = [(name, value) for name, value in shown if value not in ("-", "")]
+    _title(title)
+    most = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        head = f"  {name:<{most}}  "
+        wrapped = _wrapped(value, max(24, _width() - len(head)))
+        sys.stdout.write(head + wrapped.replace("\n", "\n" + " " * len(head)) + "\n")
+    sys.stdout.write("\n")
 
 
 def figures(
@@ -150,86 +178,40 @@ def figures(
     return [means[name] for name in names]
 
 
-def size(count: float) -> str:
-    """Format bytes in a unit that a person reads."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
+def _title(text: str) -> None:
+    from rich.text import Text
+
+    _console().print(Text(_wrapped(_cell(text), _width()), "bold"), soft_wrap=True)
 
 
-def duration(seconds: float) -> str:
-    """Format seconds in a unit that a person reads."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.1f} days"
-
-
-class ProgressBars:
-    """A bar on stderr for each stage of a run: done of total, rate, time to go."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
-        self._stage = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._close()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show that a stage has come to `done` of `total`; a stage without a total is one line."""
-        # Waits and one-step stages have no total; a bar would stay at 0.
-        if total == 0:
-            self._close()
-            self._stage = stage
-            note(stage)
-            return
-        if self._bar is None or stage != self._stage:
-            self._open(stage, done, total)
-        assert self._bar is not None
-        # Totals may grow: a live collection gets points during a run.
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
-
-    def _open(self, stage: str, done: int, total: int) -> None:
-        from tqdm import tqdm
-
-        self._close()
-        self._bar = tqdm(
-            total=total,
-            initial=done,
-            desc=stage,
-            unit="pt",
-            file=sys.stderr,
-            # In a log file every refresh is a line.
-            mininterval=0.5 if sys.stderr.isatty() else 10,
+def _wrapped(line: str, width: int) -> str:
+    """Break a line between words; a word that is too long, such as a path, stays whole."""
+    indent = " " * (len(line) - len(line.lstrip(" ")))
+    return (
+        textwrap.fill(
+            line.strip(" "),
+            min(width, 2**31),
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
         )
-        self._stage = stage
+        or line
+    )
 
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+
+def _width() -> int:
+    """Return the columns of the terminal; 80 where there is none and COLUMNS is not set."""
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return max(40, shutil.get_terminal_size((80, 24)).columns)
+    return 80
 
 
 def _console() -> Console:
-    """Return a console on stdout; where that is no terminal, wide enough for every table."""
+    """Return a console on stdout; it has colour only at a terminal and without NO_COLOR."""
     from rich.console import Console
 
-    # Into a pipe rich assumes 80 columns, too few for the widest tables.
-    return Console(width=None if sys.stdout.isatty() else 110)
+    return Console(width=_width(), no_color=None if _output.color else True)
 
 
 def _cell(value: object) -> str:

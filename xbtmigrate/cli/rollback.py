@@ -25,10 +25,12 @@ def rollback(
     Run it again afterwards to carry back what slow writers still wrote the new way.
     """
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.workflows.cutover.rollback import rollback as run
 
-    with render.ProgressBars() as bars:
-        switched = run(load_config(config), act=yes, leave_behind=leave_behind, report=bars)
+    with render.progress() as bars:
+        switched = run(settings, act=yes, leave_behind=leave_behind, report=bars)
     content = switched.document
     if json:
         render.document(content)

@@ -59,6 +59,8 @@ def serve(
     this machine may connect. A change of the migration's phase is taken up while running.
     """
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.workflows.serve.serve import Service, application, key_of
 
     service = Service(
@@ -71,7 +73,7 @@ def serve(
         key=key_of(api_key_file, host),
     )
     # Models load and the collection is checked before the port opens, so no query waits for them.
-    app = application(load_config(config), service)
+    app = application(settings, service)
     # After `application`, whose error names the extra to install.
     import uvicorn
 

@@ -6,15 +6,18 @@ from typing import Any
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli.text import duration
 
 
 def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Show phase, exact counts by kind, rate, time to go, artefacts and the next command."""
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.workflows.operate.status import report_status
     from xbtmigrate.workflows.tally import in_words
 
-    content = report_status(load_config(config))
+    content = report_status(settings)
     if json:
         render.document(content)
         return
@@ -31,7 +34,7 @@ def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     pairs = [(name.replace("_", " "), content[name]) for name in shown]
     pairs.append(("of these get none", in_words(content["without_vector"])))
     if content["eta_seconds"] is not None:
-        pairs.append(("time to go", render.duration(content["eta_seconds"])))
+        pairs.append(("time to go", duration(content["eta_seconds"])))
     if content["last_error"] is not None:
         pairs.append(("the last run ended", content["last_error"]))
     pairs += _load(content["load"])

@@ -42,11 +42,13 @@ def train_projector(
     kept under .xbtmigrate/, with the pairs it was made from.
     """
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.workflows.train.train import train
 
-    with render.ProgressBars() as bars:
+    with render.progress() as bars:
         trained = train(
-            load_config(config),
+            settings,
             # 0 on the command line means all points.
             pairs=pairs or None,
             direction=direction,

@@ -33,14 +33,22 @@ def verify(
             help="Encoded points whose old vectors your application replaced, at most.",
         ),
     ] = 0,
-    repair: Annotated[bool, typer.Option("--repair", help="Make right what is wrong.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes/--dry-run",
+            help="Make the vectors that are wrong again; --dry-run, the default, reads only.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Check every point, the settings and the index before a cutover. Reads only, but for --repair.
+    """Check every point, the settings and the index before a cutover. Reads only, but for --yes.
 
     Ctrl-C saves what was found; the same command goes on from there.
     """
     from xbtmigrate.config import load_config
+
+    settings = load_config(config)
     from xbtmigrate.workflows.verify.verify import Extent
     from xbtmigrate.workflows.verify.verify import verify as run
 
@@ -48,12 +56,11 @@ def verify(
         sample=sample,
         reencode=reencode,
         max_stale=max_stale,
-        repair=repair,
+        repair=yes,
         hnsw_ef=hnsw_ef,
         replaced=accept_replaced_vectors,
     )
-    settings = load_config(config)
-    with render.ProgressBars() as bars, stop_on_interrupt() as asked_to_stop:
+    with render.progress() as bars, stop_on_interrupt() as asked_to_stop:
         verdict = run(settings, extent, should_stop=asked_to_stop, report=bars)
     if json:
         render.document(verdict.document)

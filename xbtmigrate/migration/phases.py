@@ -68,6 +68,11 @@ class Stage(StrEnum):
     ENCODE = "encode"
     SWEEP = "sweep"
 
+    @property
+    def doing(self) -> str:
+        """What a run does in this pass, for people."""
+        return {"project": "projecting", "encode": "encoding", "sweep": "sweeping"}[self]
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:

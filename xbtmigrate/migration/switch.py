@@ -111,7 +111,7 @@ class Switch(_Part):
         Raises:
             ArtefactError: It is not a switch, or of a version that this program does not know.
         """
-        hint = "`xbtmigrate doctor --fix` writes the file again from the journal"
+        hint = "`xbtmigrate doctor --yes` writes the file again from the journal"
         if isinstance(content, str | bytes):
             content = parse_json(content, origin, hint)
         return parse(content, cls, origin, hint)
@@ -131,7 +131,7 @@ def read_switch(path: Path) -> Switch | None:
     """
     file = path / FILE if path.is_dir() else path
     try:
-        check_seal(file, "`xbtmigrate doctor --fix` writes the file again from the journal")
+        check_seal(file, "`xbtmigrate doctor --yes` writes the file again from the journal")
         # A second read may find a newer file: both are whole, since it is replaced by a rename.
         return Switch.parse(file.read_bytes(), str(file))
     except FileNotFoundError:

@@ -162,7 +162,7 @@ def read_artefact(directory: Path) -> Artefact:
         raise ArtefactError(
             f"there is no projector in {directory}: {Path(error.filename).name} is missing",
             "train one with `xbtmigrate train-projector`; of a migration that has begun, "
-            "`xbtmigrate doctor --fix` restores it",
+            "`xbtmigrate doctor --yes` restores it",
         ) from error
     except OSError as error:
         raise _damaged(directory, str(error)) from error

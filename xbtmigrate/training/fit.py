@@ -26,13 +26,10 @@ from xbtmigrate.training.problem import (
     check_task,
     make_problem,
 )
-from xbtmigrate.training.race import race
+from xbtmigrate.training.race import Progress, race
 from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
 from xbtmigrate.training.trainers import AUTO, trainer_of, trainers_of
 from xbtmigrate.types import Direction, PointId, Vectors
-
-Progress = Callable[[str], None]
-"""Called with the name of what is fitted next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +114,7 @@ def fit(
         pairs: Pairs of one or more sources, none of them of the task's queries.
         task: Held-out retrieval to choose by.
         options: Spaces, kinds, seed, threads.
-        progress: Called with the name of what is fitted next.
+        progress: Called before each fit.
 
     Returns:
         The best projector and every candidate.
@@ -126,20 +123,19 @@ def fit(
         TrainingError: Pairs or task cannot be used.
     """
     started = time.monotonic()
-    say = progress or (lambda _: None)
+    progress = progress or (lambda *_: None)
     trainers = _trainers(direction, options.kinds)
     if not pairs:
         raise TrainingError("there are no pairs", "take a larger sample of the collection")
     check_task(task, pairs)
     problems = {group.source: _problem(direction, group, task, options) for group in pairs}
-    candidates = race(trainers, list(problems.values()), options.kinds, say)
+    candidates = race(trainers, list(problems.values()), options.kinds, progress)
     # Problems differ in their pairs only, so the first one's direction and distance hold for all.
     candidates.sort(key=_preference(next(iter(problems.values()))), reverse=True)
     best, unseen, error = candidates[0], None, None
     figures: dict[str, float] = {}
     # Only stored projections are ordered by their error and calibrated; a bridge maps queries.
     if direction is Direction.FORWARD:
-        say("uncertainty")
         unseen = _unseen(best, problems[best.source])
         error, figures = _uncertainty(best, unseen, problems)
     digest = pairs_digest(pairs)

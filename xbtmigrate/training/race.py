@@ -24,14 +24,15 @@ HEAT_PAIRS = 8000
 HEAT_EPOCHS = 3
 FINALISTS = 1
 
-Progress = Callable[[str], None]
+Progress = Callable[[int, int, str], None]
+"""Called with the fits that are done, those there are, and the best so far in words."""
 
 
 def race(
     trainers: Sequence[Trainer],
     problems: Sequence[Problem],
     named: Collection[str],
-    say: Progress,
+    progress: Progress,
 ) -> list[Candidate]:
     """Fit every trainer to every problem.
 
@@ -39,33 +40,37 @@ def race(
         trainers: Closed forms first.
         problems: The same direction with pairs of several sources.
         named: Kinds that are to be trained in full even if their heats are not the best.
-        say: Called with the name of what is fitted next.
+        progress: Called before each fit.
 
     Returns:
         A candidate for each problem and setting, the leaders' from the full training.
     """
     done: list[Candidate] = []
     heats: list[_Heat] = []
-    for trainer, problem in product(trainers, problems):
+    rounds = list(product(trainers, problems))
+    for number, (trainer, problem) in enumerate(rounds):
         # Only candidates of the same pairs: networks start from the ridge penalty that was best on
         # these.
         for settings in trainer.settings(problem, [c for c in done if c.source == problem.source]):
+            tried = [*done, *(each.candidate for each in heats)]
+            progress(number, len(rounds), _best(tried))
             # Only networks have epochs to save on.
             if "epochs" not in settings or len(problem.x) <= FEW_PAIRS:
-                done.append(attempt(trainer, problem, settings, say))
+                done.append(attempt(trainer, problem, settings))
             else:
                 count = min(HEAT_PAIRS, 2 * HEAT_PAIRS // len(problems))
-                heats.append(_heat(trainer, problem, settings, count, say))
+                heats.append(_heat(trainer, problem, settings, count))
     finals = _leaders(heats, named)
-    done += [attempt(each.trainer, each.problem, each.settings, say) for each in finals]
+    for number, each in enumerate(finals):
+        progress(len(rounds) + number, len(rounds) + len(finals), _best(done))
+        done.append(attempt(each.trainer, each.problem, each.settings))
+    progress(len(rounds) + len(finals), len(rounds) + len(finals), _best(done))
     # Heats that were not followed up stay in the report, for comparison.
     return done + [each.candidate for each in heats if each not in finals]
 
 
-def attempt(trainer: Trainer, problem: Problem, settings: Settings, say: Progress) -> Candidate:
+def attempt(trainer: Trainer, problem: Problem, settings: Settings) -> Candidate:
     """Fit and measure once."""
-    shown = ", ".join(f"{name}={_shown(value)}" for name, value in settings.items())
-    say(f"{trainer.kind} on {len(problem.x):,} {problem.source} pairs ({shown})")
     started, problem = time.monotonic(), problem.given(settings)
     fitted = trainer.fit(problem, settings)
     # Before the scoring, which costs the same for every kind.
@@ -96,13 +101,11 @@ class _Heat:
     candidate: Candidate
 
 
-def _heat(
-    trainer: Trainer, problem: Problem, settings: Settings, count: int, say: Progress
-) -> _Heat:
+def _heat(trainer: Trainer, problem: Problem, settings: Settings, count: int) -> _Heat:
     rows = np.random.default_rng(problem.seed).permutation(len(problem.x))[:count]
     # A whole schedule in fewer epochs: the learning rate ends low, as in the full training.
     shorter = {**settings, "epochs": HEAT_EPOCHS}
-    short = attempt(trainer, problem.subset(np.sort(rows)), shorter, say)
+    short = attempt(trainer, problem.subset(np.sort(rows)), shorter)
     return _Heat(trainer, problem, settings, short)
 
 
@@ -115,5 +118,9 @@ def _leaders(heats: Sequence[_Heat], named: Collection[str]) -> list[_Heat]:
     return [*ranked[:FINALISTS], *(each for each in wanted if each not in ranked[:FINALISTS])]
 
 
-def _shown(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+def _best(tried: Sequence[Candidate]) -> str:
+    """Return the best kind so far, with the mean reciprocal rank that it is chosen by."""
+    if not tried:
+        return ""
+    found = max(tried, key=lambda each: each.scores.order)
+    return f"best {found.kind} {found.scores.mrr:.3f}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,14 @@ from xbtmigrate.types import Modality, PointId, Vectors
 from xbtmigrate.workflows.points import Points
 
 BATCH = 256
-Report: TypeAlias = Callable[[str, int, int], None]
-"""Called with a stage's name, what is done and the total."""
+
+
+class Report(Protocol):
+    """What a procedure calls to tell how far it is."""
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "", /) -> None:
+        """Report a stage's name, what is done, the total (0: none), and the best so far."""
+        ...
 
 
 def encode_readable(

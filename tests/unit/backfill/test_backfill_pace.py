@@ -120,7 +120,8 @@ def test_a_load_that_is_not_the_runs_own_becomes_the_new_measure():
     assert pace.share == MIN_SHARE
     pace.judge(98)
     assert (pace.holds, pace.baseline) == ({}, 98)
-    assert "the load is that of others" in run.said[-1]
+    assert "without this run: they take" in run.said[-1]
+    assert "others cause the load" in run.said[-1]
     while pace.share < 1:
         pace.judge(99)
     pace.judge(11)

@@ -1,6 +1,7 @@
 """Each kind of projector does what its source says."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -149,7 +150,7 @@ def test_leaders_are_trained_on_all_pairs_and_the_rest_on_some(monkeypatch):
     quick = dataclasses.replace(trainer_of("mlp"), noises=(0.0,), epochs=6)
     also = dataclasses.replace(trainer_of("fct"), epochs=6)
     given, trainers = problem(), [trainer_of("ridge"), quick, also]
-    found = race(trainers, [given], ["fct", "mlp"], lambda _: None)
+    found = race(trainers, [given], ["fct", "mlp"], lambda *_: None)
     by_kind = {kind: [c.pairs for c in found if c.kind == kind] for kind in ("mlp", "fct")}
     assert by_kind["fct"] == [len(given.x)]
     assert sorted(by_kind["mlp"]) == [200, len(given.x)]
@@ -167,12 +168,26 @@ def test_a_heat_is_judged_by_what_it_learned_and_not_by_its_start():
     assert np.abs(heats[0] - heats[1]).max() > 1e-3
 
 
-def test_a_candidate_says_what_was_fitted():
-    said = []
-    found = attempt(trainer_of("ridge"), problem(), {"penalty": 0.1}, said.append)
-    assert said == ["ridge on 495 text pairs (penalty=0.1)"]
+def test_a_candidate_holds_what_was_fitted():
+    found = attempt(trainer_of("ridge"), problem(), {"penalty": 0.1})
     assert (found.kind, found.pairs) == ("ridge", 495)
     assert found.scores.recall_at_1 > 0.9
+
+
+def test_progress_counts_the_fits_and_names_the_best_so_far():
+    said = []
+    pairs, task = world()
+    fit(
+        Direction.FORWARD,
+        [pairs],
+        task,
+        options("procrustes", "ridge"),
+        lambda *step: said.append(step),
+    )
+    assert said[0] == (0, 2, "")
+    assert [done for done, _, _ in said] == sorted(done for done, _, _ in said)
+    assert said[-1][:2] == (2, 2)
+    assert re.fullmatch(r"best \w+ [01]\.\d{3}", said[-1][2])
 
 
 def test_a_kind_that_does_not_map_this_way_is_refused():

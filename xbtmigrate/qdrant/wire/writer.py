@@ -299,7 +299,7 @@ def reaches_same_server(connection: Connection, rpc: Rpc) -> bool:
     # Any failure means REST, which is slower but never wrong.
     except (grpc.RpcError, QdrantException):
         return False
-    # A killed process leaves its probe behind; `doctor --fix` deletes it.
+    # A killed process leaves its probe behind; `doctor --yes` deletes it.
     finally:
         gone = models.PointIdsList(points=[probe])
         connection.write(lambda: connection.client.delete(JOURNAL, gone, wait=True))

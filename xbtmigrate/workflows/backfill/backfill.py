@@ -179,7 +179,7 @@ def run(
         try:
             prepare_layout(store.connection, store.facts, choice_of(intent.plan.target))
             # Published before the first vector is written: searchers read these files from Qdrant,
-            # and `doctor --fix` restores a lost folder from them.
+            # and `doctor --yes` restores a lost folder from them.
             publish_artefacts(store.connection, workspace.artefacts, intent.plan)
             distrust_replaced(store, workspace.artefacts, intent.plan)
             with (
@@ -228,7 +228,7 @@ def _shown_by(metrics: RunMetrics, report: Report) -> Callable[[Progress], None]
 
     def show(step: Progress) -> None:
         metrics.progress, metrics.quarantined = step, step.quarantined
-        report(step.stage.value, step.done, step.total)
+        report(step.stage.doing, step.done, step.total)
 
     return show
 

@@ -35,6 +35,7 @@ from xbtmigrate.evaluation.retrieval import (
     query_chunks,
     top_k,
 )
+from xbtmigrate.migration.phases import Stage
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.scoring.calibration import Arrangement
@@ -111,7 +112,7 @@ class Watch:
             live.look(self.work.gallery, self.work.order()[0][self._looked : position])
         self._looked = position
         self.verdict = live.judge(self.gate)
-        self.report(f"{self.verdict}", position, places)
+        self.report(Stage.ENCODE.doing, position, places, f"{self.verdict}")
         return self.verdict.met
 
     def document(self) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -254,7 +253,7 @@ def _document(
     over = record.phase is Phase.FINALIZED
     plan = removal.plan
     alias = Switch.parse(record.switch or {}, "the journal").alias
-    command = f"xbtmigrate finalize --confirm {shlex.quote(config.qdrant.collection)}"
+    command = "xbtmigrate finalize --yes"
     if removal.connection.embedded:
         command += " --no-snapshot"
     return {

@@ -9,7 +9,7 @@ from xbtmigrate.types import Strategy
 
 # The embedded mode commits every point to disk separately, hence its 50.
 WRITE_OVER_READ = {"server": 1.1, "embedded": 50.0}
-"""Time to write a point over that to read it with its old vector, until `bench --write` tells."""
+"""Time to write a point over that to read it with its old vector, until `bench --yes` tells."""
 SWEEP_OVER_READ = 2.3
 """Time to see that a finished point is true, over the same; both measured at 512 -> 768."""
 

@@ -131,7 +131,7 @@ def _restoring(case: Case, otherwise: str) -> tuple[str, Callable[[], object] | 
         for place, data in lost.items():
             write_atomically(place, partial(Path.write_bytes, data=data))
 
-    return "`xbtmigrate doctor --fix` restores what the run has stored in Qdrant", restore
+    return "`xbtmigrate doctor --yes` restores what the run has stored in Qdrant", restore
 
 
 def plan_stale(case: Case) -> Iterator[Ailment]:
@@ -277,7 +277,7 @@ def switch_differs(case: Case) -> Iterator[Ailment]:
         yield Ailment(
             "switch_differs",
             f"{case.artefacts.switch_file} is not what the journal says",
-            "`xbtmigrate doctor --fix` writes it again",
+            "`xbtmigrate doctor --yes` writes it again",
             fix=lambda: case.artefacts.save_switch(true),
         )
 
@@ -294,14 +294,14 @@ def foreign_marks(case: Case) -> Iterator[Ailment]:
         yield Ailment(
             "leftover_marks",
             f"{count:,} points of '{name}' bear marks, but no migration is under way",
-            "`xbtmigrate doctor --fix` takes them away",
+            "`xbtmigrate doctor --yes` takes them away",
             fix=lambda: strip(case.connection, name, [], lambda _: None),
         )
     else:
         yield Ailment(
             "unknown_plan",
             f"{count:,} points of '{name}' bear marks of another plan",
-            "`xbtmigrate verify --repair` makes their vectors anew",
+            "`xbtmigrate verify --yes` makes their vectors anew",
         )
 
 
@@ -312,14 +312,14 @@ def leftovers(case: Case) -> Iterator[Ailment]:
         yield Ailment(
             "leftover_probes",
             f"{count} probe record(s) are left in the journal",
-            "`xbtmigrate doctor --fix` deletes them",
+            "`xbtmigrate doctor --yes` deletes them",
             fix=lambda: delete_probes(connection),
         )
     for shadow in orphan_marks(connection):
         yield Ailment(
             "orphan_mark",
             f"the journal says that '{shadow}' is a shadow, but there is no such collection",
-            "`xbtmigrate doctor --fix` forgets it",
+            "`xbtmigrate doctor --yes` forgets it",
             fix=partial(forget_shadow, connection, shadow),
         )
     for name in bench_collections(connection):

@@ -163,9 +163,9 @@ def bench(config: Config, *, write: bool, sample: int, report: Report) -> Bench:
 
 
 def measured_rates(artefacts: Artefacts, layout: Layout) -> Rates | None:
-    """Return what the last `bench --write` measured in this layout, if it did."""
+    """Return what the last `bench --yes` measured in this layout, if it did."""
     try:
-        found = read_json(_file(artefacts), _Measured, "delete it, or run bench --write again")
+        found = read_json(_file(artefacts), _Measured, "delete it, or run bench --yes again")
     except FileNotFoundError:
         return None
     whole = None not in found.points_per_second.document().values()
@@ -389,6 +389,6 @@ def _run(
         projector=projector,
         known=forgotten,
         batch_size=ENCODED,
-        on_progress=lambda step: report(step.stage.value, step.done, step.total),
+        on_progress=lambda step: report(step.stage.doing, step.done, step.total),
         should_stop=lambda: "",
     ).run()

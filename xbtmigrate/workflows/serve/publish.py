@@ -123,7 +123,8 @@ def store_hubness(store: Store, artefacts: Artefacts, plan: Plan, report: Report
         for kind, number in zip(found[1], found[2], strict=True):
             sums[kind][0] += float(number)
             sums[kind][1] += 1
-        report("hubness", int(sum(count for _, count in sums.values())), 0)
+        done = int(sum(count for _, count in sums.values()))
+        report("storing hubness", done, max(done, store.facts.points))
     means = {kind: total / count for kind, (total, count) in sums.items() if count}
     projected = means.get(Kind.PROJECTED, before.projected)
     # Until there are re-encoded points, the other state's mean is the best guess at theirs.

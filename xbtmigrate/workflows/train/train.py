@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.training.fit import FitReport, fit
 from xbtmigrate.training.kinds.lora import LoraReport, LoraTask, TextTower, fit_lora
 from xbtmigrate.training.pairs import save_pairs
+from xbtmigrate.training.race import Progress
 from xbtmigrate.training.trainers import trainers_of
 from xbtmigrate.types import Direction, Modality, PointId
 from xbtmigrate.workflows.encode_points import Report, encode_gallery
@@ -232,8 +233,8 @@ def _calibrate(
     return learned
 
 
-def _named(report: Report, direction: Direction) -> Callable[[str], None]:
-    return lambda what: report(f"{direction}: {what}", 0, 0)
+def _named(report: Report, direction: Direction) -> Progress:
+    return lambda done, total, best: report(f"fitting {direction}", done, total, best)
 
 
 def _sample(

@@ -182,7 +182,7 @@ class Examiner:
             detail = f"{kind}; cosine {cosine:.4f} to the one made again"
             found[ids[row]] = (Fault.WRONG_VECTOR, detail)
             if kind is Kind.ENCODED:
-                # Kept for `--repair`: the cache may hold the wrong vector under this hash.
+                # Kept for a repair: the cache may hold the wrong vector under this hash.
                 self.remade[batch["content_hash"][row].as_py()] = right
         return found
 

@@ -207,9 +207,9 @@ class Evidence:
         if self.state.overflowing:
             return "xbtmigrate backfill --online"
         if self.state.mismatches:
-            return "xbtmigrate verify --repair"
+            return "xbtmigrate verify --yes"
         changed = len(self._vectors_changed)
-        # `--repair` handles faults of points; replaced old vectors need a backfill.
+        # A repair handles faults of points; replaced old vectors need a backfill.
         if changed > self.max_replaced and len(self.reasons) == 1:
             return "xbtmigrate backfill --online"
         return "see `reasons`"

@@ -267,7 +267,7 @@ class _Run:
             self.models,
             self.workspace,
             Work(self.intent, anew, self._projector, gallery, self._order),
-            on_progress=lambda step: self.report(step.stage.value, step.done, step.total),
+            on_progress=lambda step: self.report(step.stage.doing, step.done, step.total),
             should_stop=self.should_stop,
         )
         self.record = loop.run().record
