@@ -11,11 +11,11 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from uuid import uuid4
 
 import pydantic
 import pydantic_core
@@ -46,9 +46,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # In the same folder: a rename is atomic within one file system only.
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.parent / f".{path.name}.{uuid4().hex}"
+        # Not by `tempfile`, whose files no other user can read: an application that runs as another
+        # user reads the switch.
+        temporary.touch(exist_ok=False)
         try:
             write(temporary)
             _seal(temporary, path.name)
@@ -56,12 +57,25 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
                 # Before the rename: after a power cut the name must not lead to an empty file.
                 os.fsync(file.fileno())
             temporary.replace(path)
+            sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise ArtefactError(
             f"{path} cannot be written: {error}", "free some space, or check the permissions"
         ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder, without which a power cut may undo a rename in it."""
+    # Windows cannot open a folder, and flushes its entries itself.
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

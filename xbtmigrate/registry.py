@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ SERVINGS = "xbtmigrate.servings"
 def names(group: str) -> list[str]:
     """Return the names of the installed plugins of a group, sorted."""
     # A set: two packages may offer one name, which `load` refuses.
-    return sorted({entry.name for entry in entry_points(group=group)})
+    return sorted({entry.name for entry in _installed(group)})
 
 
 def load(group: str, name: str) -> Callable[..., Any]:
@@ -33,7 +35,7 @@ def load(group: str, name: str) -> Callable[..., Any]:
         PluginError: No or more than one distribution offers the name, or its import fails.
     """
     # By distribution: an editable install beside a wheel may list one entry twice.
-    found = {_origin(entry): entry for entry in entry_points(group=group, name=name)}
+    found = {_origin(entry): entry for entry in _installed(group) if entry.name == name}
     if not found:
         known = ", ".join(names(group)) or "none"
         raise PluginError(
@@ -109,6 +111,19 @@ def explain(
             text = item["msg"].removeprefix("Value error, ") + _found(item["input"])
         mistakes.append((key, text))
     return mistakes
+
+
+def _installed(group: str) -> Sequence[EntryPoint]:
+    """Return the entry points of a group."""
+    return _on_path(group, tuple(sys.path))
+
+
+@cache
+def _on_path(group: str, path: Sequence[str]) -> Sequence[EntryPoint]:
+    """Return the entry points of a group in the packages on a path, which is the present one."""
+    # Kept, because a command looks up several names, and reading all packages takes 40 ms.
+    del path
+    return list(entry_points(group=group))
 
 
 def _found(value: object) -> str:

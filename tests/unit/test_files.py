@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,3 +184,25 @@ def test_a_file_of_an_earlier_version_has_no_seal(tmp_path):
     assert read_table(tmp_path / "a.parquet").num_rows == ROWS
     (tmp_path / "a.json").write_text(json.dumps({"name": "a"}))
     assert read_form(tmp_path / "a.json") == Form("a")
+
+
+def test_other_users_can_read_a_file_where_the_umask_lets_them(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_json(tmp_path / "a.json", {"name": "a"})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o640
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.json"]
+
+
+def test_the_folder_is_flushed_after_the_rename(tmp_path, monkeypatch):
+    flushed = []
+
+    def fsync(descriptor: int) -> None:
+        whole = (tmp_path / "a.json").exists()
+        flushed.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), whole))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_json(tmp_path / "a.json", {"name": "a"})
+    assert flushed == [(False, False), (True, True)]

@@ -21,7 +21,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from xbtmigrate.errors import ArtefactError
-from xbtmigrate.files import parse, parse_json
+from xbtmigrate.files import parse, parse_json, sync_folder
 from xbtmigrate.types import Direction, Distance
 
 SCHEMA_VERSION = 3
@@ -137,11 +137,13 @@ def write_artefact(directory: Path, artefact: Artefact) -> None:
             fresh.mkdir()
             _write_synced(fresh / TENSORS_NAME, data)
             _write_synced(fresh / JSON_NAME, json.dumps(document, indent=2).encode() + b"\n")
+            sync_folder(fresh)
             # A folder cannot replace one with files in it. A crash between the two moves leaves no
             # projector, never half of one.
             if directory.exists():
                 shutil.move(directory, Path(temporary, "earlier"))
             fresh.rename(directory)
+            sync_folder(directory.parent)
     except OSError as error:
         raise ArtefactError(
             f"the projector cannot be written to {directory}: {error}",

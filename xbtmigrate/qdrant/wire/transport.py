@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -76,7 +77,13 @@ class Certificates:
 
     def context(self) -> ssl.SSLContext:
         """Return the TLS context for REST clients."""
-        return ssl.create_default_context(cafile=self.path)
+        return _context(self.path)
+
+
+@cache
+def _context(file: str) -> ssl.SSLContext:
+    """Load the certificates of a file, once: it takes 40 ms, and each client needs them."""
+    return ssl.create_default_context(cafile=file)
 
 
 class Rest:
