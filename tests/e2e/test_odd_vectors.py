@@ -47,6 +47,9 @@ def test_unusable_old_vectors_stop_nothing(
     assert (coverage["unusable_old"], coverage["with_old_vector"]) == (4, COUNT - 4)
     assert sorted(coverage["examples_unusable"]) == sorted(map(str, broken))
     assert any("4 points have a vector 'old' that is not finite" in w for w in plan["warnings"])
+    (finding,) = answer_inside("doctor", cwd=tmp_path, expect=3)["findings"]
+    assert finding["name"] == "unusable_vectors"
+    assert all(str(each) in finding["message"] for each in broken)
     answer_inside("train-projector", "--kind", "ridge", cwd=tmp_path)
     done = answer_inside("backfill", "--online", "--fraction", "0", cwd=tmp_path)
     assert done["gallery"]["projected"] == COUNT - 4
@@ -54,6 +57,47 @@ def test_unusable_old_vectors_stop_nothing(
     assert done["gallery"]["encoded"] == COUNT
     assert answer_inside("evaluate", "--max-queries", "20", cwd=tmp_path)["recommendation"]
     assert answer_inside("verify", cwd=tmp_path)["clean"]
+    spoil(grpc_db.client, name, broken, [1.0, 1.0, 1.0, 1.0])
+    _, said, _ = inside("doctor", "--json", cwd=tmp_path)
+    assert "unusable_vectors" not in said
+
+
+@pytest.mark.server
+def test_a_plan_counts_other_vectors_that_a_shadow_goes_without(
+    grpc_db: Connection, qdrant_server: Server, tmp_path: Path
+) -> None:
+    name, count = fresh_name(), 40
+    config = {
+        each: models.VectorParams(size=size, distance=models.Distance.DOT)
+        for each, size in {"old": 128, "side": 2}.items()
+    }
+    grpc_db.client.create_collection(name, vectors_config=config)
+    clipart = Clipart.load(count)
+    points = [
+        models.PointStruct(
+            id=each,
+            vector={
+                "old": clipart.old[row].tolist(),
+                # The first two hold what is no number, and the third has none at all.
+                **({} if row == 2 else {"side": [NAN, INF][row : row + 1] * 2 or [1.0, 2.0]}),
+            },
+            payload={"image": clipart.images[row], "caption": clipart.captions[row]},
+        )
+        for row, each in enumerate(clipart.ids)
+    ]
+    grpc_db.client.upsert(name, points, wait=True)
+    for layout, told in {"in_place": 0, "shadow": 1}.items():
+        write_config(tmp_path, qdrant_server.url, name, layout=layout, strategy="full")
+        said = [
+            each
+            for each in answer_inside("plan", cwd=tmp_path)["warnings"]
+            if "are made without it" in each
+        ]
+        assert len(said) == told
+    first = ", ".join(map(str, clipart.ids[:2]))
+    assert said[0].startswith(
+        f"2 points have a vector 'side' that is not finite (for example {first})"
+    )
 
 
 def vectors_without(path: Path, lost: list[str]) -> str:

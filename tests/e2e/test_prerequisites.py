@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from qdrant_client import models
 
-from tests.support.chain import Chain
+from tests.support.chain import COUNT, Chain
 from tests.support.command import inside
 
 LIMITS = [
@@ -16,6 +16,7 @@ LIMITS = [
     {"condition_max_size": 10, "max_query_limit": 5},
     {"filter_max_conditions": 3},
     {"max_collection_vector_size_bytes": 1000},
+    {"read_rate_limit": 19},
 ]
 
 
@@ -57,6 +58,20 @@ def test_a_slow_server_is_said_and_not_refused(qdrant_url: str, tmp_path: Path):
     [finding] = chain.run(0, "plan")["findings"]
     assert (finding["name"], finding["blocks"]) == ("write_rate_limit", False)
     assert "120 vectors to write take 1 minutes at least" in finding["message"]
+
+
+@pytest.mark.server
+def test_marks_may_meet_a_limit_to_the_payloads(qdrant_url: str, tmp_path: Path):
+    chain = Chain(qdrant_url, "in_place", tmp_path)
+    chain.configure(0, strategy="full")
+    client = chain.open()
+    strict = models.StrictModeConfig(enabled=True, max_collection_payload_size_bytes=2**20)
+    client.update_collection(chain.name, strict_mode_config=strict)
+    client.close()
+    [finding] = chain.run(0, "plan")["findings"]
+    assert (finding["name"], finding["blocks"]) == ("max_collection_payload_size_bytes", False)
+    raised = 2**20 + 512 * COUNT
+    assert f'{{"max_collection_payload_size_bytes": {raised}}}' in finding["way_out"]
 
 
 def test_a_cutover_without_an_alias_is_said_beforehand(tmp_path: Path):

@@ -262,10 +262,10 @@ def test_a_warning_is_given_once(migrating, client):
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for text in asked(migrating)[:3]:
-            assert lone.search(text=text).serving == "keep"
+        found = [lone.search(text=text) for text in asked(migrating)[:3]]
+    assert {answer.serving for answer in found} == {"keep"}
+    assert all(answer.note.startswith("calibrated needs the new model") for answer in found)
     assert len([each for each in caught if "needs the new model" in str(each.message)]) == 1
-    assert lone.note.startswith("calibrated needs the new model")
 
 
 def test_nothing_changes_before_the_cutover_unless_it_is_asked_for(migrating, client):

@@ -221,6 +221,8 @@ class Journey:
                 raise RefusedError(f"{outcome}"[:700])
             tried.add(way)
             more += self._follow(way, verb)
+            if verb == "train-projector" and self._strategy == "full":
+                return more
 
     def _follow(self, way: str, verb: str) -> list[str]:
         """Do what was offered; returns options for the verb that offered it."""
@@ -238,6 +240,7 @@ class Journey:
             # The plan does not depend on how many points it may leave out.
             if verb not in ("init", "plan") and words[1] != "plan.max_missing":
                 self._must("plan")
+                self._strategy = self._last["strategy"]
         elif way != "again":
             self._must(*words)
         return []

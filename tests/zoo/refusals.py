@@ -23,6 +23,8 @@ _OFFERS = {
     "--max-behind": "--max-behind 100000",
     "plan.max_missing": "set plan.max_missing 1.0",
     'plan.layout = "shadow"': "set plan.layout shadow",
+    'plan.strategy = "fastfill"': "set plan.strategy fastfill",
+    'plan.strategy = "full"': "set plan.strategy full",
     "another name for the new vector": "set qdrant.new_vector renamed",
 }
 """What is offered, and what is typed then; `set` stands for a key of the configuration."""

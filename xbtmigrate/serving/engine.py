@@ -115,7 +115,7 @@ class Core:
     ) -> None:
         self.state = state
         self.problem = ""
-        self.note = ""
+        self._noted = ""
         self.demand = demand
         self._loader = loader
         self.encoders = encoders
@@ -192,9 +192,9 @@ class Core:
         serving = state.servings.get((old_model, new_model, within)) or state.choose(
             old_model=old_model, new_model=new_model, within=within
         )
-        if serving.note and serving.note != self.note:
+        if serving.note and serving.note != self._noted:
             warnings.warn(serving.note, stacklevel=3)
-        self.note = serving.note
+        self._noted = serving.note
         old = new = None
         if serving.needs_old:
             given = question.old_vector

@@ -58,11 +58,6 @@ class _Searcher:
         return self.core.state
 
     @property
-    def note(self) -> str:
-        """Why the last query was not served as it should be; "" where it was."""
-        return self.core.note
-
-    @property
     def problem(self) -> str:
         """Why the journal or the artefacts could not be re-read; "" where they could."""
         return self.core.problem

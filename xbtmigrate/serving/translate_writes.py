@@ -22,6 +22,9 @@ from xbtmigrate.serving.round_trips import Procedure, Work, write_call
 from xbtmigrate.serving.translate import RequestTranslator
 from xbtmigrate.types import Layout
 
+_OF_A_WRITE = ("wait", "ordering", "timeout")
+"""Options of a write that apply to its marks as well."""
+
 
 @dataclass(frozen=True, slots=True)
 class WriteTranslator:
@@ -126,8 +129,9 @@ class WriteTranslator:
             if (mark := completer.mark(each, payload or {}, pair)) is not None
         ]
         if marks:
-            wait = options.get("wait", True)
-            yield [lambda client: client.batch_update_points(self.requests.home, marks, wait=wait)]
+            # With its ordering too: replicas must not see the mark of an earlier vector last.
+            same = {name: options[name] for name in _OF_A_WRITE if name in options}
+            yield [write_call("batch_update_points", self.requests.home, marks, same)]
         return result
 
     def delete(self, selector: Any, options: Mapping[str, Any]) -> Procedure[Any]:

@@ -289,7 +289,8 @@ def make_problem(
     if len(pairs) < MIN_PAIRS:
         raise TrainingError(
             f"{len(pairs)} '{pairs.source}' pairs are too few to fit a projector",
-            f"give at least {MIN_PAIRS}, better a few thousand",
+            f"give at least {MIN_PAIRS}, better a few thousand; where there are fewer points, set "
+            'plan.strategy = "full", which needs no projector',
         )
     sides = [(pairs.old, old.distance), (pairs.new, new.distance)]
     (x, x_distance), (y, y_distance) = sides if direction is Direction.FORWARD else sides[::-1]

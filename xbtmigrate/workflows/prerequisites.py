@@ -12,7 +12,12 @@ from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.aliases import aliases
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
-from xbtmigrate.qdrant.gallery.limits import limits_in_the_way, room_of
+from xbtmigrate.qdrant.gallery.limits import (
+    MARK_BYTES,
+    limits_in_the_way,
+    payload_limit,
+    room_of,
+)
 from xbtmigrate.qdrant.wire.connect import check_writable
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Layout, Strategy
@@ -44,6 +49,7 @@ def require_prerequisites(
             _alias(store, layout),
             _rights(store),
             _limits(store, layout),
+            _payloads(store),
             _rates(store.facts, cost),
             _room(store.connection, cost),
             _settings(store.connection, layout),
@@ -119,6 +125,21 @@ def _limits(store: Store, layout: LayoutChoice) -> Iterator[Finding]:
             f"migration needs {needed:,}",
             way_out=f"raise it until the migration is over: PATCH /collections/{address} "
             f'{{"strict_mode_config": {{"{name}": {needed}}}}}',
+        )
+
+
+def _payloads(store: Store) -> Iterator[Finding]:
+    # Only a finding: a server does not say how much of this limit is used.
+    facts, name = store.facts, "max_collection_payload_size_bytes"
+    limit, marks = payload_limit(store.connection, facts), facts.points * MARK_BYTES
+    if limit is not None:
+        yield Finding(
+            name=name,
+            message=f"strict mode of '{facts.collection}' sets {name} to {limit:,}, and marks take "
+            f"up to {marks:,} bytes until the migration is over",
+            way_out=f"raise it unless as much is left: PATCH "
+            f"/collections/{quote(facts.collection, safe='')} "
+            f'{{"strict_mode_config": {{"{name}": {limit + marks}}}}}',
         )
 
 

@@ -42,7 +42,7 @@ class CollectionFacts:
         custom_sharding: Whether points are placed by shard key.
         shard_keys: The existing shard keys.
         strict_mode: Whether strict mode is on.
-        read_limit: Most points one read may return there, None for no limit.
+        read_limit: Most points one read may return or name there, None for no limit.
         write_limit: Most points one write may hold there, None for no limit.
         reads_per_minute: Most reads a minute there, None for no limit.
         writes_per_minute: Most writes a minute there, None for no limit.
@@ -145,8 +145,9 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
         # Keys are numbers or texts, which Python cannot compare with each other.
         shard_keys=tuple(sorted(shards_per_key(connection, name), key=str)),
         strict_mode=bool(strict.enabled),
-        read_limit=strict.max_query_limit,
-        # A server charges each point of a write to its limit per minute, so no write may exceed it.
+        # A server charges each point that is read by its id, and each point of a write, to a limit
+        # per minute, so no request may exceed it.
+        read_limit=_least(strict.max_query_limit, strict.read_rate_limit),
         write_limit=_least(strict.upsert_max_batchsize, strict.write_rate_limit),
         reads_per_minute=strict.read_rate_limit,
         writes_per_minute=strict.write_rate_limit,
@@ -232,9 +233,12 @@ def strict_mode(config: models.CollectionConfig) -> models.StrictModeConfigOutpu
 
 
 def page_within(connection: Connection, collection: str, page: int) -> int:
-    """Return the largest page, at most `page`, that strict mode lets one read return."""
-    config = connection.call(lambda: connection.client.get_collection(collection)).config
-    return min(page, strict_mode(config).max_query_limit or page)
+    """Return the largest page, at most `page`, that strict mode lets a request read or write."""
+    strict = strict_mode(
+        connection.call(lambda: connection.client.get_collection(collection)).config
+    )
+    limits = strict.max_query_limit, strict.read_rate_limit, strict.write_rate_limit
+    return min(page, _least(*limits) or page)
 
 
 def _refuse_inexact(info: models.CollectionInfo, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from qdrant_client import QdrantClient, models
 
-from xbtmigrate.qdrant.wire.connection import use_write_ahead_log
+from xbtmigrate.qdrant.wire.connection import MEDIUM, use_write_ahead_log
 from xbtmigrate.types import Vectors
 
 _BATCH = 1000
@@ -44,6 +44,6 @@ def create_embedded(
                 vectors={vector: vectors[part].tolist()},
                 payloads=[dict(points[point]) for point in ids[part]],
             )
-            client.upsert(collection, batch, wait=True)
+            client.upsert(collection, batch, wait=True, ordering=MEDIUM)
     finally:
         client.close()

@@ -7,7 +7,7 @@ from qdrant_client import models
 from xbtmigrate.qdrant.gallery.provenance import PLAN_LENGTH, PROVENANCE
 from xbtmigrate.qdrant.gallery.scratch import BENCH
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.qdrant.wire.own_collection import JOURNAL
+from xbtmigrate.qdrant.wire.own_collection import JOURNAL, delete_records
 
 _PROBES = models.Filter(
     must=[models.FieldCondition(key="kind", match=models.MatchValue(value="probe"))]
@@ -24,7 +24,7 @@ def probes(connection: Connection) -> int:
 
 def delete_probes(connection: Connection) -> None:
     """Delete probe records; a run that is just probing falls back to REST."""
-    connection.write(lambda: connection.client.delete(JOURNAL, _PROBES, wait=True))
+    delete_records(connection, _PROBES)
 
 
 def orphan_marks(connection: Connection) -> list[str]:

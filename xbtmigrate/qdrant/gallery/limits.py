@@ -19,10 +19,15 @@ MIN_LIMITS = {
     "filter_max_conditions": 4,
     # Ten neighbours and the query's own point (`collection/index_recall.py`).
     "max_query_limit": 11,
+    # Each search of a request is charged to this limit; one that it cannot hold is never answered.
+    "read_rate_limit": 20,
     "search_max_batchsize": 20,
 }
 """Limits of strict mode below which a request of the tool is refused: points named in one filter,
-conditions of one filter, neighbours wanted of one search, searches in one request."""
+conditions of one filter, neighbours wanted of one search, reads a minute, searches in one request.
+"""
+MARK_BYTES = 512
+"""Size of a mark, at most: sixteen UUIDs share one of 462 bytes, and each of them holds it."""
 _FLOAT = 4
 _KIB = 1024
 
@@ -64,6 +69,12 @@ def limits_in_the_way(
         limit = getattr(strict, name)
         if limit is not None and limit < least:
             yield name, f"{limit:,}", least
+
+
+def payload_limit(connection: Connection, facts: CollectionFacts) -> int | None:
+    """Return how many bytes strict mode allows the payloads of a collection, None for no limit."""
+    info = connection.call(lambda: connection.client.get_collection(facts.collection))
+    return strict_mode(info.config).max_collection_payload_size_bytes
 
 
 def room_of(connection: Connection) -> Room:

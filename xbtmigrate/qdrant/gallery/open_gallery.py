@@ -59,7 +59,7 @@ def open_gallery(
     )
     if choice.layout is Layout.IN_PLACE:
         return InPlaceGallery(connection, choice.collection, settings)
-    copied = _copied(facts, choice)
+    copied = copied_vectors(facts, choice)
     return ShadowGallery(connection, facts.collection, choice.collection, settings, copied)
 
 
@@ -72,7 +72,7 @@ def open_fidelity(
     source, shadow = (
         open_reader(connection, facts, name) for name in (facts.collection, choice.collection)
     )
-    copied = _copied(facts, choice)
+    copied = copied_vectors(facts, choice)
     # Servers normalize what cosine spaces store, the embedded mode does not always.
     scaled = [name for name in copied if facts.dense.get(name, (0, None))[1] is Distance.COSINE]
     return ShadowComparison(source, shadow, copied, scaled)
@@ -81,6 +81,12 @@ def open_fidelity(
 def open_reader(connection: Connection, facts: CollectionFacts, collection: str) -> Reader:
     """Open a collection of the migration for reading in pages that its limits allow."""
     return Reader(connection, collection, _page(connection, facts))
+
+
+def copied_vectors(facts: CollectionFacts, choice: LayoutChoice) -> list[str]:
+    """Return the vectors that a shadow copies; the new one replaces a vector of its name."""
+    others = [*facts.dense, *facts.sparse, *facts.multi]
+    return [name for name in others if name != choice.space.name]
 
 
 def _halves(facts: CollectionFacts, choice: LayoutChoice) -> set[str]:
@@ -104,9 +110,3 @@ def _side(facts: CollectionFacts, name: str) -> Space:
             f"correct qdrant.side_vector or remove it; other dense vectors there: {there}",
         )
     return Space(name, facts.dense[name][0])
-
-
-def _copied(facts: CollectionFacts, choice: LayoutChoice) -> list[str]:
-    """Return the vectors that a shadow copies; the new one replaces a vector of its name."""
-    others = [*facts.dense, *facts.sparse, *facts.multi]
-    return [name for name in others if name != choice.space.name]

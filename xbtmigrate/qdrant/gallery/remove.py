@@ -14,10 +14,10 @@ from xbtmigrate.qdrant.collection.facts import dense_vectors, page_within
 from xbtmigrate.qdrant.gallery.in_place import rows_by_key
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
-from xbtmigrate.qdrant.wire.connection import DONE, DROP_VECTOR, Connection, unless_done
+from xbtmigrate.qdrant.wire.connection import DONE, DROP_VECTOR, MEDIUM, Connection, unless_done
 from xbtmigrate.qdrant.wire.points import Page, stored_id
 from xbtmigrate.qdrant.wire.reader import Reader
-from xbtmigrate.qdrant.wire.writer import MEDIUM, Writer
+from xbtmigrate.qdrant.wire.writer import Writer
 from xbtmigrate.types import Layout, PointId
 
 # Ids in one filter: strict mode may limit them (`limits.MIN_LIMITS`, condition_max_size).

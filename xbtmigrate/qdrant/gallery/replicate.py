@@ -18,10 +18,10 @@ from qdrant_client import models
 from xbtmigrate.migration.point_hashes import LENGTH, PointHashes
 from xbtmigrate.qdrant.gallery.in_place import rows_by_key
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE, whole_hash
-from xbtmigrate.qdrant.wire.connection import CONDITIONAL_UPSERT, Connection
+from xbtmigrate.qdrant.wire.connection import CONDITIONAL_UPSERT, MEDIUM, Connection
 from xbtmigrate.qdrant.wire.points import EmbeddedFields, Page, Vector, stored_id
 from xbtmigrate.qdrant.wire.reader import Reader
-from xbtmigrate.qdrant.wire.writer import MEDIUM, Writer, model_of
+from xbtmigrate.qdrant.wire.writer import Writer, model_of
 from xbtmigrate.types import PointId, Vectors, require_usable
 
 Make: TypeAlias = Callable[[Page], Mapping[PointId, Vectors]]

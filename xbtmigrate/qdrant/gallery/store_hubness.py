@@ -14,7 +14,7 @@ from xbtmigrate.qdrant.collection.facts import page_within
 from xbtmigrate.qdrant.gallery.create import create_index
 from xbtmigrate.qdrant.gallery.provenance import PLAN_LENGTH, PROVENANCE
 from xbtmigrate.qdrant.gallery.remove import drop_indexes
-from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.connection import MEDIUM, Connection
 from xbtmigrate.qdrant.wire.points import stored_id
 from xbtmigrate.scoring.hubness import HUB
 from xbtmigrate.types import Kind, PointId
@@ -124,7 +124,9 @@ def store_numbers(
         for point, kind, number in zip(*numbers, strict=True)
     ]
     client = connection.client
-    connection.write(lambda: client.batch_update_points(collection, operations, wait=True))
+    connection.write(
+        lambda: client.batch_update_points(collection, operations, wait=True, ordering=MEDIUM)
+    )
 
 
 def _marked(name: str, value: str) -> models.FieldCondition:

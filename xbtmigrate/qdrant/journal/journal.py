@@ -26,9 +26,8 @@ from xbtmigrate.errors import ArtefactError, LeaseError, UnsupportedError, XbtMi
 from xbtmigrate.migration.phases import FREE, MigrationRecord, Phase, utc_now
 from xbtmigrate.qdrant.journal.lease_owner import Owner
 from xbtmigrate.qdrant.journal.rivals import refuse_rivals
-from xbtmigrate.qdrant.wire.connection import CONDITIONAL_UPSERT, Connection
+from xbtmigrate.qdrant.wire.connection import CONDITIONAL_UPSERT, MEDIUM, Connection
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL, decoded, ensure_journal, record_id
-from xbtmigrate.qdrant.wire.writer import MEDIUM
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,13 @@ from qdrant_client import models
 
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.qdrant.wire.own_collection import JOURNAL, ensure_journal, record_id
+from xbtmigrate.qdrant.wire.own_collection import (
+    JOURNAL,
+    delete_records,
+    ensure_journal,
+    put_record,
+    record_id,
+)
 from xbtmigrate.types import digest_of
 
 # A part with base64 stays far below the 32 MiB that servers take in one request.
@@ -34,9 +40,9 @@ def store_ledger(connection: Connection, migration: str, data: bytes) -> None:
     # Parts, then the record that names them, then the old parts: a crash leaves one whole ledger.
     for number, piece in enumerate(pieces):
         text = base64.b64encode(piece).decode()
-        _store(connection, _part_id(digest, number), {"kind": _PART, "data": text, **common})
+        put_record(connection, _part_id(digest, number), {"kind": _PART, "data": text, **common})
     described = {"kind": _KIND, "parts": len(pieces), **common}
-    _store(connection, record_id(_KIND, migration), described)
+    put_record(connection, record_id(_KIND, migration), described)
     # By digest, not by number: a killed store may have left parts of a third ledger.
     current = models.FieldCondition(key="digest", match=models.MatchValue(value=digest))
     _delete(connection, migration, [_PART], but=[current])
@@ -96,11 +102,6 @@ def _record(connection: Connection, migration: str) -> Mapping[str, Any]:
     return (found[0].payload or {}) if found else {}
 
 
-def _store(connection: Connection, point_id: str, payload: dict[str, Any]) -> None:
-    point = models.PointStruct(id=point_id, vector={}, payload=payload)
-    connection.write(lambda: connection.client.upsert(JOURNAL, [point], wait=True))
-
-
 def _delete(
     connection: Connection,
     migration: str,
@@ -114,4 +115,4 @@ def _delete(
         ],
         must_not=but,
     )
-    connection.write(lambda: connection.client.delete(JOURNAL, these, wait=True))
+    delete_records(connection, these)

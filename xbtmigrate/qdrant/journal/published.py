@@ -19,7 +19,14 @@ from qdrant_client import models
 
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.qdrant.wire.own_collection import JOURNAL, decoded, ensure_journal, record_id
+from xbtmigrate.qdrant.wire.own_collection import (
+    JOURNAL,
+    decoded,
+    delete_records,
+    ensure_journal,
+    put_record,
+    record_id,
+)
 from xbtmigrate.types import digest_of
 
 PART_BYTES = 2**20
@@ -101,14 +108,13 @@ def publish(
     # Parts first and the record last, so that a reader finds either archive whole.
     for part_id, piece in zip(now.part_ids, pieces, strict=True):
         data = base64.b64encode(piece).decode()
-        _store(connection, part_id, {"kind": PART, "migration": migration, "data": data})
+        put_record(connection, part_id, {"kind": PART, "migration": migration, "data": data})
     described = {name: getattr(now, name) for name in Published.__dataclass_fields__}
-    _store(connection, record_id(KIND, migration), {"kind": KIND, **described})
+    put_record(connection, record_id(KIND, migration), {"kind": KIND, **described})
     if earlier is not None and earlier.digest != digest:
         # A reader that holds the earlier record may miss a part from now on: an error, not a
         # mixture.
-        gone = models.PointIdsList(points=list(earlier.part_ids))
-        connection.write(lambda: connection.client.delete(JOURNAL, gone, wait=True))
+        delete_records(connection, earlier.part_ids)
     return now
 
 
@@ -119,8 +125,7 @@ def withdraw(connection: Connection, migration: str) -> None:
         return
     # After a crash in between, parts without a record do no harm; a record without parts would.
     for points in ([record_id(KIND, migration)], published.part_ids):
-        gone = models.PointIdsList(points=list(points))
-        connection.write(lambda gone=gone: connection.client.delete(JOURNAL, gone, wait=True))  # type: ignore[misc]
+        delete_records(connection, points)
 
 
 def published_of(collection: str) -> models.Filter:
@@ -221,8 +226,3 @@ def _present(connection: Connection, migration: str) -> Published | None:
         return None
     found = connection.call(lambda: client.retrieve(JOURNAL, [record_id(KIND, migration)]))
     return Published.of(found[0].payload) if found and found[0].payload else None
-
-
-def _store(connection: Connection, point_id: str, payload: dict[str, Any]) -> None:
-    point = models.PointStruct(id=point_id, vector={}, payload=payload)
-    connection.write(lambda: connection.client.upsert(JOURNAL, [point], wait=True))

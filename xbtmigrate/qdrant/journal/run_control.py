@@ -10,12 +10,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from qdrant_client import models
-
 from xbtmigrate.backfill.pace import Limits
 from xbtmigrate.migration.phases import utc_now
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.qdrant.wire.own_collection import JOURNAL, decoded, ensure_journal, record_id
+from xbtmigrate.qdrant.wire.own_collection import (
+    JOURNAL,
+    decoded,
+    delete_records,
+    ensure_journal,
+    put_record,
+    record_id,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +121,7 @@ class Control:
     def forget(self) -> None:
         """Delete commands, load and error of a migration that is over."""
         kinds = ("wish", "load", "trouble")
-        points = models.PointIdsList(points=[self._id(kind) for kind in kinds])
-        client = self.connection.client
-        self.connection.write(lambda: client.delete(JOURNAL, points, wait=True))
+        delete_records(self.connection, [self._id(kind) for kind in kinds])
 
     def _read(self, kind: str) -> dict[str, Any]:
         client = self.connection.client
@@ -130,9 +133,7 @@ class Control:
     def _store(self, kind: str, content: Mapping[str, Any]) -> None:
         ensure_journal(self.connection)
         payload = {**content, "kind": kind, "migration": self.migration}
-        point = models.PointStruct(id=self._id(kind), vector={}, payload=payload)
-        client = self.connection.client
-        self.connection.write(lambda: client.upsert(JOURNAL, [point], wait=True))
+        put_record(self.connection, self._id(kind), payload)
 
     def _id(self, kind: str) -> str:
         return record_id(kind, self.migration)

@@ -49,6 +49,8 @@ BRIEF_ATTEMPTS = 3
 """Attempts of a request that something else makes up for, such as the next heartbeat; and of the
 first one to a server, where a wrong address is likelier than an outage."""
 
+MEDIUM = models.WriteOrdering.MEDIUM
+"""Writes pass through one leader per shard, so replicas see them in the same order."""
 DONE = models.UpdateResult(status=models.UpdateStatus.COMPLETED)
 """What a write returns that took effect."""
 

@@ -6,14 +6,14 @@ Collection metadata would do for the marks, but servers before 1.16 have none.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from qdrant_client import models
 
 from xbtmigrate.files import parse
-from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.connection import MEDIUM, Connection
 from xbtmigrate.types import Distance
 
 T = TypeVar("T")
@@ -54,6 +54,20 @@ def ensure_journal(connection: Connection) -> None:
         # Another run may have created it between the two requests.
         if not connection.call(lambda: client.collection_exists(JOURNAL)):
             raise
+
+
+def put_record(connection: Connection, point_id: str, payload: Mapping[str, Any]) -> None:
+    """Store a record in place of an earlier one."""
+    point = models.PointStruct(id=point_id, vector={}, payload=dict(payload))
+    connection.write(lambda: connection.client.upsert(JOURNAL, [point], wait=True, ordering=MEDIUM))
+
+
+def delete_records(connection: Connection, records: Sequence[str] | models.Filter) -> None:
+    """Delete records by their ids, or those that a filter selects; absent ones are skipped."""
+    these = (
+        records if isinstance(records, models.Filter) else models.PointIdsList(points=list(records))
+    )
+    connection.write(lambda: connection.client.delete(JOURNAL, these, wait=True, ordering=MEDIUM))
 
 
 def shadow_mark(connection: Connection, shadow: str) -> Mark | None:
@@ -103,8 +117,7 @@ def mark_shadow(connection: Connection, shadow: str, mark: Mark) -> None:
         "size": size,
         "distance": str(distance),
     }
-    point = models.PointStruct(id=record_id("shadow", shadow), vector={}, payload=payload)
-    connection.write(lambda: connection.client.upsert(JOURNAL, [point], wait=True))
+    put_record(connection, record_id("shadow", shadow), payload)
 
 
 def forget_shadow(connection: Connection, shadow: str) -> None:
@@ -112,5 +125,4 @@ def forget_shadow(connection: Connection, shadow: str) -> None:
     client = connection.client
     if connection.call(lambda: client.collection_exists(JOURNAL)):
         # Callers delete a shadow before its mark: a crash in between leaves no shadow unmarked.
-        note = models.PointIdsList(points=[record_id("shadow", shadow)])
-        connection.write(lambda: client.delete(JOURNAL, note, wait=True))
+        delete_records(connection, [record_id("shadow", shadow)])

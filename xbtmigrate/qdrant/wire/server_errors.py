@@ -134,7 +134,7 @@ def _unanswered(error: BaseException, url: str) -> XbtMigrateError:
         return UnsupportedError(
             f"an answer of Qdrant at {url} cannot be read: "
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-            "a vector that is no number is answered as null: `xbtmigrate doctor` names such "
+            "a vector that is no number is answered as null: `xbtmigrate plan` names such "
             "points; else the server may be newer than this version of qdrant-client",
         )
     what, remedy = "does not answer", "check qdrant.url and that the server is running"

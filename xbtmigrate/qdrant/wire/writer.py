@@ -20,14 +20,17 @@ from qdrant_client.grpc import GetPoints, GetResponse, PointsOperationResponse
 from qdrant_client.grpc import PointId as PackedId
 
 from xbtmigrate.qdrant.wire import protobuf
-from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.qdrant.wire.own_collection import JOURNAL, ensure_journal
+from xbtmigrate.qdrant.wire.connection import MEDIUM, Connection
+from xbtmigrate.qdrant.wire.own_collection import (
+    JOURNAL,
+    delete_records,
+    ensure_journal,
+    put_record,
+)
 from xbtmigrate.qdrant.wire.points import NewPoint, Sparse, StoredId, Vector, stored_id
 from xbtmigrate.qdrant.wire.transport import Rest, Rpc
 from xbtmigrate.types import PointId, Vectors
 
-MEDIUM = models.WriteOrdering.MEDIUM
-"""Writes pass through one leader per shard, so replicas see them in the same order."""
 _APPLIED = "wait=true&ordering=medium"
 _ENQUEUED = "wait=false&ordering=medium"
 # A firewall that drops packets would otherwise delay the first write by the whole timeout.
@@ -291,8 +294,7 @@ def reaches_same_server(connection: Connection, rpc: Rpc) -> bool:
     """
     ensure_journal(connection)
     probe = str(uuid.uuid4())
-    point = models.PointStruct(id=probe, vector={}, payload={"kind": "probe"})
-    connection.write(lambda: connection.client.upsert(JOURNAL, [point], wait=True))
+    put_record(connection, probe, {"kind": "probe"})
     request = GetPoints(collection_name=JOURNAL, ids=[PackedId(uuid=probe)])
     try:
         answer = rpc.send("Get", request.SerializeToString(), seconds=_PROBE_SECONDS)
@@ -301,8 +303,7 @@ def reaches_same_server(connection: Connection, rpc: Rpc) -> bool:
         return False
     # A killed process leaves its probe behind; `doctor --yes` deletes it.
     finally:
-        gone = models.PointIdsList(points=[probe])
-        connection.write(lambda: connection.client.delete(JOURNAL, gone, wait=True))
+        delete_records(connection, [probe])
     return len(GetResponse.FromString(answer).result) == 1
 
 

@@ -53,12 +53,14 @@ class SplitSearcher:
         old: Serves the old model as if there were no migration; None without a split.
         split: How the new serving is tried; None answers everything by it.
         metrics: Where times and agreement go.
+        seconds: Longest time for one comparison.
     """
 
     new: AsyncMigrationSearcher
     old: AsyncMigrationSearcher | None
     split: TrafficSplit | None
     metrics: Metrics
+    seconds: float
     _comparisons: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def answer(self, question: Question) -> Answer:
@@ -84,7 +86,8 @@ class SplitSearcher:
 
     async def settle(self) -> None:
         """Wait for the comparisons that are under way."""
-        await asyncio.gather(*self._comparisons)
+        # One that fails must not leave the others behind, whose connections are closed next.
+        await asyncio.gather(*self._comparisons, return_exceptions=True)
 
     async def _canary(self, old: AsyncMigrationSearcher, question: Question) -> Answer:
         # Both at once: if the new side fails, the old answer is there without a second wait.
@@ -115,8 +118,11 @@ class SplitSearcher:
 
     async def _compare(self, question: Question, found: Answer) -> None:
         try:
-            self._record_agreement(await self._search("new", self.new, question), found)
-        except (XbtMigrateError, *CLIENT_ERRORS) as error:
+            # The request's own limit does not apply here: it has been answered.
+            async with asyncio.timeout(self.seconds):
+                self._record_agreement(await self._search("new", self.new, question), found)
+        # Nobody awaits this task, so whatever it raises is counted and logged here.
+        except Exception as error:  # noqa: BLE001
             self._record_failure(error)
 
     async def _search(
@@ -136,4 +142,4 @@ class SplitSearcher:
 
     def _record_failure(self, error: BaseException) -> None:
         self.metrics.failures.inc()
-        _log.warning("the new serving failed: %s", error)
+        _log.warning("the new serving failed: %s", str(error) or type(error).__name__)

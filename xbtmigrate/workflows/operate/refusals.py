@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pyarrow.compute as pc
+
 from xbtmigrate.config import Config
 from xbtmigrate.errors import GateError, XbtMigrateError
 from xbtmigrate.migration.phases import Phase
+from xbtmigrate.migration.plan import Plan
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.journal.run_control import Control
@@ -65,6 +68,7 @@ def refusals(case: Case, *, sound: bool) -> Iterator[Ailment]:
         yield Ailment("unusable", error.message, error.hint)
         return
     # Missing inputs first: a command's checks would fail on the same ones with less detail.
+    yield from _unusable_vectors(store, case.plan)
     missing = list(_missing(store.facts, models))
     yield from missing
     verb = _next_verb(case)
@@ -75,6 +79,36 @@ def refusals(case: Case, *, sound: bool) -> Iterator[Ailment]:
             yield Ailment(f"{verb}_refused", f"{check.name}: {check.detail}", check.way_out)
     except XbtMigrateError as error:
         yield Ailment(f"{verb}_refused", error.message, error.hint)
+
+
+def _unusable_vectors(store: Store, plan: Plan | None) -> Iterator[Ailment]:
+    """Yield a finding if points that the plan names still have an old vector that is unusable."""
+    named = plan.coverage.examples_unusable if plan is not None else []
+    # Only these are read: to look at every vector takes a scan, as `plan` does.
+    still = [
+        each
+        for batch in (store.reader().read({"old"}, ids=named) if named else ())
+        for each in batch.filter(pc.is_null(batch["old"]))["id"].to_pylist()
+    ]
+    if plan is None or not still:
+        return
+    searched = "write them anew with vectors of the old model, so that searches find them"
+    if not STRATEGIES[plan.strategy].writes:
+        way_out = searched
+    elif plan.fraction > 0:
+        way_out = f"the backfill re-encodes them; {searched} before the cutover, too"
+    else:
+        way_out = (
+            "write them anew with vectors of the old model, or they get no new one; "
+            'plan.strategy = "fastfill" re-encodes them'
+        )
+    yield Ailment(
+        "unusable_vectors",
+        f"{plan.coverage.unusable_old:,} points had a vector '{store.facts.vector}' that is not "
+        f"finite, zero or of absurd length when the plan was made, and still have one: "
+        f"{', '.join(still)}",
+        way_out,
+    )
 
 
 def _missing(facts: CollectionFacts, models: Models) -> Iterator[Ailment]:

@@ -11,9 +11,10 @@ from xbtmigrate.errors import CollectionError, GateError
 from xbtmigrate.migration.plan import Coverage
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
-from xbtmigrate.qdrant.gallery.open_gallery import open_reader
+from xbtmigrate.qdrant.gallery.layout import LayoutChoice
+from xbtmigrate.qdrant.gallery.open_gallery import copied_vectors, open_reader
 from xbtmigrate.qdrant.gallery.replicate import ids_without
-from xbtmigrate.types import Kind, Strategy
+from xbtmigrate.types import Kind, Layout, PointId, Strategy
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import SHOWN, Points, Survey
 from xbtmigrate.workflows.store import Store
@@ -63,6 +64,29 @@ def points_without_old(store: Store) -> IdSet:
         return IdSet()
     reader = open_reader(store.connection, facts, facts.collection)
     return IdSet(chain.from_iterable(ids_without(reader, facts.vector)))
+
+
+def require_sample(facts: CollectionFacts, seen: Survey, points: Points) -> None:
+    """Refuse where no sampled point can be measured, since none has a usable old vector.
+
+    Raises:
+        CollectionError: None has one.
+    """
+    if len(points):
+        return
+    name, usable = facts.collection, facts.with_vector - seen.unusable
+    if usable > 0:
+        raise CollectionError(
+            f"none of {len(seen.sample):,} sampled points of '{name}' has a usable vector "
+            f"'{facts.vector}', {usable:,} others have one",
+            "raise plan.sample",
+        )
+    raise CollectionError(
+        f"no point of '{name}' has a usable vector '{facts.vector}': {facts.points:,} points, "
+        f"{seen.unusable:,} vectors that are not finite, zero or of absurd length",
+        "name the vector that applications search in qdrant.vector, or write the points anew with "
+        "vectors of the old model",
+    )
 
 
 def without_vector(
@@ -149,3 +173,36 @@ def coverage_warnings(facts: CollectionFacts, models: Models, coverage: Coverage
             "cannot be projected"
         )
     return found
+
+
+def copy_warnings(store: Store, layout: LayoutChoice) -> list[str]:
+    """Return warnings about other vectors that a shadow goes without, since they are not finite."""
+    if layout.layout is Layout.IN_PLACE:
+        return []
+    facts = store.facts
+    reader = open_reader(store.connection, facts, facts.collection)
+    lost: dict[str, list[PointId]] = {name: [] for name in copied_vectors(facts, layout)}
+    if not lost:
+        return []
+    # A page leaves out what is not finite, and the server counts it as there.
+    absent = {
+        name: IdSet(
+            ()
+            if reader.count_with_vector(name) == facts.points
+            else chain.from_iterable(ids_without(reader, name))
+        )
+        for name in lost
+    }
+    for page in reader.scroll(payload=False, vectors=list(lost)):
+        for name, ids in lost.items():
+            bare = [
+                each for each, has in zip(page.ids, page.vectors, strict=True) if name not in has
+            ]
+            known = absent[name].contains(bare)
+            ids += [each for each, missing in zip(bare, known, strict=True) if not missing]
+    return [
+        f"{len(ids)} points have a vector '{name}' that is not finite (for example "
+        f"{', '.join(ids[:SHOWN])}); their copies in the shadow are made without it"
+        for name, ids in lost.items()
+        if ids
+    ]

@@ -11,7 +11,6 @@ import numpy as np
 import xbtmigrate
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
-from xbtmigrate.errors import CollectionError
 from xbtmigrate.files import write_atomically
 from xbtmigrate.migration.phases import MigrationRecord, Phase, utc_now
 from xbtmigrate.migration.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
@@ -28,10 +27,12 @@ from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.plan.bench import measured_rates
 from xbtmigrate.workflows.plan.check_plannable import check_plannable
 from xbtmigrate.workflows.plan.coverage import (
+    copy_warnings,
     coverage_of,
     coverage_warnings,
     points_without_old,
     require_readable,
+    require_sample,
     with_sample,
     without_vector,
 )
@@ -88,11 +89,7 @@ def make_plan(
         )
         coverage = coverage_of(store.facts, models, seen)
         points = take(store.reader(), seen.sample)
-        if not len(points):
-            raise CollectionError(
-                f"no sampled point of '{store.facts.collection}' has an old vector",
-                "check qdrant.vector",
-            )
+        require_sample(store.facts, seen, points)
         match = match_old_model(
             points,
             models.old,
@@ -133,7 +130,11 @@ def make_plan(
             without_vector=by_reason(
                 without_vector(coverage, strategy, fraction, config.plan.max_missing)
             ),
-            warnings=[*judged.warnings, *_warnings(store, models, coverage, match, layout)],
+            warnings=[
+                *judged.warnings,
+                *_warnings(store, models, coverage, match, layout),
+                *(copy_warnings(store, layout) if STRATEGIES[strategy].writes else ()),
+            ],
             findings=require_prerequisites(store, layout, costs, strategy),
         ).frozen()
         # Before the new plan is saved, or it would be deleted with the old files.

@@ -133,7 +133,7 @@ async def _opened(
     old = None if split is None else await searcher("keep", None)
     # On trial is what the cutover will serve, `single`, unless another serving is named.
     new = await searcher(service.serving or ("single" if split else ""), demand)
-    both = SplitSearcher(new, old, split, metrics)
+    both = SplitSearcher(new, old, split, metrics, service.seconds)
     return Backend(both, encoders, metrics, service.seconds, close)
 
 
