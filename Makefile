@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*)
 
-.PHONY: demo test test-all lint install clean
+.PHONY: demo test test-all lint docs install clean
 
 demo: $(BIN)/python  ## Run the whole path on a small real collection
 	$(BIN)/pip install --quiet '.[train]'
@@ -26,6 +26,9 @@ lint: install  ## Style, types and the layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: install  ## Generate the tables of docs/output.md from xbtmigrate/documents/
+	$(BIN)/python docs/write_output.py
 
 clean:
 	rm -rf $(VENV) xbtmigrate-demo

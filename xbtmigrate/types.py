@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from typing_extensions import TypedDict
 
 from xbtmigrate.errors import VectorError
 
@@ -71,6 +72,17 @@ WITHOUT = {
     Kind.NO_OLD_VECTOR: "without a usable old vector",
 }
 """Kinds of points that get no new vector, and the reason in words."""
+
+
+class WithoutVector(TypedDict):
+    """Points that get no new vector, by the reason."""
+
+    no_content: int
+    """Points with nothing to embed."""
+    refused: int
+    """Points whose content the encoder refused."""
+    no_old_vector: int
+    """Points without a usable old vector to project."""
 
 
 class Modality(StrEnum):

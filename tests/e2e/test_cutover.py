@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tests.support.clipart import Clipart
-from tests.support.documents import check_keys
 from tests.support.switching import MODES, Place
 from xbtmigrate.migration.switch import Switch, read_switch
 
@@ -67,7 +66,6 @@ def check_gates(place: Place) -> None:
     place.run("verify")
 
     ready = place.run("cutover")
-    check_keys(_with_lists(ready), "cutover")
     assert (ready["ready"], ready["phase"], ready["status"]) == (
         True, "verified", "nothing was switched",
     )  # fmt: skip
@@ -125,7 +123,6 @@ def roll_back_beside_writes(place: Place, clipart: Clipart, before: dict) -> Non
     client.set_payload(place.live, {"n": 1}, points=[clipart.ids[8]], wait=True)
     client.close()
     looked = place.run("rollback")
-    check_keys(looked | {"left_behind": ["1"]}, "rollback")
     assert (looked["status"], looked["cannot_be_carried"]) == ("nothing was switched", 0)
     assert place.leads_to() == place.target
     back = place.run("rollback", "--yes")
@@ -152,7 +149,3 @@ def roll_back_beside_writes(place: Place, clipart: Clipart, before: dict) -> Non
             np.testing.assert_allclose(now[point][0], before[point][0], atol=2e-6)
         else:
             np.testing.assert_array_equal(now[point][0], before[point][0])
-
-
-def _with_lists(document: dict) -> dict:
-    return document | {"other_aliases": ["x"], "left_behind": ["1"]}

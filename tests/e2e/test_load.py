@@ -15,7 +15,6 @@ import pytest
 from tests.support.checks import check_vectors
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside, inside, start
-from tests.support.documents import check_keys
 from tests.support.proxy import Proxy, Request, proxied
 from tests.support.qdrant_server import free_port
 from tests.support.texts import Service, Texts, embedding_service, write_text_config
@@ -111,15 +110,12 @@ def test_paused_killed_and_resumed(
         code, _, err = inside(*RUN, *metrics, cwd=tmp_path)
         assert (code, f"cannot be served at 127.0.0.1:{port}" in err) == (2, True), err
         paused = answer_inside("pause", cwd=tmp_path)
-        check_keys(paused, "pause")
         assert (paused["running"], paused["paused"]) == (True, True)
         status = answer_inside("status", cwd=tmp_path)
-        check_keys(status, "status")
         assert (status["load"]["state"], str(first.pid) in status["owner"]) == ("paused", True)
         assert "xbtmigrate resume" in status["load"]["reason"]
         gate.opened.set()
         throttled = answer_inside("throttle", "--max-rate", "5000", cwd=tmp_path)
-        check_keys(throttled, "throttle")
         assert (throttled["paused"], throttled["max_rate"]) == (True, 5000)
         assert throttled["max_slowdown"] == 1.5
         after = answer_inside("status", cwd=tmp_path)
@@ -139,7 +135,6 @@ def test_paused_killed_and_resumed(
         load = answer_inside("status", cwd=tmp_path)["load"]
         assert (load["state"], load["max_rate"]) == ("paused", 5000)
         resumed = answer_inside("resume", cwd=tmp_path)
-        check_keys(resumed, "resume")
         assert (resumed["paused"], resumed["max_rate"]) == (False, 5000)
         code, out, err = ended(second)
     finally:

@@ -14,6 +14,7 @@ from unittest import mock
 
 import pytest
 
+from tests.support.documents import check_document
 from xbtmigrate.cli import main
 
 SETTINGS = {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
@@ -36,6 +37,8 @@ def xbtmigrate(
     if expect is not None:
         assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, done.stderr
+    if "--json" in arguments:
+        check_document(done.stdout, *arguments)
     return done
 
 
@@ -56,6 +59,8 @@ def inside(*arguments: str | Path, cwd: Path) -> tuple[int, str, str]:
         pytest.raises(SystemExit) as end,
     ):
         main()
+    if "--json" in arguments:
+        check_document(out.getvalue(), *arguments)
     return int(end.value.code or 0), out.getvalue(), err.getvalue()
 
 

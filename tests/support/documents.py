@@ -1,15 +1,19 @@
-"""The tables of the documentation, as data that tests compare with the program."""
+"""The tables of the documentation and the printed documents, compared with the program."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter
+
+from xbtmigrate.documents.catalogue import DOCUMENTS
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-METRIC = r"(?:recall@1|recall@5|recall@10|mrr@10|ndcg@10|map@100)"
 
 Row = tuple[str, ...]
 
@@ -31,50 +35,25 @@ def rows(text: str) -> dict[str, Row]:
     return found
 
 
-def check_keys(document: dict[str, Any], section: str) -> None:
-    """Every key of a JSON document is described in docs/output.md, and every one there printed."""
-    described = {key for key in rows(sections(DOCS / "output.md")[section]) if _is_key(key)}
-    paths = set(_paths(document))
-    unknown = {path for path in paths if not any(_same(path, key) for key in described)}
-    empty = tuple(f"{key}." for key, value in document.items() if value is None)
-    absent = {
-        key
-        for key in described
-        if not any(_same(path, key) or path.startswith(f"{key}.") for path in paths)
-        and not key.startswith(empty)
-    }
-    assert (unknown, absent) == (set(), set()), f"not described {unknown}, not printed {absent}"
+def check_document(printed: str, *arguments: object) -> None:
+    """Check that a document has every key of its type, no other, and values of these types.
+
+    Args:
+        printed: What a command printed with --json.
+        arguments: Its command line.
+    """
+    content = json.loads(printed)
+    name = str(arguments[0])
+    if "error" in content:
+        name = "error"
+    elif name == "backfill" and {"--online", "--yes"}.intersection(arguments):
+        name = "backfill --online"
+    elif name == "verify" and content["status"].startswith("stopped"):
+        name = "verify (stopped)"
+    _strict(name).validate_json(f"[{printed}]", strict=True)
 
 
-def _is_key(name: str) -> bool:
-    """Whether a row is one of a document, and not of the table of error classes."""
-    return not name.endswith("Error")
-
-
-def _paths(node: Any, path: str = "") -> Iterator[str]:
-    """Paths of all values in a document; an empty list or object is a value, with a mark."""
-    if isinstance(node, dict) and node:
-        for key, value in node.items():
-            yield from _paths(value, f"{path}.{key}" if path else key)
-    elif isinstance(node, list) and node:
-        for value in node:
-            yield from _paths(value, f"{path}[]")
-    else:
-        yield f"{path} {{}}" if node == {} else f"{path} []" if node == [] else path
-
-
-def _same(path: str, described: str) -> bool:
-    """Whether a printed path is the described one, where <name> stands for any key."""
-    if path.endswith(" []"):
-        wholes = [described[: each.start()] for each in re.finditer(r"\[\]", described)]
-        return any(_same(path[:-3], whole) for whole in [described, *wholes])
-    if path.endswith(" {}"):
-        wholes = [described[: each.start()] for each in re.finditer(r"\.<", described)]
-        return any(_same(path[:-3], whole) for whole in wholes)
-    parts = re.split(r"(<[^>]+>)", described)
-    variable = {"<metric>": METRIC}
-    expression = "".join(
-        variable.get(part, r"[^\[\]]+") if part.startswith("<") else re.escape(part)
-        for part in parts
-    )
-    return re.fullmatch(expression, path) is not None
+@cache
+def _strict(name: str) -> TypeAdapter[Any]:
+    # In a tuple, since pydantic takes no configuration for a TypedDict itself.
+    return TypeAdapter(tuple[DOCUMENTS[name]], config=ConfigDict(extra="forbid"))

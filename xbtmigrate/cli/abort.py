@@ -33,6 +33,6 @@ def abort(
     if json:
         render.document(content)
         return
-    names = ("status", "phase", "removes")
-    render.facts(f"Abort of {content['collection']}", [(name, content[name]) for name in names])
+    title = f"Abort of {content['collection']}"
+    render.facts(title, render.named(content, "status", "phase", "removes"))
     render.say(f"Next: {content['next']}")

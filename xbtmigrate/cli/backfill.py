@@ -111,11 +111,8 @@ def _show_intent(intent: Intent, *, json: bool) -> None:
     if json:
         render.document(content)
         return
-    hidden = ("next", "without_vector")
-    render.facts(
-        "What `backfill --online` would do",
-        [(name.replace("_", " "), value) for name, value in content.items() if name not in hidden],
-    )
+    shown = [name for name in content if name not in ("next", "without_vector")]
+    render.facts("What `backfill --online` would do", render.named(content, *shown))
     render.say(f"Nothing was written. To do it: {content['next']}")
 
 
@@ -138,8 +135,8 @@ def _show_result(result: Result, *, json: bool) -> None:
     )
     render.facts(
         f"Backfill of {content['collection']}",
-        [(name.replace("_", " "), content[name]) for name in names]
-        + [
+        [
+            *render.named(content, *names),
             ("get no new vector", in_words(content["gallery"]["without_vector"])),
             ("time", duration(content["seconds"])),
             ("points/s", f"{content['points_per_second']:,.0f}"),

@@ -39,14 +39,13 @@ def bench(
     from xbtmigrate.workflows.plan.bench import bench as measure
 
     with render.progress() as bars:
-        content = measure(settings, write=yes, sample=sample, report=bars).document()
+        content = measure(settings, write=yes, sample=sample, report=bars)
     if json:
         render.document(content)
         return
-    rates = content["points_per_second"]
     render.facts(
         f"Points per second, measured on {content['sample']:,} of {content['points']:,} points",
-        [(name, None if rate is None else round(rate)) for name, rate in rates.items()],
+        content["points_per_second"].items(),
     )
     render.table(
         f"Predicted time, layout {content['layout']}",

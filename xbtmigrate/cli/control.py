@@ -74,6 +74,6 @@ def throttle(
         return
     # The limits that hold now, as the run has confirmed them.
     shown = [
-        (name.replace("_", " "), content[name] or "off") for name in ("max_slowdown", "max_rate")
+        (name, limit or "off") for name, limit in render.named(content, "max_slowdown", "max_rate")
     ]
     render.facts(f"Limits of the run of {content['migration']}", shown)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption, YesOption
 from xbtmigrate.cli.process import end, stop_on_interrupt
+
+if TYPE_CHECKING:
+    from xbtmigrate.documents.cutover import CutoverDocument
 
 GateOption: TypeAlias = Annotated[
     list[str] | None,
@@ -99,19 +102,19 @@ def cutover(
         accepted=Accepted(readers_send_new_vectors, despite_evaluation, accept_without_vector),
     )
     with render.progress() as bars, stop_on_interrupt() as asked_to_stop:
-        switched = run(settings, order, should_stop=asked_to_stop, report=bars)
+        content = run(settings, order, should_stop=asked_to_stop, report=bars)
     if json:
-        render.document(switched.document)
+        render.document(content)
     else:
-        _show(switched.document)
-    end(passed=switched.passed, interrupted=switched.interrupted)
+        _show(content)
+    end(passed=content["ready"], interrupted=content["status"].startswith("stopped"))
 
 
-def _show(content: dict[str, Any]) -> None:
+def _show(content: CutoverDocument) -> None:
     # First of all what readers must change: the one part that the tool cannot do for them.
     render.say(content["readers"])
     names = ("status", "phase", "layout", "alias", "target", "vector", "carried_over", "deleted")
-    render.facts(f"Cutover of {content['collection']}", [(name, content[name]) for name in names])
+    render.facts(f"Cutover of {content['collection']}", render.named(content, *names))
     for gate in content["gates"]:
         render.say(f"{'yes' if gate['passed'] else 'NO '}  {gate['name']}: {gate['detail']}")
     for name in content["other_aliases"]:

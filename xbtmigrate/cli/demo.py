@@ -37,7 +37,7 @@ def demo(
                 row["strategy"],
                 row["serving"],
                 f"{row['fraction']:.0%}",
-                *(row[name] for name in names),
+                *render.figures(row, names),
             ]
             for row in content["rows"]
         ),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 from xbtmigrate.cli.process import end
+
+if TYPE_CHECKING:
+    from xbtmigrate.documents.evaluate import EvaluateDocument, FiguresDocument, SystemDocument
 
 SHOWN = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
@@ -96,7 +99,7 @@ def evaluate(
     end(passed=all(verdict["met"] for verdict in content["gates"]))
 
 
-def _show(content: dict[str, Any]) -> None:
+def _show(content: EvaluateDocument) -> None:
     # The document's own figures are those of the first kind of queries; the others follow.
     for block in (content, *content["directions"]):
         _show_figures(block)
@@ -117,7 +120,7 @@ def _show(content: dict[str, Any]) -> None:
         )
 
 
-def _show_figures(content: dict[str, Any]) -> None:
+def _show_figures(content: FiguresDocument) -> None:
     names = ["recall@1", "recall@10", "mrr@10", "ndcg@10"]
     render.table(
         f"{content['direction']}: {content['query_count']:,} queries, "
@@ -145,7 +148,7 @@ def _share(fraction: float | None) -> str:
     return "never" if fraction is None else f"{fraction:.0%}"
 
 
-def _row(system: dict[str, Any], names: list[str]) -> list[object]:
+def _row(system: SystemDocument, names: list[str]) -> list[object]:
     """Figures of one system, how it compares with keep, and how much of the gap it closes."""
     given, gap = system["by_definition"], system["gap_closed"]["recall@10"]
     return [

@@ -31,11 +31,11 @@ def export_onnx(
     from xbtmigrate.workflows.serve.export_onnx import run
 
     file = out or Path(f"{direction}.onnx")
-    result = run(settings, direction=Direction(direction), out=file, force=force)
+    done = run(settings, direction=Direction(direction), out=file, force=force)
     if json:
-        render.document(result.document())
+        render.document(done)
         return
     render.say(
-        f"Wrote {result.file}: {direction} by {result.kind}, {result.d_in} -> {result.d_out}, "
-        f"{result.bytes:,} bytes, within {result.difference:.0e} of the projector."
+        f"Wrote {done['file']}: {direction} by {done['kind']}, {done['d_in']} -> {done['d_out']}, "
+        f"{done['bytes']:,} bytes, within {done['difference']:.0e} of the projector."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,7 @@ from xbtmigrate.cli.options import (
 
 if TYPE_CHECKING:
     from xbtmigrate.config import Config
+    from xbtmigrate.documents.cutover import FinalizeDocument
 
 
 def finalize(
@@ -60,16 +61,18 @@ def finalize(
         _show(content)
 
 
-def _run(settings: Config, confirm: str | None, *, snapshot: bool, notice: float) -> dict[str, Any]:
+def _run(
+    settings: Config, confirm: str | None, *, snapshot: bool, notice: float
+) -> FinalizeDocument:
     from xbtmigrate.workflows.cutover.finalize import finalize as run
 
     with render.progress() as bars:
         return run(settings, confirm=confirm, snapshot=snapshot, notice=notice, report=bars)
 
 
-def _show(content: dict[str, Any]) -> None:
-    names = ("status", "phase", "deletes")
-    render.facts(f"End of {content['collection']}", [(name, content[name]) for name in names])
+def _show(content: FinalizeDocument) -> None:
+    title = f"End of {content['collection']}"
+    render.facts(title, render.named(content, "status", "phase", "deletes"))
     if content["snapshot"] is not None:
         render.say(f"Snapshot: {content['snapshot_file']}")
         render.say(f"Restore it with: {content['restore']}")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 from xbtmigrate.errors import ConfigError
+
+if TYPE_CHECKING:
+    from xbtmigrate.documents.plan import InitDocument
 
 
 def init(
@@ -53,6 +56,7 @@ def init(
     config.write_text(text, "utf-8")
     following = f"fill in the two models, then run: xbtmigrate plan -c {shlex.quote(str(config))}"
     if json:
-        render.document({"config": str(config), "text": text, "next": following})
+        written: InitDocument = {"config": str(config), "text": text, "next": following}
+        render.document(written)
     else:
         render.say(f"Wrote {config}. Next: {following}")

@@ -20,13 +20,13 @@ def publish(
     settings = load_config(config)
     from xbtmigrate.workflows.serve.publish import run
 
-    result = run(settings, yes=yes)
+    content = run(settings, yes=yes)
     if json:
-        render.document(result.document())
+        render.document(content)
         return
-    size = sum(result.files.values())
-    render.facts("Artefacts of serving", [(name, f"{n:,} B") for name, n in result.files.items()])
-    if result.published is None:
+    size, sizes = content["bytes"], content["files"].items()
+    render.facts("Artefacts of serving", [(name, f"{count:,} B") for name, count in sizes])
+    if content["digest"] is None:
         render.say(f"Would store {size:,} bytes in Qdrant; do it with --yes.")
     else:
-        render.say(f"Stored {size:,} bytes in Qdrant, digest {result.published.digest[:12]}.")
+        render.say(f"Stored {size:,} bytes in Qdrant, digest {content['digest'][:12]}.")

@@ -24,6 +24,8 @@ from xbtmigrate.errors import XbtMigrateError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from xbtmigrate.documents.error import ErrorDocument
+
 
 class Figure(NamedTuple):
     """A number with the digits that it deserves in a table; None where there is none."""
@@ -73,16 +75,15 @@ def document(content: Mapping[str, object]) -> None:
 def error(failure: XbtMigrateError, *, as_json: bool) -> None:
     """Print what went wrong and what to do; with `as_json` also as a document on stdout."""
     if as_json:
-        document(
-            {
-                "error": {
-                    "type": type(failure).__name__,
-                    "message": failure.message,
-                    "hint": failure.hint,
-                    "exit_code": failure.exit_code,
-                }
+        content: ErrorDocument = {
+            "error": {
+                "type": type(failure).__name__,
+                "message": failure.message,
+                "hint": failure.hint,
+                "exit_code": failure.exit_code,
             }
-        )
+        }
+        document(content)
     note(f"error: {failure.message}")
     if failure.hint:
         note(f"hint: {failure.hint}")
@@ -169,8 +170,13 @@ def facts(title: str, pairs: Iterable[tuple[str, object]]) -> None:
     sys.stdout.write("\n")
 
 
+def named(document: Mapping[str, object], *keys: str) -> list[tuple[str, object]]:
+    """Return some values of a document under names that a person reads."""
+    return [(key.replace("_", " "), document[key]) for key in keys]
+
+
 def figures(
-    means: Mapping[str, float], names: Sequence[str], *, by_definition: bool
+    means: Mapping[str, object], names: Sequence[str], *, by_definition: bool = False
 ) -> list[object]:
     """Return the cells of one system; one that is right by definition has no other figures."""
     if by_definition:

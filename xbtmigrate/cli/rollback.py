@@ -30,18 +30,16 @@ def rollback(
     from xbtmigrate.workflows.cutover.rollback import rollback as run
 
     with render.progress() as bars:
-        switched = run(settings, act=yes, leave_behind=leave_behind, report=bars)
-    content = switched.document
+        content = run(settings, act=yes, leave_behind=leave_behind, report=bars)
     if json:
         render.document(content)
     else:
         # A rollback moves the readers, too: they must send old-model vectors again.
         render.say(content["readers"])
         names = ("status", "phase", "layout", "alias", "carried_back", "deleted", "newer_kept")
-        render.facts(
-            f"Rollback of {content['collection']}", [(name, content[name]) for name in names]
-        )
+        render.facts(f"Rollback of {content['collection']}", render.named(content, *names))
         for point in content["left_behind"]:
             render.say(f"Cannot be carried back: point {point}")
         render.say(f"Next: {content['next']}")
-    end(passed=switched.passed)
+    # Without --yes, points that cannot be carried back would stop it.
+    end(passed=yes or not content["left_behind"])

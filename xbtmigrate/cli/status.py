@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 from xbtmigrate.cli.text import duration
+
+if TYPE_CHECKING:
+    from xbtmigrate.documents.status import LoadDocument
 
 
 def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
@@ -31,7 +34,7 @@ def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
         "by_application",
         "without_new",
     )
-    pairs = [(name.replace("_", " "), content[name]) for name in shown]
+    pairs = render.named(content, *shown)
     pairs.append(("of these get none", in_words(content["without_vector"])))
     if content["eta_seconds"] is not None:
         pairs.append(("time to go", duration(content["eta_seconds"])))
@@ -43,11 +46,11 @@ def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     render.say(f"Next: {content['next']}")
 
 
-def _load(load: dict[str, Any]) -> list[tuple[str, object]]:
+def _load(load: LoadDocument) -> list[tuple[str, object]]:
     """Return the lines about a run in progress; none where none is in progress."""
     if load["state"] in (None, "ended"):
         return []
-    pairs = [("run", load["state"])]
+    pairs: list[tuple[str, object]] = [("run", load["state"])]
     if load["reason"]:
         pairs.append(("because", load["reason"]))
     limits = f"slowdown {load['max_slowdown'] or 'off'}, rate {load['max_rate'] or 'off'}"
@@ -57,8 +60,8 @@ def _load(load: dict[str, Any]) -> list[tuple[str, object]]:
         ("limits", limits),
     ]
     # None while queries are not timed: --max-slowdown off, or no baseline yet.
+    now, before = load["probe_p95_ms"], load["baseline_p95_ms"]
     if load["slowdown"] is not None:
-        now, before = load["probe_p95_ms"], load["baseline_p95_ms"]
         pairs.append(("queries", f"p95 {now:.1f} ms, {load['slowdown']:.2f} x {before:.1f} ms"))
     waits = [
         (f"waited: {name}", f"{each['count']} x, {each['seconds']} s")

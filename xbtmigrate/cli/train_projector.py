@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,6 +10,7 @@ from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 
 if TYPE_CHECKING:
+    from xbtmigrate.documents.train import CandidateDocument
     from xbtmigrate.workflows.train.train import Trained
 
 
@@ -70,17 +71,16 @@ def _show(trained: Trained) -> None:
     names = ("held_out_recall@1", "held_out_recall@10", "held_out_mrr")
     columns = [name.replace("held_out_", "held-out ") for name in names]
     for direction, result in content["directions"].items():
-        rows = [
-            [kind, "", *(scores[name] for name in names), ""]
+        rows: list[list[object]] = [
+            [kind, "", *render.figures(scores, names), ""]
             for kind, scores in result["baselines"].items()
         ]
-        best: dict[tuple[str, str], dict[str, Any]] = {}
+        best: dict[tuple[str, str], CandidateDocument] = {}
         for found in result["candidates"]:
             # Candidates come best first, so the first one of a kind and source is its best.
             best.setdefault((found["kind"], found["source"]), found)
         for (kind, source), found in best.items():
-            figures = (found[name] for name in names)
-            rows.append([kind, source, *figures, f"{found['seconds']:.1f}"])
+            rows.append([kind, source, *render.figures(found, names), f"{found['seconds']:.1f}"])
         render.table(
             f"{direction}: held-out points of the training sample, best settings of each kind",
             ["kind", "pairs", *columns, "seconds"],

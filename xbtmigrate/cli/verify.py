@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 from xbtmigrate.cli.process import end, stop_on_interrupt
+
+if TYPE_CHECKING:
+    from xbtmigrate.documents.verify import StoppedVerifyDocument, VerifyDocument
 
 
 def verify(
@@ -61,37 +64,45 @@ def verify(
         replaced=accept_replaced_vectors,
     )
     with render.progress() as bars, stop_on_interrupt() as asked_to_stop:
-        verdict = run(settings, extent, should_stop=asked_to_stop, report=bars)
+        found = run(settings, extent, should_stop=asked_to_stop, report=bars)
     if json:
-        render.document(verdict.document)
+        render.document(found)
     else:
-        _show(verdict.document)
-    end(passed=verdict.clean, interrupted=verdict.interrupted)
+        _show(found)
+    end(passed=found["clean"], interrupted="mismatches" not in found)
 
 
-def _show(content: dict[str, Any]) -> None:
+def _show(content: VerifyDocument | StoppedVerifyDocument) -> None:
+    pairs = render.named(content, "status", "phase", "checked", "points")
+    # A run that was stopped has a shorter document.
+    if "mismatches" in content:
+        pairs += _counts(content)
+    render.facts(f"Verification of {content['collection']}", pairs)
+    if "mismatches" in content:
+        _show_details(content)
+    render.say(f"Next: {content['next']}")
+
+
+def _counts(content: VerifyDocument) -> list[tuple[str, object]]:
     from xbtmigrate.workflows.tally import in_words
 
-    names = ("status", "phase", "checked", "points", "projected", "encoded")
-    # A run that was stopped has a shorter document.
-    pairs = [(name, content[name]) for name in names if name in content]
-    if "without_vector" in content:
-        pairs.append(("get no new vector", in_words(content["without_vector"])))
-    pairs += [(name, count) for name, count in content.get("mismatches", {}).items() if count]
-    recall = content.get("index_recall")
-    if recall:
+    pairs = render.named(content, "projected", "encoded")
+    pairs.append(("get no new vector", in_words(content["without_vector"])))
+    pairs += [(name, count) for name, count in content["mismatches"].items() if count]
+    if recall := content["index_recall"]:
         pairs.append(("index recall, old and new", f"{recall['old']:.3f}, {recall['new']:.3f}"))
-    render.facts(f"Verification of {content['collection']}", pairs)
+    return pairs
+
+
+def _show_details(content: VerifyDocument) -> None:
     # Five are enough to see a pattern; `--json` has more.
-    for example in content.get("examples", [])[:5]:
+    for example in content["examples"][:5]:
         render.say(f"Point {example['id']}: {example['fault']}, {example['detail']}")
-    for line in content.get("settings", []):
-        render.say(f"Setting: {line}")
-    for title, key in (
-        ("Not clean", "reasons"),
-        ("Proven", "proven"),
-        ("Not proven", "not_proven"),
+    for title, lines in (
+        ("Setting", content["settings"]),
+        ("Not clean", content["reasons"]),
+        ("Proven", content["proven"]),
+        ("Not proven", content["not_proven"]),
     ):
-        for line in content.get(key, []):
+        for line in lines:
             render.say(f"{title}: {line}")
-    render.say(f"Next: {content['next']}")

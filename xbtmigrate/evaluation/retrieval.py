@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ PerQuery: TypeAlias = npt.NDArray[np.float64]
 DEPTH = 100
 """Length of the ranked list that every metric is computed from."""
 
-METRICS = ("recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "map@100")
+Metric: TypeAlias = Literal["recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "map@100"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 """Names of the metrics, in the order of every table. map@100 is average precision at 100."""
 
 BLOCK_BYTES = 32 << 20

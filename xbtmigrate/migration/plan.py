@@ -12,7 +12,7 @@ from xbtmigrate.errors import ArtefactError, StaleError
 from xbtmigrate.files import parse, parse_json
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.strategies import STRATEGIES
-from xbtmigrate.types import Layout, Strategy, digest_of
+from xbtmigrate.types import Layout, Strategy, WithoutVector, digest_of
 
 SCHEMA = 1
 
@@ -23,215 +23,241 @@ class _Part(BaseModel):
 
 
 class Coverage(_Part):
-    """How many points have content and old vectors; counted exactly.
-
-    Attributes:
-        points: Points seen.
-        with_text: Points with a text.
-        with_image: Points with an image reference.
-        with_old_vector: Points with a usable old vector.
-        missing_source: Points without the field that the vectors embed.
-        with_neither: Points without that field and without the old vector.
-        examples_missing: Ids of some points without the field.
-        unusable_old: Points whose old vector is not finite, zero or of absurd length.
-        examples_unusable: Ids of some of them.
-        sampled: Points with content that the new model tried to embed.
-        sample_unreadable: Those of them that it cannot embed.
-        examples_unreadable: Ids of some of them.
-    """
+    """How many points have content and old vectors; counted exactly."""
 
     points: int
+    """Points seen."""
     with_text: int
+    """Points with a text."""
     with_image: int
+    """Points with an image reference."""
     with_old_vector: int
+    """Points with a usable old vector."""
     missing_source: int
+    """Points without the field that the vectors embed."""
     with_neither: int = 0
+    """Points without that field and without the old vector."""
     examples_missing: list[str] = []
+    """Ids of some points without the field."""
     unusable_old: int = 0
+    """Points whose old vector is not finite, zero or of absurd length."""
     examples_unusable: list[str] = []
+    """Ids of some of them."""
     sampled: int = 0
+    """Points with content that the new model tried to embed."""
     sample_unreadable: int = 0
+    """Those of them that it cannot embed."""
     examples_unreadable: list[str] = []
+    """Ids of some of them."""
 
 
 class ModelMatch(_Part):
-    """Whether the declared old model made the stored vectors.
-
-    Attributes:
-        sample: Points compared.
-        median_cosine: Median cosine between stored and re-encoded vectors, by what was embedded.
-        stored: What the stored vectors embed, as far as the comparison shows.
-        matches: Whether the declared model and `stored` pass the threshold.
-        remark: What is likely wrong where the match is not that of one and the same model.
-    """
+    """Whether the declared old model made the stored vectors."""
 
     sample: int
+    """Points compared."""
     median_cosine: dict[str, float]
+    """Median cosine between stored vectors and those the declared old model makes, by what it
+    embeds: `text` or `image`."""
     stored: str
+    """What the stored vectors embed by this comparison: `text`, `image` or `unknown`."""
     matches: bool
+    """Whether the declared model fits."""
     remark: str | None = None
+    """The likely cause of a match below 0.999, or of other lengths where the distance sees them;
+    null for a match."""
 
 
 class Throughput(_Part):
     """Rates measured on this machine against this collection, in items per second."""
 
     scan: float
+    """Points read per second."""
     encode: float
+    """Items encoded per second."""
 
 
 class Cost(_Part):
-    """Estimated cost of one strategy.
-
-    Attributes:
-        strategy: The strategy.
-        encodes: Items the new model has to embed.
-        writes: Vectors written.
-        disk_bytes: Growth of the collection on disk, at most.
-        ram_bytes: Growth in memory while vectors and index are held there.
-        seconds: Estimated working time.
-        money: Estimated price of encoding, None without a price.
-    """
+    """Estimated cost of one strategy."""
 
     strategy: Strategy
+    """The strategy."""
     encodes: int
+    """Items to embed."""
     writes: int
+    """Vectors to write."""
     disk_bytes: int
+    """Growth on disk in bytes, at most."""
     ram_bytes: int
+    """Growth in memory in bytes, at most, while vectors and index are held there."""
     seconds: float
+    """Predicted working time in seconds, from what `bench --yes` measured or else from ratios
+    measured elsewhere."""
     money: float | None
+    """Estimated price; null without a price."""
 
 
 class System(_Part):
-    """Quality of one way to answer queries.
-
-    Attributes:
-        name: The system.
-        metrics: Metric -> mean over the queries.
-        against_keep: How it compares with keep by the metric that decides, see `Standing`.
-        by_definition: Whether it is right because the queries' answers are what it finds.
-    """
+    """Quality of one way to answer queries."""
 
     name: str
+    """`keep`, `bridge:<kind>`, `forward:<kind>`, `fusion:<serving>` or `full`; a fusion row is a
+    mixed gallery before anything is re-encoded."""
     metrics: dict[str, float]
+    """Quality in the sample: metric, named `sample_<metric>` -> mean over the queries, 0 to 1."""
     against_keep: str = ""
+    """`better` or `worse` by `sample_recall@10`, or `no difference` where it is not significant."""
     by_definition: bool = False
+    """True for `full` where the answers are what the new model finds: its figures mean nothing."""
 
 
 class CurvePoint(_Part):
     """Quality of the mixed gallery at one fraction."""
 
     fraction: float
+    """Share of re-encoded points, 0 to 1."""
     sample_recall_at_10: float
+    """Recall at 10 of the mixed gallery there, 0 to 1."""
 
 
 class Measurement(_Part):
-    """The quick measurement on a sample.
-
-    Attributes:
-        basis: What stood for queries and relevance, in words.
-        provisional: Whether relevance was made up because there are no judgements.
-        query_count: Number of queries.
-        gallery_count: Number of points they were searched in.
-        systems: One row per system, keep first.
-        curve: The mixed gallery by fraction, for the strategy that re-encodes in order.
-    """
+    """The quick measurement on a sample."""
 
     basis: str
+    """Where queries and relevance came from."""
     provisional: bool
+    """Whether queries were made from the collection, without judged ones."""
     query_count: int
+    """Number of queries."""
     gallery_count: int
+    """Number of points they were searched in."""
     systems: list[System]
+    """One row per system, `keep` first."""
     curve: list[CurvePoint] = []
+    """The mixed gallery by share of re-encoded points, for the strategy that re-encodes in
+    order."""
 
 
 class Advice(_Part):
     """The recommended way, with its reason in words; strategy None without judged queries."""
 
     strategy: Strategy | None
+    """The recommended strategy; null without judged queries."""
     fraction: float
+    """Recommended share of the points, 0 to 1, to re-encode."""
     ordering: str
+    """Order of re-encoding, `""` where there is none."""
     serving: str
+    """How to answer queries meanwhile, see [Servings](#servings); `""` where it does not apply."""
     reason: str
+    """Why, with the figures."""
 
 
 class Finding(_Part):
-    """Something that the migration needs and does not have.
-
-    Attributes:
-        name: Its name.
-        blocks: Whether it makes the migration impossible.
-        message: What is missing, in one sentence.
-        way_out: What to do about it.
-    """
+    """Something that the migration needs and does not have."""
 
     name: str
+    """Its name, see [plan](commands.md#plan)."""
     blocks: bool = False
+    """Whether it makes the migration impossible, which a plan that writes refuses with exit code
+    3."""
     message: str
+    """What is missing, in one sentence."""
     way_out: str
+    """What to do about it."""
 
 
 class Collection(_Part):
     """Facts of the collection and its server when the plan was made."""
 
     server: str
+    """`server` or `embedded`, and the version."""
     name: str
+    """Real name of the collection."""
     alias: str | None
+    """Alias it was named by; null for none."""
     points: int
+    """Exact number of points."""
     vector: str
+    """Name of the old vector; `""` for the unnamed one."""
     size: int
+    """Length of its vectors."""
     distance: str
+    """Its distance."""
     identity: str
+    """Fingerprint of the collection's definition."""
     other_vectors: list[str] = []
+    """Names of its other vectors."""
 
 
 class Target(_Part):
     """Where the new vectors go, and why there."""
 
     layout: Layout
+    """Where the new vectors go."""
     collection: str
+    """Collection that is written to."""
     vector: str
+    """Name of the new vector there."""
     size: int
+    """Length of its vectors."""
     distance: str
+    """Its distance."""
     creates_vector: bool
+    """Whether the vector has still to be added."""
     creates_collection: bool
+    """Whether the shadow has still to be created."""
     reason: str
+    """Why this layout."""
 
 
 class Plan(_Part):
-    """A frozen plan.
-
-    Attributes:
-        binding: Everything the plan depends on, dotted key -> value; compared before each use.
-        strategy: What will be done: the declared strategy, else the recommended one.
-        fraction: Share of the points to re-encode.
-        without_vector: Points that will get no new vector, by the reason; exact but for what the
-            encoder turns out to refuse.
-        warnings: What the user should know before acting.
-        findings: What the way to `finalize` needs and lacks.
-        digest: Digest over all the rest.
-    """
+    """A frozen plan."""
 
     schema_version: int = SCHEMA
+    """Version of this document: 1."""
     tool_version: str
+    """Version of xbtmigrate that made it."""
     created_at: str
+    """When, UTC, ISO 8601."""
     migration: str
+    """Name of the migration: collection and vector."""
     binding: dict[str, str]
+    """Everything the plan depends on, dotted key -> value; compared before each use."""
     collection: Collection
+    """The collection and its server when the plan was made."""
     target: Target
+    """Where the new vectors go, and why there."""
     coverage: Coverage
+    """How many points have content and old vectors; counted exactly."""
     model_match: ModelMatch
+    """Whether the declared old model made the stored vectors."""
     throughput: Throughput
+    """Rates measured on this machine against this collection."""
     costs: list[Cost]
+    """Estimated cost of each strategy, `keep` first."""
     measurement: Measurement
+    """The quick measurement on a sample."""
     recommendation: Advice
+    """The recommended way."""
     strategy: Strategy
+    """What will be done: the configured strategy, else the recommended one, `keep` where there is
+    none."""
     fraction: float
+    """Share of the points, 0 to 1, to re-encode unless `backfill --fraction` sets another."""
     ordering: str
+    """Order of re-encoding unless `backfill --order` sets another."""
     seed: int
-    without_vector: dict[str, int] = {}
+    """Seed of every random choice."""
+    without_vector: WithoutVector = WithoutVector(no_content=0, refused=0, no_old_vector=0)
+    """Points that will get no new vector, by the reason, from full counts; `refused` is 0, since
+    only the backfill can count them."""
     warnings: list[str] = []
+    """What to know before acting."""
     findings: list[Finding] = []
+    """What the migration needs until `finalize` and lacks."""
     digest: str = Field(default="", repr=False)
+    """SHA-256 over all the rest."""
 
     @property
     def collections(self) -> tuple[str, ...]:

@@ -24,63 +24,62 @@ class _Part(BaseModel):
 
 
 class EncoderReference(_Part):
-    """A model, by the name and options of its encoder.
-
-    Attributes:
-        name: Name of the encoder, as in the configuration.
-        options: Its options without secrets; relative paths start at the configuration file.
-        fingerprint: Identity of the model; equal means same space. "" where it is unknown.
-    """
+    """A model, by the name and options of its encoder."""
 
     name: str
+    """Name of the encoder, as in the configuration."""
     options: dict[str, Any] = {}
+    """Its options without secrets; relative paths start at the configuration file."""
     fingerprint: str = ""
+    """Identity of the model; equal means same space. `""` where it is unknown."""
 
 
 class Switch(_Part):
     """What an application queries now.
 
-    Attributes:
-        version: Version of this document.
-        collection: The collection as the configuration, and so the application, names it.
-        migration: Name of the migration.
-        phase: Its phase when this was written.
-        active: Which model queries are to be made with: `old` before a cutover and after a
-            rollback, else `new`.
-        layout: `in_place` or `shadow`.
-        source_collection: Real name of the collection with the old vectors.
-        target_collection: Real name of the collection with the new vectors.
-        alias: Alias that was moved, None where the application has to follow this document.
-        old_vector: Name of the old vector, "" for the unnamed one.
-        new_vector: Name of the new vector, "" for the unnamed one.
-        old_encoder: The old model.
-        new_encoder: The new model.
-        plan_digest: Digest of the plan.
-        projectors: Direction -> digest of each trained projector.
-        serving: How queries are best answered while some points are only projected, as the plan
-            or an evaluation recommends it.
-        serving_digest: Digest of the calibration of mixed galleries, "" where there is none.
-        written_at: When this was written, UTC, ISO 8601.
+    No command prints this document. `cutover` and `rollback` write it to
+    `.xbtmigrate/<migration>/switch.json` for applications to follow. The journal keeps the same
+    document as `switch` of the migration's point in the collection `_xbtmigrate`; that copy is
+    authoritative. In Python, `xbtmigrate.migration.switch.read_switch(folder)` reads it.
     """
 
     version: Literal[1] = 1
+    """Version of this document: 1."""
     collection: str
+    """The collection as the configuration names it."""
     migration: str
+    """Name of the migration."""
     phase: str
+    """Its phase when this was written."""
     active: Literal["old", "new"]
+    """Which model to query with: `old` before a cutover and after a rollback, else `new`."""
     layout: Literal["in_place", "shadow"]
+    """Where the new vectors are."""
     source_collection: str
+    """Collection with the old vectors."""
     target_collection: str
+    """Collection with the new vectors."""
     alias: str | None
+    """Alias that leads to the active one; null where the application has to follow this
+    document."""
     old_vector: str
+    """Name of the old vector, `""` for the unnamed one."""
     new_vector: str
+    """Name of the new vector."""
     old_encoder: EncoderReference
+    """The old model."""
     new_encoder: EncoderReference
+    """The new model."""
     plan_digest: str
+    """Digest of the plan."""
     projectors: dict[str, str] = {}
+    """Direction -> digest of each trained projector."""
     serving: str
+    """Recommended [serving](#servings) while points are only projected."""
     serving_digest: str = ""
+    """Digest of the calibration, `""` without one."""
     written_at: str
+    """When, UTC, ISO 8601."""
 
     @property
     def query_collection(self) -> str:

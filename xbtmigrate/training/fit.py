@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
+from typing import cast
 
 import numpy as np
 
@@ -233,7 +234,11 @@ def _manifest(
         pair_source=best.source,
         seed=options.seed,
         hyperparameters=best.settings,
-        metrics={**best.scores.as_metrics(), "cosine": best.cosine, "error": best.squared_error},
+        metrics={
+            **cast("Mapping[str, float]", best.scores.as_metrics()),
+            "cosine": best.cosine,
+            "error": best.squared_error,
+        },
         uncertainty_metrics=figures,
         libraries=_libraries(),
         created_at=utc_now(),

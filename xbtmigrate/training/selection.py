@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from xbtmigrate.types import Distance, Vectors, normalized
 
@@ -38,6 +41,20 @@ class SelectionTask:
     self_asked: bool = False
 
 
+_HeldOut = TypedDict(
+    "_HeldOut",
+    {
+        "held_out_recall@1": Annotated[float, Field(description="Held-out recall at 1, 0 to 1.")],
+        "held_out_recall@10": Annotated[float, Field(description="Held-out recall at 10, 0 to 1.")],
+        "held_out_mrr": Annotated[float, Field(description="Held-out reciprocal rank, 0 to 1.")],
+    },
+)
+
+
+class HeldOut(_HeldOut):
+    """Held-out retrieval of one map, as documents show it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scores:
     """Retrieval figures over queries, each between 0 and 1; compared in this order.
@@ -66,7 +83,7 @@ class Scores:
         orders = np.mean([each.order for each in scores], axis=0)
         return cls(*map(float, orders))
 
-    def as_metrics(self) -> dict[str, float]:
+    def as_metrics(self) -> HeldOut:
         """Return the figures under their public names.
 
         Held-out points are searched for among the points of training: an easier task than that of

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Self
 
+from xbtmigrate.documents.counts import Counts
 from xbtmigrate.protocols import Gallery
-from xbtmigrate.types import WITHOUT, Kind
+from xbtmigrate.types import WITHOUT, Kind, WithoutVector
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,8 @@ class Tally:
         applied = max(0, with_new - self.projected - self.encoded)
         return replace(self, points=points, applied=applied)
 
-    def document(self) -> dict[str, Any]:
-        """Return the stable JSON form."""
+    def document(self) -> Counts:
+        """Return the counts as documents show them."""
         return {
             "points": self.points,
             "projected": self.projected,
@@ -77,13 +78,16 @@ class Tally:
         }
 
 
-def by_reason(counts: Mapping[Kind, int]) -> dict[str, int]:
+def by_reason(counts: Mapping[Kind, int]) -> WithoutVector:
     """Return the numbers of points that get no new vector, by the reason."""
-    return {kind.value: counts.get(kind, 0) for kind in WITHOUT}
+    return {
+        "no_content": counts.get(Kind.NO_CONTENT, 0),
+        "refused": counts.get(Kind.REFUSED, 0),
+        "no_old_vector": counts.get(Kind.NO_OLD_VECTOR, 0),
+    }
 
 
-def in_words(counts: Mapping[Kind, int] | Mapping[str, int]) -> str:
+def in_words(counts: WithoutVector) -> str:
     """Return in words how many points get no new vector, and why."""
-    known = {Kind(kind): count for kind, count in counts.items()}
-    parts = [f"{known[kind]:,} {why}" for kind, why in WITHOUT.items() if known.get(kind)]
+    parts = [f"{count:,} {WITHOUT[Kind(kind)]}" for kind, count in counts.items() if count]
     return ", ".join(parts) or "none"

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import xbtmigrate
 from xbtmigrate.backfill.goal import Outcome, Progress
 from xbtmigrate.config import Config
+from xbtmigrate.documents.backfill import BackfillDocument, UntilDocument
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.projectors import Projector
@@ -49,7 +49,7 @@ class Result:
     intent: Intent
     outcome: Outcome
     tally: Tally
-    until: dict[str, Any] | None = None
+    until: UntilDocument | None = None
 
     @property
     def refused(self) -> bool:
@@ -65,14 +65,14 @@ class Result:
     def _written(self) -> int:
         return self.outcome.counts.projected + self.outcome.counts.encoded
 
-    def document(self) -> dict[str, Any]:
-        """Return the stable JSON form; the counts are those of this run, `gallery` is exact."""
+    def document(self) -> BackfillDocument:
+        """Return the document of a run; the counts are those of this run, `gallery` is exact."""
         outcome, counts, plan = self.outcome, self.outcome.counts, self.intent.plan
         return {
             "collection": plan.collection.name,
-            "strategy": plan.strategy.value,
+            "strategy": plan.strategy,
             "status": self._status(),
-            "phase": outcome.record.phase.value,
+            "phase": outcome.record.phase,
             "fraction": outcome.record.fraction,
             "until": self.until,
             "planned": self.intent.to_project + self.intent.to_encode,

@@ -9,6 +9,7 @@ from typing import Any
 
 from xbtmigrate.backfill.pace import Limits
 from xbtmigrate.config import Config
+from xbtmigrate.documents.status import ControlDocument
 from xbtmigrate.errors import ConfigError, GateError
 from xbtmigrate.migration.phases import MigrationRecord
 from xbtmigrate.protocols import Journal
@@ -21,7 +22,7 @@ ANSWER_SECONDS = 60.0
 LOOK_EVERY = 0.25
 
 
-def pause(config: Config) -> dict[str, Any]:
+def pause(config: Config) -> ControlDocument:
     """Pause a running backfill; return once none of its writes is under way.
 
     Raises:
@@ -30,7 +31,7 @@ def pause(config: Config) -> dict[str, Any]:
     return _steer(config, "pause", lambda wish, _: (True, wish.limits))
 
 
-def resume(config: Config) -> dict[str, Any]:
+def resume(config: Config) -> ControlDocument:
     """Resume a paused run, or withdraw a pause whose run has ended.
 
     Raises:
@@ -41,7 +42,7 @@ def resume(config: Config) -> dict[str, Any]:
 
 def throttle(
     config: Config, *, max_slowdown: float | None, max_rate: float | None, off: bool, reset: bool
-) -> dict[str, Any]:
+) -> ControlDocument:
     """Change the limits of the run while it goes on.
 
     Args:
@@ -86,7 +87,7 @@ def _steer(
     config: Config,
     verb: str,
     change: Callable[[Command, Mapping[str, Any]], tuple[bool, Limits | None]],
-) -> dict[str, Any]:
+) -> ControlDocument:
     """Store a command and wait until the run has confirmed it."""
     with open_store(config) as store:
         control = Control(store.connection, config.migration)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from xbtmigrate import registry
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.backfill.pace import Limits
+from xbtmigrate.documents.backfill import IntentDocument
 from xbtmigrate.errors import ConfigError, GateError, StaleError
 from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.migration.phases import FREE, MigrationRecord, Phase
@@ -92,18 +92,18 @@ class Intent:
         """Points still to be projected."""
         return self.tally.pending if self.projects else 0
 
-    def document(self) -> dict[str, Any]:
-        """Return the stable JSON form."""
+    def document(self) -> IntentDocument:
+        """Return the document of `backfill` without `--online`."""
         rate = self.plan.throughput
         seconds = self.to_encode / rate.encode
         seconds += 2 * (self.to_encode + self.to_project) / rate.scan
         target = self.plan.target
         return {
             "collection": self.plan.collection.name,
-            "strategy": self.plan.strategy.value,
-            "layout": target.layout.value,
+            "strategy": self.plan.strategy,
+            "layout": target.layout,
             "writes_to": f"{target.collection}, vector '{target.vector}'",
-            "phase": self.record.phase.value if self.record else Phase.PLANNED.value,
+            "phase": self.record.phase if self.record else Phase.PLANNED,
             "order": self.order,
             "fraction": self.fraction,
             "until": None if self.until is None else self.until.text,

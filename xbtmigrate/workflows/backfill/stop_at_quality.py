@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
 from xbtmigrate.backfill.goal import Until
+from xbtmigrate.documents.backfill import UntilDocument
 from xbtmigrate.errors import EncoderError, EvaluationError
 from xbtmigrate.evaluation.estimate_full import impute_full
 from xbtmigrate.evaluation.mixed_gallery import Merge, Serving, Single
@@ -115,8 +115,8 @@ class Watch:
         self.report(Stage.ENCODE.doing, position, places, f"{self.verdict}")
         return self.verdict.met
 
-    def document(self) -> dict[str, Any] | None:
-        """Return the stable JSON form."""
+    def document(self) -> UntilDocument | None:
+        """Return what was measured; None before the first measurement."""
         if self.verdict is None:
             return None
         return {

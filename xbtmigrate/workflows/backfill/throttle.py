@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Literal
 
 from xbtmigrate.backfill.pace import Limits, Pace, Reason, Windows
 from xbtmigrate.backfill.paced_gallery import PacedGallery
+from xbtmigrate.documents.status import LoadDocument
 from xbtmigrate.errors import XbtMigrateError
 from xbtmigrate.migration.phases import utc_now
 from xbtmigrate.migration.plan import Plan
@@ -25,21 +26,6 @@ from xbtmigrate.workflows.backfill.request import Request
 from xbtmigrate.workflows.store import Store
 
 log = logging.getLogger("xbtmigrate.load")
-LOAD = (
-    "state",
-    "reason",
-    "batch_size",
-    "delay_seconds",
-    "points_per_second",
-    "probe_p95_ms",
-    "baseline_p95_ms",
-    "slowdown",
-    "max_slowdown",
-    "max_rate",
-    "pauses",
-    "updated_at",
-)
-"""Figures that a run publishes about its load."""
 # Seconds, as docs/load.md states them: the thread's step, how often commands and the server's state
 # are read, the longest measurement and wait for the optimizer, and the work between two waits.
 TICK = 0.25
@@ -48,6 +34,10 @@ LOOK_EVERY = 2.0
 CHECK_PATIENCE = 30.0
 BACKLOG_PATIENCE = 60.0
 BACKLOG_REST = 15.0
+
+
+class _Published(LoadDocument):
+    token: str
 
 
 @dataclass(slots=True)
@@ -75,7 +65,7 @@ class Watch:
     _probes: Probes | None = None
     _blind: bool = False
     _token: str = ""
-    _published: tuple[str, str] = ("", "")
+    _published: tuple[str | None, str] = ("", "")
     _due: dict[str, float] = field(default_factory=dict)
     _check_ends: float | None = None
     _backlog_ends: float = 0.0
@@ -120,7 +110,7 @@ class Watch:
             self._published = (state["state"], state["token"])
             self.control.publish(state)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> _Published:
         """Return the load to publish, with the token of the command in force."""
         return {**load_of(self.pace, self.connection), "token": self._token}
 
@@ -265,7 +255,7 @@ def paced(
         watch.end()
 
 
-def load_of(pace: Pace, connection: Connection) -> dict[str, Any]:
+def load_of(pace: Pace, connection: Connection) -> LoadDocument:
     """Return the load of a run, as `status` shows it."""
     pauses = {**pace.pauses, **connection.retries.pauses}
     return {
@@ -280,14 +270,14 @@ def load_of(pace: Pace, connection: Connection) -> dict[str, Any]:
         "max_slowdown": pace.limits.max_slowdown,
         "max_rate": pace.limits.max_rate,
         "pauses": {
-            str(reason): {"count": each.count, "seconds": round(each.seconds, 1)}
+            reason: {"count": each.count, "seconds": round(each.seconds, 1)}
             for reason, each in pauses.items()
         },
         "updated_at": utc_now(),
     }
 
 
-def _state(pace: Pace) -> str:
+def _state(pace: Pace) -> Literal["running", "throttled", "waiting", "pausing", "paused"]:
     if Reason.REQUEST in pace.holds:
         return "paused" if pace.idle else "pausing"
     if pace.holds:

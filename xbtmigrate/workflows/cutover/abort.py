@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from xbtmigrate.config import Config
+from xbtmigrate.documents.cutover import AbortDocument
 from xbtmigrate.errors import GateError, StaleError
 from xbtmigrate.migration.phases import TRANSITIONS, Counts, MigrationRecord, Phase
 from xbtmigrate.migration.plan import Plan
@@ -22,7 +22,7 @@ from xbtmigrate.workflows.store import connected
 from xbtmigrate.workflows.workspace import artefacts_of
 
 
-def abort(config: Config, *, act: bool, notice: float, report: Report) -> dict[str, Any]:
+def abort(config: Config, *, act: bool, notice: float, report: Report) -> AbortDocument:
     """Undo a migration that is not cut over, or return what that would remove.
 
     Args:
@@ -66,7 +66,7 @@ def abort(config: Config, *, act: bool, notice: float, report: Report) -> dict[s
     return {
         "collection": plan.collection.name,
         "removes": _shown(connection, plan),
-        "phase": record.phase.value,
+        "phase": record.phase,
         "status": "aborted" if act else "nothing was removed",
         "next": AFTER_ABORT if act else "xbtmigrate abort --yes",
     }

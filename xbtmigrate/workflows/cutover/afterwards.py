@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Any
 from urllib.parse import quote
 
 from xbtmigrate.config import Config
+from xbtmigrate.documents.cutover import PlaceDocument
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.types import Layout
 
 
-def data_place(plan: Plan, alias: str | None) -> dict[str, Any]:
+def data_place(plan: Plan, alias: str | None) -> PlaceDocument:
     """Return where applications find their data once the old side is gone.
 
     Args:

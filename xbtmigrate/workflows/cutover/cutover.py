@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.backfill.loop import Backfill
 from xbtmigrate.config import Config
+from xbtmigrate.documents.cutover import CutoverDocument
 from xbtmigrate.errors import GateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.point_hashes import PointHashes
@@ -55,24 +55,9 @@ POLL_SECONDS = 2.0
 SHOWN = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Switched:
-    """How a cutover or a rollback ended.
-
-    Attributes:
-        document: The stable JSON form.
-        passed: Whether every check holds.
-        interrupted: Whether the user stopped it.
-    """
-
-    document: dict[str, Any]
-    passed: bool = True
-    interrupted: bool = False
-
-
 def cutover(
     config: Config, order: Order, *, should_stop: Callable[[], str], report: Report
-) -> Switched:
+) -> CutoverDocument:
     """Switch applications to the new vectors, or return which checks fail.
 
     Args:
@@ -93,9 +78,8 @@ def cutover(
         intent, route, checks = check_switch(
             store, models, workspace.artefacts, record, order, report=report
         )
-        passed = all(check.passed for check in checks)
-        if not (passed and order.act):
-            return Switched(_document(intent, route, record, checks, order=order), passed)
+        if not (order.act and all(check.passed for check in checks)):
+            return _document(intent, route, record, checks, order=order)
         # A read-only API key fails here, before the lease, and not between sweep and switch.
         check_writable(store.connection, store.facts.collection)
         held = store.journal.acquire(_accepting(record, order.accepted.without_vector))
@@ -104,8 +88,7 @@ def cutover(
             run.go()
         finally:
             store.journal.release()
-        document = _document(intent, route, run.record, checks, order=order, run=run)
-        return Switched(document, interrupted=bool(run.stopped))
+        return _document(intent, route, run.record, checks, order=order, run=run)
 
 
 def check_switch(
@@ -295,7 +278,7 @@ def _document(
     *,
     order: Order,
     run: _Cutover | None = None,
-) -> dict[str, Any]:
+) -> CutoverDocument:
     plan = intent.plan
     late = run.late if run else Passed()
     stopped = run.stopped if run else ""
@@ -305,10 +288,10 @@ def _document(
         "collection": plan.collection.name,
         "target": plan.target.collection,
         "vector": plan.target.vector,
-        "layout": plan.target.layout.value,
+        "layout": plan.target.layout,
         "alias": route.alias,
         "other_aliases": list(route.others),
-        "phase": record.phase.value,
+        "phase": record.phase,
         "status": f"stopped: {stopped}" if stopped else _status(record, order, passed=passed),
         "ready": passed,
         "gates": [

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from xbtmigrate.config import Config
+from xbtmigrate.documents.cutover import FinalizeDocument
 from xbtmigrate.errors import ConfigError, GateError, StaleError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.plan import Plan
@@ -93,7 +93,7 @@ class Removal:
 
 def finalize(
     config: Config, *, confirm: str | None, snapshot: bool, notice: float, report: Report
-) -> dict[str, Any]:
+) -> FinalizeDocument:
     """Drop the old side, or return what would be dropped.
 
     Args:
@@ -249,7 +249,7 @@ def _check_bare(carrier: Carrier, record: MigrationRecord) -> None:
 
 def _document(
     removal: Removal, config: Config, record: MigrationRecord, snapshot: str | None
-) -> dict[str, Any]:
+) -> FinalizeDocument:
     over = record.phase is Phase.FINALIZED
     plan = removal.plan
     alias = Switch.parse(record.switch or {}, "the journal").alias
@@ -265,7 +265,7 @@ def _document(
         "snapshots_possible": not removal.connection.embedded,
         "data": data_place(plan, alias),
         "configuration": settings_after(plan, config, alias),
-        "phase": record.phase.value,
+        "phase": record.phase,
         "status": "finalized" if over else "nothing was deleted",
         "next": AFTER_FINALIZE if over else command,
     }

@@ -27,7 +27,7 @@ from xbtmigrate.workflows.evaluate.last_judgement import last_judgement
 from xbtmigrate.workflows.evaluate.query_sources import judged_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.store import Store
-from xbtmigrate.workflows.tally import Tally, in_words
+from xbtmigrate.workflows.tally import Tally, by_reason, in_words
 
 QUERIES = 1000
 TRIED = 16
@@ -191,7 +191,7 @@ def without_vector(tally: Tally, accepted: int) -> Check:
         accepted: Points that may stay without one.
     """
     count = tally.without_vector
-    detail = f"{count:,} points get no new vector ({in_words(tally.of)})"
+    detail = f"{count:,} points get no new vector ({in_words(by_reason(tally.of))})"
     if count > accepted:
         detail += (
             ", so that no search by vector will find them after the switch: "

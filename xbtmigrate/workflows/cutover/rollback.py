@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
+from xbtmigrate.documents.cutover import RollbackDocument
 from xbtmigrate.errors import ArtefactError, GateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.point_hashes import PointHashes
@@ -21,7 +21,7 @@ from xbtmigrate.qdrant.gallery.replicate import Passed
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.workflows.backfill.make_loop import projector_of
 from xbtmigrate.workflows.backfill.request import current_intent
-from xbtmigrate.workflows.cutover.cutover import SHOWN, Switched
+from xbtmigrate.workflows.cutover.cutover import SHOWN
 from xbtmigrate.workflows.cutover.late_writes import Carrier, kept_ledger
 from xbtmigrate.workflows.cutover.route import (
     Route,
@@ -40,7 +40,7 @@ FEW = 100
 """Points that may still change when the switch is turned back; they are carried back after it."""
 
 
-def rollback(config: Config, *, act: bool, leave_behind: bool, report: Report) -> Switched:
+def rollback(config: Config, *, act: bool, leave_behind: bool, report: Report) -> RollbackDocument:
     """Switch applications back to the old vectors, or return what that would do.
 
     Args:
@@ -71,8 +71,7 @@ def rollback(config: Config, *, act: bool, leave_behind: bool, report: Report) -
         # A dry pass finds the points that cannot be carried back while nothing is switched yet.
         found = Passed() if ledger is None else carrier.to_old(ledger, dry=True)
         if not act:
-            document = _document(store.connection, workspace.artefacts, record, found, act=False)
-            return Switched(document, passed=not found.left)
+            return _document(store.connection, workspace.artefacts, record, found, act=False)
         if found.left and not leave_behind:
             raise GateError(
                 f"{len(found.left):,} point(s) written since the cutover cannot be carried back, "
@@ -85,7 +84,7 @@ def rollback(config: Config, *, act: bool, leave_behind: bool, report: Report) -
             record, done = _turn_back(carrier, held, ledger, report)
         finally:
             store.journal.release()
-        return Switched(_document(store.connection, workspace.artefacts, record, done, act=True))
+        return _document(store.connection, workspace.artefacts, record, done, act=True)
 
 
 def _undoable(record: MigrationRecord | None) -> MigrationRecord:
@@ -152,7 +151,7 @@ def _document(
     found: Passed,
     *,
     act: bool,
-) -> dict[str, Any]:
+) -> RollbackDocument:
     plan = artefacts.load_plan()
     route = route_taken(record) or Route(None, ())
     leading = aliases(connection)
@@ -160,10 +159,10 @@ def _document(
         "readers": readers_send(plan, route.alias, back=True),
         "collection": plan.collection.name,
         "vector": plan.collection.vector,
-        "layout": plan.target.layout.value,
+        "layout": plan.target.layout,
         "alias": route.alias,
         "alias_leads_to": leading.get(route.alias) if route.alias else None,
-        "phase": record.phase.value,
+        "phase": record.phase,
         "status": "rolled back" if record.phase is Phase.ROLLED_BACK else "nothing was switched",
         "carried_back": found.carried,
         "deleted": found.deleted,

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from xbtmigrate.documents.evaluate import (
+    ErrorEstimateDocument,
+    FlipDocument,
+    FlipsDocument,
+    ScoresDocument,
+    ShapesDocument,
+)
 from xbtmigrate.evaluation.retrieval import QueryScores, Relevance
 from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.fusion import CalibratedServing
@@ -25,13 +32,11 @@ SCORES = 8_000_000
 """Entries of one block of scores that the distributions are made from."""
 
 
-def error_estimate(trial: Trial, forward: Projector | None) -> dict[str, Any] | None:
+def error_estimate(trial: Trial, forward: Projector | None) -> ErrorEstimateDocument | None:
     """Compare the predicted error of each projection with the true one.
 
     Returns:
-        The rank correlation, and for each twentieth of the points, by rising prediction, the mean
-        predicted distance, the mean true distance and its 10 and 90 % quantiles; None without a
-        projector that predicts its error.
+        The comparison, by rising prediction; None without a projector that predicts its error.
     """
     if forward is None or not forward.has_uncertainty:
         return None
@@ -52,7 +57,7 @@ def error_estimate(trial: Trial, forward: Projector | None) -> dict[str, Any] | 
     }
 
 
-def score_shapes(trial: Trial, maps: Maps) -> dict[str, Any] | None:
+def score_shapes(trial: Trial, maps: Maps) -> ScoresDocument | None:
     """Compare scores of points in both states, raw and calibrated.
 
     Each query's right answer and best wrong one are scored as waiting points and as re-encoded
@@ -60,8 +65,7 @@ def score_shapes(trial: Trial, maps: Maps) -> dict[str, Any] | None:
     that the point is the answer.
 
     Returns:
-        For "raw" and "calibrated" the edges of equal bins and, for each group, the share of the
-        queries in each bin; None where nothing was calibrated.
+        The distributions; None where nothing was calibrated.
     """
     if maps.forward is None or maps.arrangement is None:
         return None
@@ -89,7 +93,7 @@ def score_shapes(trial: Trial, maps: Maps) -> dict[str, Any] | None:
     }
 
 
-def flips(trial: Trial, before: QueryScores, after: QueryScores) -> dict[str, Any]:
+def flips(trial: Trial, before: QueryScores, after: QueryScores) -> FlipsDocument:
     """Return queries that one system answers within the first 10 and the other does not."""
     # mrr@10 is 1/rank of the first right answer, and 0 beyond the tenth place.
     old, new = (1 / np.maximum(s.values["mrr@10"], 1e-9) for s in (before, after))
@@ -97,7 +101,7 @@ def flips(trial: Trial, before: QueryScores, after: QueryScores) -> dict[str, An
     def rank(value: float) -> int | None:
         return round(value) if value <= 10 else None
 
-    def listed(rows: Rows) -> list[dict[str, Any]]:
+    def listed(rows: Rows) -> list[FlipDocument]:
         return [
             {
                 "query": trial.questions.texts[row][:SHOWN_TEXT],
@@ -115,7 +119,7 @@ def flips(trial: Trial, before: QueryScores, after: QueryScores) -> dict[str, An
     }
 
 
-def _shapes(waiting: Scores, encoded: Scores, relevance: Relevance) -> dict[str, Any]:
+def _shapes(waiting: Scores, encoded: Scores, relevance: Relevance) -> ShapesDocument:
     """Return histograms of right answers and each query's best wrong one, in both states."""
     values = {}
     for state, scores in (("waiting", waiting), ("encoded", encoded)):
@@ -127,13 +131,11 @@ def _shapes(waiting: Scores, encoded: Scores, relevance: Relevance) -> dict[str,
     # Outliers fall into the outer bins; otherwise a few would squeeze the rest into one.
     low, high = np.quantile(known, [0.005, 0.995])
     edges = np.linspace(low, max(high, low + 1e-6), EDGES)
-    return {
-        "edges": edges.tolist(),
-        **{
-            name: (np.histogram(np.clip(each, low, high), edges)[0] / len(each)).tolist()
-            for name, each in values.items()
-        },
+    shares = {
+        name: (np.histogram(np.clip(each, low, high), edges)[0] / len(each)).tolist()
+        for name, each in values.items()
     }
+    return cast("ShapesDocument", {"edges": edges.tolist(), **shares})
 
 
 def _log_mass(waiting: Scores, encoded: Scores) -> Scores:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
+from xbtmigrate.documents.evaluate import EvaluateDocument
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.evaluation.recommendation import Recommendation
@@ -37,7 +37,7 @@ def measure(
     page: Path | None = None,
     curves: Curves = USUAL,
     report: Report,
-) -> dict[str, Any]:
+) -> EvaluateDocument:
     """Evaluate on judged queries, or on made ones where there are none.
 
     Args:
@@ -47,9 +47,6 @@ def measure(
         page: Also write the report here.
         curves: Which curves of the mixed gallery to draw.
         report: Called with progress.
-
-    Returns:
-        The stable JSON form.
 
     Raises:
         ConfigError: The query file is not usable, there is no such serving, the page cannot be
@@ -89,12 +86,12 @@ def _document(
     gates: Sequence[Gate],
     advice: Recommendation,
     warnings: Sequence[str],
-) -> dict[str, Any]:
+) -> EvaluateDocument:
     first, *others = findings
     return {
+        **first.document(advice),
         "metric": METRIC,
         "seed": first.seed,
-        **first.document(advice),
         "directions": [each.figures() for each in others],
         "gates": [first.verdict(gate, advice) for gate in gates],
         "warnings": [*warnings, *_against(others, advice)],

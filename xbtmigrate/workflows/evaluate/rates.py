@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import cast
 
+from xbtmigrate.documents.plan import RatesDocument
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.types import Strategy
 
@@ -60,10 +62,11 @@ class Rates:
             return points / self.forward + points / self.order + encoded / self.reencode
         return points / self.order + encoded / self.fill + points / self.sweep
 
-    def document(self) -> dict[str, float | None]:
-        """Return the stable JSON form."""
+    def document(self) -> RatesDocument:
+        """Return the rates as `bench` prints them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: None if rate is None else round(rate, 1) for name, rate in values.items()}
+        shown = {name: None if rate is None else round(rate, 1) for name, rate in values.items()}
+        return cast("RatesDocument", shown)
 
 
 def guessed(read: float, encode: float, mode: str) -> Rates:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
-from typing import Any
+from typing import Final, cast
 
 import numpy as np
 
+from xbtmigrate.documents.evaluate import (
+    CurveDocument,
+    FiguresDocument,
+    GateDocument,
+    JudgedDocument,
+    Means,
+    SystemDocument,
+    Values,
+)
 from xbtmigrate.evaluation.comparison import Comparison, bootstrap_intervals, compare
 from xbtmigrate.evaluation.curves import Curve
 from xbtmigrate.evaluation.quality_gate import Gate
@@ -17,7 +26,7 @@ from xbtmigrate.types import Modality, Strategy
 from xbtmigrate.workflows.evaluate.diagnostics import error_estimate, flips, score_shapes
 from xbtmigrate.workflows.evaluate.experiment import Judged, Maps, Trial
 
-METRIC = "recall@10"
+METRIC: Final = "recall@10"
 SYSTEMS = ("keep", "bridge", "forward", "fusion", "full")
 """Order of the table."""
 
@@ -67,8 +76,8 @@ class Findings:
         )
         return recommend(self.judged.cells, self.judged.deployable, costs, criteria)
 
-    def document(self, advice: Recommendation) -> dict[str, Any]:
-        """Return the stable JSON form of everything."""
+    def document(self, advice: Recommendation) -> JudgedDocument:
+        """Return all figures, explained, and the recommendation."""
         return {
             **self.figures(),
             "error_estimate": error_estimate(self.trial, self.maps.forward),
@@ -83,8 +92,8 @@ class Findings:
             },
         }
 
-    def figures(self) -> dict[str, Any]:
-        """Return the stable JSON form of cells and curves."""
+    def figures(self) -> FiguresDocument:
+        """Return the figures of cells and curves."""
         questions = self.trial.questions
         # Projectors that were not chosen are shown beside the chosen ones, never recommended.
         cells = {**self.judged.cells, **self.further}
@@ -99,12 +108,12 @@ class Findings:
             "query_count": len(questions),
             "gallery_count": len(self.trial.ids),
             "systems": [
-                {
-                    "name": name,
-                    "chosen": name in self.judged.cells,
-                    "by_definition": name == "full" and questions.by_definition,
-                    **_system(comparisons[name]),
-                }
+                _system(
+                    name,
+                    comparisons[name],
+                    chosen=name in self.judged.cells,
+                    by_definition=name == "full" and questions.by_definition,
+                )
                 for name in order
             ],
             "curves": [self._curve(curve) for curve in self.judged.curves],
@@ -129,7 +138,7 @@ class Findings:
             return Strategy.FULL, self.full
         return advice.strategy, advice.scores
 
-    def verdict(self, gate: Gate, advice: Recommendation) -> dict[str, Any]:
+    def verdict(self, gate: Gate, advice: Recommendation) -> GateDocument:
         """Return whether the recommended move meets a gate, with the figures."""
         strategy, scores = self.subject(advice)
         # What a gate may refer to, as in "recall@10>=0.95*full".
@@ -137,22 +146,22 @@ class Findings:
         found = gate.judge(scores.means, ends)
         return {
             "gate": found.gate,
-            "strategy": strategy.value,
+            "strategy": strategy,
             "fraction": 1.0 if strategy is Strategy.FULL else advice.fraction,
             "value": found.value,
             "level": found.level,
             "met": found.met,
         }
 
-    def _curve(self, curve: Curve) -> dict[str, Any]:
+    def _curve(self, curve: Curve) -> CurveDocument:
         # Queries x fractions: one draw of queries serves all fractions of a curve.
         table = np.stack([point.values[METRIC] for point in curve.points], axis=1)
         shares = curve.fractions_to_full(self.full, METRIC)
         return {
+            **cast("Values", {name: curve.values(name) for name in METRICS}),
             "ordering": curve.ordering,
             "serving": curve.serving,
             "fractions": list(curve.fractions),
-            **{name: curve.values(name) for name in METRICS},
             "ci95": [[each.low, each.high] for each in bootstrap_intervals(table, seed=self.seed)],
             "auc": curve.auc(METRIC),
             "auc_ci95": [*astuple(curve.auc_interval(METRIC, seed=self.seed))],
@@ -164,10 +173,13 @@ class Findings:
         }
 
 
-def _system(found: Comparison) -> dict[str, Any]:
+def _system(system: str, found: Comparison, *, chosen: bool, by_definition: bool) -> SystemDocument:
     """Return the figures of one system, its intervals and its comparison with keep."""
     return {
-        **{name: found.means[name] for name in METRICS},
+        **cast("Means", {name: found.means[name] for name in METRICS}),
+        "name": system,
+        "chosen": chosen,
+        "by_definition": by_definition,
         "ci95": {name: [found.ci95[name].low, found.ci95[name].high] for name in METRICS},
         "p_value": {name: found.p_value[name] for name in METRICS},
         "compatible": {name: found.compatible[name] for name in METRICS},

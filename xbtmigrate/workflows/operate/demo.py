@@ -12,6 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xbtmigrate.config import load_config
+from xbtmigrate.documents.backfill import BackfillDocument
+from xbtmigrate.documents.evaluate import EvaluateDocument
+from xbtmigrate.documents.operate import DemoDocument, DemoRow
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.qdrant.collection.seed import create_embedded
 from xbtmigrate.types import vectors_of
@@ -57,15 +60,12 @@ DEMO_KINDS = ("procrustes", "ridge", "mlp")
 """Kinds that matter for these two models: all of them would take more than a minute."""
 
 
-def run_demo(folder: Path, *, report: Report) -> dict[str, Any]:
+def run_demo(folder: Path, *, report: Report) -> DemoDocument:
     """Build the collection in `folder`, then plan, train, backfill a part and evaluate.
 
     Args:
         folder: A new or empty folder.
         report: Called with progress.
-
-    Returns:
-        Rows of quality by strategy and fraction, where everything is, and what to run next.
 
     Raises:
         ConfigError: The folder is not empty.
@@ -114,14 +114,16 @@ def _build(folder: Path) -> None:
     (folder / "xbtmigrate.toml").write_text(CONFIG, "utf-8")
 
 
-def _rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
+def _rows(measured: EvaluateDocument) -> list[DemoRow]:
     """Keep, bridge, forward, the mixed gallery at several fractions, full."""
-    rows = [
+    rows: list[DemoRow] = [
         {
             "strategy": system["name"],
             "serving": None,
             "fraction": 1.0 if system["name"] == "full" else 0.0,
-            **{name: system[name] for name in ("recall@1", "recall@10", "mrr@10")},
+            "recall@1": system["recall@1"],
+            "recall@10": system["recall@10"],
+            "mrr@10": system["mrr@10"],
         }
         for system in measured["systems"]
         if system["chosen"]
@@ -130,12 +132,14 @@ def _rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
     # Without a fitted calibration there is no such curve.
     serving = "calibrated" if ("uncertainty", "calibrated") in curves else "single"
     curve = curves["uncertainty", serving]
-    mixed = [
+    mixed: list[DemoRow] = [
         {
             "strategy": "fastfill",
             "serving": serving,
             "fraction": fraction,
-            **{name: curve[name][place] for name in ("recall@1", "recall@10", "mrr@10")},
+            "recall@1": curve["recall@1"][place],
+            "recall@10": curve["recall@10"][place],
+            "mrr@10": curve["mrr@10"][place],
         }
         for place, fraction in enumerate(curve["fractions"])
         if fraction in SHOWN
@@ -144,7 +148,7 @@ def _rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
     return [*rows[:-1], *mixed, rows[-1]]
 
 
-def _advice(folder: Path, done: dict[str, Any]) -> list[str]:
+def _advice(folder: Path, done: BackfillDocument) -> list[str]:
     gallery = done["gallery"]
     return [
         f"The collection in {folder / 'qdrant'} now holds {gallery['encoded']:,} re-encoded and "

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from xbtmigrate.config import Config
+from xbtmigrate.documents.operate import DoctorDocument
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
 from xbtmigrate.qdrant.journal.run_control import Control
@@ -16,15 +15,12 @@ from xbtmigrate.workflows.store import connected
 from xbtmigrate.workflows.workspace import artefacts_of
 
 
-def examine(config: Config, *, fix: bool) -> dict[str, Any]:
+def examine(config: Config, *, fix: bool) -> DoctorDocument:
     """Check journal, artefacts and collections, and fix what is safe where `fix` is set.
 
     Args:
         config: The settings.
         fix: Whether to fix what can be fixed without any risk.
-
-    Returns:
-        The stable JSON form.
 
     Raises:
         XbtMigrateError: The server cannot be used at all.
@@ -59,7 +55,7 @@ def examine(config: Config, *, fix: bool) -> dict[str, Any]:
     healthy = len(fixed) == len(found)
     return {
         "migration": config.migration,
-        "phase": record.phase.value if record else None,
+        "phase": record.phase if record else None,
         "healthy": healthy,
         "next": following if healthy else "follow each way out, then run this again",
         "findings": [

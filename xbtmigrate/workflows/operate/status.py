@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import cast
 
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
+from xbtmigrate.documents.status import Artefact, CountedDocument, LoadDocument, StatusDocument
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.plan import Plan
@@ -17,7 +19,6 @@ from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.types import Direction, Strategy
 from xbtmigrate.workflows.backfill.control import is_running
-from xbtmigrate.workflows.backfill.throttle import LOAD
 from xbtmigrate.workflows.next_step import next_step, phase_of
 from xbtmigrate.workflows.store import Store, connected, store_over
 from xbtmigrate.workflows.tally import Tally
@@ -27,7 +28,7 @@ ENDING = (Phase.ABORTING, Phase.FINALIZING, Phase.FINALIZED)
 """Phases in which one of the collections may be gone."""
 
 
-def report_status(config: Config) -> dict[str, Any]:
+def report_status(config: Config) -> StatusDocument:
     """Return phase, exact counts, rate, time to go, artefacts and the next command.
 
     Raises:
@@ -48,13 +49,14 @@ def report_status(config: Config) -> dict[str, Any]:
             tally = _tally(store, plan, record)
         phase = phase_of(record, plan, artefacts)
         left = _left(plan.strategy if plan else None, _fraction(plan, record), tally)
-        return _document(config, connection, phase, record, plan) | {
-            "collection": store.facts.collection,
+        counted: CountedDocument = {
             **tally.document(),
+            "collection": store.facts.collection,
             "by_application": tally.applied,
             "left": left,
             "eta_seconds": round(left / rate, 1) if (rate := _rate(record)) and left else None,
         }
+        return _document(config, connection, phase, record, plan, counted=counted)
 
 
 def _record(config: Config, connection: Connection) -> MigrationRecord | None:
@@ -75,20 +77,21 @@ def _tally(store: Store, plan: Plan, record: MigrationRecord | None) -> Tally:
     return tally.with_those_of_applications(target.count(), with_new)
 
 
-def _ending(config: Config, connection: Connection, record: MigrationRecord) -> dict[str, Any]:
+def _ending(config: Config, connection: Connection, record: MigrationRecord) -> StatusDocument:
     """Return the document of an ending migration, one of whose collections may be gone."""
     plan = artefacts_of(config).load_plan()
     source, target = plan.collection.name, plan.target.collection
     # `abort` deletes the new side, `finalize` the old one: count on the side that stays.
     there = source if record.phase is Phase.ABORTING else target
-    return _document(config, connection, record.phase, record, plan) | {
-        "collection": there,
+    counted: CountedDocument = {
         **Tally(Reader(connection, there, 1).count()).document(),
+        "collection": there,
         "by_application": 0,
         "without_new": 0,
         "left": 0,
         "eta_seconds": None,
     }
+    return _document(config, connection, record.phase, record, plan, counted=counted)
 
 
 def _document(
@@ -97,16 +100,19 @@ def _document(
     phase: Phase | None,
     record: MigrationRecord | None,
     plan: Plan | None,
-) -> dict[str, Any]:
-    """Return the entries that are not counted in the collection."""
-    rate, strategy = _rate(record), plan.strategy if plan else None
+    *,
+    counted: CountedDocument,
+) -> StatusDocument:
+    """Add what the record and the files say to what was counted in the collection."""
+    rate = _rate(record)
     control, running = Control(connection, config.migration), is_running(record)
     # While a run is alive, the error of an earlier one is history.
     trouble = None if running else control.trouble()
     return {
+        **counted,
         "migration": config.migration,
-        "phase": phase.value if phase else "not planned",
-        "strategy": strategy.value if strategy else None,
+        "phase": phase or "not planned",
+        "strategy": plan.strategy if plan else None,
         "plan": plan.digest if plan else None,
         "fraction": _fraction(plan, record),
         "points_per_second": round(rate, 1) if rate else None,
@@ -142,16 +148,16 @@ def _plan(journal: Journal, artefacts: Artefacts) -> Plan | None:
     return artefacts.load_plan()
 
 
-def _load(config: Config, connection: Connection, record: MigrationRecord | None) -> dict[str, Any]:
+def _load(config: Config, connection: Connection, record: MigrationRecord | None) -> LoadDocument:
     """Return the pace that the present or last run has published."""
     said = Control(connection, config.migration).load()
     # Every key is there, so a script need not test for them.
-    load = {name: said.get(name) for name in LOAD}
+    load = {name: said.get(name) for name in LoadDocument.__annotations__}
     load["pauses"] = said.get("pauses", {})
     # A killed run cannot publish its end, so its last state would look alive.
     if said and not is_running(record):
         load |= {"state": "ended", "reason": ""}
-    return load
+    return cast("LoadDocument", load)
 
 
 def _rate(record: MigrationRecord | None) -> float | None:
@@ -174,8 +180,8 @@ def _left(strategy: Strategy | None, fraction: float, tally: Tally) -> int:
     return encode + tally.pending if STRATEGIES[strategy].projects else encode
 
 
-def _artefacts(artefacts: Artefacts) -> dict[str, str]:
-    files = {
+def _artefacts(artefacts: Artefacts) -> dict[Artefact, str]:
+    files: dict[Artefact, Path] = {
         "plan": artefacts.plan_file,
         "pairs": artefacts.pairs_file,
         "bridge": artefacts.projector_folder(Direction.BRIDGE),

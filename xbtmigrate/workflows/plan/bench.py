@@ -19,6 +19,7 @@ from xbtmigrate.backfill.goal import Goal
 from xbtmigrate.backfill.loop import Backfill
 from xbtmigrate.backfill.order_file import write_sorted
 from xbtmigrate.config import Config
+from xbtmigrate.documents.plan import BenchDocument
 from xbtmigrate.errors import CollectionError, PluginError
 from xbtmigrate.files import read_json, write_json
 from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage
@@ -64,45 +65,6 @@ class _Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
-    """What was measured, and on what.
-
-    Attributes:
-        rates: The rates.
-        sample: Points they were measured on.
-        points: Points of the collection.
-        layout: Where the new vectors would go.
-        map: What was timed as the projector.
-    """
-
-    rates: Rates
-    sample: int
-    points: int
-    layout: Layout
-    map: str
-
-    def document(self) -> dict[str, Any]:
-        """Return the stable JSON form."""
-        return {
-            "points": self.points,
-            "sample": self.sample,
-            "layout": self.layout.value,
-            "projector": self.map,
-            "points_per_second": self.rates.document(),
-            "predicted_seconds": [
-                {
-                    "strategy": strategy.value,
-                    "fraction": spec.fraction,
-                    "seconds": self.rates.seconds(
-                        strategy, self.points, round(spec.fraction * self.points)
-                    ),
-                }
-                for strategy, spec in STRATEGIES.items()
-            ],
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class _Sample:
     """Points that were read, and the projector that makes their new vectors."""
 
@@ -118,7 +80,7 @@ class _Sample:
         return [_to_write(self.projector, each) for each in self.batches]
 
 
-def bench(config: Config, *, write: bool, sample: int, report: Report) -> Bench:
+def bench(config: Config, *, write: bool, sample: int, report: Report) -> BenchDocument:
     """Measure on a part of the collection.
 
     Args:
@@ -150,15 +112,24 @@ def bench(config: Config, *, write: bool, sample: int, report: Report) -> Bench:
                 alone=alone,
                 report=report,
             )
-        measured = Bench(
-            rates,
-            sample=sum(map(len, batches)),
-            points=store.facts.points,
-            layout=layout,
-            map=projector.name,
-        )
+        points = store.facts.points
+        measured: BenchDocument = {
+            "points": points,
+            "sample": sum(map(len, batches)),
+            "layout": layout,
+            "projector": projector.name,
+            "points_per_second": rates.document(),
+            "predicted_seconds": [
+                {
+                    "strategy": strategy,
+                    "fraction": spec.fraction,
+                    "seconds": rates.seconds(strategy, points, round(spec.fraction * points)),
+                }
+                for strategy, spec in STRATEGIES.items()
+            ],
+        }
         if write:
-            write_json(_file(workspace.artefacts), measured.document())
+            write_json(_file(workspace.artefacts), measured)
     return measured
 
 

@@ -54,7 +54,7 @@ class Judgement:
     findings: Findings
     warnings: Sequence[str]
 
-    def document(self, advice: Recommendation, warnings: Sequence[str]) -> dict[str, Any]:
+    def document(self, advice: Recommendation, warnings: Sequence[str]) -> Mapping[str, object]:
         """Return the figures of the sample in the form of `evaluate`."""
         content = self.findings.document(advice)
         return {**content, "task": SAMPLE, "directions": [], "gates": [], "warnings": warnings}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from xbtmigrate.config import Config
+from xbtmigrate.documents.serve import ExportDocument
 from xbtmigrate.errors import ConfigError, UnsupportedError
 from xbtmigrate.files import write_atomically
 from xbtmigrate.projectors import Projector
@@ -14,36 +13,7 @@ from xbtmigrate.types import Direction
 from xbtmigrate.workflows.workspace import artefacts_of
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """The file that was written, and how far it is from the projector.
-
-    Attributes:
-        file: The ONNX model.
-        direction: The projector's direction.
-        kind: The projector's kind.
-        d_in: Length of the vectors it takes.
-        d_out: Length of the vectors it gives.
-        digest: The projector's digest, also in the model's metadata.
-        difference: Largest difference to the projector, relative to the largest coordinate.
-        bytes: Size of the file.
-    """
-
-    file: str
-    direction: Direction
-    kind: str
-    d_in: int
-    d_out: int
-    digest: str
-    difference: float
-    bytes: int
-
-    def document(self) -> dict[str, Any]:
-        """Return the stable JSON form."""
-        return asdict(self)
-
-
-def run(config: Config, *, direction: Direction, out: Path, force: bool) -> Exported:
+def run(config: Config, *, direction: Direction, out: Path, force: bool) -> ExportDocument:
     """Write a trained projector as an ONNX model, after comparing the vectors of both.
 
     Args:
@@ -71,6 +41,13 @@ def run(config: Config, *, direction: Direction, out: Path, force: bool) -> Expo
     # Compare before writing: a model that differs never reaches the disk.
     apart = difference(data, projector)
     write_atomically(out, lambda temporary: temporary.write_bytes(data))
-    sizes = (projector.d_in, projector.d_out)
-    facts = (direction, projector.kind, *sizes, projector.digest)
-    return Exported(str(out), *facts, apart, len(data))
+    return {
+        "file": str(out),
+        "direction": direction,
+        "kind": projector.kind,
+        "d_in": projector.d_in,
+        "d_out": projector.d_out,
+        "digest": projector.digest,
+        "difference": apart,
+        "bytes": len(data),
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
+from xbtmigrate.documents.serve import PublishDocument
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
@@ -32,24 +33,7 @@ BANK_ROWS = 256
 """Known queries that are published, at most: they serve to translate score thresholds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What was published, or would be."""
-
-    published: Published | None
-    files: dict[str, int]
-
-    def document(self) -> dict[str, Any]:
-        """Return the stable JSON form."""
-        return {
-            "published": self.published is not None,
-            "digest": self.published.digest if self.published else None,
-            "files": self.files,
-            "bytes": sum(self.files.values()),
-        }
-
-
-def run(config: Config, *, yes: bool) -> Result:
+def run(config: Config, *, yes: bool) -> PublishDocument:
     """Publish the artefacts of serving.
 
     Args:
@@ -64,7 +48,13 @@ def run(config: Config, *, yes: bool) -> Result:
         plan = artefacts.load_plan()
         files = _files(artefacts, plan)
         sizes = {name: len(data) for name, data in files.items()}
-        return Result(_published(store.connection, plan, files) if yes else None, sizes)
+        published = _published(store.connection, plan, files) if yes else None
+    return {
+        "published": yes,
+        "digest": published.digest if published else None,
+        "files": sizes,
+        "bytes": sum(sizes.values()),
+    }
 
 
 def publish_artefacts(connection: Connection, artefacts: Artefacts, plan: Plan) -> None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
+from xbtmigrate.documents.train import (
+    CalibrationDocument,
+    DirectionDocument,
+    LoraDocument,
+    TrainDocument,
+)
 from xbtmigrate.errors import ConfigError, TrainingError
 from xbtmigrate.evaluation.queries import FREE, held_out
 from xbtmigrate.migration.plan import Plan
@@ -55,26 +61,26 @@ class Trained:
     lora: LoraReport | None
     learned: Learned | None
 
-    def document(self) -> dict[str, Any]:
-        """Return the stable JSON form."""
+    def document(self) -> TrainDocument:
+        """Return the document of `train-projector`."""
         return {
             "migration": self.plan.migration,
             "plan": self.plan.digest,
-            "pairs": {group.source.value: len(group) for group in self.material.pairs},
+            "pairs": {group.source: len(group) for group in self.material.pairs},
             "held_out": len(self.material.task.queries_new),
             "directions": {
-                direction.value: self._direction(direction, report)
+                direction: self._direction(direction, report)
                 for direction, report in self.reports.items()
             },
             "lora": self._lora(self.lora) if self.lora else None,
             "calibration": self._calibration(self.learned) if self.learned else None,
         }
 
-    def _calibration(self, learned: Learned) -> dict[str, Any]:
+    def _calibration(self, learned: Learned) -> CalibrationDocument:
         fusion = learned.arrangement.fusion
         return {"basis": learned.basis, "queries": fusion.queries, "loss": fusion.loss}
 
-    def _lora(self, report: LoraReport) -> dict[str, Any]:
+    def _lora(self, report: LoraReport) -> LoraDocument:
         return {
             "folder": str(self.artefacts.lora_folder),
             "pairs": report.pairs,
@@ -83,7 +89,7 @@ class Trained:
             "on": report.on.as_metrics(),
         }
 
-    def _direction(self, direction: Direction, report: FitReport) -> dict[str, Any]:
+    def _direction(self, direction: Direction, report: FitReport) -> DirectionDocument:
         side, projector = self.plan.binding.get("qdrant.side_vector"), report.projector
         text_side = projector.text_side
         return {
@@ -98,7 +104,7 @@ class Trained:
             "candidates": [
                 {
                     "kind": candidate.kind,
-                    "source": candidate.source.value,
+                    "source": candidate.source,
                     "pairs": candidate.pairs,
                     "settings": dict(candidate.settings),
                     **candidate.scores.as_metrics(),

@@ -5,23 +5,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pyarrow.compute as pc
 
 from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.documents.verify import (
+    FaultsDocument,
+    IndexRecallDocument,
+    VerifyDocument,
+    WitnessDocument,
+)
 from xbtmigrate.evaluation.queries import Questions
+from xbtmigrate.migration.phases import Phase
 from xbtmigrate.migration.plan import Plan, Target
 from xbtmigrate.protocols import Encoder, Gallery
 from xbtmigrate.qdrant.collection.index_recall import recall_of_index
 from xbtmigrate.qdrant.gallery.baseline import BaselineChanges
-from xbtmigrate.types import MADE, Kind, Layout, PointId, Vectors, vectors_of
+from xbtmigrate.types import Kind, Layout, PointId, Vectors, vectors_of
 from xbtmigrate.workflows.encode_points import encode_readable
 from xbtmigrate.workflows.evaluate.query_sources import judged_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.store import Store
-from xbtmigrate.workflows.tally import Tally, in_words
+from xbtmigrate.workflows.tally import Tally, by_reason, in_words
 from xbtmigrate.workflows.verify.check_points import Fault
 from xbtmigrate.workflows.verify.checkpoint import MAX_MISMATCHES, Verification
 
@@ -29,23 +36,6 @@ EXAMPLES = 20
 QUERIES = 100
 LOST_RECALL = 0.05
 """How much less of the exact neighbours the new index may find than the old one."""
-
-
-@dataclass(frozen=True, slots=True)
-class IndexRecall:
-    """Share of the ten exact neighbours that an indexed search finds, in both spaces.
-
-    Attributes:
-        basis: What was searched for, in words.
-        queries: Number of queries.
-        old: Share in the old space.
-        new: Share in the new space.
-    """
-
-    basis: str
-    queries: int
-    old: float
-    new: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +62,7 @@ class Evidence:
     tally: Tally
     max_unembeddable: float
     settings: Sequence[str]
-    index_recall: IndexRecall | None
+    index_recall: IndexRecallDocument | None
     testimony: BaselineChanges | None
     max_replaced: int
 
@@ -103,17 +93,17 @@ class Evidence:
         without = self.tally.without_vector
         if without > self.max_unembeddable * self.tally.points:
             found.append(
-                f"{without:,} points get no new vector ({in_words(self.tally.of)}), more than "
-                "plan.max_missing"
+                f"{without:,} points get no new vector ({in_words(by_reason(self.tally.of))}), "
+                "more than plan.max_missing"
             )
         if self.settings:
             found.append(f"{len(self.settings)} setting(s) differ")
         recall = self.index_recall
         # Against the old index and not an absolute level: that is what users are used to.
-        if recall is not None and recall.new < recall.old - LOST_RECALL:
+        if recall is not None and recall["new"] < recall["old"] - LOST_RECALL:
             found.append(
-                f"the new index finds {recall.new:.3f} of the exact neighbours, "
-                f"the old one {recall.old:.3f}: a larger ef_construct finds more"
+                f"the new index finds {recall['new']:.3f} of the exact neighbours, "
+                f"the old one {recall['old']:.3f}: a larger ef_construct finds more"
             )
         changed = self._vectors_changed
         if len(changed) > self.max_replaced:
@@ -128,10 +118,14 @@ class Evidence:
     def _vectors_changed(self) -> list[PointId]:
         return [] if self.testimony is None else self.testimony.vectors_changed
 
-    def document(self) -> dict[str, Any]:
-        """Return the stable JSON form."""
-        state, reasons = self.state, self.reasons
-        recall, faults = self.index_recall, self.faults
+    def document(self, phase: Phase, seconds: float) -> VerifyDocument:
+        """Return the document of the verification.
+
+        Args:
+            phase: Phase of the migration after it.
+            seconds: Time it took.
+        """
+        state, reasons, faults = self.state, self.reasons, self.faults
         examples = list(state.mismatches.items())[:EXAMPLES]
         return {
             "collection": self.plan.collection.name,
@@ -141,21 +135,32 @@ class Evidence:
             "sample": state.sample,
             "checked": state.checked,
             **self.tally.document(),
-            "mismatches": {fault.value: faults[fault] for fault in Fault},
+            "mismatches": cast("FaultsDocument", {str(fault): faults[fault] for fault in Fault}),
             "examples": [
                 {"id": point, "fault": each.fault.value, "detail": each.detail}
                 for point, each in examples
             ],
             "repaired": self.repaired,
-            "compared": {kind.value: state.compared.get(kind, 0) for kind in MADE},
-            "least_cosine": {kind.value: state.least_cosine.get(kind) for kind in MADE},
+            "compared": {
+                "projected": state.compared.get(Kind.PROJECTED, 0),
+                "encoded": state.compared.get(Kind.ENCODED, 0),
+            },
+            "least_cosine": {
+                "projected": state.least_cosine.get(Kind.PROJECTED),
+                "encoded": state.least_cosine.get(Kind.ENCODED),
+            },
             "settings": list(self.settings),
-            "index_recall": None if recall is None else asdict(recall),
-            "witness": None if self.testimony is None else asdict(self.testimony),
+            "index_recall": self.index_recall,
+            "witness": self._witness(),
             "proven": self._proven(),
             "not_proven": self._not_proven(),
+            "phase": phase,
+            "seconds": round(seconds, 3),
             "next": self._next(),
         }
+
+    def _witness(self) -> WitnessDocument | None:
+        return None if self.testimony is None else cast("WitnessDocument", asdict(self.testimony))
 
     def _proven(self) -> list[str]:
         state, kept = self.state, self.testimony
@@ -223,7 +228,7 @@ def index_recall(
     target: Target,
     *,
     hnsw_ef: int | None,
-) -> IndexRecall | None:
+) -> IndexRecallDocument | None:
     """Search both spaces with and without the index, for judged queries or stored points.
 
     None where nothing can be searched for, and for the embedded mode, which has no index.
@@ -250,7 +255,7 @@ def index_recall(
 
 def _recall_of_questions(
     store: Store, models: Models, questions: Questions, target: Target, hnsw_ef: int | None
-) -> IndexRecall | None:
+) -> IndexRecallDocument | None:
     texts = questions.sampled(QUERIES, store.config.plan.seed).texts
     encoders: tuple[Encoder, Encoder] = (models.old, models.new)
     made = [encode_readable(each, texts, questions.modality) for each in encoders]
@@ -270,11 +275,11 @@ def _measured(
     *,
     own: Sequence[PointId] | None,
     hnsw_ef: int | None,
-) -> IndexRecall:
+) -> IndexRecallDocument:
     facts = store.facts
     places = ((facts.collection, facts.vector), (target.collection, target.vector))
     old, new = (
         recall_of_index(store.connection, *place, queries, own=own, hnsw_ef=hnsw_ef)
         for place, queries in zip(places, spaces, strict=True)
     )
-    return IndexRecall(basis, len(spaces[0]), old, new)
+    return {"basis": basis, "queries": len(spaces[0]), "old": old, "new": new}

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
+from xbtmigrate.documents.verify import StoppedVerifyDocument, VerifyDocument
 from xbtmigrate.errors import GateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage, utc_now
 from xbtmigrate.projectors import Projector
@@ -63,24 +63,9 @@ class Extent:
     replaced: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How a verification ended.
-
-    Attributes:
-        document: The stable JSON form.
-        clean: Whether there is no reason against a cutover.
-        interrupted: Whether the user stopped it.
-    """
-
-    document: dict[str, Any]
-    clean: bool
-    interrupted: bool
-
-
 def verify(
     config: Config, extent: Extent, *, should_stop: Callable[[], str], report: Report
-) -> Verdict:
+) -> VerifyDocument | StoppedVerifyDocument:
     """Verify a backfilled migration, and note in the journal whether it is clean.
 
     Args:
@@ -103,7 +88,7 @@ def verify(
             run = _Run(store, models, workspace, intent, extent, held, should_stop, report)
             run.scan()
             if run.stopped:
-                return Verdict(run.stopped_document(), clean=False, interrupted=True)
+                return run.stopped_document()
             run.settle()
             evidence = run.evidence()
             clean = not evidence.reasons
@@ -120,8 +105,7 @@ def verify(
             store.journal.save(judged)
         finally:
             store.journal.release()
-    spent = {"phase": judged.phase.value, "seconds": round(time.monotonic() - started, 3)}
-    return Verdict(evidence.document() | spent, clean, interrupted=False)
+    return evidence.document(judged.phase, time.monotonic() - started)
 
 
 def check_verifiable(
@@ -312,12 +296,12 @@ class _Run:
     def _choice(self) -> LayoutChoice:
         return choice_of(self.intent.plan.target)
 
-    def stopped_document(self) -> dict[str, Any]:
+    def stopped_document(self) -> StoppedVerifyDocument:
         """Return the document of a run that was stopped."""
         return {
             "collection": self.intent.plan.collection.name,
             "status": f"stopped: {self.stopped}",
-            "phase": self.record.phase.value,
+            "phase": self.record.phase,
             "clean": False,
             "checked": self._state.checked,
             "points": self._points,

@@ -1,0 +1,25 @@
+"""Type of the document that every command prints where it fails."""
+
+from __future__ import annotations
+
+from typing_extensions import TypedDict
+
+
+class Failure(TypedDict):
+    """What went wrong, and what to do."""
+
+    type: str
+    """Class of the error, see [Errors](#errors)."""
+    message: str
+    """What is wrong."""
+    hint: str
+    """What to do about it."""
+    exit_code: int
+    """Exit code of the command."""
+
+
+class ErrorDocument(TypedDict):
+    """What a command prints instead of its own document where it fails."""
+
+    error: Failure
+    """The error."""
