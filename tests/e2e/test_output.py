@@ -42,9 +42,7 @@ def documents(migration: Path) -> dict[str, dict[str, Any]]:
     """One document of each command, by its section."""
     return {
         "plan": answer("plan", cwd=migration),
-        "train-projector": answer(
-            "train-projector", "--kind", "ridge,lambda_orthogonal", cwd=migration
-        ),
+        "train-projector": answer("train-projector", "--kind", "ridge", cwd=migration),
         "bench": answer("bench", "--yes", "--sample", "256", cwd=migration),
         "backfill": answer("backfill", "--fraction", "1", cwd=migration),
         "backfill --online": answer("backfill", "--online", "--fraction", "1", cwd=migration),

@@ -9,12 +9,13 @@ from xbtmigrate.projectors.architectures import (
 )
 from xbtmigrate.projectors.artefact import Manifest
 from xbtmigrate.projectors.gaussian_process import GaussianProcess, ProcessVariance
-from xbtmigrate.projectors.projector import Projector
+from xbtmigrate.projectors.projector import EmbedTexts, Projector, open_side
 from xbtmigrate.projectors.uncertainty import HeteroscedasticHead, NeighbourResidual, Uncertainty
 
 __all__ = [
     "Affine",
     "Architecture",
+    "EmbedTexts",
     "GaussianProcess",
     "HeteroscedasticHead",
     "Manifest",
@@ -24,5 +25,6 @@ __all__ = [
     "Projector",
     "Uncertainty",
     "beside",
+    "open_side",
     "project",
 ]

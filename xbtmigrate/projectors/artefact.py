@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.files import parse, parse_json, sync_folder
@@ -157,18 +157,46 @@ def read_artefact(directory: Path) -> Artefact:
     Raises:
         ArtefactError: Missing, damaged, or of another version.
     """
+    document = _read_document(directory)
+    data = _read_bytes(directory, TENSORS_NAME)
+    # safetensors would load the tensors of another training without complaint.
+    if sha256(data).hexdigest() != document.get("sha256"):
+        raise _damaged(directory, f"{TENSORS_NAME} does not have the digest of {JSON_NAME}")
+    manifest = _manifest_of(document, directory)
+    parts = parse(document, _Parts, str(directory), _AGAIN)
     try:
-        text = (directory / JSON_NAME).read_bytes()
-        data = (directory / TENSORS_NAME).read_bytes()
+        tensors = safetensors.numpy.load(data)
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise _damaged(directory, f"{type(error).__name__}: {error}") from error
+    return Artefact(manifest, parts.architecture, parts.uncertainty, tensors)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read what a projector is, without its parameters.
+
+    Raises:
+        ArtefactError: Missing, damaged, or of another version.
+    """
+    return _manifest_of(_read_document(directory), directory)
+
+
+def read_names(directory: Path) -> list[str]:
+    """List the names of a projector's parameters; their values are neither read nor checked.
+
+    Raises:
+        ArtefactError: The file is missing or damaged.
+    """
+    try:
+        with safe_open(directory / TENSORS_NAME, framework="numpy") as tensors:
+            return list(tensors.keys())
     except FileNotFoundError as error:
-        raise ArtefactError(
-            f"there is no projector in {directory}: {Path(error.filename).name} is missing",
-            "train one with `xbtmigrate train-projector`; of a migration that has begun, "
-            "`xbtmigrate doctor --yes` restores it",
-        ) from error
-    except OSError as error:
+        raise _missing(directory, TENSORS_NAME) from error
+    except (OSError, SafetensorError) as error:
         raise _damaged(directory, str(error)) from error
-    document = parse_json(text, str(directory / JSON_NAME), _AGAIN)
+
+
+def _read_document(directory: Path) -> dict[str, Any]:
+    document = parse_json(_read_bytes(directory, JSON_NAME), str(directory / JSON_NAME), _AGAIN)
     # Before all else: the fields of another version would only be reported as damaged.
     version = document.get("schema_version")
     if version != SCHEMA_VERSION:
@@ -176,16 +204,20 @@ def read_artefact(directory: Path) -> Artefact:
             f"the projector in {directory} has schema version {version}, not {SCHEMA_VERSION}",
             "load it with the version of xbtmigrate that wrote it, or train it again",
         )
-    # safetensors would load the tensors of another training without complaint.
-    if sha256(data).hexdigest() != document.get("sha256"):
-        raise _damaged(directory, f"{TENSORS_NAME} does not have the digest of {JSON_NAME}")
-    manifest = parse(document, Manifest, str(directory), _AGAIN)
-    parts = parse(document, _Parts, str(directory), _AGAIN)
+    return document
+
+
+def _manifest_of(document: dict[str, Any], directory: Path) -> Manifest:
+    return parse(document, Manifest, str(directory), _AGAIN)
+
+
+def _read_bytes(directory: Path, name: str) -> bytes:
     try:
-        tensors = safetensors.numpy.load(data)
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise _damaged(directory, f"{type(error).__name__}: {error}") from error
-    return Artefact(manifest, parts.architecture, parts.uncertainty, tensors)
+        return (directory / name).read_bytes()
+    except FileNotFoundError as error:
+        raise _missing(directory, name) from error
+    except OSError as error:
+        raise _damaged(directory, str(error)) from error
 
 
 def _refuse_foreign(directory: Path) -> None:
@@ -208,6 +240,14 @@ def _write_synced(path: Path, data: bytes) -> None:
         file.flush()
         # Without it a power cut can leave the renamed folder with empty files.
         os.fsync(file.fileno())
+
+
+def _missing(directory: Path, name: str) -> ArtefactError:
+    return ArtefactError(
+        f"there is no projector in {directory}: {name} is missing",
+        "train one with `xbtmigrate train-projector`; of a migration that has begun, "
+        "`xbtmigrate doctor --yes` restores it",
+    )
 
 
 def _damaged(directory: Path, reason: str) -> ArtefactError:

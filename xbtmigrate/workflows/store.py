@@ -11,7 +11,7 @@ from xbtmigrate.config import Config
 from xbtmigrate.errors import ArtefactError, CollectionError, GateError
 from xbtmigrate.migration.phases import FREE, Phase
 from xbtmigrate.migration.plan import Plan, Target
-from xbtmigrate.projectors import Projector
+from xbtmigrate.projectors import EmbedTexts, open_side
 from xbtmigrate.protocols import Gallery, Journal
 from xbtmigrate.qdrant.collection.aliases import aliases
 from xbtmigrate.qdrant.collection.facts import CollectionFacts, inspect
@@ -76,26 +76,27 @@ class Store:
             creates_collection=False,
             reason="",
         )
-        forward = self._forward()
-        text_side = None if forward is None else forward.text_side
+        _, text_side = self._side()
         # Side vectors are stored ones or made from the text, never both.
         side = None if text_side else self.config.qdrant.side_vector
         return open_gallery(
             self.connection, facts, as_it_is, fields, "", side=side, text_side=text_side
         )
 
-    def _forward(self) -> Projector | None:
-        """Load the forward projector, if one was trained."""
+    def _side(self) -> tuple[int, EmbedTexts | None]:
+        """Return the length of the forward projector's side vectors, and what makes them of texts.
+
+        Found out each time: `train-projector` replaces the projector while the store is open.
+        """
         folder = artefacts_of(self.config).projector_folder(Direction.FORWARD)
-        return Projector.load(folder) if folder.exists() else None
+        return open_side(folder) if folder.exists() else (0, None)
 
     def gallery(self, plan: Plan) -> Gallery:
         """Open the collection as the plan migrates it."""
         choice = choice_of(plan.target)
-        forward = self._forward()
-        text_side = None if forward is None else forward.text_side
+        size, text_side = self._side()
         # A stored side vector is read only where the projector takes it: vectors fill the pages.
-        stored = forward is not None and forward.d_side > 0 and text_side is None
+        stored = size > 0 and text_side is None
         return open_gallery(
             self.connection,
             self.facts,

@@ -5,7 +5,7 @@ import pytest
 
 from xbtmigrate import Projector
 from xbtmigrate.errors import ArtefactError
-from xbtmigrate.projectors import Affine, Manifest
+from xbtmigrate.projectors import Affine, Manifest, open_side
 from xbtmigrate.side_information import (
     TextSide,
     Vocabulary,
@@ -79,13 +79,49 @@ def test_one_word_is_a_vocabulary():
     np.testing.assert_allclose(made.embed(["only", "other"]), [[0.5**0.5] * 2, [0, 0]], atol=1e-6)
 
 
+def projector_with(made, d_side):
+    """A projector from 4 to 5 dimensions that takes side vectors of this length."""
+    facts = Manifest(
+        Direction.FORWARD, "test", 4, 5, Distance.COSINE, Distance.COSINE, d_side=d_side
+    )
+    weight = np.random.default_rng(1).standard_normal((4 + d_side, 5)).astype(np.float32)
+    return Projector(facts, Affine(weight, np.zeros(5, np.float32)), text_side=made)
+
+
+def test_side_vectors_are_made_without_reading_the_map(tmp_path, monkeypatch):
+    made = side()
+    projector_with(made, made.size).save(tmp_path)
+    monkeypatch.setattr(Affine, "from_tensors", lambda _: pytest.fail("read the map"))
+    size, embed = open_side(tmp_path)
+    assert size == made.size
+    np.testing.assert_array_equal(embed(TEXTS), made.embed(TEXTS))
+
+
+def test_a_damaged_table_of_words_is_refused_where_it_is_first_used(tmp_path):
+    made = side()
+    projector_with(made, made.size).save(tmp_path)
+    tensors = tmp_path / "projector.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"!")
+    _, embed = open_side(tmp_path)
+    with pytest.raises(ArtefactError, match="damaged"):
+        embed(TEXTS)
+    tensors.write_bytes(b"!")
+    with pytest.raises(ArtefactError, match="damaged"):
+        open_side(tmp_path)
+    tensors.unlink()
+    with pytest.raises(ArtefactError, match="is missing"):
+        open_side(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 3])
+def test_nothing_is_made_of_texts_where_the_map_takes_none_or_a_stored_vector(size, tmp_path):
+    projector_with(None, size).save(tmp_path)
+    assert open_side(tmp_path) == (size, None)
+
+
 def test_a_projector_keeps_what_its_side_vectors_are_made_with(tmp_path):
     made = side()
-    facts = Manifest(
-        Direction.FORWARD, "test", 4, 5, Distance.COSINE, Distance.COSINE, d_side=made.size
-    )
-    weight = np.random.default_rng(1).standard_normal((4 + made.size, 5)).astype(np.float32)
-    projector = Projector(facts, Affine(weight, np.zeros(5, np.float32)), text_side=made)
+    projector = projector_with(made, made.size)
     projector.save(tmp_path / "projector")
     loaded = Projector.load(tmp_path / "projector")
     assert loaded.digest == projector.digest
@@ -95,4 +131,4 @@ def test_a_projector_keeps_what_its_side_vectors_are_made_with(tmp_path):
     np.testing.assert_array_equal(mapped, projector.apply(old, made.embed(TEXTS)))
     assert mapped.shape == (len(TEXTS), 5)
     with pytest.raises(ArtefactError, match="table of words"):
-        Projector(facts, projector.architecture, text_side=TextSide(made.vocabulary, {}))
+        projector_with(TextSide(made.vocabulary, {}), made.size)

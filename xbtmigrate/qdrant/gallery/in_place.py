@@ -12,6 +12,7 @@ import pyarrow as pa
 from qdrant_client import models
 
 from xbtmigrate.errors import CollectionError
+from xbtmigrate.projectors import EmbedTexts
 from xbtmigrate.protocols import Written
 from xbtmigrate.qdrant.gallery.provenance import (
     GROUP,
@@ -27,7 +28,6 @@ from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.points import EmbeddedFields, Page
 from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.qdrant.wire.writer import Writer
-from xbtmigrate.side_information import TextSide
 from xbtmigrate.types import (
     WITHOUT,
     Kind,
@@ -76,7 +76,7 @@ class GallerySettings:
     old: Space
     new: Space
     side: Space | None = None
-    text_side: TextSide | None = None
+    text_side: EmbedTexts | None = None
     shard_keys: Sequence[models.ShardKey] = ()
     halves: Collection[str] = ()
     page: int = 512
@@ -100,7 +100,7 @@ class GallerySettings:
             arrays[name] = page.dense(space.name, space.size)
             if name == "old" and self.text_side is not None:
                 texts = [self.fields.text_of(payload) for payload in page.payloads]
-                arrays["side"] = vector_array(self.text_side.embed(texts))
+                arrays["side"] = vector_array(self.text_side(texts))
         return arrays
 
     def payload_columns(

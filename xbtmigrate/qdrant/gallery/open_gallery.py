@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xbtmigrate.errors import CollectionError
+from xbtmigrate.projectors import EmbedTexts
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.gallery.compare_shadow import ShadowComparison
@@ -12,7 +13,6 @@ from xbtmigrate.qdrant.gallery.shadow import ShadowGallery
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.points import EmbeddedFields
 from xbtmigrate.qdrant.wire.reader import Reader
-from xbtmigrate.side_information import TextSide
 from xbtmigrate.types import Distance, Layout
 
 PAGE = 512
@@ -28,7 +28,7 @@ def open_gallery(
     plan_digest: str,
     *,
     side: str | None = None,
-    text_side: TextSide | None = None,
+    text_side: EmbedTexts | None = None,
 ) -> Gallery:
     """Open the gallery of a prepared layout.
 
