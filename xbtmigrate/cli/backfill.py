@@ -85,8 +85,6 @@ def backfill(
 
     request = Request(
         fraction=fraction,
-        # One kind of value for the loop: an endless budget in place of None.
-        seconds=math.inf if budget is None else budget,
         order=order,
         batch_size=batch_size,
         limits=Limits(limit_of(max_slowdown), limit_of(max_rate)),
@@ -100,7 +98,8 @@ def backfill(
         _show_intent(prepare(settings, request), json=json)
         return
     # Ctrl-C sets a flag that the loop reads after each batch: no batch is cut in two.
-    with render.progress() as bars, stop_on_interrupt() as asked_to_stop:
+    seconds = math.inf if budget is None else budget
+    with render.progress() as bars, stop_on_interrupt(seconds) as asked_to_stop:
         result = run(settings, request, should_stop=asked_to_stop, report=bars)
     _show_result(result, json=json)
     end(passed=not result.refused, interrupted=result.interrupted)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,10 +20,22 @@ INTERRUPTED = 130
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], str]]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one ends the program."""
+def stop_on_interrupt(seconds: float = math.inf) -> Iterator[Callable[[], str]]:
+    """Yield a function that returns why to stop, "" to go on.
+
+    It is stopped by the first Ctrl-C or SIGTERM, and at the end of a time budget. A second signal
+    ends the program.
+
+    Args:
+        seconds: The budget; it counts from here, so connecting and checking are part of it.
+    """
     # A flag and not an exception, which could arrive in the middle of a write.
-    asked = threading.Event()
+    asked, deadline = threading.Event(), time.monotonic() + seconds
+
+    def why() -> str:
+        if asked.is_set():
+            return "interrupted"
+        return "time budget used up" if time.monotonic() >= deadline else ""
 
     def ask(number: int, _frame: object) -> None:
         if asked.is_set():
@@ -33,7 +47,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], str]]:
 
     former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: "interrupted" if asked.is_set() else ""
+        yield why
     finally:
         # Outside the run Ctrl-C ends the program at once, as usual.
         for number, handler in former.items():

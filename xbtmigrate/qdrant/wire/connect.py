@@ -10,15 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
-from qdrant_client.http.exceptions import UnexpectedResponse
 
 from xbtmigrate.errors import ConnectionFailedError, UnsupportedError, XbtMigrateError
 from xbtmigrate.qdrant.wire.address import explain
 from xbtmigrate.qdrant.wire.connection import ATTEMPTS, BRIEF_ATTEMPTS, OLDEST, Connection, Version
 from xbtmigrate.qdrant.wire.server_errors import SERVER_ERRORS, status_of
-from xbtmigrate.qdrant.wire.transport import PLAIN, Certificates, Rest, Rpc
+from xbtmigrate.qdrant.wire.transport import PLAIN, Certificates, Rest, Rpc, raise_refusals
 
 
 def connect(
@@ -72,7 +70,7 @@ def connect(
             raise ConnectionFailedError(
                 f"'{url}' is not a valid address: {error}", "correct qdrant.url"
             ) from error
-    client.http.client.add_middleware(_raise_refusals)
+    client.http.client.add_middleware(raise_refusals)
     rest = Rest(client, api_key, timeout, certificates)
     probe = Connection(
         client,
@@ -110,16 +108,6 @@ def open_async(
             verify=Certificates.load(ca_file).context(),
             check_compatibility=False,
         )
-
-
-def _raise_refusals(
-    request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]
-) -> httpx.Response:
-    """Raise a refusal before the library does, which takes nothing but seconds for Retry-After."""
-    answer = send(request)
-    if answer.status_code == 429:
-        raise UnexpectedResponse.for_response(answer)
-    return answer
 
 
 def _open_folder(folder: Path, url: str) -> Connection:

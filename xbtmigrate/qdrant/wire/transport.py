@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -170,6 +171,16 @@ class Rest:
                 self.proxy, timeout=timeout, ssl_context=trusted, maxsize=_CONNECTIONS
             )
         return urllib3.PoolManager(timeout=timeout, ssl_context=trusted, maxsize=_CONNECTIONS)
+
+
+def raise_refusals(
+    request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]
+) -> httpx.Response:
+    """Raise a refusal before the client library, which takes only seconds for Retry-After."""
+    answer = send(request)
+    if answer.status_code == 429:
+        raise UnexpectedResponse.for_response(answer)
+    return answer
 
 
 class Rpc:

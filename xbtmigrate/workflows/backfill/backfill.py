@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -164,8 +163,6 @@ def run(
         GateError: The plan forbids it or is stale, or another run holds the lease.
         XbtMigrateError: Something failed; the same call goes on from there.
     """
-    # The budget counts from here, so connecting and checking are part of it.
-    stop = _stop_at(time.monotonic() + request.seconds, should_stop)
     metrics = RunMetrics(config.migration)
     # The port is opened first: one that is in use ends the command before anything is written.
     with served(metrics, request.metrics_port, request.metrics_host), open_store(config) as store:
@@ -184,7 +181,7 @@ def run(
             distrust_replaced(store, workspace.artefacts, intent.plan)
             with (
                 noted(config, store.connection),
-                paced(store, intent.plan, request, stop) as sparing,
+                paced(store, intent.plan, request, should_stop) as sparing,
             ):
                 metrics.load = lambda: load_of(sparing.pace, store.connection)
                 # Scoring reads every point once, which is load for the server as any pass is.
@@ -195,7 +192,7 @@ def run(
                     *(store, models, workspace, work),
                     watch=watch,
                     on_progress=_shown_by(metrics, report),
-                    should_stop=stop,
+                    should_stop=should_stop,
                 )
             if not outcome.stopped:
                 # Published again with the key under which the points now keep their hubness.
@@ -280,7 +277,3 @@ def _bound(intent: Intent, projector: Projector | None) -> MigrationRecord:
         projector_digest=digest or record.projector_digest,
         tool_version=xbtmigrate.__version__,
     )
-
-
-def _stop_at(deadline: float, should_stop: Callable[[], str]) -> Callable[[], str]:
-    return lambda: should_stop() or ("time budget used up" if time.monotonic() >= deadline else "")

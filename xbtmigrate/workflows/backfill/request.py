@@ -32,7 +32,6 @@ class Request:
 
     Attributes:
         fraction: Share of the points to re-encode; None for what is under way, or the plan's.
-        seconds: Time after which to stop; infinite for none.
         order: Name of the ordering; None for the plan's.
         batch_size: Points per batch.
         limits: How far the run may slow down the queries of others, and how fast it may write.
@@ -44,7 +43,6 @@ class Request:
     """
 
     fraction: float | None = None
-    seconds: float = math.inf
     order: str | None = None
     batch_size: int = 256
     limits: Limits = Limits(max_slowdown=None)  # noqa: RUF009
