@@ -97,7 +97,10 @@ class Outcome:
 
 
 def ways_out(outcome: Outcome, application: Application) -> Iterator[str]:
-    """Yield what is typed then: an option, `set KEY VALUE`, `PATCH BODY`, a command, `again`."""
+    """Yield what is typed then: an option, `set KEY VALUE`, `PATCH BODY`, a command, `again`.
+
+    `judge` stands for writing judged queries.
+    """
     offered = f"{outcome.advice}\n{outcome.sentence}"
     for count in re.findall(r"--accept-without-vector[ =](\d+)", offered):
         yield f"--accept-without-vector {count}"
@@ -109,5 +112,7 @@ def ways_out(outcome: Outcome, application: Application) -> Iterator[str]:
     yield from (typed for offer, typed in _OFFERS.items() if offer in offered)
     yield from (f"PATCH {body}" for body in _LIMITS.findall(offered))
     yield from _COMMAND.findall(offered)
+    if "plan.queries" in offered:
+        yield "judge"
     if "same command again" in offered or "run it again" in offered:
         yield "again"

@@ -120,6 +120,7 @@ def test_a_poor_refusal_is_not_let_pass(code: int, document: dict):
         ("raise plan.max_missing", ["set plan.max_missing 1.0"]),
         ("name it with --alias, or give --by-switch", ["--alias live"]),
         ("run the same command again", ["again"]),
+        ("write more points, or give queries with relevance in plan.queries", ["judge"]),
         (
             'raise it: PATCH /collections/a b {"strict_mode_config": {"read_rate_limit": 4}}',
             ['PATCH {"strict_mode_config": {"read_rate_limit": 4}}'],

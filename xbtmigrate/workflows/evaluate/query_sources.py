@@ -55,9 +55,10 @@ def neighbours(store: Store, models: Models, points: Points, new: Vectors) -> Tr
     count = max(1, min(MAX_POINTS_AS_QUERIES, len(points) // 4))
     asking, rest = range(count), range(count, len(points))
     if not rest:
+        more = "raise plan.sample" if store.facts.points > len(points) else "write more points"
         raise EvaluationError(
-            f"{len(points)} points are too few to measure anything",
-            "raise plan.sample, or give queries with relevance in plan.queries",
+            f"{len(points)} of {store.facts.points:,} points are too few to make queries from",
+            f"{more}, or give queries with relevance in plan.queries",
         )
     trial = Trial(
         questions=Questions([], [], "", provisional=True),
