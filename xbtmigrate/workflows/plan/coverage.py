@@ -15,6 +15,7 @@ from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.open_gallery import copied_vectors, open_reader
 from xbtmigrate.qdrant.gallery.replicate import ids_without
 from xbtmigrate.types import Kind, Layout, PointId, Strategy
+from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import SHOWN, Points, Survey
 from xbtmigrate.workflows.store import Store
@@ -175,7 +176,7 @@ def coverage_warnings(facts: CollectionFacts, models: Models, coverage: Coverage
     return found
 
 
-def copy_warnings(store: Store, layout: LayoutChoice) -> list[str]:
+def copy_warnings(store: Store, layout: LayoutChoice, report: Report) -> list[str]:
     """Return warnings about other vectors that a shadow goes without, since they are not finite."""
     if layout.layout is Layout.IN_PLACE:
         return []
@@ -193,6 +194,7 @@ def copy_warnings(store: Store, layout: LayoutChoice) -> list[str]:
         )
         for name in lost
     }
+    seen = 0
     for page in reader.scroll(payload=False, vectors=list(lost)):
         for name, ids in lost.items():
             bare = [
@@ -200,6 +202,8 @@ def copy_warnings(store: Store, layout: LayoutChoice) -> list[str]:
             ]
             known = absent[name].contains(bare)
             ids += [each for each, missing in zip(bare, known, strict=True) if not missing]
+        seen += len(page)
+        report("checking other vectors", seen, max(seen, facts.points))
     return [
         f"{len(ids)} points have a vector '{name}' that is not finite (for example "
         f"{', '.join(ids[:SHOWN])}); their copies in the shadow are made without it"

@@ -133,7 +133,7 @@ def make_plan(
             warnings=[
                 *judged.warnings,
                 *_warnings(store, models, coverage, match, layout),
-                *(copy_warnings(store, layout) if STRATEGIES[strategy].writes else ()),
+                *(copy_warnings(store, layout, report) if STRATEGIES[strategy].writes else ()),
             ],
             findings=require_prerequisites(store, layout, costs, strategy),
         ).frozen()
