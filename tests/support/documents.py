@@ -46,10 +46,17 @@ def check_document(printed: str, *arguments: object) -> None:
     name = str(arguments[0])
     if "error" in content:
         name = "error"
+    elif "dry_run" in content:
+        name = "dry run"
     elif name == "backfill" and {"--online", "--yes"}.intersection(arguments):
         name = "backfill --online"
     elif name == "verify" and content["status"].startswith("stopped"):
         name = "verify (stopped)"
+    check_as(name, printed)
+
+
+def check_as(name: str, printed: str) -> None:
+    """Check a document that is a certain one of the catalogue."""
     _strict(name).validate_json(f"[{printed}]", strict=True)
 
 

@@ -12,12 +12,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
 from xbtmigrate.cli.text import plain, remaining
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+
+    from xbtmigrate.documents.progress import NoteEvent, ProgressEvent
 
 Style: TypeAlias = Literal["auto", "plain", "json", "none"]
 
@@ -86,7 +88,7 @@ class Stage:
             parts.append(f"{remaining(self.left)} left")
         return ", ".join([*parts, self.note] if self.note else parts)
 
-    def event(self, now: float) -> dict[str, Any]:
+    def event(self, now: float) -> ProgressEvent:
         """Return the figures for a program."""
         return {
             "event": "progress",
@@ -222,5 +224,5 @@ def _bar(*, color: bool) -> RichProgress:
     )
 
 
-def _write_event(event: dict[str, Any]) -> None:
+def _write_event(event: ProgressEvent | NoteEvent) -> None:
     sys.stderr.write(json.dumps(event) + "\n")

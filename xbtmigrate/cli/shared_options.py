@@ -7,12 +7,15 @@ from collections.abc import Callable
 from copy import copy
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
 import typer
 from typer.models import OptionInfo
 
 from xbtmigrate.cli import render
+
+if TYPE_CHECKING:
+    from xbtmigrate.documents.error import DryRunDocument
 
 ProgressStyle: TypeAlias = Literal["auto", "plain", "json", "none"]
 
@@ -78,13 +81,23 @@ def with_shared_options(
             color=not shared["no_color"],
         )
         if shared.get("dry_run"):
-            render.say(f"`xbtmigrate {name}` {effect}. Nothing was done.")
+            text = f"`xbtmigrate {name}` {effect}. Nothing was done."
+            _tell(text, as_json=given.get("json", False))
             return
         function(**given)
 
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
+
+
+def _tell(text: str, *, as_json: bool) -> None:
+    """Print what a verb would change."""
+    if as_json:
+        content: DryRunDocument = {"dry_run": text}
+        render.document(content)
+    else:
+        render.say(text)
 
 
 def _option(parameter: inspect.Parameter) -> OptionInfo | None:

@@ -112,6 +112,10 @@ VERBS = {
     "doctor": Verb(
         "help", "doctor", "doctor", "Name what is wrong and the way out", "--yes", WRITES
     ),
+    "schema": Verb(
+        *("help", "schema", "schema", "Print the JSON Schema of what a command prints"),
+        *("status", NOTHING),
+    ),
     "demo": Verb(
         *("help", "demo", "demo", "Run the whole path on sample data"),
         *("--folder try-it", "builds a collection of its own in a new folder"),

@@ -20,10 +20,11 @@ from xbtmigrate.documents.cutover import (
     FinalizeDocument,
     RollbackDocument,
 )
-from xbtmigrate.documents.error import ErrorDocument
+from xbtmigrate.documents.error import DryRunDocument, ErrorDocument
 from xbtmigrate.documents.evaluate import EvaluateDocument
 from xbtmigrate.documents.operate import DemoDocument, DoctorDocument
 from xbtmigrate.documents.plan import BenchDocument, InitDocument, PlanDocument
+from xbtmigrate.documents.progress import NoteEvent, ProgressEvent
 from xbtmigrate.documents.serve import ExportDocument, PublishDocument
 from xbtmigrate.documents.status import ControlDocument, StatusDocument
 from xbtmigrate.documents.train import TrainDocument
@@ -32,6 +33,7 @@ from xbtmigrate.migration.switch import Switch
 
 DOCUMENTS: dict[str, Any] = {
     "error": ErrorDocument,
+    "dry run": DryRunDocument,
     "init": InitDocument,
     "plan": PlanDocument,
     "train-projector": TrainDocument,
@@ -54,8 +56,10 @@ DOCUMENTS: dict[str, Any] = {
     "switch.json": Switch,
     "bench": BenchDocument,
     "demo": DemoDocument,
+    "progress event": ProgressEvent,
+    "note event": NoteEvent,
 }
-"""Command -> type of its document."""
+"""Command, or name of another document -> its type."""
 
 
 def schema_of(name: str) -> dict[str, Any]:

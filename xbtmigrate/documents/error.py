@@ -1,4 +1,4 @@
-"""Type of the document that every command prints where it fails."""
+"""Types of the documents that every command can print instead of its own."""
 
 from __future__ import annotations
 
@@ -23,3 +23,10 @@ class ErrorDocument(TypedDict):
 
     error: Failure
     """The error."""
+
+
+class DryRunDocument(TypedDict):
+    """What a command prints with `--dry-run` where it cannot show what it would do."""
+
+    dry_run: str
+    """What it changes, in a sentence."""

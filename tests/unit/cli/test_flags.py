@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,9 @@ def test_flags_set_the_log_and_the_progress(
 
 def test_every_verb_has_a_step():
     assert {verb.step for verb in verbs.VERBS.values()} == set(STEPS)
+
+
+def test_a_dry_run_prints_json_where_it_was_asked_for(tmp_path: Path):
+    code, out, _ = inside("plan", "--dry-run", "--json", cwd=tmp_path)
+    assert code == 0
+    assert "writes files under .xbtmigrate/ only" in json.loads(out)["dry_run"]

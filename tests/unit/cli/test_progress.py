@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from tests.support.documents import check_as
 from xbtmigrate.cli.progress import Progress, Stage
 
 
@@ -74,7 +75,12 @@ def test_a_second_pass_of_one_name_starts_again(capsys):
 
 def test_a_program_gets_one_event_a_line(capsys):
     run("json", seconds=3)
-    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    Progress("json").write("a warning")
+    *lines, note = capsys.readouterr().err.splitlines()
+    check_as("note event", note)
+    for line in lines:
+        check_as("progress event", line)
+    events = [json.loads(line) for line in lines]
     assert [each["done"] for each in events] == [0, 833, 1666, 2500]
     assert events[-1] == {
         "event": "progress",

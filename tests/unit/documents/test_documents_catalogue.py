@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import runpy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from tests.support.command import inside
 from tests.support.documents import DOCS, check_document, sections
 from xbtmigrate.cli.app import command_of
 from xbtmigrate.cli.verbs import VERBS
@@ -65,3 +67,11 @@ def test_the_check_of_documents_sees_a_wrong_one(change: dict[str, Any]):
     for wrong in (ABORTED | change, {key: ABORTED[key] for key in ABORTED if key != "next"}):
         with pytest.raises(ValidationError):
             check_document(json.dumps(wrong), "abort")
+
+
+def test_schema_prints_the_schema_of_a_document_and_names_those_there_are(tmp_path: Path):
+    code, out, _ = inside("schema", "status", cwd=tmp_path)
+    assert (code, json.loads(out)) == (0, schema_of("status"))
+    code, _, err = inside("schema", "statu", cwd=tmp_path)
+    assert (code, "there is no document 'statu'" in err) == (2, True)
+    assert "backfill --online" in err
