@@ -61,6 +61,19 @@ def test_a_slow_server_is_said_and_not_refused(qdrant_url: str, tmp_path: Path):
 
 
 @pytest.mark.server
+def test_each_point_that_a_shadow_copies_counts_as_a_read(qdrant_url: str, tmp_path: Path):
+    chain = Chain(qdrant_url, "shadow", tmp_path)
+    chain.configure(0, strategy="full")
+    client = chain.open()
+    strict = models.StrictModeConfig(enabled=True, read_rate_limit=119)
+    client.update_collection(chain.name, strict_mode_config=strict)
+    client.close()
+    [finding] = chain.run(0, "plan")["findings"]
+    assert (finding["name"], finding["blocks"]) == ("read_rate_limit", False)
+    assert "120 points to read take 1 minutes at least" in finding["message"]
+
+
+@pytest.mark.server
 def test_marks_may_meet_a_limit_to_the_payloads(qdrant_url: str, tmp_path: Path):
     chain = Chain(qdrant_url, "in_place", tmp_path)
     chain.configure(0, strategy="full")

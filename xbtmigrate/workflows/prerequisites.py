@@ -50,7 +50,7 @@ def require_prerequisites(
             _rights(store),
             _limits(store, layout),
             _payloads(store),
-            _rates(store.facts, cost),
+            _rates(store.facts, cost, layout.layout),
             _room(store.connection, cost),
             _settings(store.connection, layout),
         )
@@ -143,11 +143,14 @@ def _payloads(store: Store) -> Iterator[Finding]:
         )
 
 
-def _rates(facts: CollectionFacts, cost: Cost) -> Iterator[Finding]:
+def _rates(facts: CollectionFacts, cost: Cost, layout: Layout) -> Iterator[Finding]:
     # A rate limit delays a run and does not spoil it (docs/load.md), so these findings only warn.
+    # Copies are made of points that are read by id, each of which counts; a page counts once.
+    copied = layout is Layout.SHADOW
+    reads = (facts.points, "points to read") if copied else (facts.points // 50, "pages to read")
     needed = {
         "write_rate_limit": (facts.writes_per_minute, cost.writes, "vectors to write"),
-        "read_rate_limit": (facts.reads_per_minute, facts.points // 50, "pages to read"),
+        "read_rate_limit": (facts.reads_per_minute, *reads),
     }
     for name, (limit, number, what) in needed.items():
         if limit is not None and number > limit:
