@@ -30,14 +30,14 @@ from tests.support.clipart import Clipart, write_config
 from tests.support.command import answer_inside
 from tests.support.qdrant_server import running_server
 from xbtmigrate.backfill import loop
-from xbtmigrate.backfill.make_vectors import Maker
+from xbtmigrate.backfill.make_vectors import VectorMaker
 from xbtmigrate.workflows.backfill import throttle
 
 PACKAGE = f"{Path(loop.__file__).parents[1]}/"
 BATCH = 50
 POINTS = 600
 FIRST, LAST = 3, 9
-"""The calls of `Maker.encode` between which is counted."""
+"""The calls of `VectorMaker.encode` between which is counted."""
 
 
 class Crossed:
@@ -52,7 +52,7 @@ class Crossed:
         code = frame.f_code
         if event != "call" or not code.co_filename.startswith(PACKAGE):
             return
-        self._batches += code is Maker.encode.__code__
+        self._batches += code is VectorMaker.encode.__code__
         if not FIRST <= self._batches < LAST or "/encoders/" in code.co_filename:
             return
         self.calls[code] += 1
@@ -82,7 +82,7 @@ def count(url: str, client: QdrantClient, folder: Path, settings: str = "") -> C
     config = folder / "xbtmigrate.toml"
     config.write_text(config.read_text().replace("sample = 400", f"sample = {POINTS}"))
     answer_inside("plan", cwd=folder)
-    for each in folder.glob(".xbtmigrate/*/witness.parquet"):
+    for each in folder.glob(".xbtmigrate/*/baseline.parquet"):
         # Points that are watched are too many here for batches to be like those of a real run.
         each.unlink()
     path = Crossed()

@@ -22,11 +22,11 @@ from curves import Corpus, Rows, ahead_of, load
 from projectors import SPACE
 from xbtmigrate_research.fastfill_classes import BY_LABEL, FastFillClasses
 
-from xbtmigrate.evaluation.curves import Curve, backfilling_curves
+from xbtmigrate.evaluation.curves import Curve, measure_curves
 from xbtmigrate.evaluation.mixed_gallery import Single
 from xbtmigrate.evaluation.retrieval import Relevance
 from xbtmigrate.ordering import rank
-from xbtmigrate.training import Pairs, PairSource, SelectionTask, Space, trainer_of
+from xbtmigrate.training import ModelSpace, Pairs, PairSource, SelectionTask, find_trainer
 from xbtmigrate.training.fit_uncertainty import rank_correlation
 from xbtmigrate.training.problem import Problem, make_problem
 from xbtmigrate.types import Direction, Vectors
@@ -46,7 +46,7 @@ def problem_of(corpus: Corpus, spent: Rows, arguments: argparse.Namespace) -> Pr
     )
     relevant = [np.array([place]) for place in range(len(held))]
     task = SelectionTask(corpus.queries_new[held], corpus.old[spent], relevant)
-    spaces = Space("old", SPACE), Space("new", SPACE)
+    spaces = ModelSpace("old", SPACE), ModelSpace("new", SPACE)
     return make_problem(
         Direction.FORWARD, pairs, task, spaces, seed=arguments.seed, threads=arguments.threads
     )
@@ -58,7 +58,7 @@ def curve_of(corpus: Corpus, projected: Vectors, estimate: Vectors) -> Curve:
     order = rank([str(row) for row in everything], estimate)
     channels = corpus.spaces(corpus.test, everything, projected)
     relevance = Relevance.from_rows(corpus.test[:, None].tolist())
-    (curve,) = backfilling_curves(
+    (curve,) = measure_curves(
         channels, relevance, orders={"uncertainty": order}, servings=[Single()]
     )
     return curve
@@ -86,7 +86,7 @@ def main() -> None:
     shared, first = None, []
     for classes in arguments.classes:
         setting = classes if classes == BY_LABEL else int(classes)
-        trainer = labelled if setting else trainer_of("fastfill")
+        trainer = labelled if setting else find_trainer("fastfill")
         fitted = trainer.fit(problem, {**SETTINGS, "classes": setting})
         assert fitted.error is not None
         projected = problem.project(fitted.architecture, corpus.old)

@@ -220,7 +220,7 @@ def forward(target: Target) -> None:
             modality=Modality.TEXT,
             encoder=None,
             projector=Multiply(),
-            known=Nothing(),
+            cache=Nothing(),
             batch_size=256,
             on_progress=lambda _: None,
             should_stop=lambda: "",

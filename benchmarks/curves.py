@@ -26,16 +26,16 @@ from xbtmigrate_research.shared_space import SHARED_SPACE_3, SHARED_SPACE_12
 from xbtmigrate_research.two_stage import TwoStage
 
 from xbtmigrate.evaluation.comparison import bootstrap_intervals, compare
-from xbtmigrate.evaluation.curves import Curve, backfilling_curves
-from xbtmigrate.evaluation.mixed_gallery import Merge, Serving, Single, spent_first
+from xbtmigrate.evaluation.curves import Curve, measure_curves
+from xbtmigrate.evaluation.mixed_gallery import Merge, Serving, Single, put_spent_first
 from xbtmigrate.evaluation.retrieval import (
     DEPTH,
     QueryScores,
     Relevance,
-    Space,
+    SearchSpace,
     evaluate,
     judge,
-    top_k,
+    rank_top_k,
 )
 from xbtmigrate.ordering import (
     BenefitOrdering,
@@ -45,14 +45,21 @@ from xbtmigrate.ordering import (
     UncertaintyOrdering,
     rank,
 )
-from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
+from xbtmigrate.ordering.benefit import BenefitModel, FeatureInputs, Reference
 from xbtmigrate.projectors import Projector
-from xbtmigrate.scoring.calibration import Arrangement, Bank
+from xbtmigrate.scoring.calibration import Bank, Calibration
 from xbtmigrate.scoring.conditional_logit import CalibrationSet, calibrate
 from xbtmigrate.scoring.fusion import CalibratedServing, Fusion, hubness
 from xbtmigrate.scoring.slerp import SlerpServing, choose_alpha, slerp
-from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit, trainer_of
-from xbtmigrate.training import Space as ModelSpace
+from xbtmigrate.training import (
+    FitOptions,
+    ModelSpace,
+    Pairs,
+    PairSource,
+    SelectionTask,
+    find_trainer,
+    fit,
+)
 from xbtmigrate.training.learn_benefit import fit_estimates, measure_benefit
 from xbtmigrate.training.problem import make_problem
 from xbtmigrate.types import Channel, Direction, Distance, Vectors, normalized
@@ -73,12 +80,12 @@ class Corpus:
     test: Rows
     train: Rows
 
-    def spaces(self, queries: Rows, rows: Rows, projected: Vectors) -> dict[Channel, Space]:
+    def spaces(self, queries: Rows, rows: Rows, projected: Vectors) -> dict[Channel, SearchSpace]:
         """Build the three channels of some queries over some documents."""
         return {
-            Channel.OLD: Space(self.queries_old[queries], self.old[rows]),
-            Channel.FORWARD: Space(self.queries_new[queries], projected),
-            Channel.NEW: Space(self.queries_new[queries], self.new[rows]),
+            Channel.OLD: SearchSpace(self.queries_old[queries], self.old[rows]),
+            Channel.FORWARD: SearchSpace(self.queries_new[queries], projected),
+            Channel.NEW: SearchSpace(self.queries_new[queries], self.new[rows]),
         }
 
 
@@ -144,19 +151,19 @@ def learn(corpus: Corpus, spent: Rows, options: FitOptions) -> Maps:
     for number in range(FOLDS):
         out = np.arange(len(spent)) % FOLDS == number
         part = replace(problem, x=x[~out], y=y[~out])
-        unaware = trainer_of(best.kind).fit(part, best.settings).architecture
+        unaware = find_trainer(best.kind).fit(part, best.settings).architecture
         unseen[out] = problem.project(unaware, x[out])
     return Maps(forward.projector, bridge.projector, unseen)
 
 
-def hubs(spaces: dict[Channel, Space], bank: Rows, rows: Rows) -> dict[Channel, Vectors]:
+def hubs(spaces: dict[Channel, SearchSpace], bank: Rows, rows: Rows) -> dict[Channel, Vectors]:
     """Hubness of documents in each channel; the bank's own documents leave their query out."""
     found = {}
     for channel, space in spaces.items():
-        points = Space(space.gallery, space.query)
+        points = SearchSpace(space.gallery, space.query)
         found[channel] = np.concatenate(
             [
-                hubness(points.scores(part), rows[part, None] == bank[None, :])
+                hubness(points.score(part), rows[part, None] == bank[None, :])
                 for part in (slice(at, at + 2000) for at in range(0, len(rows), 2000))
             ]
         )
@@ -171,7 +178,7 @@ def gated(
     none = np.zeros(len(spent), np.bool_)
 
     def quality(left: npt.NDArray[np.bool_]) -> float:
-        ranked = top_k(GatedServing(left).score(blocks, none), DEPTH)
+        ranked = rank_top_k(GatedServing(left).score(blocks, none), DEPTH)
         return judge(ranked, relevance).means["mrr@10"]
 
     gate = choose_gate(maps.forward.uncertainty(corpus.old[spent]), quality)
@@ -187,7 +194,7 @@ def servings(
     everything = np.arange(len(corpus.old))
     bank, asked = spent[1::2][:MAX_QUERIES], spent[::2][:MAX_QUERIES]
     spaces = corpus.spaces(asked, spent, maps.unseen)
-    blocks = {channel: space.scores() for channel, space in spaces.items()}
+    blocks = {channel: space.score() for channel, space in spaces.items()}
     pairs = np.arange(len(asked)), np.arange(len(spent))[::2][:MAX_QUERIES]
     near = hubs(corpus.spaces(bank, spent, maps.unseen), bank, spent)
     known = hubs(corpus.spaces(bank, everything, projected), bank, everything)
@@ -222,7 +229,7 @@ def learn_benefit(
     spaces = corpus.spaces(spent[rows], spent, maps.unseen)
 
     def states(part: slice) -> tuple[Vectors, Vectors]:
-        blocks = {channel: space.scores(part) for channel, space in spaces.items()}
+        blocks = {channel: space.score(part) for channel, space in spaces.items()}
         waiting, encoded = (
             fusion.score(blocks, near, np.full(len(spent), state)) for state in (False, True)
         )
@@ -230,8 +237,8 @@ def learn_benefit(
 
     own = np.arange(len(known)), halves[0]
     bank = Bank([str(row) for row in known], corpus.queries_old[known], corpus.queries_new[known])
-    around = Surroundings(
-        Arrangement(fusion, 0.0, bank, ("", "")),
+    around = FeatureInputs(
+        Calibration(fusion, 0.0, bank, ("", "")),
         np.stack([state[own] for state in states(slice(0, len(known)))], axis=1),
         Reference(ids[:2000], corpus.old[spent[:2000]], maps.unseen[:2000]),
         Distance.COSINE,
@@ -313,20 +320,20 @@ def report(
 
 def search_spaces(
     corpus: Corpus, maps: Maps, spent: Rows, projected: Vectors
-) -> tuple[dict[Channel, Space], float]:
+) -> tuple[dict[Channel, SearchSpace], float]:
     """Build every channel of the test queries; the blend is chosen on held-out pairs."""
     everything, asked = np.arange(len(corpus.old)), held_out(spent)
     answers = Relevance.from_rows(np.arange(len(asked))[:, None].tolist())
     alpha, _ = choose_alpha(
         corpus.queries_old[asked],
         maps.bridge.apply(corpus.queries_new[asked]),
-        lambda q: evaluate(Space(q, corpus.old[spent]), answers).means["mrr@10"],
+        lambda q: evaluate(SearchSpace(q, corpus.old[spent]), answers).means["mrr@10"],
     )
     bridged = maps.bridge.apply(corpus.queries_new[corpus.test])
     blended = slerp(corpus.queries_old[corpus.test], bridged, alpha)
     return corpus.spaces(corpus.test, everything, projected) | {
-        Channel.BRIDGE: Space(bridged, corpus.old),
-        Channel.BLEND: Space(blended, corpus.old),
+        Channel.BRIDGE: SearchSpace(bridged, corpus.old),
+        Channel.BLEND: SearchSpace(blended, corpus.old),
     }, alpha
 
 
@@ -348,10 +355,10 @@ def measure(corpus: Corpus, arguments: argparse.Namespace) -> dict[str, object]:
     benefit = learn_benefit(corpus, maps, spent, fusion, seed)
     ranked = orders(corpus, maps, benefit, projected, seed)
     if arguments.count_spent:
-        ranked = {name: spent_first(order, spent) for name, order in ranked.items()}
-    curves = backfilling_curves(channels, relevance, orders=ranked, servings=ways[-1:])
+        ranked = {name: put_spent_first(order, spent) for name, order in ranked.items()}
+    curves = measure_curves(channels, relevance, orders=ranked, servings=ways[-1:])
     plain = {name: ranked[name] for name in ("random", "benefit")}
-    curves += backfilling_curves(channels, relevance, orders=plain, servings=ways[:-1])
+    curves += measure_curves(channels, relevance, orders=plain, servings=ways[:-1])
     for spec in (SHARED_SPACE_3, SHARED_SPACE_12):
         assert spec.remap is not None
         assert spec.measure is not None
@@ -359,8 +366,8 @@ def measure(corpus: Corpus, arguments: argparse.Namespace) -> dict[str, object]:
         assert apply is not None
         assert serving is not None
         spaces = [(channel, channels[channel]) for channel in serving.channels]
-        own = {name: Space(apply(each.query), apply(each.gallery)) for name, each in spaces}
-        curves += backfilling_curves(own, relevance, orders=plain, servings=[serving])
+        own = {name: SearchSpace(apply(each.query), apply(each.gallery)) for name, each in spaces}
+        curves += measure_curves(own, relevance, orders=plain, servings=[serving])
     keep, full = cells[Channel.OLD], cells[Channel.NEW]
     if arguments.count_spent:
         curves = [paid(curve, len(spent) / len(corpus.old), keep) for curve in curves]

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from projectors import SPACE, clipart, matrix, shown
 
 from xbtmigrate.encoders.open_clip import OpenClipEncoder
-from xbtmigrate.training import FitOptions, Space, fit, retrieval_scores
+from xbtmigrate.training import FitOptions, ModelSpace, fit, measure_retrieval
 from xbtmigrate.training.kinds.lora import LoraTask, TextTower, fit_lora
 from xbtmigrate.types import Direction, Modality
 
@@ -38,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     corpus = clipart(arguments.data, arguments.seed)
     pairs = [each for each in corpus.pairs if each.source == arguments.source]
-    spaces = Space("old", SPACE), Space("new", SPACE)
+    spaces = ModelSpace("old", SPACE), ModelSpace("new", SPACE)
     options = FitOptions(*spaces, [arguments.kind], arguments.seed, arguments.threads)
     bridge = fit(Direction.BRIDGE, pairs, corpus.validation, options, progress=print).projector
     items = pq.read_table(arguments.data / "clipart/pairs.parquet", columns=["caption", "split"])
@@ -63,7 +63,7 @@ def main() -> None:
         tuned = OpenClipEncoder(checkpoint=checkpoint, lora=Path(folder), device="cpu")
         for name, encoder in {f"bridge:{bridge.kind}": model, "with LoRA": tuned}.items():
             queries = bridge.apply(encoder.encode(texts, Modality.TEXT))
-            print(shown(name, retrieval_scores(queries, test.gallery_old, test.relevant, SPACE)))
+            print(shown(name, measure_retrieval(queries, test.gallery_old, test.relevant, SPACE)))
 
 
 if __name__ == "__main__":

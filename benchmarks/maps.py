@@ -19,9 +19,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from xbtmigrate.evaluation.curves import backfilling_curves
+from xbtmigrate.evaluation.curves import measure_curves
 from xbtmigrate.evaluation.mixed_gallery import Single
-from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Space, evaluate, judge, top_k
+from xbtmigrate.evaluation.retrieval import (
+    QueryScores,
+    Relevance,
+    SearchSpace,
+    evaluate,
+    judge,
+    rank_top_k,
+)
 from xbtmigrate.side_information import (
     TextSide,
     Vocabulary,
@@ -29,8 +36,7 @@ from xbtmigrate.side_information import (
     fit_lexical,
     fit_words,
 )
-from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit
-from xbtmigrate.training import Space as ModelSpace
+from xbtmigrate.training import FitOptions, ModelSpace, Pairs, PairSource, SelectionTask, fit
 from xbtmigrate.types import Channel, Direction, Distance, Vectors, normalized, vectors_of
 
 DATA = Path("../shared/data")
@@ -105,7 +111,7 @@ def read(name: str) -> Corpus:
 
 def measured(scores: Vectors, rel: npt.NDArray[np.intp], part: slice) -> QueryScores:
     """Judge the queries of a part."""
-    return judge(top_k(scores[part], 100), Relevance.from_rows(rel[part, None].tolist()))
+    return judge(rank_top_k(scores[part], 100), Relevance.from_rows(rel[part, None].tolist()))
 
 
 def best(candidates: list[Vectors], rel: npt.NDArray[np.intp]) -> Vectors:
@@ -196,16 +202,16 @@ def curves(corpus: Corpus, projected: Vectors, uncertainty: Vectors, seed: int) 
     """Print the one space on its way, and where it reaches keep."""
     odd = slice(1, None, 2)
     relevance = Relevance.from_rows(corpus.rel[odd, None].tolist())
-    keep = evaluate(Space(corpus.asked_old[odd], corpus.old), relevance)
+    keep = evaluate(SearchSpace(corpus.asked_old[odd], corpus.old), relevance)
     spaces = {
-        Channel.FORWARD: Space(corpus.asked_new[odd], projected),
-        Channel.NEW: Space(corpus.asked_new[odd], corpus.new),
+        Channel.FORWARD: SearchSpace(corpus.asked_new[odd], projected),
+        Channel.NEW: SearchSpace(corpus.asked_new[odd], corpus.new),
     }
     orders = {
         "random": np.random.default_rng(1000 + seed).permutation(len(projected)),
         "uncertainty": np.argsort(-uncertainty, kind="stable"),
     }
-    for curve in backfilling_curves(spaces, relevance, orders=orders, servings=[Single()]):
+    for curve in measure_curves(spaces, relevance, orders=orders, servings=[Single()]):
         values = " ".join(f"{value:.3f}" for value in curve.values())
         at = curve.smallest_fraction(keep.means["recall@10"])
         print(f"  {curve.ordering}: AUC {curve.auc():.3f}; {values}; keep at {at}, "

@@ -92,7 +92,7 @@ def whole(target: Target, encoder: Encoder, texts: list[str]) -> float:
             modality=Modality.TEXT,
             encoder=encoder,
             projector=Multiply(),
-            known=Nothing(),
+            cache=Nothing(),
             batch_size=BATCH,
             on_progress=lambda _: None,
             should_stop=lambda: "",

@@ -23,14 +23,14 @@ import pyarrow.parquet as pq
 from xbtmigrate.projectors import Architecture
 from xbtmigrate.training import (
     FitOptions,
+    ModelSpace,
     Pairs,
     PairSource,
     Scores,
     SelectionTask,
-    Space,
     fit,
+    measure_retrieval,
     race,
-    retrieval_scores,
 )
 from xbtmigrate.training.fit_uncertainty import rank_correlation
 from xbtmigrate.types import Direction, Distance, Vectors
@@ -203,9 +203,9 @@ def _test_scores(architecture: Architecture, test: SelectionTask, direction: Dir
     """Score a map between cosine spaces."""
     if direction is Direction.BRIDGE:
         mapped = architecture(test.queries_new)
-        return retrieval_scores(mapped, test.gallery_old, test.relevant, SPACE)
+        return measure_retrieval(mapped, test.gallery_old, test.relevant, SPACE)
     mapped = architecture(test.gallery_old)
-    return retrieval_scores(test.queries_new, mapped, test.relevant, SPACE)
+    return measure_retrieval(test.queries_new, mapped, test.relevant, SPACE)
 
 
 def main() -> None:
@@ -229,11 +229,15 @@ def main() -> None:
     test = corpus.test
     if test.queries_old is None or test.gallery_new is None:
         raise SystemExit("the test task lacks the vectors of keep and full")
-    keep = retrieval_scores(test.queries_old, test.gallery_old, test.relevant, SPACE)
-    full = retrieval_scores(test.queries_new, test.gallery_new, test.relevant, SPACE)
+    keep = measure_retrieval(test.queries_old, test.gallery_old, test.relevant, SPACE)
+    full = measure_retrieval(test.queries_new, test.gallery_new, test.relevant, SPACE)
     print(shown("keep", keep), shown("full", full), sep="\n")
     options = FitOptions(
-        Space("old", SPACE), Space("new", SPACE), arguments.kinds, arguments.seed, arguments.threads
+        ModelSpace("old", SPACE),
+        ModelSpace("new", SPACE),
+        arguments.kinds,
+        arguments.seed,
+        arguments.threads,
     )
     figures: dict[str, object] = {"keep": keep.as_metrics(), "full": full.as_metrics()}
     for direction in arguments.direction or list(Direction):

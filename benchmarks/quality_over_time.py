@@ -27,7 +27,7 @@ from qdrant_client import QdrantClient
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.support.qdrant_server import running_server
-from xbtmigrate.evaluation.retrieval import Space, top_k
+from xbtmigrate.evaluation.retrieval import SearchSpace, rank_top_k
 from xbtmigrate.serving import MigrationSearcher
 from xbtmigrate.serving.formula import match_encoded
 from xbtmigrate.types import Vectors
@@ -62,7 +62,7 @@ class Judge:
             row = {key: number for number, key in enumerate(keys)}
             self.vectors[model] = vectors[[row[text] for text in texts]]
             gallery = vectors[[row[text] for text in contents]]
-            best = top_k(Space(self.vectors[model], gallery).scores(), DEPTH)
+            best = rank_top_k(SearchSpace(self.vectors[model], gallery).score(), DEPTH)
             ids = np.array(corpus.ids)[best]
             self.finds[model] = (ids == np.array(self.right)[:, None]).any(axis=1)
 

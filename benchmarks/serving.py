@@ -33,13 +33,13 @@ from tests.support.command import answer_inside
 from tests.support.qdrant_server import running_server
 from xbtmigrate import Projector
 from xbtmigrate.artefacts import Artefacts
-from xbtmigrate.evaluation.retrieval import top_k
+from xbtmigrate.evaluation.retrieval import rank_top_k
 from xbtmigrate.qdrant.gallery.create import EF_CONSTRUCT
 from xbtmigrate.scoring.fusion import CalibratedServing
 from xbtmigrate.scoring.slerp import SlerpServing, slerp
 from xbtmigrate.serving import MigrationSearcher
 from xbtmigrate.types import Channel, Direction, Distance, Vectors, vector_array, vectors_of
-from xbtmigrate.workflows.evaluate.experiment import Sides
+from xbtmigrate.workflows.evaluate.experiment import ChannelVectors
 
 NAME = "gallery"
 SHARES = (100, 50, 10, 1)
@@ -205,26 +205,26 @@ def fill(client: QdrantClient, corpus: Corpus, effort: int) -> None:
 
 def offline(corpus: Corpus, artefacts: Artefacts, encoded: np.ndarray) -> dict[str, np.ndarray]:
     """Scores of each serving over the whole gallery, shape (queries, points)."""
-    arrangement = artefacts.load_arrangement()
+    calibration = artefacts.load_calibration()
     bridge, forward = (Projector.load(artefacts.projector_folder(each)) for each in Direction)
     cosine = Distance.COSINE
-    sides = Sides(corpus.old, forward.apply(corpus.old), corpus.new, cosine, cosine)
+    sides = ChannelVectors(corpus.old, forward.apply(corpus.old), corpus.new, cosine, cosine)
     bridged = bridge.apply(corpus.queries_new)
-    blended = slerp(corpus.queries_old, bridged, arrangement.blend)
+    blended = slerp(corpus.queries_old, bridged, calibration.blend)
     blocks = {
-        Channel.OLD: sides.space(Channel.OLD, corpus.queries_old).scores(),
-        Channel.FORWARD: sides.space(Channel.FORWARD, corpus.queries_new).scores(),
-        Channel.NEW: sides.space(Channel.NEW, corpus.queries_new).scores(),
-        Channel.BLEND: sides.space(Channel.OLD, blended).scores(),
+        Channel.OLD: sides.space(Channel.OLD, corpus.queries_old).score(),
+        Channel.FORWARD: sides.space(Channel.FORWARD, corpus.queries_new).score(),
+        Channel.NEW: sides.space(Channel.NEW, corpus.queries_new).score(),
+        Channel.BLEND: sides.space(Channel.OLD, blended).score(),
     }
-    hubs = sides.hubness(arrangement.bank, [str(each) for each in corpus.ids])
+    hubs = sides.hubness(calibration.bank, [str(each) for each in corpus.ids])
     return {
         "keep": blocks[Channel.OLD],
-        "bridge": sides.space(Channel.OLD, bridged).scores(),
+        "bridge": sides.space(Channel.OLD, bridged).score(),
         "single": np.where(encoded, blocks[Channel.NEW], blocks[Channel.FORWARD]),
         "merge": np.where(encoded, blocks[Channel.NEW], blocks[Channel.OLD]),
         "slerp": SlerpServing().score(blocks, encoded),
-        "calibrated": CalibratedServing(arrangement.fusion, hubs).score(blocks, encoded),
+        "calibrated": CalibratedServing(calibration.fusion, hubs).score(blocks, encoded),
     }
 
 
@@ -251,7 +251,7 @@ def quality(
         for share in SHARES if serving == "calibrated" else (100,):
             passing = buckets < share
             asked = np.flatnonzero(passing[corpus.relevant])
-            exact = top_k(np.where(passing, block[asked], -np.inf), 10)
+            exact = rank_top_k(np.where(passing, block[asked], -np.inf), 10)
             rule = models.FieldCondition(key="bucket", range=models.Range(lt=share))
             condition = None if share == 100 else models.Filter(must=[rule])
             found = [

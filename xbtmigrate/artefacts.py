@@ -30,7 +30,7 @@ from xbtmigrate.migration.plan import Plan
 from xbtmigrate.migration.point_hashes import PointHashes
 from xbtmigrate.migration.switch import FILE, Switch
 from xbtmigrate.ordering.benefit import BenefitModel
-from xbtmigrate.scoring.calibration import Arrangement
+from xbtmigrate.scoring.calibration import Calibration
 from xbtmigrate.scoring.hubness import StoredHubness
 from xbtmigrate.tables import read_parquet, write_parquet
 from xbtmigrate.types import Direction, PointId
@@ -89,9 +89,9 @@ class Artefacts:
         return self.folder / "evaluation.json"
 
     @property
-    def witness_file(self) -> Path:
+    def baseline_file(self) -> Path:
         """Vectors and payload hashes of some points, from before the first write."""
-        return self.folder / "witness.parquet"
+        return self.folder / "baseline.parquet"
 
     @property
     def hubness_file(self) -> Path:
@@ -197,16 +197,16 @@ class Artefacts:
             raise ArtefactError(f"{self.order_file} cannot be read: {error}", hint) from error
         return order, name
 
-    def save_witness(self, table: pa.Table) -> None:
+    def save_baseline(self, table: pa.Table) -> None:
         """Store what some points were before the first write."""
-        write_parquet(self.witness_file, table)
+        write_parquet(self.baseline_file, table)
 
-    def load_witness(self) -> pa.Table | None:
+    def load_baseline(self) -> pa.Table | None:
         """Read what some points were before the first write; None if that was not stored."""
         columns = {"id": pa.string(), "payload": pa.string(), "vectors": pa.binary()}
         try:
             return read_parquet(
-                self.witness_file, columns, "delete the file: it can be done without"
+                self.baseline_file, columns, "delete the file: it can be done without"
             )
         except FileNotFoundError:
             return None
@@ -231,7 +231,7 @@ class Artefacts:
             raise ArtefactError(f"{self.ledger_file} cannot be read: it is gone", hint) from error
         return PointHashes(table["id"].to_pylist(), table["hash"].to_pylist())
 
-    def unpaid(self) -> list[PointId]:
+    def list_unpaid(self) -> list[PointId]:
         """Return the points of the order whose new vectors were not paid for when it was made."""
         columns, hint = {"id": pa.string(), "paid": pa.bool_()}, "delete the file"
         table = read_parquet(self.order_file, columns, hint)
@@ -249,25 +249,25 @@ class Artefacts:
         except FileNotFoundError:
             return None
 
-    def save_arrangement(self, arrangement: Arrangement) -> None:
+    def save_calibration(self, calibration: Calibration) -> None:
         """Store how the mixed gallery is searched; the stored hubness no longer fits it."""
-        calibration_files.save_arrangement(self.serving_folder, arrangement)
+        calibration_files.save_calibration(self.serving_folder, calibration)
         # Hubness depends on the bank of queries: that of another calibration must not be used.
         self.hubness_file.unlink(missing_ok=True)
 
-    def load_arrangement(self) -> Arrangement | None:
+    def load_calibration(self) -> Calibration | None:
         """Read how the mixed gallery is searched; None if nothing was calibrated."""
-        return calibration_files.load_arrangement(self.serving_folder)
+        return calibration_files.load_calibration(self.serving_folder)
 
     def save_benefit(self, model: BenefitModel) -> None:
         """Store what re-encoding a point is worth."""
         calibration_files.save_benefit(self.serving_folder, model)
 
-    def load_benefit(self, arrangement: Arrangement) -> BenefitModel | None:
+    def load_benefit(self, calibration: Calibration) -> BenefitModel | None:
         """Read what re-encoding a point is worth; None if it was not learned for these parts."""
-        return calibration_files.load_benefit(self.serving_folder, arrangement)
+        return calibration_files.load_benefit(self.serving_folder, calibration)
 
-    def known_vectors(self, fingerprint: str, dimension: int) -> VectorCache:
+    def open_vector_cache(self, fingerprint: str, dimension: int) -> VectorCache:
         """Open the cache of the new-model vectors paid for so far, for one model."""
         # One folder a model: a fingerprint may hold characters that a file name cannot.
         name = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]

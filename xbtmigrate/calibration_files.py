@@ -15,16 +15,16 @@ from safetensors import SafetensorError
 
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.files import UNSEALED, check_seal, write_atomically
-from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
-from xbtmigrate.scoring.calibration import Arrangement, Bank
+from xbtmigrate.ordering.benefit import BenefitModel, FeatureInputs, Reference
+from xbtmigrate.scoring.calibration import Bank, Calibration
 from xbtmigrate.scoring.fusion import Fusion
 from xbtmigrate.tables import VECTORS, read_parquet, write_parquet
 from xbtmigrate.types import Distance, vector_array, vectors_of
 
 
-def save_arrangement(folder: Path, arrangement: Arrangement) -> None:
+def save_calibration(folder: Path, calibration: Calibration) -> None:
     """Store how the mixed gallery is searched."""
-    bank, (bridge, forward) = arrangement.bank, arrangement.projectors
+    bank, (bridge, forward) = calibration.bank, calibration.projectors
     table = pa.table(
         {
             "id": pa.array(bank.ids, pa.string()),
@@ -34,17 +34,17 @@ def save_arrangement(folder: Path, arrangement: Arrangement) -> None:
     ).replace_schema_metadata(
         {
             # `repr` of a float reads back as the same number.
-            "blend": repr(arrangement.blend),
-            "tuned": json.dumps(dict(arrangement.tuned)),
+            "blend": repr(calibration.blend),
+            "tuned": json.dumps(dict(calibration.tuned)),
             "bridge": bridge,
             "forward": forward,
         }
     )
     write_parquet(folder / "bank.parquet", table)
-    arrangement.fusion.save(folder)
+    calibration.fusion.save(folder)
 
 
-def load_arrangement(folder: Path) -> Arrangement | None:
+def load_calibration(folder: Path) -> Calibration | None:
     """Read how the mixed gallery is searched; None if nothing was calibrated."""
     path = folder / "bank.parquet"
     if not path.exists():
@@ -54,7 +54,7 @@ def load_arrangement(folder: Path) -> Arrangement | None:
     try:
         facts = _facts(table)
         bank = Bank(table["id"].to_pylist(), vectors_of(table, "old"), vectors_of(table, "new"))
-        return Arrangement(
+        return Calibration(
             Fusion.load(folder),
             float(facts["blend"]),
             bank,
@@ -90,7 +90,7 @@ def save_benefit(folder: Path, model: BenefitModel) -> None:
     )
 
 
-def load_benefit(folder: Path, arrangement: Arrangement) -> BenefitModel | None:
+def load_benefit(folder: Path, calibration: Calibration) -> BenefitModel | None:
     """Read what re-encoding a point is worth; None if it was not learned for these parts."""
     path = folder / "benefit.parquet"
     if not path.exists():
@@ -101,12 +101,12 @@ def load_benefit(folder: Path, arrangement: Arrangement) -> BenefitModel | None:
     try:
         facts = _facts(table)
         # Learned from the errors of another forward projector, it does not apply to this one.
-        if facts["forward"] != arrangement.projectors[1]:
+        if facts["forward"] != calibration.projectors[1]:
             return None
         check_seal(weights, hint)
         tensors = safetensors.numpy.load_file(weights)
-        around = Surroundings(
-            arrangement,
+        around = FeatureInputs(
+            calibration,
             tensors["answers"],
             Reference(
                 table["id"].to_pylist(),

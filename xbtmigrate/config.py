@@ -281,7 +281,7 @@ def _encoder_mistakes(section: str, raw: object) -> list[tuple[str, str]]:
     own = OldModelSection if section == "old_model" else NewModelSection
     options = {key: value for key, value in raw.items() if key not in own.model_fields}
     try:
-        found = registry.option_mistakes(registry.ENCODERS, raw["encoder"], options)
+        found = registry.check_options(registry.ENCODERS, raw["encoder"], options)
     except PluginError as error:
         return [(f"{section}.encoder", f"{error.message}; {error.hint}")]
     return [(f"{section}.{key}", text) for key, text in found]

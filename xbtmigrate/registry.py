@@ -22,7 +22,7 @@ PROJECTORS = "xbtmigrate.projectors"
 SERVINGS = "xbtmigrate.servings"
 
 
-def names(group: str) -> list[str]:
+def list_names(group: str) -> list[str]:
     """Return the names of the installed plugins of a group, sorted."""
     # A set: two packages may offer one name, which `load` refuses.
     return sorted({entry.name for entry in _installed(group)})
@@ -37,10 +37,10 @@ def load(group: str, name: str) -> Callable[..., Any]:
     # By distribution: an editable install beside a wheel may list one entry twice.
     found = {_origin(entry): entry for entry in _installed(group) if entry.name == name}
     if not found:
-        known = ", ".join(names(group)) or "none"
+        known = ", ".join(list_names(group)) or "none"
         raise PluginError(
             f"no plugin '{name}' in {group}",
-            f"{did_you_mean(name, names(group))}installed: {known}; "
+            f"{suggest(name, list_names(group))}installed: {known}; "
             f"a plugin is a package, for example pip install xbtmigrate-{name.replace('_', '-')}",
         )
     if len(found) > 1:
@@ -85,7 +85,7 @@ def build(group: str, name: str, options: Mapping[str, object], base: Path) -> A
     return factory(**{key: _resolved(value, base) for key, value in validated})
 
 
-def option_mistakes(group: str, name: str, options: Mapping[str, object]) -> list[tuple[str, str]]:
+def check_options(group: str, name: str, options: Mapping[str, object]) -> list[tuple[str, str]]:
     """Check options without making anything; returns (key, what is wrong) for each mistake."""
     model = _options_model(name, load(group, name))
     try:
@@ -103,7 +103,7 @@ def explain(
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            guess = did_you_mean(str(item["loc"][-1]), _fields_at(model, item["loc"][:-1]))
+            guess = suggest(str(item["loc"][-1]), _fields_at(model, item["loc"][:-1]))
             text = f"unknown key; {guess}".rstrip("; ")
         elif item["type"] == "missing":
             text = "is required"
@@ -131,7 +131,7 @@ def _found(value: object) -> str:
     return "" if "@" in str(value) else f" (found {value!r})"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def suggest(word: str, known: Iterable[str]) -> str:
     """Return "did you mean 'x'? " for the closest known word, or ""."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean '{close[0]}'? " if close else ""

@@ -245,7 +245,7 @@ def has_given(batch: pa.RecordBatch) -> pa.Array:
     return reduce(pc.and_, [pc.is_valid(batch[name]) for name in given_columns(batch)])
 
 
-def with_given(batch: pa.RecordBatch) -> pa.RecordBatch:
+def keep_given(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Keep the points that a forward projector can map."""
     return batch.filter(has_given(batch))
 

@@ -58,7 +58,7 @@ def test_finalize_killed_behind_its_clean_up_goes_on_and_ends(
     answer_inside("verify", cwd=folder)
     answer_inside("cutover", "--yes", "--by-switch", cwd=folder)
     with monkeypatch.context() as patched:
-        patched.setattr(finalizing, "switched_to", kill)
+        patched.setattr(finalizing, "update_switch", kill)
         assert inside(*FINALIZE, cwd=folder)[0] == 130
     refused = answer_inside(*ABORT, cwd=folder, expect=3)
     assert refused["error"]["hint"]

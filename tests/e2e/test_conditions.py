@@ -59,7 +59,7 @@ class Job:
         code, out, _ = inside("doctor", "--json", cwd=self.folder)
         found = {each["name"] for each in json.loads(out)["findings"]}
         # Other tests leave probes and shadows on the same server.
-        found -= {"leftover_probes", "orphan_mark", "leftover_bench"}
+        found -= {"leftover_probes", "orphan_record", "leftover_bench"}
         assert code in (0, 3)
         return found
 

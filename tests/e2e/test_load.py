@@ -129,9 +129,9 @@ def test_paused_killed_and_resumed(
 
     second = start(*RUN, cwd=tmp_path)
     control = Control(server_db, f"{name}-old")
-    control.publish({})
+    control.publish_load({})
     try:
-        wait_until(lambda: control.load().get("state") == "paused", second)
+        wait_until(lambda: control.read_load().get("state") == "paused", second)
         load = answer_inside("status", cwd=tmp_path)["load"]
         assert (load["state"], load["max_rate"]) == ("paused", 5000)
         resumed = answer_inside("resume", cwd=tmp_path)
@@ -180,7 +180,7 @@ def test_slows_down_where_queries_become_slow(
     control = Control(server_db, f"{name}-old")
     try:
         wait_until(gate.reached.is_set, run)
-        wait_until(lambda: control.load().get("state") == "throttled", run)
+        wait_until(lambda: control.read_load().get("state") == "throttled", run)
         load = answer_inside("status", cwd=tmp_path)["load"]
         assert load["probe_p95_ms"] > 50 > load["baseline_p95_ms"]
         assert load["slowdown"] > load["max_slowdown"] == 1.5

@@ -59,8 +59,8 @@ def test_plan_train_backfill_status_evaluate_and_on_to_the_end(
     }  # fmt: skip
     assert answer("status", cwd=tmp_path)["phase"] == "trained"
 
-    intent = answer("backfill", "--fraction", "0.3", cwd=tmp_path)
-    assert (intent["to_encode"], intent["to_project"]) == (180, COUNT)
+    request = answer("backfill", "--fraction", "0.3", cwd=tmp_path)
+    assert (request["to_encode"], request["to_project"]) == (180, COUNT)
     assert client.collection_exists(target) is (layout == "in_place")
     assert all("_xbtmigrate" not in payload for _, payload in stored(client, name, "old").values())
 

@@ -45,8 +45,8 @@ def test_a_backfill_ends_where_the_live_gallery_is_good_enough(
 ):
     clipart, name = trained
     gate = "recall@10>=0.9*full"
-    intent = answer("backfill", "--until", gate, cwd=tmp_path)
-    assert (intent["until"], intent["fraction"]) == (gate, 1.0)
+    request = answer("backfill", "--until", gate, cwd=tmp_path)
+    assert (request["until"], request["fraction"]) == (gate, 1.0)
     options = ("--until", gate, "--batch-size", "8", "--order", "uncertainty")
     done = answer("backfill", "--online", *options, cwd=tmp_path)
     assert (done["status"], done["until"]["met"]) == ("complete", True)

@@ -18,7 +18,7 @@ from xbtmigrate.backfill.vector_cache import VectorCache
 from xbtmigrate.config import load_config
 from xbtmigrate.qdrant.gallery.in_place import InPlaceGallery
 from xbtmigrate.workflows.models import Models
-from xbtmigrate.workflows.verify.verify import Extent, verify
+from xbtmigrate.workflows.verify.verify import VerifyOptions, verify
 from xbtmigrate.workflows.workspace import Workspace
 
 COUNT, ENCODED = 300, 150
@@ -78,7 +78,7 @@ def test_it_is_clean_then_finds_every_fault_and_repairs_it(place: Place, clipart
     assert (clean["status"], clean["phase"], clean["checked"]) == ("clean", "verified", COUNT)
     assert clean["compared"] == {"projected": COUNT - ENCODED, "encoded": ENCODED}
     assert min(clean["least_cosine"].values()) > 0.9999
-    kept = clean["witness"]
+    kept = clean["baseline"]
     assert kept["same"] + kept["rounded"] == kept["points"] > 200
     assert kept["rounded"] == 0 or place.embedded
     assert sum(clean["mismatches"].values()) == 0
@@ -141,15 +141,17 @@ def test_a_sample_a_stop_settings_and_an_old_vector_that_changed(place: Place, c
     client.update_collection(place.name, strict_mode_config=strict)
     client.close()
 
-    stopped = verify(config, Extent(), should_stop=stop_at_once, report=lambda *_: None)
+    stopped = verify(config, VerifyOptions(), should_stop=stop_at_once, report=lambda *_: None)
     assert (stopped["status"], stopped["checked"]) == ("stopped: interrupted", 100)
     seen: list[tuple[str, int, int]] = []
-    rest = verify(config, Extent(), should_stop=lambda: "", report=lambda *step: seen.append(step))
+    rest = verify(
+        config, VerifyOptions(), should_stop=lambda: "", report=lambda *step: seen.append(step)
+    )
     assert 100 < seen[0][1] <= 200, "it went on behind the first page"
     document = json.loads(json.dumps(rest))
     assert (document["clean"], document["checked"]) == (False, COUNT)
     assert document["mismatches"]["stale"] == 2
-    assert document["witness"]["replaced"] in ([], [str(clipart.ids[8])])
+    assert document["baseline"]["replaced"] in ([], [str(clipart.ids[8])])
     text = " ".join(document["settings"])
     assert "payload index 'caption'" in text
     assert "strict_mode_config" in text
@@ -165,7 +167,7 @@ def _trained(folder: Path, clipart: Clipart) -> tuple[str, VectorCache]:
     answer_inside("plan", cwd=folder)
     answer_inside("train-projector", "--kind", "ridge", "--pairs", "200", cwd=folder)
     config = load_config(folder / "xbtmigrate.toml")
-    return name, Workspace(config, Models(config)).known
+    return name, Workspace(config, Models(config)).cache
 
 
 def _check(folder: Path, name: str, clipart: Clipart) -> None:
@@ -219,14 +221,14 @@ def test_old_vectors_that_the_application_replaces_do_not_stand_in_the_way(
     due = {each["id"] for each in found["examples"] if each["fault"] == "stale"}
     shadow = place.layout == "shadow"
     assert due == {str(first[kind]) for kind in first if shadow or kind == "projected"}
-    changed = found["witness"]["vectors_changed"]
+    changed = found["baseline"]["vectors_changed"]
     assert changed == ([] if shadow else [str(first["encoded"])])
     answer_inside("backfill", "--online", cwd=place.folder)
     clean = answer_inside("verify", cwd=place.folder)
     assert sum(clean["mismatches"].values()) == 0
-    assert clean["witness"]["vectors_changed"] == []
+    assert clean["baseline"]["vectors_changed"] == []
     again = answer_inside("verify", cwd=place.folder)
-    assert (again["clean"], again["witness"]["replaced"]) == (True, [])
+    assert (again["clean"], again["baseline"]["replaced"]) == (True, [])
 
 
 @pytest.mark.server
@@ -247,7 +249,7 @@ def test_what_nobody_can_tell_is_accepted_once_and_a_fault_of_each_write_never_p
     assert refused["next"] == "xbtmigrate backfill --online"
     assert "--accept-replaced-vectors 1" in refused["reasons"][0]
     assert answer_inside("verify", "--accept-replaced-vectors", "1", cwd=place.folder)["clean"]
-    assert answer_inside("verify", cwd=place.folder)["witness"]["vectors_changed"] == []
+    assert answer_inside("verify", cwd=place.folder)["baseline"]["vectors_changed"] == []
 
     rows = iter(range(200, 300))
     write = InPlaceGallery.write
@@ -262,7 +264,7 @@ def test_what_nobody_can_tell_is_accepted_once_and_a_fault_of_each_write_never_p
     damage(-2)
     answer_inside("backfill", "--online", cwd=place.folder)
     refused = answer_inside("verify", cwd=place.folder, expect=3)
-    assert refused["witness"]["vectors_changed"] == [str(point)]
+    assert refused["baseline"]["vectors_changed"] == [str(point)]
     client.close()
 
 

@@ -20,11 +20,11 @@ from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import (
     JOURNAL,
     ensure_journal,
-    mark_shadow,
+    find_shadow_record,
     record_id,
-    shadow_mark,
+    record_shadow,
 )
-from xbtmigrate.serving.artefact_source import InJournal, find_source
+from xbtmigrate.serving.artefact_source import JournalSource, find_source
 from xbtmigrate.serving.round_trips import run
 from xbtmigrate.types import Distance
 
@@ -70,29 +70,29 @@ def test_a_record_of_a_newer_version_is_told_from_a_damaged_one(embedded_db):
 @pytest.mark.parametrize(
     ("kind", "payload"),
     [
-        ("wish", {"limits": 3}),
-        ("wish", {"limits": {"max_slowdown": "fast"}}),
-        ("wish", {"paused": []}),
+        ("command", {"limits": 3}),
+        ("command", {"limits": {"max_slowdown": "fast"}}),
+        ("command", {"paused": []}),
         ("load", {"pauses": [1]}),
         ("load", {"state": "running", "slowdown": "much"}),
         ("load", {"pauses": {"rate": {"count": 1}}}),
     ],
 )
-def test_a_damaged_wish_or_load_is_named(embedded_db, kind, payload):
+def test_a_damaged_command_or_load_is_named(embedded_db, kind, payload):
     put(embedded_db, record_id(kind, "ours"), payload)
     control = Control(embedded_db, "ours")
     with pytest.raises(ArtefactError, match="'ours' in _xbtmigrate is damaged"):
-        control.wish() if kind == "wish" else control.load()
+        control.read_command() if kind == "command" else control.read_load()
 
 
 def test_a_damaged_mark_of_a_shadow_is_named(embedded_db):
     mark = "source", "new", 4, Distance.COSINE
-    mark_shadow(embedded_db, "shade", mark)
-    assert shadow_mark(embedded_db, "shade") == mark
+    record_shadow(embedded_db, "shade", mark)
+    assert find_shadow_record(embedded_db, "shade") == mark
     for payload in ({"source": "a"}, {"size": "big"}, {"distance": "far"}):
         put(embedded_db, record_id("shadow", "shade"), payload)
         with pytest.raises(ArtefactError, match="shadow 'shade'"):
-            shadow_mark(embedded_db, "shade")
+            find_shadow_record(embedded_db, "shade")
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_foreign_record_concerns_its_own_migration_alone(embedded_db):
     ):
         put(embedded_db, record_id(KIND, f"foreign {number}"), {"kind": KIND, **payload})
     found = run(embedded_db.client, find_source("things", None, None))
-    assert found == InJournal("ours")
+    assert found == JournalSource("ours")
     with pytest.raises(ArtefactError, match="nothing is known"):
         run(embedded_db.client, find_source("nothing", None, None))
 

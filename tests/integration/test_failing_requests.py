@@ -23,7 +23,7 @@ from xbtmigrate.qdrant.wire.connect import connect
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL, ensure_journal
 from xbtmigrate.testing.journals import started
-from xbtmigrate.workflows.backfill.throttle import Watch
+from xbtmigrate.workflows.backfill.throttle import LoadMonitor
 
 pytestmark = pytest.mark.server
 
@@ -69,12 +69,12 @@ def test_the_first_publication_of_the_load_is_repeated(
     limits = Limits(max_slowdown=None, max_rate=None)
     facts = inspect(server_db, name, "old")
     control, pace = Control(through, migration), Pace(limits, 10, logging.info)
-    watch = Watch(through, facts, control, OptimizerQueue(through, name), limits, 0, pace)
+    watch = LoadMonitor(through, facts, control, OptimizerQueue(through, name), limits, 0, pace)
     lost = lose_answers(proxy, 2, JOURNAL)
     watch.start()
     watch.end()
     assert len(lost) == 2
-    assert Control(server_db, migration).load()["state"] == "ended"
+    assert Control(server_db, migration).read_load()["state"] == "ended"
 
 
 @pytest.mark.parametrize("count", [1, 2])

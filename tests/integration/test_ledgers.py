@@ -10,10 +10,10 @@ from qdrant_client import models
 
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.qdrant.journal.kept_hashes import (
+    fetch_ledger,
     forget_ledger,
     has_ledger,
     store_ledger,
-    stored_ledger,
 )
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL
@@ -34,16 +34,16 @@ def connection(request: pytest.FixtureRequest) -> Connection:
 
 def test_the_last_one_stored_is_returned_and_its_forerunner_is_gone(connection: Connection):
     mine, other = uuid.uuid4().hex, uuid.uuid4().hex
-    assert stored_ledger(connection, mine) is None
+    assert fetch_ledger(connection, mine) is None
     large, small = os.urandom(2_500_000), b"small"
     store_ledger(connection, other, large)
     store_ledger(connection, mine, large)
-    assert stored_ledger(connection, mine) == large
+    assert fetch_ledger(connection, mine) == large
     store_ledger(connection, mine, small)
-    assert stored_ledger(connection, mine) == small
+    assert fetch_ledger(connection, mine) == small
     count = connection.client.count(JOURNAL, parts_of(connection, mine), exact=True).count
     assert count == 1
-    assert stored_ledger(connection, other) == large
+    assert fetch_ledger(connection, other) == large
     forget_ledger(connection, mine)
     assert not has_ledger(connection, mine)
     assert has_ledger(connection, other)
@@ -59,4 +59,4 @@ def test_a_part_that_is_missing_or_damaged_is_an_error(damage: str, connection: 
         found, _ = connection.client.scroll(JOURNAL, parts_of(connection, mine))
         connection.client.set_payload(JOURNAL, {"data": "b3RoZXI="}, [found[0].id], wait=True)
     with pytest.raises(ArtefactError, match="not whole"):
-        stored_ledger(connection, mine)
+        fetch_ledger(connection, mine)

@@ -19,7 +19,7 @@ from xbtmigrate.qdrant.gallery.layout import LayoutChoice, choose_layout
 from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
 from xbtmigrate.qdrant.wire.connect import connect
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.qdrant.wire.own_collection import mark_shadow
+from xbtmigrate.qdrant.wire.own_collection import record_shadow
 from xbtmigrate.testing.galleries import table_of, to_write
 from xbtmigrate.types import Kind, Layout, vectors_of
 
@@ -176,7 +176,7 @@ def test_a_run_killed_between_the_steps_goes_on(server_db: Connection) -> None:
     server_db.client.upsert(name, [point("1", 1)])
     facts = inspect(server_db, name, "old")
     choice = choose_layout(facts, server_db, Layout.SHADOW, NEW)
-    mark_shadow(server_db, choice.collection, (name, "new", 3, NEW.distance))
+    record_shadow(server_db, choice.collection, (name, "new", 3, NEW.distance))
     # Killed before the collection was created, then before its last index was.
     prepare(server_db, facts, choose_layout(facts, server_db, Layout.SHADOW, NEW))
     server_db.client.delete_payload_index(choice.collection, "tenant")

@@ -14,11 +14,11 @@ from tests.support.collections import fresh_name
 from tests.support.command import answer_inside
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import load_config
-from xbtmigrate.evaluation.retrieval import Space, top_k
+from xbtmigrate.evaluation.retrieval import SearchSpace, rank_top_k
 from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.fusion import CalibratedServing
 from xbtmigrate.types import Channel, Direction, Distance, Kind
-from xbtmigrate.workflows.evaluate.experiment import Sides
+from xbtmigrate.workflows.evaluate.experiment import ChannelVectors
 from xbtmigrate.workflows.store import open_store
 from xbtmigrate.workflows.workspace import artefacts_of
 
@@ -72,24 +72,24 @@ class Migrating:
 
     def expected(self, texts: list[str], encoded: np.ndarray, k: int) -> list[list[int]]:
         """The calibrated answers over the whole gallery, computed as an evaluation does."""
-        arrangement = self.artefacts.load_arrangement()
+        calibration = self.artefacts.load_calibration()
         forward = Projector.load(self.artefacts.projector_folder(Direction.FORWARD))
         clipart = self.clipart
-        sides = Sides(
+        sides = ChannelVectors(
             clipart.old, forward.apply(clipart.old), clipart.new, Distance.COSINE, Distance.COSINE
         )
-        hubs = sides.hubness(arrangement.bank, [str(each) for each in clipart.ids])
+        hubs = sides.hubness(calibration.bank, [str(each) for each in clipart.ids])
         queries = {Channel.OLD: old_model(texts)}
         blocks = {
-            channel: sides.space(channel, queries.get(channel, new_model(texts))).scores()
+            channel: sides.space(channel, queries.get(channel, new_model(texts))).score()
             for channel in (Channel.OLD, Channel.FORWARD, Channel.NEW)
         }
-        scores = CalibratedServing(arrangement.fusion, hubs).score(blocks, encoded)
-        return [[clipart.ids[row] for row in rows] for rows in top_k(scores, k)]
+        scores = CalibratedServing(calibration.fusion, hubs).score(blocks, encoded)
+        return [[clipart.ids[row] for row in rows] for rows in rank_top_k(scores, k)]
 
     def nearest(self, queries: np.ndarray, gallery: np.ndarray, k: int) -> list[list[int]]:
         """The nearest points of one space."""
-        rows = top_k(Space(queries, gallery).scores(), k)
+        rows = rank_top_k(SearchSpace(queries, gallery).score(), k)
         return [[self.clipart.ids[row] for row in each] for each in rows]
 
 

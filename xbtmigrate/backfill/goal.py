@@ -64,7 +64,7 @@ class Goal:
 
 
 @dataclass(frozen=True, slots=True)
-class Until:
+class StopCheck:
     """A quality check between batches that can end the encoding before the goal's fraction.
 
     Attributes:
@@ -117,7 +117,7 @@ class Outcome:
     seconds: float
 
 
-class Known(Protocol):
+class VectorLookup(Protocol):
     """Cached vectors of the new model, so that no content is encoded twice."""
 
     def find(self, hashes: Sequence[str]) -> tuple[Vectors, npt.NDArray[np.bool_]]:

@@ -22,9 +22,9 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xbtmigrate.backfill.goal import Due, Goal, Known, Outcome, Progress, Until
-from xbtmigrate.backfill.make_vectors import Maker, is_without
-from xbtmigrate.backfill.pipeline import InOrder, read_ahead
+from xbtmigrate.backfill.goal import Due, Goal, Outcome, Progress, StopCheck, VectorLookup
+from xbtmigrate.backfill.make_vectors import VectorMaker, is_without
+from xbtmigrate.backfill.pipeline import WorkQueue, read_ahead
 from xbtmigrate.errors import XbtMigrateError
 from xbtmigrate.migration.phases import Counts, MigrationRecord, Phase, Stage
 from xbtmigrate.protocols import Encoder, Gallery, Journal, Projector, Written
@@ -55,7 +55,7 @@ class Backfill:
         modality: What the new vectors embed.
         encoder: The new model; None where nothing is encoded.
         projector: Old -> new; None where nothing is projected.
-        known: New vectors paid for earlier.
+        cache: New vectors paid for earlier.
         batch_size: Points per batch.
         on_progress: Called after each batch that is written, in a writing thread.
         should_stop: Called after each batch; a reason stops the run, "" lets it continue.
@@ -70,16 +70,16 @@ class Backfill:
     modality: Modality
     encoder: Encoder | None
     projector: Projector | None
-    known: Known
+    cache: VectorLookup
     batch_size: int
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], str]
-    until: Until | None = None
+    until: StopCheck | None = None
     counts: Counts = field(default_factory=Counts)
     quarantined: dict[PointId, str] = field(default_factory=dict)
     stopped: str = ""
-    _later: InOrder = field(default_factory=InOrder)
-    _maker: Maker = field(init=False)
+    _later: WorkQueue = field(default_factory=WorkQueue)
+    _maker: VectorMaker = field(init=False)
     _points: int = 0
     _ask_at: int = 0
     _ticked: float = field(default_factory=time.monotonic)
@@ -95,7 +95,7 @@ class Backfill:
         """
         before = self.record.seconds
         self._begin()
-        self.record = self.record.moved_to(Phase.BACKFILLING)
+        self.record = self.record.move_to(Phase.BACKFILLING)
         # With a quality check, how far the encoding goes is known only when the check ends it.
         if self.until is None:
             self.record = replace(self.record, fraction=self.goal.fraction)
@@ -138,12 +138,12 @@ class Backfill:
 
     def _begin(self) -> None:
         self._points = self.gallery.count()
-        self._maker = Maker(
+        self._maker = VectorMaker(
             gallery=self.gallery,
             modality=self.modality,
             encoder=self.encoder,
             projector=self.projector,
-            known=self.known,
+            cache=self.cache,
             batch_size=self.batch_size,
             later=self._later,
             on_written=self._count_written,
@@ -297,7 +297,7 @@ class Backfill:
             self.on_progress(Progress(stage, *done, self.counts, len(self.quarantined)))
 
     def _finish(self, phase: Phase) -> None:
-        self.record = self.record.moved_to(phase)
+        self.record = self.record.move_to(phase)
         self._store()
 
     def _store(self) -> None:

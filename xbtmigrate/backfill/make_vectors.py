@@ -14,8 +14,8 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xbtmigrate.backfill.goal import Known
-from xbtmigrate.backfill.pipeline import InOrder
+from xbtmigrate.backfill.goal import VectorLookup
+from xbtmigrate.backfill.pipeline import WorkQueue
 from xbtmigrate.errors import GateError, UnreadableSourceError
 from xbtmigrate.migration.phases import Counts
 from xbtmigrate.protocols import Encoder, Gallery, Projector, Written
@@ -28,9 +28,9 @@ from xbtmigrate.types import (
     given_columns,
     given_of,
     has_given,
+    keep_given,
     usable,
     vector_array,
-    with_given,
 )
 
 REASONS = {
@@ -41,7 +41,7 @@ REASONS = {
 
 
 @dataclass(slots=True)
-class Maker:
+class VectorMaker:
     """Makes and writes the new vectors of one run.
 
     Attributes:
@@ -49,7 +49,7 @@ class Maker:
         modality: What the new vectors embed.
         encoder: The new model; None where nothing is encoded.
         projector: Old -> new; None where nothing is projected.
-        known: New vectors paid for earlier.
+        cache: New vectors paid for earlier.
         batch_size: Points per batch.
         later: Does the writes.
         on_written: Called with what became of each write of vectors.
@@ -62,9 +62,9 @@ class Maker:
     modality: Modality
     encoder: Encoder | None
     projector: Projector | None
-    known: Known
+    cache: VectorLookup
     batch_size: int
-    later: InOrder
+    later: WorkQueue
     on_written: Callable[[Written, Kind], None]
     most_quarantined: int
     points: int
@@ -125,7 +125,7 @@ class Maker:
     def project(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Write projected vectors; returns the points of a batch that have no usable one."""
         assert self.projector is not None
-        given = with_given(batch)
+        given = keep_given(batch)
         if not len(given):
             return batch
         unfit = self._write_made(given, self.projector.apply(*given_of(given)), Kind.PROJECTED)
@@ -140,7 +140,7 @@ class Maker:
         self.note(missing_source=found)
         batch = batch.filter(self.encodable(batch))
         # Vectors paid for earlier need no encoder.
-        vectors, valid = self.known.find(batch["content_hash"].to_pylist())
+        vectors, valid = self.cache.find(batch["content_hash"].to_pylist())
         if valid.any():
             self._write_encoded(batch.filter(pa.array(valid)), vectors[valid])
         batch = batch.filter(pa.array(~valid))

@@ -38,7 +38,7 @@ WINDOW = 20
 WINDOWS = 3
 
 
-class Reason(StrEnum):
+class WaitReason(StrEnum):
     """Why a run waits before its next request."""
 
     REQUEST = "request"
@@ -91,7 +91,7 @@ class Windows:
         """Add the time of one query."""
         self._times.append(milliseconds)
 
-    def verdict(self, *, hurried: bool = False) -> float | None:
+    def take_p95(self, *, hurried: bool = False) -> float | None:
         """Return the p95 and start over; None while there are too few, even if hurried."""
         if len(self._times) < (WINDOW if hurried else WINDOW * WINDOWS):
             return None
@@ -127,8 +127,8 @@ class Pace:
         self.share = 1.0
         self.p95: float | None = None
         self.baseline: float | None = None
-        self.holds: dict[Reason, str] = {}
-        self.pauses: dict[Reason, Pause] = {}
+        self.holds: dict[WaitReason, str] = {}
+        self.pauses: dict[WaitReason, Pause] = {}
         self.slow_because = ""
         self._batch_size = batch_size
         self._say = say
@@ -179,7 +179,7 @@ class Pace:
         """Whether no request of the run is under way."""
         return self._busy == 0
 
-    def wait(self, *, writes: bool) -> tuple[float, Reason]:
+    def wait(self, *, writes: bool) -> tuple[float, WaitReason]:
         """Return the seconds that the next request still has to wait (0 for none), and why."""
         with self._lock:
             now = self._clock()
@@ -187,8 +187,8 @@ class Pace:
                 return POLL, next(iter(self.holds))
             # Of the two waits the longer one decides, and is reported as the reason.
             if writes and self._rate_ready > now and self._rate_ready >= self._ready:
-                return self._rate_ready - now, Reason.RATE
-            return max(0.0, self._ready - now), Reason.SLOWDOWN
+                return self._rate_ready - now, WaitReason.RATE
+            return max(0.0, self._ready - now), WaitReason.SLOWDOWN
 
     def begin(self) -> None:
         """Note that a request begins."""
@@ -210,20 +210,20 @@ class Pace:
                 begun = max(self._rate_ready, now - 1)
                 self._rate_ready = begun + written / self.limits.max_rate
 
-    def waited(self, reason: Reason, seconds: float, *, begins: bool) -> None:
+    def add_wait(self, reason: WaitReason, seconds: float, *, begins: bool) -> None:
         """Add a wait to the totals; `begins` if it does not continue the wait before it."""
         with self._lock:
             before = self.pauses.get(reason, Pause())
             self.pauses[reason] = before.plus(int(begins), seconds)
 
-    def hold(self, reason: Reason, text: str) -> None:
+    def hold(self, reason: WaitReason, text: str) -> None:
         """Let no further request begin until `release`."""
         with self._lock:
             if reason not in self.holds:
                 self._say(f"paused: {text}")
             self.holds[reason] = text
 
-    def release(self, reason: Reason, text: str = "") -> None:
+    def release(self, reason: WaitReason, text: str = "") -> None:
         """Lift a hold; without one nothing happens."""
         with self._lock:
             if self.holds.pop(reason, None) is not None and text:
@@ -236,7 +236,7 @@ class Pace:
             self._rate_ready = self._clock()
             if limits.max_slowdown is None:
                 self.share, self.slow_because, self._ready = 1.0, "", self._clock()
-                self.release(Reason.CHECK)
+                self.release(WaitReason.CHECK)
 
     def judge(self, p95: float, *, settled: bool = True) -> None:
         """Adapt the pace to the time that queries take now.
@@ -250,7 +250,7 @@ class Pace:
             limit = self.limits.max_slowdown
             if limit is None:
                 return
-            if Reason.CHECK in self.holds:
+            if WaitReason.CHECK in self.holds:
                 self._checked(p95, limit, settled=settled)
                 return
             # The time of queries while the run waits does not depend on its pace.
@@ -302,14 +302,14 @@ class Pace:
         if self._starved >= STARVED and self._until_check <= 0:
             self._until_check = CHECK_EVERY
             self._stopped = self._clock()
-            self.hold(Reason.CHECK, "to see whether queries are slow without this run")
+            self.hold(WaitReason.CHECK, "to see whether queries are slow without this run")
 
     def _checked(self, p95: float, limit: float, *, settled: bool) -> None:
         """Decide from a measurement without the run whether it causes the load."""
         if self.baseline is None:
             self.baseline = self._first = p95
             self.release(
-                Reason.CHECK,
+                WaitReason.CHECK,
                 f"queries take {p95:.1f} ms (p95) without this run; "
                 f"at most {limit:g} times that is allowed, or {UNTHROTTLED_MS:g} ms",
             )
@@ -324,7 +324,7 @@ class Pace:
             else "others cause the load, and the run is now measured against it"
         )
         self.release(
-            Reason.CHECK,
+            WaitReason.CHECK,
             f"stopped {self._clock() - self._stopped:.0f} s to see whether queries are slow "
             f"without this run: they take {p95:.1f} ms (p95); {verdict}",
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from xbtmigrate.backfill.pace import POLL, Pace, Reason
+from xbtmigrate.backfill.pace import POLL, Pace, WaitReason
 from xbtmigrate.protocols import Gallery, Written
 from xbtmigrate.types import Kind, PointId
 
@@ -79,7 +79,7 @@ class PacedGallery:
 
     def _wait(self, *, writes: bool) -> None:
         """Wait until the pace allows the next request, or the run is to end."""
-        present: Reason | None = None
+        present: WaitReason | None = None
         while True:
             left, reason = self.pace.wait(writes=writes)
             if left <= 0 or self.should_stop():
@@ -87,7 +87,7 @@ class PacedGallery:
             begun = self.clock()
             self.sleep(min(left, POLL))
             # Many short sleeps for one reason count as one wait.
-            self.pace.waited(reason, self.clock() - begun, begins=reason is not present)
+            self.pace.add_wait(reason, self.clock() - begun, begins=reason is not present)
             present = reason
 
     @contextmanager

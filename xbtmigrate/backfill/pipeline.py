@@ -67,7 +67,7 @@ class _Task:
 
 
 # Not `concurrent.futures`: its threads are joined at exit, so Ctrl-C would wait for a slow encoder.
-class InOrder:
+class WorkQueue:
     """A queue of work for two threads; a context that ends when the work is done.
 
     Work given to `begin` may run beside earlier work; work given to `do` begins when all of that is

@@ -27,8 +27,8 @@ ORDER_HELP = (
 )
 
 if TYPE_CHECKING:
-    from xbtmigrate.workflows.backfill.backfill import Result
-    from xbtmigrate.workflows.backfill.request import Intent
+    from xbtmigrate.workflows.backfill.backfill import BackfillResult
+    from xbtmigrate.workflows.backfill.request import BackfillRequest
 
 OnlineOption: TypeAlias = Annotated[
     bool,
@@ -81,9 +81,9 @@ def backfill(
 
     settings = load_config(config)
     from xbtmigrate.workflows.backfill.backfill import prepare, run
-    from xbtmigrate.workflows.backfill.request import Request
+    from xbtmigrate.workflows.backfill.request import BackfillOptions
 
-    request = Request(
+    request = BackfillOptions(
         fraction=fraction,
         order=order,
         batch_size=batch_size,
@@ -95,7 +95,7 @@ def backfill(
         queries=queries,
     )
     if not online:
-        _show_intent(prepare(settings, request), json=json)
+        _show_request(prepare(settings, request), json=json)
         return
     # Ctrl-C sets a flag that the loop reads after each batch: no batch is cut in two.
     seconds = math.inf if budget is None else budget
@@ -105,8 +105,8 @@ def backfill(
     end(passed=not result.refused, interrupted=result.interrupted)
 
 
-def _show_intent(intent: Intent, *, json: bool) -> None:
-    content = intent.document()
+def _show_request(request: BackfillRequest, *, json: bool) -> None:
+    content = request.document()
     if json:
         render.document(content)
         return
@@ -115,8 +115,8 @@ def _show_intent(intent: Intent, *, json: bool) -> None:
     render.say(f"Nothing was written. To do it: {content['next']}")
 
 
-def _show_result(result: Result, *, json: bool) -> None:
-    from xbtmigrate.workflows.tally import in_words
+def _show_result(result: BackfillResult, *, json: bool) -> None:
+    from xbtmigrate.workflows.tally import describe_without_vector
 
     content = result.document()
     if json:
@@ -136,7 +136,7 @@ def _show_result(result: Result, *, json: bool) -> None:
         f"Backfill of {content['collection']}",
         [
             *render.named(content, *names),
-            ("get no new vector", in_words(content["gallery"]["without_vector"])),
+            ("get no new vector", describe_without_vector(content["gallery"]["without_vector"])),
             ("time", duration(content["seconds"])),
             ("points/s", f"{content['points_per_second']:,.0f}"),
         ],

@@ -86,11 +86,11 @@ def cutover(
     settings = load_config(config)
     from xbtmigrate.evaluation.quality_gate import Gate
     from xbtmigrate.workflows.cutover.cutover import cutover as run
-    from xbtmigrate.workflows.cutover.preconditions import Accepted, Order, Quality
+    from xbtmigrate.workflows.cutover.preconditions import Accepted, CutoverOptions, Quality
 
     # Gates are parsed before anything is opened, so a typing error costs nothing.
     quality = Quality([Gate.parse(each) for each in gate or []], queries, split)
-    order = Order(
+    options = CutoverOptions(
         act=yes,
         alias=alias,
         by_switch=by_switch,
@@ -102,7 +102,7 @@ def cutover(
         accepted=Accepted(readers_send_new_vectors, despite_evaluation, accept_without_vector),
     )
     with render.progress() as bars, stop_on_interrupt() as asked_to_stop:
-        content = run(settings, order, should_stop=asked_to_stop, report=bars)
+        content = run(settings, options, should_stop=asked_to_stop, report=bars)
     if json:
         render.document(content)
     else:

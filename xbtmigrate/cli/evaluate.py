@@ -76,13 +76,13 @@ def evaluate(
 
     settings = load_config(config)
     from xbtmigrate.evaluation.quality_gate import Gate
-    from xbtmigrate.workflows.evaluate.collect import Wanted
+    from xbtmigrate.workflows.evaluate.collect import EvaluationOptions
     from xbtmigrate.workflows.evaluate.curves import Curves
     from xbtmigrate.workflows.evaluate.evaluate import measure
 
     # Parsed first: an evaluation may take long, and a mistyped gate should not end it.
     gates = [Gate.parse(text) for text in gate or []]
-    wanted = Wanted(queries, split, max_gallery, max_queries)
+    wanted = EvaluationOptions(queries, split, max_gallery, max_queries)
     with render.progress() as bars:
         content = measure(
             settings,

@@ -71,17 +71,19 @@ def plan(
 def _readers(plan: Plan) -> str | None:
     """Return what each reader sends after the cutover; None where nothing is cut over."""
     from xbtmigrate.migration.strategies import STRATEGIES
-    from xbtmigrate.workflows.cutover.route import readers_send
+    from xbtmigrate.workflows.cutover.route import describe_reader_change
 
     # `keep` and `bridge` write nothing, so queries stay in the old space.
     if not STRATEGIES[plan.strategy].writes:
         return None
     # In place nothing is moved, so an unchanged reader stays on the old vectors.
-    return readers_send(plan, plan.collection.alias if plan.target.layout == "shadow" else None)
+    return describe_reader_change(
+        plan, plan.collection.alias if plan.target.layout == "shadow" else None
+    )
 
 
 def _show(plan: Plan) -> None:
-    from xbtmigrate.workflows.tally import in_words
+    from xbtmigrate.workflows.tally import describe_without_vector
 
     found, target, coverage, match = plan.collection, plan.target, plan.coverage, plan.model_match
     cosines = ", ".join(f"{name} {value:.4f}" for name, value in match.median_cosine.items())
@@ -97,7 +99,7 @@ def _show(plan: Plan) -> None:
             ("without source", coverage.missing_source),
             ("unusable old vector", coverage.unusable_old),
             ("sample not embedded", f"{coverage.sample_unreadable:,} of {coverage.sampled:,}"),
-            ("get no new vector", in_words(plan.without_vector)),
+            ("get no new vector", describe_without_vector(plan.without_vector)),
             ("old model check", f"median cosine {cosines} on {match.sample} points"),
             ("encoding rate", f"{plan.throughput.encode:,.0f} items/s on this machine"),
         ],
@@ -154,12 +156,12 @@ def _show_measurement(plan: Plan) -> None:
 
 def _next(plan: Plan, template: Path | None) -> str:
     from xbtmigrate.migration.phases import Phase
-    from xbtmigrate.workflows.next_step import next_step
+    from xbtmigrate.workflows.next_step import find_next_step
 
     if template is not None:
         return (
             f"write what your users would type for the points in {template}, save it, name it in "
             "plan.queries and plan again; docs/judging.md has more ways"
-            + ("" if plan.strategy == "keep" else f"; or {next_step(Phase.PLANNED, plan)}")
+            + ("" if plan.strategy == "keep" else f"; or {find_next_step(Phase.PLANNED, plan)}")
         )
-    return next_step(Phase.PLANNED, plan)
+    return find_next_step(Phase.PLANNED, plan)

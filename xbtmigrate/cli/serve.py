@@ -61,7 +61,7 @@ def serve(
     from xbtmigrate.config import load_config
 
     settings = load_config(config)
-    from xbtmigrate.workflows.serve.serve import Service, application, key_of
+    from xbtmigrate.workflows.serve.serve import Service, key_of, make_application
 
     service = Service(
         serving=serving or "",
@@ -73,8 +73,8 @@ def serve(
         key=key_of(api_key_file, host),
     )
     # Models load and the collection is checked before the port opens, so no query waits for them.
-    app = application(settings, service)
-    # After `application`, whose error names the extra to install.
+    app = make_application(settings, service)
+    # After `make_application`, whose error names the extra to install.
     import uvicorn
 
     from xbtmigrate.serving.http.admission import PromptProtocol

@@ -18,7 +18,7 @@ def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
 
     settings = load_config(config)
     from xbtmigrate.workflows.operate.status import report_status
-    from xbtmigrate.workflows.tally import in_words
+    from xbtmigrate.workflows.tally import describe_without_vector
 
     content = report_status(settings)
     if json:
@@ -35,7 +35,7 @@ def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
         "without_new",
     )
     pairs = render.named(content, *shown)
-    pairs.append(("of these get none", in_words(content["without_vector"])))
+    pairs.append(("of these get none", describe_without_vector(content["without_vector"])))
     if content["eta_seconds"] is not None:
         pairs.append(("time to go", duration(content["eta_seconds"])))
     if content["last_error"] is not None:

@@ -11,7 +11,7 @@ from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 
 if TYPE_CHECKING:
     from xbtmigrate.documents.train import CandidateDocument
-    from xbtmigrate.workflows.train.train import Trained
+    from xbtmigrate.workflows.train.train import TrainResult
 
 
 def train_projector(
@@ -64,7 +64,7 @@ def train_projector(
         _show(trained)
 
 
-def _show(trained: Trained) -> None:
+def _show(trained: TrainResult) -> None:
     content = trained.document()
     counts = ", ".join(f"{count:,} {source}" for source, count in content["pairs"].items())
     render.say(f"Pairs: {counts}; {content['held_out']:,} points held out.")

@@ -52,10 +52,10 @@ def verify(
     from xbtmigrate.config import load_config
 
     settings = load_config(config)
-    from xbtmigrate.workflows.verify.verify import Extent
+    from xbtmigrate.workflows.verify.verify import VerifyOptions
     from xbtmigrate.workflows.verify.verify import verify as run
 
-    extent = Extent(
+    extent = VerifyOptions(
         sample=sample,
         reencode=reencode,
         max_stale=max_stale,
@@ -77,17 +77,17 @@ def _show(content: VerifyDocument | StoppedVerifyDocument) -> None:
     # A run that was stopped has a shorter document.
     if "mismatches" in content:
         pairs += _counts(content)
-    render.facts(f"Verification of {content['collection']}", pairs)
+    render.facts(f"VerifyCheckpoint of {content['collection']}", pairs)
     if "mismatches" in content:
         _show_details(content)
     render.say(f"Next: {content['next']}")
 
 
 def _counts(content: VerifyDocument) -> list[tuple[str, object]]:
-    from xbtmigrate.workflows.tally import in_words
+    from xbtmigrate.workflows.tally import describe_without_vector
 
     pairs = render.named(content, "projected", "encoded")
-    pairs.append(("get no new vector", in_words(content["without_vector"])))
+    pairs.append(("get no new vector", describe_without_vector(content["without_vector"])))
     pairs += [(name, count) for name, count in content["mismatches"].items() if count]
     if recall := content["index_recall"]:
         pairs.append(("index recall, old and new", f"{recall['old']:.3f}, {recall['new']:.3f}"))

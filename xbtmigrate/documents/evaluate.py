@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from xbtmigrate.evaluation.comparison import Standing
+from xbtmigrate.evaluation.comparison import Significance
 from xbtmigrate.evaluation.retrieval import Metric
 from xbtmigrate.types import Strategy
 
@@ -63,7 +63,7 @@ class SystemDocument(Means):
     """Paired test against `keep`, 0 to 1."""
     compatible: dict[Metric, bool]
     """Whether its mean is above that of `keep`; read `p_value` with it."""
-    against_keep: dict[Metric, Standing]
+    against_keep: dict[Metric, Significance]
     """How it compares with `keep`; `no difference` where it is not significant (p of 0.05 or
     more)."""
     gap_closed: dict[Metric, float | None]

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from typing_extensions import TypedDict
 
-from xbtmigrate.backfill.pace import Reason
+from xbtmigrate.backfill.pace import WaitReason
 from xbtmigrate.documents.counts import Counts
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.types import Strategy
@@ -64,7 +64,7 @@ class LoadDocument(LimitsDocument):
     """The same without the run, in milliseconds."""
     slowdown: float | None
     """Ratio of the two."""
-    pauses: dict[Reason, WaitDocument]
+    pauses: dict[WaitReason, WaitDocument]
     """How often and how long the run waited, by the reason."""
     updated_at: str | None
     """When the run reported this, UTC, ISO 8601."""

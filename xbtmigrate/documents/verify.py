@@ -89,7 +89,7 @@ class IndexRecallDocument(TypedDict):
     """The same for the new vector."""
 
 
-class WitnessDocument(TypedDict):
+class BaselineDocument(TypedDict):
     """What became of the points of the baseline."""
 
     points: int
@@ -143,7 +143,7 @@ class VerifyDocument(Counts):
     index_recall: IndexRecallDocument | None
     """How well the indexes find; null where there was nothing to search for, and for the embedded
     mode, which has no index."""
-    witness: WitnessDocument | None
+    baseline: BaselineDocument | None
     """What became of the points of the baseline; null where there is none."""
     proven: list[str]
     """What was checked."""

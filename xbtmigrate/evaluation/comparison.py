@@ -19,7 +19,7 @@ CELLS = 4_000_000  # entries of one block of resampled queries or random signs
 
 
 # Shown in tables as `against keep`.
-class Standing(StrEnum):
+class Significance(StrEnum):
     """How a system compares with keeping the old model."""
 
     BETTER = "better"
@@ -61,11 +61,11 @@ class Comparison:
         """Return whether the mean is above keep's and the difference is significant."""
         return self.compatible[metric] and self.p_value[metric] < level
 
-    def standing(self, metric: str) -> Standing:
+    def standing(self, metric: str) -> Significance:
         """Return whether the system is significantly better or worse than keep, or neither."""
         if self.p_value[metric] >= LEVEL:
-            return Standing.SAME
-        return Standing.BETTER if self.compatible[metric] else Standing.WORSE
+            return Significance.SAME
+        return Significance.BETTER if self.compatible[metric] else Significance.WORSE
 
 
 def compare(

@@ -9,17 +9,17 @@ import numpy as np
 
 from xbtmigrate.errors import EvaluationError
 from xbtmigrate.evaluation.comparison import Interval, bootstrap_intervals
-from xbtmigrate.evaluation.mixed_gallery import Serving, encoded_mask
+from xbtmigrate.evaluation.mixed_gallery import Serving, mark_encoded
 from xbtmigrate.evaluation.retrieval import (
     DEPTH,
     QueryScores,
     Relevance,
     Rows,
-    Space,
+    SearchSpace,
+    chunk_queries,
     judge,
     judge_replaced,
-    query_chunks,
-    top_k,
+    rank_top_k,
 )
 from xbtmigrate.types import Channel, Scores
 
@@ -117,8 +117,8 @@ class Curve:
         return min(self.values(metric)) >= keep.means[metric]
 
 
-def backfilling_curves(
-    spaces: Mapping[Channel, Space],
+def measure_curves(
+    spaces: Mapping[Channel, SearchSpace],
     relevance: Relevance,
     *,
     orders: Mapping[str, Rows],
@@ -148,14 +148,14 @@ def backfilling_curves(
         EvaluationError: Sizes differ, or the fractions are not ascending and equally spaced.
     """
     _check(spaces, relevance, orders, fractions)
-    masks = {name: [encoded_mask(order, f) for f in fractions] for name, order in orders.items()}
+    masks = {name: [mark_encoded(order, f) for f in fractions] for name, order in orders.items()}
     parts = {name: [[list[QueryScores]() for _ in fractions] for _ in servings] for name in orders}
     needed = frozenset[Channel]().union(*(serving.channels for serving in servings))
     everything = np.ones(len(next(iter(orders.values()))), np.bool_)
     # Chunk by chunk: the scores of all queries would not fit in memory, and every order and serving
     # needs the same ones.
-    for chunk in query_chunks(relevance.query_count, len(everything)):
-        blocks = {channel: spaces[channel].scores(chunk) for channel in needed}
+    for chunk in chunk_queries(relevance.query_count, len(everything)):
+        blocks = {channel: spaces[channel].score(chunk) for channel in needed}
         answers = relevance.part(chunk)
         for place, serving in enumerate(servings):
             encoded = serving.score(blocks, everything) if unasked else None
@@ -167,7 +167,7 @@ def backfilling_curves(
                     scores, share = serving.score(blocks, mask), min(fraction, unasked)
                     point.append(_judged(scores, answers, encoded, share))
     return [
-        Curve(name, serving.name, tuple(fractions), tuple(map(QueryScores.joined, points)))
+        Curve(name, serving.name, tuple(fractions), tuple(map(QueryScores.join, points)))
         for name, of_order in parts.items()
         for serving, points in zip(servings, of_order, strict=True)
     ]
@@ -178,16 +178,16 @@ def _judged(
 ) -> QueryScores:
     """Judge queries, a share of each as if its right rows had their scores in `encoded`."""
     if encoded is None or share == 0:
-        return judge(top_k(scores, DEPTH), answers)
+        return judge(rank_top_k(scores, DEPTH), answers)
     # The right rows leave the list and come back with their other scores, so DEPTH others must
     # remain.
-    ranked = top_k(scores, DEPTH + int(answers.counts.max()))
+    ranked = rank_top_k(scores, DEPTH + int(answers.counts.max()))
     replaced = judge_replaced(scores, ranked, answers, encoded)
-    return QueryScores.mixed(judge(ranked, answers), replaced, share)
+    return QueryScores.mix(judge(ranked, answers), replaced, share)
 
 
 def _check(
-    spaces: Mapping[Channel, Space],
+    spaces: Mapping[Channel, SearchSpace],
     relevance: Relevance,
     orders: Mapping[str, Rows],
     fractions: Sequence[float],

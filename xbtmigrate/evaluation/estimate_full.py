@@ -17,9 +17,9 @@ from xbtmigrate.evaluation.retrieval import (
     DEPTH,
     QueryScores,
     Relevance,
-    Space,
+    SearchSpace,
+    chunk_queries,
     judge_hits,
-    query_chunks,
 )
 
 DRAWS = 16
@@ -31,7 +31,7 @@ Counts = npt.NDArray[np.int64]
 
 
 def impute_full(
-    space: Space,
+    space: SearchSpace,
     relevance: Relevance,
     *,
     encoded: Mask,
@@ -54,9 +54,9 @@ def impute_full(
     """
     rng = np.random.default_rng(seed)
     parts = []
-    for chunk in query_chunks(relevance.query_count, len(space.gallery)):
+    for chunk in chunk_queries(relevance.query_count, len(space.gallery)):
         asked = relevance.part(chunk)
-        scores = space.scores(chunk)[asked.query]
+        scores = space.score(chunk)[asked.query]
         ahead = scores > scores[np.arange(len(scores)), asked.row][:, None]
         # The answer is not a rival of itself: it leaves the sample, and the points to be drawn for.
         own = sample[asked.row]
@@ -65,7 +65,7 @@ def impute_full(
         seen = ahead[:, sample].sum(axis=1)
         sampled = int(sample.sum()) - own
         parts.append(_judged(asked, rng, before=before, seen=seen, sampled=sampled, unseen=unseen))
-    return QueryScores.joined(parts)
+    return QueryScores.join(parts)
 
 
 def _judged(

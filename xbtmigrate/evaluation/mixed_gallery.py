@@ -87,7 +87,7 @@ class Merge:
         return np.where(encoded, blocks[Channel.NEW], blocks[Channel.OLD])
 
 
-def encoded_mask(order: Rows, fraction: float) -> Mask:
+def mark_encoded(order: Rows, fraction: float) -> Mask:
     """Mark the rows that are re-encoded once a fraction of the order is done.
 
     Args:
@@ -103,7 +103,7 @@ def encoded_mask(order: Rows, fraction: float) -> Mask:
     return mask
 
 
-def spent_first(order: Rows, spent: Rows) -> Rows:
+def put_spent_first(order: Rows, spent: Rows) -> Rows:
     """Put rows that were re-encoded for training pairs in front: they count as work done.
 
     Args:

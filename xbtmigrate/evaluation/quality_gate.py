@@ -36,7 +36,7 @@ _HINT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GateResult:
     """The outcome of a gate for one system.
 
     Attributes:
@@ -130,7 +130,7 @@ class Gate:
             )
         return self.factor * cells[self.anchor][self.metric] + self.added
 
-    def judge(self, system: Means, cells: Mapping[str, Means]) -> Verdict:
+    def judge(self, system: Means, cells: Mapping[str, Means]) -> GateResult:
         """Compare a system's figures with the gate.
 
         Args:
@@ -138,4 +138,4 @@ class Gate:
             cells: As for `level`.
         """
         value, level = system[self.metric], self.level(cells)
-        return Verdict(self.text, value, level, value > level if self.strict else value >= level)
+        return GateResult(self.text, value, level, value > level if self.strict else value >= level)

@@ -52,14 +52,14 @@ class Questions:
         """Return the number of queries."""
         return len(self.texts)
 
-    def sampled(self, count: int, seed: int) -> Questions:
+    def sample(self, count: int, seed: int) -> Questions:
         """Keep at most `count` queries, drawn with a seed, in file order."""
         if len(self) <= count:
             return self
         rows = np.sort(np.random.default_rng(seed).choice(len(self), count, replace=False))
-        return self.kept(rows)
+        return self.select(rows)
 
-    def kept(self, rows: Sequence[int] | np.ndarray) -> Questions:
+    def select(self, rows: Sequence[int] | np.ndarray) -> Questions:
         """Keep the queries of these rows."""
         return replace(
             self,
@@ -67,13 +67,13 @@ class Questions:
             relevant=[self.relevant[row] for row in rows],
         )
 
-    def within(self, points: AbstractSet[PointId]) -> Sequence[int]:
+    def find_within(self, points: AbstractSet[PointId]) -> Sequence[int]:
         """Return the rows of the queries that only these points answer."""
         return [row for row, asked in enumerate(self.relevant) if points >= set(asked)]
 
-    def answerable(self, present: set[PointId]) -> Questions:
+    def keep_answerable(self, present: set[PointId]) -> Questions:
         """Keep the queries of which some relevant point is present."""
-        return self.kept(
+        return self.select(
             [row for row, points in enumerate(self.relevant) if not present.isdisjoint(points)]
         )
 
@@ -123,7 +123,7 @@ def read_questions(path: Path, split: str | None = None) -> list[Questions]:
         raise ConfigError(f"{path} has rows without a query or without a relevant point", hint)
     basis = f"judged queries of {path.name}"
     found = [
-        Questions(items, relevant, basis, provisional=False, modality=modality).kept(
+        Questions(items, relevant, basis, provisional=False, modality=modality).select(
             [row for row, item in enumerate(items) if item]
         )
         for modality, items in asked.items()
@@ -159,7 +159,9 @@ def _read_csv(path: Path) -> pa.Table:
     return pa.table(columns)
 
 
-def held_out(judged: Sequence[Questions], points: Collection[PointId], seed: int) -> set[PointId]:
+def choose_held_out(
+    judged: Sequence[Questions], points: Collection[PointId], seed: int
+) -> set[PointId]:
     """Choose the points that no projector is fitted on: all that answer queries, or a fold.
 
     Where nearly every point answers a query, too few would be left to fit on. Then a fold of
@@ -186,7 +188,9 @@ def held_out(judged: Sequence[Questions], points: Collection[PointId], seed: int
     return held
 
 
-def known_items(ids: Sequence[PointId], queries: Sequence[str | None], field: str) -> Questions:
+def make_known_items(
+    ids: Sequence[PointId], queries: Sequence[str | None], field: str
+) -> Questions:
     """Make known-item queries: another field's text is the query, its own point the answer."""
     rows = [row for row, text in enumerate(queries) if text]
     return Questions(
@@ -199,7 +203,7 @@ def known_items(ids: Sequence[PointId], queries: Sequence[str | None], field: st
     )
 
 
-def excerpts(ids: Sequence[PointId], texts: Sequence[str | None], seed: int) -> Questions:
+def make_excerpts(ids: Sequence[PointId], texts: Sequence[str | None], seed: int) -> Questions:
     """Make known-item queries out of the texts: a few words in a row are the query for the whole.
 
     Longer ones are found by their very words, unlike what people type.
@@ -213,7 +217,7 @@ def excerpts(ids: Sequence[PointId], texts: Sequence[str | None], seed: int) -> 
         start = int(rng.integers(0, len(words) - length + 1)) if words else 0
         queries.append(" ".join(words[start : start + length]) if len(words) >= 6 else None)
     return replace(
-        known_items(ids, queries, "text"),
+        make_known_items(ids, queries, "text"),
         basis=f"excerpts: {EXCERPT} words of a text, or half of fewer, ask for the whole text",
         limits="they share their words with the answer, which favours models that match words and "
         "makes every figure too good; they cannot tell how well a meaning in other words is found",

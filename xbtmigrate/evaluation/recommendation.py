@@ -118,7 +118,7 @@ class _Option:
 
 
 @dataclass(frozen=True, slots=True)
-class _Measured:
+class _Ends:
     """The two ends every option is held against."""
 
     keep: QueryScores
@@ -165,7 +165,7 @@ def recommend(
         costs: What each strategy costs and what may be spent.
         criteria: What is good enough.
     """
-    measured = _Measured(cells["keep"], cells["full"], criteria)
+    measured = _Ends(cells["keep"], cells["full"], criteria)
     keep, full = measured.ends
     # Checked first: on made queries even a letter hash can beat a good model (docs/judging.md).
     if criteria.provisional:
@@ -193,7 +193,7 @@ def recommend(
 
 
 def _choose(
-    cells: Mapping[str, QueryScores], curves: Sequence[Curve], costs: Costs, measured: _Measured
+    cells: Mapping[str, QueryScores], curves: Sequence[Curve], costs: Costs, measured: _Ends
 ) -> tuple[_Option | None, str]:
     """Take the first good enough option by cost, or the best one that can be afforded."""
     # Options by rising cost: nothing written, all projected, a part re-encoded, all re-encoded. The
@@ -236,7 +236,7 @@ def _without_encoding(
             yield _Option(Strategy.FORWARD, name, curve.serving, curve.points[0], curve=curve)
 
 
-def _partial(curves: Sequence[Curve], measured: _Measured) -> list[_Option]:
+def _partial(curves: Sequence[Curve], measured: _Ends) -> list[_Option]:
     """List for each curve the fraction that reaches the target, the smallest first."""
     goal = measured.criteria.target * measured.ends[1]
     reached = [(c.smallest_fraction(goal, measured.criteria.metric), c) for c in curves]
@@ -263,7 +263,7 @@ def _part_of(curve: Curve, fraction: float) -> _Option:
     return _Option(Strategy.FASTFILL, name, curve.serving, curve.points[at], fraction, curve)
 
 
-def _good_enough(option: _Option, measured: _Measured) -> bool:
+def _good_enough(option: _Option, measured: _Ends) -> bool:
     """Return whether an option beats keep and, if it encodes nothing, closes enough of the gap."""
     # A part of a curve was chosen to reach the target, and full is the target.
     if not STRATEGIES[option.strategy].encodes:
@@ -280,7 +280,7 @@ def _dearer(partial: Sequence[_Option]) -> str:
     return f"; {partial[0].name} would be enough, but to map every point first costs more"
 
 
-def _reason(option: _Option, measured: _Measured) -> str:
+def _reason(option: _Option, measured: _Ends) -> str:
     """State the figures, and warn where the gallery is worse than keep on the way."""
     (keep, full), metric = measured.ends, measured.criteria.metric
     text = (

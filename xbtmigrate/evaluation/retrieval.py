@@ -89,7 +89,7 @@ class QueryScores:
         return {name: float(values.mean()) for name, values in self.values.items()}
 
     @classmethod
-    def mixed(cls, first: QueryScores, second: QueryScores, share: float) -> QueryScores:
+    def mix(cls, first: QueryScores, second: QueryScores, share: float) -> QueryScores:
         """Average the scores of the same queries, with this share of the second."""
         return cls(
             {
@@ -99,14 +99,14 @@ class QueryScores:
         )
 
     @classmethod
-    def joined(cls, parts: Sequence[QueryScores]) -> QueryScores:
+    def join(cls, parts: Sequence[QueryScores]) -> QueryScores:
         """Concatenate the scores of consecutive chunks of queries."""
         names = parts[0].values
         return cls({name: np.concatenate([part.values[name] for part in parts]) for name in names})
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
+class SearchSpace:
     """Queries and gallery vectors that may be compared with each other.
 
     Attributes:
@@ -131,7 +131,7 @@ class Space:
             object.__setattr__(self, "query", normalized(self.query))
             object.__setattr__(self, "gallery", normalized(self.gallery))
 
-    def scores(self, queries: slice = slice(None)) -> Scores:
+    def score(self, queries: slice = slice(None)) -> Scores:
         """Score a slice of the queries against the whole gallery, higher is nearer: (m, n)."""
         query, gallery = self.query[queries], self.gallery
         if self.distance is Distance.MANHATTAN:
@@ -145,7 +145,7 @@ class Space:
         return product
 
 
-def query_chunks(query_count: int, gallery_count: int) -> Iterator[slice]:
+def chunk_queries(query_count: int, gallery_count: int) -> Iterator[slice]:
     """Cut the queries so that one block of scores stays within BLOCK_BYTES."""
     # Scores are float32, four bytes each.
     size = max(1, BLOCK_BYTES // (4 * max(1, gallery_count)))
@@ -153,7 +153,7 @@ def query_chunks(query_count: int, gallery_count: int) -> Iterator[slice]:
         yield slice(start, min(start + size, query_count))
 
 
-def top_k(scores: Scores, k: int) -> Rows:
+def rank_top_k(scores: Scores, k: int) -> Rows:
     """Rank the columns of each row exactly, best first; equal scores go by column number.
 
     Args:
@@ -180,10 +180,10 @@ def judge(ranked: Rows, relevance: Relevance) -> QueryScores:
         ranked: Gallery rows, best first, shape (n_q, k); metrics deeper than k see the list end.
         relevance: The right answers; binary.
     """
-    return judge_hits(right_places(ranked, relevance)[:, :DEPTH], relevance.counts)
+    return judge_hits(mark_right_places(ranked, relevance)[:, :DEPTH], relevance.counts)
 
 
-def right_places(ranked: Rows, relevance: Relevance) -> npt.NDArray[np.bool_]:
+def mark_right_places(ranked: Rows, relevance: Relevance) -> npt.NDArray[np.bool_]:
     """Mark the places of ranked lists that hold a right row, shape (n_q, k)."""
     # Query and row become one number, so that a single membership test marks every place.
     width = 1 + max(int(ranked.max(initial=0)), int(relevance.row.max(initial=0)))
@@ -198,7 +198,7 @@ def judge_replaced(
 
     Args:
         scores: Shape (n_q, n).
-        ranked: The best rows by these scores, see `top_k`; DEPTH of them beside the right ones.
+        ranked: The best rows by these scores, see `rank_top_k`; DEPTH of them and the right ones.
         relevance: The right answers; binary.
         replaced: Has the other scores of the right rows, shape (n_q, n).
     """
@@ -211,7 +211,7 @@ def judge_replaced(
     # Only listed rows can be among the best; all others rank below DEPTH of them.
     others = np.take_along_axis(scores, ranked, axis=1)
     # Right rows must not be listed twice: here they lose their old score.
-    others[right_places(ranked, relevance)] = -np.inf
+    others[mark_right_places(ranked, relevance)] = -np.inf
     both, columns = np.hstack([own, others]), np.hstack([rows, ranked])
     # The right rows are the first columns of `both`; the padding of queries with fewer is -inf.
     best = np.lexsort((columns, -both), axis=1)[:, :DEPTH]
@@ -242,7 +242,7 @@ def judge_hits(hits: npt.NDArray[np.bool_], counts: Rows) -> QueryScores:
     )
 
 
-def evaluate(space: Space, relevance: Relevance) -> QueryScores:
+def evaluate(space: SearchSpace, relevance: Relevance) -> QueryScores:
     """Search every query of one space exactly and judge the lists.
 
     Raises:
@@ -253,9 +253,9 @@ def evaluate(space: Space, relevance: Relevance) -> QueryScores:
             f"{len(space.query)} query vectors but relevance for {relevance.query_count} queries",
             "give one list of relevant rows for each query vector, in the same order",
         )
-    return QueryScores.joined(
+    return QueryScores.join(
         [
-            judge(top_k(space.scores(chunk), DEPTH), relevance.part(chunk))
-            for chunk in query_chunks(len(space.query), len(space.gallery))
+            judge(rank_top_k(space.score(chunk), DEPTH), relevance.part(chunk))
+            for chunk in chunk_queries(len(space.query), len(space.gallery))
         ]
     )

@@ -14,25 +14,33 @@ from typing import TypeAlias
 from xbtmigrate import registry
 from xbtmigrate.errors import ConfigError, PluginError
 from xbtmigrate.evaluation.mixed_gallery import Merge, Serving, Single
-from xbtmigrate.scoring.calibration import Arrangement
+from xbtmigrate.scoring.calibration import Calibration
 from xbtmigrate.scoring.fusion import CalibratedServing, PerPoint
-from xbtmigrate.scoring.mixture import BRIDGE, KEEP, MERGE, SINGLE, SLERP, Mixture, calibrated
+from xbtmigrate.scoring.mixture import (
+    BRIDGE,
+    KEEP,
+    MERGE,
+    SINGLE,
+    SLERP,
+    Mixture,
+    make_calibrated_mixture,
+)
 from xbtmigrate.scoring.slerp import SlerpServing
 from xbtmigrate.types import Channel, Vectors
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated:
+class GalleryCalibration:
     """What was fitted for a mixed gallery of n points.
 
     Attributes:
-        arrangement: Calibrated weights and what was tuned beside them.
+        calibration: Calibrated weights and what was tuned beside them.
         hubness: Hubness of the points in each channel, shape (n,).
         uncertainty: Predicted error of each point's projection, shape (n,); None where the
             projector predicts none.
     """
 
-    arrangement: Arrangement
+    calibration: Calibration
     hubness: Mapping[Channel, PerPoint]
     uncertainty: PerPoint | None
 
@@ -51,8 +59,8 @@ class Tuning:
     quality: Callable[[Serving], float]
 
 
-Measure: TypeAlias = Callable[[Calibrated | None], Serving | None]
-Mix: TypeAlias = Callable[[Arrangement | None], Mixture | None]
+Measure: TypeAlias = Callable[[GalleryCalibration | None], Serving | None]
+Mix: TypeAlias = Callable[[Calibration | None], Mixture | None]
 Remap: TypeAlias = Callable[[Vectors, Vectors], Callable[[Vectors], Vectors] | None]
 
 
@@ -70,7 +78,7 @@ class ServingSpec:
         remap: Fits a map of the new space through which the serving scores queries, projected and
             encoded vectors, to the old and the new vectors of the same points, (m, d_old) and
             (m, d_new); returns None where these are too few. None as a whole for no map.
-        tune: Chooses the number that is kept for it in `Arrangement.tuned`, or None for none.
+        tune: Chooses the number that is kept for it in `Calibration.tuned`, or None for none.
         maps_query: Whether a bridge maps the query, so that it needs a bridge and no new vectors.
         needs_calibration: Whether it needs what was calibrated.
         needs_cover: Whether every point has to have a new vector, projected or encoded.
@@ -92,12 +100,12 @@ class ServingSpec:
     only_measured: str = ""
 
 
-def _measure_calibrated(known: Calibrated | None) -> Serving | None:
-    return None if known is None else CalibratedServing(known.arrangement.fusion, known.hubness)
+def _measure_calibrated(known: GalleryCalibration | None) -> Serving | None:
+    return None if known is None else CalibratedServing(known.calibration.fusion, known.hubness)
 
 
-def _mix_calibrated(arrangement: Arrangement | None) -> Mixture | None:
-    return None if arrangement is None else calibrated(arrangement.fusion)
+def _mix_calibrated(calibration: Calibration | None) -> Mixture | None:
+    return None if calibration is None else make_calibrated_mixture(calibration.fusion)
 
 
 # Their order is that of options and tables.
@@ -148,7 +156,7 @@ def find_serving(name: str) -> ServingSpec:
     # The core first: a package cannot replace a serving that searchers run.
     if name in SERVINGS:
         return SERVINGS[name]
-    if name in registry.names(registry.SERVINGS):
+    if name in registry.list_names(registry.SERVINGS):
         found: object = registry.load(registry.SERVINGS, name)
         if isinstance(found, ServingSpec):
             return found
@@ -158,14 +166,14 @@ def find_serving(name: str) -> ServingSpec:
         )
     raise ConfigError(
         f"there is no serving '{name}'",
-        f"choose from {', '.join(measured_names())}; pip install 'xbtmigrate[research]' adds more",
+        f"choose from {', '.join(list_measured())}; pip install 'xbtmigrate[research]' adds more",
     )
 
 
-def measured_names() -> list[str]:
+def list_measured() -> list[str]:
     """List every serving that an evaluation can draw a curve of, those of the core first."""
     core = [name for name, spec in SERVINGS.items() if spec.measure is not None]
-    return core + [name for name in registry.names(registry.SERVINGS) if name not in SERVINGS]
+    return core + [name for name in registry.list_names(registry.SERVINGS) if name not in SERVINGS]
 
 
 def find_measured(names: Sequence[str]) -> list[ServingSpec]:
@@ -175,7 +183,7 @@ def find_measured(names: Sequence[str]) -> list[ServingSpec]:
         ConfigError: There is no such serving, or its answers depend on no re-encoding.
         PluginError: A package cannot be imported.
     """
-    order = measured_names()
+    order = list_measured()
     # A name given twice draws one curve.
     found = [find_serving(name) for name in dict.fromkeys(names)]
     for spec in found:

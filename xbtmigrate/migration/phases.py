@@ -144,7 +144,7 @@ class MigrationRecord:
     switch: Mapping[str, Any] | None = None
     collections: tuple[str, ...] = ()
 
-    def moved_to(self, phase: Phase) -> MigrationRecord:
+    def move_to(self, phase: Phase) -> MigrationRecord:
         """Return the record in another phase.
 
         Raises:

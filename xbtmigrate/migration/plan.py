@@ -17,12 +17,12 @@ from xbtmigrate.types import Layout, Strategy, WithoutVector, digest_of
 SCHEMA = 1
 
 
-class _Part(BaseModel):
+class _PlanPart(BaseModel):
     # A key that this version does not know may change what the plan means: refuse it.
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Coverage(_Part):
+class Coverage(_PlanPart):
     """How many points have content and old vectors; counted exactly."""
 
     points: int
@@ -51,7 +51,7 @@ class Coverage(_Part):
     """Ids of some of them."""
 
 
-class ModelMatch(_Part):
+class ModelMatch(_PlanPart):
     """Whether the declared old model made the stored vectors."""
 
     sample: int
@@ -68,7 +68,7 @@ class ModelMatch(_Part):
     null for a match."""
 
 
-class Throughput(_Part):
+class Throughput(_PlanPart):
     """Rates measured on this machine against this collection, in items per second."""
 
     scan: float
@@ -77,7 +77,7 @@ class Throughput(_Part):
     """Items encoded per second."""
 
 
-class Cost(_Part):
+class Cost(_PlanPart):
     """Estimated cost of one strategy."""
 
     strategy: Strategy
@@ -97,7 +97,7 @@ class Cost(_Part):
     """Estimated price; null without a price."""
 
 
-class System(_Part):
+class System(_PlanPart):
     """Quality of one way to answer queries."""
 
     name: str
@@ -111,7 +111,7 @@ class System(_Part):
     """True for `full` where the answers are what the new model finds: its figures mean nothing."""
 
 
-class CurvePoint(_Part):
+class CurvePoint(_PlanPart):
     """Quality of the mixed gallery at one fraction."""
 
     fraction: float
@@ -120,7 +120,7 @@ class CurvePoint(_Part):
     """Recall at 10 of the mixed gallery there, 0 to 1."""
 
 
-class Measurement(_Part):
+class Measurement(_PlanPart):
     """The quick measurement on a sample."""
 
     basis: str
@@ -138,7 +138,7 @@ class Measurement(_Part):
     order."""
 
 
-class Advice(_Part):
+class Advice(_PlanPart):
     """The recommended way, with its reason in words; strategy None without judged queries."""
 
     strategy: Strategy | None
@@ -153,7 +153,7 @@ class Advice(_Part):
     """Why, with the figures."""
 
 
-class Finding(_Part):
+class Finding(_PlanPart):
     """Something that the migration needs and does not have."""
 
     name: str
@@ -167,7 +167,7 @@ class Finding(_Part):
     """What to do about it."""
 
 
-class Collection(_Part):
+class Collection(_PlanPart):
     """Facts of the collection and its server when the plan was made."""
 
     server: str
@@ -190,7 +190,7 @@ class Collection(_Part):
     """Names of its other vectors."""
 
 
-class Target(_Part):
+class Target(_PlanPart):
     """Where the new vectors go, and why there."""
 
     layout: Layout
@@ -211,7 +211,7 @@ class Target(_Part):
     """Why this layout."""
 
 
-class Plan(_Part):
+class Plan(_PlanPart):
     """A frozen plan."""
 
     schema_version: int = SCHEMA
@@ -279,7 +279,7 @@ class Plan(_Part):
         followed = advised.strategy is self.strategy and not STRATEGIES[self.strategy].only_encodes
         return advised.serving if followed else ""
 
-    def frozen(self) -> Self:
+    def freeze(self) -> Self:
         """Return the plan with its digest filled in."""
         content = self.model_dump(mode="json", exclude={"digest"})
         return self.model_copy(update={"digest": _digest(content)})

@@ -18,12 +18,12 @@ from xbtmigrate.files import check_seal, parse, parse_json
 FILE = "switch.json"
 
 
-class _Part(BaseModel):
+class _SwitchPart(BaseModel):
     # A later version may add keys that an application of today can do without.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class EncoderReference(_Part):
+class EncoderReference(_SwitchPart):
     """A model, by the name and options of its encoder."""
 
     name: str
@@ -34,7 +34,7 @@ class EncoderReference(_Part):
     """Identity of the model; equal means same space. `""` where it is unknown."""
 
 
-class Switch(_Part):
+class Switch(_SwitchPart):
     """What an application queries now.
 
     No command prints this document. `cutover` and `rollback` write it to

@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.errors import PluginError
-from xbtmigrate.evaluation.retrieval import Space
+from xbtmigrate.evaluation.retrieval import SearchSpace
 from xbtmigrate.ordering.simple import PriorityScores
 from xbtmigrate.ordering.trees import Linear, Regressor, Tensors, Trees
 from xbtmigrate.protocols import Projector
-from xbtmigrate.scoring.calibration import Arrangement, hubness_by_channel
+from xbtmigrate.scoring.calibration import Calibration, measure_hubness
 from xbtmigrate.types import Channel, Distance, PointId, Scores, Vectors
 
 NEAREST = (1, 5, 10, 50)
@@ -49,11 +49,11 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class FeatureInputs:
     """The queries and the reference points that a point's features are computed from.
 
     Attributes:
-        arrangement: How the mixed gallery is searched, with its bank of known queries.
+        calibration: How the mixed gallery is searched, with its bank of known queries.
         answers: Fused score of the answer of each query of the bank, waiting and re-encoded,
             float32 (queries, 2).
         reference: Points that crowding is measured against.
@@ -61,7 +61,7 @@ class Surroundings:
         new_distance: Distance of the new space.
     """
 
-    arrangement: Arrangement
+    calibration: Calibration
     answers: Scores
     reference: Reference
     old_distance: Distance
@@ -98,13 +98,13 @@ class Surroundings:
         projected: Vectors,
         uncertainty: npt.NDArray[np.float32],
     ) -> npt.NDArray[np.float32]:
-        bank, fusion = self.arrangement.bank, self.arrangement.fusion
+        bank, fusion = self.calibration.bank, self.calibration.fusion
         # Points take the place of queries here, so the scores are (points, queries of the bank).
         met = {
-            Channel.OLD: Space(old, bank.old, self.old_distance).scores(),
-            Channel.FORWARD: Space(projected, bank.new, self.new_distance).scores(),
+            Channel.OLD: SearchSpace(old, bank.old, self.old_distance).score(),
+            Channel.FORWARD: SearchSpace(projected, bank.new, self.new_distance).score(),
         }
-        hubs = hubness_by_channel(
+        hubs = measure_hubness(
             bank, ids, {channel: scores.__getitem__ for channel, scores in met.items()}
         )
         # The fused score of each point as long as it is not re-encoded.
@@ -130,7 +130,7 @@ class Surroundings:
         self, ids: Sequence[PointId], vectors: Vectors, others: Vectors, distance: Distance
     ) -> Scores:
         """Return the similarity to the nearest reference points but the point itself, (k, n)."""
-        scores = Space(vectors, others, distance).scores()
+        scores = SearchSpace(vectors, others, distance).score()
         own = np.asarray(ids, np.str_)[:, None] == np.asarray(self.reference.ids, np.str_)
         # Its own entry would make every point of the reference look crowded.
         scores = np.where(own, -np.inf, scores)
@@ -179,7 +179,7 @@ class BenefitModel:
         forward: Digest of the forward projector it belongs to.
     """
 
-    surroundings: Surroundings
+    surroundings: FeatureInputs
     combined: Estimate
     trees: Estimate | None
     forward: str
@@ -190,7 +190,7 @@ class BenefitModel:
         return found if self.trees is None else found | self.trees.tensors("trees")
 
     @classmethod
-    def from_tensors(cls, around: Surroundings, tensors: Tensors, forward: str) -> BenefitModel:
+    def from_tensors(cls, around: FeatureInputs, tensors: Tensors, forward: str) -> BenefitModel:
         """Rebuild from `tensors()`; raises KeyError where one is missing."""
         combined = Estimate.from_tensors("combined", Linear, tensors)
         grown = any(name.startswith("trees.") for name in tensors)

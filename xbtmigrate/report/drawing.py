@@ -58,7 +58,7 @@ _STYLE = {
 }
 
 
-def drawing(
+def draw(
     name: str, title: str, description: str, paint: Paint, heights: tuple[float, float]
 ) -> str:
     """Draw a plot twice, for wide and for narrow pages.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from xbtmigrate.report.drawing import GRID, INK, PAPER, SERIES, SOFT, drawing
+from xbtmigrate.report.drawing import GRID, INK, PAPER, SERIES, SOFT, draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +66,7 @@ class Offer:
     chosen: bool = False
 
 
-def curves(
+def plot_curves(
     name: str, metric: str, panels: Mapping[str, Sequence[Line]], ends: Mapping[str, float]
 ) -> str:
     """Plot quality against the share of re-encoded points, one panel for each group of lines.
@@ -98,12 +98,10 @@ def curves(
         for line in lines
     )
     depth = 3.0 + 0.19 * max(map(len, panels.values()))
-    return drawing(
-        name, "Backfilling curves", said, paint, (depth, (2.6 + 0.8) * len(panels) + 0.4)
-    )
+    return draw(name, "Backfilling curves", said, paint, (depth, (2.6 + 0.8) * len(panels) + 0.4))
 
 
-def intervals(name: str, metric: str, bars: Sequence[Bar], keep: float) -> str:
+def plot_intervals(name: str, metric: str, bars: Sequence[Bar], keep: float) -> str:
     """Plot every system with its 95 % interval, against keep."""
 
     def paint(figure: Figure, _columns: int) -> None:
@@ -124,10 +122,10 @@ def intervals(name: str, metric: str, bars: Sequence[Bar], keep: float) -> str:
         f"{b.name} {b.value:.3f} ({b.interval[0]:.3f} to {b.interval[1]:.3f})" for b in bars
     )
     height = 0.75 + 0.27 * len(bars)
-    return drawing(name, "Quality of each system", said, paint, (height, height + 0.2))
+    return draw(name, "Quality of each system", said, paint, (height, height + 0.2))
 
 
-def offers(metric: str, path: Sequence[Offer], points: Sequence[Offer]) -> str:
+def plot_offers(metric: str, path: Sequence[Offer], points: Sequence[Offer]) -> str:
     """Plot quality against working time: strategies, and the way through a partial backfill."""
     longest = max(offer.hours for offer in (*path, *points))
     units = {"hours": 1.0, "minutes": 60.0, "seconds": 3600.0}
@@ -158,10 +156,10 @@ def offers(metric: str, path: Sequence[Offer], points: Sequence[Offer]) -> str:
 
     said = "; ".join(f"{p.name} {p.value:.3f} after {p.hours * scale:.2f} {unit}" for p in points)
     rows = 0.2 * len(points)
-    return drawing("offers", "Cost against quality", said, paint, (2.9 + rows / 2, 2.9 + rows))
+    return draw("offers", "Cost against quality", said, paint, (2.9 + rows / 2, 2.9 + rows))
 
 
-def estimate(found: Mapping[str, Sequence[float]], correlation: float) -> str:
+def plot_error_estimate(found: Mapping[str, Sequence[float]], correlation: float) -> str:
     """Plot the true error of projected vectors against the predicted one."""
 
     def paint(figure: Figure, _columns: int) -> None:
@@ -180,10 +178,10 @@ def estimate(found: Mapping[str, Sequence[float]], correlation: float) -> str:
     said = f"Rank correlation {correlation:.2f}; the true distance rises from " + (
         f"{found['true'][0]:.3f} to {found['true'][-1]:.3f}"
     )
-    return drawing("estimate", "Predicted and true error", said, paint, (3.6, 3.5))
+    return draw("estimate", "Predicted and true error", said, paint, (3.6, 3.5))
 
 
-def shapes(stages: Mapping[str, tuple[str, Mapping[str, Sequence[float]]]]) -> str:
+def plot_score_shapes(stages: Mapping[str, tuple[str, Mapping[str, Sequence[float]]]]) -> str:
     """Plot distributions of scores, a panel for each stage: title -> axis label, histograms."""
 
     def paint(figure: Figure, columns: int) -> None:
@@ -200,7 +198,7 @@ def shapes(stages: Mapping[str, tuple[str, Mapping[str, Sequence[float]]]]) -> s
         figure.legend(handles, labels, loc="outside lower left", ncols=columns)
 
     said = "Shares of the queries by score, for right and best wrong answers in both states"
-    return drawing("shapes", "Scores before and after calibration", said, paint, (3.2, 5.6))
+    return draw("shapes", "Scores before and after calibration", said, paint, (3.2, 5.6))
 
 
 def _short(name: str) -> str:

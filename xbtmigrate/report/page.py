@@ -58,7 +58,7 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ReportPage:
     """A report.
 
     Attributes:
@@ -95,7 +95,7 @@ def require_libraries() -> None:
         )
 
 
-def render(page: Page) -> str:
+def render(page: ReportPage) -> str:
     """Render the page as HTML; everything but the figures is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

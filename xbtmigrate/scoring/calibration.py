@@ -37,7 +37,7 @@ class Bank:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrangement:
+class Calibration:
     """How a mixed gallery is searched.
 
     Attributes:
@@ -55,7 +55,7 @@ class Arrangement:
     tuned: Mapping[str, float] = field(default_factory=dict)
 
 
-def hubness_by_channel(
+def measure_hubness(
     bank: Bank, ids: Sequence[PointId], scored: Mapping[Channel, Scored]
 ) -> dict[Channel, PerPoint]:
     """Measure the hubness of n points in each channel.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from xbtmigrate.scoring.calibration import Arrangement, Scored, hubness_by_channel
+from xbtmigrate.scoring.calibration import Calibration, Scored, measure_hubness
 from xbtmigrate.scoring.fusion import Weights
 from xbtmigrate.types import Channel, Kind, PointId, digest_of
 
@@ -37,16 +37,16 @@ class StoredHubness:
     projected: float = 0.0
 
 
-def key_of(arrangement: Arrangement) -> str:
+def key_of(calibration: Calibration) -> str:
     """Return a key that names the calibration, so that numbers of an older one are ignored."""
-    fusion, bank = arrangement.fusion, arrangement.bank
+    fusion, bank = calibration.fusion, calibration.bank
     parts: list[str | bytes] = [repr(sorted(fusion.waiting.items())), *map(str, bank.ids)]
     parts += [repr(sorted(fusion.encoded.items())), bank.old.tobytes(), bank.new.tobytes()]
     return HUB + digest_of(parts)[:KEY_LENGTH]
 
 
-def stored_hubness(
-    arrangement: Arrangement,
+def compute_stored_hubness(
+    calibration: Calibration,
     ids: Sequence[PointId],
     scored: Mapping[Channel, Scored],
     kinds: Sequence[Kind],
@@ -54,7 +54,7 @@ def stored_hubness(
     """Compute what the calibration adds to each of n points for its hubness.
 
     Args:
-        arrangement: Calibration and bank.
+        calibration: Calibration and bank.
         ids: Ids of the points.
         scored: For `OLD` and `NEW` a function from a slice of points to their scores with the
             bank's queries; a projected vector lies in the new space like a true one.
@@ -63,9 +63,9 @@ def stored_hubness(
     Returns:
         Shape (n,).
     """
-    hubs = hubness_by_channel(arrangement.bank, ids, scored)
+    hubs = measure_hubness(calibration.bank, ids, scored)
     encoded = np.array([kind is Kind.ENCODED for kind in kinds])
-    fusion, none = arrangement.fusion, Weights(0.0)
+    fusion, none = calibration.fusion, Weights(0.0)
     total = np.zeros(len(ids), np.float32)
     # A point's state decides its weights; both states share the hubness in the new space.
     for weights, rows, new in (

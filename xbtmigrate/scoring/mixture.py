@@ -93,7 +93,7 @@ MERGE = _mixture("merge", Channel.OLD, NEW_ONLY, OLD_ONLY)
 SLERP = _mixture("slerp", Channel.BLEND, NEW_ONLY, OLD_ONLY)
 
 
-def calibrated(fusion: Fusion) -> Mixture:
+def make_calibrated_mixture(fusion: Fusion) -> Mixture:
     """Turn a calibration into a mixture.
 
     A point without a new vector lacks its forward score; the old one takes its place.

@@ -14,9 +14,9 @@ from xbtmigrate.errors import ArtefactError, XbtMigrateError
 from xbtmigrate.migration.phases import OVER
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.projectors import Projector
-from xbtmigrate.qdrant.journal.published import KIND, Published, published_of, unpack
+from xbtmigrate.qdrant.journal.published import KIND, Published, select_published, unpack
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL, record_id
-from xbtmigrate.scoring.calibration import Arrangement
+from xbtmigrate.scoring.calibration import Calibration
 from xbtmigrate.scoring.hubness import StoredHubness
 from xbtmigrate.serving.round_trips import Procedure
 from xbtmigrate.types import Direction
@@ -26,13 +26,13 @@ MAX_PUBLISHED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ServingArtefacts:
     """The artefacts that a searcher uses."""
 
     plan: Plan
     bridge: Projector | None
     forward: Projector | None
-    arrangement: Arrangement | None
+    calibration: Calibration | None
     hubness: StoredHubness | None
 
 
@@ -48,7 +48,7 @@ class ArtefactSource(Protocol):
         """Return a value that changes with the content."""
         ...
 
-    def parts(self) -> Procedure[Parts]:
+    def parts(self) -> Procedure[ServingArtefacts]:
         """Read the content.
 
         Raises:
@@ -58,7 +58,7 @@ class ArtefactSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class InFolder:
+class FolderSource:
     """The folder of the migration."""
 
     folder: Path
@@ -83,14 +83,14 @@ class InFolder:
             if path.exists()
         )
 
-    def parts(self) -> Procedure[Parts]:
+    def parts(self) -> Procedure[ServingArtefacts]:
         """Read the files."""
         yield from ()
         return _read(Artefacts(self.folder))
 
 
 @dataclass(frozen=True, slots=True)
-class InJournal:
+class JournalSource:
     """The files that were published in Qdrant, beside the journal."""
 
     migration: str
@@ -99,7 +99,7 @@ class InJournal:
         """Return the digest of the files."""
         return ((yield from self._published()).digest,)
 
-    def parts(self) -> Procedure[Parts]:
+    def parts(self) -> Procedure[ServingArtefacts]:
         """Fetch and read the files."""
         # A newer publication may remove these parts before they are fetched. `unpack` then raises,
         # and a searcher keeps its state until the next look.
@@ -138,15 +138,15 @@ def find_source(
     """
     if folder is not None:
         # Absolute, because the application may change its working directory.
-        return InFolder(Path(folder).resolve())
+        return FolderSource(Path(folder).resolve())
     # The folder is fresher than what was published from it, so it comes first.
     here = [each.parent for each in sorted(Path(FOLDER).glob("*/plan.json"))]
     found: list[ArtefactSource] = [
-        InFolder(each.resolve()) for each in _of(here, collection, vector)
+        FolderSource(each.resolve()) for each in _of(here, collection, vector)
     ]
     if not found:
         found = [
-            InJournal(each.migration)
+            JournalSource(each.migration)
             for each in (yield from _listed(collection))
             if vector in (None, each.vector)
         ]
@@ -209,7 +209,7 @@ def _listed(collection: str) -> Procedure[list[Published]]:
     if not exists:
         return []
     [(records, _)] = yield [
-        lambda client: client.scroll(JOURNAL, published_of(collection), limit=MAX_PUBLISHED)
+        lambda client: client.scroll(JOURNAL, select_published(collection), limit=MAX_PUBLISHED)
     ]
     found = []
     for record in records:
@@ -219,15 +219,15 @@ def _listed(collection: str) -> Procedure[list[Published]]:
     return found
 
 
-def _read(artefacts: Artefacts) -> Parts:
+def _read(artefacts: Artefacts) -> ServingArtefacts:
     bridge, forward = (
         Projector.load(folder) if folder.exists() else None
         for folder in map(artefacts.projector_folder, (Direction.BRIDGE, Direction.FORWARD))
     )
-    arrangement = artefacts.load_arrangement()
+    calibration = artefacts.load_calibration()
     # A calibration is valid with the bridge that it was fitted with, and no other.
-    if arrangement and (bridge is None or arrangement.projectors[0] != bridge.digest):
-        arrangement = None
+    if calibration and (bridge is None or calibration.projectors[0] != bridge.digest):
+        calibration = None
     # Stored hubness is named by the calibration that it was computed for, and useless without it.
-    hubness = artefacts.load_hubness() if arrangement else None
-    return Parts(artefacts.load_plan(), bridge, forward, arrangement, hubness)
+    hubness = artefacts.load_hubness() if calibration else None
+    return ServingArtefacts(artefacts.load_plan(), bridge, forward, calibration, hubness)

@@ -17,7 +17,7 @@ from qdrant_client.http.models import QueryResponse
 
 from xbtmigrate.errors import UnsupportedError
 from xbtmigrate.serving.dual_write import Model
-from xbtmigrate.serving.open_searcher import Opening, open_core
+from xbtmigrate.serving.open_searcher import OpenOptions, open_core
 from xbtmigrate.serving.round_trips import is_embedded, run, run_async
 from xbtmigrate.serving.translate import RequestTranslator, make_request
 from xbtmigrate.serving.translate_writes import WriteTranslator, points_from_columns
@@ -270,7 +270,11 @@ for _name in (
 
 
 def wrap(
-    client: QdrantClient, collection: str, *, model: Model | None = None, **opening: Unpack[Opening]
+    client: QdrantClient,
+    collection: str,
+    *,
+    model: Model | None = None,
+    **opening: Unpack[OpenOptions],
 ) -> MigratingClient:
     """Return a client with which an application goes on as if nothing were migrated.
 
@@ -305,7 +309,7 @@ async def wrap_async(
     collection: str,
     *,
     model: Model | None = None,
-    **opening: Unpack[Opening],
+    **opening: Unpack[OpenOptions],
 ) -> AsyncMigratingClient:
     """Make such a client from an asyncio client; see `wrap`."""
     steps = open_core(collection, embedded=is_embedded(client), **opening)

@@ -16,7 +16,7 @@ from xbtmigrate.qdrant.gallery.provenance import PLAN_LENGTH, PROVENANCE
 from xbtmigrate.scoring.mixture import State
 from xbtmigrate.serving.round_trips import Procedure, Request
 from xbtmigrate.serving.server_fusion import PreparedQuery, SearchOptions, search_one_space
-from xbtmigrate.serving.space import Space
+from xbtmigrate.serving.space import ServingSpace
 from xbtmigrate.types import Kind, Layout
 
 Points = list[models.ScoredPoint]
@@ -26,7 +26,7 @@ Points = list[models.ScoredPoint]
 class _SpaceQuery:
     """One space and the query in it."""
 
-    space: Space
+    space: ServingSpace
     vector: list[float]
     with_payload: bool | list[str]
 

@@ -16,9 +16,9 @@ from xbtmigrate.errors import UnsupportedError
 from xbtmigrate.projectors import Projector
 from xbtmigrate.qdrant.gallery.provenance import (
     PROVENANCE,
-    packed,
-    provenance,
-    shared_provenance,
+    build_provenance,
+    build_shared_provenance,
+    pack_sketch,
     sketch,
     whole_hash,
     whole_sketches,
@@ -189,8 +189,10 @@ class PointCompleter:
             bound = dict(pair.others)
             if pair.old is not None:
                 bound[state.old.name] = pair.old
-            entry = packed(whole_sketches([{name: _row(each)[0] for name, each in bound.items()}]))
-            made = provenance(plan, pair.kind, content)
+            entry = pack_sketch(
+                whole_sketches([{name: _row(each)[0] for name, each in bound.items()}])
+            )
+            made = build_provenance(plan, pair.kind, content)
             return {**made, "payload": whole_hash(payload), "vectors": entry[0]}
         made_of = sketch(state.new.name, _row(pair.new))
         # A projected vector is right only for the vectors that it was made from. The mark names
@@ -202,7 +204,7 @@ class PointCompleter:
                 made_of = made_of + sketch(self.side, _row(pair.others[self.side]))
         # An application may write a UUID in any form, and Qdrant returns it in one.
         known = str(stored_id(str(point_id)))
-        return dict(shared_provenance(plan, pair.kind, {known: content}, made_of))
+        return dict(build_shared_provenance(plan, pair.kind, {known: content}, made_of))
 
     @property
     def marks(self) -> bool:

@@ -25,7 +25,7 @@ from xbtmigrate.scoring.slerp import slerp
 from xbtmigrate.serving.client_fusion import Points, fuse_here
 from xbtmigrate.serving.embed import AnyEncoder, check_vector, embed
 from xbtmigrate.serving.load_state import Loader
-from xbtmigrate.serving.round_trips import Procedure, Work, run_together
+from xbtmigrate.serving.round_trips import Computation, Procedure, run_together
 from xbtmigrate.serving.server_fusion import (
     PreparedQuery,
     SearchOptions,
@@ -157,7 +157,7 @@ class Core:
         for each in questions:
             if each.text is not None or each.image is not None:
                 # Encoders take milliseconds to seconds: an event loop must not wait for them.
-                [queries] = yield [Work(lambda: list(map(self.prepare, questions)))]
+                [queries] = yield [Computation(lambda: list(map(self.prepare, questions)))]
                 break
         else:
             queries = list(map(self.prepare, questions))
@@ -242,14 +242,14 @@ class Core:
     def _scale(self, query: PreparedQuery) -> Procedure[Scale | None]:
         """Compare the scores of both servings for known queries; None where there are none."""
         state, active = query.state, query.serving
-        name, arrangement = active.mixture.name, state.arrangement
+        name, calibration = active.mixture.name, state.calibration
         if name in state.scales:
             return state.scales[name]
-        if arrangement is None or not len(arrangement.bank.ids) or state.phase in WITHOUT_OLD:
+        if calibration is None or not len(calibration.bank.ids) or state.phase in WITHOUT_OLD:
             return None
         # The bank holds both models' vectors of known queries: nothing has to be embedded for this.
         options = SearchOptions(limit=ANSWERS, with_payload=False)
-        bank = arrangement.bank
+        bank = calibration.bank
         rows = list(zip(sample_queries(bank.old), sample_queries(bank.new), strict=True))
         scores = []
         for each in (state.activate(KEEP), active):
@@ -300,7 +300,7 @@ def place_query(
     if space != "new" and asks is not Channel.OLD and new is not None:
         met = state.bridge.apply(new) if state.bridge is not None else None
         if asks is Channel.BLEND and old is not None and met is not None:
-            met = slerp(old, met, state.arrangement.blend if state.arrangement else 0.0)
+            met = slerp(old, met, state.calibration.blend if state.calibration else 0.0)
     return PreparedQuery(
         state,
         serving,

@@ -14,7 +14,7 @@ from qdrant_client import models
 from xbtmigrate.qdrant.gallery.provenance import PLAN_LENGTH, PROVENANCE
 from xbtmigrate.scoring.hubness import StoredHubness
 from xbtmigrate.scoring.mixture import Mixture, Part, State
-from xbtmigrate.serving.space import Space
+from xbtmigrate.serving.space import ServingSpace
 from xbtmigrate.types import Kind
 
 
@@ -30,8 +30,8 @@ class FormulaBuilder:
         hubness: Hubness stored on the points, None where there is none.
     """
 
-    old: Space
-    new: Space
+    old: ServingSpace
+    new: ServingSpace
     plan: str
     waiting: bool
     hubness: StoredHubness | None

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from xbtmigrate.errors import ArtefactError, ConfigError
-from xbtmigrate.evaluation.servings import SERVED, find_serving, measured_names
+from xbtmigrate.evaluation.servings import SERVED, find_serving, list_measured
 from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.qdrant.journal.journal import record_of
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL, record_id
-from xbtmigrate.serving.artefact_source import ArtefactSource, Parts, Stamp, names_of
+from xbtmigrate.serving.artefact_source import ArtefactSource, ServingArtefacts, Stamp, names_of
 from xbtmigrate.serving.formula import match_missing
 from xbtmigrate.serving.round_trips import Procedure, Request
-from xbtmigrate.serving.space import Space
+from xbtmigrate.serving.space import ServingSpace
 from xbtmigrate.serving.state import UNTOUCHED, WITHOUT_OLD, ServingState
 from xbtmigrate.types import Distance, Layout
 
@@ -36,7 +36,7 @@ COMPLETE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class StateStamp:
     """What decides the serving state, as last read; equal values mean that nothing has changed."""
 
     record: MigrationRecord | None
@@ -65,7 +65,7 @@ class Loader:
         if not self.serving or self.serving in SERVED:
             return
         hint = f"choose one of {', '.join(SERVED)}"
-        if self.serving not in measured_names():
+        if self.serving not in list_measured():
             raise ConfigError(f"there is no serving '{self.serving}'", hint)
         why = find_serving(self.serving).only_measured
         raise ConfigError(f"'{self.serving}' is only measured, not served: {why}", hint)
@@ -95,7 +95,7 @@ class Loader:
             seen = yield from self._look(parts.plan)
         return (yield from self._state(parts, seen))
 
-    def _look(self, plan: Plan) -> Procedure[Seen]:
+    def _look(self, plan: Plan) -> Procedure[StateStamp]:
         stamp = yield from self.source.stamp()
         record = yield from self._record(plan)
         switched, shadow = _is_switched(record), plan.target.layout is Layout.SHADOW
@@ -104,12 +104,12 @@ class Loader:
             or record.phase in (*UNTOUCHED, *WITHOUT_OLD)
             or (switched and shadow)  # nothing waits there: the shadow is the collection now
         ):
-            return Seen(_steady(record), switched, stamp, waiting=False, few=False)
+            return StateStamp(_steady(record), switched, stamp, waiting=False, few=False)
         waiting, points = yield _counts(plan)
         # In a shadow the first count is of the copies that exist, not of the points that lack one.
         missing = points.count - waiting.count if shadow else waiting.count
         few = missing <= MAX_MISSING * points.count
-        return Seen(_steady(record), switched, stamp, waiting=missing > 0, few=few)
+        return StateStamp(_steady(record), switched, stamp, waiting=missing > 0, few=few)
 
     def _record(self, plan: Plan) -> Procedure[MigrationRecord | None]:
         # Before the first backfill there is no journal, and a look-up in it would be an error.
@@ -122,17 +122,17 @@ class Loader:
         # A record of an earlier, finished migration of this name is not about this plan.
         return None if record is None or plan.follows(record) else record
 
-    def _state(self, parts: Parts, seen: Seen) -> Procedure[ServingState]:
+    def _state(self, parts: ServingArtefacts, seen: StateStamp) -> Procedure[ServingState]:
         plan, record = parts.plan, seen.record
         _check_same_plan(plan, record)
-        old = Space(
+        old = ServingSpace(
             plan.collection.name,
             plan.collection.vector,
             plan.collection.size,
             Distance(plan.collection.distance),
         )
         target = plan.target
-        new = Space(target.collection, target.vector, target.size, Distance(target.distance))
+        new = ServingSpace(target.collection, target.vector, target.size, Distance(target.distance))
         layout = Layout(target.layout)
         phase = record.phase if record else None
         # Two collections share no request, and once old vectors go, one space answers anyway.
@@ -155,7 +155,7 @@ class Loader:
             asked=self.serving,
             bridge=parts.bridge,
             forward=parts.forward,
-            arrangement=parts.arrangement,
+            calibration=parts.calibration,
             hubness=parts.hubness,
             one_request=fuses,
             seen=seen,

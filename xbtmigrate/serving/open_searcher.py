@@ -13,7 +13,7 @@ from xbtmigrate.serving.round_trips import Procedure
 from xbtmigrate.serving.traffic_log import DemandLog
 
 
-class Opening(TypedDict, total=False):
+class OpenOptions(TypedDict, total=False):
     """The options with which searchers and wrapped clients are opened.
 
     Attributes:
@@ -49,7 +49,7 @@ def open_core(
     interval: float = INTERVAL,
     demand: DemandLog | None = None,
 ) -> Procedure[Core]:
-    """Find the artefacts of a collection's migration and read its first state; see `Opening`.
+    """Find the artefacts of a collection's migration and read its first state; see `OpenOptions`.
 
     Raises:
         ArtefactError: There are no artefacts, or they do not belong to the migration.

@@ -28,7 +28,7 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Computation:
     """A computation that takes its time: on an event loop it runs in a thread."""
 
     compute: Callable[[], Any]
@@ -37,7 +37,7 @@ class Work:
 Call: TypeAlias = Callable[[Any], Any]
 """Any other request: calls a method of the client that it is given."""
 
-Request: TypeAlias = Search | Work | Call
+Request: TypeAlias = Search | Computation | Call
 Procedure: TypeAlias = Generator[Sequence[Request], Sequence[Any], T]
 
 MAX_PARALLEL = 8
@@ -145,11 +145,11 @@ class _Parcel:
         if isinstance(request, Search):
             options = dict(request.options)
             return client.query_batch_points(request.collection, self.searches, **options)
-        return request.compute() if isinstance(request, Work) else request(client)
+        return request.compute() if isinstance(request, Computation) else request(client)
 
 
 async def _send(parcel: _Parcel, client: AsyncQdrantClient) -> Any:
-    if isinstance(parcel.request, Work):
+    if isinstance(parcel.request, Computation):
         # An encoder takes up to seconds, during which the event loop must serve other queries.
         return await asyncio.to_thread(parcel.send, client)
     return await parcel.send(client)

@@ -9,7 +9,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.serving.engine import Answer, Core, Question
-from xbtmigrate.serving.open_searcher import Opening, open_core
+from xbtmigrate.serving.open_searcher import OpenOptions, open_core
 from xbtmigrate.serving.round_trips import is_embedded, run, run_async
 from xbtmigrate.serving.server_fusion import SearchOptions
 from xbtmigrate.serving.state import ServingState
@@ -74,13 +74,13 @@ class MigrationSearcher(_Searcher):
         self._client = client
 
     @classmethod
-    def open(cls, client: QdrantClient, collection: str, **opening: Unpack[Opening]) -> Self:
+    def open(cls, client: QdrantClient, collection: str, **opening: Unpack[OpenOptions]) -> Self:
         """Open a searcher.
 
         Args:
             client: The application's own client.
             collection: Name or alias of the collection.
-            **opening: Encoders and options; see `Opening`.
+            **opening: Encoders and options; see `OpenOptions`.
 
         Raises:
             ArtefactError: There are no artefacts, or they do not belong to the migration.
@@ -121,7 +121,7 @@ class AsyncMigrationSearcher(_Searcher):
 
     @classmethod
     async def open(
-        cls, client: AsyncQdrantClient, collection: str, **opening: Unpack[Opening]
+        cls, client: AsyncQdrantClient, collection: str, **opening: Unpack[OpenOptions]
     ) -> Self:
         """Open a searcher; see `MigrationSearcher.open`."""
         opened = open_core(collection, embedded=is_embedded(client), **opening)

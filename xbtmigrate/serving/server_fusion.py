@@ -12,7 +12,7 @@ from typing import Any
 from qdrant_client import models
 
 from xbtmigrate.serving.round_trips import Search
-from xbtmigrate.serving.space import Space
+from xbtmigrate.serving.space import ServingSpace
 from xbtmigrate.serving.state import ActiveServing, ServingState
 
 # Four candidates for each place up to rank 32: a point high in the fused order may be lower in
@@ -76,7 +76,7 @@ class PreparedQuery:
     options: SearchOptions
 
 
-def search_one_space(space: Space, vector: list[float], options: SearchOptions) -> Search:
+def search_one_space(space: ServingSpace, vector: list[float], options: SearchOptions) -> Search:
     """Make the request that searches one space, as an application would without a migration."""
     return Search(
         space.collection,

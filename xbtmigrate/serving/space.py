@@ -8,7 +8,7 @@ from xbtmigrate.types import Distance
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
+class ServingSpace:
     """One vector of the collection that holds it; the name is "" for an unnamed one."""
 
     collection: str

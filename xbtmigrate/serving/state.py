@@ -16,11 +16,11 @@ from xbtmigrate.evaluation.servings import SERVINGS
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.projectors import Projector
-from xbtmigrate.scoring.calibration import Arrangement
+from xbtmigrate.scoring.calibration import Calibration
 from xbtmigrate.scoring.hubness import StoredHubness
 from xbtmigrate.scoring.mixture import BRIDGE, KEEP, SINGLE, Mixture
 from xbtmigrate.serving.formula import FormulaBuilder
-from xbtmigrate.serving.space import Space
+from xbtmigrate.serving.space import ServingSpace
 from xbtmigrate.serving.thresholds import Scale
 from xbtmigrate.types import Layout
 
@@ -73,7 +73,7 @@ class ServingState:
         asked: The serving that the application chose; "" for none.
         bridge: Projector of queries into the old space.
         forward: Projector of old vectors into the new space.
-        arrangement: Calibration and slerp weight; None where nothing was calibrated.
+        calibration: Calibration and slerp weight; None where nothing was calibrated.
         hubness: Hubness stored on the points for this calibration.
         one_request: Whether the server can fuse both spaces in one request.
         seen: What it was made from, to be compared with.
@@ -86,15 +86,15 @@ class ServingState:
     phase: Phase | None
     plan: Plan
     layout: Layout
-    old: Space
-    new: Space
+    old: ServingSpace
+    new: ServingSpace
     switched: bool
     covered: bool
     waiting: bool
     asked: str
     bridge: Projector | None
     forward: Projector | None
-    arrangement: Arrangement | None
+    calibration: Calibration | None
     hubness: StoredHubness | None
     one_request: bool
     seen: object = None
@@ -182,7 +182,7 @@ class ServingState:
     def _asked(self) -> Mixture | None:
         """Return the serving that the application chose; None if this phase does not offer it."""
         spec = SERVINGS.get(self.asked)
-        mixture = spec.mixture(self.arrangement) if spec and spec.mixture else None
+        mixture = spec.mixture(self.calibration) if spec and spec.mixture else None
         if spec is None or mixture is None or (spec.needs_cover and not self.covered):
             return None
         if self.phase in UNTOUCHED:
@@ -207,6 +207,6 @@ class ServingState:
         spec = SERVINGS[mixture.name]
         if spec.maps_query and self.bridge is None:
             return "a bridge"
-        if spec.needs_calibration and self.arrangement is None:
+        if spec.needs_calibration and self.calibration is None:
             return "a calibration"
         return ""

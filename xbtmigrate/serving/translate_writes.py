@@ -18,7 +18,7 @@ from qdrant_client import models
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
 from xbtmigrate.qdrant.wire.points import stored_id
 from xbtmigrate.serving.dual_write import Pair
-from xbtmigrate.serving.round_trips import Procedure, Work, write_call
+from xbtmigrate.serving.round_trips import Computation, Procedure, write_call
 from xbtmigrate.serving.translate import RequestTranslator
 from xbtmigrate.types import Layout
 
@@ -45,7 +45,9 @@ class WriteTranslator:
         self, whole: list[models.PointStruct], options: Mapping[str, Any]
     ) -> Procedure[Any]:
         # Completing a point may embed it, which takes too long for an event loop.
-        [(source, shadow)] = yield [Work(lambda: self.requests.completer.complete_points(whole))]
+        [(source, shadow)] = yield [
+            Computation(lambda: self.requests.completer.complete_points(whole))
+        ]
         # Both collections at once; the application gets the answer of the source.
         requests = [
             write_call("upsert", collection, written, options)
@@ -84,7 +86,9 @@ class WriteTranslator:
         known = {record.id: record for record in records}
         payloads = [known[each].payload if each in known else None for each in ids]
         [pairs] = yield [
-            Work(lambda: completer.complete_pairs([each.vector for each in points], payloads))
+            Computation(
+                lambda: completer.complete_pairs([each.vector for each in points], payloads)
+            )
         ]
         if state.layout is Layout.SHADOW:
             # The shadow may not hold the point yet, and an update cannot create it: write the

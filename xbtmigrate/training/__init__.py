@@ -2,27 +2,27 @@
 
 from xbtmigrate.training.fit import FitOptions, FitReport, fit
 from xbtmigrate.training.pairs import Pairs, PairSource, load_pairs, pairs_digest, save_pairs
-from xbtmigrate.training.problem import Candidate, Fitted, Space, Trainer
-from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
-from xbtmigrate.training.trainers import AUTO, trainer_of, trainers_of
+from xbtmigrate.training.problem import Candidate, FittedMap, ModelSpace, Trainer
+from xbtmigrate.training.selection import Scores, SelectionTask, measure_retrieval
+from xbtmigrate.training.trainers import AUTO, find_trainer, find_trainers
 
 __all__ = [
     "AUTO",
     "Candidate",
     "FitOptions",
     "FitReport",
-    "Fitted",
+    "FittedMap",
+    "ModelSpace",
     "PairSource",
     "Pairs",
     "Scores",
     "SelectionTask",
-    "Space",
     "Trainer",
+    "find_trainer",
+    "find_trainers",
     "fit",
     "load_pairs",
+    "measure_retrieval",
     "pairs_digest",
-    "retrieval_scores",
     "save_pairs",
-    "trainer_of",
-    "trainers_of",
 ]

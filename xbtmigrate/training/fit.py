@@ -21,15 +21,15 @@ from xbtmigrate.training.fit_uncertainty import fit_uncertainty, unseen_projecti
 from xbtmigrate.training.pairs import Pairs, PairSource, pairs_digest
 from xbtmigrate.training.problem import (
     Candidate,
+    ModelSpace,
     Problem,
-    Space,
     Trainer,
     check_task,
     make_problem,
 )
 from xbtmigrate.training.race import Progress, race
-from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
-from xbtmigrate.training.trainers import AUTO, trainer_of, trainers_of
+from xbtmigrate.training.selection import Scores, SelectionTask, measure_retrieval
+from xbtmigrate.training.trainers import AUTO, find_trainer, find_trainers
 from xbtmigrate.types import Direction, PointId, Vectors
 
 
@@ -46,8 +46,8 @@ class FitOptions:
         threads: Threads torch may use.
     """
 
-    old: Space
-    new: Space
+    old: ModelSpace
+    new: ModelSpace
     kinds: Sequence[str] = (AUTO,)
     text_side: TextSide | None = None
     seed: int = 0
@@ -153,7 +153,7 @@ def fit(
 
 def _trainers(direction: Direction, kinds: Sequence[str]) -> list[Trainer]:
     """Look up the kinds that map in a direction; refuse names of which none does."""
-    found = [each for each in trainers_of(kinds) if direction in each.directions]
+    found = [each for each in find_trainers(kinds) if direction in each.directions]
     if not found:
         raise ConfigError(
             f"none of {', '.join(kinds)} maps in the direction {direction}",
@@ -218,7 +218,7 @@ def _manifest(
     digest: str,
     figures: dict[str, float],
 ) -> Manifest:
-    side = problem.given(best.settings).side
+    side = problem.with_inputs_for(best.settings).side
     return Manifest(
         direction=problem.direction,
         kind=best.kind,
@@ -246,8 +246,8 @@ def _manifest(
 
 
 def _unseen(best: Candidate, problem: Problem) -> Unseen:
-    given = problem.given(best.settings)
-    projected = unseen_projections(given, trainer_of(best.kind), best.settings)
+    given = problem.with_inputs_for(best.settings)
+    projected = unseen_projections(given, find_trainer(best.kind), best.settings)
     return Unseen(best.source, problem.ids, projected)
 
 
@@ -262,12 +262,12 @@ def _uncertainty(
     source = best.source
     if source is PairSource.CAPTION_IMAGE and PairSource.IMAGE in problems:
         source = PairSource.IMAGE
-    problem = problems[source].given(best.settings)
+    problem = problems[source].with_inputs_for(best.settings)
     projected = unseen.of(problem.ids, problem.project(best.fitted.architecture, problem.x))
     errors = np.asarray(np.mean((projected - problem.y) ** 2, axis=1), np.float32)
     truth = problem.squared_errors(best.fitted.architecture, problem.x_held, problem.y_held)
     # A closed form was fitted without torch, and so is its uncertainty.
-    networks = not trainer_of(best.kind).closed_form
+    networks = not find_trainer(best.kind).closed_form
     return fit_uncertainty(problem, best.fitted.error, errors, truth, networks=networks)
 
 
@@ -275,12 +275,12 @@ def _baselines(task: SelectionTask, options: FitOptions) -> dict[str, Scores]:
     """Score keep and full on the task, where it has the vectors."""
     baselines = {}
     if task.queries_old is not None:
-        baselines["keep"] = retrieval_scores(
+        baselines["keep"] = measure_retrieval(
             task.queries_old, task.gallery_old, task.relevant, options.old.distance
         )
     # A point that asks for itself finds itself in `full`: the figure would always be 1.
     if task.gallery_new is not None and not task.self_asked:
-        baselines["full"] = retrieval_scores(
+        baselines["full"] = measure_retrieval(
             task.queries_new, task.gallery_new, task.relevant, options.new.distance
         )
     return baselines

@@ -84,7 +84,7 @@ def unseen_projections(problem: Problem, trainer: Trainer, settings: Settings) -
     for number in range(FOLDS):
         rows = np.flatnonzero(fold == number)
         # The settings are those chosen on all pairs: a choice for each fold would be another map.
-        unaware = trainer.fit(problem.subset(np.flatnonzero(fold != number)), settings)
+        unaware = trainer.fit(problem.take_subset(np.flatnonzero(fold != number)), settings)
         projected[rows] = problem.project(unaware.architecture, problem.x[rows])
     return projected
 

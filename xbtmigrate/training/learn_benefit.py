@@ -32,7 +32,7 @@ LEAF_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredBenefit:
     """Benefit of re-encoding points of a sample, in queries per collection-wide set of queries.
 
     Attributes:
@@ -46,7 +46,7 @@ class Measured:
 
 def measure_benefit(
     states: Callable[[slice], States], rows: npt.NDArray[np.intp], *, scale: float, seed: int
-) -> Measured:
+) -> MeasuredBenefit:
     """Measure what re-encoding each point changes.
 
     Args:
@@ -68,11 +68,11 @@ def measure_benefit(
         others += found[1]
     # As if every point of the sample had one query, the unit that `own` is in.
     others *= waiting.shape[1] / len(rows)
-    return Measured(own.astype(np.float32), others.astype(np.float32))
+    return MeasuredBenefit(own.astype(np.float32), others.astype(np.float32))
 
 
 def fit_estimates(
-    features: Floats, rows: npt.NDArray[np.intp], measured: Measured, *, seed: int
+    features: Floats, rows: npt.NDArray[np.intp], measured: MeasuredBenefit, *, seed: int
 ) -> tuple[Estimate, Estimate | None]:
     """Fit the weighted sum, and the trees where scikit-learn is installed.
 

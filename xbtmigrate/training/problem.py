@@ -14,7 +14,7 @@ from xbtmigrate.errors import TrainingError
 from xbtmigrate.projectors import Architecture, Uncertainty, beside, project
 from xbtmigrate.training.moments import Moments
 from xbtmigrate.training.pairs import Pairs, PairSource
-from xbtmigrate.training.selection import Scores, SelectionTask, retrieval_scores
+from xbtmigrate.training.selection import Scores, SelectionTask, measure_retrieval
 from xbtmigrate.types import Direction, Distance, PointId, Vectors, normalized
 
 MIN_PAIRS = 32
@@ -26,7 +26,7 @@ Settings: TypeAlias = Mapping[str, float | int | str | bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
+class ModelSpace:
     """The vector space of one model.
 
     Attributes:
@@ -79,7 +79,7 @@ class Problem:
         """Whether the target space is a cosine space."""
         return self.y_distance is Distance.COSINE
 
-    def given(self, settings: Settings) -> Problem:
+    def with_inputs_for(self, settings: Settings) -> Problem:
         """Return the problem as these settings see it: without side vectors unless "side" is set.
 
         Args:
@@ -109,12 +109,12 @@ class Problem:
         """Moments of the pairs, measured once for all closed forms."""
         return Moments.of(self.x, self.y)
 
-    def subset(self, rows: npt.NDArray[np.integer]) -> Problem:
+    def take_subset(self, rows: npt.NDArray[np.integer]) -> Problem:
         """Return the same problem with some of the pairs only."""
         ids = [self.ids[row] for row in rows]
         return replace(self, ids=ids, x=self.x[rows], y=self.y[rows])
 
-    def trial(self, pairs: int, queries: int) -> Problem:
+    def shrink(self, pairs: int, queries: int) -> Problem:
         """Return a smaller problem to compare settings on, of so many pairs and queries at most."""
         task, rng = self.task, np.random.default_rng(self.seed)
         rows, asked = (
@@ -126,7 +126,7 @@ class Problem:
         less = replace(
             task, queries_new=task.queries_new[asked], queries_old=old, relevant=relevant
         )
-        return replace(self.subset(rows), task=less)
+        return replace(self.take_subset(rows), task=less)
 
     def project(self, architecture: Architecture, x: Vectors) -> Vectors:
         """Map (n, d_in) to the target space."""
@@ -149,9 +149,9 @@ class Problem:
         else:
             queries, galleries = task.queries_new, [self.project(architecture, self.gallery)]
             if task.gallery_new is not None:
-                galleries += [reencoded(galleries[0], task, each) for each in (4, 2)]
+                galleries += [mix_true_vectors(galleries[0], task, each) for each in (4, 2)]
         return Scores.mean(
-            [retrieval_scores(queries, each, task.relevant, self.y_distance) for each in galleries]
+            [measure_retrieval(queries, each, task.relevant, self.y_distance) for each in galleries]
         )
 
     def quick_score(self, architecture: Architecture) -> Scores:
@@ -164,14 +164,14 @@ class Problem:
             return self.score(architecture)
         rows, gallery = np.concatenate(task.relevant), task.gallery_new.copy()
         gallery[rows] = self.project(architecture, self.gallery[rows])
-        return retrieval_scores(task.queries_new, gallery, task.relevant, self.y_distance)
+        return measure_retrieval(task.queries_new, gallery, task.relevant, self.y_distance)
 
     def squared_errors(self, architecture: Architecture, x: Vectors, y: Vectors) -> Vectors:
         """Compute the squared error per coordinate of each row; shape (n,)."""
         return np.asarray(np.mean((self.project(architecture, x) - y) ** 2, axis=1), np.float32)
 
 
-def reencoded(
+def mix_true_vectors(
     projected: Vectors, task: SelectionTask, each: int, new: Vectors | None = None
 ) -> Vectors:
     """Replace each n-th row of a projected gallery by its true vector; shape (m, d).
@@ -191,7 +191,7 @@ def reencoded(
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedMap:
     """The result of a trainer.
 
     Attributes:
@@ -227,7 +227,7 @@ class Candidate:
     cosine: float
     squared_error: float
     seconds: float
-    fitted: Fitted
+    fitted: FittedMap
 
 
 class Trainer(Protocol):
@@ -256,7 +256,7 @@ class Trainer(Protocol):
         """List the hyperparameters to try, given what was already fitted to this problem."""
         ...
 
-    def fit(self, problem: Problem, settings: Settings) -> Fitted:
+    def fit(self, problem: Problem, settings: Settings) -> FittedMap:
         """Fit one map to `problem.x`, `problem.y`; equal arguments give equal maps."""
         ...
 
@@ -265,7 +265,7 @@ def make_problem(
     direction: Direction,
     pairs: Pairs,
     task: SelectionTask,
-    spaces: tuple[Space, Space],
+    spaces: tuple[ModelSpace, ModelSpace],
     *,
     seed: int,
     threads: int,

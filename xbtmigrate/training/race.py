@@ -71,7 +71,7 @@ def race(
 
 def attempt(trainer: Trainer, problem: Problem, settings: Settings) -> Candidate:
     """Fit and measure once."""
-    started, problem = time.monotonic(), problem.given(settings)
+    started, problem = time.monotonic(), problem.with_inputs_for(settings)
     fitted = trainer.fit(problem, settings)
     # Before the scoring, which costs the same for every kind.
     seconds = time.monotonic() - started
@@ -105,7 +105,7 @@ def _heat(trainer: Trainer, problem: Problem, settings: Settings, count: int) ->
     rows = np.random.default_rng(problem.seed).permutation(len(problem.x))[:count]
     # A whole schedule in fewer epochs: the learning rate ends low, as in the full training.
     shorter = {**settings, "epochs": HEAT_EPOCHS}
-    short = attempt(trainer, problem.subset(np.sort(rows)), shorter)
+    short = attempt(trainer, problem.take_subset(np.sort(rows)), shorter)
     return _Heat(trainer, problem, settings, short)
 
 

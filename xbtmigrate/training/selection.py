@@ -96,7 +96,7 @@ class Scores:
         }
 
 
-def retrieval_scores(
+def measure_retrieval(
     queries: Vectors,
     gallery: Vectors,
     relevant: Sequence[npt.NDArray[np.integer]],

@@ -13,7 +13,7 @@ from xbtmigrate.training.problem import Trainer
 AUTO = "auto"
 
 
-def trainer_of(kind: str) -> Trainer:
+def find_trainer(kind: str) -> Trainer:
     """Look a kind up.
 
     Raises:
@@ -22,7 +22,7 @@ def trainer_of(kind: str) -> Trainer:
     return cast("Trainer", registry.load(registry.PROJECTORS, kind))
 
 
-def trainers_of(kinds: Sequence[str]) -> list[Trainer]:
+def find_trainers(kinds: Sequence[str]) -> list[Trainer]:
     """Look kinds up, closed forms first, since a network may start from one of them.
 
     Imports no torch, so call it before anything is encoded.
@@ -34,7 +34,7 @@ def trainers_of(kinds: Sequence[str]) -> list[Trainer]:
         ConfigError: There is no such kind.
         TrainingError: A kind needs torch, which is not installed.
     """
-    known = registry.names(registry.PROJECTORS)
+    known = registry.list_names(registry.PROJECTORS)
     unknown = sorted(set(kinds) - {AUTO, *known})
     if unknown or not kinds:
         raise ConfigError(
@@ -43,14 +43,14 @@ def trainers_of(kinds: Sequence[str]) -> list[Trainer]:
         )
     # A kind that nobody named is imported only where "auto" may include it: a package that is
     # broken does not stop the others.
-    found = [trainer_of(name) for name in known if name in kinds or AUTO in kinds]
+    found = [find_trainer(name) for name in known if name in kinds or AUTO in kinds]
     trainers = [
         each for each in found if each.kind in kinds or (AUTO in kinds and each.closed_form)
     ]
     # Checked before points are encoded for pairs, which may cost money.
     neural = [each.kind for each in trainers if not each.closed_form]
     if neural and find_spec("torch") is None:
-        closed = ",".join(name for name in known if trainer_of(name).closed_form)
+        closed = ",".join(name for name in known if find_trainer(name).closed_form)
         raise TrainingError(
             f"these kinds need torch, which is not installed: {', '.join(neural)}",
             f"pip install 'xbtmigrate[train]', or use --kind {closed}",

@@ -24,7 +24,7 @@ from xbtmigrate.types import Kind, Layout, PointId
 from xbtmigrate.workflows.store import Store, choice_of
 
 
-def witness(connection: Connection, plan: Plan, ids: Sequence[PointId]) -> pa.Table:
+def read_baseline_points(connection: Connection, plan: Plan, ids: Sequence[PointId]) -> pa.Table:
     """Read some points of the source: a hash of each payload, and every vector but the new one."""
     in_place = plan.target.layout is Layout.IN_PLACE
     # In place the new vector lies on the same points, and it is meant to change.
@@ -32,20 +32,20 @@ def witness(connection: Connection, plan: Plan, ids: Sequence[PointId]) -> pa.Ta
     return read_baseline(connection, plan.collection.name, ids, without)
 
 
-def testimony(store: Store, artefacts: Artefacts, plan: Plan) -> BaselineChanges | None:
+def compare_with_baseline(store: Store, artefacts: Artefacts, plan: Plan) -> BaselineChanges | None:
     """Compare the points recorded while planning with what they are now; None without a record.
 
     The tool only reads the source of a shadow. In place a new vector that was projected from the
     present old ones was made behind their replacement, and one that has still to be made will be.
     The mark of an encoded vector does not name the old ones, so their cause stays open there.
     """
-    before = artefacts.load_witness()
+    before = artefacts.load_baseline()
     if before is None:
         return None
-    found = compare(before, witness(store.connection, plan, before["id"].to_pylist()))
+    found = compare(before, read_baseline_points(store.connection, plan, before["id"].to_pylist()))
     if plan.target.layout is Layout.SHADOW:
         # The tool never writes to the source of a shadow: every change is an application's.
-        return found.explained(found.vectors_changed)
+        return found.explain(found.vectors_changed)
     # The gallery derives `kind` from the marks, which name the old vector of a projected point.
     batches = store.gallery(plan).read({"kind"}, ids=found.vectors_changed)
     kinds = {
@@ -53,31 +53,33 @@ def testimony(store: Store, artefacts: Artefacts, plan: Plan) -> BaselineChanges
         for batch in batches
         for point, kind in zip(batch["id"].to_pylist(), batch["kind"].to_pylist(), strict=True)
     }
-    return found.explained([each for each, kind in kinds.items() if kind != Kind.ENCODED])
+    return found.explain([each for each, kind in kinds.items() if kind != Kind.ENCODED])
 
 
-def bring_up_to_date(
+def refresh_baseline(
     connection: Connection, artefacts: Artefacts, plan: Plan, ids: Sequence[PointId]
 ) -> None:
     """Record the present state of some of the baseline's points in place of the earlier one."""
-    before = artefacts.load_witness()
+    before = artefacts.load_baseline()
     if before is not None and ids:
-        now = witness(connection, plan, ids)
-        artefacts.save_witness(update_baseline(before, now, ids))
+        now = read_baseline_points(connection, plan, ids)
+        artefacts.save_baseline(update_baseline(before, now, ids))
 
 
 def distrust_replaced(store: Store, artefacts: Artefacts, plan: Plan) -> None:
     """Make encoded points whose old vectors were replaced due again."""
-    found = testimony(store, artefacts, plan)
+    found = compare_with_baseline(store, artefacts, plan)
     # The mark of an encoded vector does not name the old one, so no pass would notice by itself.
     if found is not None and found.vectors_changed:
         distrust(store.connection, choice_of(plan.target), found.vectors_changed)
 
 
-def watched(connection: Connection, artefacts: Artefacts, plan: Plan, gallery: Gallery) -> Gallery:
+def watch_baseline(
+    connection: Connection, artefacts: Artefacts, plan: Plan, gallery: Gallery
+) -> Gallery:
     """Return a gallery that notices old vectors which applications replace between its writes."""
-    before = artefacts.load_witness()
-    # A shadow needs no watch: `testimony` explains all changes of its source.
+    before = artefacts.load_baseline()
+    # A shadow needs no watch: `compare_with_baseline` explains all changes of its source.
     if before is None or plan.target.layout is Layout.SHADOW:
         return gallery
     return _WatchedGallery(
@@ -130,9 +132,9 @@ class _WatchedGallery:
         return self.gallery.prune()
 
     def _look(self, ids: Sequence[PointId]) -> None:
-        now = witness(self.connection, self.plan, ids)
+        now = read_baseline_points(self.connection, self.plan, ids)
         with self.lock:
             replaced = compare(part_of(self.before, ids), now).vectors_changed
             if replaced:
                 self.before = update_baseline(self.before, now, replaced)
-                self.artefacts.save_witness(self.before)
+                self.artefacts.save_baseline(self.before)

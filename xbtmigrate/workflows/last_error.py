@@ -12,11 +12,11 @@ from xbtmigrate.qdrant.wire.connection import Connection
 
 
 @contextlib.contextmanager
-def noted(config: Config, connection: Connection) -> Iterator[None]:
+def note_error(config: Config, connection: Connection) -> Iterator[None]:
     """Keep the reason where the block ends by an error, so that `status` and `doctor` know it."""
     control = Control(connection, config.migration)
     # An earlier error must not be shown as that of this run, even if this one is killed.
-    control.note(None)
+    control.store_error(None)
     try:
         yield
     except (ConnectionFailedError, LeaseError):
@@ -25,5 +25,5 @@ def noted(config: Config, connection: Connection) -> Iterator[None]:
     except XbtMigrateError as error:
         # Failing to store the note must not hide the error that it is about.
         with contextlib.suppress(XbtMigrateError):
-            control.note((error.message, error.hint))
+            control.store_error((error.message, error.hint))
         raise

@@ -31,7 +31,7 @@ NEXT = {
 }
 
 
-def next_step(
+def find_next_step(
     phase: Phase | None, plan: Plan | None, *, running: bool = False, paused: bool = False
 ) -> str:
     """Return the next command to type, or why there is none.
@@ -53,7 +53,7 @@ def next_step(
     return f"xbtmigrate resume, then {step}" if paused and step == BACKFILL else step
 
 
-def phase_of(
+def find_phase(
     record: MigrationRecord | None, plan: Plan | None, artefacts: Artefacts
 ) -> Phase | None:
     """Return the phase of a migration; by its files before the first run makes the record."""

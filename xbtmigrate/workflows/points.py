@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from xbtmigrate.backfill.id_set import IdSet
 from xbtmigrate.protocols import Gallery
-from xbtmigrate.types import Modality, PointId, Vectors, given_of, with_given
+from xbtmigrate.types import Modality, PointId, Vectors, given_of, keep_given
 
 SHOWN = 5
 """Ids that are named as examples, at most."""
@@ -164,7 +164,7 @@ def take(gallery: Gallery, ids: Sequence[PointId] | None = None) -> Points:
         ids: Which points, in this order; None for all of them.
     """
     # Only points that a forward projector could map: training and measuring need both sides.
-    batches = [with_given(batch) for batch in gallery.read({"source", "old"}, ids=ids)]
+    batches = [keep_given(batch) for batch in gallery.read({"source", "old"}, ids=ids)]
     if not batches:
         return Points([], [], [], [], np.empty((0, 0), np.float32))
     table = pa.Table.from_batches(batches)

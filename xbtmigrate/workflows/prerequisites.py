@@ -9,14 +9,14 @@ from urllib.parse import quote
 from xbtmigrate.errors import ConnectionFailedError, GateError
 from xbtmigrate.migration.plan import Cost, Finding
 from xbtmigrate.migration.strategies import STRATEGIES
-from xbtmigrate.qdrant.collection.aliases import aliases
+from xbtmigrate.qdrant.collection.aliases import list_aliases
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.limits import (
     MARK_BYTES,
-    limits_in_the_way,
+    find_low_limits,
     payload_limit,
-    room_of,
+    read_free_space,
 )
 from xbtmigrate.qdrant.wire.connect import check_writable
 from xbtmigrate.qdrant.wire.connection import Connection
@@ -89,7 +89,7 @@ def _alias(store: Store, layout: LayoutChoice) -> Iterator[Finding]:
     if layout.layout is Layout.IN_PLACE or facts.requested != facts.collection:
         return
     name = facts.collection
-    leading = [each for each, to in aliases(store.connection).items() if to == name]
+    leading = [each for each, to in list_aliases(store.connection).items() if to == name]
     option = (
         f"create an alias of '{name}', let applications read it and name it in qdrant.collection"
     )
@@ -116,7 +116,7 @@ def _limits(store: Store, layout: LayoutChoice) -> Iterator[Finding]:
     facts = store.facts
     address = quote(facts.collection, safe="")
     # A limit of strict mode that is met half-way would leave a mixed gallery behind.
-    found = limits_in_the_way(store.connection, facts, layout.layout, layout.space.size)
+    found = find_low_limits(store.connection, facts, layout.layout, layout.space.size)
     for name, limit, needed in found:
         yield Finding(
             name=name,
@@ -164,7 +164,7 @@ def _rates(facts: CollectionFacts, cost: Cost, layout: Layout) -> Iterator[Findi
 
 def _room(connection: Connection, cost: Cost) -> Iterator[Finding]:
     """Too little disk makes it impossible; memory can be swapped, and servers can map files."""
-    room = room_of(connection)
+    room = read_free_space(connection)
     if room.disk is not None and cost.disk_bytes > room.disk:
         yield Finding(
             name="disk",

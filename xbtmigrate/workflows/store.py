@@ -13,9 +13,9 @@ from xbtmigrate.migration.phases import FREE, Phase
 from xbtmigrate.migration.plan import Plan, Target
 from xbtmigrate.projectors import EmbedTexts, open_side
 from xbtmigrate.protocols import Gallery, Journal
-from xbtmigrate.qdrant.collection.aliases import aliases
+from xbtmigrate.qdrant.collection.aliases import list_aliases
 from xbtmigrate.qdrant.collection.facts import CollectionFacts, inspect
-from xbtmigrate.qdrant.collection.index_recall import nearest
+from xbtmigrate.qdrant.collection.index_recall import find_nearest
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice, NewSpace, choose_layout
 from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
@@ -130,7 +130,7 @@ class Store:
 
     def nearest(self, vectors: Vectors, count: int) -> list[list[PointId]]:
         """Points that old-model queries find in the collection as it is, best first."""
-        return nearest(self.connection, self.facts, vectors, count)
+        return find_nearest(self.connection, self.facts, vectors, count)
 
     def refuse_while_under_way(self, because: str) -> None:
         """Refuse a command that would invalidate a migration under way.
@@ -161,7 +161,7 @@ class Store:
 
 
 @contextmanager
-def connected(config: Config) -> Iterator[Connection]:
+def open_connection(config: Config) -> Iterator[Connection]:
     """Connect, and close the connection at the end.
 
     Raises:
@@ -187,7 +187,7 @@ def open_store(config: Config) -> Iterator[Store]:
     Raises:
         XbtMigrateError: The server or the collection cannot be used as configured.
     """
-    with connected(config) as connection:
+    with open_connection(config) as connection:
         yield store_over(config, connection)
 
 
@@ -222,7 +222,9 @@ def _source(config: Config, connection: Connection) -> str:
         return name  # `plan` makes a new one; commands that need this one refuse it
     source, target = plan.collection.name, plan.target
     # After a cutover the alias leads to the shadow; the migration still concerns its source.
-    moved = target.layout is Layout.SHADOW and aliases(connection).get(name) == target.collection
+    moved = (
+        target.layout is Layout.SHADOW and list_aliases(connection).get(name) == target.collection
+    )
     there = moved and connection.call(lambda: connection.client.collection_exists(source))
     # `finalize` may have deleted the source.
     return source if there else name

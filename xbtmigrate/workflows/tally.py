@@ -74,11 +74,11 @@ class Tally:
             "projected": self.projected,
             "encoded": self.encoded,
             "without_new": self.without_new,
-            "without_vector": by_reason(self.of),
+            "without_vector": count_by_reason(self.of),
         }
 
 
-def by_reason(counts: Mapping[Kind, int]) -> WithoutVector:
+def count_by_reason(counts: Mapping[Kind, int]) -> WithoutVector:
     """Return the numbers of points that get no new vector, by the reason."""
     return {
         "no_content": counts.get(Kind.NO_CONTENT, 0),
@@ -87,7 +87,7 @@ def by_reason(counts: Mapping[Kind, int]) -> WithoutVector:
     }
 
 
-def in_words(counts: WithoutVector) -> str:
+def describe_without_vector(counts: WithoutVector) -> str:
     """Return in words how many points get no new vector, and why."""
     parts = [f"{count:,} {WITHOUT[Kind(kind)]}" for kind, count in counts.items() if count]
     return ", ".join(parts) or "none"

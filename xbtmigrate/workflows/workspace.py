@@ -37,10 +37,10 @@ class Workspace:
         return artefacts_of(self.config)
 
     @cached_property
-    def known(self) -> VectorCache:
+    def cache(self) -> VectorCache:
         """Vectors of the new model paid for so far."""
         encoder = self.models.new
-        return self.artefacts.known_vectors(encoder.fingerprint, encoder.dimension)
+        return self.artefacts.open_vector_cache(encoder.fingerprint, encoder.dimension)
 
     @cached_property
     def tuned_encoder(self) -> Encoder | None:
@@ -88,11 +88,11 @@ class Workspace:
 
     def _benefit(self, projector: Projector | None) -> BenefitModel | None:
         """Load the benefit that train-projector learned for this projector."""
-        arrangement = self.artefacts.load_arrangement()
-        if arrangement is None or projector is None:
+        calibration = self.artefacts.load_calibration()
+        if calibration is None or projector is None:
             return None
         # Learned on the errors of one map, so it says nothing of another one.
-        found = self.artefacts.load_benefit(arrangement)
+        found = self.artefacts.load_benefit(calibration)
         return found if found is not None and found.forward == projector.digest else None
 
     def _otherwise(self, projector: Projector | None) -> Ordering | None:

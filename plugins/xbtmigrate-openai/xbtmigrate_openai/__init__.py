@@ -10,7 +10,7 @@ import numpy as np
 
 from xbtmigrate.errors import ConfigError, EncoderError, UnreadableSourceError
 from xbtmigrate.types import Modality, PointId, Vectors, digest_of
-from xbtmigrate_openai.service import Answer, EmbeddingService, RefusedInputError
+from xbtmigrate_openai.service import Embeddings, EmbeddingService, RefusedInputError
 
 __all__ = ["OpenAIEncoder"]
 
@@ -177,7 +177,7 @@ class OpenAIEncoder:
         self._check(answer, len(texts))
         self._answered.update(zip(texts, answer.vectors, strict=True))
 
-    def _check(self, answer: Answer, count: int) -> None:
+    def _check(self, answer: Embeddings, count: int) -> None:
         self._dimension = self._dimension or answer.vectors.shape[1]
         if answer.vectors.shape != (count, self._dimension):
             raise EncoderError(

@@ -28,7 +28,7 @@ class RefusedInputError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Embeddings:
     """Vectors in the order of the texts, shape (n, d), and the tokens charged for them."""
 
     vectors: Vectors
@@ -59,7 +59,7 @@ class EmbeddingService:
 
     _next_start: float = field(default=0.0, init=False)
 
-    def embed(self, texts: list[str]) -> Answer:
+    def embed(self, texts: list[str]) -> Embeddings:
         """Embed texts in one request, repeated while that can help.
 
         Raises:
@@ -122,12 +122,12 @@ class EmbeddingService:
         )
 
 
-def _answer(response: CreateEmbeddingResponse, count: int) -> Answer:
+def _answer(response: CreateEmbeddingResponse, count: int) -> Embeddings:
     rows = sorted(response.data, key=lambda row: row.index)
     if [row.index for row in rows] != list(range(count)):
         raise ValueError(f"{len(rows)} vectors for {count} texts, or unclear which is which")
     vectors = np.array([row.embedding for row in rows], np.float32)
-    return Answer(vectors, response.usage.total_tokens if response.usage else 0)
+    return Embeddings(vectors, response.usage.total_tokens if response.usage else 0)
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from xbtmigrate_research.fastfill_classes import (
 from tests.unit.training.test_training_fit import options, world
 from tests.unit.training.test_training_kinds import problem
 from xbtmigrate.errors import TrainingError
-from xbtmigrate.training import fit, trainer_of
+from xbtmigrate.training import find_trainer, fit
 from xbtmigrate.training.fit_uncertainty import rank_correlation
 from xbtmigrate.types import Direction, normalized
 
@@ -48,7 +48,7 @@ def test_it_is_unsure_where_the_label_cannot_be_told():
     given, labelled = problem(), FastFillClasses(known)
     tried = [each["classes"] for each in labelled.settings(given, [])]
     assert tried == [CLUSTERS, BY_LABEL]
-    plain = trainer_of("fastfill")
+    plain = find_trainer("fastfill")
     without = rank_correlation(
         plain.fit(given, plain.settings(given, [])[0]).error(given.x_held), given.x_held[:, 0]
     )

@@ -15,18 +15,17 @@ from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.evaluation.mixed_gallery import Merge
 from xbtmigrate.evaluation.queries import Questions
-from xbtmigrate.evaluation.retrieval import top_k
-from xbtmigrate.evaluation.servings import find_serving, measured_names
+from xbtmigrate.evaluation.retrieval import rank_top_k
+from xbtmigrate.evaluation.servings import find_serving, list_measured
 from xbtmigrate.ordering import RandomOrdering
 from xbtmigrate.projectors import Projector
-from xbtmigrate.scoring.calibration import Arrangement, Bank
+from xbtmigrate.scoring.calibration import Bank, Calibration
 from xbtmigrate.scoring.fusion import Fusion, Weights
-from xbtmigrate.serving.artefact_source import InFolder
+from xbtmigrate.serving.artefact_source import FolderSource
 from xbtmigrate.serving.load_state import Loader
-from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit
-from xbtmigrate.training import Space as ModelSpace
+from xbtmigrate.training import FitOptions, ModelSpace, Pairs, PairSource, SelectionTask, fit
 from xbtmigrate.types import Channel, Direction, Distance, normalized
-from xbtmigrate.workflows.evaluate.experiment import Asked, Maps, Trial, judge
+from xbtmigrate.workflows.evaluate.experiment import CurveOptions, Maps, Trial, judge
 
 NAMES = ("gated", "two-stage", "rrf", "shared-space-3", "shared-space-12")
 
@@ -60,17 +59,17 @@ def test_none_is_left_without_a_reason():
 
 
 @pytest.mark.parametrize("gate", [-1.25, np.inf, -np.inf])
-def test_the_gate_is_kept_with_the_arrangement(gate, tmp_path):
+def test_the_gate_is_kept_with_the_calibration(gate, tmp_path):
     vectors = np.eye(3, dtype=np.float32)
-    arrangement = Arrangement(
+    calibration = Calibration(
         Fusion({Channel.OLD: Weights(1.0)}, {Channel.NEW: Weights(2.0)}, 0.5, 40, 1.0),
         0.3,
         Bank(["1", "2", "3"], vectors, vectors),
         ("b", "f"),
         {"gated": gate},
     )
-    Artefacts(tmp_path).save_arrangement(arrangement)
-    assert Artefacts(tmp_path).load_arrangement().tuned == {"gated": gate}
+    Artefacts(tmp_path).save_calibration(calibration)
+    assert Artefacts(tmp_path).load_calibration().tuned == {"gated": gate}
 
 
 def test_two_stages_find_only_what_the_old_vectors_recall():
@@ -80,7 +79,7 @@ def test_two_stages_find_only_what_the_old_vectors_recall():
     }
     encoded = np.ones(5, np.bool_)
     narrow = TwoStage(Merge(), width=3).score(blocks, encoded)
-    assert top_k(narrow, 3).tolist() == [[2, 1, 0]]
+    assert rank_top_k(narrow, 3).tolist() == [[2, 1, 0]]
     wide = TwoStage(Merge(), width=5).score(blocks, encoded)
     np.testing.assert_array_equal(wide, Merge().score(blocks, encoded))
 
@@ -91,7 +90,7 @@ def test_reciprocal_ranks_interleave_the_halves_whatever_their_scores():
         Channel.NEW: np.array([[0.0, 0.0, 0.0, 0.02, 0.01]], np.float32),
     }
     encoded = np.array([False, False, False, True, True])
-    found = top_k(ReciprocalRanks().score(blocks, encoded), 5)[0]
+    found = rank_top_k(ReciprocalRanks().score(blocks, encoded), 5)[0]
     assert {*found[:2]} == {0, 3}
     assert {*found[2:4]} == {1, 4}
     assert found[4] == 2
@@ -100,9 +99,9 @@ def test_reciprocal_ranks_interleave_the_halves_whatever_their_scores():
 @pytest.mark.parametrize("serving", NAMES)
 def test_they_are_found_by_name_and_only_measured(serving, tmp_path):
     assert find_serving(serving).name == serving
-    assert serving in measured_names()
+    assert serving in list_measured()
     with pytest.raises(ConfigError, match="only measured, not served") as refused:
-        Loader(InFolder(tmp_path), serving, embedded=False)
+        Loader(FolderSource(tmp_path), serving, embedded=False)
     assert "calibrated" in refused.value.hint
 
 
@@ -141,11 +140,11 @@ def test_points_above_the_gate_are_left_to_the_old_space():
     trial = trial_of(np.random.default_rng(0))
     forward = forward_of(trial)
     bank = Bank(["0", "1"], trial.old[:2], trial.new[:2])
-    asked = Asked(lambda _: RandomOrdering(), ["random"], ["single", "merge", "gated"])
+    asked = CurveOptions(lambda _: RandomOrdering(), ["random"], ["single", "merge", "gated"])
 
     def curves(tuned: dict[str, float]) -> dict[str, list[float]]:
-        arrangement = Arrangement(Fusion({}, {}, 0.0, 0, 0.0), 0.0, bank, ("", ""), tuned)
-        judged = judge(trial, Maps(forward=forward, arrangement=arrangement), asked)
+        calibration = Calibration(Fusion({}, {}, 0.0, 0, 0.0), 0.0, bank, ("", ""), tuned)
+        judged = judge(trial, Maps(forward=forward, calibration=calibration), asked)
         return {each.serving: each.values() for each in judged.curves}
 
     none, everything = curves({"gated": np.inf}), curves({"gated": -np.inf})
@@ -161,9 +160,9 @@ def test_a_shared_space_by_a_rotation_ranks_as_one_space_does(bound, monkeypatch
     pytest.importorskip("torch")
     trial, spec = trial_of(np.random.default_rng(0)), shared_space(bound)
     forward = forward_of(trial)
-    monkeypatch.setattr(registry, "names", lambda _: [spec.name])
+    monkeypatch.setattr(registry, "list_names", lambda _: [spec.name])
     monkeypatch.setattr(registry, "load", lambda *_: spec)
-    asked = Asked(
+    asked = CurveOptions(
         lambda _: RandomOrdering(), ["random"], ["single", spec.name], np.arange(200, 300)
     )
     judged = judge(trial, Maps(forward=forward), asked)

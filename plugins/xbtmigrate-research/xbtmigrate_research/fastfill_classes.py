@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from xbtmigrate.errors import TrainingError
 from xbtmigrate.training.kinds.neural import FASTFILL
-from xbtmigrate.training.problem import Candidate, Fitted, Problem, Settings
+from xbtmigrate.training.problem import Candidate, FittedMap, Problem, Settings
 from xbtmigrate.types import Direction, PointId
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class FastFillClasses:
         tried = FASTFILL.settings(problem, earlier)
         return [{**each, "classes": number} for each in tried for number in classes]
 
-    def fit(self, problem: Problem, settings: Settings) -> Fitted:
+    def fit(self, problem: Problem, settings: Settings) -> FittedMap:
         """Train from the problem's seed.
 
         Raises:

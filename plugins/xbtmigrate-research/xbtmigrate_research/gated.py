@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbtmigrate.evaluation.mixed_gallery import Serving
-from xbtmigrate.evaluation.servings import Calibrated, ServingSpec, Tuning
+from xbtmigrate.evaluation.servings import GalleryCalibration, ServingSpec, Tuning
 from xbtmigrate.scoring.fusion import Mask, PerPoint
 from xbtmigrate.types import Channel, Scores
 
@@ -67,9 +67,9 @@ def tune(tuning: Tuning) -> float | None:
     return choose_gate(tuning.uncertainty, lambda left: tuning.quality(GatedServing(left)))
 
 
-def measure(known: Calibrated | None) -> Serving | None:
+def measure(known: GalleryCalibration | None) -> Serving | None:
     """Apply the gate; None where none was chosen or the projector predicts no error."""
-    gate = None if known is None else known.arrangement.tuned.get(GATED.name)
+    gate = None if known is None else known.calibration.tuned.get(GATED.name)
     if known is None or gate is None or known.uncertainty is None:
         return None
     return GatedServing(known.uncertainty > gate)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbtmigrate.projectors import Affine
-from xbtmigrate.training.problem import Candidate, Fitted, Problem, Settings
+from xbtmigrate.training.problem import Candidate, FittedMap, Problem, Settings
 from xbtmigrate.types import Direction, Vectors
 
 LAMBDAS = (0.0, 3.0, 12.0)
@@ -36,7 +36,7 @@ class LambdaOrthogonal:
         """Try a rotation and two that may leave it, for cosine spaces."""
         return [{"lambda": each} for each in LAMBDAS if problem.cosine]
 
-    def fit(self, problem: Problem, settings: Settings) -> Fitted:
+    def fit(self, problem: Problem, settings: Settings) -> FittedMap:
         """Fit B and cut it."""
         import torch  # on use: the registry loads this module even where torch is not installed
 
@@ -44,7 +44,7 @@ class LambdaOrthogonal:
         weight = near_orthogonal(problem.x, problem.y, float(settings["lambda"]), seed=problem.seed)
         # Vectors are padded to the longer of the two spaces; a bridge needs the old one only.
         weight = np.ascontiguousarray(weight[:, : problem.y.shape[1]])
-        return Fitted(Affine(weight, np.zeros(weight.shape[1], np.float32)))
+        return FittedMap(Affine(weight, np.zeros(weight.shape[1], np.float32)))
 
 
 LAMBDA_ORTHOGONAL = LambdaOrthogonal()

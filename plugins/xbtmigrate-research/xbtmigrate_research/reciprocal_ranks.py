@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xbtmigrate.evaluation.mixed_gallery import Blocks, Mask
-from xbtmigrate.evaluation.retrieval import DEPTH, top_k
+from xbtmigrate.evaluation.retrieval import DEPTH, rank_top_k
 from xbtmigrate.evaluation.servings import ServingSpec
 from xbtmigrate.types import Channel, Scores
 
@@ -25,7 +25,7 @@ class ReciprocalRanks:
         for channel, half in ((Channel.OLD, ~encoded), (Channel.NEW, encoded)):
             columns = np.flatnonzero(half)
             if len(columns):
-                best = columns[top_k(blocks[channel][:, columns], DEPTH)]
+                best = columns[rank_top_k(blocks[channel][:, columns], DEPTH)]
                 ranks = np.arange(1, best.shape[1] + 1, dtype=np.float32)
                 np.put_along_axis(found, best, 1 / (60 + ranks)[None, :], axis=1)
         return found

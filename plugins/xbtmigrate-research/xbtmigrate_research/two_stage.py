@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbtmigrate.evaluation.mixed_gallery import Blocks, Mask, Serving
-from xbtmigrate.evaluation.servings import Calibrated, ServingSpec
+from xbtmigrate.evaluation.servings import GalleryCalibration, ServingSpec
 from xbtmigrate.scoring.fusion import CalibratedServing
 from xbtmigrate.types import Channel, Scores
 
@@ -42,11 +42,11 @@ class TwoStage:
         return np.where(old >= least[:, None], scores, np.float32(-np.inf))
 
 
-def measure(known: Calibrated | None) -> Serving | None:
+def measure(known: GalleryCalibration | None) -> Serving | None:
     """Rank the recalled points as `calibrated` does; None without a calibration."""
     if known is None:
         return None
-    return TwoStage(CalibratedServing(known.arrangement.fusion, known.hubness))
+    return TwoStage(CalibratedServing(known.calibration.fusion, known.hubness))
 
 
 TWO_STAGE = ServingSpec(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbtmigrate.backfill.goal import Goal, Outcome, Until
+from xbtmigrate.backfill.goal import Goal, Outcome, StopCheck
 from xbtmigrate.backfill.loop import Backfill
 from xbtmigrate.errors import ConnectionFailedError, EncoderError, GateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage
@@ -79,7 +79,7 @@ class World:
         *,
         stop_after: int | None = None,
         allow: float = 0.2,
-        until: Until | None = None,
+        until: StopCheck | None = None,
     ) -> Outcome:
         journal = MemoryJournal("m", self.records)
         start = journal.load() or MigrationRecord("m", Phase.PLANNED, "plan")
@@ -94,7 +94,7 @@ class World:
                 modality=Modality.TEXT,
                 encoder=self.encoder,
                 projector=self.projector if self.projects else None,
-                known=self.known,
+                cache=self.known,
                 batch_size=5,
                 on_progress=self.progress.append,
                 should_stop=lambda: "stop" if next(asked) == stop_after else "",
@@ -473,7 +473,7 @@ def test_encoding_ends_as_complete_where_a_question_on_the_way_says_so(projects)
         asked.append((position, places, world.gallery.count(Kind.ENCODED)))
         return position >= 10
 
-    outcome = world.run(1.0, until=Until(every=5, reached=reached))
+    outcome = world.run(1.0, until=StopCheck(every=5, reached=reached))
     assert asked == [(0, 23, 0), (5, 23, 5), (10, 23, 10)]
     assert outcome.record.phase is Phase.BACKFILLED
     assert outcome.record.fraction == pytest.approx(10 / 23)
@@ -486,13 +486,13 @@ def test_encoding_ends_as_complete_where_a_question_on_the_way_says_so(projects)
 
 def test_a_question_that_is_never_answered_ends_at_the_goal():
     world = World()
-    outcome = world.run(0.5, until=Until(every=1, reached=lambda *_: False))
+    outcome = world.run(0.5, until=StopCheck(every=1, reached=lambda *_: False))
     assert (outcome.counts.encoded, outcome.record.fraction) == (12, 0.5)
 
 
 def test_a_stopped_run_with_a_question_records_only_what_it_reached():
     world = World()
-    outcome = world.run(1.0, stop_after=9, until=Until(every=99, reached=lambda *_: False))
+    outcome = world.run(1.0, stop_after=9, until=StopCheck(every=99, reached=lambda *_: False))
     assert outcome.stopped
     assert outcome.record.fraction == pytest.approx(outcome.record.position / 23)
     assert 0 < outcome.record.fraction < 1

@@ -19,7 +19,7 @@ from xbtmigrate.backfill.pace import (
     WINDOWS,
     Limits,
     Pace,
-    Reason,
+    WaitReason,
     Windows,
 )
 
@@ -38,7 +38,7 @@ class Run:
         self.pace = Pace(self.limits, BATCH, self.said.append, clock=lambda: self.now)
 
     def started(self, baseline: float) -> Pace:
-        self.pace.hold(Reason.CHECK, "measuring")
+        self.pace.hold(WaitReason.CHECK, "measuring")
         self.pace.judge(baseline)
         assert self.pace.holds == {}
         return self.pace
@@ -77,7 +77,7 @@ def test_the_pace_stays_within_its_bounds_and_never_stalls(
             assert run.write(0.01) >= MIN_BATCH
             assert run.now - before <= MAX_WAIT + 0.02
         else:
-            assert set(pace.holds) == {Reason.CHECK}
+            assert set(pace.holds) == {WaitReason.CHECK}
             pace.judge(p95, settled=settled)
             assert pace.holds == {}
 
@@ -115,7 +115,7 @@ def test_nothing_is_throttled_below_the_floor_in_milliseconds():
 def test_a_load_that_is_not_the_runs_own_becomes_the_new_measure():
     run = Run()
     pace = run.started(10)
-    while Reason.CHECK not in pace.holds:
+    while WaitReason.CHECK not in pace.holds:
         pace.judge(100)
     assert pace.share == MIN_SHARE
     pace.judge(98)
@@ -132,7 +132,7 @@ def test_a_load_that_is_not_the_runs_own_becomes_the_new_measure():
 def test_a_load_of_the_runs_own_keeps_it_slow(p95: float, settled: bool):
     run = Run()
     pace = run.started(10)
-    while Reason.CHECK not in pace.holds:
+    while WaitReason.CHECK not in pace.holds:
         pace.judge(100)
     pace.judge(p95, settled=settled)
     assert (pace.holds, pace.baseline, pace.share) == ({}, 10, MIN_SHARE)
@@ -162,12 +162,12 @@ def test_without_a_limit_it_is_at_full_speed_at_once():
 def test_a_pause_holds_until_it_is_taken_back_and_changes_nothing_else():
     run = Run()
     pace = run.started(10)
-    pace.hold(Reason.REQUEST, "asked for")
+    pace.hold(WaitReason.REQUEST, "asked for")
     for _ in range(10):
         pace.judge(100)
-    assert pace.wait(writes=False)[1] is Reason.REQUEST
+    assert pace.wait(writes=False)[1] is WaitReason.REQUEST
     assert pace.share == 1
-    pace.release(Reason.REQUEST, "going on")
+    pace.release(WaitReason.REQUEST, "going on")
     assert pace.wait(writes=False)[0] == 0
     assert run.said[-2:] == ["paused: asked for", "going on"]
 
@@ -186,14 +186,14 @@ def test_a_server_that_asks_for_less_gets_less():
 def test_a_verdict_needs_enough_queries_and_survives_one_bad_window():
     windows = Windows()
     for number in range(WINDOW * WINDOWS):
-        assert windows.verdict() is None
+        assert windows.take_p95() is None
         windows.add(500.0 if number < WINDOW else 10.0)
-    assert windows.verdict() == 10.0
-    assert windows.verdict(hurried=True) is None
+    assert windows.take_p95() == 10.0
+    assert windows.take_p95(hurried=True) is None
 
 
 def test_a_hurried_verdict_takes_one_window():
     windows = Windows()
     for number in range(WINDOW):
         windows.add(float(number))
-    assert windows.verdict(hurried=True) == 18.0
+    assert windows.take_p95(hurried=True) == 18.0

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from xbtmigrate.backfill.pace import MIN_BATCH, Limits, Pace, Reason
+from xbtmigrate.backfill.pace import MIN_BATCH, Limits, Pace, WaitReason
 from xbtmigrate.backfill.paced_gallery import PacedGallery
 from xbtmigrate.protocols import Written
 from xbtmigrate.testing.galleries import to_write
@@ -71,8 +71,8 @@ def test_a_write_is_split_and_its_results_are_put_together(clock: Clock):
     result = gallery.write(batch_of(50), Kind.ENCODED)
     assert recorder.writes == [20, 20, 10]
     assert (len(result.written), list(result.vanished)) == (49, ["3"])
-    assert pace.pauses[Reason.RATE].seconds == pytest.approx(clock.now)
-    assert pace.pauses[Reason.RATE].count == 2
+    assert pace.pauses[WaitReason.RATE].seconds == pytest.approx(clock.now)
+    assert pace.pauses[WaitReason.RATE].count == 2
 
 
 def test_at_full_speed_nothing_is_split_or_waited_for(clock: Clock):
@@ -83,7 +83,7 @@ def test_at_full_speed_nothing_is_split_or_waited_for(clock: Clock):
 
 def test_a_held_write_goes_on_when_it_is_released(clock: Clock):
     pace = Pace(Limits(), 64, lambda _: None, clock)
-    pace.hold(Reason.REQUEST, "asked for")
+    pace.hold(WaitReason.REQUEST, "asked for")
     recorder, gallery = paced(clock, pace)
 
     def sleep(seconds: float) -> None:
@@ -91,16 +91,16 @@ def test_a_held_write_goes_on_when_it_is_released(clock: Clock):
         assert pace.idle
         clock.sleep(seconds)
         if clock.now > 3:
-            pace.release(Reason.REQUEST)
+            pace.release(WaitReason.REQUEST)
 
     replace(gallery, sleep=sleep).write(batch_of(10), Kind.ENCODED)
     assert recorder.writes == [10]
-    assert pace.pauses[Reason.REQUEST].seconds > 3
+    assert pace.pauses[WaitReason.REQUEST].seconds > 3
 
 
 def test_a_run_that_is_to_stop_is_not_held_up(clock: Clock):
     pace = Pace(Limits(), 64, lambda _: None, clock)
-    pace.hold(Reason.REQUEST, "asked for")
+    pace.hold(WaitReason.REQUEST, "asked for")
     recorder, gallery = paced(clock, pace, should_stop=lambda: "interrupted")
     gallery.write(batch_of(10), Kind.ENCODED)
     assert (recorder.writes, clock.now) == ([10], 0)

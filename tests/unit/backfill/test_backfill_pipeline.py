@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from xbtmigrate.backfill.pipeline import InOrder, read_ahead
+from xbtmigrate.backfill.pipeline import WorkQueue, read_ahead
 
 SECONDS = 10.0
 
@@ -48,7 +48,7 @@ def test_a_failure_comes_after_what_was_read_before_it() -> None:
 
 def test_work_is_done_in_order_and_waited_for() -> None:
     done: list[int] = []
-    with InOrder() as later:
+    with WorkQueue() as later:
         for number in range(50):
             later.do(lambda number=number: done.append(number))
         later.wait()
@@ -60,7 +60,7 @@ def test_work_is_done_in_order_and_waited_for() -> None:
 def test_what_may_run_beside_does_and_the_rest_waits_for_it() -> None:
     done: list[str] = []
     free = threading.Event()
-    with InOrder() as later:
+    with WorkQueue() as later:
         slow = later.begin(lambda: free.wait(SECONDS))
         later.do(lambda: done.append("after the slow one"))
         assert later.begin(lambda: "beside").result(SECONDS) == "beside"
@@ -83,7 +83,7 @@ def test_what_is_under_way_ends_when_something_else_fails() -> None:
         free.wait(SECONDS)
         done.append("under way")
 
-    with pytest.raises(LookupError, match="gone"), InOrder() as later:  # noqa: PT012
+    with pytest.raises(LookupError, match="gone"), WorkQueue() as later:  # noqa: PT012
         later.begin(finish)
         later.begin(fail)
     assert done == ["under way"]
@@ -91,7 +91,7 @@ def test_what_is_under_way_ends_when_something_else_fails() -> None:
 
 def test_the_number_of_what_waits_is_bounded() -> None:
     free, full = threading.Event(), threading.Event()
-    with InOrder() as later:
+    with WorkQueue() as later:
         later.begin(lambda: free.wait(SECONDS))
         later.wait_below(2)
         later.begin(lambda: free.wait(SECONDS))
@@ -117,7 +117,7 @@ def test_nothing_is_done_after_a_failure_which_is_raised_at_the_next_wait() -> N
     def fail() -> None:
         raise LookupError("gone")
 
-    with pytest.raises(LookupError, match="gone"), InOrder() as later:  # noqa: PT012
+    with pytest.raises(LookupError, match="gone"), WorkQueue() as later:  # noqa: PT012
         later.do(fail)
         with pytest.raises(LookupError):
             later.wait()
@@ -128,7 +128,7 @@ def test_nothing_is_done_after_a_failure_which_is_raised_at_the_next_wait() -> N
 def test_an_error_outside_lets_the_work_finish() -> None:
     done: list[int] = []
     free = threading.Event()
-    with pytest.raises(ValueError, match="outside"), InOrder() as later:  # noqa: PT012
+    with pytest.raises(ValueError, match="outside"), WorkQueue() as later:  # noqa: PT012
         later.do(lambda: free.wait(SECONDS))
         later.do(lambda: done.append(1))
         free.set()
@@ -145,7 +145,7 @@ def test_an_interrupt_does_not_wait_and_drops_what_has_not_begun() -> None:
         free.wait(SECONDS)
         over.set()
 
-    with pytest.raises(KeyboardInterrupt), InOrder() as later:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), WorkQueue() as later:  # noqa: PT012
         later.do(slow)
         later.do(lambda: done.append(1))
         assert begun.wait(SECONDS)

@@ -7,24 +7,24 @@ import pytest
 
 from xbtmigrate.errors import EvaluationError
 from xbtmigrate.evaluation import retrieval
-from xbtmigrate.evaluation.curves import Curve, backfilling_curves
+from xbtmigrate.evaluation.curves import Curve, measure_curves
 from xbtmigrate.evaluation.mixed_gallery import (
     Keep,
     Merge,
     Single,
-    encoded_mask,
-    spent_first,
+    mark_encoded,
+    put_spent_first,
 )
 from xbtmigrate.evaluation.retrieval import (
     DEPTH,
     METRICS,
     QueryScores,
     Relevance,
-    Space,
+    SearchSpace,
     evaluate,
     judge,
     judge_replaced,
-    top_k,
+    rank_top_k,
 )
 from xbtmigrate.types import Channel
 
@@ -41,7 +41,7 @@ def spaces():
         query, gallery = (
             items + noise * rng.standard_normal(items.shape).astype(np.float32) for _ in range(2)
         )
-        return Space(query, gallery)
+        return SearchSpace(query, gallery)
 
     return {Channel.OLD: space(1.2), Channel.FORWARD: space(1.5), Channel.NEW: space(0.4)}
 
@@ -59,13 +59,13 @@ def curve_of(values, ordering="random", serving="single"):
 
 def test_a_fraction_marks_the_head_of_the_order():
     order = np.array([3, 0, 4, 1, 2])
-    assert np.flatnonzero(encoded_mask(order, 0.4)).tolist() == [0, 3]
-    assert not encoded_mask(order, 0.0).any()
-    assert encoded_mask(order, 1.0).all()
+    assert np.flatnonzero(mark_encoded(order, 0.4)).tolist() == [0, 3]
+    assert not mark_encoded(order, 0.0).any()
+    assert mark_encoded(order, 1.0).all()
 
 
 def test_rows_spent_on_training_pairs_come_first_and_once():
-    assert spent_first(np.array([3, 0, 4, 1, 2]), np.array([4, 2])).tolist() == [4, 2, 3, 0, 1]
+    assert put_spent_first(np.array([3, 0, 4, 1, 2]), np.array([4, 2])).tolist() == [4, 2, 3, 0, 1]
 
 
 def test_the_ends_of_a_curve_are_the_pure_cells(spaces, relevance):
@@ -73,9 +73,7 @@ def test_the_ends_of_a_curve_are_the_pure_cells(spaces, relevance):
     cells = {channel: evaluate(space, relevance).means for channel, space in spaces.items()}
     ends = {Single(): Channel.FORWARD, Merge(): Channel.OLD, Keep(): Channel.OLD}
     for serving, start in ends.items():
-        (curve,) = backfilling_curves(
-            spaces, relevance, orders={"random": order}, servings=[serving]
-        )
+        (curve,) = measure_curves(spaces, relevance, orders={"random": order}, servings=[serving])
         assert (curve.ordering, curve.serving) == ("random", serving.name)
         assert curve.points[0].means == cells[start]
         assert curve.points[-1].means == cells[Channel.OLD if serving.name == "keep" else "new"]
@@ -86,18 +84,18 @@ def test_a_point_in_the_middle_is_the_search_of_the_mixed_vectors(spaces, releva
     new, forward = spaces[Channel.NEW], spaces[Channel.FORWARD]
     shared = {
         Channel.NEW: new,
-        Channel.FORWARD: Space(new.query, forward.gallery),
+        Channel.FORWARD: SearchSpace(new.query, forward.gallery),
     }
-    (curve,) = backfilling_curves(shared, relevance, orders={"r": order}, servings=[Single()])
-    mixed = np.where(encoded_mask(order, 0.3)[:, None], new.gallery, forward.gallery)
-    assert curve.points[3].means == evaluate(Space(new.query, mixed), relevance).means
+    (curve,) = measure_curves(shared, relevance, orders={"r": order}, servings=[Single()])
+    mixed = np.where(mark_encoded(order, 0.3)[:, None], new.gallery, forward.gallery)
+    assert curve.points[3].means == evaluate(SearchSpace(new.query, mixed), relevance).means
 
 
 def test_all_pairs_are_measured_at_once_and_chunks_change_nothing(spaces, relevance, monkeypatch):
     orders = {"up": np.arange(COUNT), "down": np.arange(COUNT)[::-1]}
-    whole = backfilling_curves(spaces, relevance, orders=orders, servings=[Single(), Merge()])
+    whole = measure_curves(spaces, relevance, orders=orders, servings=[Single(), Merge()])
     monkeypatch.setattr(retrieval, "BLOCK_BYTES", 4 * COUNT * 11)
-    parts = backfilling_curves(spaces, relevance, orders=orders, servings=[Single(), Merge()])
+    parts = measure_curves(spaces, relevance, orders=orders, servings=[Single(), Merge()])
     assert [(c.ordering, c.serving) for c in whole] == [
         ("up", "single"),
         ("up", "merge"),
@@ -121,9 +119,9 @@ def test_held_out_queries_say_what_traffic_would_see():
     orders = {"random": np.arange(count)}
 
     def curve(asked, unasked=0.0):
-        spaces = {name: Space(each[0][asked], each[1]) for name, each in sides.items()}
+        spaces = {name: SearchSpace(each[0][asked], each[1]) for name, each in sides.items()}
         relevance = Relevance.from_rows(asked[:, None])
-        return backfilling_curves(
+        return measure_curves(
             spaces, relevance, orders=orders, servings=[Single()], unasked=unasked
         )[0].values()
 
@@ -137,11 +135,11 @@ def test_held_out_queries_say_what_traffic_would_see():
 
 def test_replaced_scores_of_the_right_rows_rank_as_if_they_were_there(spaces):
     queries = Relevance.from_rows([[row, (row + 7) % COUNT] for row in range(COUNT)])
-    scores, replaced = spaces[Channel.FORWARD].scores(), spaces[Channel.NEW].scores()
+    scores, replaced = spaces[Channel.FORWARD].score(), spaces[Channel.NEW].score()
     there = scores.copy()
     there[queries.query, queries.row] = replaced[queries.query, queries.row]
-    found = judge_replaced(scores, top_k(scores, DEPTH + 2), queries, replaced)
-    expected = judge(top_k(there, DEPTH), queries)
+    found = judge_replaced(scores, rank_top_k(scores, DEPTH + 2), queries, replaced)
+    expected = judge(rank_top_k(there, DEPTH), queries)
     for name in METRICS:
         np.testing.assert_allclose(found.values[name], expected.values[name])
 
@@ -178,10 +176,10 @@ def test_the_crossover_has_an_interval_over_the_queries():
 def test_inputs_that_do_not_fit_are_refused(spaces, relevance):
     order = np.arange(COUNT)
     with pytest.raises(EvaluationError, match="differ in"):
-        backfilling_curves(spaces, relevance, orders={"r": order[:-1]}, servings=[Single()])
+        measure_curves(spaces, relevance, orders={"r": order[:-1]}, servings=[Single()])
     with pytest.raises(EvaluationError, match="twice"):
-        backfilling_curves(spaces, relevance, orders={"r": order * 0}, servings=[Single()])
+        measure_curves(spaces, relevance, orders={"r": order * 0}, servings=[Single()])
     with pytest.raises(EvaluationError, match="equally spaced"):
-        backfilling_curves(
+        measure_curves(
             spaces, relevance, orders={"r": order}, servings=[Single()], fractions=[0, 0.1, 1]
         )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xbtmigrate.evaluation.estimate_full import impute_full
-from xbtmigrate.evaluation.retrieval import Relevance, Space, evaluate
+from xbtmigrate.evaluation.retrieval import Relevance, SearchSpace, evaluate
 
 POINTS, QUERIES = 6000, 600
 
@@ -15,14 +15,14 @@ def world():
     items = rng.standard_normal((POINTS, 24)).astype(np.float32)
     noise = rng.uniform(0.2, 1.4, (QUERIES, 1))
     queries = items[:QUERIES] + noise * rng.standard_normal((QUERIES, 24))
-    return Space(queries.astype(np.float32), items)
+    return SearchSpace(queries.astype(np.float32), items)
 
 
 def estimate(space, encoded, sample):
     """Estimate with the rows of the answers, the encoded ones and the sample known."""
     known = np.unique(np.concatenate([np.arange(QUERIES), encoded, sample]))
     return impute_full(
-        Space(space.query, space.gallery[known]),
+        SearchSpace(space.query, space.gallery[known]),
         Relevance.from_rows(np.searchsorted(known, np.arange(QUERIES))[:, None].tolist()),
         encoded=np.isin(known, encoded),
         sample=np.isin(known, sample),
@@ -40,7 +40,7 @@ def test_a_sample_of_the_rest_tells_what_the_whole_would_reach(world, share):
     for metric in ("recall@10", "mrr@10", "ndcg@10"):
         assert found[metric] == pytest.approx(truth[metric], abs=0.04)
     few = evaluate(
-        Space(world.query, world.gallery[: QUERIES + 1000]),
+        SearchSpace(world.query, world.gallery[: QUERIES + 1000]),
         Relevance.from_rows([[row] for row in range(QUERIES)]),
     ).means
     error = abs(found["recall@10"] - truth["recall@10"])

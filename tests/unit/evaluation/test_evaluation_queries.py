@@ -13,8 +13,8 @@ from xbtmigrate.errors import ConfigError
 from xbtmigrate.evaluation.queries import (
     EXCERPT,
     Questions,
-    excerpts,
-    held_out,
+    choose_held_out,
+    make_excerpts,
     read_questions,
 )
 from xbtmigrate.types import Modality
@@ -104,21 +104,21 @@ def judged(*relevant: list[str]) -> Questions:
 def test_a_fold_is_held_out_where_queries_ask_for_nearly_everything():
     ids = [str(number) for number in range(100)]
     some = judged(*([each] for each in ids[:40]))
-    assert held_out([some], ids, 0) == set(ids[:40])
+    assert choose_held_out([some], ids, 0) == set(ids[:40])
     pairs = judged(*([a, b] for a, b in zip(ids[::2], ids[1::2], strict=True)))
-    fold = held_out([pairs], ids, 0)
+    fold = choose_held_out([pairs], ids, 0)
     assert len(fold) == 20
-    assert fold == held_out([pairs], ids, 0) != held_out([pairs], ids, 1)
+    assert fold == choose_held_out([pairs], ids, 0) != choose_held_out([pairs], ids, 1)
     assert [set(pairs.relevant[row]) <= fold for row in range(len(pairs))].count(True) == 10
-    assert len(pairs.within(fold)) == 10
-    assert held_out([], ids, 0) == set()
+    assert len(pairs.find_within(fold)) == 10
+    assert choose_held_out([], ids, 0) == set()
 
 
 def test_made_queries_say_what_they_cannot_tell():
-    made = excerpts(["1", "2"], ["one two three four five six", "too short"], seed=0)
+    made = make_excerpts(["1", "2"], ["one two three four five six", "too short"], seed=0)
     assert (made.relevant, made.provisional) == ([["1"]], True)
     assert len(made.texts[0].split()) == 3
     assert made.texts[0] in "one two three four five six"
     assert "cannot tell" in made.limits
     long = " ".join(map(str, range(500)))
-    assert len(excerpts(["1"], [long], seed=0).texts[0].split()) == EXCERPT
+    assert len(make_excerpts(["1"], [long], seed=0).texts[0].split()) == EXCERPT

@@ -7,7 +7,14 @@ from ir_measures import AP, RR, R, nDCG
 
 from xbtmigrate.errors import EvaluationError
 from xbtmigrate.evaluation import retrieval
-from xbtmigrate.evaluation.retrieval import METRICS, Relevance, Space, evaluate, judge, top_k
+from xbtmigrate.evaluation.retrieval import (
+    METRICS,
+    Relevance,
+    SearchSpace,
+    evaluate,
+    judge,
+    rank_top_k,
+)
 from xbtmigrate.types import Distance
 
 TRUSTED = {
@@ -30,7 +37,7 @@ def random_run(seed, queries=40, rows=300):
 @pytest.mark.parametrize("seed", range(5))
 def test_metrics_agree_with_a_trusted_library_query_by_query(seed):
     scores, relevant = random_run(seed)
-    ours = judge(top_k(scores, 100), Relevance.from_rows(relevant)).values
+    ours = judge(rank_top_k(scores, 100), Relevance.from_rows(relevant)).values
     qrels = [
         ir_measures.Qrel(str(q), str(row), 1) for q, rows in enumerate(relevant) for row in rows
     ]
@@ -50,8 +57,8 @@ def test_metrics_agree_with_a_trusted_library_query_by_query(seed):
 
 def test_ties_go_to_the_lower_row_whatever_the_k():
     scores = np.array([[1, 5, 5, 5, 0], [2, 2, 2, 2, 2]], dtype=np.float32)
-    assert top_k(scores, 2).tolist() == [[1, 2], [0, 1]]
-    assert top_k(scores, 99).tolist() == [[1, 2, 3, 0, 4], [0, 1, 2, 3, 4]]
+    assert rank_top_k(scores, 2).tolist() == [[1, 2], [0, 1]]
+    assert rank_top_k(scores, 99).tolist() == [[1, 2, 3, 0, 4], [0, 1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize(
@@ -67,24 +74,24 @@ def test_every_distance_scores_as_its_definition(distance, brute):
     rng = np.random.default_rng(1)
     query, gallery = (rng.standard_normal((n, 7)).astype(np.float32) for n in (3, 11))
     expected = [[brute(q, g) for g in gallery] for q in query]
-    np.testing.assert_allclose(Space(query, gallery, distance).scores(), expected, atol=1e-5)
+    np.testing.assert_allclose(SearchSpace(query, gallery, distance).score(), expected, atol=1e-5)
 
 
 def test_chunks_change_nothing(monkeypatch):
     rng = np.random.default_rng(2)
     query, gallery = (rng.standard_normal((n, 8)).astype(np.float32) for n in (30, 150))
     relevance = Relevance.from_rows(rng.integers(0, 150, (30, 3)).tolist())
-    whole = evaluate(Space(query, gallery), relevance)
+    whole = evaluate(SearchSpace(query, gallery), relevance)
     monkeypatch.setattr(retrieval, "BLOCK_BYTES", 4 * 150 * 7)
-    assert len(list(retrieval.query_chunks(30, 150))) == 5
-    parts = evaluate(Space(query, gallery), relevance)
+    assert len(list(retrieval.chunk_queries(30, 150))) == 5
+    parts = evaluate(SearchSpace(query, gallery), relevance)
     for name in METRICS:
         np.testing.assert_array_equal(whole.values[name], parts.values[name])
 
 
 def test_a_perfect_system_scores_one_and_a_gallery_may_be_smaller_than_the_list():
     vectors = np.eye(4, dtype=np.float32)
-    scores = evaluate(Space(vectors, vectors), Relevance.from_rows([[0], [1], [2], [3]]))
+    scores = evaluate(SearchSpace(vectors, vectors), Relevance.from_rows([[0], [1], [2], [3]]))
     assert set(scores.means) == set(METRICS)
     assert set(scores.means.values()) == {1.0}
 
@@ -95,6 +102,6 @@ def test_impossible_inputs_are_refused_with_a_hint():
         Relevance.from_rows([[1], []])
     assert error.value.hint
     with pytest.raises(EvaluationError, match="relevance for 1"):
-        evaluate(Space(vectors, vectors), Relevance.from_rows([[0]]))
+        evaluate(SearchSpace(vectors, vectors), Relevance.from_rows([[0]]))
     with pytest.raises(EvaluationError, match="cannot be compared"):
-        Space(vectors, vectors[:, :2])
+        SearchSpace(vectors, vectors[:, :2])

@@ -11,10 +11,10 @@ from xbtmigrate.evaluation.servings import (
     find_measured,
     find_serving,
 )
-from xbtmigrate.serving.artefact_source import InFolder
+from xbtmigrate.serving.artefact_source import FolderSource
 from xbtmigrate.serving.load_state import Loader
 from xbtmigrate.workflows.evaluate import evaluate
-from xbtmigrate.workflows.evaluate.collect import Wanted
+from xbtmigrate.workflows.evaluate.collect import EvaluationOptions
 from xbtmigrate.workflows.evaluate.curves import Curves
 
 
@@ -26,13 +26,13 @@ def test_a_serving_is_served_or_says_why_not():
 @pytest.mark.parametrize("serving", sorted(set(SERVINGS) - set(SERVED)))
 def test_what_is_only_measured_is_not_served(serving, tmp_path):
     with pytest.raises(ConfigError, match="only measured, not served") as refused:
-        Loader(InFolder(tmp_path), serving, embedded=False)
+        Loader(FolderSource(tmp_path), serving, embedded=False)
     assert "calibrated" in refused.value.hint
 
 
 def test_servings_of_a_package_are_found_by_name(monkeypatch):
     brought = ServingSpec("mine", measure=lambda _: None, only_measured="it is new")
-    monkeypatch.setattr(registry, "names", lambda _: ["broken", "mine"])
+    monkeypatch.setattr(registry, "list_names", lambda _: ["broken", "mine"])
     monkeypatch.setattr(registry, "load", lambda _, name: brought if name == "mine" else name)
     assert find_measured(["mine", "single"]) == [SERVINGS["single"], brought]
     with pytest.raises(PluginError, match="no ServingSpec"):
@@ -54,5 +54,8 @@ def test_an_unknown_serving_is_refused_before_anything_is_read(monkeypatch):
     monkeypatch.setattr(evaluate, "open_store", lambda _: pytest.fail("opened"))
     with pytest.raises(ConfigError, match="there is no serving 'nope'"):
         evaluate.measure(
-            None, Wanted(), curves=Curves(servings=["single", "nope"]), report=lambda *_: None
+            None,
+            EvaluationOptions(),
+            curves=Curves(servings=["single", "nope"]),
+            report=lambda *_: None,
         )

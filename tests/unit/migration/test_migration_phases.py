@@ -20,11 +20,11 @@ def test_a_record_moves_only_along_the_table(wanted: list[Phase]) -> None:
     record = MigrationRecord("m", Phase.PLANNED, "plan")
     for phase in wanted:
         if phase is record.phase or phase in TRANSITIONS[record.phase]:
-            record = record.moved_to(phase)
+            record = record.move_to(phase)
             assert record.phase is phase
             continue
         with pytest.raises(GateError) as refused:
-            record.moved_to(phase)
+            record.move_to(phase)
         assert f"it cannot become {phase}" in refused.value.message
         assert refused.value.hint
 

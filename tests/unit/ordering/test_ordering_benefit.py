@@ -6,9 +6,9 @@ import pytest
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.errors import ArtefactError, PluginError
 from xbtmigrate.ordering import BenefitOrdering, CombinedOrdering, DemandOrdering, rank
-from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
+from xbtmigrate.ordering.benefit import BenefitModel, FeatureInputs, Reference
 from xbtmigrate.ordering.trees import Trees
-from xbtmigrate.scoring.calibration import Arrangement, Bank
+from xbtmigrate.scoring.calibration import Bank, Calibration
 from xbtmigrate.scoring.fusion import Fusion, Weights
 from xbtmigrate.training.learn_benefit import fit_estimates, measure_benefit
 from xbtmigrate.types import Channel, Direction, Distance
@@ -42,8 +42,8 @@ def model(ids, old, waiting, encoded):
     bank = Bank(ids[1::2], old[1::2], old[1::2])
     weights = {Channel.OLD: Weights(1.0), Channel.FORWARD: Weights(1.0)}
     fusion = Fusion(weights, {Channel.NEW: Weights(2.0)}, 0.1, 200, 1.0)
-    around = Surroundings(
-        Arrangement(fusion, 0.5, bank, ("bridge", "forward")),
+    around = FeatureInputs(
+        Calibration(fusion, 0.5, bank, ("bridge", "forward")),
         np.zeros((len(bank.ids), 2), np.float32),
         Reference(ids[:100], old[:100], old[:100]),
         Distance.COSINE,
@@ -138,9 +138,9 @@ def test_what_was_learned_comes_back_from_disk(tmp_path):
     _, learned = model(ids, old, waiting, encoded)
     artefacts = Artefacts(tmp_path)
     artefacts.save_benefit(learned)
-    arrangement = learned.surroundings.arrangement
-    assert artefacts.load_benefit(arrangement) is None  # made for another projector
-    fitting = Arrangement(arrangement.fusion, 0.5, arrangement.bank, ("bridge", "f"))
+    calibration = learned.surroundings.calibration
+    assert artefacts.load_benefit(calibration) is None  # made for another projector
+    fitting = Calibration(calibration.fusion, 0.5, calibration.bank, ("bridge", "f"))
     loaded = artefacts.load_benefit(fitting)
     assert isinstance(loaded.trees.own, Trees)
     for kind in (BenefitOrdering, CombinedOrdering):

@@ -18,7 +18,7 @@ from xbtmigrate.qdrant.collection.facts import inspect
 from xbtmigrate.qdrant.gallery.create import prepare
 from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout
 from xbtmigrate.qdrant.gallery.remove import drop_vector
-from xbtmigrate.qdrant.gallery.settings import settings_that_differ
+from xbtmigrate.qdrant.gallery.settings import compare_settings
 from xbtmigrate.qdrant.wire.connection import Connection, Version
 from xbtmigrate.types import Distance
 
@@ -103,7 +103,7 @@ def test_a_name_is_added_and_then_given_the_settings_of_the_old_one():
         ),
         ("PATCH", "/collections/c", {"vectors": {"new": SETTINGS}}),
     ]
-    assert settings_that_differ(opened, facts, choice) == []
+    assert compare_settings(opened, facts, choice) == []
 
 
 def test_a_run_that_was_killed_between_name_and_settings_is_made_good():
@@ -112,10 +112,10 @@ def test_a_run_that_was_killed_between_name_and_settings_is_made_good():
     facts = inspect(opened, "c", "old")
     choice = choose_layout(facts, opened, None, NEW)
     server.vectors["new"] = {"size": 3, "distance": "Cosine"}
-    assert len(settings_that_differ(opened, facts, choice)) == 2
+    assert len(compare_settings(opened, facts, choice)) == 2
     prepare(opened, facts, choice)
     assert server.changes == [("PATCH", "/collections/c", {"vectors": {"new": SETTINGS}})]
-    assert settings_that_differ(opened, facts, choice) == []
+    assert compare_settings(opened, facts, choice) == []
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from werkzeug import Response
 
 from tests.support.qdrant_server import free_port
-from xbtmigrate.qdrant.wire.server_errors import is_transient, retry_after, said_by
+from xbtmigrate.qdrant.wire.server_errors import is_transient, retry_after, server_message
 from xbtmigrate.qdrant.wire.transport import Certificates, Rest
 
 
@@ -80,7 +80,7 @@ def test_a_server_under_load_says_how_long_to_wait(
     with pytest.raises(UnexpectedResponse) as caught:
         rest_of(httpserver.url_for("/")).send("POST", "c", "points", {})
     assert is_transient(caught.value)
-    assert said_by(caught.value) == "slow down"
+    assert server_message(caught.value) == "slow down"
     assert retry_after(caught.value) == seconds
 
 

@@ -12,13 +12,13 @@ import pytest
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.report import figures, page
 from xbtmigrate.report.figures import GROUPS, Bar, Line, Offer
-from xbtmigrate.report.page import Notice, Page, Section, Table, Tile, render
+from xbtmigrate.report.page import Notice, ReportPage, Section, Table, Tile, render
 
 NASTY = "</title><script>alert('1')</script> & <img src=http://example.org/x onerror=alert(2)>"
 HALVES = [0.0, 0.5, 1.0]
 SHAPE = {"edges": HALVES, **{group: [0.4, 0.6] for group in GROUPS}}
 DRAWINGS = {
-    "curves": lambda: figures.curves(
+    "curves": lambda: figures.plot_curves(
         "curves",
         "recall@10",
         {
@@ -27,21 +27,23 @@ DRAWINGS = {
         },
         {"keep": 0.3, "full": 0.8},
     ),
-    "cells": lambda: figures.intervals(
+    "cells": lambda: figures.plot_intervals(
         "cells",
         "recall@10",
         [Bar("keep", 0.3, [0.2, 0.4], None), Bar(NASTY, 0.5, [0.4, 0.6], better=True)],
         0.3,
     ),
-    "offers": lambda: figures.offers(
+    "offers": lambda: figures.plot_offers(
         "recall@10",
         [Offer("", 1.0, 0.3), Offer("", 3.0, 0.8)],
         [Offer("keep", 0.0, 0.3), Offer("full", 2.5, 0.8, chosen=True)],
     ),
-    "estimate": lambda: figures.estimate(
+    "estimate": lambda: figures.plot_error_estimate(
         {"predicted": HALVES, "true": HALVES, "low": HALVES, "high": HALVES}, 0.5
     ),
-    "shapes": lambda: figures.shapes({"before": ("score", SHAPE), "after": ("log", SHAPE)}),
+    "shapes": lambda: figures.plot_score_shapes(
+        {"before": ("score", SHAPE), "after": ("log", SHAPE)}
+    ),
 }
 
 
@@ -49,7 +51,7 @@ def whole_page() -> str:
     drawings = [Section(NASTY, NASTY, draw(), folded=True) for draw in DRAWINGS.values()]
     table = Table([NASTY, "b"], [[NASTY, "1"], ["x", NASTY]], marked=1)
     return render(
-        Page(
+        ReportPage(
             title=NASTY,
             about=[(NASTY, NASTY)],
             headline=NASTY,

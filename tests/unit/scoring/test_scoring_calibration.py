@@ -5,9 +5,9 @@ import pytest
 
 from xbtmigrate.errors import TrainingError
 from xbtmigrate.evaluation.comparison import compare
-from xbtmigrate.evaluation.curves import backfilling_curves
+from xbtmigrate.evaluation.curves import measure_curves
 from xbtmigrate.evaluation.mixed_gallery import Keep, Merge
-from xbtmigrate.evaluation.retrieval import Relevance, Space
+from xbtmigrate.evaluation.retrieval import Relevance, SearchSpace
 from xbtmigrate.scoring import conditional_logit as logit
 from xbtmigrate.scoring.conditional_logit import CalibrationSet, calibrate, conditional_logit
 from xbtmigrate.scoring.fusion import CalibratedServing, hubness
@@ -70,7 +70,7 @@ def noisy_spaces(seed, queries):
         query, gallery = (
             items + noise * rng.standard_normal(items.shape).astype(np.float32) for _ in range(2)
         )
-        return Space(query[:queries] + 1.5 * everything, gallery + pull * everything)
+        return SearchSpace(query[:queries] + 1.5 * everything, gallery + pull * everything)
 
     return {Channel.OLD: space(1.0), Channel.FORWARD: space(1.2), Channel.NEW: space(0.5)}
 
@@ -88,9 +88,9 @@ def measured():
     for channel, space in spaces.items():
         own = np.zeros((POINTS, 200), np.bool_)
         own[np.arange(200, 400), np.arange(200)] = True
-        hubs[channel] = hubness(Space(space.gallery, space.query[200:400]).scores(), own)
-    fitting = {c: s.scores(slice(0, 200)) for c, s in spaces.items()}
-    test = {c: Space(s.query[400:], s.gallery) for c, s in spaces.items()}
+        hubs[channel] = hubness(SearchSpace(space.gallery, space.query[200:400]).score(), own)
+    fitting = {c: s.score(slice(0, 200)) for c, s in spaces.items()}
+    test = {c: SearchSpace(s.query[400:], s.gallery) for c, s in spaces.items()}
     relevance = Relevance.from_rows([[row] for row in range(400, POINTS)])
     servings = [
         Keep(),
@@ -99,7 +99,7 @@ def measured():
         CalibratedServing(calibrate(CalibrationSet(fitting, query, row, hubs)), hubs, "hubness"),
     ]
     order = {"random": np.random.default_rng(0).permutation(POINTS)}
-    curves = backfilling_curves(test, relevance, orders=order, servings=servings)
+    curves = measure_curves(test, relevance, orders=order, servings=servings)
     return {curve.serving: curve for curve in curves}
 
 
@@ -125,7 +125,7 @@ def test_removing_hubness_helps_where_points_are_near_to_everything(measured):
 def test_equal_seeds_give_equal_fusions_and_the_number_of_queries_is_told():
     space = noisy_spaces(4, 60)
     query, row = answers(60)
-    sample = CalibrationSet({c: s.scores() for c, s in space.items()}, query, row)
+    sample = CalibrationSet({c: s.score() for c, s in space.items()}, query, row)
     first = calibrate(sample, seed=1)
     assert first == calibrate(sample, seed=1)
     assert first != calibrate(sample, seed=2)
@@ -135,7 +135,7 @@ def test_equal_seeds_give_equal_fusions_and_the_number_of_queries_is_told():
 def test_the_channels_are_the_callers_choice():
     space = noisy_spaces(5, 60)
     query, row = answers(60)
-    sample = CalibrationSet({c: s.scores() for c, s in space.items()}, query, row)
+    sample = CalibrationSet({c: s.score() for c, s in space.items()}, query, row)
     fusion = calibrate(sample, waiting=[Channel.OLD], encoded=[Channel.NEW])
     assert (set(fusion.waiting), set(fusion.encoded)) == ({Channel.OLD}, {Channel.NEW})
     assert fusion.waiting[Channel.OLD].score > 0

@@ -5,9 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from xbtmigrate.evaluation.comparison import compare
-from xbtmigrate.evaluation.curves import backfilling_curves
+from xbtmigrate.evaluation.curves import measure_curves
 from xbtmigrate.evaluation.mixed_gallery import Keep, Single
-from xbtmigrate.evaluation.retrieval import Relevance, Space, evaluate
+from xbtmigrate.evaluation.retrieval import Relevance, SearchSpace, evaluate
 from xbtmigrate.scoring.conditional_logit import CalibrationSet, calibrate
 from xbtmigrate.scoring.fusion import CalibratedServing, hubness
 from xbtmigrate.types import Channel, normalized
@@ -49,9 +49,9 @@ def channels(shared_dir):
         unseen, seen = spent[fold::3], np.setdiff1d(spent, spent[fold::3])
         projected[unseen] = ridge(old[seen], new[seen])(old[unseen])
     return {
-        Channel.OLD: Space(old_query, old),
-        Channel.FORWARD: Space(new_query, projected),
-        Channel.NEW: Space(new_query, new),
+        Channel.OLD: SearchSpace(old_query, old),
+        Channel.FORWARD: SearchSpace(new_query, projected),
+        Channel.NEW: SearchSpace(new_query, new),
     }
 
 
@@ -62,13 +62,13 @@ def fused(channels):
     asked = np.arange(SPENT // 2)
     hubs = {
         channel: hubness(
-            Space(space.gallery, space.query[bank]).scores(),
+            SearchSpace(space.gallery, space.query[bank]).score(),
             np.arange(POINTS)[:, None] == bank[None, :],
         )
         for channel, space in channels.items()
     }
     blocks = {
-        channel: Space(space.query[spent[asked]], space.gallery[spent]).scores()
+        channel: SearchSpace(space.query[spent[asked]], space.gallery[spent]).score()
         for channel, space in channels.items()
     }
     near = {channel: values[spent] for channel, values in hubs.items()}
@@ -76,10 +76,10 @@ def fused(channels):
 
 
 def test_the_fused_gallery_beats_keep_at_every_fraction(channels, fused):
-    spaces = {c: Space(space.query[:TEST], space.gallery) for c, space in channels.items()}
+    spaces = {c: SearchSpace(space.query[:TEST], space.gallery) for c, space in channels.items()}
     relevance = Relevance.from_rows([[row] for row in range(TEST)])
     keep, full = (evaluate(spaces[c], relevance) for c in (Channel.OLD, Channel.NEW))
-    curves = backfilling_curves(
+    curves = measure_curves(
         spaces,
         relevance,
         orders={"random": np.random.default_rng(1).permutation(POINTS)},

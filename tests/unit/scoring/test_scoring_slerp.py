@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xbtmigrate.evaluation.retrieval import Relevance, Space, evaluate
+from xbtmigrate.evaluation.retrieval import Relevance, SearchSpace, evaluate
 from xbtmigrate.scoring.slerp import ALPHAS, SlerpServing, choose_alpha, slerp
 from xbtmigrate.types import Channel
 
@@ -29,7 +29,7 @@ def test_validation_finds_a_blend_better_than_either_query():
     )
     relevance = Relevance.from_rows([[row] for row in range(300)])
     alpha, measured = choose_alpha(
-        old, bridged, lambda q: evaluate(Space(q, gallery), relevance).means["mrr@10"]
+        old, bridged, lambda q: evaluate(SearchSpace(q, gallery), relevance).means["mrr@10"]
     )
     assert 0.2 <= alpha <= 0.8
     assert measured[alpha] > max(measured[0.0], measured[1.0]) + 0.05

@@ -32,7 +32,7 @@ from xbtmigrate.serving.http.request_images import MAX_PIXELS
 from xbtmigrate.serving.http.schemas import MAX_NESTING
 from xbtmigrate.serving.http.service_metrics import Metrics
 from xbtmigrate.types import Modality
-from xbtmigrate.workflows.serve.serve import OneAtATime
+from xbtmigrate.workflows.serve.serve import LockedEncoder
 
 KEY = {"api-key": "a-key"}
 SPACE = SimpleNamespace(size=4)
@@ -187,7 +187,7 @@ def test_what_is_encoded_ends_soon_after_the_time_is_up():
 
 
 def test_a_query_whose_time_is_up_does_not_wait_for_the_model():
-    encoder = OneAtATime(Seeing(seconds=0.5), 0.05)
+    encoder = LockedEncoder(Seeing(seconds=0.5), 0.05)
     first = threading.Thread(target=encoder.encode, args=(["a"], Modality.TEXT))
     first.start()
     time.sleep(0.1)

@@ -14,11 +14,11 @@ from qdrant_client import models
 
 import xbtmigrate
 from xbtmigrate.migration.phases import Phase
-from xbtmigrate.scoring.calibration import Arrangement, Bank
+from xbtmigrate.scoring.calibration import Bank, Calibration
 from xbtmigrate.scoring.fusion import Fusion, Weights
 from xbtmigrate.serving import MigrationSearcher
 from xbtmigrate.serving.engine import Core
-from xbtmigrate.serving.space import Space
+from xbtmigrate.serving.space import ServingSpace
 from xbtmigrate.serving.state import ServingState
 from xbtmigrate.types import Channel, Distance, Layout
 
@@ -55,15 +55,15 @@ def searcher(client: Any, serving: str) -> MigrationSearcher:
         phase=Phase.BACKFILLED,
         plan=anything,
         layout=Layout.IN_PLACE,
-        old=Space("c", "old", 4, Distance.COSINE),
-        new=Space("c", "new", 6, Distance.COSINE),
+        old=ServingSpace("c", "old", 4, Distance.COSINE),
+        new=ServingSpace("c", "new", 6, Distance.COSINE),
         switched=False,
         covered=True,
         waiting=False,
         asked=serving,
         bridge=None,
         forward=None,
-        arrangement=Arrangement(fusion, 0.3, bank, ("b", "f"), np.inf),
+        calibration=Calibration(fusion, 0.3, bank, ("b", "f"), np.inf),
         hubness=None,
         one_request=True,
     )

@@ -10,7 +10,7 @@ import pytest
 from xbtmigrate.errors import UnsupportedError
 from xbtmigrate.evaluation.servings import SERVED
 from xbtmigrate.migration.phases import Phase
-from xbtmigrate.serving.space import Space
+from xbtmigrate.serving.space import ServingSpace
 from xbtmigrate.serving.state import ServingState
 from xbtmigrate.types import Distance, Layout
 
@@ -27,15 +27,15 @@ def situation(phase: Phase | None, *, asked: str = "") -> ServingState:
         phase=phase,
         plan=ANYTHING,
         layout=Layout.IN_PLACE,
-        old=Space("c", "old", 4, Distance.COSINE),
-        new=Space("c", "new", 6, Distance.COSINE),
+        old=ServingSpace("c", "old", 4, Distance.COSINE),
+        new=ServingSpace("c", "new", 6, Distance.COSINE),
         switched=phase in SWITCHED,
         covered=True,
         waiting=False,
         asked=asked,
         bridge=ANYTHING,
         forward=ANYTHING,
-        arrangement=None,
+        calibration=None,
         hubness=None,
         one_request=True,
     )

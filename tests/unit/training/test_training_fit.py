@@ -9,10 +9,10 @@ from xbtmigrate import Projector
 from xbtmigrate.errors import ConfigError, TrainingError
 from xbtmigrate.training import (
     FitOptions,
+    ModelSpace,
     Pairs,
     PairSource,
     SelectionTask,
-    Space,
     fit,
 )
 from xbtmigrate.training.fit_uncertainty import rank_correlation
@@ -40,7 +40,7 @@ def world(curve=0.0, noise=0.0, distance="Cosine"):
 
 def options(*kinds, distance="Cosine"):
     space = Distance(distance)
-    return FitOptions(Space("old", space), Space("new", space), kinds, seed=1, threads=1)
+    return FitOptions(ModelSpace("old", space), ModelSpace("new", space), kinds, seed=1, threads=1)
 
 
 @pytest.mark.parametrize("direction", Direction)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.training.test_training_fit import options, world
 from xbtmigrate.errors import ArtefactError, ConfigError
-from xbtmigrate.training import fit, trainer_of
+from xbtmigrate.training import find_trainer, fit
 from xbtmigrate.training.fit_uncertainty import rank_correlation
 from xbtmigrate.training.problem import make_problem
 from xbtmigrate.training.race import attempt, race
@@ -24,7 +24,7 @@ def problem(direction=Direction.FORWARD, pairs=None, **changes):
 
 
 def fitted(kind, given, **settings):
-    trainer = trainer_of(kind)
+    trainer = find_trainer(kind)
     return trainer.fit(given, {**trainer.settings(given, [])[0], **settings})
 
 
@@ -65,7 +65,7 @@ def test_low_rank_maps_have_the_rank_they_say():
     x = rng.standard_normal((600, 32)).astype(np.float32)
     y = x @ rng.standard_normal((32, 40)).astype(np.float32)
     given = problem(x=x, y=y)
-    assert {s["rank"] for s in trainer_of("low_rank").settings(given, [])} == {4, 16}
+    assert {s["rank"] for s in find_trainer("low_rank").settings(given, [])} == {4, 16}
     weight = fitted("low_rank", given, rank=16).architecture.weight
     values = np.linalg.svd(weight, compute_uv=False)
     assert values[15] > 1e-2
@@ -78,7 +78,7 @@ def test_networks_compute_the_same_in_numpy_as_in_torch(kind):
     from xbtmigrate.training.kinds.networks import NETWORKS, length
 
     given = problem()
-    trainer = trainer_of(kind)
+    trainer = find_trainer(kind)
     network = NETWORKS[trainer.network](given, trainer.settings(given, [])[0])
     with torch.no_grad():
         for parameter in network.parameters():
@@ -147,9 +147,9 @@ def test_reverse_queries_retrieve_like_the_new_model():
 def test_leaders_are_trained_on_all_pairs_and_the_rest_on_some(monkeypatch):
     monkeypatch.setattr("xbtmigrate.training.race.FEW_PAIRS", 100)
     monkeypatch.setattr("xbtmigrate.training.race.HEAT_PAIRS", 200)
-    quick = dataclasses.replace(trainer_of("mlp"), noises=(0.0,), epochs=6)
-    also = dataclasses.replace(trainer_of("fct"), epochs=6)
-    given, trainers = problem(), [trainer_of("ridge"), quick, also]
+    quick = dataclasses.replace(find_trainer("mlp"), noises=(0.0,), epochs=6)
+    also = dataclasses.replace(find_trainer("fct"), epochs=6)
+    given, trainers = problem(), [find_trainer("ridge"), quick, also]
     found = race(trainers, [given], ["fct", "mlp"], lambda *_: None)
     by_kind = {kind: [c.pairs for c in found if c.kind == kind] for kind in ("mlp", "fct")}
     assert by_kind["fct"] == [len(given.x)]
@@ -159,7 +159,7 @@ def test_leaders_are_trained_on_all_pairs_and_the_rest_on_some(monkeypatch):
 
 def test_a_heat_is_judged_by_what_it_learned_and_not_by_its_start():
     pytest.importorskip("torch")
-    given, trainer = problem(), trainer_of("mlp")
+    given, trainer = problem(), find_trainer("mlp")
     start = fitted("ridge", given, penalty=1e-2).architecture(given.x)
     heat = fitted("mlp", given, epochs=2).architecture(given.x)
     assert np.abs(heat - start).max() > 1e-3
@@ -169,7 +169,7 @@ def test_a_heat_is_judged_by_what_it_learned_and_not_by_its_start():
 
 
 def test_a_candidate_holds_what_was_fitted():
-    found = attempt(trainer_of("ridge"), problem(), {"penalty": 0.1})
+    found = attempt(find_trainer("ridge"), problem(), {"penalty": 0.1})
     assert (found.kind, found.pairs) == ("ridge", 495)
     assert found.scores.recall_at_1 > 0.9
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xbtmigrate.training import retrieval_scores
+from xbtmigrate.training import measure_retrieval
 from xbtmigrate.types import Distance
 
 
@@ -17,7 +17,7 @@ def rows(*values):
 
 def test_ranks_by_hand():
     gallery = line(*range(20))
-    scores = retrieval_scores(line(0.0, 4.4), gallery, rows(0, 2), Distance.EUCLID)
+    scores = measure_retrieval(line(0.0, 4.4), gallery, rows(0, 2), Distance.EUCLID)
     assert scores.recall_at_1 == 0.5
     assert scores.recall_at_10 == 1.0
     assert scores.mrr == pytest.approx((1 + 1 / 5) / 2)
@@ -25,13 +25,13 @@ def test_ranks_by_hand():
 
 def test_several_relevant_rows_count_by_share():
     gallery = line(*range(30))
-    scores = retrieval_scores(line(0.0), gallery, [np.array([0, 25])], Distance.EUCLID)
+    scores = measure_retrieval(line(0.0), gallery, [np.array([0, 25])], Distance.EUCLID)
     assert (scores.recall_at_10, scores.mrr) == (0.5, 1.0)
 
 
 def test_a_gallery_on_one_point_scores_nothing():
     gallery = np.ones((100, 2), np.float32)
-    assert retrieval_scores(gallery[:3], gallery, rows(0, 1, 2), Distance.DOT).recall_at_10 == 0
+    assert measure_retrieval(gallery[:3], gallery, rows(0, 1, 2), Distance.DOT).recall_at_10 == 0
 
 
 @pytest.mark.parametrize(
@@ -41,4 +41,4 @@ def test_a_gallery_on_one_point_scores_nothing():
 def test_each_distance_has_its_own_nearest(distance, first):
     gallery = np.array([[0.1, 0.1], [9, 0], [2.9, 3.1], [2, 3.5]], np.float32)
     query = np.array([[2, 2]], np.float32)
-    assert retrieval_scores(query, gallery, rows(first), distance).recall_at_1 == 1
+    assert measure_retrieval(query, gallery, rows(first), distance).recall_at_1 == 1

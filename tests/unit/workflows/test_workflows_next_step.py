@@ -8,7 +8,7 @@ import pytest
 
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.types import Strategy
-from xbtmigrate.workflows.next_step import next_step
+from xbtmigrate.workflows.next_step import find_next_step
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ FASTFILL = Planned(Strategy.FASTFILL)
 
 @pytest.mark.parametrize("phase", Phase)
 def test_every_phase_has_one_idle_and_running(phase: Phase):
-    assert next_step(phase, FASTFILL)
-    assert next_step(phase, FASTFILL, running=True).startswith("nothing to do")
-    assert next_step(phase, FASTFILL, running=True, paused=True) == "xbtmigrate resume"
+    assert find_next_step(phase, FASTFILL)
+    assert find_next_step(phase, FASTFILL, running=True).startswith("nothing to do")
+    assert find_next_step(phase, FASTFILL, running=True, paused=True) == "xbtmigrate resume"
 
 
 def test_a_pause_outlives_the_run():
     for phase in (Phase.BACKFILLING, Phase.PAUSED):
-        step = next_step(phase, FASTFILL, paused=True)
+        step = find_next_step(phase, FASTFILL, paused=True)
         assert step == "xbtmigrate resume, then xbtmigrate backfill --online"
-    assert next_step(Phase.VERIFIED, FASTFILL, paused=True) == "xbtmigrate cutover"
+    assert find_next_step(Phase.VERIFIED, FASTFILL, paused=True) == "xbtmigrate cutover"
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_a_pause_outlives_the_run():
 def test_before_anything_is_written_the_strategy_decides(
     strategy: Strategy, advised: Strategy | None, phase: Phase, step: str
 ):
-    assert step in next_step(phase, Planned(strategy, Advised(advised)))
+    assert step in find_next_step(phase, Planned(strategy, Advised(advised)))
 
 
 def test_without_a_plan():
-    assert next_step(None, None) == "xbtmigrate plan"
+    assert find_next_step(None, None) == "xbtmigrate plan"

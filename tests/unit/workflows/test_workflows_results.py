@@ -15,11 +15,10 @@ from xbtmigrate.evaluation.recommendation import Costs
 from xbtmigrate.evaluation.servings import ServingSpec
 from xbtmigrate.ordering import RandomOrdering, UncertaintyOrdering
 from xbtmigrate.projectors import Projector
-from xbtmigrate.training import FitOptions, Pairs, PairSource, SelectionTask, fit
-from xbtmigrate.training import Space as ModelSpace
+from xbtmigrate.training import FitOptions, ModelSpace, Pairs, PairSource, SelectionTask, fit
 from xbtmigrate.types import Direction, Distance, Modality, Strategy, Vectors, normalized
-from xbtmigrate.workflows.evaluate.diagnostics import error_estimate, flips
-from xbtmigrate.workflows.evaluate.experiment import ORACLE, Asked, Maps, Trial, judge
+from xbtmigrate.workflows.evaluate.diagnostics import compare_error_estimate, find_flips
+from xbtmigrate.workflows.evaluate.experiment import ORACLE, CurveOptions, Maps, Trial, judge
 from xbtmigrate.workflows.evaluate.results import Findings
 
 POINTS, ASKED, SIZE = 900, 300, 24
@@ -34,9 +33,9 @@ def noisy(vectors: Vectors, much: float) -> Vectors:
     return normalized((vectors + much * noise / np.sqrt(SIZE)).astype(np.float32))
 
 
-def asked_of(forward: Projector) -> Asked:
+def asked_of(forward: Projector) -> CurveOptions:
     orders = {"random": RandomOrdering(), "uncertainty": UncertaintyOrdering(projector=forward)}
-    return Asked(make=orders.__getitem__, orders=[*orders, ORACLE])
+    return CurveOptions(make=orders.__getitem__, orders=[*orders, ORACLE])
 
 
 def findings(old: Vectors, new: Vectors, queries_old: Vectors, queries_new: Vectors) -> Findings:
@@ -121,25 +120,25 @@ def partly() -> Findings:
 
 
 def test_the_predicted_error_is_held_against_the_true_one(partly: Findings):
-    found = error_estimate(partly.trial, partly.maps.forward)
+    found = compare_error_estimate(partly.trial, partly.maps.forward)
     assert found is not None
     assert found["rank_correlation"] > 0.4
     assert found["predicted"] == sorted(found["predicted"])
     assert found["true"][-1] > 5 * found["true"][0]
     for low, mean, high in zip(found["low"], found["true"], found["high"], strict=True):
         assert low <= mean <= high
-    assert error_estimate(partly.trial, partly.maps.bridge) is None
+    assert compare_error_estimate(partly.trial, partly.maps.bridge) is None
 
 
 def test_queries_that_change_sides_are_named(partly: Findings):
-    found = flips(partly.trial, partly.keep, partly.full)
+    found = find_flips(partly.trial, partly.keep, partly.full)
     assert found["lost"] == []
     assert found["gained"]
     for example in found["gained"]:
         row = int(example["query"].removeprefix("query "))
         assert row % 3 == 0
         assert (example["before"], example["after"]) == (None, 1)
-    reversed_ = flips(partly.trial, partly.full, partly.keep)
+    reversed_ = find_flips(partly.trial, partly.full, partly.keep)
     assert [each["before"] for each in reversed_["lost"]] == [1] * len(reversed_["lost"])
 
 
@@ -153,7 +152,7 @@ def test_a_serving_that_rotates_the_new_space_ranks_as_one_space_does(
         return (lambda vectors: vectors @ TURN) if len(old) else None
 
     brought = ServingSpec("turned", measure=lambda _: Single("turned"), remap=remap, fuses=True)
-    monkeypatch.setattr(registry, "names", lambda _: ["turned"])
+    monkeypatch.setattr(registry, "list_names", lambda _: ["turned"])
     monkeypatch.setattr(registry, "load", lambda *_: brought)
     asked = replace(asked_of(partly.maps.forward), servings=["single", "turned"])
     spent = np.arange(ASKED, ASKED + 50)

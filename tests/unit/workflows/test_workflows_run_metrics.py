@@ -13,7 +13,7 @@ from tests.support.qdrant_server import free_port
 from xbtmigrate.backfill.goal import Progress
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.migration.phases import Counts, Stage
-from xbtmigrate.workflows.backfill.run_metrics import RunMetrics, served
+from xbtmigrate.workflows.backfill.run_metrics import RunMetrics, serve_metrics
 
 LOAD = {
     "state": "throttled",
@@ -45,7 +45,7 @@ def scraped(port: int) -> dict[str, dict[str, float]]:
 def test_every_described_figure_is_served_and_no_other():
     metrics = RunMetrics("m")
     port = free_port()
-    with served(metrics, port, "127.0.0.1"):
+    with serve_metrics(metrics, port, "127.0.0.1"):
         assert scraped(port) == {}
         metrics.load = lambda: LOAD
         counts = Counts(projected=10, encoded=5, vanished=2)
@@ -66,7 +66,7 @@ def test_every_described_figure_is_served_and_no_other():
 def test_what_is_not_known_is_left_out():
     port = free_port()
     unlimited = {**LOAD, "max_rate": None, "slowdown": None}
-    with served(RunMetrics("m", lambda: unlimited), port, "127.0.0.1"):
+    with serve_metrics(RunMetrics("m", lambda: unlimited), port, "127.0.0.1"):
         found = scraped(port)
     absent = {"slowdown_ratio", "max_points_per_second", "points_written_total", "pass_points"}
     assert set(found).isdisjoint(f"xbtmigrate_{name}" for name in absent)
@@ -78,5 +78,5 @@ def test_a_port_in_use_is_an_error_of_usage():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port}") as caught:
-            served(RunMetrics("m"), port, "127.0.0.1").__enter__()
+            serve_metrics(RunMetrics("m"), port, "127.0.0.1").__enter__()
     assert "nothing was written" in caught.value.hint

@@ -9,7 +9,7 @@ from qdrant_client import models
 from xbtmigrate.qdrant.wire.connection import Connection
 
 
-def aliases(connection: Connection) -> dict[str, str]:
+def list_aliases(connection: Connection) -> dict[str, str]:
     """Return every alias and the real name of its collection."""
     found = connection.call(connection.client.get_aliases).aliases
     return {each.alias_name: each.collection_name for each in found}

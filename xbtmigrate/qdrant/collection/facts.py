@@ -105,7 +105,7 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
         UnsupportedError: The vector is sparse or a multivector, or shards are being moved.
         GateError: Strict mode forbids exact requests.
     """
-    name = real_name(connection, collection)
+    name = resolve_alias(connection, collection)
     info = connection.call(lambda: connection.client.get_collection(name))
     _refuse_inexact(info, name)
     params = _chosen(info, name, vector)
@@ -177,7 +177,7 @@ def read_overview(connection: Connection, collection: str, sample: int = 64) -> 
     Raises:
         CollectionError: There is no such collection.
     """
-    client, name = connection.client, real_name(connection, collection)
+    client, name = connection.client, resolve_alias(connection, collection)
     info = connection.call(lambda: client.get_collection(name))
     limit = min(sample, strict_mode(info.config).max_query_limit or sample)
     records, _ = connection.call(
@@ -189,7 +189,7 @@ def read_overview(connection: Connection, collection: str, sample: int = 64) -> 
     )
 
 
-def real_name(connection: Connection, collection: str) -> str:
+def resolve_alias(connection: Connection, collection: str) -> str:
     """Resolve an alias.
 
     Raises:

@@ -54,7 +54,7 @@ class OptimizerQueue:
         return busy, ""
 
 
-def health_problems(connection: Connection, collection: str) -> Iterator[str]:
+def find_health_problems(connection: Connection, collection: str) -> Iterator[str]:
     """Yield each reason why a collection is not green and at rest."""
     if connection.embedded:
         return

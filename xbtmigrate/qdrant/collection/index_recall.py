@@ -19,7 +19,7 @@ _BATCH = 20
 _NEAREST_BATCH = 100
 
 
-def recall_of_index(
+def measure_index_recall(
     connection: Connection,
     collection: str,
     vector: str,
@@ -92,7 +92,7 @@ def search(
     ]
 
 
-def nearest(
+def find_nearest(
     connection: Connection, facts: CollectionFacts, vectors: Vectors, count: int
 ) -> list[list[PointId]]:
     """Return the nearest points of queries in the old space.

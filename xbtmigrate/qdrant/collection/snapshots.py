@@ -5,7 +5,7 @@ from __future__ import annotations
 from qdrant_client import models
 
 from xbtmigrate.errors import UnsupportedError
-from xbtmigrate.qdrant.wire.connection import Connection, unless_done
+from xbtmigrate.qdrant.wire.connection import Connection, make_repeatable
 
 
 def take_snapshot(connection: Connection, collection: str) -> str:
@@ -32,7 +32,7 @@ def take_snapshot(connection: Connection, collection: str) -> str:
         return next(fresh, None)
 
     made = connection.call(
-        unless_done(lambda: client.create_snapshot(collection, wait=True), stored)
+        make_repeatable(lambda: client.create_snapshot(collection, wait=True), stored)
     )
     if made is None:
         raise UnsupportedError(

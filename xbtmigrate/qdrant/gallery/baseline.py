@@ -47,7 +47,7 @@ class BaselineChanges:
     replaced: list[PointId] = field(default_factory=list)
     vectors_changed: list[PointId] = field(default_factory=list)
 
-    def explained(self, ids: Collection[PointId]) -> BaselineChanges:
+    def explain(self, ids: Collection[PointId]) -> BaselineChanges:
         """Return these changes with those of `ids` attributed to the application."""
         found = [each for each in self.vectors_changed if each in ids]
         left = [each for each in self.vectors_changed if each not in ids]

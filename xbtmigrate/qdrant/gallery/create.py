@@ -19,8 +19,8 @@ from xbtmigrate.qdrant.collection.facts import (
 )
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice, NewSpace
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
-from xbtmigrate.qdrant.wire.connection import DONE, METADATA, Connection, unless_done
-from xbtmigrate.qdrant.wire.own_collection import mark_shadow
+from xbtmigrate.qdrant.wire.connection import DONE, METADATA, Connection, make_repeatable
+from xbtmigrate.qdrant.wire.own_collection import record_shadow
 from xbtmigrate.types import Layout
 
 M = TypeVar("M", bound=BaseModel)
@@ -62,7 +62,7 @@ def _add_vector(connection: Connection, facts: CollectionFacts, choice: LayoutCh
         )
         wrapped = models.DenseVectorNameConfig(dense=config)
         connection.write(
-            unless_done(
+            make_repeatable(
                 lambda: client.create_vector_name(name, space.name, wrapped),
                 # Repeated after a lost answer, creation would be refused: the name is looked for
                 # first.
@@ -111,9 +111,9 @@ def _as(
 
 def _prepare_shadow(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
     client, space = connection.client, choice.space
-    # Mark, then create: a shadow that exists without its mark would be taken for the user's.
+    # Record, then create: a shadow that exists without its record would be taken for the user's.
     if not connection.call(lambda: client.collection_exists(choice.collection)):
-        mark_shadow(
+        record_shadow(
             connection,
             choice.collection,
             (facts.collection, space.name, space.size, space.distance),
@@ -133,7 +133,7 @@ def create_collection(connection: Connection, name: str, **settings: Any) -> Non
     """Create a collection that is not there; `settings` are the client library's."""
     client = connection.client
     connection.call(
-        unless_done(
+        make_repeatable(
             lambda: client.create_collection(name, **settings),
             lambda: client.collection_exists(name) or None,
         )
@@ -203,7 +203,7 @@ def _copy_shard_keys(connection: Connection, source: str, shadow: str) -> None:
     for key, number in shards_per_key(connection, source).items():
         if key not in there:
             connection.call(
-                unless_done(
+                make_repeatable(
                     partial(client.create_shard_key, shadow, key, shards_number=number),
                     lambda key=key: key in shards_per_key(connection, shadow) or None,  # type: ignore[misc]
                 )

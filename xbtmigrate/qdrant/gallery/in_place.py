@@ -19,9 +19,9 @@ from xbtmigrate.qdrant.gallery.provenance import (
     PLAN_LENGTH,
     PROVENANCE,
     Sketches,
-    remembered,
+    build_shared_provenance,
+    find_sketch,
     same_vectors,
-    shared_provenance,
     sketch,
 )
 from xbtmigrate.qdrant.wire.connection import Connection
@@ -47,7 +47,7 @@ ShardKeys: TypeAlias = dict[PointId, models.ShardKey | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
+class NamedVector:
     """Name and length of a vector; the name is "" for an unnamed one."""
 
     name: str
@@ -73,16 +73,16 @@ class GallerySettings:
 
     fields: EmbeddedFields
     plan: str
-    old: Space
-    new: Space
-    side: Space | None = None
+    old: NamedVector
+    new: NamedVector
+    side: NamedVector | None = None
     text_side: EmbedTexts | None = None
     shard_keys: Sequence[models.ShardKey] = ()
     halves: Collection[str] = ()
     page: int = 512
     write_limit: int = 512
 
-    def read_for(self, columns: Collection[str]) -> dict[str, Space]:
+    def read_for(self, columns: Collection[str]) -> dict[str, NamedVector]:
         """The vectors that `columns` of a batch stand for, by column."""
         spaces = {"old": self.old, "side": self.side if "old" in columns else None, "new": self.new}
         wanted = {*columns, "side"}
@@ -115,7 +115,7 @@ class GallerySettings:
             arrays = {**arrays, "kind": kinds(source["content_hash"].to_pylist())}
         return arrays
 
-    def bound(self, kind: Kind) -> dict[str, Space]:
+    def bound(self, kind: Kind) -> dict[str, NamedVector]:
         """The vectors that a mark names.
 
         A projected one is true only of those it is from, and a point stays without one only as
@@ -186,7 +186,7 @@ class InPlaceGallery:
             # A payload that the application wrote back may hold any earlier mark: nothing in it is
             # trusted until content and vectors match it.
             mark = payload.get(PROVENANCE, {})
-            entry = remembered(mark, self._settings.plan, point_id, present)
+            entry = find_sketch(mark, self._settings.plan, point_id, present)
             if entry is not None:
                 made[point_id] = mark["kind"], entry
         true = self._true_of(made, page, vectors)
@@ -276,7 +276,9 @@ class InPlaceGallery:
             for start in range(0, len(rows), GROUP):
                 group = rows[start : start + GROUP]
                 made_from = {ids[row]: hashes[row] for row in group}
-                mark = shared_provenance(self._settings.plan, kind, made_from, sketches[group])
+                mark = build_shared_provenance(
+                    self._settings.plan, kind, made_from, sketches[group]
+                )
                 marks.append((list(made_from), {PROVENANCE: mark}))
             if kind in WITHOUT:
                 # No vector follows that could be waited for, so this write waits for itself.

@@ -11,7 +11,7 @@ from xbtmigrate.errors import CollectionError, UnsupportedError
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
 from xbtmigrate.qdrant.wire.connection import ADD_VECTOR, Connection
-from xbtmigrate.qdrant.wire.own_collection import shadow_mark
+from xbtmigrate.qdrant.wire.own_collection import find_shadow_record
 from xbtmigrate.types import Distance, Layout
 
 _SUFFIX = "__xbtmigrate"
@@ -185,17 +185,17 @@ def _shadow(
     if not facts.unnamed:
         _check_name(facts, space)
     exists = connection.call(lambda: connection.client.collection_exists(name))
-    mark = shadow_mark(connection, name)
-    # Only the mark shows who made it: a collection of the user may have this name.
-    if exists and mark is None:
+    record = find_shadow_record(connection, name)
+    # Only the record shows who made it: a collection of the user may have this name.
+    if exists and record is None:
         raise CollectionError(
             f"there is a collection '{name}' that this tool did not make",
             "rename or delete it yourself: the shadow needs this name",
         )
     # Left by another migration: reused, it would mix vectors of two models.
-    if exists and mark != (facts.collection, inside.name, inside.size, inside.distance):
+    if exists and record != (facts.collection, inside.name, inside.size, inside.distance):
         raise CollectionError(
-            f"the shadow '{name}' was made for other vectors: {mark}",
+            f"the shadow '{name}' was made for other vectors: {record}",
             "delete that collection yourself if its migration is over",
         )
     return LayoutChoice(

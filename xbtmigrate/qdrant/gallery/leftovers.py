@@ -14,7 +14,7 @@ _PROBES = models.Filter(
 )
 
 
-def probes(connection: Connection) -> int:
+def count_probes(connection: Connection) -> int:
     """Count probe records in the journal."""
     client = connection.client
     if not connection.call(lambda: client.collection_exists(JOURNAL)):
@@ -27,13 +27,13 @@ def delete_probes(connection: Connection) -> None:
     delete_records(connection, _PROBES)
 
 
-def orphan_marks(connection: Connection) -> list[str]:
+def find_orphan_shadows(connection: Connection) -> list[str]:
     """Return shadows that the journal knows and that do not exist."""
     client = connection.client
     names = {each.name for each in connection.call(client.get_collections).collections}
     if JOURNAL not in names:
         return []
-    # One page is taken for the whole journal: a mark that is missed does no harm.
+    # One page is taken for the whole journal: a record that is missed does no harm.
     records, _ = connection.call(
         lambda: client.scroll(JOURNAL, limit=10_000, with_payload=["shadow"])
     )
@@ -41,13 +41,13 @@ def orphan_marks(connection: Connection) -> list[str]:
     return sorted(each for each in shadows if each and each not in names)
 
 
-def bench_collections(connection: Connection) -> list[str]:
+def list_bench_collections(connection: Connection) -> list[str]:
     """Return collections that `bench` has made."""
     listed = connection.call(connection.client.get_collections).collections
     return sorted(each.name for each in listed if each.name.startswith(BENCH))
 
 
-def marked_points(connection: Connection, collection: str, plan: str | None) -> int:
+def count_marked(connection: Connection, collection: str, plan: str | None) -> int:
     """Count points that bear a mark, of any plan or of any but this one.
 
     Where strict mode forbids filters without an index and there is none, nothing is counted.

@@ -33,7 +33,7 @@ _KIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class FreeSpace:
     """Space of the machine that holds the database, in bytes; None where it is not known.
 
     Attributes:
@@ -45,7 +45,7 @@ class Room:
     memory: int | None
 
 
-def limits_in_the_way(
+def find_low_limits(
     connection: Connection, facts: CollectionFacts, layout: Layout, size: int
 ) -> Iterator[tuple[str, str, int]]:
     """Yield the limits of strict mode that a migration would run into.
@@ -77,23 +77,23 @@ def payload_limit(connection: Connection, facts: CollectionFacts) -> int | None:
     return strict_mode(info.config).max_collection_payload_size_bytes
 
 
-def room_of(connection: Connection) -> Room:
+def read_free_space(connection: Connection) -> FreeSpace:
     """Read how much room there is; a server returns it to keys that may read its telemetry."""
     if connection.embedded:
         folder = Path(connection.url.removeprefix("path:"))
         pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return Room(shutil.disk_usage(folder).free, pages)
+        return FreeSpace(shutil.disk_usage(folder).free, pages)
     try:
         told = connection.call(
             lambda: connection.client.http.service_api.telemetry(details_level=1)
         ).result
     except XbtMigrateError:
-        return Room(None, None)
+        return FreeSpace(None, None)
     system = told.app.system if told and told.app else None
     # Telemetry has the machine's memory, not what is free of it: other processes are unknown.
     used = told.memory.resident_bytes if told and told.memory else 0
     disk, memory = (system.disk_size, system.ram_size) if system else (None, None)
-    return Room(
+    return FreeSpace(
         None if disk is None else disk * _KIB,
         None if memory is None else memory * _KIB - used,
     )

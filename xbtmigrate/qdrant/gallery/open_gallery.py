@@ -7,7 +7,7 @@ from xbtmigrate.projectors import EmbedTexts
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.gallery.compare_shadow import ShadowComparison
-from xbtmigrate.qdrant.gallery.in_place import GallerySettings, InPlaceGallery, Space
+from xbtmigrate.qdrant.gallery.in_place import GallerySettings, InPlaceGallery, NamedVector
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.shadow import ShadowGallery
 from xbtmigrate.qdrant.wire.connection import Connection
@@ -48,8 +48,8 @@ def open_gallery(
     settings = GallerySettings(
         fields=fields,
         plan=plan_digest,
-        old=Space(facts.vector, facts.size),
-        new=Space(choice.space.name, choice.space.size),
+        old=NamedVector(facts.vector, facts.size),
+        new=NamedVector(choice.space.name, choice.space.size),
         side=None if side is None else _side(facts, side),
         text_side=text_side,
         shard_keys=facts.shard_keys,
@@ -102,11 +102,11 @@ def _page(connection: Connection, facts: CollectionFacts) -> int:
     return min(page, facts.read_limit or page)
 
 
-def _side(facts: CollectionFacts, name: str) -> Space:
+def _side(facts: CollectionFacts, name: str) -> NamedVector:
     if name not in facts.dense:
         there = ", ".join(f"'{each}'" for each in facts.dense) or "none at all"
         raise CollectionError(
             f"'{facts.collection}' has no dense vector '{name}' to put beside the stored one",
             f"correct qdrant.side_vector or remove it; other dense vectors there: {there}",
         )
-    return Space(name, facts.dense[name][0])
+    return NamedVector(name, facts.dense[name][0])

@@ -48,7 +48,7 @@ Sketches: TypeAlias = npt.NDArray[np.float32]
 """Sketches of n points, shape (n, 3); those of several vectors of a point are added up."""
 
 
-def provenance(plan: str, kind: Kind, made_from: str) -> dict[str, str]:
+def build_provenance(plan: str, kind: Kind, made_from: str) -> dict[str, str]:
     """Build the mark of one point.
 
     Args:
@@ -59,7 +59,7 @@ def provenance(plan: str, kind: Kind, made_from: str) -> dict[str, str]:
     return {"plan": plan[:PLAN_LENGTH], "kind": str(kind), "hash": made_from}
 
 
-def shared_provenance(
+def build_shared_provenance(
     plan: str, kind: Kind, made_from: Mapping[PointId, str], made: Sketches
 ) -> dict[str, str]:
     """Build the mark that up to sixteen points share, so that one operation marks them all.
@@ -75,16 +75,16 @@ def shared_provenance(
         made: Sketches of the points, in the same order.
     """
     entries = (
-        _name(*each) + own for each, own in zip(made_from.items(), packed(made), strict=True)
+        _name(*each) + own for each, own in zip(made_from.items(), pack_sketch(made), strict=True)
     )
-    return provenance(plan, kind, "".join(entries))
+    return build_provenance(plan, kind, "".join(entries))
 
 
-def remembered(mark: object, plan: str, point_id: PointId, content: str) -> str | None:
+def find_sketch(mark: object, plan: str, point_id: PointId, content: str) -> str | None:
     """Return the sketch a mark has for a point, or None if it is not of this plan and content.
 
     Args:
-        mark: What `shared_provenance` built, or anything an application put in its place.
+        mark: What `build_shared_provenance` built, or anything an application put in its place.
         plan: Digest of the plan.
         point_id: The point.
         content: Hash of its present content.
@@ -108,7 +108,7 @@ def same_vectors(
     two million; with one stored in half precision once in 60 million, and once in 20,000.
 
     Args:
-        remembered: n sketches as `remembered` returned them.
+        remembered: n sketches as `find_sketch` returned them.
         present: Sketches of what the points hold now; NaN where a vector is missing.
         halves: How many vectors of each point are stored in half precision.
     """
@@ -144,7 +144,7 @@ def whole_sketches(points: Sequence[Mapping[str, Vector]]) -> Sketches:
     return total
 
 
-def packed(sketches: Sketches) -> list[str]:
+def pack_sketch(sketches: Sketches) -> list[str]:
     """Write each sketch as eight characters."""
     # Little-endian on every machine. The sketches of many vectors add up to more than 16 bits can
     # hold: only the remainder is kept, and `same_vectors` compares remainders.

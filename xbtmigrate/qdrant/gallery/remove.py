@@ -14,7 +14,7 @@ from xbtmigrate.qdrant.collection.facts import dense_vectors, page_within
 from xbtmigrate.qdrant.gallery.in_place import rows_by_key
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
-from xbtmigrate.qdrant.wire.connection import DONE, DROP_VECTOR, MEDIUM, Connection, unless_done
+from xbtmigrate.qdrant.wire.connection import DONE, DROP_VECTOR, MEDIUM, Connection, make_repeatable
 from xbtmigrate.qdrant.wire.points import Page, stored_id
 from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.qdrant.wire.writer import Writer
@@ -113,7 +113,7 @@ def drop_vector(connection: Connection, collection: str, vector: str) -> bool:
     # A killed run may have removed the name already.
     if vector in dense_vectors(connection.call(lambda: client.get_collection(collection))):
         connection.write(
-            unless_done(
+            make_repeatable(
                 lambda: client.delete_vector_name(collection, vector),
                 lambda: (
                     None if vector in dense_vectors(client.get_collection(collection)) else DONE

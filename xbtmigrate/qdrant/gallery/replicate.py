@@ -32,7 +32,7 @@ NAMED = 5
 
 
 @dataclass(slots=True)
-class Passed:
+class CopyResult:
     """Counts and points of one pass.
 
     Attributes:
@@ -56,9 +56,9 @@ class Passed:
         """Points that had still to be carried."""
         return self.carried + self.deleted
 
-    def plus(self, later: Passed) -> Passed:
+    def plus(self, later: CopyResult) -> CopyResult:
         """Add a later pass; what is left is what the later one left."""
-        return Passed(
+        return CopyResult(
             self.carried + later.carried,
             self.deleted + later.deleted,
             self.kept + later.kept,
@@ -73,7 +73,7 @@ class Passed:
 
 
 @dataclass(frozen=True, slots=True)
-class Follower:
+class Replicator:
     """Carry changes from one side to the other.
 
     Attributes:
@@ -98,20 +98,20 @@ class Follower:
     make: Make
     complete: bool
 
-    def run(self, *, dry: bool = False) -> Passed:
+    def run(self, *, dry: bool = False) -> CopyResult:
         """Read every point once and carry over what changed.
 
         Args:
             dry: Only count, and see what cannot be made.
         """
-        done = Passed()
+        done = CopyResult()
         # Deletions last: only a whole scan shows which points of the ledger are gone.
         gone = self.ledger.without(self._scanned(done, dry=dry))
         for part in self.other.pages_of(gone):
             self._delete(part, done, dry=dry)
         return done
 
-    def _scanned(self, done: Passed, *, dry: bool) -> Iterator[list[PointId]]:
+    def _scanned(self, done: CopyResult, *, dry: bool) -> Iterator[list[PointId]]:
         for page in self.origin.scroll(payload=True, vectors=False):
             hashes = _hashes(page)
             known = self.ledger.find(page.ids)
@@ -122,7 +122,7 @@ class Follower:
                 self._carry(changed, done, dry=dry)
             yield page.ids
 
-    def _carry(self, ids: Sequence[PointId], done: Passed, *, dry: bool) -> None:
+    def _carry(self, ids: Sequence[PointId], done: CopyResult, *, dry: bool) -> None:
         """Carry over points of the origin that differ from the ledger."""
         # Read again, now with vectors: the scan reads none, since few points have changed.
         page = self.origin.retrieve(ids, payload=True, vectors=list(self.copied) or False)
@@ -248,7 +248,7 @@ class Follower:
             )
         )
 
-    def _delete(self, ids: Sequence[PointId], done: Passed, *, dry: bool) -> None:
+    def _delete(self, ids: Sequence[PointId], done: CopyResult, *, dry: bool) -> None:
         """Delete points that are gone from the origin and on the other side as they were."""
         present = self.other.retrieve(ids, payload=True)
         was = dict(zip(ids, self.ledger.find(ids), strict=True))
@@ -270,7 +270,7 @@ class Follower:
         return {name: model_of(vectors[name]) for name in self.copied if name in vectors}
 
 
-def ledger_of(reader: Reader) -> PointHashes:
+def hash_collection(reader: Reader) -> PointHashes:
     """Hash the present payload of every point of a collection."""
     ids: list[PointId] = []
     hashes: list[str] = []
@@ -292,7 +292,7 @@ def _own(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in payload.items() if key != PROVENANCE}
 
 
-def ids_without(reader: Reader, vector: str) -> Iterator[list[PointId]]:
+def scroll_without(reader: Reader, vector: str) -> Iterator[list[PointId]]:
     """Yield the points that lack a named vector, page by page."""
     client, lacking = reader.connection.client, models.HasVectorCondition(has_vector=vector)
     condition, offset = models.Filter(must_not=[lacking]), None

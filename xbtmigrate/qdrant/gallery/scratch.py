@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.collection.facts import CollectionFacts, inspect
-from xbtmigrate.qdrant.collection.health import health_problems
+from xbtmigrate.qdrant.collection.health import find_health_problems
 from xbtmigrate.qdrant.gallery.create import create_collection, prepare
 from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout, shadow_name
 from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
@@ -69,7 +69,7 @@ def scratch_gallery(
 def _settle(connection: Connection, name: str) -> None:
     """Wait until the optimizers are idle, as they are on the user's collection before a run."""
     deadline = time.monotonic() + SETTLE_SECONDS
-    while next(health_problems(connection, name), None) and time.monotonic() < deadline:
+    while next(find_health_problems(connection, name), None) and time.monotonic() < deadline:
         time.sleep(0.2)
 
 

@@ -26,7 +26,7 @@ _PARAMS = (
 )
 
 
-def settings_that_differ(
+def compare_settings(
     connection: Connection, facts: CollectionFacts, choice: LayoutChoice
 ) -> list[str]:
     """Compare the settings of the new vectors' place with those that it should have.

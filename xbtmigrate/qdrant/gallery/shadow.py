@@ -13,8 +13,8 @@ import pyarrow as pa
 from xbtmigrate.protocols import Written
 from xbtmigrate.qdrant.gallery.in_place import (
     GallerySettings,
+    NamedVector,
     ShardKeys,
-    Space,
     made_by,
     result_of,
     rows_by_key,
@@ -22,8 +22,8 @@ from xbtmigrate.qdrant.gallery.in_place import (
 from xbtmigrate.qdrant.gallery.provenance import (
     PLAN_LENGTH,
     PROVENANCE,
-    packed,
-    provenance,
+    build_provenance,
+    pack_sketch,
     same_vectors,
     whole_hash,
     whole_sketches,
@@ -128,7 +128,7 @@ class ShadowGallery:
             arrays["new"] = copies.dense(new.name, new.size)
         return make_batch(page.ids, **arrays)
 
-    def _given(self, columns: Collection[str]) -> dict[str, Space]:
+    def _given(self, columns: Collection[str]) -> dict[str, NamedVector]:
         """The vectors of the source that are read, by column."""
         return self._settings.read_for([name for name in columns if name != "new"])
 
@@ -216,11 +216,11 @@ class ShadowGallery:
                 rows = vectors_of(part, column)
                 for row in np.flatnonzero(part[column].is_valid()):
                     made_from[row][space.name] = rows[row]
-        entries = packed(whole_sketches(made_from))
+        entries = pack_sketch(whole_sketches(made_from))
         hashes = part.column("content_hash").to_pylist()
         return [
             {
-                **provenance(self._settings.plan, kind, hashes[row]),
+                **build_provenance(self._settings.plan, kind, hashes[row]),
                 "payload": whole_hash(payload),
                 "vectors": entries[row],
             }

@@ -38,7 +38,7 @@ def index_numbers(connection: Connection, collection: str, key: str) -> None:
     create_index(connection, collection, field, params)
 
 
-def points_without(
+def scroll_points_without(
     connection: Connection,
     collection: str,
     plan: str,

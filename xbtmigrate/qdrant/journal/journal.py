@@ -27,7 +27,7 @@ from xbtmigrate.migration.phases import FREE, MigrationRecord, Phase, utc_now
 from xbtmigrate.qdrant.journal.lease_owner import Owner
 from xbtmigrate.qdrant.journal.rivals import refuse_rivals
 from xbtmigrate.qdrant.wire.connection import CONDITIONAL_UPSERT, MEDIUM, Connection
-from xbtmigrate.qdrant.wire.own_collection import JOURNAL, decoded, ensure_journal, record_id
+from xbtmigrate.qdrant.wire.own_collection import JOURNAL, decode_record, ensure_journal, record_id
 
 _log = logging.getLogger(__name__)
 
@@ -278,7 +278,7 @@ def record_of(payload: Mapping[str, Any]) -> MigrationRecord:
     """
     migration = str(payload.get("migration", "?"))
     try:
-        return decoded(payload, MigrationRecord, f"migration '{migration}'")
+        return decode_record(payload, MigrationRecord, f"migration '{migration}'")
     except ArtefactError as error:
         version = payload.get("tool_version")
         if isinstance(version, str) and _is_newer(version):

@@ -48,7 +48,7 @@ def store_ledger(connection: Connection, migration: str, data: bytes) -> None:
     _delete(connection, migration, [_PART], but=[current])
 
 
-def stored_ledger(connection: Connection, migration: str) -> bytes | None:
+def fetch_ledger(connection: Connection, migration: str) -> bytes | None:
     """Return the file of the ledger that is stored; None if there is none.
 
     Raises:

@@ -21,7 +21,7 @@ from xbtmigrate.errors import ArtefactError
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import (
     JOURNAL,
-    decoded,
+    decode_record,
     delete_records,
     ensure_journal,
     put_record,
@@ -71,7 +71,7 @@ class Published:
             ArtefactError: Something else has changed it.
         """
         what = f"files published of '{payload.get('migration', '?')}'"
-        found = decoded(payload, cls, what, _AGAIN)
+        found = decode_record(payload, cls, what, _AGAIN)
         # A damaged number must not make a reader build millions of ids.
         if not 0 < found.parts <= MAX_PARTS:
             raise ArtefactError(f"the record of the {what} in {JOURNAL} is damaged: parts", _AGAIN)
@@ -128,7 +128,7 @@ def withdraw(connection: Connection, migration: str) -> None:
         delete_records(connection, points)
 
 
-def published_of(collection: str) -> models.Filter:
+def select_published(collection: str) -> models.Filter:
     """Select the records of what is published of a collection, by any of its names."""
     wanted = {"kind": KIND, "names": collection}
     return models.Filter(

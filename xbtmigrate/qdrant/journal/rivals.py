@@ -21,7 +21,7 @@ _PAGE = 1000
 _SWITCHED = (Phase.CUTTING_OVER, Phase.CUT_OVER, Phase.ROLLING_BACK)
 
 
-def records_of(
+def find_records(
     connection: Connection, collections: Collection[str]
 ) -> dict[str, Mapping[str, Any]]:
     """Return the journal's records of migrations that use one of some collections, by point id.
@@ -43,14 +43,14 @@ def records_of(
             return found
 
 
-def finished_before(
+def find_finished(
     connection: Connection, migration: str, collections: Collection[str]
 ) -> list[str]:
     """Return the names of other, finished migrations that used one of some collections."""
     own = record_id("migration", migration)
     return [
         str(record.get("migration"))
-        for key, record in records_of(connection, collections).items()
+        for key, record in find_records(connection, collections).items()
         if key != own and record.get("phase") in OVER
     ]
 
@@ -67,7 +67,7 @@ def refuse_rivals(connection: Connection, migration: str, collections: Collectio
         LeaseError: Another migration has one of them; names it, its phase and its ways out.
     """
     own = record_id("migration", migration)
-    for key, record in records_of(connection, collections).items():
+    for key, record in find_records(connection, collections).items():
         if key == own or not _is_under_way(record, connection):
             continue
         name, phase = str(record.get("migration")), str(record.get("phase"))

@@ -15,7 +15,7 @@ from xbtmigrate.migration.phases import utc_now
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import (
     JOURNAL,
-    decoded,
+    decode_record,
     delete_records,
     ensure_journal,
     put_record,
@@ -66,7 +66,7 @@ class _Load:
 
 
 @dataclass(frozen=True, slots=True)
-class _Trouble:
+class _StoredError:
     message: str = ""
     hint: str = ""
 
@@ -83,44 +83,44 @@ class Control:
     connection: Connection
     migration: str
 
-    def wish(self) -> Command:
+    def read_command(self) -> Command:
         """Read the last command."""
         # Without a record the defaults hold: not paused, limits as the run was started with.
-        return decoded(self._read("wish"), Command, f"wish for '{self.migration}'")
+        return decode_record(self._read("command"), Command, f"command for '{self.migration}'")
 
-    def ask(self, *, paused: bool, limits: Limits | None) -> Command:
+    def send_command(self, *, paused: bool, limits: Limits | None) -> Command:
         """Store a new command and return it."""
-        wish = Command(paused, limits, uuid.uuid4().hex, utc_now())
-        self._store("wish", asdict(wish))
-        return wish
+        command = Command(paused, limits, uuid.uuid4().hex, utc_now())
+        self._store("command", asdict(command))
+        return command
 
-    def load(self) -> dict[str, Any]:
+    def read_load(self) -> dict[str, Any]:
         """Read the load that the run published last; empty if there is none."""
         found = self._read("load")
         # Checked and returned as it is: keys that a newer version added are shown, too.
-        decoded(found, _Load, f"load of '{self.migration}'")
+        decode_record(found, _Load, f"load of '{self.migration}'")
         return found
 
-    def publish(self, load: Mapping[str, Any]) -> None:
+    def publish_load(self, load: Mapping[str, Any]) -> None:
         """Store the load of the run for `status` and other readers."""
         self._store("load", load)
 
-    def trouble(self) -> tuple[str, str] | None:
+    def read_error(self) -> tuple[str, str] | None:
         """Read why the last run ended by an error, and the way out; None where it did not."""
-        found = decoded(self._read("trouble"), _Trouble, f"trouble of '{self.migration}'")
+        found = decode_record(self._read("error"), _StoredError, f"error of '{self.migration}'")
         return (found.message, found.hint) if found.message else None
 
-    def note(self, trouble: tuple[str, str] | None) -> None:
+    def store_error(self, error: tuple[str, str] | None) -> None:
         """Store why a run ended by an error, or clear the error of an earlier run."""
         # Most runs end well and need not write.
-        if trouble is None and self.trouble() is None:
+        if error is None and self.read_error() is None:
             return
-        message, hint = trouble or ("", "")
-        self._store("trouble", {"message": message, "hint": hint})
+        message, hint = error or ("", "")
+        self._store("error", {"message": message, "hint": hint})
 
     def forget(self) -> None:
         """Delete commands, load and error of a migration that is over."""
-        kinds = ("wish", "load", "trouble")
+        kinds = ("command", "load", "error")
         delete_records(self.connection, [self._id(kind) for kind in kinds])
 
     def _read(self, kind: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from urllib.parse import urlsplit
 
 from xbtmigrate.errors import ConnectionFailedError, XbtMigrateError
-from xbtmigrate.qdrant.wire.server_errors import said_by, status_of
+from xbtmigrate.qdrant.wire.server_errors import server_message, status_of
 
 PORT = 6333
 """What the client library takes where an address names no port."""
@@ -31,7 +31,7 @@ def explain(failure: XbtMigrateError, url: str, *, with_key: bool) -> XbtMigrate
     # The tool's own errors, such as that of a server too old, already name the way out.
     if error is None:
         return failure
-    status, said = status_of(error), said_by(error)
+    status, said = status_of(error), server_message(error)
     if isinstance(error, json.JSONDecodeError):
         return _not_there(url, "its answer is not JSON")
     if status in (401, 403):

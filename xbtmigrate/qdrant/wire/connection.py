@@ -2,7 +2,7 @@
 
 Every request passes through `Connection.call` or `write`, which repeat it by one policy. A server
 that answers 429 is waited for patiently; one that is away or fails, for about half a minute.
-A request whose repetition would not be harmless goes through `unless_done`.
+A request whose repetition would not be harmless goes through `make_repeatable`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from qdrant_client import QdrantClient, models
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception, retry_if_result
 
-from xbtmigrate.backfill.pace import Pause, Reason
+from xbtmigrate.backfill.pace import Pause, WaitReason
 from xbtmigrate.errors import ConnectionFailedError
 from xbtmigrate.qdrant.wire.server_errors import (
     EMBEDDED_ERRORS,
     SERVER_ERRORS,
     is_transient,
     retry_after,
-    said_by,
+    server_message,
     status_of,
     translate_error,
 )
@@ -74,7 +74,7 @@ class RetryPolicy:
     """
 
     def __init__(self) -> None:
-        self.pauses: dict[Reason, Pause] = {}
+        self.pauses: dict[WaitReason, Pause] = {}
         self._said = 0.0
         self._lock = threading.Lock()
 
@@ -114,7 +114,7 @@ class RetryPolicy:
         """Count a wait, and log a warning if it is long, at most every ten seconds."""
         seconds = state.upcoming_sleep
         refused = _is_refusal(state)
-        reason = Reason.SERVER_LIMIT if refused else Reason.SERVER_AWAY
+        reason = WaitReason.SERVER_LIMIT if refused else WaitReason.SERVER_AWAY
         with self._lock:
             before = self.pauses.get(reason, Pause())
             # All attempts of a request are one wait: the first is counted, each adds its seconds.
@@ -232,7 +232,7 @@ class Connection:
             raise translate_error(error, self.url) from error
 
 
-def unless_done(request: Callable[[], T], done: Callable[[], T | None]) -> Callable[[], T]:
+def make_repeatable(request: Callable[[], T], done: Callable[[], T | None]) -> Callable[[], T]:
     """Make a request repeatable whose repetition is refused, or would take effect twice.
 
     Args:
@@ -299,4 +299,4 @@ def _seconds_to_wait(state: RetryCallState) -> float:
 
 def _said(state: RetryCallState) -> str:
     error: Any = state.outcome.exception() if state.outcome else None
-    return "the write is not applied" if error is None else said_by(error)
+    return "the write is not applied" if error is None else server_message(error)

@@ -1,6 +1,6 @@
 """Create the tool's collection in Qdrant, and keep in it which shadows the tool has made.
 
-Collection metadata would do for the marks, but servers before 1.16 have none.
+Collection metadata would do for these records, but servers before 1.16 have none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REPLICAS = 3
 # Never change it: the ids of all existing records derive from it.
 _NAMESPACE = uuid.UUID("6f1d1a4e-6d0d-5b57-9a0b-5b3c2f6f0e11")
 
-Mark: TypeAlias = tuple[str, str, int, Distance]
+ShadowRecord: TypeAlias = tuple[str, str, int, Distance]
 """Source collection, name, size and distance of the new vector."""
 
 
@@ -70,7 +70,7 @@ def delete_records(connection: Connection, records: Sequence[str] | models.Filte
     connection.write(lambda: connection.client.delete(JOURNAL, these, wait=True, ordering=MEDIUM))
 
 
-def shadow_mark(connection: Connection, shadow: str) -> Mark | None:
+def find_shadow_record(connection: Connection, shadow: str) -> ShadowRecord | None:
     """Return what a shadow was made for, or None if this tool did not make it."""
     client = connection.client
     if not connection.call(lambda: client.collection_exists(JOURNAL)):
@@ -78,19 +78,19 @@ def shadow_mark(connection: Connection, shadow: str) -> Mark | None:
     found = connection.call(lambda: client.retrieve(JOURNAL, [record_id("shadow", shadow)]))
     if not found or found[0].payload is None:
         return None
-    mark = decoded(found[0].payload, _Mark, f"shadow '{shadow}'")
-    return mark.source, mark.vector, mark.size, mark.distance
+    record = decode_record(found[0].payload, _StoredShadow, f"shadow '{shadow}'")
+    return record.source, record.vector, record.size, record.distance
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
+class _StoredShadow:
     source: str
     vector: str
     size: int
     distance: Distance
 
 
-def decoded(payload: Mapping[str, Any], form: type[T], what: str, hint: str = DAMAGED) -> T:
+def decode_record(payload: Mapping[str, Any], form: type[T], what: str, hint: str = DAMAGED) -> T:
     """Turn a record of the journal, which anyone may have changed, into a value.
 
     Args:
@@ -106,10 +106,10 @@ def decoded(payload: Mapping[str, Any], form: type[T], what: str, hint: str = DA
     return parse(values, form, f"the record of the {what} in {JOURNAL}", hint)
 
 
-def mark_shadow(connection: Connection, shadow: str, mark: Mark) -> None:
-    """Record that a shadow is the tool's, before it exists: a crash leaves at most a mark."""
+def record_shadow(connection: Connection, shadow: str, record: ShadowRecord) -> None:
+    """Record that a shadow is the tool's, before it exists: a crash leaves at most a record."""
     ensure_journal(connection)
-    source, vector, size, distance = mark
+    source, vector, size, distance = record
     payload = {
         "shadow": shadow,
         "source": source,
@@ -121,8 +121,8 @@ def mark_shadow(connection: Connection, shadow: str, mark: Mark) -> None:
 
 
 def forget_shadow(connection: Connection, shadow: str) -> None:
-    """Remove the mark of a shadow that is deleted, or has become the application's collection."""
+    """Remove the record of a shadow that is deleted, or has become the application's collection."""
     client = connection.client
     if connection.call(lambda: client.collection_exists(JOURNAL)):
-        # Callers delete a shadow before its mark: a crash in between leaves no shadow unmarked.
+        # Callers delete a shadow before its record: a crash in between leaves each shadow its own.
         delete_records(connection, [record_id("shadow", shadow)])

@@ -251,7 +251,7 @@ def stored_id(point_id: PointId) -> StoredId:
         ) from None
 
 
-def numbers_only(points: Iterable[Mapping[str, Vector]]) -> list[dict[str, Vector]]:
+def keep_finite(points: Iterable[Mapping[str, Vector]]) -> list[dict[str, Vector]]:
     """Leave out the vectors that hold NaN or infinity; points stay in their order."""
     # The squares of large, finite values overflow; `_is_finite` then tests the values themselves.
     with np.errstate(over="ignore", invalid="ignore"):

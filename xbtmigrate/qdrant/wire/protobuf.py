@@ -31,7 +31,7 @@ from xbtmigrate.qdrant.wire.points import (
     StoredId,
     Unread,
     Vector,
-    numbers_only,
+    keep_finite,
     stored_id,
 )
 from xbtmigrate.types import PointId, Vectors
@@ -279,7 +279,7 @@ def _decode_named(packed: Sequence[Mapping[str, bytes]]) -> list[dict[str, Vecto
         vectors = _decode_vectors([packed[row][name] for row in owners])
         for row, vector in zip(owners, vectors, strict=True):
             rows[row][name] = vector
-    return numbers_only(rows)
+    return keep_finite(rows)
 
 
 def _decode_vectors(packed: Sequence[bytes]) -> list[Vector]:

@@ -21,7 +21,7 @@ from xbtmigrate.qdrant.wire.points import (
     StoredId,
     Unread,
     Vector,
-    numbers_only,
+    keep_finite,
     stored_id,
 )
 from xbtmigrate.qdrant.wire.transport import Rpc
@@ -230,7 +230,7 @@ def parse_records(records: Sequence[models.Record]) -> Page:
         [str(record.id) for record in records],
         [record.payload or {} for record in records],
         [record.shard_key for record in records],
-        numbers_only(map(_vectors_of_record, records)),
+        keep_finite(map(_vectors_of_record, records)),
     )
 
 
@@ -272,7 +272,7 @@ def _page(points: Any) -> Page:
         [str(each["id"]) for each in present],
         [{} if payload is None else payload.as_dict() for payload in payloads],
         [each.get("shard_key") for each in present],
-        numbers_only(_vectors_of_json(each.get("vector")) for each in present),
+        keep_finite(_vectors_of_json(each.get("vector")) for each in present),
     )
 
 

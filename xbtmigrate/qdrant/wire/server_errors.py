@@ -72,7 +72,7 @@ def is_transient(error: BaseException) -> bool:
         # Other sources, such as an answer that the client library cannot validate, fail again.
         return isinstance(error.source, _BROKEN)
     status = status_of(error)
-    if status == 429 and _TOO_LARGE in said_by(error):
+    if status == 429 and _TOO_LARGE in server_message(error):
         return False
     return status is not None and (status in (408, 429) or status >= 500)
 
@@ -97,7 +97,7 @@ def retry_after(error: BaseException | None) -> float | None:
 def translate_error(error: BaseException, url: str) -> XbtMigrateError:
     """Turn a failure of the client library into an error of the tool, with a way out."""
     status = status_of(error)
-    said = said_by(error)
+    said = server_message(error)
     if status in (401, 403):
         return ConnectionFailedError(
             f"Qdrant at {url} refused the credentials: {said}",
@@ -127,7 +127,7 @@ def translate_error(error: BaseException, url: str) -> XbtMigrateError:
 
 def _unanswered(error: BaseException, url: str) -> XbtMigrateError:
     """Return the error for no answer, a server's error, or an answer that cannot be parsed."""
-    said = said_by(error)
+    said = server_message(error)
     source = error.source if isinstance(error, ResponseHandlingException) else None
     if isinstance(source, ValidationError):
         first = source.errors()[0]
@@ -166,7 +166,7 @@ def _limited(url: str, said: str) -> XbtMigrateError:
     )
 
 
-def said_by(error: BaseException) -> str:
+def server_message(error: BaseException) -> str:
     """Return the server's own words, without the client's wrapping."""
     if isinstance(error, UnexpectedResponse):
         try:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from xbtmigrate.projectors import Affine
 from xbtmigrate.training.moments import Matrix, Moments
-from xbtmigrate.training.problem import Candidate, Fitted, Problem, Settings
+from xbtmigrate.training.problem import Candidate, FittedMap, Problem, Settings
 from xbtmigrate.types import Direction
 
 Solve = Callable[[Moments, Settings], Affine]
@@ -41,9 +41,9 @@ class ClosedForm:
         # At full rank `low_rank` is ridge again.
         return [each for each in self.grid if float(each.get("rank", 0)) < most]
 
-    def fit(self, problem: Problem, settings: Settings) -> Fitted:
+    def fit(self, problem: Problem, settings: Settings) -> FittedMap:
         """Solve once."""
-        return Fitted(self.solve(problem.moments, settings))
+        return FittedMap(self.solve(problem.moments, settings))
 
 
 def compatible(moments: Moments, settings: Settings) -> Affine:  # noqa: ARG001

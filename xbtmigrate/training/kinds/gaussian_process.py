@@ -17,7 +17,7 @@ from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 from xbtmigrate.projectors import GaussianProcess, ProcessVariance
 from xbtmigrate.projectors.gaussian_process import gaussian_kernel
 from xbtmigrate.side_information import LEXICAL, WORDS
-from xbtmigrate.training.problem import Candidate, Fitted, Problem, Settings
+from xbtmigrate.training.problem import Candidate, FittedMap, Problem, Settings
 from xbtmigrate.types import Direction, Vectors
 
 Matrix = npt.NDArray[np.float64]
@@ -64,13 +64,13 @@ class Process:
         share: Settings = {"share": 0.5 if halfway else 0.0}
         starts = [START, START_SIDE] if problem.side else [START]
         # Solving takes the cube of the landmarks, and some ten settings are tried.
-        small = problem.trial(TRIAL_PAIRS, TRIAL_QUERIES)
+        small = problem.shrink(TRIAL_PAIRS, TRIAL_QUERIES)
         tried = [(_reached(small, each), each) for each in ({**start, **share} for start in starts)]
         return [_improved(small, *max(tried, key=lambda each: each[0]))]
 
-    def fit(self, problem: Problem, settings: Settings) -> Fitted:
+    def fit(self, problem: Problem, settings: Settings) -> FittedMap:
         """Solve once."""
-        return Fitted(_mean(problem, settings), _variance(problem, settings))
+        return FittedMap(_mean(problem, settings), _variance(problem, settings))
 
 
 PROCESS = Process()
@@ -81,7 +81,7 @@ Order = tuple[float, ...]
 
 def _reached(problem: Problem, settings: Settings) -> Order:
     """Measure how well held-out queries find their answers with these settings."""
-    given = problem.given(settings)
+    given = problem.with_inputs_for(settings)
     return given.quick_score(_mean(given, settings)).order
 
 

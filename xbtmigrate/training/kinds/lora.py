@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from xbtmigrate.errors import TrainingError
 from xbtmigrate.projectors import Affine, Architecture, GaussianProcess, Mlp, Projector
-from xbtmigrate.training.selection import Scores, retrieval_scores
+from xbtmigrate.training.selection import Scores, measure_retrieval
 from xbtmigrate.types import Vectors, normalized
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _scores(tower: TextTower, task: LoraTask, held: Rows) -> Scores:
     queries = task.bridge.apply(np.concatenate(parts))
     # Searched for among all stored vectors, those of the training pairs too.
     relevant = [np.array([row]) for row in held]
-    return retrieval_scores(queries, task.old, relevant, task.bridge.manifest.output_distance)
+    return measure_retrieval(queries, task.old, relevant, task.bridge.manifest.output_distance)
 
 
 def _in_torch(architecture: Architecture, device: Any) -> Callable[[Tensor], Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from xbtmigrate.projectors import Affine, HeteroscedasticHead, Mlp
 from xbtmigrate.training.kinds.closed_form import RIDGE
 from xbtmigrate.training.kinds.losses import Objective
-from xbtmigrate.training.problem import Fitted, Problem, Settings
+from xbtmigrate.training.problem import FittedMap, Problem, Settings
 from xbtmigrate.types import Vectors
 
 WIDTHS = (2048,)
@@ -32,7 +32,7 @@ ROUND = 4
 """Epochs between measurements of the held-out retrieval; the best state is kept."""
 
 
-def train(problem: Problem, name: str, settings: Settings, objective: Objective) -> Fitted:
+def train(problem: Problem, name: str, settings: Settings, objective: Objective) -> FittedMap:
     """Train a network, from a seed, with AdamW and a one-cycle schedule (Smith & Topin 2018).
 
     Args:
@@ -54,7 +54,7 @@ def train(problem: Problem, name: str, settings: Settings, objective: Objective)
             # gains.
             if order > best_order:
                 best, best_order = present, order
-    return cast("Fitted", best)
+    return cast("FittedMap", best)
 
 
 class Residual(nn.Module):
@@ -91,7 +91,7 @@ class Residual(nn.Module):
         # The log-variance has no linear part.
         return cast("Tensor", corrected + nn.functional.pad(line, (0, 1)))
 
-    def exported(self) -> Fitted:
+    def exported(self) -> FittedMap:
         """Copy the present parameters out, the scales folded into them."""
         # Scales fold into the outer layers: numpy then applies the map to vectors as they are.
         (first, *middle, last), d_out = _folded(self.layers), self.skip.out_features
@@ -102,12 +102,12 @@ class Residual(nn.Module):
         bias = bias + _numpy(self.skip.bias) * scale
         mapped = _mlp(skip, [first, *middle, (weight, bias)])
         if not self.likely:
-            return Fitted(mapped)
+            return FittedMap(mapped)
         level = last[1][d_out:] + np.float32(self.error_scale)
         none = np.zeros((len(skip), 1), np.float32)
         # The head shares the hidden layers of the map, but the artefact keeps both apart.
         head = _mlp(none, [first, *middle, (last[0][:, d_out:], level)])
-        return Fitted(mapped, HeteroscedasticHead(head))
+        return FittedMap(mapped, HeteroscedasticHead(head))
 
 
 class TwoBranch(nn.Module):
@@ -136,7 +136,7 @@ class TwoBranch(nn.Module):
         ]
         return cast("Tensor", self.trunk(torch.cat(parts, dim=1)))
 
-    def exported(self) -> Fitted:
+    def exported(self) -> FittedMap:
         """Fold batch norms and lay the branches side by side in one network."""
         left, right = (_folded(cast("nn.Sequential", branch)) for branch in self.branches)
         *trunk, (weight, bias) = _folded(self.trunk)
@@ -150,7 +150,7 @@ class TwoBranch(nn.Module):
         ]
         scale = np.float32(self.y_scale)
         skip = np.zeros((self.d_in, weight.shape[1]), np.float32)
-        return Fitted(_mlp(skip, [*joined, *trunk, (weight * scale, bias * scale)]))
+        return FittedMap(_mlp(skip, [*joined, *trunk, (weight * scale, bias * scale)]))
 
 
 NETWORKS: dict[str, Callable[[Problem, Settings], Residual | TwoBranch]] = {

@@ -8,7 +8,7 @@ from typing import Final
 
 from xbtmigrate.training.kinds.closed_form import RIDGE
 from xbtmigrate.training.pairs import PairSource
-from xbtmigrate.training.problem import Candidate, Fitted, Problem, Settings
+from xbtmigrate.training.problem import Candidate, FittedMap, Problem, Settings
 from xbtmigrate.types import Direction
 
 NOISES: Final = (0.0, 0.05)
@@ -60,7 +60,7 @@ class Neural:
             for side in ([{}, {"side": True}] if self.takes_side and problem.side else [{}])
         ]
 
-    def fit(self, problem: Problem, settings: Settings) -> Fitted:
+    def fit(self, problem: Problem, settings: Settings) -> FittedMap:
         """Train from the problem's seed."""
         # On use: the registry loads this module even where torch is not installed.
         from xbtmigrate.training.kinds.losses import objective_of

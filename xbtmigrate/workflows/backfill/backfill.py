@@ -16,15 +16,15 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.qdrant.gallery.create import prepare as prepare_layout
 from xbtmigrate.qdrant.wire.connect import check_writable
 from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
-from xbtmigrate.workflows.backfill.make_loop import Work, make_loop, projector_of
-from xbtmigrate.workflows.backfill.request import Intent, Request, backfill_intent
-from xbtmigrate.workflows.backfill.run_metrics import RunMetrics, served
-from xbtmigrate.workflows.backfill.stop_at_quality import Watch
-from xbtmigrate.workflows.backfill.throttle import load_of, paced
+from xbtmigrate.workflows.backfill.make_loop import LoopTask, load_forward_projector, make_loop
+from xbtmigrate.workflows.backfill.request import BackfillOptions, BackfillRequest, build_request
+from xbtmigrate.workflows.backfill.run_metrics import RunMetrics, serve_metrics
+from xbtmigrate.workflows.backfill.stop_at_quality import QualityMonitor
+from xbtmigrate.workflows.backfill.throttle import pace_gallery, read_load
 from xbtmigrate.workflows.compare_baseline import distrust_replaced
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.traffic import read_demand
-from xbtmigrate.workflows.last_error import noted
+from xbtmigrate.workflows.last_error import note_error
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.serve.publish import publish_artefacts, store_hubness
 from xbtmigrate.workflows.store import Store, choice_of, open_store
@@ -35,17 +35,17 @@ QUARANTINE_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class BackfillResult:
     """How a run ended, with exact counts of the gallery afterwards.
 
     Attributes:
-        intent: What it set out to do.
+        request: What it set out to do.
         outcome: What the loop did, and why it stopped.
         tally: Exact counts of the gallery.
         until: What the live gallery was measured to reach, where a gate was given.
     """
 
-    intent: Intent
+    request: BackfillRequest
     outcome: Outcome
     tally: Tally
     until: UntilDocument | None = None
@@ -66,7 +66,7 @@ class Result:
 
     def document(self) -> BackfillDocument:
         """Return the document of a run; the counts are those of this run, `gallery` is exact."""
-        outcome, counts, plan = self.outcome, self.outcome.counts, self.intent.plan
+        outcome, counts, plan = self.outcome, self.outcome.counts, self.request.plan
         return {
             "collection": plan.collection.name,
             "strategy": plan.strategy,
@@ -74,7 +74,7 @@ class Result:
             "phase": outcome.record.phase,
             "fraction": outcome.record.fraction,
             "until": self.until,
-            "planned": self.intent.to_project + self.intent.to_encode,
+            "planned": self.request.to_project + self.request.to_encode,
             "projected": counts.projected,
             "encoded": counts.encoded,
             "vanished": counts.vanished,
@@ -93,7 +93,7 @@ class Result:
             return f"stopped: {self.outcome.stopped}"
         if self.outcome.left:
             return "complete but for points that keep changing"
-        before = self.intent.record
+        before = self.request.record
         if before is not None and before.phase is Phase.BACKFILLED and self._written == 0:
             return "already complete"
         return "complete"
@@ -101,12 +101,12 @@ class Result:
     def _next(self) -> str:
         if self.outcome.stopped or self.outcome.left:
             return "run the same command again: it goes on from here"
-        if self.intent.fraction < 1 and STRATEGIES[self.intent.plan.strategy].encodes:
+        if self.request.fraction < 1 and STRATEGIES[self.request.plan.strategy].encodes:
             return "xbtmigrate evaluate --queries FILE, or a larger --fraction"
         return "xbtmigrate evaluate --queries FILE"
 
 
-def prepare(config: Config, request: Request) -> Intent:
+def prepare(config: Config, options: BackfillOptions) -> BackfillRequest:
     """Return what a run would do; reads only.
 
     Raises:
@@ -115,17 +115,17 @@ def prepare(config: Config, request: Request) -> Intent:
     with open_store(config) as store:
         models = Models(config)
         workspace = Workspace(config, models)
-        intent, _, _ = check_run(store, models, workspace, request, store.journal.load())
-    return intent
+        request, _, _ = check_run(store, models, workspace, options, store.journal.load())
+    return request
 
 
 def check_run(
     store: Store,
     models: Models,
     workspace: Workspace,
-    request: Request,
+    options: BackfillOptions,
     record: MigrationRecord | None,
-) -> tuple[Intent, Projector | None, FrozenOrder]:
+) -> tuple[BackfillRequest, Projector | None, FrozenOrder]:
     """Check that a run is possible, before anything is written.
 
     Returns:
@@ -135,27 +135,27 @@ def check_run(
         GateError: The plan forbids it or is stale.
         XbtMigrateError: A part is missing.
     """
-    intent = backfill_intent(store, models, workspace.artefacts, request, record)
-    projector = projector_of(store.facts, models, workspace.artefacts, intent)
+    request = build_request(store, models, workspace.artefacts, options, record)
+    projector = load_forward_projector(store.facts, models, workspace.artefacts, request)
     # Passed as a function: the log is read only where the order is not frozen yet.
     read_hits = None
-    if request.demand is not None:
-        read_hits = partial(read_demand, store, models, request.demand)
-    gallery = store.gallery(intent.plan)
-    order = FrozenOrder(workspace, gallery, intent.order, projector, read_hits)
-    if intent.fraction > 0:
+    if options.demand is not None:
+        read_hits = partial(read_demand, store, models, options.demand)
+    gallery = store.gallery(request.plan)
+    order = FrozenOrder(workspace, gallery, request.order, projector, read_hits)
+    if request.fraction > 0:
         order.check()
-    return intent, projector, order
+    return request, projector, order
 
 
 def run(
-    config: Config, request: Request, *, should_stop: Callable[[], str], report: Report
-) -> Result:
+    config: Config, options: BackfillOptions, *, should_stop: Callable[[], str], report: Report
+) -> BackfillResult:
     """Carry out the plan from where an earlier run stopped.
 
     Args:
         config: The settings.
-        request: The options of this run.
+        options: The options of this run.
         should_stop: Called after each batch; a reason stops the run.
         report: Called with progress.
 
@@ -165,29 +165,32 @@ def run(
     """
     metrics = RunMetrics(config.migration)
     # The port is opened first: one that is in use ends the command before anything is written.
-    with served(metrics, request.metrics_port, request.metrics_host), open_store(config) as store:
+    with (
+        serve_metrics(metrics, options.metrics_port, options.metrics_host),
+        open_store(config) as store,
+    ):
         models = Models(config)
         workspace = Workspace(config, models)
         record = store.journal.load()
-        intent, projector, order = check_run(store, models, workspace, request, record)
+        request, projector, order = check_run(store, models, workspace, options, record)
         check_writable(store.connection, store.facts.collection)
         # All checks come before this line, because the lease is the first thing written.
-        held = store.journal.acquire(_bound(intent, projector))
+        held = store.journal.acquire(_bound(request, projector))
         try:
-            prepare_layout(store.connection, store.facts, choice_of(intent.plan.target))
+            prepare_layout(store.connection, store.facts, choice_of(request.plan.target))
             # Published before the first vector is written: searchers read these files from Qdrant,
             # and `doctor --yes` restores a lost folder from them.
-            publish_artefacts(store.connection, workspace.artefacts, intent.plan)
-            distrust_replaced(store, workspace.artefacts, intent.plan)
+            publish_artefacts(store.connection, workspace.artefacts, request.plan)
+            distrust_replaced(store, workspace.artefacts, request.plan)
             with (
-                noted(config, store.connection),
-                paced(store, intent.plan, request, should_stop) as sparing,
+                note_error(config, store.connection),
+                pace_gallery(store, request.plan, options, should_stop) as sparing,
             ):
-                metrics.load = lambda: load_of(sparing.pace, store.connection)
+                metrics.load = lambda: read_load(sparing.pace, store.connection)
                 # Scoring reads every point once, which is load for the server as any pass is.
                 order = replace(order, gallery=sparing)
-                work = Work(intent, held, projector, sparing, order, request.batch_size)
-                watch = _watch(store, models, workspace, work, request=request, report=report)
+                work = LoopTask(request, held, projector, sparing, order, options.batch_size)
+                watch = _watch(store, models, workspace, work, options=options, report=report)
                 outcome = _run_loop(
                     *(store, models, workspace, work),
                     watch=watch,
@@ -196,28 +199,28 @@ def run(
                 )
             if not outcome.stopped:
                 # Published again with the key under which the points now keep their hubness.
-                store_hubness(store, workspace.artefacts, intent.plan, report)
-                publish_artefacts(store.connection, workspace.artefacts, intent.plan)
+                store_hubness(store, workspace.artefacts, request.plan, report)
+                publish_artefacts(store.connection, workspace.artefacts, request.plan)
         finally:
             # Otherwise a run on another machine would first wait until the lease runs out.
             store.journal.release()
-        tally = Tally.take(store.gallery(intent.plan))
-        return Result(intent, outcome, tally, None if watch is None else watch.document())
+        tally = Tally.take(store.gallery(request.plan))
+        return BackfillResult(request, outcome, tally, None if watch is None else watch.document())
 
 
 def _watch(
     store: Store,
     models: Models,
     workspace: Workspace,
-    work: Work,
+    work: LoopTask,
     *,
-    request: Request,
+    options: BackfillOptions,
     report: Report,
-) -> Watch | None:
+) -> QualityMonitor | None:
     """Return what measures the live gallery on the way, where a gate was given."""
-    if request.until is None:
+    if options.until is None:
         return None
-    return Watch(store, models, workspace, work, request.until, request.queries, report)
+    return QualityMonitor(store, models, workspace, work, options.until, options.queries, report)
 
 
 def _shown_by(metrics: RunMetrics, report: Report) -> Callable[[Progress], None]:
@@ -234,9 +237,9 @@ def _run_loop(
     store: Store,
     models: Models,
     workspace: Workspace,
-    work: Work,
+    work: LoopTask,
     *,
-    watch: Watch | None,
+    watch: QualityMonitor | None,
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], str],
 ) -> Outcome:
@@ -253,24 +256,24 @@ def _run_loop(
     outcome = loop.run()
     # The last measurement may be a hundredth of the points old: measure the finished gallery.
     if watch is not None and not (outcome.stopped or watch.met):
-        watch.reached(outcome.record.position, work.intent.tally.points)
+        watch.reached(outcome.record.position, work.request.tally.points)
     return outcome
 
 
-def _first_record(intent: Intent) -> MigrationRecord:
+def _first_record(request: BackfillRequest) -> MigrationRecord:
     return MigrationRecord(
-        migration=intent.plan.migration,
+        migration=request.plan.migration,
         phase=Phase.PLANNED,
-        plan_digest=intent.plan.digest,
+        plan_digest=request.plan.digest,
         tool_version=xbtmigrate.__version__,
-        collections=intent.plan.collections,
+        collections=request.plan.collections,
     )
 
 
-def _bound(intent: Intent, projector: Projector | None) -> MigrationRecord:
+def _bound(request: BackfillRequest, projector: Projector | None) -> MigrationRecord:
     """Tie the record to the parts this run uses."""
-    record = intent.record or _first_record(intent)
-    digest = projector.digest if projector is not None and intent.projects else ""
+    record = request.record or _first_record(request)
+    digest = projector.digest if projector is not None and request.projects else ""
     return replace(
         record,
         # A run that only encodes loads no map, but points may still hold an earlier projection.

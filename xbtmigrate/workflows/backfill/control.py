@@ -28,7 +28,7 @@ def pause(config: Config) -> ControlDocument:
     Raises:
         GateError: No run is going, or it does not confirm.
     """
-    return _steer(config, "pause", lambda wish, _: (True, wish.limits))
+    return _steer(config, "pause", lambda command, _: (True, command.limits))
 
 
 def resume(config: Config) -> ControlDocument:
@@ -37,7 +37,7 @@ def resume(config: Config) -> ControlDocument:
     Raises:
         GateError: No run is going and none was paused, or the run does not answer.
     """
-    return _steer(config, "resume", lambda wish, _: (False, wish.limits))
+    return _steer(config, "resume", lambda command, _: (False, command.limits))
 
 
 def throttle(
@@ -62,12 +62,12 @@ def throttle(
             "for example `xbtmigrate throttle --max-rate 2000`, or --max-slowdown 1.2",
         )
 
-    def changed(wish: Command, load: Mapping[str, Any]) -> tuple[bool, Limits | None]:
+    def changed(command: Command, load: Mapping[str, Any]) -> tuple[bool, Limits | None]:
         if reset:
-            return wish.paused, None
+            return command.paused, None
         if off:
-            return wish.paused, Limits(None, None)
-        return wish.paused, Limits(
+            return command.paused, Limits(None, None)
+        return command.paused, Limits(
             _changed(load.get("max_slowdown"), max_slowdown),
             _changed(load.get("max_rate"), max_rate),
         )
@@ -91,7 +91,7 @@ def _steer(
     """Store a command and wait until the run has confirmed it."""
     with open_store(config) as store:
         control = Control(store.connection, config.migration)
-        record, present = store.journal.load(), control.wish()
+        record, present = store.journal.load(), control.read_command()
         runs = is_running(record)
         # A pause outlives its run, or a restart would undo it: only `resume` works without a run.
         if not runs and not (verb == "resume" and present.paused):
@@ -99,9 +99,9 @@ def _steer(
                 f"no run of migration '{config.migration}' is going: there is nothing to {verb}",
                 "`xbtmigrate status` shows where it stands; nothing was changed",
             )
-        paused, limits = change(present, control.load())
-        wish = control.ask(paused=paused, limits=limits)
-        load = _obeyed(store.journal, control, wish) if runs else control.load()
+        paused, limits = change(present, control.read_load())
+        command = control.send_command(paused=paused, limits=limits)
+        load = _obeyed(store.journal, control, command) if runs else control.read_load()
         return {
             "migration": config.migration,
             "running": runs,
@@ -121,14 +121,14 @@ def is_running(record: MigrationRecord | None) -> bool:
     return owner is None or not owner.is_dead()
 
 
-def _obeyed(journal: Journal, control: Control, wish: Command) -> dict[str, Any]:
+def _obeyed(journal: Journal, control: Control, command: Command) -> dict[str, Any]:
     """Wait for the run's answer and return what it says of its load."""
     deadline = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < deadline:
-        load = control.load()
+        load = control.read_load()
         # Limits hold once the token is repeated. A pause also waits for the write under way, and
         # only the state shows when that has ended.
-        if load.get("token") == wish.token and (not wish.paused or load["state"] == "paused"):
+        if load.get("token") == command.token and (not command.paused or load["state"] == "paused"):
             return load
         # Without this a killed run would keep the user waiting for the whole minute.
         if not is_running(journal.load()):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from xbtmigrate.backfill.goal import Known
+from xbtmigrate.backfill.goal import VectorLookup
 from xbtmigrate.backfill.order_file import OrderedIds, make_sortable
 from xbtmigrate.ordering import score_points
 from xbtmigrate.projectors import Projector
@@ -53,7 +53,7 @@ class FrozenOrder:
             ids = self._reloaded()
             if ids is None:
                 ordering = self._ordering or self._made()
-                batches = scored_points(self.gallery, ordering, self.workspace.known)
+                batches = score_all_points(self.gallery, ordering, self.workspace.cache)
                 ids = self.workspace.artefacts.save_order(batches, self.name)
             # The journal keeps this digest, so a cursor is never applied to another order.
             self._loaded = ids, ids.digest()
@@ -68,7 +68,9 @@ class FrozenOrder:
         return self.workspace.ordering(self.name, self.projector, hits)
 
 
-def scored_points(gallery: Gallery, ordering: Ordering, known: Known) -> Iterator[pa.RecordBatch]:
+def score_all_points(
+    gallery: Gallery, ordering: Ordering, known: VectorLookup
+) -> Iterator[pa.RecordBatch]:
     """Score every point by its old vector; what is already paid for comes first.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbtmigrate.artefacts import Artefacts
-from xbtmigrate.backfill.goal import Goal, Known, Progress, Until
+from xbtmigrate.backfill.goal import Goal, Progress, StopCheck, VectorLookup
 from xbtmigrate.backfill.loop import Backfill
 from xbtmigrate.config import Config
 from xbtmigrate.errors import StaleError
@@ -18,8 +18,8 @@ from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.types import Direction
 from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
-from xbtmigrate.workflows.backfill.request import Intent
-from xbtmigrate.workflows.compare_baseline import watched
+from xbtmigrate.workflows.backfill.request import BackfillRequest
+from xbtmigrate.workflows.compare_baseline import watch_baseline
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.workspace import Workspace
@@ -29,11 +29,11 @@ LEARNED = ("uncertainty", "combined", "benefit")
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class LoopTask:
     """The task of a loop, and the points it works on.
 
     Attributes:
-        intent: What the run does.
+        request: What the run does.
         record: Where the migration stands.
         projector: Old -> new; None where nothing is projected.
         gallery: The points.
@@ -41,7 +41,7 @@ class Work:
         batch_size: Points per batch.
     """
 
-    intent: Intent
+    request: BackfillRequest
     record: MigrationRecord
     projector: Projector | None
     gallery: Gallery
@@ -53,11 +53,11 @@ def make_loop(
     store: Store,
     models: Models,
     workspace: Workspace,
-    work: Work,
+    work: LoopTask,
     *,
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], str],
-    until: Until | None = None,
+    until: StopCheck | None = None,
 ) -> Backfill:
     """Put the loop of a run together.
 
@@ -70,20 +70,20 @@ def make_loop(
         should_stop: Called after each batch; a reason stops the run.
         until: May end the encoding before the fraction is reached.
     """
-    intent = work.intent
-    encodes = intent.fraction > 0
+    request = work.request
+    encodes = request.fraction > 0
     # Without encoding no cached vector is of use, and a large cache is not worth reading.
-    known: Known = workspace.known if encodes else _NOTHING
+    cache: VectorLookup = workspace.cache if encodes else _NOTHING
     return Backfill(
-        gallery=watched(store.connection, workspace.artefacts, intent.plan, work.gallery),
+        gallery=watch_baseline(store.connection, workspace.artefacts, request.plan, work.gallery),
         journal=store.journal,
         record=work.record,
-        goal=goal_of(store.config, intent),
+        goal=make_goal(store.config, request),
         order=work.order,
         modality=models.stored,
         encoder=models.new if encodes else None,
-        projector=work.projector if intent.projects else None,
-        known=known,
+        projector=work.projector if request.projects else None,
+        cache=cache,
         batch_size=work.batch_size,
         on_progress=on_progress,
         should_stop=should_stop,
@@ -91,20 +91,20 @@ def make_loop(
     )
 
 
-def goal_of(config: Config, intent: Intent) -> Goal:
+def make_goal(config: Config, request: BackfillRequest) -> Goal:
     """Return the goal of the loop for what a run is to do."""
-    return Goal(intent.fraction, intent.projects, config.plan.max_missing)
+    return Goal(request.fraction, request.projects, config.plan.max_missing)
 
 
-def projector_of(
-    facts: CollectionFacts, models: Models, artefacts: Artefacts, intent: Intent
+def load_forward_projector(
+    facts: CollectionFacts, models: Models, artefacts: Artefacts, request: BackfillRequest
 ) -> Projector | None:
     """Load the forward projector where it is needed, and check that it belongs to this plan.
 
     Raises:
         StaleError: It is another one.
     """
-    needed = intent.projects or intent.order in LEARNED
+    needed = request.projects or request.order in LEARNED
     if not needed:
         return None
     folder = artefacts.projector_folder(Direction.FORWARD)
@@ -114,7 +114,7 @@ def projector_of(
         # A plan may have been made after the training, for another model or another collection.
         "new model": (manifest.new_model, models.new.fingerprint),
         "old dimension": (manifest.d_in, facts.size),
-        "new dimension": (manifest.d_out, intent.plan.target.size),
+        "new dimension": (manifest.d_out, request.plan.target.size),
     }
     changes = [
         f"  {name}: projector has {was}, is {now}"
@@ -123,7 +123,7 @@ def projector_of(
     ]
     # An empty digest: nothing has been projected yet. Vectors of two maps cannot be ranked by
     # one query.
-    if intent.record and intent.record.projector_digest not in ("", projector.digest):
+    if request.record and request.record.projector_digest not in ("", projector.digest):
         changes.append("  the vectors written so far were made by another projector")
     if changes:
         raise StaleError(
@@ -133,9 +133,9 @@ def projector_of(
     return projector
 
 
-class _NothingKnown:
+class _NoVectors:
     def find(self, hashes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         return np.empty((len(hashes), 0), np.float32), np.zeros(len(hashes), np.bool_)
 
 
-_NOTHING = _NothingKnown()
+_NOTHING = _NoVectors()

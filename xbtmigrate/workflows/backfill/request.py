@@ -27,7 +27,7 @@ from xbtmigrate.workflows.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class BackfillOptions:
     """The options of one run.
 
     Attributes:
@@ -54,7 +54,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Intent:
+class BackfillRequest:
     """The goal of one run, before it starts.
 
     Attributes:
@@ -147,9 +147,9 @@ def current_plan(
     return plan
 
 
-def current_intent(
+def load_request(
     store: Store, models: Models, artefacts: Artefacts, record: MigrationRecord
-) -> Intent:
+) -> BackfillRequest:
     """Return the goal of a migration under way, checked against the present collection.
 
     Raises:
@@ -158,16 +158,18 @@ def current_intent(
     plan = current_plan(store, models, artefacts, record)
     refuse_duplicate_ids(store.connection, store.facts)
     fraction = record.fraction if STRATEGIES[plan.strategy].encodes else 0.0
-    return Intent(plan, record, fraction, _count(store, plan, record), _order(artefacts, plan))
+    return BackfillRequest(
+        plan, record, fraction, _count(store, plan, record), _order(artefacts, plan)
+    )
 
 
-def backfill_intent(
+def build_request(
     store: Store,
     models: Models,
     artefacts: Artefacts,
-    request: Request,
+    options: BackfillOptions,
     record: MigrationRecord | None,
-) -> Intent:
+) -> BackfillRequest:
     """Turn the options of `backfill` into a run that is safe: fractions only grow.
 
     Raises:
@@ -183,8 +185,10 @@ def backfill_intent(
         refuse_rivals(store.connection, plan.migration, plan.collections)
         refuse_impossible(store, choice_of(plan.target))
     refuse_duplicate_ids(store.connection, store.facts)
-    fraction, order = _fraction(plan, request, record), _order(artefacts, plan, request.order)
-    return Intent(plan, record, fraction, _count(store, plan, record), order, request.until)
+    fraction, order = _fraction(plan, options, record), _order(artefacts, plan, options.order)
+    return BackfillRequest(
+        plan, record, fraction, _count(store, plan, record), order, options.until
+    )
 
 
 def _count(store: Store, plan: Plan, record: MigrationRecord | None) -> Tally:
@@ -214,10 +218,10 @@ def _order(artefacts: Artefacts, plan: Plan, asked: str | None = None) -> str:
     return name
 
 
-def _fraction(plan: Plan, request: Request, record: MigrationRecord | None) -> float:
+def _fraction(plan: Plan, options: BackfillOptions, record: MigrationRecord | None) -> float:
     """Return the share to re-encode: by the options, else what is under way, else the plan's."""
     if not STRATEGIES[plan.strategy].encodes:
-        if request.fraction or request.until:
+        if options.fraction or options.until:
             raise ConfigError(
                 f"the plan says {plan.strategy}, which encodes nothing: neither --fraction nor "
                 "--until can be given",
@@ -225,10 +229,10 @@ def _fraction(plan: Plan, request: Request, record: MigrationRecord | None) -> f
             )
         return 0.0
     reached = record.fraction if record is not None else 0.0
-    if request.fraction is not None:
+    if options.fraction is not None:
         # A true vector is not replaced by a projected one, so a smaller fraction changes nothing.
-        return max(request.fraction, reached)
-    if request.until is not None:
+        return max(options.fraction, reached)
+    if options.until is not None:
         # The gate ends the encoding; before that nothing is known of the share it takes.
         return 1.0
     return reached if record is not None else plan.fraction

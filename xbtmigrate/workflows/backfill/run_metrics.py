@@ -91,7 +91,7 @@ class RunMetrics:
         yield self._gauge("pass_points_remaining", "Those still to be done.", left, "stage")
 
     def _gauge(self, name: str, text: str, values: Mapping[str, float], label: str = "") -> Metric:
-        # Imported here: the extra `metrics` is optional, and `served` refuses first without it.
+        # Imported here: the extra `metrics` is optional, and `serve_metrics` refuses first.
         from prometheus_client.core import GaugeMetricFamily
 
         return self._filled(GaugeMetricFamily(*self._described(name, text, label)), values, label)
@@ -114,7 +114,7 @@ class RunMetrics:
 
 
 @contextmanager
-def served(metrics: RunMetrics, port: int | None, host: str) -> Iterator[None]:
+def serve_metrics(metrics: RunMetrics, port: int | None, host: str) -> Iterator[None]:
     """Serve http://host:port/metrics while the context is open; a port of None serves nothing.
 
     Raises:

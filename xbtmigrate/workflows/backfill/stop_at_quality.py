@@ -18,34 +18,34 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from xbtmigrate.backfill.goal import Until
+from xbtmigrate.backfill.goal import StopCheck
 from xbtmigrate.documents.backfill import UntilDocument
 from xbtmigrate.errors import EncoderError, EvaluationError
 from xbtmigrate.evaluation.estimate_full import impute_full
 from xbtmigrate.evaluation.mixed_gallery import Merge, Serving, Single
-from xbtmigrate.evaluation.quality_gate import Gate, Verdict
+from xbtmigrate.evaluation.quality_gate import Gate, GateResult
 from xbtmigrate.evaluation.queries import Questions, read_questions
 from xbtmigrate.evaluation.retrieval import (
     DEPTH,
     QueryScores,
     Relevance,
-    Space,
+    SearchSpace,
+    chunk_queries,
     evaluate,
     judge,
-    query_chunks,
-    top_k,
+    rank_top_k,
 )
 from xbtmigrate.migration.phases import Stage
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
-from xbtmigrate.scoring.calibration import Arrangement
+from xbtmigrate.scoring.calibration import Calibration
 from xbtmigrate.scoring.fusion import CalibratedServing, PerPoint
 from xbtmigrate.types import Channel, Kind, PointId, Vectors, vectors_of
-from xbtmigrate.workflows.backfill.make_loop import Work
+from xbtmigrate.workflows.backfill.make_loop import LoopTask
 from xbtmigrate.workflows.encode_points import Report, encode_gallery
-from xbtmigrate.workflows.evaluate.collect import Collected, asking, gallery_of
-from xbtmigrate.workflows.evaluate.experiment import Sides, Trial
-from xbtmigrate.workflows.evaluate.query_sources import made_questions
+from xbtmigrate.workflows.evaluate.collect import CollectedPoints, choose_gallery, embed_queries
+from xbtmigrate.workflows.evaluate.experiment import ChannelVectors, Trial
+from xbtmigrate.workflows.evaluate.query_sources import make_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, take
 from xbtmigrate.workflows.store import Store
@@ -60,7 +60,7 @@ MAX_GALLERY = 100_000
 
 
 @dataclass(slots=True)
-class Watch:
+class QualityMonitor:
     """Measures the live gallery on the way of a backfill.
 
     Attributes:
@@ -79,14 +79,14 @@ class Watch:
     store: Store
     models: Models
     workspace: Workspace
-    work: Work
+    work: LoopTask
     gate: Gate
     queries: Path | None
     report: Report
-    verdict: Verdict | None = None
+    verdict: GateResult | None = None
     basis: str = ""
     query_count: int = 0
-    _live: Live | None = None
+    _live: LiveGallery | None = None
     _looked: int = 0
 
     @property
@@ -96,12 +96,12 @@ class Watch:
 
     @property
     def _projector(self) -> Projector | None:
-        return self.work.projector if self.work.intent.projects else None
+        return self.work.projector if self.work.request.projects else None
 
-    def until(self) -> Until:
+    def until(self) -> StopCheck:
         """Measure about once in a hundredth of the points."""
-        points = self.work.intent.tally.points
-        return Until(max(self.work.batch_size, math.ceil(points / STEPS)), self.reached)
+        points = self.work.request.tally.points
+        return StopCheck(max(self.work.batch_size, math.ceil(points / STEPS)), self.reached)
 
     def reached(self, position: int, places: int) -> bool:
         """Return whether the gate is met by what is written now."""
@@ -128,46 +128,46 @@ class Watch:
             "basis": self.basis,
         }
 
-    def _first_look(self) -> Live:
+    def _first_look(self) -> LiveGallery:
         """Find the queries, encode their answers and the sample, and read the whole gallery."""
         seed = self.store.config.plan.seed
         # Freeze the order now: which points were unpaid is a column of its file.
         self.work.order()
-        unpaid = self.workspace.artefacts.unpaid()
+        unpaid = self.workspace.artefacts.list_unpaid()
         drawn = np.random.default_rng(seed).permutation(len(unpaid))[:SAMPLE]
         sample = take(self.store.reader(), [unpaid[row] for row in np.sort(drawn)])
         needed = set(sample.ids)
         judged = None if self.queries is None else read_questions(self.queries)[0]
         if judged is not None:
-            judged = judged.sampled(MAX_QUERIES, seed)
+            judged = judged.sample(MAX_QUERIES, seed)
             needed |= {point for points in judged.relevant for point in points}
-        points = gallery_of(self.store, needed, MAX_GALLERY, self.report)
+        points = choose_gallery(self.store, needed, MAX_GALLERY, self.report)
         new, known = self._known(points, needed)
         # A needed point that cannot be embedded can be neither an answer nor part of the sample. Of
         # the others it does not matter: their vectors are read back once the run has written them.
         usable = known | ~np.isin(np.asarray(points.ids, np.str_), np.asarray([*needed], np.str_))
         points, new, known = points.rows(np.flatnonzero(usable)), new[usable], known[usable]
-        collected = Collected(points, new)
+        collected = CollectedPoints(points, new)
         trial = self._trial(collected, judged, sample)
         self.basis, self.query_count = trial.questions.basis, len(trial.questions)
         # Judged answers are no random choice: only the sample may represent what is not encoded.
         fair = np.isin(np.asarray(points.ids, np.str_), np.asarray(sample.ids, np.str_))
-        live = Live(trial, self._arrangement(), self._projector, known, fair & known, seed)
+        live = LiveGallery(trial, self._calibration(), self._projector, known, fair & known, seed)
         # An earlier run may have re-encoded some points already.
         live.look(self.work.gallery, points.ids)
         return live
 
-    def _trial(self, collected: Collected, judged: Questions | None, sample: Points) -> Trial:
+    def _trial(self, collected: CollectedPoints, judged: Questions | None, sample: Points) -> Trial:
         """Embed the queries with both models.
 
         Raises:
             EvaluationError: No queries could be made that both models can embed.
         """
         if judged is not None:
-            return asking(self.store, self.models, collected, judged, self.report)
-        for questions in made_questions(self.store, self.models, sample):
+            return embed_queries(self.store, self.models, collected, judged, self.report)
+        for questions in make_questions(self.store, self.models, sample):
             try:
-                return asking(self.store, self.models, collected, questions, self.report)
+                return embed_queries(self.store, self.models, collected, questions, self.report)
             except EncoderError:
                 continue
         raise EvaluationError(
@@ -178,19 +178,19 @@ class Watch:
     def _known(self, points: Points, needed: set[PointId]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
         """New vectors known so far, those of the needed points encoded now; and which are known."""
         rows = np.array([row for row, point in enumerate(points.ids) if point in needed], np.intp)
-        new, known = self.workspace.known.find(points.hashes)
+        new, known = self.workspace.cache.find(points.hashes)
         new[rows], known[rows] = encode_gallery(
             self.models.new,
-            self.workspace.known,
+            self.workspace.cache,
             points.rows(rows),
             self.models.stored,
             report=self.report,
         )
         return new, known
 
-    def _arrangement(self) -> Arrangement | None:
+    def _calibration(self) -> Calibration | None:
         """Load the calibration that belongs to this projector."""
-        found = self.workspace.artefacts.load_arrangement()
+        found = self.workspace.artefacts.load_calibration()
         if found is None or self._projector is None:
             return None
         # The first digest is the bridge's, the second the forward map's.
@@ -198,12 +198,12 @@ class Watch:
 
 
 @dataclass(slots=True)
-class Live:
+class LiveGallery:
     """The gallery as it is written, in both spaces.
 
     Attributes:
         trial: Queries, and the gallery with the true new vectors known so far.
-        arrangement: How it is searched; None for one space, or a raw merge of two where nothing
+        calibration: How it is searched; None for one space, or a raw merge of two where nothing
             is projected.
         projector: Old -> new; None where nothing is projected.
         known: Rows whose true new vector is known, (n,).
@@ -212,14 +212,14 @@ class Live:
     """
 
     trial: Trial
-    arrangement: Arrangement | None
+    calibration: Calibration | None
     projector: Projector | None
     known: npt.NDArray[np.bool_]
     sample: npt.NDArray[np.bool_]
     seed: int
     encoded: npt.NDArray[np.bool_] = field(init=False)
     _row: dict[PointId, int] = field(init=False)
-    _sides: Sides = field(init=False)
+    _sides: ChannelVectors = field(init=False)
     _hubness: dict[Channel, PerPoint] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -230,9 +230,11 @@ class Live:
         projected = np.zeros_like(trial.new)
         if self.projector is not None:
             projected = self.projector.apply(trial.old, trial.side)
-        self._sides = Sides(trial.old, projected, trial.new, trial.old_distance, trial.new_distance)
-        if self.arrangement is not None:
-            self._hubness = self._sides.hubness(self.arrangement.bank, trial.ids)
+        self._sides = ChannelVectors(
+            trial.old, projected, trial.new, trial.old_distance, trial.new_distance
+        )
+        if self.calibration is not None:
+            self._hubness = self._sides.hubness(self.calibration.bank, trial.ids)
 
     def look(self, gallery: Gallery, ids: Sequence[PointId]) -> None:
         """Read back which of these points are re-encoded now, and their vectors."""
@@ -244,13 +246,13 @@ class Live:
             rows = np.array([self._row[point] for point in done["id"].to_pylist()], np.intp)
             self.trial.new[rows] = vectors_of(done, "new")
             self.encoded[rows] = self.known[rows] = True
-            if self.arrangement is not None and len(rows):
+            if self.calibration is not None and len(rows):
                 ids = [self.trial.ids[row] for row in rows]
                 # Old and projected vectors have not changed: compute only the new channel again.
-                found = self._sides.rows(rows).hubness(self.arrangement.bank, ids)
+                found = self._sides.rows(rows).hubness(self.calibration.bank, ids)
                 self._hubness[Channel.NEW][rows] = found[Channel.NEW]
 
-    def judge(self, gate: Gate) -> Verdict:
+    def judge(self, gate: Gate) -> GateResult:
         """Hold the gallery as it is now against a gate."""
         # Only the anchor that the gate names is measured: `full` takes an imputation each time.
         ends: dict[str, Callable[[], QueryScores]] = {
@@ -270,15 +272,15 @@ class Live:
         }
         relevance = trial.relevance
         # In chunks: the scores of all queries against all points need not fit in memory.
-        for chunk in query_chunks(relevance.query_count, len(trial.ids)):
-            blocks = {channel: space.scores(chunk) for channel, space in spaces.items()}
-            ranked = top_k(serving.score(blocks, self.encoded), DEPTH)
+        for chunk in chunk_queries(relevance.query_count, len(trial.ids)):
+            blocks = {channel: space.score(chunk) for channel, space in spaces.items()}
+            ranked = rank_top_k(serving.score(blocks, self.encoded), DEPTH)
             parts.append(judge(ranked, relevance.part(chunk)))
-        return QueryScores.joined(parts)
+        return QueryScores.join(parts)
 
     def _serving(self) -> Serving:
-        if self.arrangement is not None:
-            return CalibratedServing(self.arrangement.fusion, self._hubness)
+        if self.calibration is not None:
+            return CalibratedServing(self.calibration.fusion, self._hubness)
         return Merge() if self.projector is None else Single()
 
     def _full(self) -> QueryScores:
@@ -290,7 +292,7 @@ class Live:
         relevance = trial.relevance
         known = Relevance(relevance.query_count, relevance.query, place[relevance.row])
         return impute_full(
-            Space(trial.queries_new, trial.new[rows], trial.new_distance),
+            SearchSpace(trial.queries_new, trial.new[rows], trial.new_distance),
             known,
             encoded=self.encoded[rows],
             # Only what is left: the re-encoded points are counted exactly.

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
-from xbtmigrate.backfill.pace import Limits, Pace, Reason, Windows
+from xbtmigrate.backfill.pace import Limits, Pace, WaitReason, Windows
 from xbtmigrate.backfill.paced_gallery import PacedGallery
 from xbtmigrate.documents.status import LoadDocument
 from xbtmigrate.errors import XbtMigrateError
@@ -22,7 +22,7 @@ from xbtmigrate.qdrant.collection.probes import Probes, draw_queries, spacing_of
 from xbtmigrate.qdrant.gallery.open_gallery import EMBEDDED_PAGE, PAGE
 from xbtmigrate.qdrant.journal.run_control import Control
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.workflows.backfill.request import Request
+from xbtmigrate.workflows.backfill.request import BackfillOptions
 from xbtmigrate.workflows.store import Store
 
 log = logging.getLogger("xbtmigrate.load")
@@ -41,7 +41,7 @@ class _Published(LoadDocument):
 
 
 @dataclass(slots=True)
-class Watch:
+class LoadMonitor:
     """Watches one run from a separate thread: probes, backlog, commands, and the published load.
 
     Attributes:
@@ -94,7 +94,7 @@ class Watch:
         if self._probes is not None:
             self._probes.close()
         with suppress(XbtMigrateError):
-            self.control.publish({**self.state(), "state": "ended", "reason": ""})
+            self.control.publish_load({**self.state(), "state": "ended", "reason": ""})
 
     def tick(self, now: float) -> None:
         """Do once what is due at this time."""
@@ -108,11 +108,11 @@ class Watch:
         # A new state or token is published at once: `pause` and `throttle` wait for it.
         if due or (state["state"], state["token"]) != self._published:
             self._published = (state["state"], state["token"])
-            self.control.publish(state)
+            self.control.publish_load(state)
 
     def state(self) -> _Published:
         """Return the load to publish, with the token of the command in force."""
-        return {**load_of(self.pace, self.connection), "token": self._token}
+        return {**read_load(self.pace, self.connection), "token": self._token}
 
     def _run(self) -> None:
         while not self._ended.wait(TICK):
@@ -127,19 +127,19 @@ class Watch:
         return True
 
     def _obey(self) -> None:
-        wish = self.control.wish()
-        if wish.token == self._token:
+        command = self.control.read_command()
+        if command.token == self._token:
             return
         # Each command gives the probes another chance: new limits may call for them.
-        self._token, self._blind = wish.token, False
-        self.pace.limit_to(wish.limits or self.own)
-        if wish.limits:
-            log.info("limits asked for at %s: %s", wish.asked_at, _shown(wish.limits))
-        if wish.paused:
-            text = f"asked for at {wish.asked_at}; `xbtmigrate resume` lets it go on"
-            self.pace.hold(Reason.REQUEST, text)
+        self._token, self._blind = command.token, False
+        self.pace.limit_to(command.limits or self.own)
+        if command.limits:
+            log.info("limits asked for at %s: %s", command.asked_at, _shown(command.limits))
+        if command.paused:
+            text = f"asked for at {command.asked_at}; `xbtmigrate resume` lets it go on"
+            self.pace.hold(WaitReason.REQUEST, text)
         else:
-            self.pace.release(Reason.REQUEST, "going on: asked for by `xbtmigrate resume`")
+            self.pace.release(WaitReason.REQUEST, "going on: asked for by `xbtmigrate resume`")
 
     def _probe(self, now: float) -> None:
         """Feed the pace with what the probe queries took."""
@@ -149,14 +149,14 @@ class Watch:
             return
         assert self._probes is not None
         times = self._probes.take()
-        checking = Reason.CHECK in self.pace.holds
+        checking = WaitReason.CHECK in self.pace.holds
         if checking and self._check_ends is None:
             # What was measured until now is of the server with the run.
             self._check_ends, times = now + CHECK_PATIENCE, []
         for each in times:
             self._windows.add(each)
         overdue = checking and self._check_ends is not None and now >= self._check_ends
-        verdict = self._windows.verdict(hurried=overdue)
+        verdict = self._windows.take_p95(hurried=overdue)
         if verdict is not None:
             # While the optimizer works off this run's writes, the load counts as the run's.
             self.pace.judge(verdict, settled=not self._busy)
@@ -182,7 +182,7 @@ class Watch:
             return False
         self._probes = Probes(rest, self.facts.collection, queries, spacing_of(self.facts))
         # The baseline is what queries take without the run: write nothing until it is known.
-        self.pace.hold(Reason.CHECK, "measuring what queries take without this run")
+        self.pace.hold(WaitReason.CHECK, "measuring what queries take without this run")
         return True
 
     def _go_blind(self, why: str) -> None:
@@ -192,35 +192,35 @@ class Watch:
             self._probes.close()
             self._probes = None
         log.warning("queries cannot be timed, so their slowdown is not limited: %s", why)
-        self.pace.release(Reason.CHECK)
+        self.pace.release(WaitReason.CHECK)
         self.pace.limit_to(replace(self.pace.limits, max_slowdown=None))
 
     def _look(self, now: float) -> None:
         """Wait for the server where it is behind, but not for ever."""
         # The connection retries a 429 by itself; new ones since the last look halve the pace here.
-        refusal = self.connection.retries.pauses.get(Reason.SERVER_LIMIT)
+        refusal = self.connection.retries.pauses.get(WaitReason.SERVER_LIMIT)
         if refusal is not None and refusal.count > self._refusals:
             self._refusals = refusal.count
             self.pace.back_off("the server asks for fewer requests")
         # `--max-slowdown off` goes as fast as it can: it does not wait for the optimizer either.
         if self.pace.limits.max_slowdown is None:
-            self.pace.release(Reason.BACKLOG)
+            self.pace.release(WaitReason.BACKLOG)
             return
         self._busy, why = self.backlog.look()
         # One clock for both: during a wait when it ends, after it when the next one may begin.
-        held = Reason.BACKLOG in self.pace.holds
+        held = WaitReason.BACKLOG in self.pace.holds
         if held and (not why or now >= self._backlog_ends):
             done = "the server has caught up" if not why else "the server is still behind"
-            self.pace.release(Reason.BACKLOG, f"going on: {done}")
+            self.pace.release(WaitReason.BACKLOG, f"going on: {done}")
             self._backlog_ends = now + BACKLOG_REST
         elif why and not held and now >= self._backlog_ends:
             self._backlog_ends = now + BACKLOG_PATIENCE
-            self.pace.hold(Reason.BACKLOG, why)
+            self.pace.hold(WaitReason.BACKLOG, why)
 
 
 @contextmanager
-def paced(
-    store: Store, plan: Plan, request: Request, should_stop: Callable[[], str]
+def pace_gallery(
+    store: Store, plan: Plan, request: BackfillOptions, should_stop: Callable[[], str]
 ) -> Iterator[PacedGallery]:
     """Yield the plan's gallery at a pace that spares other clients' queries.
 
@@ -239,7 +239,7 @@ def paced(
         yield PacedGallery(gallery, alone, should_stop)
         return
     pace = Pace(limits, max(size, PAGE), log.info)
-    watch = Watch(
+    watch = LoadMonitor(
         connection=connection,
         facts=store.facts,
         control=Control(connection, store.config.migration),
@@ -255,7 +255,7 @@ def paced(
         watch.end()
 
 
-def load_of(pace: Pace, connection: Connection) -> LoadDocument:
+def read_load(pace: Pace, connection: Connection) -> LoadDocument:
     """Return the load of a run, as `status` shows it."""
     pauses = {**pace.pauses, **connection.retries.pauses}
     return {
@@ -278,7 +278,7 @@ def load_of(pace: Pace, connection: Connection) -> LoadDocument:
 
 
 def _state(pace: Pace) -> Literal["running", "throttled", "waiting", "pausing", "paused"]:
-    if Reason.REQUEST in pace.holds:
+    if WaitReason.REQUEST in pace.holds:
         return "paused" if pace.idle else "pausing"
     if pace.holds:
         return "waiting"

@@ -13,12 +13,12 @@ from xbtmigrate.qdrant.gallery.remove import drop_collection, drop_indexes, drop
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
 from xbtmigrate.qdrant.journal.kept_hashes import forget_ledger
 from xbtmigrate.qdrant.wire.connection import DROP_VECTOR, Connection
-from xbtmigrate.qdrant.wire.own_collection import forget_shadow, shadow_mark
+from xbtmigrate.qdrant.wire.own_collection import find_shadow_record, forget_shadow
 from xbtmigrate.types import Layout
-from xbtmigrate.workflows.cutover.route import give_notice, publish, switched_to
+from xbtmigrate.workflows.cutover.route import give_notice, publish, update_switch
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.next_step import AFTER_ABORT
-from xbtmigrate.workflows.store import connected
+from xbtmigrate.workflows.store import open_connection
 from xbtmigrate.workflows.workspace import artefacts_of
 
 
@@ -37,20 +37,20 @@ def abort(config: Config, *, act: bool, notice: float, report: Report) -> AbortD
     """
     plan = artefacts_of(config).load_plan()
     # Not `open_store`, which reads the collection: after a killed abort it may be gone.
-    with connected(config) as connection:
+    with open_connection(config) as connection:
         journal = QdrantJournal(connection, config.migration)
         record = _abortable(journal.load(), plan)
         if act:
             record = journal.acquire(record)
             try:
                 # Store the phase, then remove: a killed abort is found in it and goes on.
-                record = record.moved_to(Phase.ABORTING)
+                record = record.move_to(Phase.ABORTING)
                 journal.save(record)
                 give_notice(connection, notice, report)
                 _undo(connection, plan, report)
                 forget_ledger(connection, plan.migration)
                 # ABORTED comes last: until then the same command repeats the removal harmlessly.
-                record = _forgotten(switched_to(record, Phase.ABORTED))
+                record = _forgotten(update_switch(record, Phase.ABORTED))
                 journal.save(record)
             finally:
                 journal.release()
@@ -96,7 +96,7 @@ def _undo(connection: Connection, plan: Plan, report: Report) -> None:
     target = plan.target
     if target.layout is Layout.SHADOW:
         # Only what is marked as the tool's own is deleted; the mark goes last.
-        if shadow_mark(connection, target.collection) is not None:
+        if find_shadow_record(connection, target.collection) is not None:
             drop_collection(connection, target.collection)
             forget_shadow(connection, target.collection)
         return

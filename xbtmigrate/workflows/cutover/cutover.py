@@ -22,27 +22,27 @@ from xbtmigrate.errors import GateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.point_hashes import PointHashes
 from xbtmigrate.projectors import Projector
-from xbtmigrate.qdrant.collection.aliases import aliases, move_alias
-from xbtmigrate.qdrant.gallery.replicate import Passed
+from xbtmigrate.qdrant.collection.aliases import list_aliases, move_alias
+from xbtmigrate.qdrant.gallery.replicate import CopyResult
 from xbtmigrate.qdrant.wire.connect import check_writable
 from xbtmigrate.types import Layout
 from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
-from xbtmigrate.workflows.backfill.make_loop import Work, make_loop, projector_of
-from xbtmigrate.workflows.backfill.request import Intent, current_intent
-from xbtmigrate.workflows.cutover.late_writes import Carrier, keep_ledger, kept_ledger
+from xbtmigrate.workflows.backfill.make_loop import LoopTask, load_forward_projector, make_loop
+from xbtmigrate.workflows.backfill.request import BackfillRequest, load_request
+from xbtmigrate.workflows.cutover.late_writes import LateWrites, load_ledger, save_ledger
 from xbtmigrate.workflows.cutover.preconditions import (
     Check,
-    Order,
+    CutoverOptions,
     check_cutover,
-    without_vector,
+    check_without_vector,
 )
 from xbtmigrate.workflows.cutover.route import (
     Route,
     choose_route,
-    moved_record,
+    describe_reader_change,
+    find_route,
+    move_record,
     publish,
-    readers_send,
-    route_taken,
 )
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
@@ -56,13 +56,13 @@ SHOWN = 20
 
 
 def cutover(
-    config: Config, order: Order, *, should_stop: Callable[[], str], report: Report
+    config: Config, options: CutoverOptions, *, should_stop: Callable[[], str], report: Report
 ) -> CutoverDocument:
     """Switch applications to the new vectors, or return which checks fail.
 
     Args:
         config: The settings.
-        order: The options of the cutover.
+        options: The options of the cutover.
         should_stop: Asked while waiting and catching up; a reason ends it before the switch.
         report: Called with progress.
 
@@ -75,20 +75,20 @@ def cutover(
         models = Models(config)
         workspace = Workspace(config, models)
         record = _switchable(store.journal.load())
-        intent, route, checks = check_switch(
-            store, models, workspace.artefacts, record, order, report=report
+        request, route, checks = check_switch(
+            store, models, workspace.artefacts, record, options, report=report
         )
-        if not (order.act and all(check.passed for check in checks)):
-            return _document(intent, route, record, checks, order=order)
+        if not (options.act and all(check.passed for check in checks)):
+            return _document(request, route, record, checks, options=options)
         # A read-only API key fails here, before the lease, and not between sweep and switch.
         check_writable(store.connection, store.facts.collection)
-        held = store.journal.acquire(_accepting(record, order.accepted.without_vector))
-        run = _Cutover(store, models, workspace, intent, route, order, held, should_stop, report)
+        held = store.journal.acquire(_accepting(record, options.accepted.without_vector))
+        run = _Cutover(store, models, workspace, request, route, options, held, should_stop, report)
         try:
             run.go()
         finally:
             store.journal.release()
-        return _document(intent, route, run.record, checks, order=order, run=run)
+        return _document(request, route, run.record, checks, options=options, run=run)
 
 
 def check_switch(
@@ -96,10 +96,10 @@ def check_switch(
     models: Models,
     artefacts: Artefacts,
     record: MigrationRecord | None,
-    order: Order,
+    options: CutoverOptions,
     *,
     report: Report = lambda *_: None,
-) -> tuple[Intent, Route, list[Check]]:
+) -> tuple[BackfillRequest, Route, list[Check]]:
     """Check what must hold before a cutover. Reads only.
 
     Returns:
@@ -110,16 +110,16 @@ def check_switch(
         GateError: The migration is not verified, or there is no way to switch.
     """
     record = _switchable(record)
-    intent = current_intent(store, models, artefacts, record)
-    route = route_taken(record) or choose_route(
-        store.config, store.connection, intent.plan, order.alias, by_switch=order.by_switch
+    request = load_request(store, models, artefacts, record)
+    route = find_route(record) or choose_route(
+        store.config, store.connection, request.plan, options.alias, by_switch=options.by_switch
     )
-    report(readers_send(intent.plan, route.alias), 0, 0)
+    report(describe_reader_change(request.plan, route.alias), 0, 0)
     report("checking the gates", 0, 0)
     if record.phase is not Phase.VERIFIED:
-        return intent, route, []
-    checks = check_cutover(store, models, artefacts, intent, route=route, order=order)
-    return intent, route, checks
+        return request, route, []
+    checks = check_cutover(store, models, artefacts, request, route=route, options=options)
+    return request, route, checks
 
 
 def _switchable(record: MigrationRecord | None) -> MigrationRecord:
@@ -143,37 +143,39 @@ class _Cutover:
     store: Store
     models: Models
     workspace: Workspace
-    intent: Intent
+    request: BackfillRequest
     route: Route
-    order: Order
+    options: CutoverOptions
     record: MigrationRecord
     should_stop: Callable[[], str]
     report: Report
     stopped: str = ""
-    late: Passed = field(default_factory=Passed)
+    late: CopyResult = field(default_factory=CopyResult)
 
     def go(self) -> None:
         """Go on from the record's phase."""
-        carrier = Carrier(
+        late_writes = LateWrites(
             self.store,
             self.models,
             self.workspace,
-            self.intent,
-            projector_of(self.store.facts, self.models, self.workspace.artefacts, self.intent),
+            self.request,
+            load_forward_projector(
+                self.store.facts, self.models, self.workspace.artefacts, self.request
+            ),
         )
         # Not after the switch: a ledger made then would hide what was written late.
         if self.record.phase is not Phase.CUT_OVER and not self._is_moved():
-            ledger = self._catch_up(carrier)
+            ledger = self._catch_up(late_writes)
             if self.stopped:
                 return
             # Again: applications may have added points without content since the check.
             self._check_without_vector()
             # The copies of a shadow remember what they were made from: they are noted behind it.
-            keep_ledger(
+            save_ledger(
                 self.store.config,
                 self.store.connection,
                 self.workspace.artefacts,
-                carrier.ledger() if ledger is None else ledger,
+                late_writes.make_ledger() if ledger is None else ledger,
             )
             # Journal first, then alias: `_is_moved` trusts the alias only after VERIFIED.
             self._move_to(Phase.CUTTING_OVER)
@@ -182,9 +184,9 @@ class _Cutover:
             self._move_to(Phase.CUT_OVER)
         # The journal is the truth; the file is a copy, which the next call rewrites if lost.
         publish(self.workspace.artefacts, self.record)
-        self._follow(carrier)
+        self._follow(late_writes)
 
-    def _catch_up(self, carrier: Carrier) -> PointHashes | None:
+    def _catch_up(self, late_writes: LateWrites) -> PointHashes | None:
         """Sweep until few enough points change, and on until the file of --go-file exists.
 
         Returns:
@@ -193,34 +195,34 @@ class _Cutover:
         """
         while True:
             # Read before the sweep: the last sweep has to begin after the file appeared.
-            last = self.order.go_file is None or self.order.go_file.exists()
+            last = self.options.go_file is None or self.options.go_file.exists()
             # In place the notes come before the sweep: a write after a later note would be missed.
-            ledger = carrier.ledger() if last and not carrier.shadow else None
-            loop = self._make_loop(carrier.projector)
+            ledger = late_writes.make_ledger() if last and not late_writes.shadow else None
+            loop = self._make_loop(late_writes.projector)
             left = loop.catch_up()
             self.record, self.stopped = loop.record, loop.stopped
             if self.stopped:
                 return None
-            if left > self.order.max_behind:
+            if left > self.options.max_behind:
                 raise GateError(
                     f"{left:,} points changed while the last sweep went on, at most "
-                    f"{self.order.max_behind:,} may",
+                    f"{self.options.max_behind:,} may",
                     "cut over while fewer points are written, or raise --max-behind: what comes "
                     "late is carried over after the switch",
                 )
             if last:
                 return ledger
-            self.report(f"ready; waiting for {self.order.go_file}", 0, 0)
+            self.report(f"ready; waiting for {self.options.go_file}", 0, 0)
             self._wait()
 
     def _make_loop(self, projector: Projector | None) -> Backfill:
-        gallery = self.store.gallery(self.intent.plan)
-        order = FrozenOrder(self.workspace, gallery, self.intent.order, projector)
+        gallery = self.store.gallery(self.request.plan)
+        order = FrozenOrder(self.workspace, gallery, self.request.order, projector)
         return make_loop(
             self.store,
             self.models,
             self.workspace,
-            Work(self.intent, self.record, projector, gallery, order),
+            LoopTask(self.request, self.record, projector, gallery, order),
             on_progress=lambda step: self.report("catching up", step.done, step.total),
             should_stop=self.should_stop,
         )
@@ -231,8 +233,8 @@ class _Cutover:
         Raises:
             GateError: They are more.
         """
-        tally = Tally.take(self.store.gallery(self.intent.plan))
-        check = without_vector(tally, self.record.without_vector)
+        tally = Tally.take(self.store.gallery(self.request.plan))
+        check = check_without_vector(tally, self.record.without_vector)
         if not check.passed:
             raise GateError(check.detail, "nothing was switched")
 
@@ -247,44 +249,44 @@ class _Cutover:
         """Whether an earlier cutover was killed behind its switch."""
         if self.route.alias is None or self.record.phase is Phase.VERIFIED:
             return False
-        leading = aliases(self.store.connection)
-        return leading.get(self.route.alias) == self.intent.plan.target.collection
+        leading = list_aliases(self.store.connection)
+        return leading.get(self.route.alias) == self.request.plan.target.collection
 
     def _move(self) -> None:
         if self.route.alias is not None:
-            target = self.intent.plan.target.collection
+            target = self.request.plan.target.collection
             move_alias(self.store.connection, self.route.alias, target)
 
-    def _follow(self, carrier: Carrier) -> None:
+    def _follow(self, late_writes: LateWrites) -> None:
         """Carry over what came late until a pass finds nothing more."""
         # The stored one: a cutover that is repeated after the switch has no other.
-        ledger = kept_ledger(self.store.config, self.store.connection, self.workspace.artefacts)
+        ledger = load_ledger(self.store.config, self.store.connection, self.workspace.artefacts)
         self.report("carrying over what came late", 0, 0)
-        self.late = carrier.repeat(partial(carrier.to_new, ledger), ledger)
+        self.late = late_writes.repeat(partial(late_writes.copy_to_new, ledger), ledger)
 
     def _move_to(self, phase: Phase) -> None:
-        plan, route = self.intent.plan, self.route
-        self.record = moved_record(
+        plan, route = self.request.plan, self.route
+        self.record = move_record(
             self.models, self.workspace.artefacts, plan, self.record, phase=phase, route=route
         )
         self.store.journal.save(self.record)
 
 
 def _document(
-    intent: Intent,
+    request: BackfillRequest,
     route: Route,
     record: MigrationRecord,
     checks: Sequence[Check],
     *,
-    order: Order,
+    options: CutoverOptions,
     run: _Cutover | None = None,
 ) -> CutoverDocument:
-    plan = intent.plan
-    late = run.late if run else Passed()
+    plan = request.plan
+    late = run.late if run else CopyResult()
     stopped = run.stopped if run else ""
     passed = all(check.passed for check in checks)
     return {
-        "readers": readers_send(plan, route.alias),
+        "readers": describe_reader_change(plan, route.alias),
         "collection": plan.collection.name,
         "target": plan.target.collection,
         "vector": plan.target.vector,
@@ -292,7 +294,7 @@ def _document(
         "alias": route.alias,
         "other_aliases": list(route.others),
         "phase": record.phase,
-        "status": f"stopped: {stopped}" if stopped else _status(record, order, passed=passed),
+        "status": f"stopped: {stopped}" if stopped else _status(record, options, passed=passed),
         "ready": passed,
         "gates": [
             {
@@ -308,24 +310,26 @@ def _document(
         "newer_kept": late.kept,
         "left_behind": late.left[:SHOWN],
         "without_vector": late.bare[:SHOWN],
-        "next": _next(plan.target.layout, record, order, checks),
+        "next": _next(plan.target.layout, record, options, checks),
     }
 
 
-def _status(record: MigrationRecord, order: Order, *, passed: bool) -> str:
+def _status(record: MigrationRecord, options: CutoverOptions, *, passed: bool) -> str:
     if not passed:
         return "a check failed"
-    if not order.act:
+    if not options.act:
         return "nothing was switched"
     return "cut over" if record.phase is Phase.CUT_OVER else "ready"
 
 
-def _next(layout: Layout, record: MigrationRecord, order: Order, checks: Sequence[Check]) -> str:
+def _next(
+    layout: Layout, record: MigrationRecord, options: CutoverOptions, checks: Sequence[Check]
+) -> str:
     failed = [each.way_out for each in checks if not each.passed]
     if failed:
         return "; ".join(dict.fromkeys(failed))
     if record.phase is not Phase.CUT_OVER:
-        return "xbtmigrate cutover --yes" if not order.act else "run the same command again"
+        return "xbtmigrate cutover --yes" if not options.act else "run the same command again"
     again = "run `xbtmigrate cutover --yes` again when every writer follows it"
     if layout is Layout.IN_PLACE:
         return f"let the application follow switch.json; {again}; then `xbtmigrate finalize`"

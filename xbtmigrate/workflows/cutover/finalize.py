@@ -10,33 +10,33 @@ from xbtmigrate.errors import ConfigError, GateError, StaleError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.migration.switch import Switch
-from xbtmigrate.qdrant.collection.aliases import aliases
-from xbtmigrate.qdrant.collection.health import health_problems
+from xbtmigrate.qdrant.collection.aliases import list_aliases
+from xbtmigrate.qdrant.collection.health import find_health_problems
 from xbtmigrate.qdrant.collection.snapshots import take_snapshot
 from xbtmigrate.qdrant.gallery.remove import drop_collection, drop_indexes, drop_vector, strip
-from xbtmigrate.qdrant.gallery.replicate import NAMED, Passed
+from xbtmigrate.qdrant.gallery.replicate import NAMED, CopyResult
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
 from xbtmigrate.qdrant.journal.kept_hashes import forget_ledger
 from xbtmigrate.qdrant.journal.published import withdraw
-from xbtmigrate.qdrant.journal.rivals import finished_before
+from xbtmigrate.qdrant.journal.rivals import find_finished
 from xbtmigrate.qdrant.journal.run_control import Control
 from xbtmigrate.qdrant.wire.connection import DROP_VECTOR, Connection
 from xbtmigrate.qdrant.wire.own_collection import forget_shadow
 from xbtmigrate.types import Layout
-from xbtmigrate.workflows.backfill.make_loop import projector_of
-from xbtmigrate.workflows.backfill.request import current_intent
+from xbtmigrate.workflows.backfill.make_loop import load_forward_projector
+from xbtmigrate.workflows.backfill.request import load_request
 from xbtmigrate.workflows.cutover.afterwards import (
     data_place,
     restore_command,
     settings_after,
     snapshot_place,
 )
-from xbtmigrate.workflows.cutover.late_writes import Carrier, kept_ledger
-from xbtmigrate.workflows.cutover.route import give_notice, publish, switched_to
+from xbtmigrate.workflows.cutover.late_writes import LateWrites, load_ledger
+from xbtmigrate.workflows.cutover.route import give_notice, publish, update_switch
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.next_step import AFTER_FINALIZE
-from xbtmigrate.workflows.store import Store, connected, store_over
+from xbtmigrate.workflows.store import Store, open_connection, store_over
 from xbtmigrate.workflows.workspace import Workspace, artefacts_of
 
 LOOKS = 3
@@ -112,7 +112,7 @@ def finalize(
     """
     plan = artefacts_of(config).load_plan()
     _check_name(confirm, config, plan)
-    with connected(config) as connection:
+    with open_connection(config) as connection:
         journal = QdrantJournal(connection, config.migration)
         record = _finalizable(journal.load(), plan)
         removal = Removal(plan, connection)
@@ -130,14 +130,14 @@ def finalize(
             if record.phase is Phase.CUT_OVER:
                 # Snapshot before the phase: if it fails, the migration can still be rolled back.
                 stored = take_snapshot(connection, plan.collection.name) if snapshot else None
-                record = record.moved_to(Phase.FINALIZING)
+                record = record.move_to(Phase.FINALIZING)
                 journal.save(record)
             # Applications read the journal every few seconds; they stop using the old side now.
             give_notice(connection, notice, report)
             removal.run(report)
             _forget_earlier(connection, plan)
             Control(connection, config.migration).forget()
-            record = switched_to(record, Phase.FINALIZED)
+            record = update_switch(record, Phase.FINALIZED)
             journal.save(record)
         finally:
             journal.release()
@@ -147,7 +147,7 @@ def finalize(
 
 def _forget_earlier(connection: Connection, plan: Plan) -> None:
     """Withdraw what earlier migrations published: the vectors that it served are gone now."""
-    for migration in finished_before(connection, plan.migration, plan.collections):
+    for migration in find_finished(connection, plan.migration, plan.collections):
         withdraw(connection, migration)
 
 
@@ -187,10 +187,10 @@ def check_unused(
     """
     assert record is not None
     connection = store.connection
-    intent = current_intent(store, models, workspace.artefacts, record)
-    plan, switch = intent.plan, Switch.parse(record.switch or {}, "the journal")
+    request = load_request(store, models, workspace.artefacts, record)
+    plan, switch = request.plan, Switch.parse(record.switch or {}, "the journal")
     if plan.target.layout is Layout.SHADOW:
-        leading = aliases(connection)
+        leading = list_aliases(connection)
         # The alias was moved since the cutover: its readers may use the source again.
         if switch.alias is not None and leading.get(switch.alias) != plan.target.collection:
             raise GateError(
@@ -205,17 +205,17 @@ def check_unused(
                 f"the alias(es) {', '.join(using)} still lead to '{plan.collection.name}'",
                 "move or delete them first",
             )
-    carrier = Carrier(
+    late_writes = LateWrites(
         store,
         models,
         workspace,
-        intent,
-        projector_of(store.facts, models, workspace.artefacts, intent),
+        request,
+        load_forward_projector(store.facts, models, workspace.artefacts, request),
     )
-    ledger = kept_ledger(store.config, store.connection, workspace.artefacts)
-    late = Passed()
+    ledger = load_ledger(store.config, store.connection, workspace.artefacts)
+    late = CopyResult()
     for _ in range(LOOKS):  # one may fall between the two writes of a client that writes both sides
-        late = carrier.to_new(ledger, dry=True)
+        late = late_writes.copy_to_new(ledger, dry=True)
         if not late.changes:
             break
     if late.changes:
@@ -225,18 +225,18 @@ def check_unused(
             f"(for example {named}): written the old way since the cutover",
             "`xbtmigrate cutover --yes` carries them over; finalize when nobody writes there",
         )
-    _check_bare(carrier, record)
-    for trouble in health_problems(connection, plan.target.collection):
+    _check_bare(late_writes, record)
+    for trouble in find_health_problems(connection, plan.target.collection):
         raise GateError(trouble, "wait until it has settled")
 
 
-def _check_bare(carrier: Carrier, record: MigrationRecord) -> None:
+def _check_bare(late_writes: LateWrites, record: MigrationRecord) -> None:
     """Raise if more points than accepted would be left without a vector of either model.
 
     Raises:
         GateError: They are more.
     """
-    found = [point for page in carrier.bare() for point in page]
+    found = [point for page in late_writes.scroll_without_new() for point in page]
     # The number accepted at the cutover is the limit; an application may have added more.
     if len(found) > record.without_vector:
         raise GateError(

@@ -21,14 +21,14 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.gallery.open_gallery import open_fidelity, open_reader
 from xbtmigrate.qdrant.gallery.replicate import (
-    Follower,
+    CopyResult,
     Make,
-    Passed,
-    ids_without,
-    ledger_of,
+    Replicator,
+    hash_collection,
+    scroll_without,
     write_vectors,
 )
-from xbtmigrate.qdrant.journal.kept_hashes import store_ledger, stored_ledger
+from xbtmigrate.qdrant.journal.kept_hashes import fetch_ledger, store_ledger
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.points import Page
 from xbtmigrate.qdrant.wire.reader import Reader
@@ -37,12 +37,12 @@ from xbtmigrate.types import (
     PointId,
     Vectors,
     given_of,
+    keep_given,
     normalized,
     usable,
     vectors_of,
-    with_given,
 )
-from xbtmigrate.workflows.backfill.request import Intent
+from xbtmigrate.workflows.backfill.request import BackfillRequest
 from xbtmigrate.workflows.encode_points import encode_gallery, encode_readable
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
@@ -57,62 +57,62 @@ _CONTENT = 14
 
 
 @dataclass(frozen=True, slots=True)
-class Carrier:
+class LateWrites:
     """Carries writes of one migration between its two sides.
 
     Attributes:
         store: What the migration has in Qdrant.
         models: Both models.
         workspace: The migration's files.
-        intent: Its plan, and how far it was to be encoded.
+        request: Its plan, and how far it was to be encoded.
         projector: Old -> new; None where nothing is projected.
     """
 
     store: Store
     models: Models
     workspace: Workspace
-    intent: Intent
+    request: BackfillRequest
     projector: Projector | None
 
     @property
     def shadow(self) -> bool:
         """Whether the two sides are two collections."""
-        return self.intent.plan.target.layout is Layout.SHADOW
+        return self.request.plan.target.layout is Layout.SHADOW
 
-    def ledger(self) -> PointHashes:
+    def make_ledger(self) -> PointHashes:
         """Hash every point as it is now: in a shadow the whole copy, in place its content."""
         # The hash is of the copy, not of the source: a source that changed after it was copied
         # must differ from the ledger to be carried over.
         if self.shadow:
-            return ledger_of(self._reader(self.intent.plan.target.collection))
+            return hash_collection(self._reader(self.request.plan.target.collection))
         notes = dict(self._notes())
         return PointHashes(list(notes), list(notes.values()))
 
-    def to_new(self, ledger: PointHashes, *, dry: bool = False) -> Passed:
+    def copy_to_new(self, ledger: PointHashes, *, dry: bool = False) -> CopyResult:
         """Carry over what was written the old way after the last catch-up."""
         if self.shadow:
-            return self._follower(ledger, self._new_vectors, backwards=False).run(dry=dry)
+            return self._replicator(ledger, self._new_vectors, backwards=False).run(dry=dry)
         wanted = self._to_complete(ledger, new=True)
         return self._complete(wanted, self._new_vectors, new=True, dry=dry)
 
-    def to_old(self, ledger: PointHashes, *, dry: bool = False) -> Passed:
+    def copy_to_old(self, ledger: PointHashes, *, dry: bool = False) -> CopyResult:
         """Carry back what was written the new way since the cutover."""
         if self.shadow:
-            return self._follower(ledger, self._old_vectors, backwards=True).run(dry=dry)
+            return self._replicator(ledger, self._old_vectors, backwards=True).run(dry=dry)
         wanted = self._to_complete(ledger, new=False)
         return self._complete(wanted, self._old_vectors, new=False, dry=dry)
 
-    def bare(self) -> Iterator[list[PointId]]:
+    def scroll_without_new(self) -> Iterator[list[PointId]]:
         """Yield points of the old side that have no new vector, page by page.
 
         In place these are points that have an old vector and no new one.
         """
-        plan = self.intent.plan
+        plan = self.request.plan
         source, target = (
             self._reader(each) for each in (plan.collection.name, plan.target.collection)
         )
         # A point that the source no longer has is left out: no vector of it is lost.
-        for ids in ids_without(target, plan.target.vector):
+        for ids in scroll_without(target, plan.target.vector):
             page = source.retrieve(ids, vectors=[plan.collection.vector])
             yield [
                 point
@@ -121,14 +121,14 @@ class Carrier:
             ]
 
     def repeat(
-        self, carry: Callable[[], Passed], ledger: PointHashes, *, enough: int = 0
-    ) -> Passed:
+        self, carry: Callable[[], CopyResult], ledger: PointHashes, *, enough: int = 0
+    ) -> CopyResult:
         """Carry in passes, each of which keeps the ledger, until one finds `enough` or less."""
-        total = Passed()
+        total = CopyResult()
         for _ in range(PASSES):
             step = carry()
             # Carry, then store the ledger: a crash repeats a pass, which changes nothing twice.
-            keep_ledger(self.store.config, self.store.connection, self.workspace.artefacts, ledger)
+            save_ledger(self.store.config, self.store.connection, self.workspace.artefacts, ledger)
             total = total.plus(step)
             if step.changes <= enough:
                 break
@@ -137,15 +137,15 @@ class Carrier:
     def _reader(self, collection: str) -> Reader:
         return open_reader(self.store.connection, self.store.facts, collection)
 
-    def _follower(self, ledger: PointHashes, make: Make, *, backwards: bool) -> Follower:
-        plan = self.intent.plan
+    def _replicator(self, ledger: PointHashes, make: Make, *, backwards: bool) -> Replicator:
+        plan = self.request.plan
         # Writes travel from the side that applications leave: source at a cutover, shadow at a
         # rollback.
         names = [plan.collection.name, plan.target.collection]
         origin, other = (self._reader(name) for name in (names[::-1] if backwards else names))
         fidelity = open_fidelity(self.store.connection, self.store.facts, choice_of(plan.target))
         assert fidelity is not None
-        return Follower(
+        return Replicator(
             connection=self.store.connection,
             origin=origin,
             other=other,
@@ -160,10 +160,10 @@ class Carrier:
 
     def _notes(self) -> Iterator[tuple[PointId, str]]:
         """In place: yield each point's content hash and two flags, for its old and new vector."""
-        plan, reader = self.intent.plan, self._reader(self.intent.plan.collection.name)
+        plan, reader = self.request.plan, self._reader(self.request.plan.collection.name)
         # Two filtered scrolls find the few points that lack a vector; no vector is transferred.
         lacking = [
-            {point for page in ids_without(reader, name) for point in page}
+            {point for page in scroll_without(reader, name) for point in page}
             for name in (plan.collection.vector, plan.target.vector)
         ]
         for batch in self.store.gallery(plan).read({"source"}):
@@ -176,7 +176,7 @@ class Carrier:
         """In place: points whose content changed, or which lost the vector of one side."""
         side, found = (-1 if new else -2), []
         # With a projector alone, a vector that the application has made must not be replaced.
-        by_content = not new or self.intent.fraction > 0
+        by_content = not new or self.request.fraction > 0
         for point, note in self._notes():
             before = ledger.find([point])[0]
             same = before is not None and before[:-2] == note[:-2]
@@ -187,9 +187,9 @@ class Carrier:
                 found.append(point)
         return found
 
-    def _complete(self, ids: Sequence[PointId], make: Make, *, new: bool, dry: bool) -> Passed:
+    def _complete(self, ids: Sequence[PointId], make: Make, *, new: bool, dry: bool) -> CopyResult:
         """In place: write the vectors of one side where they are missing or of other content."""
-        done, plan = Passed(), self.intent.plan
+        done, plan = CopyResult(), self.request.plan
         reader = self._reader(plan.collection.name)
         name, column = (plan.target.vector, "new") if new else (plan.collection.vector, "old")
         for part in reader.pages_of(ids):
@@ -218,21 +218,21 @@ class Carrier:
         return found
 
     def _gallery(self) -> Gallery:
-        return self.store.gallery(self.intent.plan)
+        return self.store.gallery(self.request.plan)
 
     def _new_vectors(self, page: Page) -> Mapping[PointId, Vectors]:
         """Encode, or where the plan encodes nothing or nothing can be encoded, project."""
         found: dict[PointId, Vectors] = {}
         # The cache is keyed by content, so a repeated pass encodes nothing twice.
-        if self.intent.fraction > 0:
+        if self.request.fraction > 0:
             points = self._points(page)
             made, valid = encode_gallery(
-                self.models.new, self.workspace.known, points, self.models.stored
+                self.models.new, self.workspace.cache, points, self.models.stored
             )
             found = {page.ids[row]: made[row] for row in np.flatnonzero(valid)}
         rest = [each for each in page.ids if each not in found]
         if self.projector is not None and rest:
-            for batch in map(with_given, self._gallery().read({"old"}, ids=rest)):
+            for batch in map(keep_given, self._gallery().read({"old"}, ids=rest)):
                 projected = self.projector.apply(*given_of(batch))
                 fit = usable(projected)
                 ids = batch["id"].filter(pa.array(fit)).to_pylist()
@@ -255,7 +255,7 @@ class Carrier:
         return Points(page.ids, texts, images, hashes, np.empty((len(page), 0), np.float32))
 
 
-def keep_ledger(
+def save_ledger(
     config: Config, connection: Connection, artefacts: Artefacts, ledger: PointHashes
 ) -> None:
     """Store the ledger in the migration's folder, and in Qdrant for every other machine."""
@@ -265,13 +265,13 @@ def keep_ledger(
     store_ledger(connection, config.migration, content)
 
 
-def kept_ledger(config: Config, connection: Connection, artefacts: Artefacts) -> PointHashes:
+def load_ledger(config: Config, connection: Connection, artefacts: Artefacts) -> PointHashes:
     """Load the ledger: the one in Qdrant if there is one, since another machine may have switched.
 
     Raises:
         ArtefactError: It is lost or damaged.
     """
-    stored = stored_ledger(connection, config.migration)
+    stored = fetch_ledger(connection, config.migration)
     # Qdrant wins over the file: another machine may have carried writes since this one stopped.
     if stored is not None:
         file = artefacts.ledger_file

@@ -16,18 +16,18 @@ from xbtmigrate.evaluation.queries import Questions, read_questions
 from xbtmigrate.evaluation.retrieval import DEPTH, Relevance, judge
 from xbtmigrate.migration.phases import MigrationRecord, Phase, seconds_since
 from xbtmigrate.migration.plan import Plan
-from xbtmigrate.qdrant.collection.health import health_problems
+from xbtmigrate.qdrant.collection.health import find_health_problems
 from xbtmigrate.qdrant.collection.index_recall import search
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import PointId, Strategy
-from xbtmigrate.workflows.backfill.request import Intent
+from xbtmigrate.workflows.backfill.request import BackfillRequest
 from xbtmigrate.workflows.cutover.route import Route, is_silent
 from xbtmigrate.workflows.encode_points import encode_readable
-from xbtmigrate.workflows.evaluate.last_judgement import last_judgement
-from xbtmigrate.workflows.evaluate.query_sources import judged_questions
+from xbtmigrate.workflows.evaluate.last_judgement import load_last_judgement
+from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.store import Store
-from xbtmigrate.workflows.tally import Tally, by_reason, in_words
+from xbtmigrate.workflows.tally import Tally, count_by_reason, describe_without_vector
 
 QUERIES = 1000
 TRIED = 16
@@ -99,7 +99,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class CutoverOptions:
     """The options of a cutover.
 
     Attributes:
@@ -127,10 +127,10 @@ def check_cutover(
     store: Store,
     models: Models,
     artefacts: Artefacts,
-    intent: Intent,
+    request: BackfillRequest,
     *,
     route: Route,
-    order: Order,
+    options: CutoverOptions,
 ) -> list[Check]:
     """Check everything that has to hold before a cutover. Reads only.
 
@@ -138,23 +138,25 @@ def check_cutover(
         store: What the migration has in Qdrant.
         models: Both models.
         artefacts: The migration's files.
-        intent: Its plan and record.
+        request: Its plan and record.
         route: How applications come to the new vectors.
-        order: The options of the cutover.
+        options: The options of the cutover.
     """
-    plan, accepted = intent.plan, order.accepted
+    plan, accepted = request.plan, options.accepted
     # In place both names are the same: health is read once.
     collections = dict.fromkeys((plan.collection.name, plan.target.collection))
-    troubled = [each for name in collections for each in health_problems(store.connection, name)]
+    troubled = [
+        each for name in collections for each in find_health_problems(store.connection, name)
+    ]
     return [
-        _verified(intent.record, order.max_age),
-        _caught_up(intent, order.max_behind),
-        without_vector(intent.tally, accepted.without_vector),
+        _verified(request.record, options.max_age),
+        _caught_up(request, options.max_behind),
+        check_without_vector(request.tally, accepted.without_vector),
         Check("settled", not troubled, "; ".join(troubled) or "green, no optimizer backlog"),
         _way_back(store, models),
         _readers(plan, route, accepted),
         _evaluation(models, artefacts, plan, accepted),
-        *_quality(store, models, intent, order.quality),
+        *_quality(store, models, request, options.quality),
     ]
 
 
@@ -172,26 +174,26 @@ def _verified(record: MigrationRecord | None, max_age: float) -> Check:
     return Check("verified", age <= max_age, detail)
 
 
-def _caught_up(intent: Intent, max_behind: int) -> Check:
+def _caught_up(request: BackfillRequest, max_behind: int) -> Check:
     """Check that the catch-up before the switch can complete every point that is still due."""
-    name, pending = "caught_up", intent.tally.pending
-    detail = f"{pending:,} of {intent.tally.points:,} points are still to be dealt with"
+    name, pending = "caught_up", request.tally.pending
+    detail = f"{pending:,} of {request.tally.points:,} points are still to be dealt with"
     # Without a projector, points beyond the fraction have no new vector at all, and the
     # catch-up does not encode them either.
-    if not intent.projects and intent.fraction < 1:
+    if not request.projects and request.fraction < 1:
         return Check(name, passed=not pending, detail=f"{detail}: run the backfill to fraction 1")
     return Check(name, pending <= max_behind, f"{detail}, at most {max_behind:,} may be")
 
 
-def without_vector(tally: Tally, accepted: int) -> Check:
+def check_without_vector(tally: Tally, accepted: int) -> Check:
     """Check that the user accepts the points that no search by new vector will find.
 
     Args:
         tally: Exact counts.
         accepted: Points that may stay without one.
     """
-    count = tally.without_vector
-    detail = f"{count:,} points get no new vector ({in_words(by_reason(tally.of))})"
+    count, reasons = tally.without_vector, describe_without_vector(count_by_reason(tally.of))
+    detail = f"{count:,} points get no new vector ({reasons})"
     if count > accepted:
         detail += (
             ", so that no search by vector will find them after the switch: "
@@ -234,7 +236,7 @@ def _readers(plan: Plan, route: Route, accepted: Accepted) -> Check:
 
 def _evaluation(models: Models, artefacts: Artefacts, plan: Plan, accepted: Accepted) -> Check:
     """Check that the last evaluation on judged queries did not recommend `keep`."""
-    found = last_judgement(models, artefacts, plan)
+    found = load_last_judgement(models, artefacts, plan)
     # Judged queries are optional, so their absence does not block a cutover.
     if found is None:
         return Check("evaluation", passed=True, detail="nothing was evaluated on judged queries")
@@ -243,7 +245,9 @@ def _evaluation(models: Models, artefacts: Artefacts, plan: Plan, accepted: Acce
     return Check("evaluation", not keeps or accepted.despite_evaluation, detail)
 
 
-def _quality(store: Store, models: Models, intent: Intent, quality: Quality) -> Iterator[Check]:
+def _quality(
+    store: Store, models: Models, request: BackfillRequest, quality: Quality
+) -> Iterator[Check]:
     """Compare the quality gates with indexed searches as the application makes them."""
     if not quality.gates:
         return
@@ -252,13 +256,15 @@ def _quality(store: Store, models: Models, intent: Intent, quality: Quality) -> 
         relevant = sorted({point for points in questions.relevant for point in points})
         found = store.reader().read(set(), ids=relevant)
         present = {point for batch in found for point in batch["id"].to_pylist()}
-        yield from _judged(store, models, intent, quality.gates, questions.answerable(present))
+        yield from _judged(
+            store, models, request, quality.gates, questions.keep_answerable(present)
+        )
 
 
 def _judged(
-    store: Store, models: Models, intent: Intent, gates: Sequence[Gate], asked: Questions
+    store: Store, models: Models, request: BackfillRequest, gates: Sequence[Gate], asked: Questions
 ) -> Iterator[Check]:
-    facts, target = store.facts, intent.plan.target
+    facts, target = store.facts, request.plan.target
     encoders = (models.old, models.new)
     made = [encode_readable(each, asked.texts, asked.modality) for each in encoders]
     rows = np.flatnonzero(made[0][1] & made[1][1])
@@ -266,7 +272,7 @@ def _judged(
         name = f"quality ({asked.modality} queries)"
         yield Check(name, passed=False, detail="no judged query can be asked in both spaces")
         return
-    asked = asked.kept(rows)
+    asked = asked.select(rows)
     # Through the index, not by exact search: what counts is what readers get after the switch.
     places = ((facts.collection, facts.vector), (target.collection, target.vector))
     keep, single = (
@@ -274,7 +280,7 @@ def _judged(
         for place, (vectors, _) in zip(places, made, strict=True)
     )
     # The figure of `full` is known only where no vector is projected: then it is what was found.
-    cells = {"keep": keep} | ({"full": single} if intent.tally.projected == 0 else {})
+    cells = {"keep": keep} | ({"full": single} if request.tally.projected == 0 else {})
     for gate in gates:
         verdict = gate.judge(single, cells)
         what = f"{verdict} on {len(asked):,} {asked.modality} queries"
@@ -285,12 +291,12 @@ def _questions(config: Config, quality: Quality) -> list[Questions]:
     if quality.queries is not None:
         found = read_questions(quality.queries, quality.split)
     else:
-        found = judged_questions(config)
+        found = read_judged_questions(config)
     if not found:
         raise ConfigError(
             "a quality gate needs judged queries", "give --queries FILE, or set plan.queries"
         )
-    return [each.sampled(QUERIES, config.plan.seed) for each in found]
+    return [each.sample(QUERIES, config.plan.seed) for each in found]
 
 
 def _means(

@@ -16,19 +16,19 @@ from xbtmigrate.documents.cutover import RollbackDocument
 from xbtmigrate.errors import ArtefactError, GateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.point_hashes import PointHashes
-from xbtmigrate.qdrant.collection.aliases import aliases, move_alias
-from xbtmigrate.qdrant.gallery.replicate import Passed
+from xbtmigrate.qdrant.collection.aliases import list_aliases, move_alias
+from xbtmigrate.qdrant.gallery.replicate import CopyResult
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.workflows.backfill.make_loop import projector_of
-from xbtmigrate.workflows.backfill.request import current_intent
+from xbtmigrate.workflows.backfill.make_loop import load_forward_projector
+from xbtmigrate.workflows.backfill.request import load_request
 from xbtmigrate.workflows.cutover.cutover import SHOWN
-from xbtmigrate.workflows.cutover.late_writes import Carrier, kept_ledger
+from xbtmigrate.workflows.cutover.late_writes import LateWrites, load_ledger
 from xbtmigrate.workflows.cutover.route import (
     Route,
-    moved_record,
+    describe_reader_change,
+    find_route,
+    move_record,
     publish,
-    readers_send,
-    route_taken,
 )
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
@@ -58,18 +58,18 @@ def rollback(config: Config, *, act: bool, leave_behind: bool, report: Report) -
         models = Models(config)
         workspace = Workspace(config, models)
         record = _undoable(store.journal.load())
-        intent = current_intent(store, models, workspace.artefacts, record)
-        carrier = Carrier(
+        request = load_request(store, models, workspace.artefacts, record)
+        late_writes = LateWrites(
             store,
             models,
             workspace,
-            intent,
-            projector_of(store.facts, models, workspace.artefacts, intent),
+            request,
+            load_forward_projector(store.facts, models, workspace.artefacts, request),
         )
         ledger = _ledger(config, store.connection, workspace.artefacts, leave_behind=leave_behind)
         report("looking for what was written since the cutover", 0, 0)
         # A dry pass finds the points that cannot be carried back while nothing is switched yet.
-        found = Passed() if ledger is None else carrier.to_old(ledger, dry=True)
+        found = CopyResult() if ledger is None else late_writes.copy_to_old(ledger, dry=True)
         if not act:
             return _document(store.connection, workspace.artefacts, record, found, act=False)
         if found.left and not leave_behind:
@@ -81,7 +81,7 @@ def rollback(config: Config, *, act: bool, leave_behind: bool, report: Report) -
             )
         held = store.journal.acquire(record)
         try:
-            record, done = _turn_back(carrier, held, ledger, report)
+            record, done = _turn_back(late_writes, held, ledger, report)
         finally:
             store.journal.release()
         return _document(store.connection, workspace.artefacts, record, done, act=True)
@@ -103,7 +103,7 @@ def _ledger(
 ) -> PointHashes | None:
     """Load the ledger; None where it is lost and --leave-behind accepts that."""
     try:
-        return kept_ledger(config, connection, artefacts)
+        return load_ledger(config, connection, artefacts)
     except ArtefactError:
         if leave_behind:
             return None
@@ -111,28 +111,28 @@ def _ledger(
 
 
 def _turn_back(
-    carrier: Carrier,
+    late_writes: LateWrites,
     record: MigrationRecord,
     ledger: PointHashes | None,
     report: Report,
-) -> tuple[MigrationRecord, Passed]:
+) -> tuple[MigrationRecord, CopyResult]:
     """Carry writes back, switch, and carry back what was written meanwhile."""
-    store, models = carrier.store, carrier.models
-    artefacts, plan, done = carrier.workspace.artefacts, carrier.intent.plan, Passed()
-    route = route_taken(record) or Route(None, ())
+    store, models = late_writes.store, late_writes.models
+    artefacts, plan, done = late_writes.workspace.artefacts, late_writes.request.plan, CopyResult()
+    route = find_route(record) or Route(None, ())
     # Carry first, switch second: searchers that left the new vectors earlier would miss the
     # writes since the cutover. A repeated rollback only carries, since the switch is done.
     if record.phase is not Phase.ROLLED_BACK:
         # The record keeps the switch to the new side, and searchers follow that until ROLLED_BACK.
-        record = record.moved_to(Phase.ROLLING_BACK)
+        record = record.move_to(Phase.ROLLING_BACK)
         store.journal.save(record)
         if ledger is not None:
             report("carrying back", 0, 0)
             # Under steady writes a pass may never find nothing; the rest follows the switch.
-            done = carrier.repeat(partial(carrier.to_old, ledger), ledger, enough=FEW)
+            done = late_writes.repeat(partial(late_writes.copy_to_old, ledger), ledger, enough=FEW)
         if route.alias is not None:
             move_alias(store.connection, route.alias, plan.collection.name)
-        record = moved_record(models, artefacts, plan, record, phase=Phase.ROLLED_BACK, route=route)
+        record = move_record(models, artefacts, plan, record, phase=Phase.ROLLED_BACK, route=route)
         # Applications write the old way again, so the next cutover needs a new verification.
         record = replace(record, verified_at="")
         store.journal.save(record)
@@ -140,7 +140,7 @@ def _turn_back(
     # Slow writers still wrote the new way while the switch was turned back.
     if ledger is not None:
         report("carrying back what came late", 0, 0)
-        done = done.plus(carrier.repeat(partial(carrier.to_old, ledger), ledger))
+        done = done.plus(late_writes.repeat(partial(late_writes.copy_to_old, ledger), ledger))
     return record, done
 
 
@@ -148,15 +148,15 @@ def _document(
     connection: Connection,
     artefacts: Artefacts,
     record: MigrationRecord,
-    found: Passed,
+    found: CopyResult,
     *,
     act: bool,
 ) -> RollbackDocument:
     plan = artefacts.load_plan()
-    route = route_taken(record) or Route(None, ())
-    leading = aliases(connection)
+    route = find_route(record) or Route(None, ())
+    leading = list_aliases(connection)
     return {
-        "readers": readers_send(plan, route.alias, back=True),
+        "readers": describe_reader_change(plan, route.alias, back=True),
         "collection": plan.collection.name,
         "vector": plan.collection.vector,
         "layout": plan.target.layout,
@@ -173,5 +173,5 @@ def _document(
     }
 
 
-def _next(found: Passed) -> str:
+def _next(found: CopyResult) -> str:
     return "xbtmigrate rollback --yes" + (" --leave-behind" if found.left else "")

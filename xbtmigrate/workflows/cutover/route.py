@@ -16,7 +16,7 @@ from xbtmigrate.migration.plan import Plan
 from xbtmigrate.migration.switch import EncoderReference, Switch
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Encoder
-from xbtmigrate.qdrant.collection.aliases import aliases
+from xbtmigrate.qdrant.collection.aliases import list_aliases
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Direction, Layout, digest_of
 from xbtmigrate.workflows.encode_points import Report
@@ -58,7 +58,7 @@ def choose_route(
     if plan.target.layout is Layout.IN_PLACE or by_switch:
         return Route(None, ())
     source, target = plan.collection.name, plan.target.collection
-    leading = {name: to for name, to in aliases(connection).items() if to in (source, target)}
+    leading = {name: to for name, to in list_aliases(connection).items() if to in (source, target)}
     wanted = alias or config.qdrant.collection
     if wanted in leading:
         return Route(wanted, tuple(each for each in leading if each != wanted))
@@ -71,7 +71,7 @@ def choose_route(
     )
 
 
-def readers_send(plan: Plan, alias: str | None, *, back: bool = False) -> str:
+def describe_reader_change(plan: Plan, alias: str | None, *, back: bool = False) -> str:
     """Return one sentence: what readers must send after a switch, and what unchanged ones get.
 
     Args:
@@ -113,7 +113,7 @@ def is_silent(plan: Plan, alias: str | None) -> bool:
     return alias is not None and (old.vector, old.size) == (new.vector, new.size)
 
 
-def route_taken(record: MigrationRecord) -> Route | None:
+def find_route(record: MigrationRecord) -> Route | None:
     """Return the route of a cutover that has begun or ended; None before."""
     # A verified record with a switch was rolled back earlier; the next cutover chooses again.
     if record.phase is Phase.VERIFIED or record.switch is None:
@@ -121,7 +121,7 @@ def route_taken(record: MigrationRecord) -> Route | None:
     return Route(Switch.parse(record.switch, "the journal").alias, ())
 
 
-def moved_record(
+def move_record(
     models: Models,
     artefacts: Artefacts,
     plan: Plan,
@@ -131,7 +131,7 @@ def moved_record(
     route: Route,
 ) -> MigrationRecord:
     """Return the record in another phase, with the switch that goes with it."""
-    moved = record.moved_to(phase)
+    moved = record.move_to(phase)
     # CUTTING_OVER still names the old side: readers follow once the alias has moved.
     active = "new" if phase in (Phase.CUT_OVER, Phase.FINALIZED) else "old"
     switch = _switch(
@@ -140,9 +140,9 @@ def moved_record(
     return replace(moved, switch=switch.model_dump(mode="json"))
 
 
-def switched_to(record: MigrationRecord, phase: Phase) -> MigrationRecord:
+def update_switch(record: MigrationRecord, phase: Phase) -> MigrationRecord:
     """Return the record in another phase, with the phase updated in its switch, if any."""
-    moved = record.moved_to(phase)
+    moved = record.move_to(phase)
     if record.switch is None:
         return moved
     switch = Switch.parse(record.switch, "the journal")

@@ -18,7 +18,11 @@ from xbtmigrate.training.pairs import load_pairs
 from xbtmigrate.types import Kind, PointId, Vectors, vectors_of
 from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
 from xbtmigrate.workflows.evaluate.experiment import Trial
-from xbtmigrate.workflows.evaluate.query_sources import judged_questions, made_questions, neighbours
+from xbtmigrate.workflows.evaluate.query_sources import (
+    make_neighbour_trial,
+    make_questions,
+    read_judged_questions,
+)
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, survey, take
 from xbtmigrate.workflows.store import Store
@@ -32,7 +36,7 @@ MIN_UNSEEN = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class EvaluationOptions:
     """The queries and the size of the gallery of one evaluation.
 
     Attributes:
@@ -50,7 +54,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class CollectedPoints:
     """Points with their true new vectors, and warnings about how they were collected."""
 
     points: Points
@@ -58,11 +62,11 @@ class Collected:
     warnings: list[str] = field(default_factory=list)
 
 
-def pose(
+def make_trial(
     store: Store,
     models: Models,
     workspace: Workspace,
-    wanted: Wanted,
+    wanted: EvaluationOptions,
     report: Report,
     *,
     decides: bool = False,
@@ -87,7 +91,7 @@ def pose(
     """
     # The sample is seeded, so a repeated run measures the same queries.
     seed = store.config.plan.seed
-    judged = [each.sampled(wanted.max_queries, seed) for each in _judged(store.config, wanted)]
+    judged = [each.sample(wanted.max_queries, seed) for each in _judged(store.config, wanted)]
     # Before anything is encoded: a gate that cannot be decided should cost nothing.
     if decides and not judged:
         raise ConfigError(
@@ -112,7 +116,7 @@ def pose(
     refused: list[CollectionError | EncoderError] = []
     for questions in judged:
         try:
-            trial = asking(store, models, collected, questions, report)
+            trial = embed_queries(store, models, collected, questions, report)
             trials.append(_unspoiled(workspace.artefacts, trial, collected.warnings))
         except (CollectionError, EncoderError) as error:
             refused.append(error)
@@ -129,14 +133,14 @@ def collect(
     *,
     max_gallery: int,
     report: Report,
-) -> Collected:
+) -> CollectedPoints:
     """Take the gallery with its true new vectors: those written, those known, the rest encoded."""
     # A sample without the right answers would measure nothing, so they are always in it. With
     # fewer wrong answers beside them every figure rises, hence the warning below.
     needed = {point for each in judged for relevant in each.relevant for point in relevant}
-    points = gallery_of(store, needed, max_gallery, report)
+    points = choose_gallery(store, needed, max_gallery, report)
     vectors, valid = _new_vectors(store, models, workspace, points, report)
-    found = Collected(points.rows(np.flatnonzero(valid)), vectors[valid])
+    found = CollectedPoints(points.rows(np.flatnonzero(valid)), vectors[valid])
     if not valid.all():
         found.warnings.append(f"{int((~valid).sum())} points left out: they cannot be embedded")
     if len(found.points) < store.facts.points:
@@ -154,7 +158,7 @@ def _unspoiled(artefacts: Artefacts, trial: Trial, warnings: list[str]) -> Trial
     fold, count = artefacts.load_fold(), len(trial.questions)
     if not fold:
         return trial
-    rows = trial.questions.within(fold)
+    rows = trial.questions.find_within(fold)
     if not rows:
         warnings.append(
             "the queries ask for points that took part in training: the trained maps look better "
@@ -166,12 +170,12 @@ def _unspoiled(artefacts: Artefacts, trial: Trial, warnings: list[str]) -> Trial
             f"{count - len(rows)} {trial.questions.modality} queries left out: training needed "
             "their points, since the judged queries cover nearly the whole collection"
         )
-    return trial.kept(rows)
+    return trial.keep_queries(rows)
 
 
-def _judged(config: Config, wanted: Wanted) -> list[Questions]:
+def _judged(config: Config, wanted: EvaluationOptions) -> list[Questions]:
     if wanted.queries is None:
-        return judged_questions(config)
+        return read_judged_questions(config)
     return read_questions(wanted.queries, wanted.split)
 
 
@@ -179,7 +183,7 @@ def _made(
     store: Store,
     models: Models,
     artefacts: Artefacts,
-    collected: Collected,
+    collected: CollectedPoints,
     *,
     most: int,
     report: Report,
@@ -193,19 +197,21 @@ def _made(
         warnings.append(
             "nearly every point took part in training: the trained maps look better than they are"
         )
-    for questions in made_questions(store, models, collected.points.rows(unseen)):
-        sampled = questions.sampled(most, store.config.plan.seed)
+    for questions in make_questions(store, models, collected.points.rows(unseen)):
+        sampled = questions.sample(most, store.config.plan.seed)
         try:
-            trial = asking(store, models, collected, sampled, report)
+            trial = embed_queries(store, models, collected, sampled, report)
         except EncoderError as error:
             warnings.append(f"not asked: {questions.basis} ({error.message})")
             continue
         break
     else:
-        # `neighbours` makes queries of the first quarter, so unseen points go in front.
+        # `make_neighbour_trial` makes queries of the first quarter, so unseen points go in front.
         rest = np.setdiff1d(np.arange(len(collected.points)), unseen)
         order = np.concatenate([unseen, rest])
-        trial = neighbours(store, models, collected.points.rows(order), collected.new[order])
+        trial = make_neighbour_trial(
+            store, models, collected.points.rows(order), collected.new[order]
+        )
     warnings.append(f"made queries ({trial.questions.basis}): {trial.questions.limits}")
     return [trial], warnings
 
@@ -215,14 +221,14 @@ def _unseen(artefacts: Artefacts, points: Points) -> np.ndarray:
     seen: set[PointId] = set()
     if artefacts.pairs_file.exists():
         seen.update(*(group.ids for group in load_pairs(artefacts.pairs_file)))
-    arrangement = artefacts.load_arrangement()
-    if arrangement is not None:
-        seen.update(arrangement.bank.ids)
+    calibration = artefacts.load_calibration()
+    if calibration is not None:
+        seen.update(calibration.bank.ids)
     return np.array([row for row, point in enumerate(points.ids) if point not in seen], np.intp)
 
 
-def asking(
-    store: Store, models: Models, collected: Collected, questions: Questions, report: Report
+def embed_queries(
+    store: Store, models: Models, collected: CollectedPoints, questions: Questions, report: Report
 ) -> Trial:
     """Embed queries with both models; unusable ones are left out with a warning.
 
@@ -231,7 +237,7 @@ def asking(
         EncoderError: No query can be embedded by both models.
     """
     points, modality, warnings = collected.points, questions.modality, collected.warnings
-    asked = questions.answerable(set(points.ids))
+    asked = questions.keep_answerable(set(points.ids))
     if not len(asked):
         raise CollectionError(
             f"none of the relevant points of {len(questions)} {modality} queries is in "
@@ -262,7 +268,7 @@ def asking(
         lost = len(asked) - len(usable)
         warnings.append(f"{lost} {modality} queries left out: a model cannot embed them")
     return Trial(
-        questions=asked.kept(usable),
+        questions=asked.select(usable),
         ids=points.ids,
         queries_old=old[0][usable],
         queries_new=new[0][usable],
@@ -274,7 +280,9 @@ def asking(
     )
 
 
-def gallery_of(store: Store, needed: Iterable[PointId], max_gallery: int, report: Report) -> Points:
+def choose_gallery(
+    store: Store, needed: Iterable[PointId], max_gallery: int, report: Report
+) -> Points:
     """Return the whole collection, or a uniform sample that holds every relevant point."""
     reader = store.reader()
     if store.facts.points <= max_gallery:
@@ -302,7 +310,7 @@ def _new_vectors(
     if missing:
         found = encode_gallery(
             models.new,
-            workspace.known,
+            workspace.cache,
             points.rows(missing),
             models.stored,
             report=report,

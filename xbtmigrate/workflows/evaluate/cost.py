@@ -75,7 +75,7 @@ def to_compare(costs: Sequence[Cost]) -> Costs:
     return Costs(forward=forward.seconds, full=full.seconds)
 
 
-def all_costs(work: Workload, share: float | None = None) -> list[Cost]:
+def estimate_costs(work: Workload, share: float | None = None) -> list[Cost]:
     """Estimate every strategy, keep first.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from xbtmigrate.projectors import Projector
-from xbtmigrate.workflows.evaluate.experiment import Asked, Trial
+from xbtmigrate.workflows.evaluate.experiment import CurveOptions, Trial
 from xbtmigrate.workflows.evaluate.traffic import read_demand
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.store import Store
@@ -35,7 +35,7 @@ USUAL = Curves()
 """The curves that are drawn by default."""
 
 
-def asked_curves(
+def choose_curves(
     store: Store,
     models: Models,
     workspace: Workspace,
@@ -43,13 +43,13 @@ def asked_curves(
     trial: Trial,
     *,
     forward: Projector | None,
-) -> Asked:
+) -> CurveOptions:
     """Return which curves to draw, how to make their orders, and the rows already re-encoded."""
     hits = None if curves.demand is None else read_demand(store, models, curves.demand)
     # Points encoded for training pairs come first in any order: their vectors are paid for.
     spent = workspace.artefacts.load_spent()
     rows = [row for row, point in enumerate(trial.ids) if point in spent]
-    usual = Asked(
+    usual = CurveOptions(
         make=lambda name: workspace.ordering(name, forward, hits),
         spent=np.array(rows, np.intp),
     )

@@ -32,7 +32,7 @@ SCORES = 8_000_000
 """Entries of one block of scores that the distributions are made from."""
 
 
-def error_estimate(trial: Trial, forward: Projector | None) -> ErrorEstimateDocument | None:
+def compare_error_estimate(trial: Trial, forward: Projector | None) -> ErrorEstimateDocument | None:
     """Compare the predicted error of each projection with the true one.
 
     Returns:
@@ -40,7 +40,7 @@ def error_estimate(trial: Trial, forward: Projector | None) -> ErrorEstimateDocu
     """
     if forward is None or not forward.has_uncertainty:
         return None
-    sides = trial.sides(forward)
+    sides = trial.channel_vectors(forward)
     true = np.linalg.norm(sides.new - sides.projected, axis=1)
     # The projector estimates s, the log of the squared error of one coordinate; over d
     # coordinates the distance is sqrt(d * exp(s)).
@@ -57,7 +57,7 @@ def error_estimate(trial: Trial, forward: Projector | None) -> ErrorEstimateDocu
     }
 
 
-def score_shapes(trial: Trial, maps: Maps) -> ScoresDocument | None:
+def measure_score_shapes(trial: Trial, maps: Maps) -> ScoresDocument | None:
     """Compare scores of points in both states, raw and calibrated.
 
     Each query's right answer and best wrong one are scored as waiting points and as re-encoded
@@ -67,19 +67,19 @@ def score_shapes(trial: Trial, maps: Maps) -> ScoresDocument | None:
     Returns:
         The distributions; None where nothing was calibrated.
     """
-    if maps.forward is None or maps.arrangement is None:
+    if maps.forward is None or maps.calibration is None:
         return None
-    sides = trial.sides(maps.forward)
+    sides = trial.channel_vectors(maps.forward)
     # Full score matrices are needed at once, so large galleries use fewer queries.
     count = int(np.clip(SCORES // len(trial.ids), 1, len(trial.questions)))
     asked = slice(0, count)
     blocks = {
-        Channel.OLD: trial.old_space.scores(asked),
-        Channel.FORWARD: sides.space(Channel.FORWARD, trial.queries_new[asked]).scores(),
-        Channel.NEW: trial.full_space.scores(asked),
+        Channel.OLD: trial.old_space.score(asked),
+        Channel.FORWARD: sides.space(Channel.FORWARD, trial.queries_new[asked]).score(),
+        Channel.NEW: trial.full_space.score(asked),
     }
-    hubs = sides.hubness(maps.arrangement.bank, trial.ids)
-    calibrated = CalibratedServing(maps.arrangement.fusion, hubs)
+    hubs = sides.hubness(maps.calibration.bank, trial.ids)
+    calibrated = CalibratedServing(maps.calibration.fusion, hubs)
     # Every point is scored in both states, which a real gallery never shows at once: only then
     # can a difference between the states be told from one between the points.
     waiting, encoded = (
@@ -93,7 +93,7 @@ def score_shapes(trial: Trial, maps: Maps) -> ScoresDocument | None:
     }
 
 
-def flips(trial: Trial, before: QueryScores, after: QueryScores) -> FlipsDocument:
+def find_flips(trial: Trial, before: QueryScores, after: QueryScores) -> FlipsDocument:
     """Return queries that one system answers within the first 10 and the other does not."""
     # mrr@10 is 1/rank of the first right answer, and 0 beyond the tenth place.
     old, new = (1 / np.maximum(s.values["mrr@10"], 1e-9) for s in (before, after))

@@ -12,14 +12,14 @@ from xbtmigrate.documents.evaluate import EvaluateDocument
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.evaluation.recommendation import Recommendation
-from xbtmigrate.evaluation.retrieval import QueryScores, Space, evaluate
+from xbtmigrate.evaluation.retrieval import QueryScores, SearchSpace, evaluate
 from xbtmigrate.evaluation.servings import find_measured
 from xbtmigrate.projectors import Projector
 from xbtmigrate.types import Direction, Modality
 from xbtmigrate.workflows.encode_points import Report
-from xbtmigrate.workflows.evaluate.collect import Wanted, pose
+from xbtmigrate.workflows.evaluate.collect import EvaluationOptions, make_trial
 from xbtmigrate.workflows.evaluate.cost import to_compare
-from xbtmigrate.workflows.evaluate.curves import USUAL, Curves, asked_curves
+from xbtmigrate.workflows.evaluate.curves import USUAL, Curves, choose_curves
 from xbtmigrate.workflows.evaluate.experiment import Maps, Trial, judge
 from xbtmigrate.workflows.evaluate.last_judgement import save_judgement
 from xbtmigrate.workflows.evaluate.report import check_page, write_page
@@ -31,7 +31,7 @@ from xbtmigrate.workflows.workspace import Workspace
 
 def measure(
     config: Config,
-    wanted: Wanted,
+    wanted: EvaluationOptions,
     *,
     gates: Sequence[Gate] = (),
     page: Path | None = None,
@@ -61,7 +61,7 @@ def measure(
         models = Models(config)
         workspace = Workspace(config, models)
         maps = _maps(models, workspace.artefacts)
-        trials, warnings = pose(store, models, workspace, wanted, report, decides=bool(gates))
+        trials, warnings = make_trial(store, models, workspace, wanted, report, decides=bool(gates))
         report("judging", 0, 0)
         findings = [
             _findings(store, models, workspace, maps, trial, curves=curves) for trial in trials
@@ -112,7 +112,7 @@ def _findings(
         for projector in _further(models, workspace.artefacts, direction)
     }
     judged = judge(
-        trial, maps, asked_curves(store, models, workspace, curves, trial, forward=maps.forward)
+        trial, maps, choose_curves(store, models, workspace, curves, trial, forward=maps.forward)
     )
     seed = store.config.plan.seed
     return Findings(models.stored, trial, maps, judged, seed, cells)
@@ -121,10 +121,10 @@ def _findings(
 def _cell(trial: Trial, projector: Projector) -> QueryScores:
     """Return the scores of one projector, used without fusion."""
     if projector.direction is Direction.BRIDGE:
-        space = Space(projector.apply(trial.queries_new), trial.old, trial.old_distance)
+        space = SearchSpace(projector.apply(trial.queries_new), trial.old, trial.old_distance)
     else:
         projected = projector.apply(trial.old, trial.side)
-        space = Space(trial.queries_new, projected, trial.new_distance)
+        space = SearchSpace(trial.queries_new, projected, trial.new_distance)
     return evaluate(space, trial.relevance)
 
 
@@ -159,12 +159,12 @@ def _maps(models: Models, artefacts: Artefacts) -> Maps:
     # Calibration and benefit need both directions.
     if bridge is None or forward is None:
         return Maps(bridge, forward)
-    arrangement = artefacts.load_arrangement()
+    calibration = artefacts.load_calibration()
     # Weights fitted with other projectors would calibrate scores that no longer occur.
-    if arrangement is not None and arrangement.projectors != (bridge.digest, forward.digest):
-        arrangement = None
-    benefit = None if arrangement is None else artefacts.load_benefit(arrangement)
-    return Maps(bridge, forward, arrangement, benefit)
+    if calibration is not None and calibration.projectors != (bridge.digest, forward.digest):
+        calibration = None
+    benefit = None if calibration is None else artefacts.load_benefit(calibration)
+    return Maps(bridge, forward, calibration, benefit)
 
 
 def _projector(models: Models, artefacts: Artefacts, direction: Direction) -> Projector | None:

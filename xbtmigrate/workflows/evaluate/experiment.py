@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from xbtmigrate.evaluation.curves import Curve, backfilling_curves
-from xbtmigrate.evaluation.mixed_gallery import Serving, spent_first
+from xbtmigrate.evaluation.curves import Curve, measure_curves
+from xbtmigrate.evaluation.mixed_gallery import Serving, put_spent_first
 from xbtmigrate.evaluation.queries import Questions
-from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Rows, Space, evaluate
+from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Rows, SearchSpace, evaluate
 from xbtmigrate.evaluation.servings import (
     SERVED,
     SERVINGS,
-    Calibrated,
+    GalleryCalibration,
     ServingSpec,
     find_measured,
 )
@@ -23,7 +23,7 @@ from xbtmigrate.ordering import rank, score_points
 from xbtmigrate.ordering.benefit import BenefitModel
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Ordering
-from xbtmigrate.scoring.calibration import Arrangement, Bank, Scored, hubness_by_channel
+from xbtmigrate.scoring.calibration import Bank, Calibration, Scored, measure_hubness
 from xbtmigrate.scoring.fusion import PerPoint
 from xbtmigrate.scoring.slerp import slerp
 from xbtmigrate.types import Channel, Distance, PointId, Scores, Vectors
@@ -72,37 +72,37 @@ class Trial:
         )
 
     @property
-    def old_space(self) -> Space:
+    def old_space(self) -> SearchSpace:
         """Old queries and stored vectors."""
-        return Space(self.queries_old, self.old, self.old_distance)
+        return SearchSpace(self.queries_old, self.old, self.old_distance)
 
     @property
-    def full_space(self) -> Space:
+    def full_space(self) -> SearchSpace:
         """New queries and true new vectors."""
-        return Space(self.queries_new, self.new, self.new_distance)
+        return SearchSpace(self.queries_new, self.new, self.new_distance)
 
-    def asking(self, questions: Questions) -> Trial:
+    def with_questions(self, questions: Questions) -> Trial:
         """Return the same vectors with other questions."""
         return replace(self, questions=questions)
 
-    def kept(self, rows: Sequence[int]) -> Trial:
+    def keep_queries(self, rows: Sequence[int]) -> Trial:
         """Return the same gallery with the queries of these rows only."""
         chosen = np.asarray(rows, np.intp)
         return replace(
             self,
-            questions=self.questions.kept(chosen),
+            questions=self.questions.select(chosen),
             queries_old=self.queries_old[chosen],
             queries_new=self.queries_new[chosen],
         )
 
-    def sides(self, forward: Projector) -> Sides:
+    def channel_vectors(self, forward: Projector) -> ChannelVectors:
         """The gallery's vectors in every channel."""
         projected = forward.apply(self.old, self.side)
-        return Sides(self.old, projected, self.new, self.old_distance, self.new_distance)
+        return ChannelVectors(self.old, projected, self.new, self.old_distance, self.new_distance)
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class TrialResult:
     """Figures of every system.
 
     Attributes:
@@ -128,20 +128,20 @@ class Maps:
     Attributes:
         bridge: New queries into the old space.
         forward: Stored vectors into the new space.
-        arrangement: How the scores of both spaces are fused.
+        calibration: How the scores of both spaces are fused.
         benefit: What re-encoding a point is worth.
         tuned: Queries of the trial in the new model with the additions trained for the bridge.
     """
 
     bridge: Projector | None = None
     forward: Projector | None = None
-    arrangement: Arrangement | None = None
+    calibration: Calibration | None = None
     benefit: BenefitModel | None = None
     tuned: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CurveOptions:
     """Which curves to draw: every order with every serving, as far as the maps allow.
 
     Attributes:
@@ -150,7 +150,7 @@ class Asked:
         make: Makes an order by its name.
         spent: Gallery rows that were re-encoded for training pairs: the backfill writes them
             first, whatever the order, and so do the curves. Where no query asks for any of them,
-            that is made up for, see `backfilling_curves`.
+            that is made up for, see `measure_curves`.
     """
 
     make: Callable[[str], Ordering]
@@ -159,7 +159,7 @@ class Asked:
     spent: Rows = field(default_factory=lambda: np.empty(0, np.intp))
 
 
-def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
+def judge(trial: Trial, maps: Maps, asked: CurveOptions) -> TrialResult:
     """Score every cell and draw the chosen curves.
 
     Args:
@@ -173,23 +173,23 @@ def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
     """
     specs = find_measured(asked.servings)
     # 1. Vectors and scores of each system that searches a single space.
-    sides = None if maps.forward is None else trial.sides(maps.forward)
+    sides = None if maps.forward is None else trial.channel_vectors(maps.forward)
     spaces, relevance = _spaces(trial, maps, sides), trial.relevance
     rows = {name: evaluate(space, relevance) for name, space in _cells(trial, maps, spaces)}
     # 2. The curves. Points already paid for come first in every order, as in a backfill.
     ranked = {
-        name: spent_first(rank(trial.ids, scores), asked.spent)
+        name: put_spent_first(rank(trial.ids, scores), asked.spent)
         for name, scores in _orders(trial, sides, maps, asked).items()
     }
     # Training pairs avoid the queries' points, so often no query has its answer among the rows
-    # that are re-encoded first; `backfilling_curves` corrects for it.
+    # that are re-encoded first; `measure_curves` corrects for it.
     unasked = (
         0.0 if np.isin(relevance.row, asked.spent).any() else len(asked.spent) / len(trial.ids)
     )
     curves = [
         curve
         for searched, servings in _searches(specs, trial, sides, maps, spaces, spent=asked.spent)
-        for curve in backfilling_curves(
+        for curve in measure_curves(
             searched, relevance, orders=ranked, servings=servings, unasked=unasked
         )
     ]
@@ -201,27 +201,27 @@ def judge(trial: Trial, maps: Maps, asked: Asked) -> Judged:
             rows[f"fusion:{curve.serving}"] = curve.points[0]
     # Last, because tables show keep first and full last.
     rows["full"] = evaluate(spaces[Channel.NEW], relevance)
-    return Judged(rows, curves)
+    return TrialResult(rows, curves)
 
 
-def _spaces(trial: Trial, maps: Maps, sides: Sides | None) -> dict[Channel, Space]:
+def _spaces(trial: Trial, maps: Maps, sides: ChannelVectors | None) -> dict[Channel, SearchSpace]:
     """Return the query and gallery vectors of every channel that the maps allow."""
     spaces = {Channel.OLD: trial.old_space, Channel.NEW: trial.full_space}
     if maps.bridge is not None:
         bridged = maps.bridge.apply(trial.queries_new)
-        spaces[Channel.BRIDGE] = Space(bridged, trial.old, trial.old_distance)
-        if maps.arrangement is not None:
+        spaces[Channel.BRIDGE] = SearchSpace(bridged, trial.old, trial.old_distance)
+        if maps.calibration is not None:
             # Both queries meet the same stored vectors, so one search with a blend is enough.
-            blended = slerp(trial.queries_old, bridged, maps.arrangement.blend)
-            spaces[Channel.BLEND] = Space(blended, trial.old, trial.old_distance)
+            blended = slerp(trial.queries_old, bridged, maps.calibration.blend)
+            spaces[Channel.BLEND] = SearchSpace(blended, trial.old, trial.old_distance)
     if sides is not None:
         spaces[Channel.FORWARD] = sides.space(Channel.FORWARD, trial.queries_new)
     return spaces
 
 
 def _cells(
-    trial: Trial, maps: Maps, spaces: Mapping[Channel, Space]
-) -> Iterator[tuple[str, Space]]:
+    trial: Trial, maps: Maps, spaces: Mapping[Channel, SearchSpace]
+) -> Iterator[tuple[str, SearchSpace]]:
     """Yield the systems that search one space and re-encode nothing, keep first."""
     yield "keep", spaces[Channel.OLD]
     if maps.bridge is not None:
@@ -230,14 +230,14 @@ def _cells(
             tuned = maps.bridge.apply(maps.tuned)
             yield (
                 f"bridge:{maps.bridge.kind}+lora",
-                Space(tuned, trial.old, trial.old_distance),
+                SearchSpace(tuned, trial.old, trial.old_distance),
             )
     if maps.forward is not None:
         yield f"forward:{maps.forward.kind}", spaces[Channel.FORWARD]
 
 
 def _orders(
-    trial: Trial, sides: Sides | None, maps: Maps, asked: Asked
+    trial: Trial, sides: ChannelVectors | None, maps: Maps, asked: CurveOptions
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return the points' scores in every chosen order that the maps allow."""
     # Orders of plugins are not listed: `possible` lets them through.
@@ -262,16 +262,16 @@ def _orders(
 def _searches(
     specs: Sequence[ServingSpec],
     trial: Trial,
-    sides: Sides | None,
+    sides: ChannelVectors | None,
     maps: Maps,
-    spaces: Mapping[Channel, Space],
+    spaces: Mapping[Channel, SearchSpace],
     *,
     spent: Rows,
-) -> list[tuple[Mapping[Channel, Space], list[Serving]]]:
+) -> list[tuple[Mapping[Channel, SearchSpace], list[Serving]]]:
     """Return the chosen servings that the maps allow, with the spaces that they search."""
     known = _known(trial, sides, maps)
     plain: list[Serving] = []
-    remapped: list[tuple[Mapping[Channel, Space], list[Serving]]] = []
+    remapped: list[tuple[Mapping[Channel, SearchSpace], list[Serving]]] = []
     for spec in specs:
         serving = None if spec.measure is None else spec.measure(known)
         if serving is None or not serving.channels <= set(spaces):
@@ -280,8 +280,8 @@ def _searches(
             plain.append(serving)
         # Only rows that were re-encoded for pairs may teach it: the others' vectors are unknown.
         elif (apply := spec.remap(trial.old[spent], trial.new[spent])) is not None:
-            own: dict[Channel, Space] = {
-                channel: Space(apply(space.query), apply(space.gallery), space.distance)
+            own: dict[Channel, SearchSpace] = {
+                channel: SearchSpace(apply(space.query), apply(space.gallery), space.distance)
                 for channel, space in spaces.items()
                 if channel in (Channel.FORWARD, Channel.NEW)
             }
@@ -289,19 +289,19 @@ def _searches(
     return [(spaces, plain), *remapped]
 
 
-def _known(trial: Trial, sides: Sides | None, maps: Maps) -> Calibrated | None:
+def _known(trial: Trial, sides: ChannelVectors | None, maps: Maps) -> GalleryCalibration | None:
     """Return what was fitted for a mixed gallery; None without a calibration."""
-    if maps.arrangement is None or sides is None or maps.forward is None:
+    if maps.calibration is None or sides is None or maps.forward is None:
         return None
-    hubness = sides.hubness(maps.arrangement.bank, trial.ids)
+    hubness = sides.hubness(maps.calibration.bank, trial.ids)
     # Only some servings read it; projectors of some kinds estimate no error.
     predicts = maps.forward.has_uncertainty
     uncertainty = maps.forward.uncertainty(trial.old, trial.side) if predicts else None
-    return Calibrated(maps.arrangement, hubness, uncertainty)
+    return GalleryCalibration(maps.calibration, hubness, uncertainty)
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class ChannelVectors:
     """Vectors of the same n points by every channel, with the distances of both spaces."""
 
     old: Vectors
@@ -310,26 +310,26 @@ class Sides:
     old_distance: Distance
     new_distance: Distance
 
-    def space(self, channel: Channel, queries: Vectors) -> Space:
+    def space(self, channel: Channel, queries: Vectors) -> SearchSpace:
         """Pair queries with the vectors they meet in a channel."""
         if channel is Channel.OLD:
-            return Space(queries, self.old, self.old_distance)
+            return SearchSpace(queries, self.old, self.old_distance)
         gallery = self.projected if channel is Channel.FORWARD else self.new
-        return Space(queries, gallery, self.new_distance)
+        return SearchSpace(queries, gallery, self.new_distance)
 
-    def rows(self, rows: Rows) -> Sides:
+    def rows(self, rows: Rows) -> ChannelVectors:
         """Keep these points."""
         return replace(self, old=self.old[rows], projected=self.projected[rows], new=self.new[rows])
 
     def blocks(self, old: Vectors, new: Vectors) -> dict[Channel, Scores]:
         """Score queries in both models against all points in every channel, each (m, n)."""
         asked = {Channel.OLD: old, Channel.FORWARD: new, Channel.NEW: new}
-        return {channel: self.space(channel, each).scores() for channel, each in asked.items()}
+        return {channel: self.space(channel, each).score() for channel, each in asked.items()}
 
     def hubness(self, bank: Bank, ids: Sequence[str]) -> dict[Channel, PerPoint]:
         """Hubness of the points in each channel."""
         channels = (Channel.OLD, Channel.FORWARD, Channel.NEW)
-        return hubness_by_channel(bank, ids, self.scored(bank, channels))
+        return measure_hubness(bank, ids, self.scored(bank, channels))
 
     def scored(self, bank: Bank, channels: Sequence[Channel]) -> dict[Channel, Scored]:
         """For each channel, a function from a slice of points to their scores with a bank."""
@@ -338,5 +338,5 @@ class Sides:
     def _scored(self, channel: Channel, bank: Bank) -> Scored:
         met = self.space(channel, bank.of(channel))
         # Points take the queries' place, since hubness is computed for blocks of points.
-        turned = Space(met.gallery, met.query, met.distance)
-        return turned.scores
+        turned = SearchSpace(met.gallery, met.query, met.distance)
+        return turned.score

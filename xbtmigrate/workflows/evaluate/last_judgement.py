@@ -44,7 +44,7 @@ def save_judgement(models: Models, artefacts: Artefacts, advice: Recommendation)
     write_json(artefacts.evaluation_file, found.model_dump(mode="json"))
 
 
-def last_judgement(models: Models, artefacts: Artefacts, plan: Plan) -> Judgement | None:
+def load_last_judgement(models: Models, artefacts: Artefacts, plan: Plan) -> Judgement | None:
     """Return the newer of the plan's and the last evaluation's; None if nothing was judged.
 
     Raises:

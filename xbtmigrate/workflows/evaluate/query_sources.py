@@ -8,8 +8,8 @@ import numpy as np
 
 from xbtmigrate.config import Config
 from xbtmigrate.errors import EvaluationError
-from xbtmigrate.evaluation.queries import Questions, excerpts, known_items, read_questions
-from xbtmigrate.evaluation.retrieval import top_k
+from xbtmigrate.evaluation.queries import Questions, make_excerpts, make_known_items, read_questions
+from xbtmigrate.evaluation.retrieval import rank_top_k
 from xbtmigrate.types import Modality, Vectors
 from xbtmigrate.workflows.evaluate.experiment import Trial
 from xbtmigrate.workflows.models import Models
@@ -20,26 +20,26 @@ NEIGHBOURS = 10
 MAX_POINTS_AS_QUERIES = 500
 
 
-def judged_questions(config: Config) -> list[Questions]:
+def read_judged_questions(config: Config) -> list[Questions]:
     """Read the configured queries; none where there is no file of them."""
     path = config.plan.queries
     return [] if path is None else read_questions(config.base / path)
 
 
-def made_questions(store: Store, models: Models, points: Points) -> Iterator[Questions]:
+def make_questions(store: Store, models: Models, points: Points) -> Iterator[Questions]:
     """Yield queries made from the points themselves: another field, captions, or excerpts."""
     payload, seed = store.config.payload, store.config.plan.seed
     # A field such as a title is nearest to what people type; excerpts share words with the text.
     if payload.query is not None:
         found = take(store.reader(query_field=payload.query), points.ids)
-        yield from _unless_empty(known_items(found.ids, found.texts, payload.query))
+        yield from _unless_empty(make_known_items(found.ids, found.texts, payload.query))
     if models.stored is Modality.TEXT:
-        yield from _unless_empty(excerpts(points.ids, points.texts, seed))
+        yield from _unless_empty(make_excerpts(points.ids, points.texts, seed))
     elif payload.text is not None:
-        yield from _unless_empty(known_items(points.ids, points.texts, payload.text))
+        yield from _unless_empty(make_known_items(points.ids, points.texts, payload.text))
 
 
-def neighbours(store: Store, models: Models, points: Points, new: Vectors) -> Trial:
+def make_neighbour_trial(store: Store, models: Models, points: Points, new: Vectors) -> Trial:
     """Make a trial without queries: points search for their nearest points by the new model.
 
     Args:
@@ -72,8 +72,8 @@ def neighbours(store: Store, models: Models, points: Points, new: Vectors) -> Tr
         side=None if points.side is None else points.side[rest],
     )
     # The new model's own neighbours count as right, so `full` is 1 by definition.
-    near = top_k(trial.full_space.scores(), NEIGHBOURS)
-    return trial.asking(
+    near = rank_top_k(trial.full_space.score(), NEIGHBOURS)
+    return trial.with_questions(
         Questions(
             [points.ids[row] for row in asking],
             [[trial.ids[row] for row in np.sort(rows)] for rows in near],

@@ -69,7 +69,7 @@ class Rates:
         return cast("RatesDocument", shown)
 
 
-def guessed(read: float, encode: float, mode: str) -> Rates:
+def guess_rates(read: float, encode: float, mode: str) -> Rates:
     """Return rates of writes guessed from those of reads, by ratios measured elsewhere.
 
     Args:

@@ -12,17 +12,17 @@ from xbtmigrate.migration.phases import utc_now
 from xbtmigrate.migration.plan import Cost
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
-from xbtmigrate.report.page import Notice, Page, Tile, render, require_libraries
+from xbtmigrate.report.page import Notice, ReportPage, Tile, render, require_libraries
 from xbtmigrate.types import Strategy
 from xbtmigrate.workflows.evaluate.report_sections import (
     Document,
-    all_sections,
-    arrow,
-    duration,
-    hours,
+    estimate_hours,
+    find_recommended,
+    format_direction,
+    format_hours,
+    make_sections,
+    name_figure,
     place,
-    recommended,
-    shown,
 )
 from xbtmigrate.workflows.evaluate.results import METRIC
 
@@ -52,11 +52,11 @@ def write_page(
         content: The document of `evaluate`.
         costs: What each strategy takes; empty where there is no plan.
     """
-    page = Page(
+    page = ReportPage(
         title=f"{facts.collection}: moving {facts.size}-d '{facts.vector}' to the new model",
         about=[
             ("points", f"{facts.points:,}"),
-            ("queries", f"{content['query_count']:,}, {arrow(content['direction'])}"),
+            ("queries", f"{content['query_count']:,}, {format_direction(content['direction'])}"),
             ("searched in", f"{content['gallery_count']:,}"),
             ("from", content["basis"]),
             ("measured", f"{utc_now()}, xbtmigrate {xbtmigrate.__version__}"),
@@ -65,7 +65,7 @@ def write_page(
         reason=_sentence(content["recommendation"]["reason"]),
         tiles=_tiles(content, costs),
         notices=_notices(content),
-        sections=all_sections(content, costs),
+        sections=make_sections(content, costs),
     )
     text = render(page)
     write_atomically(path, lambda file: file.write_text(text, "utf-8"))
@@ -92,9 +92,9 @@ def _headline(advice: Document) -> str:
 def _tiles(content: Document, costs: Sequence[Cost]) -> list[Tile]:
     """Return the tiles: keep, the recommended move and full, no regret on the way, and the time."""
     systems, advice = {row["name"]: row for row in content["systems"]}, content["recommendation"]
-    name = shown(content, METRIC)
+    name = name_figure(content, METRIC)
     tiles = [_quality("keep the old model", name, systems["keep"])]
-    curve = recommended(content)
+    curve = find_recommended(content)
     if curve is not None:
         at = place(curve, advice["fraction"])
         low, high = curve["ci95"][at]
@@ -107,9 +107,9 @@ def _tiles(content: Document, costs: Sequence[Cost]) -> list[Tile]:
         word = "yes" if curve["no_regret"] else "no"
         tiles.append(Tile("never below keep", word, "at any share"))
     chosen = advice["strategy"]
-    time = None if chosen is None else hours(costs, chosen, advice["fraction"])
+    time = None if chosen is None else estimate_hours(costs, chosen, advice["fraction"])
     if time is not None and chosen != Strategy.KEEP:
-        tiles.append(Tile("working time", duration(time), "estimated by the plan"))
+        tiles.append(Tile("working time", format_hours(time), "estimated by the plan"))
     return tiles
 
 

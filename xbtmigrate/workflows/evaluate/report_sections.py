@@ -21,7 +21,7 @@ NONE = "-"
 BETTER = {"better": True, "worse": False, "no difference": None}
 
 
-def all_sections(content: Document, costs: Sequence[Cost]) -> list[Section]:
+def make_sections(content: Document, costs: Sequence[Cost]) -> list[Section]:
     """Return the sections of an `evaluate` document, further directions last."""
     found = [_cells(content, "cells"), _curves(content, "curves")]
     if costs:
@@ -60,15 +60,15 @@ def _cells(block: Document, name: str) -> Section:
         ]
         for row in rows
     ]
-    measured = [shown(block, metric) for metric in SHOWN]
+    measured = [name_figure(block, metric) for metric in SHOWN]
     columns = ["query/gallery", *measured, "against keep", "gap closed", "lost"]
     return Section(
-        f"Quality before anything is re-encoded, {arrow(block['direction'])}",
+        f"Quality before anything is re-encoded, {format_direction(block['direction'])}",
         "Each system answers the same queries. Green is better than keeping the old model, orange "
         "worse; grey cannot be told apart from it. Full is the new model on a gallery that is all "
         "re-encoded. Lost queries are those that keep answers within the first 10 and the system "
         "does not.",
-        figures.intervals(name, shown(block, METRIC), bars, keep[METRIC]),
+        figures.plot_intervals(name, name_figure(block, METRIC), bars, keep[METRIC]),
         Table(columns, cells),
     )
 
@@ -81,7 +81,7 @@ def _verdict(row: Document, keep: Document) -> str:
     return f"{row['against_keep'][METRIC]} (p = {row['p_value'][METRIC]:.2g})"
 
 
-def shown(block: Document, metric: str) -> str:
+def name_figure(block: Document, metric: str) -> str:
     """Return the name of a figure; figures of a plan's sample get a prefix to tell them apart."""
     return f"{block.get('task', '')} {metric}".lstrip()
 
@@ -90,7 +90,7 @@ def _curves(block: Document, name: str) -> Section:
     """Plot the best order of each serving, and every order of the best serving."""
     curves = block["curves"]
     # A recommendation of keep, bridge or full has no curve; then the best one is highlighted.
-    chosen = recommended(block) or max(_deployable(curves), key=lambda curve: curve["auc"])
+    chosen = find_recommended(block) or max(_deployable(curves), key=lambda curve: curve["auc"])
     servings = dict.fromkeys(curve["serving"] for curve in curves)
     best = [
         max(
@@ -108,12 +108,12 @@ def _curves(block: Document, name: str) -> Section:
     ends = {row["name"]: row[METRIC] for row in block["systems"] if row["name"] in ("keep", "full")}
     rows = sorted(curves, key=lambda curve: -curve["auc"])
     return Section(
-        f"Backfilling curves, {arrow(block['direction'])}",
+        f"Backfilling curves, {format_direction(block['direction'])}",
         "Quality while the gallery is mixed: the more points are re-encoded, the nearer it comes "
         "to full. The thick line is the recommended or best pair of order and serving, with its "
         "95 % interval. The oracle order knows the true error of every projection; it is a bound, "
         "not a choice.",
-        figures.curves(name, shown(block, METRIC), panels, ends),
+        figures.plot_curves(name, name_figure(block, METRIC), panels, ends),
         Table(
             ["order, serving", "AUC", "no regret", "keep at", "90 % of full", "95 %", "98 %"],
             [
@@ -151,7 +151,7 @@ def _line(curve: Document, key: str, chosen: Document) -> Line:
 def _offers(content: Document, costs: Sequence[Cost]) -> Section:
     """Plot every strategy and the recommended curve against the plan's estimate of the time."""
     advice, curves = content["recommendation"], content["curves"]
-    curve = recommended(content) or max(_deployable(curves), key=lambda each: each["auc"])
+    curve = find_recommended(content) or max(_deployable(curves), key=lambda each: each["auc"])
     best: dict[str, float] = {}
     # All kinds of one strategy cost the same, so its best one is drawn; a fusion is no strategy.
     for row in content["systems"]:
@@ -159,11 +159,13 @@ def _offers(content: Document, costs: Sequence[Cost]) -> Section:
         if strategy != "fusion" and row["chosen"]:
             best[strategy] = max(best.get(strategy, 0.0), row[METRIC])
     points = [
-        Offer(name, hours(costs, name, 0.0) or 0.0, value, name == advice["strategy"])
+        Offer(name, estimate_hours(costs, name, 0.0) or 0.0, value, name == advice["strategy"])
         for name, value in best.items()
     ]
     steps = list(zip(curve["fractions"], curve[METRIC], strict=True))
-    path = [Offer("", hours(costs, Strategy.FASTFILL, f) or 0.0, value) for f, value in steps]
+    path = [
+        Offer("", estimate_hours(costs, Strategy.FASTFILL, f) or 0.0, value) for f, value in steps
+    ]
     if advice["strategy"] == Strategy.FASTFILL:
         at = place(curve, advice["fraction"])
         name = f"fastfill, {curve['fractions'][at]:.0%} re-encoded"
@@ -174,7 +176,7 @@ def _offers(content: Document, costs: Sequence[Cost]) -> Section:
         "What each strategy takes on this machine by the plan's estimate, and what it brings. The "
         f"line is a partial backfill in {curve['ordering']} order, served {curve['serving']}, "
         "from nothing to everything re-encoded.",
-        figures.offers(shown(content, METRIC), path, points),
+        figures.plot_offers(name_figure(content, METRIC), path, points),
         Table(
             ["strategy", "embedded", "vectors written", "time", "money"],
             [
@@ -182,7 +184,7 @@ def _offers(content: Document, costs: Sequence[Cost]) -> Section:
                     cost.strategy.value,
                     f"{cost.encodes:,}",
                     f"{cost.writes:,}",
-                    duration(cost.seconds / 3600),
+                    format_hours(cost.seconds / 3600),
                     NONE if cost.money is None else f"{cost.money:,.2f}",
                 ]
                 for cost in costs
@@ -198,7 +200,7 @@ def _estimate(found: Document) -> Section:
         "The order of re-encoding rests on a forecast of how far each mapped vector is from the "
         f"true one. Its rank correlation with the true distance is {correlation:.2f} (1 would be "
         "perfect, 0 a blind guess).",
-        figures.estimate(found, correlation),
+        figures.plot_error_estimate(found, correlation),
     )
 
 
@@ -209,7 +211,7 @@ def _shapes(found: Document) -> Section:
         "scores: where the two colours lie apart, merging them favours one state whatever the "
         "query. Right, after calibration: right answers should lie to the right of wrong ones, "
         "and both states alike.",
-        figures.shapes(
+        figures.plot_score_shapes(
             {
                 "before: raw scores": ("score", found["raw"]),
                 "after: calibrated": ("log-probability of being the answer", found["calibrated"]),
@@ -237,12 +239,12 @@ def _deployable(curves: Sequence[Document]) -> list[Document]:
     return [curve for curve in curves if curve["ordering"] != ORACLE]
 
 
-def arrow(direction: str) -> str:
+def format_direction(direction: str) -> str:
     """Write a direction such as "text->image" as people do."""
     return direction.replace("->", " → ")
 
 
-def recommended(block: Document) -> Document | None:
+def find_recommended(block: Document) -> Document | None:
     """Return the curve that the recommendation is based on; None where it is not based on one."""
     advice = block.get("recommendation")
     if advice is None or advice["strategy"] is None:
@@ -264,7 +266,7 @@ def place(curve: Document, fraction: float) -> int:
     return next(i for i, each in enumerate(curve["fractions"]) if each >= fraction - 1e-9)
 
 
-def hours(costs: Sequence[Cost], strategy: str, fraction: float) -> float | None:
+def estimate_hours(costs: Sequence[Cost], strategy: str, fraction: float) -> float | None:
     """Return the estimated working time in hours; None without a plan."""
     seconds = {cost.strategy: cost.seconds for cost in costs}
     if not seconds:
@@ -275,7 +277,7 @@ def hours(costs: Sequence[Cost], strategy: str, fraction: float) -> float | None
     return seconds[Strategy(strategy)] / 3600
 
 
-def duration(hours: float) -> str:
+def format_hours(hours: float) -> str:
     """Format hours in a unit that a person reads."""
     if hours < 1.5 / 60:
         return f"{hours * 3600:.0f} s"

@@ -23,8 +23,12 @@ from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.evaluation.recommendation import Costs, Criteria, Recommendation, recommend
 from xbtmigrate.evaluation.retrieval import METRICS, QueryScores
 from xbtmigrate.types import Modality, Strategy
-from xbtmigrate.workflows.evaluate.diagnostics import error_estimate, flips, score_shapes
-from xbtmigrate.workflows.evaluate.experiment import Judged, Maps, Trial
+from xbtmigrate.workflows.evaluate.diagnostics import (
+    compare_error_estimate,
+    find_flips,
+    measure_score_shapes,
+)
+from xbtmigrate.workflows.evaluate.experiment import Maps, Trial, TrialResult
 
 METRIC: Final = "recall@10"
 SYSTEMS = ("keep", "bridge", "forward", "fusion", "full")
@@ -48,7 +52,7 @@ class Findings:
     stored: Modality
     trial: Trial
     maps: Maps
-    judged: Judged
+    judged: TrialResult
     seed: int
     further: Mapping[str, QueryScores] = field(default_factory=dict)
     task: str = ""
@@ -80,9 +84,9 @@ class Findings:
         """Return all figures, explained, and the recommendation."""
         return {
             **self.figures(),
-            "error_estimate": error_estimate(self.trial, self.maps.forward),
-            "scores": score_shapes(self.trial, self.maps),
-            "examples": flips(self.trial, self.keep, self.subject(advice)[1]),
+            "error_estimate": compare_error_estimate(self.trial, self.maps.forward),
+            "scores": measure_score_shapes(self.trial, self.maps),
+            "examples": find_flips(self.trial, self.keep, self.subject(advice)[1]),
             "recommendation": {
                 "strategy": advice.strategy,
                 "ordering": advice.ordering,

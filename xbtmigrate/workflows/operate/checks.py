@@ -16,23 +16,23 @@ from xbtmigrate.migration.phases import OVER, MigrationRecord, Phase
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.migration.switch import Switch, read_switch
 from xbtmigrate.projectors import Projector
-from xbtmigrate.qdrant.collection.aliases import aliases
+from xbtmigrate.qdrant.collection.aliases import list_aliases
 from xbtmigrate.qdrant.gallery.leftovers import (
-    bench_collections,
+    count_marked,
+    count_probes,
     delete_probes,
-    marked_points,
-    orphan_marks,
-    probes,
+    find_orphan_shadows,
+    list_bench_collections,
 )
 from xbtmigrate.qdrant.gallery.remove import strip
 from xbtmigrate.qdrant.journal.kept_hashes import has_ledger
 from xbtmigrate.qdrant.journal.lease_owner import Owner
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.qdrant.wire.own_collection import forget_shadow, shadow_mark
+from xbtmigrate.qdrant.wire.own_collection import find_shadow_record, forget_shadow
 from xbtmigrate.types import Direction, Layout
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.next_step import NEXT
-from xbtmigrate.workflows.serve.publish import lost_files
+from xbtmigrate.workflows.serve.publish import find_lost_files
 from xbtmigrate.workflows.store import store_over
 
 SWITCHED = (Phase.CUTTING_OVER, Phase.CUT_OVER, Phase.ROLLING_BACK)
@@ -55,7 +55,7 @@ class Case:
         artefacts: The migration's folder.
         record: The journal's record, None if there is none.
         plan: The frozen plan, None if there is none or it is damaged.
-        trouble: Why the plan cannot be read, "" if it can or there is none.
+        plan_error: Why the plan cannot be read, "" if it can or there is none.
     """
 
     config: Config
@@ -63,7 +63,7 @@ class Case:
     artefacts: Artefacts
     record: MigrationRecord | None
     plan: Plan | None
-    trouble: str
+    plan_error: str
 
     @property
     def begun(self) -> MigrationRecord | None:
@@ -83,7 +83,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Ailment:
+class Inconsistency:
     """One inconsistency.
 
     Attributes:
@@ -99,21 +99,23 @@ class Ailment:
     fix: Callable[[], object] | None = None
 
 
-def plan_lost(case: Case) -> Iterator[Ailment]:
+def plan_lost(case: Case) -> Iterator[Inconsistency]:
     """The plan is missing, damaged, or differs from the one that the migration was begun under."""
     record, plan = case.begun, case.plan
     restore = f"restore {case.artefacts.folder} from a copy"
-    if case.trouble:
+    if case.plan_error:
         way_out = f"{restore}, or delete {case.artefacts.plan_file} and run this again"
-        yield Ailment("plan_damaged", case.trouble, way_out if record else "make a new plan")
+        yield Inconsistency(
+            "plan_damaged", case.plan_error, way_out if record else "make a new plan"
+        )
     elif record is not None and plan is None:
-        yield Ailment(
+        yield Inconsistency(
             "artefacts_lost",
             f"the migration is {record.phase}, but there is no {case.artefacts.plan_file}",
             *_restoring(case, f"{restore}: plan and projector are bound to the vectors written"),
         )
     elif record is not None and plan is not None and record.plan_digest != plan.digest:
-        yield Ailment(
+        yield Inconsistency(
             "plan_differs",
             f"the migration is under plan {record.plan_digest[:12]}, here is {plan.digest[:12]}",
             f"{restore}, or run this from the folder that the migration was begun in",
@@ -123,7 +125,7 @@ def plan_lost(case: Case) -> Iterator[Ailment]:
 def _restoring(case: Case, otherwise: str) -> tuple[str, Callable[[], object] | None]:
     """Return the way out for lost files, and a fix where they are published in Qdrant."""
     assert case.record is not None
-    lost = lost_files(case.connection, case.artefacts, case.record.plan_digest)
+    lost = find_lost_files(case.connection, case.artefacts, case.record.plan_digest)
     if not lost:
         return otherwise, None
 
@@ -134,7 +136,7 @@ def _restoring(case: Case, otherwise: str) -> tuple[str, Callable[[], object] | 
     return "`xbtmigrate doctor --yes` restores what the run has stored in Qdrant", restore
 
 
-def plan_stale(case: Case) -> Iterator[Ailment]:
+def plan_stale(case: Case) -> Iterator[Inconsistency]:
     """The config, collection or model no longer matches the plan."""
     if case.plan is None or (case.record and case.record.phase in (*OVER, *UNFINISHED[3:])):
         return
@@ -142,12 +144,12 @@ def plan_stale(case: Case) -> Iterator[Ailment]:
         fingerprint = Models(case.config).new.fingerprint
         case.plan.check_current(store_over(case.config, case.connection).binding(fingerprint))
     except StaleError as error:
-        yield Ailment("plan_stale", error.message, error.hint)
+        yield Inconsistency("plan_stale", error.message, error.hint)
     except XbtMigrateError:
         return  # what cannot be used is found by the checks of the commands
 
 
-def projector_lost(case: Case) -> Iterator[Ailment]:
+def projector_lost(case: Case) -> Iterator[Inconsistency]:
     """The projector that the written vectors were made by is gone or is another one."""
     record = case.begun
     if record is None or not record.projector_digest:
@@ -159,19 +161,19 @@ def projector_lost(case: Case) -> Iterator[Ailment]:
     except XbtMigrateError as error:
         # With the plan it is found lost, and restored.
         if case.plan is not None:
-            yield Ailment("projector_lost", error.message, *_restoring(case, restore))
+            yield Inconsistency("projector_lost", error.message, *_restoring(case, restore))
         return
     if found != record.projector_digest:
-        yield Ailment("projector_differs", f"{folder} is not the one that was used", restore)
+        yield Inconsistency("projector_differs", f"{folder} is not the one that was used", restore)
 
 
-def ledger_lost(case: Case) -> Iterator[Ailment]:
+def ledger_lost(case: Case) -> Iterator[Inconsistency]:
     """The ledger is lost, so writes since the cutover cannot be told from older ones."""
     record = case.begun
     if record is None or record.phase not in SWITCHED or case.artefacts.ledger_file.exists():
         return
     if not has_ledger(case.connection, record.migration):
-        yield Ailment(
+        yield Inconsistency(
             "ledger_lost",
             f"the migration is {record.phase}, but there is no {case.artefacts.ledger_file}, and "
             "none in Qdrant",
@@ -179,18 +181,18 @@ def ledger_lost(case: Case) -> Iterator[Ailment]:
         )
 
 
-def newer_tool(case: Case) -> Iterator[Ailment]:
+def newer_tool(case: Case) -> Iterator[Inconsistency]:
     """A newer version has worked on this migration."""
     record = case.record
     if record is not None and _version(record.tool_version) > _version(xbtmigrate.__version__):
-        yield Ailment(
+        yield Inconsistency(
             "newer_tool",
             f"xbtmigrate {record.tool_version} wrote the record, this is {xbtmigrate.__version__}",
             "go on with that version",
         )
 
 
-def unfinished(case: Case) -> Iterator[Ailment]:
+def unfinished(case: Case) -> Iterator[Inconsistency]:
     """A command was killed, or a lease is held by a process that has ended."""
     record, owner = case.record, case.owner
     if record is None:
@@ -200,50 +202,50 @@ def unfinished(case: Case) -> Iterator[Ailment]:
     )
     if dead:
         shown = owner.shown if owner is not None else record.owner
-        yield Ailment(
+        yield Inconsistency(
             "dead_lease",
             f"the lease is held by {shown}, which has ended",
             "nothing: the next command takes it over",
         )
     if record.phase in UNFINISHED and (dead or not record.owner):
         command = NEXT[record.phase]
-        yield Ailment(
+        yield Inconsistency(
             "unfinished",
             f"a command was ended while the migration was {record.phase}",
             f"run `{command}`: it goes on from there",
         )
 
 
-def shadow_lost(case: Case) -> Iterator[Ailment]:
+def shadow_lost(case: Case) -> Iterator[Inconsistency]:
     """The collection with the new vectors is missing, foreign, or made for something else."""
     record, plan = case.begun, case.plan
     if plan is None or record is None or record.stage is None or record.phase is Phase.ABORTING:
         return
     source, target = plan.collection.name, plan.target.collection
     if not case.has(target):
-        yield Ailment(
+        yield Inconsistency(
             "target_missing",
             f"there is no collection '{target}', which the new vectors were written to",
             "`xbtmigrate abort --yes` forgets it, then backfill anew",
         )
     elif plan.target.layout is Layout.SHADOW and record.phase is not Phase.FINALIZING:
-        mark = shadow_mark(case.connection, target)
+        recorded = find_shadow_record(case.connection, target)
         made_for = (source, plan.target.vector, plan.target.size, plan.target.distance)
-        if mark is None or tuple(map(str, mark)) != tuple(map(str, made_for)):
-            yield Ailment(
+        if recorded is None or tuple(map(str, recorded)) != tuple(map(str, made_for)):
+            yield Inconsistency(
                 "target_foreign",
                 f"the collection '{target}' is not the shadow of this migration",
                 "rename or delete it yourself if it is not yours, then backfill anew",
             )
     if not case.has(source) and record.phase is not Phase.FINALIZING:
-        yield Ailment(
+        yield Inconsistency(
             "source_missing",
             f"there is no collection '{source}', which has the old vectors",
             "restore it from a snapshot",
         )
 
 
-def alias_elsewhere(case: Case) -> Iterator[Ailment]:
+def alias_elsewhere(case: Case) -> Iterator[Inconsistency]:
     """An alias leads to another collection than the phase requires."""
     record, plan = case.begun, case.plan
     if record is None or plan is None or plan.target.layout is not Layout.SHADOW:
@@ -254,16 +256,16 @@ def alias_elsewhere(case: Case) -> Iterator[Ailment]:
         return
     new = record.phase in (Phase.CUT_OVER, Phase.FINALIZING)
     wanted = plan.target.collection if new else plan.collection.name
-    found = aliases(case.connection).get(alias)
+    found = list_aliases(case.connection).get(alias)
     if found != wanted:
-        yield Ailment(
+        yield Inconsistency(
             "alias_elsewhere",
             f"the alias '{alias}' leads to {found or 'nothing'}, not to '{wanted}'",
             "move it back, or run `xbtmigrate rollback` or `xbtmigrate cutover` as you meant it",
         )
 
 
-def switch_differs(case: Case) -> Iterator[Ailment]:
+def switch_differs(case: Case) -> Iterator[Inconsistency]:
     """The switch file differs from the journal."""
     record = case.record
     if record is None or record.switch is None:
@@ -274,7 +276,7 @@ def switch_differs(case: Case) -> Iterator[Ailment]:
     except XbtMigrateError:
         same = False
     if not same:
-        yield Ailment(
+        yield Inconsistency(
             "switch_differs",
             f"{case.artefacts.switch_file} is not what the journal says",
             "`xbtmigrate doctor --yes` writes it again",
@@ -282,55 +284,55 @@ def switch_differs(case: Case) -> Iterator[Ailment]:
         )
 
 
-def foreign_marks(case: Case) -> Iterator[Ailment]:
+def foreign_marks(case: Case) -> Iterator[Inconsistency]:
     """Points have marks of a plan that is not this migration's."""
     if case.plan is None or not case.has(case.plan.target.collection):
         return
     name, over = case.plan.target.collection, case.begun is None
-    count = marked_points(case.connection, name, None if over else case.plan.digest)
+    count = count_marked(case.connection, name, None if over else case.plan.digest)
     if not count:
         return
     if over:
-        yield Ailment(
+        yield Inconsistency(
             "leftover_marks",
             f"{count:,} points of '{name}' bear marks, but no migration is under way",
             "`xbtmigrate doctor --yes` takes them away",
             fix=lambda: strip(case.connection, name, [], lambda _: None),
         )
     else:
-        yield Ailment(
+        yield Inconsistency(
             "unknown_plan",
             f"{count:,} points of '{name}' bear marks of another plan",
             "`xbtmigrate verify --yes` makes their vectors anew",
         )
 
 
-def leftovers(case: Case) -> Iterator[Ailment]:
-    """Killed commands left probe records, marks of deleted shadows or collections of `bench`."""
+def leftovers(case: Case) -> Iterator[Inconsistency]:
+    """Killed commands left probe records, records of deleted shadows or collections of `bench`."""
     connection = case.connection
-    if count := probes(connection):
-        yield Ailment(
+    if count := count_probes(connection):
+        yield Inconsistency(
             "leftover_probes",
             f"{count} probe record(s) are left in the journal",
             "`xbtmigrate doctor --yes` deletes them",
             fix=lambda: delete_probes(connection),
         )
-    for shadow in orphan_marks(connection):
-        yield Ailment(
-            "orphan_mark",
+    for shadow in find_orphan_shadows(connection):
+        yield Inconsistency(
+            "orphan_record",
             f"the journal says that '{shadow}' is a shadow, but there is no such collection",
             "`xbtmigrate doctor --yes` forgets it",
             fix=partial(forget_shadow, connection, shadow),
         )
-    for name in bench_collections(connection):
-        yield Ailment(
+    for name in list_bench_collections(connection):
+        yield Inconsistency(
             "leftover_bench",
             f"the collection '{name}' is of a `bench` that may have been killed",
             "delete it yourself if no bench is running",
         )
 
 
-CHECKS: tuple[Callable[[Case], Iterator[Ailment]], ...] = (
+CHECKS: tuple[Callable[[Case], Iterator[Inconsistency]], ...] = (
     plan_lost,
     plan_stale,
     projector_lost,

@@ -19,9 +19,9 @@ from xbtmigrate.errors import ConfigError
 from xbtmigrate.qdrant.collection.seed import create_embedded
 from xbtmigrate.types import vectors_of
 from xbtmigrate.workflows.backfill.backfill import run
-from xbtmigrate.workflows.backfill.request import Request
+from xbtmigrate.workflows.backfill.request import BackfillOptions
 from xbtmigrate.workflows.encode_points import Report
-from xbtmigrate.workflows.evaluate.collect import Wanted
+from xbtmigrate.workflows.evaluate.collect import EvaluationOptions
 from xbtmigrate.workflows.evaluate.evaluate import measure
 from xbtmigrate.workflows.plan.plan import make_plan
 from xbtmigrate.workflows.train.train import train
@@ -78,9 +78,9 @@ def run_demo(folder: Path, *, report: Report) -> DemoDocument:
     config = load_config(folder / "xbtmigrate.toml")
     plan = make_plan(config, out=None, allow_model_mismatch=False, report=report)
     train(config, pairs=PAIRS, direction="both", kinds=DEMO_KINDS, threads=2, report=report)
-    request = Request(fraction=FRACTION)
+    request = BackfillOptions(fraction=FRACTION)
     result = run(config, request, should_stop=lambda: "", report=report)
-    measured = measure(config, Wanted(), report=report)
+    measured = measure(config, EvaluationOptions(), report=report)
     return {
         "folder": str(folder),
         "query_count": measured["query_count"],

@@ -8,10 +8,10 @@ from xbtmigrate.errors import ArtefactError
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
 from xbtmigrate.qdrant.journal.run_control import Control
 from xbtmigrate.workflows.backfill.control import is_running
-from xbtmigrate.workflows.next_step import next_step, phase_of
+from xbtmigrate.workflows.next_step import find_next_step, find_phase
 from xbtmigrate.workflows.operate.checks import CHECKS, Case
-from xbtmigrate.workflows.operate.refusals import refusals
-from xbtmigrate.workflows.store import connected
+from xbtmigrate.workflows.operate.refusals import find_refusals
+from xbtmigrate.workflows.store import open_connection
 from xbtmigrate.workflows.workspace import artefacts_of
 
 
@@ -33,7 +33,7 @@ def examine(config: Config, *, fix: bool) -> DoctorDocument:
             plan = artefacts.load_plan()
         except ArtefactError as error:
             trouble = error.message
-    with connected(config) as connection:
+    with open_connection(config) as connection:
         record = QdrantJournal(connection, config.migration).load()
         if plan is not None and record is not None and plan.follows(record):
             record = None  # of an earlier migration of the same name, which is over
@@ -41,13 +41,13 @@ def examine(config: Config, *, fix: bool) -> DoctorDocument:
         # All checks run before the first fix, so every finding is of the same state.
         found = [finding for check in CHECKS for finding in check(case)]
         # A command refuses for the reasons found above; its refusal would repeat them.
-        found += refusals(case, sound=not found)
+        found += find_refusals(case, sound=not found)
         fixed = [each for each in found if fix and each.fix is not None]
-        following = next_step(
-            phase_of(record, plan, artefacts),
+        following = find_next_step(
+            find_phase(record, plan, artefacts),
             plan,
             running=is_running(record),
-            paused=Control(connection, config.migration).wish().paused,
+            paused=Control(connection, config.migration).read_command().paused,
         )
         for each in fixed:
             assert each.fix is not None

@@ -22,14 +22,14 @@ from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Direction
 from xbtmigrate.workflows.backfill.backfill import check_run
 from xbtmigrate.workflows.backfill.control import is_running
-from xbtmigrate.workflows.backfill.request import Request
+from xbtmigrate.workflows.backfill.request import BackfillOptions
 from xbtmigrate.workflows.cutover.cutover import check_switch
 from xbtmigrate.workflows.cutover.finalize import check_unused
-from xbtmigrate.workflows.cutover.preconditions import Check, Order
+from xbtmigrate.workflows.cutover.preconditions import Check, CutoverOptions
 from xbtmigrate.workflows.models import Models
-from xbtmigrate.workflows.operate.checks import Ailment, Case
+from xbtmigrate.workflows.operate.checks import Case, Inconsistency
 from xbtmigrate.workflows.plan.check_plannable import check_plannable
-from xbtmigrate.workflows.plan.inputs import input_checks
+from xbtmigrate.workflows.plan.inputs import list_input_checks
 from xbtmigrate.workflows.store import Store, store_over
 from xbtmigrate.workflows.verify.verify import check_verifiable
 from xbtmigrate.workflows.workspace import Workspace
@@ -47,7 +47,7 @@ NEXT_VERB = {
 }
 
 
-def refusals(case: Case, *, sound: bool) -> Iterator[Ailment]:
+def find_refusals(case: Case, *, sound: bool) -> Iterator[Inconsistency]:
     """Yield missing inputs, and what the next command would refuse.
 
     Args:
@@ -65,7 +65,7 @@ def refusals(case: Case, *, sound: bool) -> Iterator[Ailment]:
         models = Models(case.config)
         workspace = Workspace(case.config, models)
     except XbtMigrateError as error:
-        yield Ailment("unusable", error.message, error.hint)
+        yield Inconsistency("unusable", error.message, error.hint)
         return
     # Missing inputs first: a command's checks would fail on the same ones with less detail.
     yield from _unusable_vectors(store, case.plan)
@@ -76,12 +76,12 @@ def refusals(case: Case, *, sound: bool) -> Iterator[Ailment]:
         return
     try:
         for check in _failing(verb, case, store, models, workspace):
-            yield Ailment(f"{verb}_refused", f"{check.name}: {check.detail}", check.way_out)
+            yield Inconsistency(f"{verb}_refused", f"{check.name}: {check.detail}", check.way_out)
     except XbtMigrateError as error:
-        yield Ailment(f"{verb}_refused", error.message, error.hint)
+        yield Inconsistency(f"{verb}_refused", error.message, error.hint)
 
 
-def _unusable_vectors(store: Store, plan: Plan | None) -> Iterator[Ailment]:
+def _unusable_vectors(store: Store, plan: Plan | None) -> Iterator[Inconsistency]:
     """Yield a finding if points that the plan names still have an old vector that is unusable."""
     named = plan.coverage.examples_unusable if plan is not None else []
     # Only these are read: to look at every vector takes a scan, as `plan` does.
@@ -102,7 +102,7 @@ def _unusable_vectors(store: Store, plan: Plan | None) -> Iterator[Ailment]:
             "write them anew with vectors of the old model, or they get no new one; "
             'plan.strategy = "fastfill" re-encodes them'
         )
-    yield Ailment(
+    yield Inconsistency(
         "unusable_vectors",
         f"{plan.coverage.unusable_old:,} points had a vector '{store.facts.vector}' that is not "
         f"finite, zero or of absurd length when the plan was made, and still have one: "
@@ -111,12 +111,12 @@ def _unusable_vectors(store: Store, plan: Plan | None) -> Iterator[Ailment]:
     )
 
 
-def _missing(facts: CollectionFacts, models: Models) -> Iterator[Ailment]:
-    for name, check in input_checks(facts, models).items():
+def _missing(facts: CollectionFacts, models: Models) -> Iterator[Inconsistency]:
+    for name, check in list_input_checks(facts, models).items():
         try:
             check()
         except XbtMigrateError as error:
-            yield Ailment(f"{name}_unusable", error.message, error.hint)
+            yield Inconsistency(f"{name}_unusable", error.message, error.hint)
 
 
 def _next_verb(case: Case) -> str | None:
@@ -133,7 +133,7 @@ def _next_verb(case: Case) -> str | None:
 
 def _check_last_run(config: Config, connection: Connection) -> None:
     """Raise the error that ended the last run: the next one may meet it again."""
-    found = Control(connection, config.migration).trouble()
+    found = Control(connection, config.migration).read_error()
     if found is not None:
         message, hint = found
         raise GateError(f"the last run ended: {message}", hint)
@@ -151,14 +151,16 @@ def _failing(
         case "plan":
             check_plannable(store, models)
         case "backfill":
-            # `Request()` is the command without options: what a user types next.
-            check_run(store, models, workspace, Request(), this.record)
+            # `BackfillOptions()` is the command without options: what a user types next.
+            check_run(store, models, workspace, BackfillOptions(), this.record)
             check_writable(store.connection, store.facts.collection)
             _check_last_run(store.config, store.connection)
         case "verify":
             check_verifiable(store, models, workspace.artefacts, this.record)
         case "cutover":
-            _, _, checks = check_switch(store, models, workspace.artefacts, this.record, Order())
+            _, _, checks = check_switch(
+                store, models, workspace.artefacts, this.record, CutoverOptions()
+            )
             return [check for check in checks if not check.passed]
         case "finalize":
             check_unused(store, models, workspace, this.record)

@@ -19,8 +19,8 @@ from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.types import Direction, Strategy
 from xbtmigrate.workflows.backfill.control import is_running
-from xbtmigrate.workflows.next_step import next_step, phase_of
-from xbtmigrate.workflows.store import Store, connected, store_over
+from xbtmigrate.workflows.next_step import find_next_step, find_phase
+from xbtmigrate.workflows.store import Store, open_connection, store_over
 from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.workspace import artefacts_of
 
@@ -34,7 +34,7 @@ def report_status(config: Config) -> StatusDocument:
     Raises:
         XbtMigrateError: The server or the collection cannot be used.
     """
-    with connected(config) as connection:
+    with open_connection(config) as connection:
         record = _record(config, connection)
         # Not `store_over`, which reads the source: it may be deleted already.
         if record is not None and record.phase in ENDING:
@@ -47,7 +47,7 @@ def report_status(config: Config) -> StatusDocument:
         tally = Tally(store.facts.points)
         if plan is not None and written:
             tally = _tally(store, plan, record)
-        phase = phase_of(record, plan, artefacts)
+        phase = find_phase(record, plan, artefacts)
         left = _left(plan.strategy if plan else None, _fraction(plan, record), tally)
         counted: CountedDocument = {
             **tally.document(),
@@ -107,7 +107,7 @@ def _document(
     rate = _rate(record)
     control, running = Control(connection, config.migration), is_running(record)
     # While a run is alive, the error of an earlier one is history.
-    trouble = None if running else control.trouble()
+    trouble = None if running else control.read_error()
     return {
         **counted,
         "migration": config.migration,
@@ -120,11 +120,11 @@ def _document(
         "updated_at": record.updated_at if record else None,
         "load": _load(config, connection, record),
         "artefacts": _artefacts(artefacts_of(config)),
-        "next": next_step(
+        "next": find_next_step(
             phase,
             plan,
             running=running,
-            paused=control.wish().paused,
+            paused=control.read_command().paused,
         ),
         "last_error": None if trouble is None else trouble[0],
     }
@@ -150,7 +150,7 @@ def _plan(journal: Journal, artefacts: Artefacts) -> Plan | None:
 
 def _load(config: Config, connection: Connection, record: MigrationRecord | None) -> LoadDocument:
     """Return the pace that the present or last run has published."""
-    said = Control(connection, config.migration).load()
+    said = Control(connection, config.migration).read_load()
     # Every key is there, so a script need not test for them.
     load = {name: said.get(name) for name in LoadDocument.__annotations__}
     load["pauses"] = said.get("pauses", {})

@@ -40,7 +40,7 @@ from xbtmigrate.types import (
     vector_array,
     vectors_of,
 )
-from xbtmigrate.workflows.backfill.frozen_order import scored_points
+from xbtmigrate.workflows.backfill.frozen_order import score_all_points
 from xbtmigrate.workflows.encode_points import Report, encode_readable
 from xbtmigrate.workflows.evaluate.rates import Rates
 from xbtmigrate.workflows.models import Models
@@ -57,7 +57,7 @@ MIN_POINTS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _Measured:
+class _StoredBench:
     """The keys of a stored bench that a plan reads."""
 
     points_per_second: Rates
@@ -133,10 +133,10 @@ def bench(config: Config, *, write: bool, sample: int, report: Report) -> BenchD
     return measured
 
 
-def measured_rates(artefacts: Artefacts, layout: Layout) -> Rates | None:
+def load_measured_rates(artefacts: Artefacts, layout: Layout) -> Rates | None:
     """Return what the last `bench --yes` measured in this layout, if it did."""
     try:
-        found = read_json(_file(artefacts), _Measured, "delete it, or run bench --yes again")
+        found = read_json(_file(artefacts), _StoredBench, "delete it, or run bench --yes again")
     except FileNotFoundError:
         return None
     whole = None not in found.points_per_second.document().values()
@@ -172,7 +172,7 @@ class _Map:
         return np.zeros(len(vectors), np.float32)
 
 
-class _Forgotten:
+class _NullJournal:
     """A journal that stores nothing, and an empty cache: a cached vector takes no encoding."""
 
     def load(self) -> None:
@@ -318,7 +318,7 @@ def _put_into_order(workspace: Workspace, gallery: Gallery, projector: Projector
     except PluginError:
         ordering = workspace.ordering("random", None)
     with TemporaryDirectory(prefix="xbtmigrate-") as folder:
-        batches = scored_points(gallery, ordering, workspace.known)
+        batches = score_all_points(gallery, ordering, workspace.cache)
         write_sorted(Path(folder) / "order.parquet", batches, name)
 
 
@@ -348,7 +348,7 @@ def _run(
     With a fraction it starts at the encoding; a run without one times the projecting.
     """
     stage = Stage.ENCODE if goal.fraction else None
-    forgotten = _Forgotten()
+    forgotten = _NullJournal()
     Backfill(
         gallery=gallery,
         journal=forgotten,
@@ -358,7 +358,7 @@ def _run(
         modality=models.stored,
         encoder=models.new,
         projector=projector,
-        known=forgotten,
+        cache=forgotten,
         batch_size=ENCODED,
         on_progress=lambda step: report(step.stage.doing, step.done, step.total),
         should_stop=lambda: "",

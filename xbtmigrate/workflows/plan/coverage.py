@@ -13,16 +13,16 @@ from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.open_gallery import copied_vectors, open_reader
-from xbtmigrate.qdrant.gallery.replicate import ids_without
+from xbtmigrate.qdrant.gallery.replicate import scroll_without
 from xbtmigrate.types import Kind, Layout, PointId, Strategy
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import SHOWN, Points, Survey
 from xbtmigrate.workflows.store import Store
-from xbtmigrate.workflows.train.make_pairs import Embedded
+from xbtmigrate.workflows.train.make_pairs import EmbeddedRows
 
 
-def coverage_of(facts: CollectionFacts, models: Models, seen: Survey) -> Coverage:
+def make_coverage(facts: CollectionFacts, models: Models, seen: Survey) -> Coverage:
     """Turn the survey into coverage.
 
     Raises:
@@ -57,18 +57,18 @@ def coverage_of(facts: CollectionFacts, models: Models, seen: Survey) -> Coverag
     )
 
 
-def points_without_old(store: Store) -> IdSet:
+def find_without_old(store: Store) -> IdSet:
     """Find the points that have no old vector at all, by a filter of the server's."""
     facts = store.facts
     # The common case, known from two counts: no id has to be read.
     if facts.with_vector == facts.points:
         return IdSet()
     reader = open_reader(store.connection, facts, facts.collection)
-    return IdSet(chain.from_iterable(ids_without(reader, facts.vector)))
+    return IdSet(chain.from_iterable(scroll_without(reader, facts.vector)))
 
 
 def require_sample(facts: CollectionFacts, seen: Survey, points: Points) -> None:
-    """Refuse where no sampled point can be measured, since none has a usable old vector.
+    """Refuse where no sample point can be measured, since none has a usable old vector.
 
     Raises:
         CollectionError: None has one.
@@ -78,7 +78,7 @@ def require_sample(facts: CollectionFacts, seen: Survey, points: Points) -> None
     name, usable = facts.collection, facts.with_vector - seen.unusable
     if usable > 0:
         raise CollectionError(
-            f"none of {len(seen.sample):,} sampled points of '{name}' has a usable vector "
+            f"none of {len(seen.sample):,} sample points of '{name}' has a usable vector "
             f"'{facts.vector}', {usable:,} others have one",
             "raise plan.sample",
         )
@@ -90,7 +90,7 @@ def require_sample(facts: CollectionFacts, seen: Survey, points: Points) -> None
     )
 
 
-def without_vector(
+def count_without_vector(
     coverage: Coverage, strategy: Strategy, fraction: float, allowed: float
 ) -> dict[Kind, int]:
     """Count the points that the chosen strategy can give no new vector.
@@ -118,7 +118,7 @@ def without_vector(
     return {Kind.NO_OLD_VECTOR: lacking}
 
 
-def with_sample(coverage: Coverage, points: Points, new: Embedded) -> Coverage:
+def add_sample(coverage: Coverage, points: Points, new: EmbeddedRows) -> Coverage:
     """Add how much of a sample, which has content, the new model cannot embed."""
     lost = [points.ids[row] for row in np.flatnonzero(~new.valid).tolist()]
     return coverage.model_copy(
@@ -153,7 +153,7 @@ def require_readable(coverage: Coverage, fraction: float, allowed: float) -> Non
         )
 
 
-def coverage_warnings(facts: CollectionFacts, models: Models, coverage: Coverage) -> list[str]:
+def warn_of_coverage(facts: CollectionFacts, models: Models, coverage: Coverage) -> list[str]:
     """Return warnings about points that cannot be encoded or projected."""
     found, stored = [], models.stored
     if coverage.missing_source:
@@ -190,7 +190,7 @@ def copy_warnings(store: Store, layout: LayoutChoice, report: Report) -> list[st
         name: IdSet(
             ()
             if reader.count_with_vector(name) == facts.points
-            else chain.from_iterable(ids_without(reader, name))
+            else chain.from_iterable(scroll_without(reader, name))
         )
         for name in lost
     }

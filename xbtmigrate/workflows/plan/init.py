@@ -57,7 +57,7 @@ def describe(
     size, distance = seen.vectors[name]
     # The first text field is proposed: the wordiest is the likeliest to have been embedded.
     texts, images = _fields(seen.payloads)
-    encoders = ", ".join(registry.names(registry.ENCODERS))
+    encoders = ", ".join(registry.list_names(registry.ENCODERS))
     stored = "text" if texts or not images else "image"
     return f"""\
 # What xbtmigrate found in {_quoted(collection)}, and what it needs to know. Every key is

@@ -7,7 +7,7 @@ from functools import partial
 
 from xbtmigrate.errors import CollectionError
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
-from xbtmigrate.workflows.evaluate.query_sources import judged_questions
+from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
 
 
@@ -25,10 +25,10 @@ def _check_new_model(models: Models) -> None:
     _ = models.new.dimension
 
 
-def input_checks(facts: CollectionFacts, models: Models) -> Mapping[str, Callable[[], object]]:
+def list_input_checks(facts: CollectionFacts, models: Models) -> Mapping[str, Callable[[], object]]:
     """Return a check of each input; it raises where the input is missing or not usable."""
     return {
-        "queries": partial(judged_questions, models.config),
+        "queries": partial(read_judged_questions, models.config),
         "old_model": partial(_check_old_model, facts, models),
         "new_model": partial(_check_new_model, models),
     }
@@ -40,5 +40,5 @@ def require_inputs(facts: CollectionFacts, models: Models) -> None:
     Raises:
         XbtMigrateError: An input is missing or not usable; says which and what to do.
     """
-    for check in input_checks(facts, models).values():
+    for check in list_input_checks(facts, models).values():
         check()

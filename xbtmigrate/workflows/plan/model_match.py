@@ -27,7 +27,7 @@ SPREAD = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class _Compared:
+class _OldModelSample:
     """A sample beside what the declared model makes of it; n points that could be embedded."""
 
     ids: Sequence[PointId]
@@ -38,7 +38,7 @@ class _Compared:
     @classmethod
     def of(
         cls, points: Points, encoder: Encoder, modality: Modality, prefix: str = ""
-    ) -> _Compared | None:
+    ) -> _OldModelSample | None:
         """Embed the points; None where none of them can be."""
         contents = [each and prefix + each for each in points.content(modality)]
         vectors, valid = encode_readable(encoder, contents, modality, ids=points.ids)
@@ -79,10 +79,10 @@ def match_old_model(
     # The points are in random order, so the first ones are a fair sample.
     sample = points.rows(range(min(SAMPLE, len(points))))
     # Both modalities, since a swapped `stored` needs another correction than a wrong model.
-    found: dict[Modality, _Compared] = {}
+    found: dict[Modality, _OldModelSample] = {}
     for modality in (stored, *(other for other in Modality if other is not stored)):
         try:
-            compared = _Compared.of(sample, encoder, modality)
+            compared = _OldModelSample.of(sample, encoder, modality)
         except EncoderError:
             if modality is stored:
                 raise
@@ -131,7 +131,11 @@ def require_match(match: ModelMatch, stored: Modality, threshold: float) -> None
 
 
 def _remark(
-    points: Points, encoder: Encoder, stored: Modality, compared: _Compared, distance: Distance
+    points: Points,
+    encoder: Encoder,
+    stored: Modality,
+    compared: _OldModelSample,
+    distance: Distance,
 ) -> str | None:
     """Return the likely cause where the same model would have matched better."""
     if compared.median >= EXACT:
@@ -162,7 +166,7 @@ def _prefix(points: Points, encoder: Encoder) -> str | None:
     """Try the usual prefixes; an encoder that only knows given texts cannot embed them."""
     for prefix in PREFIXES:
         try:
-            found = _Compared.of(points, encoder, Modality.TEXT, prefix)
+            found = _OldModelSample.of(points, encoder, Modality.TEXT, prefix)
         except EncoderError:
             return None
         if found is not None and found.median >= EXACT:
@@ -174,7 +178,7 @@ def _prefix(points: Points, encoder: Encoder) -> str | None:
     return None
 
 
-def _truncated(compared: _Compared) -> str | None:
+def _truncated(compared: _OldModelSample) -> str | None:
     """Short texts match and long ones do not: one of the two was cut."""
     order = np.argsort([len(item) for item in compared.items], kind="stable")
     # The shortest third against the longest: only the latter can have been cut.
@@ -189,7 +193,7 @@ def _truncated(compared: _Compared) -> str | None:
     )
 
 
-def _part(compared: _Compared) -> str | None:
+def _part(compared: _OldModelSample) -> str | None:
     """Some match exactly and others do not: not one model, or not one text."""
     same = int((compared.cosines >= EXACT).sum())
     if same < len(compared.items) / 5:
@@ -200,7 +204,7 @@ def _part(compared: _Compared) -> str | None:
     )
 
 
-def _length(compared: _Compared) -> str | None:
+def _length(compared: _OldModelSample) -> str | None:
     """In a space that knows lengths, vectors of the right direction can be too long or short."""
     stored, made = (np.linalg.norm(each, axis=1) for each in (compared.stored, compared.made))
     # The floor avoids a division by zero for a zero vector.

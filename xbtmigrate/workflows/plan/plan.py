@@ -18,23 +18,23 @@ from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.gallery.create import EF_CONSTRUCT
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.types import Layout, Strategy
-from xbtmigrate.workflows.compare_baseline import witness
+from xbtmigrate.workflows.compare_baseline import read_baseline_points
 from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
-from xbtmigrate.workflows.evaluate.cost import FLOAT, Workload, all_costs
-from xbtmigrate.workflows.evaluate.rates import guessed
+from xbtmigrate.workflows.evaluate.cost import FLOAT, Workload, estimate_costs
+from xbtmigrate.workflows.evaluate.rates import guess_rates
 from xbtmigrate.workflows.evaluate.report import check_page, write_page
 from xbtmigrate.workflows.models import Models
-from xbtmigrate.workflows.plan.bench import measured_rates
+from xbtmigrate.workflows.plan.bench import load_measured_rates
 from xbtmigrate.workflows.plan.check_plannable import check_plannable
 from xbtmigrate.workflows.plan.coverage import (
+    add_sample,
     copy_warnings,
-    coverage_of,
-    coverage_warnings,
-    points_without_old,
+    count_without_vector,
+    find_without_old,
+    make_coverage,
     require_readable,
     require_sample,
-    with_sample,
-    without_vector,
+    warn_of_coverage,
 )
 from xbtmigrate.workflows.plan.judging_template import write_template
 from xbtmigrate.workflows.plan.model_match import match_old_model, require_match
@@ -42,8 +42,8 @@ from xbtmigrate.workflows.plan.sample import advice_of, judge_sample
 from xbtmigrate.workflows.points import Points, Survey, survey, take
 from xbtmigrate.workflows.prerequisites import require_prerequisites
 from xbtmigrate.workflows.store import Store, open_store, target_of
-from xbtmigrate.workflows.tally import by_reason
-from xbtmigrate.workflows.train.make_pairs import Embedded
+from xbtmigrate.workflows.tally import count_by_reason
+from xbtmigrate.workflows.train.make_pairs import EmbeddedRows
 from xbtmigrate.workflows.workspace import Workspace
 
 RATE_SAMPLE = 64
@@ -85,9 +85,9 @@ def make_plan(
             sample=config.plan.sample,
             seed=config.plan.seed,
             report=report,
-            without_old=points_without_old(store),
+            without_old=find_without_old(store),
         )
-        coverage = coverage_of(store.facts, models, seen)
+        coverage = make_coverage(store.facts, models, seen)
         points = take(store.reader(), seen.sample)
         require_sample(store.facts, seen, points)
         match = match_old_model(
@@ -102,11 +102,11 @@ def make_plan(
         # From here on the new model is paid for, and each of its vectors goes to the cache.
         sampled = _encode_sample(models, workspace, points, report)
         judged = judge_sample(store, models, workspace, sampled.points, sampled.new, report=report)
-        coverage = with_sample(coverage, sampled.points, sampled.new)
+        coverage = add_sample(coverage, sampled.points, sampled.new)
         work = _workload(store, models, workspace.artefacts, seen, sampled, layout=layout.layout)
         recommendation = judged.advise(work, config.plan.target)
         advice = advice_of(recommendation)
-        costs = all_costs(work, _partial_share(advice))
+        costs = estimate_costs(work, _partial_share(advice))
         strategy, fraction = _strategy(config, advice), _fraction(config, advice)
         # Only now: how much may fail depends on the share that the advice re-encodes.
         require_readable(coverage, fraction, config.plan.max_missing)
@@ -127,8 +127,8 @@ def make_plan(
             fraction=fraction,
             ordering=_ordering(config, advice),
             seed=config.plan.seed,
-            without_vector=by_reason(
-                without_vector(coverage, strategy, fraction, config.plan.max_missing)
+            without_vector=count_by_reason(
+                count_without_vector(coverage, strategy, fraction, config.plan.max_missing)
             ),
             warnings=[
                 *judged.warnings,
@@ -136,13 +136,13 @@ def make_plan(
                 *(copy_warnings(store, layout, report) if STRATEGIES[strategy].writes else ()),
             ],
             findings=require_prerequisites(store, layout, costs, strategy),
-        ).frozen()
+        ).freeze()
         # Before the new plan is saved, or it would be deleted with the old files.
         _clear_finished(workspace.artefacts, record)
         # The plan is saved last: a kill before leaves none beside another plan's order or baseline.
         workspace.artefacts.order_file.unlink(missing_ok=True)
         # The baseline that `verify` compares with: how some points are before the first write.
-        workspace.artefacts.save_witness(witness(store.connection, plan, seen.sample))
+        workspace.artefacts.save_baseline(read_baseline_points(store.connection, plan, seen.sample))
         workspace.artefacts.save_plan(plan)
         if plan.measurement.provisional:
             write_template(workspace.artefacts.template_file, points, models.stored)
@@ -164,24 +164,24 @@ def _clear_finished(artefacts: Artefacts, record: MigrationRecord | None) -> Non
 
 
 @dataclass(frozen=True, slots=True)
-class _Sampled:
+class _EncodedSample:
     points: Points
-    new: Embedded
+    new: EmbeddedRows
     rate: float
 
 
 def _encode_sample(
     models: Models, workspace: Workspace, points: Points, report: Report
-) -> _Sampled:
+) -> _EncodedSample:
     """Encode the sample with the new model, cut to what the time limit allows."""
-    limit, known = models.config.plan.measure_seconds, workspace.known
+    limit, cache = models.config.plan.measure_seconds, workspace.cache
     first = points.rows(range(min(RATE_SAMPLE, len(points))))
     # The first few items also take the warm-up of the model, so they are not timed.
     warm, timed = first.rows(range(min(4, len(first)))), first.rows(range(4, len(first)))
-    encode_gallery(models.new, known, warm, models.stored)
+    encode_gallery(models.new, cache, warm, models.stored)
     start = time.monotonic()
-    fresh = len(timed) - int(known.find(timed.hashes)[1].sum())
-    encode_gallery(models.new, known, timed, models.stored)
+    fresh = len(timed) - int(cache.find(timed.hashes)[1].sum())
+    encode_gallery(models.new, cache, timed, models.stored)
     seconds = max(time.monotonic() - start, 1e-6)
     # Vectors from the cache take no time, so too few fresh ones give no rate.
     if fresh < len(timed) / 2:
@@ -191,9 +191,9 @@ def _encode_sample(
     size = int(np.clip(rate * limit, len(first), len(points)))
     points = points.rows(range(size))
     vectors, valid = encode_gallery(
-        models.new, known, points, models.stored, report=report, stage="encoding"
+        models.new, cache, points, models.stored, report=report, stage="encoding"
     )
-    return _Sampled(points, Embedded(vectors, valid), rate)
+    return _EncodedSample(points, EmbeddedRows(vectors, valid), rate)
 
 
 def _time_again(models: Models, points: Points) -> tuple[float, int]:
@@ -211,7 +211,7 @@ def _workload(
     models: Models,
     artefacts: Artefacts,
     seen: Survey,
-    sampled: _Sampled,
+    sampled: _EncodedSample,
     *,
     layout: Layout,
 ) -> Workload:
@@ -224,8 +224,8 @@ def _workload(
         size=models.new.dimension,
         layout=layout,
         other_bytes=other + seen.content_bytes,
-        rates=measured_rates(artefacts, layout)
-        or guessed(seen.rate, sampled.rate, store.connection.mode),
+        rates=load_measured_rates(artefacts, layout)
+        or guess_rates(seen.rate, sampled.rate, store.connection.mode),
         price=models.price_per_item(contents),
     )
 
@@ -281,7 +281,7 @@ def _warnings(
             "the declared old model did not make the stored vectors: the figures of keep are those "
             "of a model that does not fit its own gallery"
         )
-    found += coverage_warnings(store.facts, models, coverage)
+    found += warn_of_coverage(store.facts, models, coverage)
     facts = store.facts
     # With other lengths the server refuses a query in the wrong space.
     if facts.unnamed and facts.size == models.new.dimension:

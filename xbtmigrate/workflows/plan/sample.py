@@ -11,7 +11,7 @@ import numpy as np
 
 from xbtmigrate.errors import EncoderError, TrainingError
 from xbtmigrate.evaluation.curves import Curve
-from xbtmigrate.evaluation.queries import Questions, held_out
+from xbtmigrate.evaluation.queries import Questions, choose_held_out
 from xbtmigrate.evaluation.recommendation import Recommendation
 from xbtmigrate.evaluation.retrieval import METRICS
 from xbtmigrate.migration.plan import Advice, CurvePoint, Measurement, System
@@ -20,16 +20,20 @@ from xbtmigrate.side_information import TextSide
 from xbtmigrate.training.fit import fit
 from xbtmigrate.types import Direction
 from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
-from xbtmigrate.workflows.evaluate.cost import Workload, all_costs, to_compare
-from xbtmigrate.workflows.evaluate.experiment import Asked, Maps, Trial, judge
-from xbtmigrate.workflows.evaluate.query_sources import judged_questions, made_questions, neighbours
+from xbtmigrate.workflows.evaluate.cost import Workload, estimate_costs, to_compare
+from xbtmigrate.workflows.evaluate.experiment import CurveOptions, Maps, Trial, judge
+from xbtmigrate.workflows.evaluate.query_sources import (
+    make_neighbour_trial,
+    make_questions,
+    read_judged_questions,
+)
 from xbtmigrate.workflows.evaluate.results import METRIC, Findings
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, take
 from xbtmigrate.workflows.store import Store
-from xbtmigrate.workflows.train.calibrate import calibrated
-from xbtmigrate.workflows.train.make_pairs import Embedded, fit_options, material_of
-from xbtmigrate.workflows.train.text_side import with_text_side
+from xbtmigrate.workflows.train.calibrate import calibrate_on_points
+from xbtmigrate.workflows.train.make_pairs import EmbeddedRows, fit_options, make_material
+from xbtmigrate.workflows.train.text_side import add_text_side
 from xbtmigrate.workflows.workspace import Workspace
 
 MAX_QUERIES = 500
@@ -41,7 +45,7 @@ SAMPLE = "sample"
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class SampleResult:
     """What was measured on the sample.
 
     Attributes:
@@ -61,7 +65,7 @@ class Judgement:
 
     def advise(self, work: Workload, target: float) -> Recommendation:
         """Recommend a strategy for this workload."""
-        return self.findings.advise(target, to_compare(all_costs(work, 1.0)))
+        return self.findings.advise(target, to_compare(estimate_costs(work, 1.0)))
 
 
 def advice_of(found: Recommendation) -> Advice:
@@ -80,10 +84,10 @@ def judge_sample(
     models: Models,
     workspace: Workspace,
     points: Points,
-    new: Embedded,
+    new: EmbeddedRows,
     *,
     report: Report,
-) -> Judgement:
+) -> SampleResult:
     """Measure every strategy on a sample.
 
     Args:
@@ -95,18 +99,18 @@ def judge_sample(
         report: Called with progress.
     """
     seed = store.config.plan.seed
-    points, text_side = with_text_side(store, models, workspace, points, report)
+    points, text_side = add_text_side(store, models, workspace, points, report)
     trial, warnings = _trial(store, models, workspace, points, new, text_side=text_side)
     if trial.questions.provisional:
         warnings.append(f"made queries ({trial.questions.basis}): {trial.questions.limits}")
     # A map fitted on the answers of the queries would look better than it is.
-    held = held_out([trial.questions], trial.ids, seed)
-    trial = trial.kept(trial.questions.within(held))
+    held = choose_held_out([trial.questions], trial.ids, seed)
+    trial = trial.keep_queries(trial.questions.find_within(held))
     searched = set(trial.ids) - held
     # Only points whose true vector is known, and that no query asks for.
     free = [row for row, point in enumerate(points.ids) if new.valid[row] and point in searched]
     # `free` holds only rows that could be embedded.
-    known = Embedded(new.vectors[free], np.ones(len(free), np.bool_))
+    known = EmbeddedRows(new.vectors[free], np.ones(len(free), np.bool_))
     try:
         maps = _quick_maps(
             *(store, models, workspace),
@@ -129,7 +133,7 @@ def judge_sample(
         systems=[_system(row) for row in findings.figures()["systems"]],
         curve=_curve_points(judged.deployable),
     )
-    return Judgement(measurement, findings, warnings)
+    return SampleResult(measurement, findings, warnings)
 
 
 def _system(row: Mapping[str, Any]) -> System:
@@ -142,12 +146,14 @@ def _system(row: Mapping[str, Any]) -> System:
     )
 
 
-def _asked_curves(facts: CollectionFacts, workspace: Workspace, trial: Trial, maps: Maps) -> Asked:
+def _asked_curves(
+    facts: CollectionFacts, workspace: Workspace, trial: Trial, maps: Maps
+) -> CurveOptions:
     """Return the usual curves; each begins with the share that encoding the sample costs."""
     # The sample is encoded already, so a backfill begins with these points in any order.
     share = min(1.0, len(trial.ids) / max(1, facts.points))
     rng = np.random.default_rng(workspace.config.plan.seed)
-    return Asked(
+    return CurveOptions(
         make=lambda name: workspace.ordering(name, maps.forward, benefit=maps.benefit),
         spent=rng.permutation(len(trial.ids))[: round(share * len(trial.ids))],
     )
@@ -167,7 +173,7 @@ def _trial(
     models: Models,
     workspace: Workspace,
     points: Points,
-    new: Embedded,
+    new: EmbeddedRows,
     *,
     text_side: TextSide | None,
 ) -> tuple[Trial, list[str]]:
@@ -177,9 +183,9 @@ def _trial(
     """
     vectors, points = new.vectors[new.valid], points.rows(np.flatnonzero(new.valid))
     warnings: list[str] = []
-    for found in (*judged_questions(store.config), *made_questions(store, models, points)):
+    for found in (*read_judged_questions(store.config), *make_questions(store, models, points)):
         most = min(MAX_QUERIES, len(points) // 3) if found.provisional else MAX_QUERIES
-        questions = found.sampled(most, store.config.plan.seed)
+        questions = found.sample(most, store.config.plan.seed)
         gallery, true = _with_answers(
             *(store, models, workspace), questions, points, new=vectors, text_side=text_side
         )
@@ -187,7 +193,7 @@ def _trial(
         if trial is not None:
             return trial, warnings
         warnings.append(f"not used, because the models could not embed them: {questions.basis}")
-    return neighbours(store, models, points, vectors), warnings
+    return make_neighbour_trial(store, models, points, vectors), warnings
 
 
 def _with_answers(
@@ -208,7 +214,7 @@ def _with_answers(
     extra = take(store.reader(), sorted(absent)) if absent else points.rows([])
     if not len(extra):
         return points, new
-    found, valid = encode_gallery(models.new, workspace.known, extra, models.stored)
+    found, valid = encode_gallery(models.new, workspace.cache, extra, models.stored)
     rows = np.flatnonzero(valid)
     if text_side is not None:
         extra = replace(extra, side=text_side.embed(extra.texts))
@@ -219,7 +225,7 @@ def _asked(
     store: Store, models: Models, questions: Questions, gallery: Points, *, vectors: np.ndarray
 ) -> Trial | None:
     """Embed queries with both models; None where too few can be embedded by both."""
-    questions = questions.answerable(set(gallery.ids))
+    questions = questions.keep_answerable(set(gallery.ids))
     try:
         # A precomputed encoder only knows the texts of its file, so made queries may be refused.
         old = encode_readable(models.old, questions.texts, questions.modality)
@@ -231,7 +237,7 @@ def _asked(
     if len(usable) < min(MIN_QUERIES, len(gallery)):
         return None
     return Trial(
-        questions=questions.kept(usable),
+        questions=questions.select(usable),
         ids=gallery.ids,
         queries_old=old[0][usable],
         queries_new=fresh[0][usable],
@@ -248,23 +254,23 @@ def _quick_maps(
     models: Models,
     workspace: Workspace,
     points: Points,
-    new: Embedded,
+    new: EmbeddedRows,
     *,
     text_side: TextSide | None,
     report: Report,
 ) -> Maps:
     """Fit both directions in closed form, and calibrate where queries can be made."""
-    material = material_of(models, workspace, points, new, report)
+    material = make_material(models, workspace, points, new, report)
     options = replace(fit_options(store, models, QUICK_KINDS), text_side=text_side)
     bridge = fit(Direction.BRIDGE, material.pairs, material.task, options)
     forward = fit(Direction.FORWARD, material.pairs, material.task, options)
-    learned = calibrated(store, models, points, new, (bridge, forward))
+    learned = calibrate_on_points(store, models, points, new, (bridge, forward))
     if learned is None:
         return Maps(bridge.projector, forward.projector)
     return Maps(
         bridge.projector,
         forward.projector,
-        arrangement=learned.arrangement,
+        calibration=learned.calibration,
         benefit=learned.benefit,
     )
 

@@ -17,15 +17,19 @@ from xbtmigrate.documents.serve import PublishDocument
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
-from xbtmigrate.qdrant.gallery.store_hubness import index_numbers, points_without, store_numbers
+from xbtmigrate.qdrant.gallery.store_hubness import (
+    index_numbers,
+    scroll_points_without,
+    store_numbers,
+)
 from xbtmigrate.qdrant.journal.published import Published, fetch, publish
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.scoring.calibration import Arrangement, Bank
-from xbtmigrate.scoring.hubness import StoredHubness, key_of, stored_hubness
+from xbtmigrate.scoring.calibration import Bank, Calibration
+from xbtmigrate.scoring.hubness import StoredHubness, compute_stored_hubness, key_of
 from xbtmigrate.serving.artefact_source import names_of
 from xbtmigrate.types import MADE, Channel, Direction, Kind, Layout, vectors_of
 from xbtmigrate.workflows.encode_points import Report
-from xbtmigrate.workflows.evaluate.experiment import Sides
+from xbtmigrate.workflows.evaluate.experiment import ChannelVectors
 from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.workspace import artefacts_of
 
@@ -62,7 +66,7 @@ def publish_artefacts(connection: Connection, artefacts: Artefacts, plan: Plan) 
     _published(connection, plan, _files(artefacts, plan))
 
 
-def lost_files(connection: Connection, artefacts: Artefacts, digest: str) -> dict[Path, bytes]:
+def find_lost_files(connection: Connection, artefacts: Artefacts, digest: str) -> dict[Path, bytes]:
     """Return published files of a plan that the folder of artefacts lacks, by their places.
 
     Args:
@@ -87,10 +91,10 @@ def store_hubness(store: Store, artefacts: Artefacts, plan: Plan, report: Report
     Points that have theirs are skipped. Nothing is done where no calibration belongs to the
     projectors, or it does not correct for hubness.
     """
-    arrangement = artefacts.load_arrangement()
-    if arrangement is None or not _corrects(arrangement):
+    calibration = artefacts.load_calibration()
+    if calibration is None or not _corrects(calibration):
         return
-    key, collection = key_of(arrangement), plan.target.collection
+    key, collection = key_of(calibration), plan.target.collection
     before = artefacts.load_hubness()
     # Numbers of another calibration have another key, so their means do not count either.
     if before is None or before.key != key:
@@ -104,8 +108,8 @@ def store_hubness(store: Store, artefacts: Artefacts, plan: Plan, report: Report
     sums = {kind: [0.0, 0] for kind in MADE}
     # Under custom sharding a write must name the shard key, so points are read by key.
     shards = store.facts.shard_keys or (None,)
-    for shard, ids in points_without(connection, collection, plan.digest, key, shards):
-        found = _numbers(store, gallery, arrangement, ids)
+    for shard, ids in scroll_points_without(connection, collection, plan.digest, key, shards):
+        found = _numbers(store, gallery, calibration, ids)
         # Lacking a vector or changed since its mark: a later run gives these points their number.
         if not len(found[0]):
             continue
@@ -123,7 +127,7 @@ def store_hubness(store: Store, artefacts: Artefacts, plan: Plan, report: Report
 
 
 def _numbers(
-    store: Store, gallery: Gallery, arrangement: Arrangement, ids: list[str]
+    store: Store, gallery: Gallery, calibration: Calibration, ids: list[str]
 ) -> tuple[list[str], list[Kind], Any]:
     """Return ids, kinds and numbers of the points with both vectors and a current mark."""
     made = pa.array([kind.value for kind in MADE])
@@ -137,18 +141,18 @@ def _numbers(
     for batch in (each for each in batches if each.num_rows):
         old, new = vectors_of(batch, "old"), vectors_of(batch, "new")
         # The stored vector serves both channels: a point is either projected or encoded.
-        sides = Sides(old, new, new, store.facts.distance, store.new_distance)
+        sides = ChannelVectors(old, new, new, store.facts.distance, store.new_distance)
         those = [Kind(kind) for kind in batch["kind"].to_pylist()]
         names = batch["id"].to_pylist()
-        scored = sides.scored(arrangement.bank, (Channel.OLD, Channel.NEW))
+        scored = sides.scored(calibration.bank, (Channel.OLD, Channel.NEW))
         members += names
         kinds += those
-        numbers.append(stored_hubness(arrangement, names, scored, those))
+        numbers.append(compute_stored_hubness(calibration, names, scored, those))
     return members, kinds, np.concatenate(numbers) if numbers else []
 
 
-def _corrects(arrangement: Arrangement) -> bool:
-    fusion = arrangement.fusion
+def _corrects(calibration: Calibration) -> bool:
+    fusion = calibration.fusion
     return any(each.hubness for each in (*fusion.waiting.values(), *fusion.encoded.values()))
 
 
@@ -171,13 +175,13 @@ def _files(artefacts: Artefacts, plan: Plan) -> dict[str, bytes]:
                     projector = replace(projector, error=None)
                 # The forward one stays whole: the journal names it, and it may have to be restored.
                 projector.save(fresh.projector_folder(direction))
-        arrangement = artefacts.load_arrangement()
-        if arrangement is not None:
+        calibration = artefacts.load_calibration()
+        if calibration is not None:
             # Hubness is stored on the points, so searchers need the bank only for thresholds.
-            fresh.save_arrangement(replace(arrangement, bank=_cut(arrangement.bank)))
+            fresh.save_calibration(replace(calibration, bank=_cut(calibration.bank)))
             hubness = artefacts.load_hubness()
             # Compared with the full bank: its queries are part of the key, and the cut one differs.
-            if hubness is not None and hubness.key == key_of(arrangement):
+            if hubness is not None and hubness.key == key_of(calibration):
                 fresh.save_hubness(hubness)
         paths = sorted(path for path in fresh.folder.rglob("*") if path.is_file())
         return {str(path.relative_to(fresh.folder)): path.read_bytes() for path in paths}

@@ -70,7 +70,7 @@ def key_of(file: Path | None, host: str) -> str | None:
     return None
 
 
-def application(config: Config, service: Service) -> FastAPI:
+def make_application(config: Config, service: Service) -> FastAPI:
     """Return the service's application, with its models loaded.
 
     Raises:
@@ -162,7 +162,7 @@ def _encoders(models: Models, service: Service) -> dict[str, Encoder]:
         chosen["old"] = models.old
     for encoder in chosen.values():
         _load(encoder)
-    return {name: OneAtATime(encoder, service.seconds) for name, encoder in chosen.items()}
+    return {name: LockedEncoder(encoder, service.seconds) for name, encoder in chosen.items()}
 
 
 def _load(encoder: Encoder) -> None:
@@ -177,7 +177,7 @@ def _load(encoder: Encoder) -> None:
         return  # a Parquet file of vectors need not know the item, but it has been read
 
 
-class OneAtATime:
+class LockedEncoder:
     """An encoder that several threads may call: fast tokenizers refuse to be shared.
 
     Args:

@@ -16,11 +16,11 @@ import numpy.typing as npt
 from xbtmigrate.errors import EncoderError
 from xbtmigrate.evaluation.mixed_gallery import Serving
 from xbtmigrate.evaluation.queries import Questions
-from xbtmigrate.evaluation.retrieval import DEPTH, Relevance, evaluate, judge, top_k
-from xbtmigrate.evaluation.servings import Tuning, find_serving, measured_names
-from xbtmigrate.ordering.benefit import BenefitModel, Reference, Surroundings
+from xbtmigrate.evaluation.retrieval import DEPTH, Relevance, evaluate, judge, rank_top_k
+from xbtmigrate.evaluation.servings import Tuning, find_serving, list_measured
+from xbtmigrate.ordering.benefit import BenefitModel, FeatureInputs, Reference
 from xbtmigrate.projectors import Projector
-from xbtmigrate.scoring.calibration import Arrangement, Bank
+from xbtmigrate.scoring.calibration import Bank, Calibration
 from xbtmigrate.scoring.conditional_logit import MIN_QUERIES, CalibrationSet, calibrate
 from xbtmigrate.scoring.fusion import PerPoint
 from xbtmigrate.scoring.slerp import choose_alpha
@@ -29,12 +29,12 @@ from xbtmigrate.training.learn_benefit import fit_estimates, measure_benefit
 from xbtmigrate.training.pairs import PairSource
 from xbtmigrate.types import Channel, Modality, Scores, Vectors
 from xbtmigrate.workflows.encode_points import encode_readable
-from xbtmigrate.workflows.evaluate.experiment import Sides
-from xbtmigrate.workflows.evaluate.query_sources import made_questions
+from xbtmigrate.workflows.evaluate.experiment import ChannelVectors
+from xbtmigrate.workflows.evaluate.query_sources import make_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
 from xbtmigrate.workflows.store import Store
-from xbtmigrate.workflows.train.make_pairs import Embedded
+from xbtmigrate.workflows.train.make_pairs import EmbeddedRows
 
 MAX_QUERIES = 6000
 MAX_POINTS = 6000
@@ -44,39 +44,45 @@ MAX_TUNING = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
+class CalibrationResult:
     """What is learned from queries with known answers.
 
     Attributes:
-        arrangement: How a mixed gallery is searched.
+        calibration: How a mixed gallery is searched.
         benefit: What re-encoding a point is worth; None without an uncertainty of the projection,
             or where the projection needs more than the stored vector.
         basis: What served as queries and relevance, in words.
     """
 
-    arrangement: Arrangement
+    calibration: Calibration
     benefit: BenefitModel | None
     basis: str
 
 
-def calibrated(
-    store: Store, models: Models, points: Points, new: Embedded, fits: tuple[FitReport, FitReport]
-) -> Learned | None:
-    """Calibrate on the first kind of queries that can be made and embedded; None without any."""
-    made = made_questions(store, models, points)
-    found = (arrange(store, models, points, new, fits, questions=questions) for questions in made)
-    return next((each for each in found if each is not None), None)
-
-
-def arrange(
+def calibrate_on_points(
     store: Store,
     models: Models,
     points: Points,
-    new: Embedded,
+    new: EmbeddedRows,
+    fits: tuple[FitReport, FitReport],
+) -> CalibrationResult | None:
+    """Calibrate on the first kind of queries that can be made and embedded; None without any."""
+    made = make_questions(store, models, points)
+    found = (
+        fit_calibration(store, models, points, new, fits, questions=questions) for questions in made
+    )
+    return next((each for each in found if each is not None), None)
+
+
+def fit_calibration(
+    store: Store,
+    models: Models,
+    points: Points,
+    new: EmbeddedRows,
     fits: tuple[FitReport, FitReport],
     *,
     questions: Questions,
-) -> Learned | None:
+) -> CalibrationResult | None:
     """Calibrate, and learn what to re-encode first, on points whose true new vectors are known.
 
     Args:
@@ -94,23 +100,23 @@ def arrange(
     # The sample is in random order, so its first points are a fair part of it.
     rows = np.flatnonzero(new.valid)[:MAX_POINTS]
     points, true = points.rows(rows), new.vectors[rows]
-    questions = questions.answerable(set(points.ids)).sampled(MAX_QUERIES, seed)
+    questions = questions.keep_answerable(set(points.ids)).sample(MAX_QUERIES, seed)
     embedded = _embedded(models, questions)
     if embedded is None:
         return None
     bridge, forward = fits
-    sides = Sides(
+    sides = ChannelVectors(
         points.old,
         _projected(models, points, forward),
         true,
         store.facts.distance,
         store.new_distance,
     )
-    everything = _asked(points, *embedded)
+    everything = _embed_known_queries(points, *embedded)
     # Disjoint halves: hubness measured by the same queries would know their answers.
     asked, bank = everything.rest(0), everything.rest(1).bank(points)
     hubness = sides.hubness(bank, points.ids)
-    arrangement = Arrangement(
+    calibration = Calibration(
         calibrate(_calibration_set(sides, asked, hubness), seed=seed),
         _blend(sides, asked, bridge.projector),
         bank,
@@ -118,39 +124,43 @@ def arrange(
         _tune(sides, asked, points, forward.projector),
     )
     if not forward.projector.has_uncertainty or forward.projector.d_side:
-        return Learned(arrangement, None, questions.basis)
-    mixed = _Mixed(sides, points, arrangement, hubness, forward.projector)
+        return CalibrationResult(calibration, None, questions.basis)
+    mixed = _Mixed(sides, points, calibration, hubness, forward.projector)
     # Ranks grow with the gallery: the benefit is meant for the whole collection.
     scale = store.facts.points / len(points)
     benefit = _benefit(mixed, everything, scale, seed)
-    return Learned(arrangement, benefit, questions.basis)
+    return CalibrationResult(calibration, benefit, questions.basis)
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _KnownQueries:
     """Queries in both models, and the row that answers each."""
 
     rows: npt.NDArray[np.intp]
     old: Vectors
     new: Vectors
 
-    def rest(self, remainder: int) -> _Asked:
+    def rest(self, remainder: int) -> _KnownQueries:
         """Every other query, from the first or the second on."""
         half = slice(remainder, None, 2)
-        return _Asked(self.rows[half], self.old[half], self.new[half])
+        return _KnownQueries(self.rows[half], self.old[half], self.new[half])
 
     def bank(self, points: Points) -> Bank:
         """Make these queries the bank."""
         return Bank([points.ids[row] for row in self.rows], self.old, self.new)
 
 
-def _asked(points: Points, questions: Questions, old: Vectors, new: Vectors) -> _Asked:
+def _embed_known_queries(
+    points: Points, questions: Questions, old: Vectors, new: Vectors
+) -> _KnownQueries:
     place = {point: row for row, point in enumerate(points.ids)}
-    return _Asked(np.array([place[relevant[0]] for relevant in questions.relevant]), old, new)
+    return _KnownQueries(
+        np.array([place[relevant[0]] for relevant in questions.relevant]), old, new
+    )
 
 
 def _calibration_set(
-    sides: Sides, asked: _Asked, hubness: Mapping[Channel, PerPoint]
+    sides: ChannelVectors, asked: _KnownQueries, hubness: Mapping[Channel, PerPoint]
 ) -> CalibrationSet:
     return CalibrationSet(
         blocks=sides.blocks(asked.old, asked.new),
@@ -164,25 +174,25 @@ def _calibration_set(
 class _Mixed:
     """The known points in both states, and how they are searched."""
 
-    sides: Sides
+    sides: ChannelVectors
     points: Points
-    arrangement: Arrangement
+    calibration: Calibration
     hubness: Mapping[Channel, PerPoint]
     forward: Projector
 
-    def states(self, asked: _Asked, part: slice) -> tuple[Scores, Scores]:
+    def states(self, asked: _KnownQueries, part: slice) -> tuple[Scores, Scores]:
         """Fused scores of some queries with all points waiting, and with all re-encoded."""
         blocks = self.sides.blocks(asked.old[part], asked.new[part])
         count = len(self.points)
         # `state` says for each point whether it is re-encoded.
         waiting, encoded = (
-            self.arrangement.fusion.score(blocks, self.hubness, np.full(count, state))
+            self.calibration.fusion.score(blocks, self.hubness, np.full(count, state))
             for state in (False, True)
         )
         return waiting, encoded
 
 
-def _benefit(mixed: _Mixed, everything: _Asked, scale: float, seed: int) -> BenefitModel:
+def _benefit(mixed: _Mixed, everything: _KnownQueries, scale: float, seed: int) -> BenefitModel:
     """Measure what re-encoding each known point changes, and learn it from its features."""
     points, sides = mixed.points, mixed.sides
     bank = everything.rest(1)
@@ -190,8 +200,8 @@ def _benefit(mixed: _Mixed, everything: _Asked, scale: float, seed: int) -> Bene
     # Picks from each query's row of scores that of its answer.
     own = np.arange(len(bank.rows)), bank.rows
     some = slice(0, MAX_REFERENCE)
-    surroundings = Surroundings(
-        mixed.arrangement,
+    surroundings = FeatureInputs(
+        mixed.calibration,
         np.stack([state[own] for state in states], axis=1),
         Reference(points.ids[some], points.old[some], sides.projected[some]),
         sides.old_distance,
@@ -207,7 +217,7 @@ def _benefit(mixed: _Mixed, everything: _Asked, scale: float, seed: int) -> Bene
     return BenefitModel(surroundings, combined, trees, mixed.forward.digest)
 
 
-def _blend(sides: Sides, asked: _Asked, bridge: Projector) -> float:
+def _blend(sides: ChannelVectors, asked: _KnownQueries, bridge: Projector) -> float:
     """Choose how far the old query is turned towards the bridged one."""
     relevance = Relevance.from_rows(asked.rows[:, None].tolist())
     chosen, _ = choose_alpha(
@@ -219,9 +229,11 @@ def _blend(sides: Sides, asked: _Asked, bridge: Projector) -> float:
     return chosen
 
 
-def _tune(sides: Sides, asked: _Asked, points: Points, forward: Projector) -> dict[str, float]:
+def _tune(
+    sides: ChannelVectors, asked: _KnownQueries, points: Points, forward: Projector
+) -> dict[str, float]:
     """Choose the number of each serving that is tuned by measuring, with nothing re-encoded."""
-    specs = [find_serving(name) for name in measured_names()]
+    specs = [find_serving(name) for name in list_measured()]
     tuned = [(spec.name, spec.tune) for spec in specs if spec.tune is not None]
     if not tuned:
         return {}
@@ -230,7 +242,7 @@ def _tune(sides: Sides, asked: _Asked, points: Points, forward: Projector) -> di
     blocks, none = sides.blocks(asked.old[some], asked.new[some]), np.zeros(len(points), np.bool_)
 
     def quality(serving: Serving) -> float:
-        return judge(top_k(serving.score(blocks, none), DEPTH), relevance).means["mrr@10"]
+        return judge(rank_top_k(serving.score(blocks, none), DEPTH), relevance).means["mrr@10"]
 
     # Where the projector takes a side vector, its error is not predicted from the old one alone.
     predicts = forward.has_uncertainty and not forward.d_side
@@ -250,7 +262,7 @@ def _embedded(models: Models, questions: Questions) -> tuple[Questions, Vectors,
     # Twice, since half of them become the bank.
     if len(rows) < 2 * MIN_QUERIES:
         return None
-    return questions.kept(rows), old[0][rows], new[0][rows]
+    return questions.select(rows), old[0][rows], new[0][rows]
 
 
 def _projected(models: Models, points: Points, forward: FitReport) -> Vectors:

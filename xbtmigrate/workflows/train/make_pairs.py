@@ -17,7 +17,7 @@ from xbtmigrate.errors import TrainingError
 from xbtmigrate.protocols import Encoder
 from xbtmigrate.training.fit import FitOptions
 from xbtmigrate.training.pairs import Pairs, PairSource
-from xbtmigrate.training.problem import Space as ModelSpace
+from xbtmigrate.training.problem import ModelSpace
 from xbtmigrate.training.selection import SelectionTask
 from xbtmigrate.types import Modality, Vectors
 from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
@@ -45,15 +45,15 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class EmbeddedRows:
     """Vectors of the same n points by one encoder, and which rows could be embedded."""
 
     vectors: Vectors
     valid: npt.NDArray[np.bool_]
 
 
-def material_of(
-    models: Models, workspace: Workspace, points: Points, new: Embedded | None, report: Report
+def make_material(
+    models: Models, workspace: Workspace, points: Points, new: EmbeddedRows | None, report: Report
 ) -> Material:
     """Make pairs and a selection task out of points.
 
@@ -67,8 +67,8 @@ def material_of(
     seed = models.config.plan.seed
     if models.stored is Modality.TEXT:
         if new is None:
-            new = Embedded(
-                *encode_gallery(models.new, workspace.known, points, Modality.TEXT, report=report)
+            new = EmbeddedRows(
+                *encode_gallery(models.new, workspace.cache, points, Modality.TEXT, report=report)
             )
         return pair_texts(points, new, seed)
     # Captions are not kept in the cache: its keys are hashes of the embedded field, the image.
@@ -88,7 +88,7 @@ def fit_options(store: Store, models: Models, kinds: Sequence[str], threads: int
     )
 
 
-def pair_texts(points: Points, new: Embedded, seed: int) -> Material:
+def pair_texts(points: Points, new: EmbeddedRows, seed: int) -> Material:
     """Pair stored text vectors with new ones; held-out points ask for themselves.
 
     Args:
@@ -114,9 +114,9 @@ def pair_texts(points: Points, new: Embedded, seed: int) -> Material:
 
 def pair_captions(
     points: Points,
-    new_captions: Embedded,
-    old_captions: Embedded | None,
-    new_images: Embedded | None,
+    new_captions: EmbeddedRows,
+    old_captions: EmbeddedRows | None,
+    new_images: EmbeddedRows | None,
     seed: int,
 ) -> Material:
     """Pair captions and images; held-out captions ask for the stored vectors of their images.
@@ -159,9 +159,9 @@ def pair_captions(
 
 def embed(
     encoder: Encoder, points: Points, modality: Modality, report: Report, stage: str
-) -> Embedded:
+) -> EmbeddedRows:
     """Embed the points' texts or images as far as they can be."""
-    return Embedded(
+    return EmbeddedRows(
         *encode_readable(
             encoder,
             points.content(modality),
@@ -200,7 +200,7 @@ def _pairs(
     )
 
 
-def _all_valid(embedded: Embedded | None, rows: npt.NDArray[np.intp]) -> Vectors | None:
+def _all_valid(embedded: EmbeddedRows | None, rows: npt.NDArray[np.intp]) -> Vectors | None:
     if embedded is None or not embedded.valid[rows].all():
         return None
     return embedded.vectors[rows]

@@ -33,7 +33,7 @@ MIN_WORDS = 200
 """A vocabulary of fewer words tells little of a text that the stored vector does not."""
 
 
-def with_text_side(
+def add_text_side(
     store: Store, models: Models, workspace: Workspace, points: Points, report: Report
 ) -> tuple[Points, TextSide | None]:
     """Give points the side vectors of their texts.
@@ -83,7 +83,7 @@ def _make(
     if len(vocabulary) < MIN_WORDS:
         return None
     # A precomputed encoder may know no single words; `done` then has few rows.
-    vectors, done = _embedded(models.new, workspace.known, vocabulary, report)
+    vectors, done = _embedded(models.new, workspace.cache, vocabulary, report)
     rows = np.flatnonzero(done).tolist()
     if len(rows) < MIN_WORDS:
         report("side information: the new model cannot embed single words, so none is used", 0, 0)

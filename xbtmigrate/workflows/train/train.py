@@ -18,23 +18,23 @@ from xbtmigrate.documents.train import (
     TrainDocument,
 )
 from xbtmigrate.errors import ConfigError, TrainingError
-from xbtmigrate.evaluation.queries import FREE, held_out
+from xbtmigrate.evaluation.queries import FREE, choose_held_out
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.projectors import Projector
 from xbtmigrate.training.fit import FitReport, fit
 from xbtmigrate.training.kinds.lora import LoraReport, LoraTask, TextTower, fit_lora
 from xbtmigrate.training.pairs import save_pairs
 from xbtmigrate.training.race import Progress
-from xbtmigrate.training.trainers import trainers_of
+from xbtmigrate.training.trainers import find_trainers
 from xbtmigrate.types import Direction, Modality, PointId
 from xbtmigrate.workflows.encode_points import Report, encode_gallery
-from xbtmigrate.workflows.evaluate.query_sources import judged_questions
+from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, survey, take
 from xbtmigrate.workflows.store import Store, open_store
-from xbtmigrate.workflows.train.calibrate import Learned, calibrated
-from xbtmigrate.workflows.train.make_pairs import Embedded, Material, fit_options, material_of
-from xbtmigrate.workflows.train.text_side import with_text_side
+from xbtmigrate.workflows.train.calibrate import CalibrationResult, calibrate_on_points
+from xbtmigrate.workflows.train.make_pairs import EmbeddedRows, Material, fit_options, make_material
+from xbtmigrate.workflows.train.text_side import add_text_side
 from xbtmigrate.workflows.workspace import Workspace
 
 IMAGE_PAIRS = 2000
@@ -42,7 +42,7 @@ IMAGE_PAIRS = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainResult:
     """What was fitted.
 
     Attributes:
@@ -59,7 +59,7 @@ class Trained:
     material: Material
     reports: Mapping[Direction, FitReport]
     lora: LoraReport | None
-    learned: Learned | None
+    learned: CalibrationResult | None
 
     def document(self) -> TrainDocument:
         """Return the document of `train-projector`."""
@@ -76,8 +76,8 @@ class Trained:
             "calibration": self._calibration(self.learned) if self.learned else None,
         }
 
-    def _calibration(self, learned: Learned) -> CalibrationDocument:
-        fusion = learned.arrangement.fusion
+    def _calibration(self, learned: CalibrationResult) -> CalibrationDocument:
+        fusion = learned.calibration.fusion
         return {"basis": learned.basis, "queries": fusion.queries, "loss": fusion.loss}
 
     def _lora(self, report: LoraReport) -> LoraDocument:
@@ -127,7 +127,7 @@ def train(
     threads: int,
     lora: int = 0,
     report: Report,
-) -> Trained:
+) -> TrainResult:
     """Fit projectors from the collection's own content.
 
     Args:
@@ -146,7 +146,7 @@ def train(
         TrainingError: The collection does not give enough pairs.
     """
     # Called for its refusal: an unknown kind must not cost an encoding first.
-    trainers_of(kinds)
+    find_trainers(kinds)
     if lora and direction == "forward":
         raise ConfigError("--lora tunes queries for the bridge", "leave out --direction forward")
     with open_store(config) as store:
@@ -159,8 +159,8 @@ def train(
         store.refuse_while_under_way("a new projector would mix two maps in one gallery")
         points, fold = _sample(store, plan, pairs, report)
         new = _known_or_encoded(models, workspace, points, report)
-        points, text_side = with_text_side(store, models, workspace, points, report)
-        material = material_of(models, workspace, points, new, report)
+        points, text_side = add_text_side(store, models, workspace, points, report)
+        material = make_material(models, workspace, points, new, report)
         options = replace(fit_options(store, models, kinds, threads), text_side=text_side)
         directions = list(Direction) if direction == "both" else [Direction(direction)]
         reports = {
@@ -183,7 +183,7 @@ def train(
         if direction == "both":
             report("calibrating", 0, 0)
             learned = _calibrate(store, models, workspace.artefacts, points, new, reports=reports)
-    return Trained(plan, workspace.artefacts, material, reports, tuned, learned)
+    return TrainResult(plan, workspace.artefacts, material, reports, tuned, learned)
 
 
 def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, FitReport]) -> None:
@@ -226,14 +226,14 @@ def _calibrate(
     models: Models,
     artefacts: Artefacts,
     points: Points,
-    new: Embedded,
+    new: EmbeddedRows,
     *,
     reports: Mapping[Direction, FitReport],
-) -> Learned | None:
+) -> CalibrationResult | None:
     fits = reports[Direction.BRIDGE], reports[Direction.FORWARD]
-    learned = calibrated(store, models, points, new, fits)
+    learned = calibrate_on_points(store, models, points, new, fits)
     if learned is not None:
-        artefacts.save_arrangement(learned.arrangement)
+        artefacts.save_calibration(learned.calibration)
         if learned.benefit is not None:
             artefacts.save_benefit(learned.benefit)
     return learned
@@ -254,13 +254,13 @@ def _sample(
     Returns:
         The points, and those held out by fold where not all that queries ask for could be.
     """
-    reader, judged = store.reader(), judged_questions(store.config)
+    reader, judged = store.reader(), read_judged_questions(store.config)
     asked = {point for each in judged for points in each.relevant for point in points}
     count = plan.coverage.points if pairs is None else pairs
     # So many more that enough remain once the points that queries ask for are left out. With the
     # seed of `plan` the survey draws that sample first, and its vectors are in the cache.
     seen = survey(reader, sample=max(count, FREE) + len(asked), seed=plan.seed, report=report)
-    held = held_out(judged, seen.sample, plan.seed)
+    held = choose_held_out(judged, seen.sample, plan.seed)
     points = take(reader, [point for point in seen.sample if point not in held][:count])
     if not len(points):
         raise TrainingError(
@@ -273,20 +273,20 @@ def _sample(
 
 def _known_or_encoded(
     models: Models, workspace: Workspace, points: Points, report: Report
-) -> Embedded:
+) -> EmbeddedRows:
     """Return new vectors of the embedded field; images are encoded up to IMAGE_PAIRS in all."""
     if models.stored is Modality.TEXT:
-        found = encode_gallery(models.new, workspace.known, points, Modality.TEXT, report=report)
-        return Embedded(*found)
-    vectors, valid = workspace.known.find(points.hashes)
+        found = encode_gallery(models.new, workspace.cache, points, Modality.TEXT, report=report)
+        return EmbeddedRows(*found)
+    vectors, valid = workspace.cache.find(points.hashes)
     # Cached vectors count towards the limit, so a repeated command does not go on encoding.
     missing = np.flatnonzero(~valid)[: max(0, IMAGE_PAIRS - int(valid.sum()))]
     vectors[missing], valid[missing] = encode_gallery(
         models.new,
-        workspace.known,
+        workspace.cache,
         points.rows(missing),
         Modality.IMAGE,
         report=report,
         stage="images, new model",
     )
-    return Embedded(vectors, valid)
+    return EmbeddedRows(vectors, valid)

@@ -51,7 +51,7 @@ Found: TypeAlias = dict[PointId, tuple[Fault, str]]
 Rows: TypeAlias = npt.NDArray[np.intp]
 
 
-def lot(seed: int, point: PointId) -> float:
+def sample_hash(seed: int, point: PointId) -> float:
     """Draw a number in [0, 1) for a point: the same one at every call."""
     # A hash in place of a generator: no state, and independent of the order in which points come.
     digest = hashlib.blake2b(f"{seed}:{point}".encode(), digest_size=8).digest()

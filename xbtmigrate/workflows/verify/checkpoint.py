@@ -25,7 +25,7 @@ class Mismatch(BaseModel):
     detail: str
 
 
-class Verification(BaseModel):
+class VerifyCheckpoint(BaseModel):
     """The state of one verification.
 
     Attributes:
@@ -81,7 +81,7 @@ class Verification(BaseModel):
         }
         self.mismatches = self.mismatches | more
 
-    def goes_on(self, other: Verification) -> bool:
+    def continues(self, other: VerifyCheckpoint) -> bool:
         """Whether this unfinished verification has the same extent as `other`."""
         # The options that choose points. `--max-stale` and the like only judge the result.
         asked = ("plan", "fraction", "sample", "reencode")
@@ -94,11 +94,11 @@ class Verification(BaseModel):
         write_json(path, self.model_dump(mode="json"))
 
 
-def resumed(path: Path, asked: Verification) -> Verification:
+def resume_or_start(path: Path, asked: VerifyCheckpoint) -> VerifyCheckpoint:
     """Return the unfinished verification of the same extent if there is one, else `asked`."""
     try:
-        former = read_json(path, Verification, "")
+        former = read_json(path, VerifyCheckpoint, "")
     except (FileNotFoundError, ArtefactError):
         # A file that cannot be read costs looking again, nothing more.
         return asked
-    return former if former.goes_on(asked) else asked
+    return former if former.continues(asked) else asked

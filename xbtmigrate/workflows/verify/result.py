@@ -12,25 +12,25 @@ import pyarrow.compute as pc
 
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.documents.verify import (
+    BaselineDocument,
     FaultsDocument,
     IndexRecallDocument,
     VerifyDocument,
-    WitnessDocument,
 )
 from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.migration.plan import Plan, Target
 from xbtmigrate.protocols import Encoder, Gallery
-from xbtmigrate.qdrant.collection.index_recall import recall_of_index
+from xbtmigrate.qdrant.collection.index_recall import measure_index_recall
 from xbtmigrate.qdrant.gallery.baseline import BaselineChanges
 from xbtmigrate.types import Kind, Layout, PointId, Vectors, vectors_of
 from xbtmigrate.workflows.encode_points import encode_readable
-from xbtmigrate.workflows.evaluate.query_sources import judged_questions
+from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.store import Store
-from xbtmigrate.workflows.tally import Tally, by_reason, in_words
+from xbtmigrate.workflows.tally import Tally, count_by_reason, describe_without_vector
 from xbtmigrate.workflows.verify.check_points import Fault
-from xbtmigrate.workflows.verify.checkpoint import MAX_MISMATCHES, Verification
+from xbtmigrate.workflows.verify.checkpoint import MAX_MISMATCHES, VerifyCheckpoint
 
 EXAMPLES = 20
 QUERIES = 100
@@ -39,7 +39,7 @@ LOST_RECALL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class VerifyFindings:
     """Everything that was found.
 
     Attributes:
@@ -51,19 +51,19 @@ class Evidence:
         max_unembeddable: Largest share of the points that may get no new vector.
         settings: Differences between the settings of both vectors' places.
         index_recall: How well the indexes find; None where nothing could be searched for.
-        testimony: What became of the points looked at while planning; None without them.
+        baseline: What became of the points looked at while planning; None without them.
         max_replaced: Points whose old vectors an application may have replaced, at most.
     """
 
     plan: Plan
-    state: Verification
+    state: VerifyCheckpoint
     max_stale: int
     repaired: int
     tally: Tally
     max_unembeddable: float
     settings: Sequence[str]
     index_recall: IndexRecallDocument | None
-    testimony: BaselineChanges | None
+    baseline: BaselineChanges | None
     max_replaced: int
 
     @property
@@ -92,9 +92,9 @@ class Evidence:
             )
         without = self.tally.without_vector
         if without > self.max_unembeddable * self.tally.points:
+            reasons = describe_without_vector(count_by_reason(self.tally.of))
             found.append(
-                f"{without:,} points get no new vector ({in_words(by_reason(self.tally.of))}), "
-                "more than plan.max_missing"
+                f"{without:,} points get no new vector ({reasons}), more than plan.max_missing"
             )
         if self.settings:
             found.append(f"{len(self.settings)} setting(s) differ")
@@ -116,7 +116,7 @@ class Evidence:
 
     @property
     def _vectors_changed(self) -> list[PointId]:
-        return [] if self.testimony is None else self.testimony.vectors_changed
+        return [] if self.baseline is None else self.baseline.vectors_changed
 
     def document(self, phase: Phase, seconds: float) -> VerifyDocument:
         """Return the document of the verification.
@@ -151,7 +151,7 @@ class Evidence:
             },
             "settings": list(self.settings),
             "index_recall": self.index_recall,
-            "witness": self._witness(),
+            "baseline": self._baseline(),
             "proven": self._proven(),
             "not_proven": self._not_proven(),
             "phase": phase,
@@ -159,11 +159,11 @@ class Evidence:
             "next": self._next(),
         }
 
-    def _witness(self) -> WitnessDocument | None:
-        return None if self.testimony is None else cast("WitnessDocument", asdict(self.testimony))
+    def _baseline(self) -> BaselineDocument | None:
+        return None if self.baseline is None else cast("BaselineDocument", asdict(self.baseline))
 
     def _proven(self) -> list[str]:
-        state, kept = self.state, self.testimony
+        state, kept = self.state, self.baseline
         found = [
             f"{state.checked:,} points were asked for their new vector and what it was made from",
             f"{state.compared.get(Kind.PROJECTED, 0):,} projected and "
@@ -190,7 +190,7 @@ class Evidence:
         return found
 
     def _not_proven(self) -> list[str]:
-        state, kept = self.state, self.testimony
+        state, kept = self.state, self.baseline
         # A clean verdict covers only what was looked at, so the gaps are listed, too.
         encoded = self.tally.encoded - state.compared.get(Kind.ENCODED, 0)
         found = []
@@ -220,7 +220,7 @@ class Evidence:
         return "see `reasons`"
 
 
-def index_recall(
+def compare_index_recall(
     store: Store,
     models: Models,
     artefacts: Artefacts,
@@ -236,9 +236,9 @@ def index_recall(
     if store.connection.embedded:
         return None
     # Judged queries look like traffic; stored points as queries are the second best.
-    for questions in judged_questions(store.config):
+    for questions in read_judged_questions(store.config):
         return _recall_of_questions(store, models, questions, target, hnsw_ef)
-    before = artefacts.load_witness()
+    before = artefacts.load_baseline()
     # The baseline is a random sample; without one, the first page has to do.
     ids = None if before is None else before["id"].to_pylist()[:QUERIES]
     for batch in gallery.read({"old", "new"}, ids=ids):
@@ -256,7 +256,7 @@ def index_recall(
 def _recall_of_questions(
     store: Store, models: Models, questions: Questions, target: Target, hnsw_ef: int | None
 ) -> IndexRecallDocument | None:
-    texts = questions.sampled(QUERIES, store.config.plan.seed).texts
+    texts = questions.sample(QUERIES, store.config.plan.seed).texts
     encoders: tuple[Encoder, Encoder] = (models.old, models.new)
     made = [encode_readable(each, texts, questions.modality) for each in encoders]
     # Only queries that both models embed, so that both shares are of the same queries.
@@ -279,7 +279,7 @@ def _measured(
     facts = store.facts
     places = ((facts.collection, facts.vector), (target.collection, target.vector))
     old, new = (
-        recall_of_index(store.connection, *place, queries, own=own, hnsw_ef=hnsw_ef)
+        measure_index_recall(store.connection, *place, queries, own=own, hnsw_ef=hnsw_ef)
         for place, queries in zip(places, spaces, strict=True)
     )
     return {"basis": basis, "queries": len(spaces[0]), "old": old, "new": new}

@@ -23,18 +23,23 @@ from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.open_gallery import open_fidelity
 from xbtmigrate.qdrant.gallery.remove import distrust
-from xbtmigrate.qdrant.gallery.settings import settings_that_differ
+from xbtmigrate.qdrant.gallery.settings import compare_settings
 from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
-from xbtmigrate.workflows.backfill.make_loop import Work, goal_of, make_loop, projector_of
-from xbtmigrate.workflows.backfill.request import Intent, current_intent
-from xbtmigrate.workflows.compare_baseline import bring_up_to_date, testimony
+from xbtmigrate.workflows.backfill.make_loop import (
+    LoopTask,
+    load_forward_projector,
+    make_goal,
+    make_loop,
+)
+from xbtmigrate.workflows.backfill.request import BackfillRequest, load_request
+from xbtmigrate.workflows.compare_baseline import compare_with_baseline, refresh_baseline
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.store import Store, choice_of, open_store
 from xbtmigrate.workflows.tally import Tally
-from xbtmigrate.workflows.verify.check_points import BEHIND, Examiner, Fault, lot
-from xbtmigrate.workflows.verify.checkpoint import Verification, resumed
-from xbtmigrate.workflows.verify.result import Evidence, index_recall
+from xbtmigrate.workflows.verify.check_points import BEHIND, Examiner, Fault, sample_hash
+from xbtmigrate.workflows.verify.checkpoint import VerifyCheckpoint, resume_or_start
+from xbtmigrate.workflows.verify.result import VerifyFindings, compare_index_recall
 from xbtmigrate.workflows.workspace import Workspace
 
 SAVE_SECONDS = 2.0
@@ -43,7 +48,7 @@ VERIFIABLE = (Phase.BACKFILLED, Phase.VERIFIED, Phase.ROLLED_BACK)
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class VerifyOptions:
     """The options of one verification.
 
     Attributes:
@@ -64,7 +69,7 @@ class Extent:
 
 
 def verify(
-    config: Config, extent: Extent, *, should_stop: Callable[[], str], report: Report
+    config: Config, extent: VerifyOptions, *, should_stop: Callable[[], str], report: Report
 ) -> VerifyDocument | StoppedVerifyDocument:
     """Verify a backfilled migration, and note in the journal whether it is clean.
 
@@ -82,10 +87,10 @@ def verify(
     with open_store(config) as store:
         models = Models(config)
         workspace = Workspace(config, models)
-        record, intent = check_verifiable(store, models, workspace.artefacts, store.journal.load())
+        record, request = check_verifiable(store, models, workspace.artefacts, store.journal.load())
         held = store.journal.acquire(record)
         try:
-            run = _Run(store, models, workspace, intent, extent, held, should_stop, report)
+            run = _Run(store, models, workspace, request, extent, held, should_stop, report)
             run.scan()
             if run.stopped:
                 return run.stopped_document()
@@ -94,12 +99,12 @@ def verify(
             clean = not evidence.reasons
             judged = _judged(run.record, clean=clean)
             # Replaced old vectors that were accepted are the baseline of the next verification.
-            if clean and evidence.testimony is not None:
-                seen = evidence.testimony
-                bring_up_to_date(
+            if clean and evidence.baseline is not None:
+                seen = evidence.baseline
+                refresh_baseline(
                     store.connection,
                     workspace.artefacts,
-                    intent.plan,
+                    request.plan,
                     [*seen.replaced, *seen.vectors_changed],
                 )
             store.journal.save(judged)
@@ -110,14 +115,14 @@ def verify(
 
 def check_verifiable(
     store: Store, models: Models, artefacts: Artefacts, record: MigrationRecord | None
-) -> tuple[MigrationRecord, Intent]:
-    """Return the record and the intent of its backfill, if a verification can be made.
+) -> tuple[MigrationRecord, BackfillRequest]:
+    """Return the record and the request of its backfill, if a verification can be made.
 
     Raises:
         GateError: The migration is in another phase, or the plan is stale.
     """
     found = _verifiable(record)
-    return found, current_intent(store, models, artefacts, found)
+    return found, load_request(store, models, artefacts, found)
 
 
 def _verifiable(record: MigrationRecord | None) -> MigrationRecord:
@@ -141,9 +146,9 @@ def _verifiable(record: MigrationRecord | None) -> MigrationRecord:
 def _judged(record: MigrationRecord, *, clean: bool) -> MigrationRecord:
     """Return the record with the verdict."""
     if clean:
-        return replace(record.moved_to(Phase.VERIFIED), verified_at=utc_now())
+        return replace(record.move_to(Phase.VERIFIED), verified_at=utc_now())
     if record.phase is Phase.VERIFIED:
-        record = record.moved_to(Phase.BACKFILLED)
+        record = record.move_to(Phase.BACKFILLED)
     return replace(record, verified_at="")
 
 
@@ -154,8 +159,8 @@ class _Run:
     store: Store
     models: Models
     workspace: Workspace
-    intent: Intent
-    extent: Extent
+    request: BackfillRequest
+    extent: VerifyOptions
     record: MigrationRecord
     should_stop: Callable[[], str]
     report: Report
@@ -165,24 +170,26 @@ class _Run:
     _projector: Projector | None = field(init=False)
     _order: FrozenOrder = field(init=False)
     _points: int = field(init=False)
-    _state: Verification = field(init=False)
+    _state: VerifyCheckpoint = field(init=False)
     _examiner: Examiner = field(init=False)
 
     def __post_init__(self) -> None:
-        self._gallery = self.store.gallery(self.intent.plan)
-        self._projector = projector_of(
-            self.store.facts, self.models, self.workspace.artefacts, self.intent
+        self._gallery = self.store.gallery(self.request.plan)
+        self._projector = load_forward_projector(
+            self.store.facts, self.models, self.workspace.artefacts, self.request
         )
-        self._order = FrozenOrder(self.workspace, self._gallery, self.intent.order, self._projector)
+        self._order = FrozenOrder(
+            self.workspace, self._gallery, self.request.order, self._projector
+        )
         self._points = self._gallery.count()
-        asked = Verification(
-            plan=self.intent.plan.digest,
-            fraction=self.intent.fraction,
+        asked = VerifyCheckpoint(
+            plan=self.request.plan.digest,
+            fraction=self.request.fraction,
             sample=self.extent.sample,
             reencode=self.extent.reencode,
             started_at=utc_now(),
         )
-        self._state = resumed(self.workspace.artefacts.verification_file, asked)
+        self._state = resume_or_start(self.workspace.artefacts.verification_file, asked)
         self._examiner = self._make_examiner()
 
     def scan(self) -> None:
@@ -221,13 +228,13 @@ class _Run:
             yield from self._gallery.read(columns, after=self._state.cursor)
             return
         # A hash of the id picks the sample, so a resumed run picks the same points.
-        share, seed = self.extent.sample / self._points, self.intent.plan.seed
+        share, seed = self.extent.sample / self._points, self.request.plan.seed
         for page in self._gallery.read(set(), after=self._state.cursor):
-            ids = [each for each in page["id"].to_pylist() if lot(seed, each) < share]
+            ids = [each for each in page["id"].to_pylist() if sample_hash(seed, each) < share]
             yield from self._gallery.read(columns, ids=ids)
 
     def _chosen(self, point: str) -> bool:
-        return lot(self.intent.plan.seed, point) < self.extent.reencode / self._points
+        return sample_hash(self.request.plan.seed, point) < self.extent.reencode / self._points
 
     def _look_again(self) -> None:
         suspects = self._state.found
@@ -245,12 +252,12 @@ class _Run:
         distrust(self.store.connection, self._choice(), wrong)
         # From the first pass on, so that each point gets the kind of vector it should have.
         anew = replace(self.record, stage=None, cursor=None, position=0)
-        gallery = self.store.gallery(self.intent.plan)
+        gallery = self.store.gallery(self.request.plan)
         loop = make_loop(
             self.store,
             self.models,
             self.workspace,
-            Work(self.intent, anew, self._projector, gallery, self._order),
+            LoopTask(self.request, anew, self._projector, gallery, self._order),
             on_progress=lambda step: self.report(step.stage.doing, step.done, step.total),
             should_stop=self.should_stop,
         )
@@ -275,11 +282,11 @@ class _Run:
         """Put the vectors just made into the cache, in place of those that may be wrong there."""
         remade = self._examiner.remade
         if remade:
-            self.workspace.known.add(list(remade), np.stack(list(remade.values())))
+            self.workspace.cache.add(list(remade), np.stack(list(remade.values())))
             remade.clear()
 
     def _make_examiner(self) -> Examiner:
-        intent = self.intent
+        request = self.request
         fidelity = open_fidelity(self.store.connection, self.store.facts, self._choice())
         return Examiner(
             self._gallery,
@@ -287,19 +294,19 @@ class _Run:
             self.models.new,
             self._projector,
             self.models.stored,
-            goal_of(self.store.config, intent).due(self._order),
-            encodes=intent.fraction > 0,
+            make_goal(self.store.config, request).due(self._order),
+            encodes=request.fraction > 0,
             compared=self._state.compared,
             least_cosine=self._state.least_cosine,
         )
 
     def _choice(self) -> LayoutChoice:
-        return choice_of(self.intent.plan.target)
+        return choice_of(self.request.plan.target)
 
     def stopped_document(self) -> StoppedVerifyDocument:
         """Return the document of a run that was stopped."""
         return {
-            "collection": self.intent.plan.collection.name,
+            "collection": self.request.plan.collection.name,
             "status": f"stopped: {self.stopped}",
             "phase": self.record.phase,
             "clean": False,
@@ -308,18 +315,18 @@ class _Run:
             "next": "run the same command again: it goes on from here",
         }
 
-    def evidence(self) -> Evidence:
+    def evidence(self) -> VerifyFindings:
         """Collect everything that the verdict rests on."""
-        plan = self.intent.plan
-        return Evidence(
+        plan = self.request.plan
+        return VerifyFindings(
             plan=plan,
             state=self._state,
             max_stale=self.extent.max_stale,
             repaired=self.repaired,
             tally=Tally.take(self._gallery),
             max_unembeddable=self.store.config.plan.max_missing,
-            settings=settings_that_differ(self.store.connection, self.store.facts, self._choice()),
-            index_recall=index_recall(
+            settings=compare_settings(self.store.connection, self.store.facts, self._choice()),
+            index_recall=compare_index_recall(
                 self.store,
                 self.models,
                 self.workspace.artefacts,
@@ -327,6 +334,6 @@ class _Run:
                 plan.target,
                 hnsw_ef=self.extent.hnsw_ef,
             ),
-            testimony=testimony(self.store, self.workspace.artefacts, plan),
+            baseline=compare_with_baseline(self.store, self.workspace.artefacts, plan),
             max_replaced=self.extent.replaced,
         )
