@@ -172,7 +172,8 @@ class Journey:
         options = self._must("cutover")
         options += self._must("cutover", *options, "--yes")
         self._look_on()
-        self._check("after the cutover")
+        beside = self._switch_file()["layout"] == "in_place"
+        self._check("after the cutover", beside=beside)
         return options
 
     def _finalize(self) -> None:
@@ -185,7 +186,7 @@ class Journey:
         if marked:
             raise BrokenError(f"{len(marked)} points keep the tool's mark, such as {marked[0]}")
 
-    def _check(self, when: str) -> None:
+    def _check(self, when: str, *, beside: bool = False) -> None:
         """Compare what the application reads now with what it wrote."""
         seen, vector = self._look(self._live()), self._new_vector()
         faults = complete(
@@ -195,6 +196,7 @@ class Journey:
             vector,
             strategy=self._strategy,
             accepted=self.accepted,
+            beside=beside,
         )
         if faults:
             raise BrokenError(f"{when}: {faults}")

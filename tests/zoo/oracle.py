@@ -83,6 +83,7 @@ def complete(
     *,
     strategy: str,
     accepted: int,
+    beside: bool = False,
 ) -> list[str]:
     """Say what is missing or wrong once applications read the new vectors.
 
@@ -93,8 +94,10 @@ def complete(
         vector: Name of the new vector.
         strategy: What the plan says.
         accepted: Points that the user accepted without a new vector.
+        beside: Whether the old vectors are still there beside the new ones.
     """
-    faults = _points(before, after, skipped={application.vector, vector})
+    skipped = {vector} if beside else {application.vector, vector}
+    faults = _points(before, after, skipped=skipped)
     states = _states(before, after, application, vector, strategy)
     faults += [fault for _, fault in states if fault][:4]
     without = sum(not made for made, _ in states)

@@ -89,6 +89,12 @@ def test_the_oracle_sees_a_lost_vector_and_one_of_another_text(tmp_path: Path):
         return complete(before, after, application, "new", strategy="full", accepted=1)
 
     assert faults() == []
+    assert complete(
+        *(before, replace(before, points=points), application, "new"),
+        strategy="full",
+        accepted=1,
+        beside=True,
+    ) == ["the vector 'old' of 1 changed", "the vector 'old' of 2 changed"]
     points[1] = (points[1][0], points[2][1], None)
     points[2] = (points[2][0], {}, None)
     assert faults() == ["the new vector of 1 is not that of its content", "2 has no new vector"]

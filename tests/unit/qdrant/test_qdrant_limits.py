@@ -9,6 +9,7 @@ import pytest
 from qdrant_client import models
 
 from xbtmigrate.qdrant.collection.facts import page_within
+from xbtmigrate.qdrant.gallery.open_gallery import PAGE, open_reader
 
 CASES: list[tuple[dict[str, int], int]] = [
     ({}, 512),
@@ -26,3 +27,14 @@ def test_a_page_is_within_the_limits(limits: dict[str, int], page: int):
     client = SimpleNamespace(get_collection=lambda _: info)
     connection: Any = SimpleNamespace(client=client, call=lambda request: request())
     assert page_within(connection, "c", 512) == page
+
+
+@pytest.mark.parametrize(
+    ("read_limit", "writes", "page"), [(None, None, PAGE), (100, 9_000, 100), (100, 45, 45)]
+)
+def test_what_is_read_in_a_page_can_be_written_in_one(
+    read_limit: int | None, writes: int | None, page: int
+):
+    facts: Any = SimpleNamespace(read_limit=read_limit, writes_per_minute=writes)
+    connection: Any = SimpleNamespace(embedded=False)
+    assert open_reader(connection, facts, "c").page == page

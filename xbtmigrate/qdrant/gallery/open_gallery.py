@@ -99,7 +99,8 @@ def _halves(facts: CollectionFacts, choice: LayoutChoice) -> set[str]:
 
 def _page(connection: Connection, facts: CollectionFacts) -> int:
     page = EMBEDDED_PAGE if connection.embedded else PAGE
-    return min(page, facts.read_limit or page)
+    # What is read in a page is also carried over or deleted in one.
+    return min(page, facts.read_limit or page, facts.writes_per_minute or page)
 
 
 def _side(facts: CollectionFacts, name: str) -> NamedVector:
