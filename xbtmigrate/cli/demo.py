@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from xbtmigrate.documents.operate import DemoQuery
+
+WIDTH = 36
 
 
 def demo(
@@ -17,7 +22,7 @@ def demo(
     ] = Path("xbtmigrate-demo"),
     json: JsonOption = False,
 ) -> None:
-    """Run plan, train-projector, backfill and evaluate on a small collection, under a minute.
+    """Migrate a small collection from its plan to its cutover, in less than a minute.
 
     Openclipart pictures with captions, embedded by two real CLIP models, in an embedded Qdrant.
     """
@@ -42,5 +47,21 @@ def demo(
             for row in content["rows"]
         ),
     )
+    _show_hits(content["query"])
     for line in content["advice"]:
         render.say(line)
+
+
+def _show_hits(query: DemoQuery) -> None:
+    """Show what one query found before and after the cutover, side by side."""
+    pairs = zip(query["before"], query["after"], strict=True)
+    render.table(
+        f'Query "{query["text"]}"',
+        [_pair("before the migration", "after the cutover")],
+        ([_pair(before, after)] for before, after in pairs),
+    )
+
+
+def _pair(left: str, right: str) -> str:
+    """Put two captions into one cell: columns after a table's first are for numbers."""
+    return f"{left[:WIDTH]:<{WIDTH}}  {right[:WIDTH]:<{WIDTH}}"

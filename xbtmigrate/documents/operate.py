@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing_extensions import TypedDict
 
 from xbtmigrate.documents.backfill import BackfillDocument
+from xbtmigrate.documents.cutover import CutoverDocument
 from xbtmigrate.documents.evaluate import EvaluateDocument, MainMeans
 from xbtmigrate.migration.phases import Phase
 
@@ -50,6 +51,17 @@ class DemoRow(MainMeans):
     """Share of re-encoded points, 0 to 1."""
 
 
+class DemoQuery(TypedDict):
+    """A query that was searched twice, and the captions of what it found, best first."""
+
+    text: str
+    """The query."""
+    before: list[str]
+    """What it found before the migration."""
+    after: list[str]
+    """What it found after the cutover."""
+
+
 class DemoDocument(TypedDict):
     """What the demonstration built and measured."""
 
@@ -67,5 +79,9 @@ class DemoDocument(TypedDict):
     """Quality by strategy and share of re-encoded points."""
     evaluation: EvaluateDocument
     """The document of `evaluate`."""
+    cutover: CutoverDocument
+    """The document of `cutover`."""
+    query: DemoQuery
+    """One query, before and after."""
     advice: list[str]
     """What to do next."""
