@@ -6,6 +6,7 @@ when it runs: loading typer takes five times as long as starting Python, Qdrant'
 
 from __future__ import annotations
 
+import os
 import sys
 
 from xbtmigrate.cli.verbs import help_page, version_line
@@ -20,7 +21,8 @@ def main() -> None:
         sys.stdout.write(AT_ONCE[given]())
         sys.exit(0)
     # A bare `xbtmigrate` is a call for help, but one that did nothing must not look like a success.
-    if not given:
+    # A shell that completes a command also runs it bare, with this variable.
+    if not given and "_XBTMIGRATE_COMPLETE" not in os.environ:
         sys.stderr.write(help_page())
         sys.exit(2)
     from xbtmigrate.cli.run import run
