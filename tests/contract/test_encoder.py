@@ -81,6 +81,7 @@ def clips(tmp_path_factory):
     ]
 
 
+@pytest.mark.long
 class TestOpenClipEncoder(EncoderContract):
     @pytest.fixture
     def encoder(self, clips):

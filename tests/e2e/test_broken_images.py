@@ -20,7 +20,11 @@ from xbtmigrate.encoders.open_clip import OpenClipEncoder
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Modality
 
-pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("ignore::UserWarning")]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.server,
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
 COUNT = 120
 BROKEN = {
     "5": "data:image/png;base64,AAAA",

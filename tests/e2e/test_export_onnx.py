@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from qdrant_client import QdrantClient
 
 from tests.support.clipart import Clipart, vectors, write_config
 from tests.support.command import answer_inside, inside
 from xbtmigrate import Projector
-
-onnxruntime = pytest.importorskip("onnxruntime")
-pytest.importorskip("onnx")
 
 
 @pytest.fixture(scope="module")

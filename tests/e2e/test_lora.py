@@ -14,12 +14,12 @@ from tests.support.clipart import Clipart, vectors, write_config
 from tests.support.command import answer_inside, inside
 from tests.support.tiny_clip import write_tiny_clip
 
+pytestmark = pytest.mark.long
 COUNT = 200
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    pytest.importorskip("peft")
     model = write_tiny_clip(tmp_path / "clip")
     client, clipart = QdrantClient(path=str(tmp_path / "qdrant")), Clipart.load(COUNT)
     clipart = replace(clipart, old=vectors("old", clipart.captions))

@@ -48,7 +48,6 @@ sample = 200
 @pytest.fixture
 def world(qdrant_url: str, tmp_path: Path) -> tuple[QdrantClient, str, dict[str, np.ndarray]]:
     """Points of which the old vector knows one half and the side vector the other."""
-    pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     latent = rng.standard_normal((COUNT, 8))
     seen = {"old": latent[:, :4], "side": latent[:, 4:], "new": latent}
@@ -80,6 +79,7 @@ def world(qdrant_url: str, tmp_path: Path) -> tuple[QdrantClient, str, dict[str,
 
 
 @pytest.mark.parametrize("layout", ["in_place", "shadow"])
+@pytest.mark.long
 def test_the_side_vector_is_read_in_training_backfill_and_verification(
     layout: str, world: tuple[QdrantClient, str, dict[str, np.ndarray]], qdrant_url: str,
     tmp_path: Path,

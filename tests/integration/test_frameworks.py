@@ -25,7 +25,7 @@ from xbtmigrate.types import Kind
 COUNT = 120
 GROUPS = ("a", "b", "c")
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.long, pytest.mark.server]
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ sample = 100
 
 @pytest.mark.parametrize("layout", ["in_place", "shadow", "unnamed"])
 def test_langchain(layout, client, qdrant_url, captions, tmp_path):
-    langchain = pytest.importorskip("langchain_qdrant")
+    import langchain_qdrant as langchain
     from langchain_core.embeddings import Embeddings
 
     class Model(Embeddings):
@@ -262,7 +262,7 @@ def test_langchain(layout, client, qdrant_url, captions, tmp_path):
 
 
 def test_llama_index(client, qdrant_url, captions, tmp_path):
-    llama_index = pytest.importorskip("llama_index.vector_stores.qdrant")
+    import llama_index.vector_stores.qdrant as llama_index
     from llama_index.core.schema import TextNode
     from llama_index.core.vector_stores.types import (
         MetadataFilter,
@@ -336,7 +336,7 @@ def test_llama_index(client, qdrant_url, captions, tmp_path):
 
 
 def test_haystack(client, qdrant_url, captions, tmp_path):
-    haystack = pytest.importorskip("haystack_integrations.document_stores.qdrant")
+    import haystack_integrations.document_stores.qdrant as haystack
     from haystack import Document
     from haystack_integrations.components.retrievers.qdrant import QdrantEmbeddingRetriever
 

@@ -11,6 +11,7 @@ import pytest
 from xbtmigrate.encoders.open_clip import OpenClipEncoder
 from xbtmigrate.types import Modality, vectors_of
 
+pytestmark = pytest.mark.long
 SAMPLE = 64
 
 

@@ -27,8 +27,8 @@ def unsure(trainer, given, classes):
     return rank_correlation(trainer.fit(given, settings).error(given.x_held), given.x_held[:, 0])
 
 
+@pytest.mark.long
 def test_clusters_leave_the_uncertainty_right():
-    pytest.importorskip("torch")
     pairs, _ = world()
     rng = np.random.default_rng(0)
     blurred = pairs.new + rng.standard_normal(pairs.new.shape) * 0.4 * (pairs.old[:, :1] > 0)
@@ -36,8 +36,8 @@ def test_clusters_leave_the_uncertainty_right():
     assert unsure(FASTFILL_CLASSES, given, 8) > 0.5
 
 
+@pytest.mark.long
 def test_it_is_unsure_where_the_label_cannot_be_told():
-    pytest.importorskip("torch")
     pairs, _ = world()
     rng = np.random.default_rng(0)
     labels = np.where(pairs.new[:, 1] < 0, "left", "right")
@@ -55,8 +55,8 @@ def test_it_is_unsure_where_the_label_cannot_be_told():
     assert unsure(labelled, given, BY_LABEL) > max(0.3, without)
 
 
+@pytest.mark.long
 def test_the_kind_is_found_by_name_and_reads_the_file_of_labels(tmp_path, monkeypatch):
-    pytest.importorskip("torch")
     pairs, task = world()
     file = tmp_path / "labels.parquet"
     labels = [str(number % 2) for number in range(len(pairs))]

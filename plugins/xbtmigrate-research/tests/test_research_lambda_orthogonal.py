@@ -9,8 +9,8 @@ from xbtmigrate.training import fit
 from xbtmigrate.types import Direction, normalized
 
 
+@pytest.mark.long
 def test_lambda_bounds_the_way_from_a_rotation():
-    pytest.importorskip("torch")
     new = normalized(np.random.default_rng(0).standard_normal((600, 12)).astype(np.float32))
     distances = []
     for bound in (0.0, 1.5):
@@ -21,8 +21,8 @@ def test_lambda_bounds_the_way_from_a_rotation():
     assert 0.1 < distances[1] < 2
 
 
+@pytest.mark.long
 def test_the_kind_is_found_by_name_and_bridges():
-    pytest.importorskip("torch")
     pairs, task = world()
     report = fit(Direction.BRIDGE, [pairs], task, options("lambda_orthogonal"))
     assert {each.settings["lambda"] for each in report.candidates} == set(LAMBDAS)

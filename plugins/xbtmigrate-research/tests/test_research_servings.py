@@ -154,10 +154,10 @@ def test_points_above_the_gate_are_left_to_the_old_space():
     assert "gated" not in curves({})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bound", [0, 3])
 def test_a_shared_space_by_a_rotation_ranks_as_one_space_does(bound, monkeypatch):
     """Only points re-encoded for pairs teach it: without them there is no curve."""
-    pytest.importorskip("torch")
     trial, spec = trial_of(np.random.default_rng(0)), shared_space(bound)
     forward = forward_of(trial)
     monkeypatch.setattr(registry, "list_names", lambda _: [spec.name])

@@ -18,6 +18,7 @@ from xbtmigrate.registry import ENCODERS, load
 from xbtmigrate.testing.encoders import EncoderContract
 from xbtmigrate.types import Modality, vectors_of
 
+pytestmark = pytest.mark.long
 TEXTS = ["a red fox", "a blue bird and a much longer sentence about it", "the sea"]
 
 

@@ -14,6 +14,7 @@ from xbtmigrate.encoders.open_clip import OpenClipEncoder
 from xbtmigrate.errors import ConfigError, EncoderError, UnreadableSourceError
 from xbtmigrate.types import Modality
 
+pytestmark = pytest.mark.long
 TEXTS = ["a red fox", "the sea"]
 
 

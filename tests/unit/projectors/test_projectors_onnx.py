@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from xbtmigrate.errors import ArtefactError, UnsupportedError
 from xbtmigrate.projectors import Affine, Manifest, Mlp, Projector
+from xbtmigrate.projectors.onnx import TOLERANCE, difference, model_of
 from xbtmigrate.types import Direction, Distance
-
-onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
-
-from xbtmigrate.projectors.onnx import TOLERANCE, difference, model_of  # noqa: E402
 
 
 def draw(*shape: int) -> np.ndarray:

@@ -7,8 +7,10 @@ from xbtmigrate.projectors import Affine, Mlp, NeighbourResidual, project
 from xbtmigrate.projectors.architectures import CHUNK_ROWS, gelu
 
 
+@pytest.mark.long
 def test_gelu_is_torchs():
-    torch = pytest.importorskip("torch")
+    import torch
+
     x = np.linspace(-6, 6, 201, dtype=np.float32)
     wanted = torch.nn.functional.gelu(torch.from_numpy(x), approximate="tanh").numpy()
     np.testing.assert_allclose(gelu(x), wanted, atol=1e-6)

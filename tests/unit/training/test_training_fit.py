@@ -58,6 +58,7 @@ def test_closed_forms_recover_a_rotation_between_unequal_dimensions(direction, d
     np.testing.assert_allclose(mapped, target, atol=0.01 * np.abs(target).max())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("distance", ["Cosine", "Euclid"])
 def test_the_network_beats_the_line_where_the_truth_is_bent(distance):
     pairs, task = world(curve=0.6, distance=distance)
@@ -84,6 +85,7 @@ def test_auto_tries_every_closed_form_and_reports_baselines():
     assert not report.projector.has_uncertainty
 
 
+@pytest.mark.long
 def test_equal_seeds_give_equal_projectors():
     pairs, task = world(curve=0.3, noise=0.1)
     first, second = (
@@ -107,7 +109,7 @@ def test_the_source_that_retrieves_best_is_chosen():
     [
         ("procrustes", {"neighbours"}),
         ("gaussian_process", {"neighbours", "process_variance"}),
-        ("mlp", {"neighbours", "heteroscedastic"}),
+        pytest.param("mlp", {"neighbours", "heteroscedastic"}, marks=pytest.mark.long),
     ],
 )
 def test_uncertainty_follows_the_true_error_on_points_not_seen(kind, estimates):
@@ -126,6 +128,7 @@ def test_uncertainty_follows_the_true_error_on_points_not_seen(kind, estimates):
     assert ratio > 2
 
 
+@pytest.mark.long
 def test_what_was_fitted_comes_back_from_disk(tmp_path):
     pairs, task = world(curve=0.3)
     projector = fit(Direction.FORWARD, [pairs], task, options("mlp")).projector

@@ -72,9 +72,11 @@ def test_low_rank_maps_have_the_rank_they_say():
     assert values[16] < 1e-4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["mlp", "fct", "fastfill"])
 def test_networks_compute_the_same_in_numpy_as_in_torch(kind):
-    torch = pytest.importorskip("torch")
+    import torch
+
     from xbtmigrate.training.kinds.networks import NETWORKS, length
 
     given = problem()
@@ -95,6 +97,7 @@ def test_networks_compute_the_same_in_numpy_as_in_torch(kind):
         np.testing.assert_allclose(shift, shift[0], atol=1e-4)
 
 
+@pytest.mark.long
 def test_the_side_vector_helps_where_it_holds_what_the_old_one_lacks():
     given = problem()
     blind = problem(x=given.x * np.float32([1] * 4 + [0] * 4), side=4)
@@ -106,6 +109,7 @@ def test_the_side_vector_helps_where_it_holds_what_the_old_one_lacks():
     assert errors[1] < errors[0] / 2
 
 
+@pytest.mark.long
 def test_fastfill_knows_where_it_is_wrong():
     pairs, _ = world()
     rng = np.random.default_rng(0)
@@ -115,8 +119,8 @@ def test_fastfill_knows_where_it_is_wrong():
     assert rank_correlation(estimate, given.x_held[:, 0]) > 0.5
 
 
+@pytest.mark.long
 def test_side_vectors_are_for_the_kind_that_takes_them():
-    pytest.importorskip("torch")
     pairs, task = world()
     side = pairs.old[:, 4:] * 3
     pairs = dataclasses.replace(pairs, old=pairs.old[:, :4], side=side)
@@ -138,12 +142,14 @@ def test_side_vectors_are_for_the_kind_that_takes_them():
     assert (bridge.projector.kind, bridge.projector.d_side) == ("ridge", 0)
 
 
+@pytest.mark.long
 def test_reverse_queries_retrieve_like_the_new_model():
     given = problem(Direction.BRIDGE)
     found = fitted("reverse_query", given, epochs=6)
     assert given.score(found.architecture).recall_at_1 > 0.9
 
 
+@pytest.mark.long
 def test_leaders_are_trained_on_all_pairs_and_the_rest_on_some(monkeypatch):
     monkeypatch.setattr("xbtmigrate.training.race.FEW_PAIRS", 100)
     monkeypatch.setattr("xbtmigrate.training.race.HEAT_PAIRS", 200)
@@ -157,8 +163,8 @@ def test_leaders_are_trained_on_all_pairs_and_the_rest_on_some(monkeypatch):
     assert all(c.pairs == len(given.x) for c in found if c.kind == "ridge")
 
 
+@pytest.mark.long
 def test_a_heat_is_judged_by_what_it_learned_and_not_by_its_start():
-    pytest.importorskip("torch")
     given, trainer = problem(), find_trainer("mlp")
     start = fitted("ridge", given, penalty=1e-2).architecture(given.x)
     heat = fitted("mlp", given, epochs=2).architecture(given.x)
@@ -190,6 +196,7 @@ def test_progress_counts_the_fits_and_names_the_best_so_far():
     assert re.fullmatch(r"best \w+ [01]\.\d{3}", said[-1][2])
 
 
+@pytest.mark.long
 def test_a_kind_that_does_not_map_this_way_is_refused():
     pairs, task = world()
     with pytest.raises(ConfigError, match="fct maps in the direction bridge"):

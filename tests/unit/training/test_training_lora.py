@@ -10,8 +10,7 @@ from xbtmigrate.projectors import Affine, Manifest, Mlp, Projector
 from xbtmigrate.training.kinds.lora import LoraTask, TextTower, fit_lora
 from xbtmigrate.types import Direction, Distance, Modality, normalized
 
-pytest.importorskip("peft")
-pytest.importorskip("open_clip")
+pytestmark = pytest.mark.long
 WORDS = ["red", "green", "blue", "black", "white", "pink", "gold", "grey"]
 TEXTS = [
     f"a {colour} {shape}" for colour in WORDS for shape in ("ball", "box", "cup", "hat", "key")
