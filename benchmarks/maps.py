@@ -153,6 +153,18 @@ def side_of(corpus: Corpus, vocabulary: Vocabulary, rows: npt.NDArray[np.intp]) 
     return TextSide(vocabulary, {"words": words, "lexical": lexical})
 
 
+def pairs_of(corpus: Corpus, rows: npt.NDArray[np.intp], side: Vectors | None) -> list[Pairs]:
+    """Pair the vectors of these rows; pictures with their own new vectors and with captions'."""
+    source = PairSource.TEXT if corpus.captions is None else PairSource.IMAGE
+    targets = {source: corpus.new, PairSource.CAPTION_IMAGE: corpus.captions}
+    ids, given = [str(row) for row in rows], None if side is None else side[rows]
+    return [
+        Pairs(ids, [""] * len(rows), corpus.old[rows], target[rows], source, given)
+        for source, target in targets.items()
+        if target is not None
+    ]
+
+
 def run(corpus: Corpus, vocabulary: Vocabulary, count: int, seed: int, kinds: list[str]) -> None:
     """Fit on pairs of one seed and print what the maps are worth."""
     free = np.random.default_rng(seed).permutation(
@@ -171,18 +183,11 @@ def run(corpus: Corpus, vocabulary: Vocabulary, count: int, seed: int, kinds: li
         gallery_new=corpus.new[gallery],
         gallery_side=None if side is None else side[gallery],
         self_asked=corpus.captions is None,
+        pairs=pairs_of(corpus, held, side),
     )
-    source = PairSource.TEXT if corpus.captions is None else PairSource.IMAGE
-    targets = {source: corpus.new, PairSource.CAPTION_IMAGE: corpus.captions}
-    ids, given = [str(row) for row in kept], None if side is None else side[kept]
-    pairs = [
-        Pairs(ids, [""] * len(kept), corpus.old[kept], target[kept], source, given)
-        for source, target in targets.items()
-        if target is not None
-    ]
     spaces = ModelSpace("old", Distance.COSINE), ModelSpace("new", Distance.COSINE)
     options = FitOptions(*spaces, kinds, text_side=text_side, seed=seed)
-    report = fit(Direction.FORWARD, pairs, task, options)
+    report = fit(Direction.FORWARD, pairs_of(corpus, kept, side), task, options)
     print(
         f"seed {seed}, {count} pairs: {time.process_time() - cpu:.1f} s of processor time "
         f"({time.monotonic() - started:.1f} s)",

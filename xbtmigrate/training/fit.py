@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -17,8 +17,8 @@ from xbtmigrate.errors import ConfigError, TrainingError
 from xbtmigrate.migration.phases import utc_now
 from xbtmigrate.projectors import Manifest, Projector, Uncertainty
 from xbtmigrate.side_information import TextSide
-from xbtmigrate.training.fit_uncertainty import fit_uncertainty, unseen_projections
-from xbtmigrate.training.pairs import Pairs, PairSource, pairs_digest
+from xbtmigrate.training.fit_uncertainty import fit_uncertainty
+from xbtmigrate.training.pairs import Pairs, PairSource, joined_pairs, pairs_digest
 from xbtmigrate.training.problem import (
     Candidate,
     ModelSpace,
@@ -27,7 +27,8 @@ from xbtmigrate.training.problem import (
     check_task,
     make_problem,
 )
-from xbtmigrate.training.race import Progress, race
+from xbtmigrate.training.race import Progress, preference, race
+from xbtmigrate.training.refit import refit, refit_with_unseen
 from xbtmigrate.training.selection import Scores, SelectionTask, measure_retrieval
 from xbtmigrate.training.trainers import AUTO, find_trainer, find_trainers
 from xbtmigrate.types import Direction, PointId, Vectors
@@ -131,24 +132,50 @@ def fit(
     check_task(task, pairs)
     problems = {group.source: _problem(direction, group, task, options) for group in pairs}
     candidates = race(trainers, list(problems.values()), options.kinds, progress)
-    # Problems differ in their pairs only, so the first one's direction and distance hold for all.
-    candidates.sort(key=_preference(next(iter(problems.values()))), reverse=True)
-    best, unseen, error = candidates[0], None, None
-    figures: dict[str, float] = {}
-    # Only stored projections are ordered by their error and calibrated; a bridge maps queries.
-    if direction is Direction.FORWARD:
-        unseen = _unseen(best, problems[best.source])
-        error, figures = _uncertainty(best, unseen, problems)
-    digest = pairs_digest(pairs)
-    manifest = _manifest(best, problems[best.source], options, digest, figures)
-    return FitReport(
-        _projector(best, manifest, options, error),
-        candidates,
-        _baselines(task, options),
-        time.monotonic() - started,
-        unseen,
-        _others(candidates, problems, options, digest),
+    closed = all(each.closed_form for each in trainers)
+    candidates.sort(
+        key=lambda each: preference(each, problems[each.source], closed=closed), reverse=True
     )
+    (projector, *others), unseen = _finish(candidates, problems, pairs, task, options)
+    seconds = time.monotonic() - started
+    return FitReport(projector, candidates, _baselines(task, options), seconds, unseen, others)
+
+
+def _finish(
+    candidates: Sequence[Candidate],
+    problems: dict[PairSource, Problem],
+    pairs: Sequence[Pairs],
+    task: SelectionTask,
+    options: FitOptions,
+) -> tuple[list[Projector], Unseen | None]:
+    """Fit the best candidate of every kind on all pairs; estimate the first one's uncertainty.
+
+    Nothing is compared any more, so the pairs that were held out for it can be learnt from.
+    """
+    direction = next(iter(problems.values())).direction
+    every = {each.source: each for each in joined_pairs([*pairs, *task.pairs])}
+    wholes = {
+        source: _problem(direction, every[source], task, options, held_out=False)
+        for source in problems
+    }
+    digest = pairs_digest([every[source] for source in problems])
+    best, *rest = _best_of_kinds(candidates)
+    made = [
+        _projector(refit(each, wholes[each.source]), wholes[each.source], options, digest)
+        for each in rest
+    ]
+    # Only stored projections are ordered by their error and calibrated; a bridge maps queries.
+    if direction is Direction.BRIDGE:
+        found = refit(best, wholes[best.source])
+        return [_projector(found, wholes[best.source], options, digest), *made], None
+    found, projected = refit_with_unseen(best, wholes[best.source])
+    unseen = Unseen(best.source, wholes[best.source].ids, projected)
+    error, figures = _uncertainty(best, unseen, problems)
+    # The estimate that came with the map changes with it.
+    kept = found.fitted.error if error is best.fitted.error else error
+    projector = _projector(found, wholes[best.source], options, digest)
+    manifest = replace(projector.manifest, uncertainty_metrics=figures)
+    return [replace(projector, manifest=manifest, error=kept), *made], unseen
 
 
 def _trainers(direction: Direction, kinds: Sequence[str]) -> list[Trainer]:
@@ -162,93 +189,64 @@ def _trainers(direction: Direction, kinds: Sequence[str]) -> list[Trainer]:
     return found
 
 
-def _others(
-    candidates: Sequence[Candidate],
-    problems: Mapping[PairSource, Problem],
-    options: FitOptions,
-    digest: str,
-) -> list[Projector]:
-    """Make the best projector of every kind but that of the first candidate, which was chosen."""
-    # Candidates are sorted, the best first: reversed, the best of a kind is the one that stays.
-    best = {each.kind: each for each in reversed(candidates)}
-    return [
-        _projector(each, _manifest(each, problems[each.source], options, digest, {}), options)
-        for kind, each in best.items()
-        if kind != candidates[0].kind
-    ]
-
-
-def _projector(
-    found: Candidate, manifest: Manifest, options: FitOptions, error: Uncertainty | None = None
-) -> Projector:
-    # The table of words is most of a projector's size: 25 MB that a map without side vectors can do
-    # without.
-    text_side = options.text_side if manifest.d_side else None
-    return Projector(manifest, found.fitted.architecture, error, text_side)
+def _best_of_kinds(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the best candidate of every kind, in their order."""
+    best: dict[str, Candidate] = {}
+    for each in candidates:
+        best.setdefault(each.kind, each)
+    return list(best.values())
 
 
 def _problem(
-    direction: Direction, pairs: Pairs, task: SelectionTask, options: FitOptions
+    direction: Direction,
+    pairs: Pairs,
+    task: SelectionTask,
+    options: FitOptions,
+    *,
+    held_out: bool = True,
 ) -> Problem:
-    spaces = (options.old, options.new)
     problem = make_problem(
-        direction, pairs, task, spaces, seed=options.seed, threads=options.threads
+        *(direction, pairs, task, (options.old, options.new)),
+        seed=options.seed,
+        threads=options.threads,
+        held_out=held_out,
     )
     # A side vector stored in the collection is a single block.
     blocks = options.text_side.sizes if options.text_side else {"stored": problem.side}
     return replace(problem, blocks=blocks)
 
 
-def _preference(problem: Problem) -> Callable[[Candidate], tuple[float, ...]]:
-    """Return the key that ranks candidates: retrieval, or the error where lengths matter.
-
-    A projected gallery of a dot or Euclidean space lives among true new vectors. Retrieval alone
-    does not see that all of them are too short.
-    """
-    # A bridge's queries meet stored vectors only: there retrieval shows every fault of the map.
-    if problem.direction is Direction.FORWARD and not problem.cosine:
-        return lambda candidate: (-candidate.squared_error,)
-    return lambda candidate: candidate.scores.order
-
-
-def _manifest(
-    best: Candidate,
-    problem: Problem,
-    options: FitOptions,
-    digest: str,
-    figures: dict[str, float],
-) -> Manifest:
-    side = problem.with_inputs_for(best.settings).side
-    return Manifest(
+def _projector(found: Candidate, problem: Problem, options: FitOptions, digest: str) -> Projector:
+    """Describe a map, and put what its side vectors are made with beside it."""
+    side = problem.with_inputs_for(found.settings).side
+    manifest = Manifest(
         direction=problem.direction,
-        kind=best.kind,
+        kind=found.kind,
         # The map's input is the stored vector with the side vector behind it.
-        d_in=best.fitted.architecture.d_in - side,
-        d_out=best.fitted.architecture.d_out,
+        d_in=found.fitted.architecture.d_in - side,
+        d_out=found.fitted.architecture.d_out,
         input_distance=problem.x_distance,
         output_distance=problem.y_distance,
         d_side=side,
         old_model=options.old.fingerprint,
         new_model=options.new.fingerprint,
         data_digest=digest,
-        pair_source=best.source,
+        pair_source=found.source,
         seed=options.seed,
-        hyperparameters=best.settings,
+        hyperparameters=found.settings,
         metrics={
-            **cast("Mapping[str, float]", best.scores.as_metrics()),
-            "cosine": best.cosine,
-            "error": best.squared_error,
+            **cast("Mapping[str, float]", found.scores.as_metrics()),
+            "cosine": found.cosine,
+            "error": found.squared_error,
         },
-        uncertainty_metrics=figures,
         libraries=_libraries(),
         created_at=utc_now(),
     )
-
-
-def _unseen(best: Candidate, problem: Problem) -> Unseen:
-    given = problem.with_inputs_for(best.settings)
-    projected = unseen_projections(given, find_trainer(best.kind), best.settings)
-    return Unseen(best.source, problem.ids, projected)
+    # The table of words is most of a projector's size: 25 MB that a map without side vectors can do
+    # without.
+    return Projector(
+        manifest, found.fitted.architecture, text_side=options.text_side if side else None
+    )
 
 
 def _uncertainty(

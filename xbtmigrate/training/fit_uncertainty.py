@@ -9,11 +9,9 @@ import numpy.typing as npt
 
 from xbtmigrate.projectors import HeteroscedasticHead, Mlp, NeighbourResidual
 from xbtmigrate.projectors.uncertainty import MIN_ERROR, Uncertainty
-from xbtmigrate.training.problem import Problem, Settings, Trainer
+from xbtmigrate.training.problem import Problem
 from xbtmigrate.types import Vectors
 
-# Two: every fold is one more training of the map.
-FOLDS = 2
 MAX_NEIGHBOURS = 8192
 """Training inputs kept by the neighbour estimate: bounds its file and its time per point."""
 HIDDEN = 256
@@ -57,36 +55,17 @@ def fit_uncertainty(
 
 def rank_correlation(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float:
     """Compute Spearman's rank correlation of two vectors of shape (n,); 0 where one is constant."""
-    from scipy import stats
-
     # Spearman's rho divides by the spread of the ranks.
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
-    return float(stats.spearmanr(a, b).statistic)
+    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
 
 
-def unseen_projections(problem: Problem, trainer: Trainer, settings: Settings) -> Vectors:
-    """Project every input by a map fitted without it (cross-fitting).
-
-    A map's errors on its own training pairs are too small, most of all where it has seen a
-    neighbour, so neither an uncertainty nor a calibration may learn from those.
-
-    Args:
-        problem: The pairs.
-        trainer: Method the map was fitted by.
-        settings: Hyperparameters it was fitted with.
-
-    Returns:
-        Float32 (n, d_out), one row for each row of `problem.x`.
-    """
-    fold = np.random.default_rng(problem.seed).permutation(len(problem.x)) % FOLDS
-    projected = np.empty((len(problem.x), problem.y.shape[1]), np.float32)
-    for number in range(FOLDS):
-        rows = np.flatnonzero(fold == number)
-        # The settings are those chosen on all pairs: a choice for each fold would be another map.
-        unaware = trainer.fit(problem.take_subset(np.flatnonzero(fold != number)), settings)
-        projected[rows] = problem.project(unaware.architecture, problem.x[rows])
-    return projected
+def _ranks(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return the rank of each value; equal ones share the middle of their places."""
+    # Importing scipy.stats takes longer than fitting most maps.
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
 
 
 def _keep_neighbours(problem: Problem, errors: Vectors) -> NeighbourResidual:

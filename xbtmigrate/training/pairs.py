@@ -66,6 +66,12 @@ class Pairs:
         return len(self.ids)
 
 
+def joined_pairs(groups: Sequence[Pairs]) -> list[Pairs]:
+    """Join pairs of the same source, in the order in which the sources first occur."""
+    sources = dict.fromkeys(group.source for group in groups)
+    return [_joined([each for each in groups if each.source is source]) for source in sources]
+
+
 def pairs_digest(pairs: Sequence[Pairs]) -> str:
     """Identify pairs by ids, contents and vectors; hex."""
     parts: list[str | bytes] = []
@@ -114,6 +120,19 @@ def load_pairs(path: Path) -> list[Pairs]:
         ]
     except (FileNotFoundError, ValueError) as error:
         raise ArtefactError(f"the pairs in {path} cannot be read: {error}", hint) from error
+
+
+def _joined(groups: Sequence[Pairs]) -> Pairs:
+    """Join pairs of one source."""
+    sides = [each.side for each in groups if each.side is not None]
+    return Pairs(
+        [point for each in groups for point in each.ids],
+        [digest for each in groups for digest in each.content_hashes],
+        np.concatenate([each.old for each in groups]),
+        np.concatenate([each.new for each in groups]),
+        groups[0].source,
+        np.concatenate(sides) if len(sides) == len(groups) else None,
+    )
 
 
 def _group(table: pa.Table, source: PairSource) -> Pairs:

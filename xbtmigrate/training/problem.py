@@ -126,7 +126,8 @@ class Problem:
         less = replace(
             task, queries_new=task.queries_new[asked], queries_old=old, relevant=relevant
         )
-        return replace(self.take_subset(rows), task=less)
+        small = self if len(rows) == len(self.x) else self.take_subset(rows)
+        return replace(small, task=less)
 
     def project(self, architecture: Architecture, x: Vectors) -> Vectors:
         """Map (n, d_in) to the target space."""
@@ -269,6 +270,7 @@ def make_problem(
     *,
     seed: int,
     threads: int,
+    held_out: bool = True,
 ) -> Problem:
     """Turn pairs and task to a direction and hold a share of the pairs out.
 
@@ -279,6 +281,7 @@ def make_problem(
         spaces: Old and new space.
         seed: Seed of the split and of every later random choice.
         threads: Threads torch may use.
+        held_out: Whether a share is held out; false to fit on all pairs.
 
     Raises:
         TrainingError: The pairs or the task cannot be fitted.
@@ -301,7 +304,8 @@ def make_problem(
         check_vectors(f"side vectors of the '{pairs.source}' pairs", pairs.side)
         side, x = pairs.side.shape[1], beside(x, pairs.side, cosine=False)
     order = np.random.default_rng(seed).permutation(len(pairs))
-    held = order[: min(MAX_HELD_OUT, max(2, int(HELD_OUT_SHARE * len(order))))]
+    count = min(MAX_HELD_OUT, max(2, int(HELD_OUT_SHARE * len(order)))) if held_out else 0
+    held = order[:count]
     kept = np.sort(order[len(held) :])
     ids = [pairs.ids[row] for row in kept]
     return Problem(

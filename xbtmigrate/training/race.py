@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 
-from xbtmigrate.training.problem import Candidate, Problem, Settings, Trainer
+from xbtmigrate.training.problem import Candidate, FittedMap, Problem, Settings, Trainer
+from xbtmigrate.types import Direction
 
 FEW_PAIRS = 2000
 """So many pairs or fewer are trained on in full at once, without a heat."""
@@ -23,6 +24,8 @@ HEAT_PAIRS = 8000
 """Pairs of a heat, at most; from three sources two thirds of that, to keep the time."""
 HEAT_EPOCHS = 3
 FINALISTS = 1
+TRIAL_QUERIES = 300
+"""Held-out queries that the settings of a closed form are compared on, before the kinds are."""
 
 Progress = Callable[[int, int, str], None]
 """Called with the fits that are done, those there are, and the best so far in words."""
@@ -51,7 +54,8 @@ def race(
     for number, (trainer, problem) in enumerate(rounds):
         # Only candidates of the same pairs: networks start from the ridge penalty that was best on
         # these.
-        for settings in trainer.settings(problem, [c for c in done if c.source == problem.source]):
+        found = trainer.settings(problem, [c for c in done if c.source == problem.source])
+        for settings in _promising(trainer, problem, found):
             tried = [*done, *(each.candidate for each in heats)]
             progress(number, len(rounds), _best(tried))
             # Only networks have epochs to save on.
@@ -69,24 +73,75 @@ def race(
     return done + [each.candidate for each in heats if each not in finals]
 
 
+def preference(candidate: Candidate, problem: Problem, *, closed: bool) -> tuple[float, ...]:
+    """Return the key that ranks candidates, the larger the better.
+
+    By retrieval, with two exceptions. A projected gallery of a dot or Euclidean space lives among
+    true new vectors, and retrieval alone does not see that all of its vectors are too short: there
+    the error decides. Where points ask for themselves, every good map finds nearly all of them; how
+    near its vectors are to the true ones foretells much better what real queries find. That holds
+    among closed forms, which are fitted to be near, and not for networks with other losses.
+
+    Args:
+        candidate: What was fitted and measured.
+        problem: What it was fitted on.
+        closed: Whether all that are compared are closed forms.
+    """
+    if problem.direction is Direction.FORWARD and not problem.cosine:
+        return (-candidate.squared_error,)
+    if closed and problem.task.self_asked:
+        return (candidate.cosine,)
+    return candidate.scores.order
+
+
+def _promising(trainer: Trainer, problem: Problem, found: Sequence[Settings]) -> Sequence[Settings]:
+    """Keep the best settings of a closed form, with and without side vectors."""
+    if not trainer.closed_form or len(found) < 2:
+        return found
+    small = problem.shrink(len(problem.x), TRIAL_QUERIES)
+
+    def order(settings: Settings) -> tuple[float, ...]:
+        # Solved on `problem`, which measures the moments of its pairs only once.
+        fitted = trainer.fit(problem.with_inputs_for(settings), settings)
+        measured = _measured(trainer, small, settings, fitted, quick=True)
+        return preference(measured, problem, closed=True)
+
+    views = [[each for each in found if bool(each.get("side")) is side] for side in (False, True)]
+    return [max(view, key=order) for view in views if view]
+
+
 def attempt(trainer: Trainer, problem: Problem, settings: Settings) -> Candidate:
     """Fit and measure once."""
-    started, problem = time.monotonic(), problem.with_inputs_for(settings)
-    fitted = trainer.fit(problem, settings)
+    started, given = time.monotonic(), problem.with_inputs_for(settings)
+    fitted = trainer.fit(given, settings)
     # Before the scoring, which costs the same for every kind.
     seconds = time.monotonic() - started
+    return replace(_measured(trainer, problem, settings, fitted), seconds=seconds)
+
+
+def _measured(
+    trainer: Trainer,
+    problem: Problem,
+    settings: Settings,
+    fitted: FittedMap,
+    *,
+    quick: bool = False,
+) -> Candidate:
+    """Measure a map on held-out queries and pairs."""
+    problem = problem.with_inputs_for(settings)
     mapped, target = problem.project(fitted.architecture, problem.x_held), problem.y_held
     norms = np.linalg.norm(mapped, axis=1) * np.linalg.norm(target, axis=1)
     cosine = float(np.mean((mapped * target).sum(axis=1) / np.maximum(norms, 1e-12)))
+    score = problem.quick_score if quick else problem.score
     return Candidate(
         kind=trainer.kind,
         source=problem.source,
         pairs=len(problem.x),
         settings=settings,
-        scores=problem.score(fitted.architecture),
+        scores=score(fitted.architecture),
         cosine=cosine,
         squared_error=float(np.mean((mapped - target) ** 2)),
-        seconds=seconds,
+        seconds=0.0,
         fitted=fitted,
     )
 
@@ -119,7 +174,7 @@ def _leaders(heats: Sequence[_Heat], named: Collection[str]) -> list[_Heat]:
 
 
 def _best(tried: Sequence[Candidate]) -> str:
-    """Return the best kind so far, with the mean reciprocal rank that it is chosen by."""
+    """Return the best kind so far, with its mean reciprocal rank."""
     if not tried:
         return ""
     found = max(tried, key=lambda each: each.scores.order)

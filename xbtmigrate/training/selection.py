@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from xbtmigrate.training.pairs import Pairs
 from xbtmigrate.types import Distance, Vectors, normalized
 
 BLOCK = 256
@@ -30,6 +31,8 @@ class SelectionTask:
         gallery_side: Side vectors of the gallery, float32 (m, d_side), where there are any.
         self_asked: Whether points ask for themselves: then `full` is perfect by definition, and a
             row that answers a query is not to be replaced by its true vector, which is the query.
+        pairs: Pairs of the points that answer the queries. No map that is compared has seen them;
+            the one that is chosen is solved once more with them.
     """
 
     queries_new: Vectors
@@ -39,6 +42,7 @@ class SelectionTask:
     gallery_new: Vectors | None = None
     gallery_side: Vectors | None = None
     self_asked: bool = False
+    pairs: Sequence[Pairs] = ()
 
 
 _HeldOut = TypedDict(

@@ -76,10 +76,12 @@ def test_the_network_beats_the_line_where_the_truth_is_bent(distance):
 def test_auto_tries_every_closed_form_and_reports_baselines():
     pairs, task = world(noise=0.2)
     said = []
-    report = fit(Direction.BRIDGE, [pairs], task, options("auto"), said.append)
+    report = fit(
+        Direction.BRIDGE, [pairs], task, options("auto"), lambda *state: said.append(state)
+    )
     closed = {"compatible", "mean_shift", "procrustes", "whitened", "ridge", "low_rank"}
     assert {c.kind for c in report.candidates} == closed | {"gaussian_process"}
-    assert len(said) == len(report.candidates)
+    assert len(said) == len(report.candidates) + 1  # before each, and at the end
     assert report.baselines["full"].recall_at_1 == 1
     assert 0.2 < report.baselines["keep"].recall_at_10 <= 1
     assert not report.projector.has_uncertainty

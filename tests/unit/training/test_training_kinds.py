@@ -128,10 +128,13 @@ def test_side_vectors_are_for_the_kind_that_takes_them():
     task = dataclasses.replace(
         task, gallery_old=whole[:, :4], gallery_side=whole[:, 4:] * 3, queries_old=None
     )
-    report = fit(Direction.FORWARD, [pairs], task, options("ridge", "fct"))
+    report = fit(Direction.FORWARD, [pairs], task, options("procrustes", "fct"))
     projector = report.projector
     assert (report.candidates[0].kind, projector.d_in, projector.d_side) == ("fct", 4, 4)
-    assert [c.settings.get("side") for c in report.candidates if c.kind == "ridge"] == [None] * 7
+    assert not any(c.settings.get("side") for c in report.candidates if c.kind == "procrustes")
+    ridge = fit(Direction.FORWARD, [pairs], task, options("ridge"))
+    assert [bool(c.settings.get("side")) for c in ridge.candidates] == [True, False]
+    assert ridge.projector.d_side == 4
     mapped = projector.apply(pairs.old, pairs.side)
     np.testing.assert_allclose(mapped, projector.apply(5 * pairs.old, pairs.side), atol=1e-5)
     assert np.mean((mapped * pairs.new).sum(axis=1)) > 0.9

@@ -27,19 +27,23 @@ class ClosedForm:
         kind: Name of the method.
         solve: Makes the map.
         grid: Settings to try.
+        takes_side: Whether it can use side vectors.
     """
 
     kind: str
     solve: Solve
     grid: Sequence[Settings] = field(default=({},))
+    takes_side: bool = False
     directions: tuple[Direction, ...] = tuple(Direction)
     closed_form: bool = True
 
     def settings(self, problem: Problem, earlier: Sequence[Candidate]) -> Sequence[Settings]:  # noqa: ARG002
-        """Try the grid, as far as it fits the dimensions."""
-        most = min(problem.x.shape[1], problem.y.shape[1])
+        """Try the grid, as far as it fits the dimensions, with and without side vectors."""
+        views: list[Settings] = [{}, {"side": True}] if self.takes_side and problem.side else [{}]
+        tried = [{**view, **each} for view in views for each in self.grid]
+        most = min(problem.alone.x.shape[1], problem.y.shape[1])
         # At full rank `low_rank` is ridge again.
-        return [each for each in self.grid if float(each.get("rank", 0)) < most]
+        return [each for each in tried if float(each.get("rank", 0)) < most]
 
     def fit(self, problem: Problem, settings: Settings) -> FittedMap:
         """Solve once."""
@@ -115,7 +119,7 @@ COMPATIBLE = ClosedForm("compatible", compatible)
 MEAN_SHIFT = ClosedForm("mean_shift", mean_shift)
 PROCRUSTES = ClosedForm("procrustes", procrustes, [{"centred": c} for c in (False, True)])
 WHITENED = ClosedForm("whitened", whitened, [{"reweight": w} for w in (0.0, 0.5, 1.0)])
-RIDGE = ClosedForm("ridge", ridge, [{"penalty": p} for p in PENALTIES])
+RIDGE = ClosedForm("ridge", ridge, [{"penalty": p} for p in PENALTIES], takes_side=True)
 LOW_RANK = ClosedForm(
     "low_rank", low_rank, [{"rank": rank, "penalty": p} for rank in RANKS for p in (1e-3, 1e-1)]
 )

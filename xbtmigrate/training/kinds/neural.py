@@ -46,7 +46,7 @@ class Neural:
         the gap, or are images on both sides, need none.
         """
         # The network corrects the ridge solution, so it starts from the best penalty known.
-        ridges = [c for c in earlier if c.kind == RIDGE.kind]
+        ridges = [c for c in earlier if c.kind == RIDGE.kind and not c.settings.get("side")]
         best = max(ridges, key=lambda c: c.scores.order, default=None)
         penalty = best.settings["penalty"] if best else 1e-2
         noises = self.noises if problem.source is PairSource.TEXT else self.noises[:1]

@@ -97,9 +97,11 @@ def pair_texts(points: Points, new: EmbeddedRows, seed: int) -> Material:
         seed: Seed of the split.
     """
     usable = np.flatnonzero(new.valid)
+    stored = EmbeddedRows(points.old, np.ones(len(points), np.bool_))
     # Held-out points come first: query i is answered by row i, and the cut drops no answer.
     kept, held = _split(usable, seed)
     gallery = np.concatenate([held, kept])[:MAX_GALLERY]
+    pairs, final = (_pairs(points, rows, stored, new, PairSource.TEXT) for rows in (kept, held))
     task = SelectionTask(
         queries_new=new.vectors[held],
         gallery_old=points.old[gallery],
@@ -108,8 +110,9 @@ def pair_texts(points: Points, new: EmbeddedRows, seed: int) -> Material:
         gallery_side=None if points.side is None else points.side[gallery],
         # A point's own text is the query: `full` finds it by definition and proves nothing.
         self_asked=True,
+        pairs=[final] if final else [],
     )
-    return Material([_pairs(points, kept, points.old, new.vectors, PairSource.TEXT)], task)
+    return Material([pairs] if pairs else [], task)
 
 
 def pair_captions(
@@ -133,18 +136,17 @@ def pair_captions(
     gallery = np.concatenate([held, usable])[:MAX_GALLERY]
     # Pairs need the caption alone; only what is measured needs the new image vector, too.
     kept = np.setdiff1d(np.flatnonzero(new_captions.valid), held)
-    pairs = [
-        # The pairs that lift both directions above keep (docs/benchmarks.md, clip art).
-        _pairs(points, kept, points.old, new_captions.vectors, PairSource.CAPTION_IMAGE),
-    ]
-    if old_captions is not None:
-        both = kept[old_captions.valid[kept]]
-        pairs.append(
-            _pairs(points, both, old_captions.vectors, new_captions.vectors, PairSource.TEXT)
-        )
-    if new_images is not None:
-        imaged = kept[new_images.valid[kept]]
-        pairs.append(_pairs(points, imaged, points.old, new_images.vectors, PairSource.IMAGE))
+    stored = EmbeddedRows(points.old, np.ones(len(points), np.bool_))
+
+    def paired(rows: npt.NDArray[np.intp]) -> list[Pairs]:
+        groups = [
+            # The pairs that lift both directions above keep (docs/benchmarks.md, clip art).
+            _pairs(points, rows, stored, new_captions, PairSource.CAPTION_IMAGE),
+            _pairs(points, rows, old_captions, new_captions, PairSource.TEXT),
+            _pairs(points, rows, stored, new_images, PairSource.IMAGE),
+        ]
+        return [group for group in groups if group is not None]
+
     task = SelectionTask(
         queries_new=new_captions.vectors[held],
         gallery_old=points.old[gallery],
@@ -153,8 +155,9 @@ def pair_captions(
         queries_old=_all_valid(old_captions, held),
         gallery_new=_all_valid(new_images, gallery),
         gallery_side=None if points.side is None else points.side[gallery],
+        pairs=paired(held),
     )
-    return Material([group for group in pairs if len(group)], task)
+    return Material(paired(kept), task)
 
 
 def embed(
@@ -188,13 +191,23 @@ def _split(
 
 
 def _pairs(
-    points: Points, rows: npt.NDArray[np.intp], old: Vectors, new: Vectors, source: PairSource
-) -> Pairs:
+    points: Points,
+    rows: npt.NDArray[np.intp],
+    old: EmbeddedRows | None,
+    new: EmbeddedRows | None,
+    source: PairSource,
+) -> Pairs | None:
+    """Pair the rows that both sides could embed; None where there are none."""
+    if old is None or new is None:
+        return None
+    rows = rows[old.valid[rows] & new.valid[rows]]
+    if not len(rows):
+        return None
     return Pairs(
         ids=[points.ids[row] for row in rows],
         content_hashes=[points.hashes[row] for row in rows],
-        old=old[rows],
-        new=new[rows],
+        old=old.vectors[rows],
+        new=new.vectors[rows],
         source=source,
         side=None if points.side is None else points.side[rows],
     )

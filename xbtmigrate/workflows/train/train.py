@@ -23,11 +23,12 @@ from xbtmigrate.migration.plan import Plan
 from xbtmigrate.projectors import Projector
 from xbtmigrate.training.fit import FitReport, fit
 from xbtmigrate.training.kinds.lora import LoraReport, LoraTask, TextTower, fit_lora
-from xbtmigrate.training.pairs import save_pairs
+from xbtmigrate.training.pairs import joined_pairs, save_pairs
 from xbtmigrate.training.race import Progress
 from xbtmigrate.training.trainers import find_trainers
 from xbtmigrate.types import Direction, Modality, PointId
 from xbtmigrate.workflows.encode_points import Report, encode_gallery
+from xbtmigrate.workflows.evaluate.collect import MIN_UNSEEN
 from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, survey, take
@@ -161,6 +162,7 @@ def train(
         new = _known_or_encoded(models, workspace, points, report)
         points, text_side = add_text_side(store, models, workspace, points, report)
         material = make_material(models, workspace, points, new, report)
+        material = _spared(store, points, material)
         options = replace(fit_options(store, models, kinds, threads), text_side=text_side)
         directions = list(Direction) if direction == "both" else [Direction(direction)]
         reports = {
@@ -188,7 +190,7 @@ def train(
 
 def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, FitReport]) -> None:
     """Save pairs and projectors, and delete what was made with the ones they replace."""
-    save_pairs(artefacts.pairs_file, material.pairs)
+    save_pairs(artefacts.pairs_file, joined_pairs([*material.pairs, *material.task.pairs]))
     # What was made with the old ones goes first: a kill in between leaves none beside the new.
     # The order scores points by the forward map's uncertainty; LoRA was tuned through the bridge.
     if Direction.FORWARD in reports:
@@ -269,6 +271,14 @@ def _sample(
         )
     # Recorded only where it narrows the queries that may measure these maps.
     return points, [] if held == asked else sorted(held)
+
+
+def _spared(store: Store, points: Points, material: Material) -> Material:
+    """Leave the held-out points to `evaluate` where it has nothing else that no map has seen."""
+    # Points that judged queries ask for are no part of the sample in the first place.
+    if read_judged_questions(store.config) or store.facts.points - len(points) >= MIN_UNSEEN:
+        return material
+    return replace(material, task=replace(material.task, pairs=()))
 
 
 def _known_or_encoded(
