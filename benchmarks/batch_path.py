@@ -22,6 +22,7 @@ from contextlib import closing
 from pathlib import Path
 from types import CodeType, FrameType
 
+import pyarrow as pa
 from qdrant_client import QdrantClient
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -36,8 +37,15 @@ from xbtmigrate.workflows.backfill import throttle
 PACKAGE = f"{Path(loop.__file__).parents[1]}/"
 BATCH = 50
 POINTS = 600
+ENCODE = VectorMaker.encode
 FIRST, LAST = 3, 9
 """The calls of `VectorMaker.encode` between which is counted."""
+
+
+def encode_and_wait(maker: VectorMaker, batch: pa.RecordBatch) -> None:
+    """Encode a batch and wait for its writes, which then do not fall into a later batch's time."""
+    ENCODE(maker, batch)
+    maker.later.wait()
 
 
 class Crossed:
@@ -45,6 +53,7 @@ class Crossed:
 
     def __init__(self) -> None:
         self.calls: Counter[CodeType] = Counter()
+        self._seen: dict[CodeType, set[int]] = {}
         self._batches = 0
 
     def __call__(self, frame: FrameType, event: str, _: object) -> None:
@@ -52,17 +61,19 @@ class Crossed:
         code = frame.f_code
         if event != "call" or not code.co_filename.startswith(PACKAGE):
             return
-        self._batches += code is VectorMaker.encode.__code__
+        self._batches += code is ENCODE.__code__
         if not FIRST <= self._batches < LAST or "/encoders/" in code.co_filename:
             return
         self.calls[code] += 1
+        self._seen.setdefault(code, set()).add(self._batches)
 
     def show(self, title: str, *, listed: bool) -> None:
         """Print the counts, and the functions of each file."""
         files: dict[str, Counter[str]] = {}
         batches = LAST - FIRST
-        # Writes run beside the loop, so some of a batch's fall outside the window.
-        steady = {code: calls for code, calls in self.calls.items() if calls > batches / 2}
+        steady = {
+            code: calls for code, calls in self.calls.items() if len(self._seen[code]) > batches / 2
+        }
         for code, calls in steady.items():
             file = code.co_filename.removeprefix(PACKAGE)
             files.setdefault(file, Counter())[code.co_qualname] += calls
@@ -104,6 +115,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="name the functions of each file")
     listed = parser.parse_args().list
     loop.SAVE_SECONDS = 0.0
+    VectorMaker.encode = encode_and_wait  # type: ignore[method-assign]
     throttle.TICK = 3600.0
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as name, running_server() as server:
