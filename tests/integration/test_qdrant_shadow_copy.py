@@ -11,11 +11,12 @@ from qdrant_client import models
 from tests.support.collections import NEW, TEXT, fresh_name, vectors
 from tests.support.qdrant_server import free_port, running_server
 from xbtmigrate.errors import CollectionError, XbtMigrateError
+from xbtmigrate.migration.plan import Target
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.collection.duplicate_ids import refuse_duplicate_ids
 from xbtmigrate.qdrant.collection.facts import CollectionFacts, inspect, shards_per_key
 from xbtmigrate.qdrant.gallery.create import EF_CONSTRUCT, prepare
-from xbtmigrate.qdrant.gallery.layout import LayoutChoice, choose_layout
+from xbtmigrate.qdrant.gallery.layout import choose_layout
 from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
 from xbtmigrate.qdrant.wire.connect import connect
 from xbtmigrate.qdrant.wire.connection import Connection
@@ -91,7 +92,7 @@ def point(point_id: str, row: int) -> models.PointStruct:
     )
 
 
-def migrated(connection: Connection, name: str) -> tuple[CollectionFacts, LayoutChoice, Gallery]:
+def migrated(connection: Connection, name: str) -> tuple[CollectionFacts, Target, Gallery]:
     facts = inspect(connection, name, "old")
     choice = choose_layout(facts, connection, Layout.SHADOW, NEW)
     prepare(connection, facts, choice)

@@ -12,7 +12,7 @@ from xbtmigrate.errors import ArtefactError, StaleError
 from xbtmigrate.files import parse, parse_json
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.strategies import STRATEGIES
-from xbtmigrate.types import Layout, Strategy, WithoutVector, digest_of
+from xbtmigrate.types import Distance, Layout, Strategy, WithoutVector, digest_of
 
 SCHEMA = 1
 
@@ -201,7 +201,7 @@ class Target(_PlanPart):
     """Name of the new vector there."""
     size: int
     """Length of its vectors."""
-    distance: str
+    distance: Distance
     """Its distance."""
     creates_vector: bool
     """Whether the vector has still to be added."""

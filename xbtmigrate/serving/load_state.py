@@ -132,7 +132,7 @@ class Loader:
             Distance(plan.collection.distance),
         )
         target = plan.target
-        new = ServingSpace(target.collection, target.vector, target.size, Distance(target.distance))
+        new = ServingSpace(target.collection, target.vector, target.size, target.distance)
         layout = Layout(target.layout)
         phase = record.phase if record else None
         # Two collections share no request, and once old vectors go, one space answers anyway.

@@ -21,7 +21,7 @@ from xbtmigrate.qdrant.gallery.baseline import (
 from xbtmigrate.qdrant.gallery.remove import distrust
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Kind, Layout, PointId
-from xbtmigrate.workflows.store import Store, choice_of
+from xbtmigrate.workflows.store import Store
 
 
 def read_baseline_points(connection: Connection, plan: Plan, ids: Sequence[PointId]) -> pa.Table:
@@ -71,7 +71,7 @@ def distrust_replaced(store: Store, artefacts: Artefacts, plan: Plan) -> None:
     found = compare_with_baseline(store, artefacts, plan)
     # The mark of an encoded vector does not name the old one, so no pass would notice by itself.
     if found is not None and found.vectors_changed:
-        distrust(store.connection, choice_of(plan.target), found.vectors_changed)
+        distrust(store.connection, plan.target, found.vectors_changed)
 
 
 def watch_baseline(

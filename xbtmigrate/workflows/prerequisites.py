@@ -7,11 +7,10 @@ from itertools import chain
 from urllib.parse import quote
 
 from xbtmigrate.errors import ConnectionFailedError, GateError
-from xbtmigrate.migration.plan import Cost, Finding
+from xbtmigrate.migration.plan import Cost, Finding, Target
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.aliases import list_aliases
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
-from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.limits import (
     MARK_BYTES,
     find_low_limits,
@@ -27,7 +26,7 @@ _GIB = 2**30
 
 
 def require_prerequisites(
-    store: Store, layout: LayoutChoice, costs: Sequence[Cost], strategy: Strategy
+    store: Store, layout: Target, costs: Sequence[Cost], strategy: Strategy
 ) -> list[Finding]:
     """List what the way to `finalize` needs and does not find.
 
@@ -59,7 +58,7 @@ def require_prerequisites(
     return found
 
 
-def refuse_impossible(store: Store, layout: LayoutChoice) -> None:
+def refuse_impossible(store: Store, layout: Target) -> None:
     """Refuse a migration that limits of the collection would stop half-way.
 
     Raises:
@@ -82,7 +81,7 @@ def _refuse(findings: Sequence[Finding]) -> None:
         )
 
 
-def _alias(store: Store, layout: LayoutChoice) -> Iterator[Finding]:
+def _alias(store: Store, layout: Target) -> Iterator[Finding]:
     """A shadow takes over by moving an alias, which applications have to read by then."""
     facts = store.facts
     # `requested` differs from the real name only where qdrant.collection is an alias.
@@ -112,11 +111,11 @@ def _rights(store: Store) -> Iterator[Finding]:
         yield Finding(name="rights", message=error.message, way_out=f"{error.hint} for backfill")
 
 
-def _limits(store: Store, layout: LayoutChoice) -> Iterator[Finding]:
+def _limits(store: Store, layout: Target) -> Iterator[Finding]:
     facts = store.facts
     address = quote(facts.collection, safe="")
     # A limit of strict mode that is met half-way would leave a mixed gallery behind.
-    found = find_low_limits(store.connection, facts, layout.layout, layout.space.size)
+    found = find_low_limits(store.connection, facts, layout.layout, layout.size)
     for name, limit, needed in found:
         yield Finding(
             name=name,
@@ -182,10 +181,10 @@ def _room(connection: Connection, cost: Cost) -> Iterator[Finding]:
         )
 
 
-def _settings(connection: Connection, layout: LayoutChoice) -> Iterator[Finding]:
+def _settings(connection: Connection, layout: Target) -> Iterator[Finding]:
     if connection.embedded and layout.creates_vector:
         yield Finding(
             name="settings_not_kept",
-            message=f"the embedded mode keeps no index settings of '{layout.space.name}'",
+            message=f"the embedded mode keeps no index settings of '{layout.vector}'",
             way_out="nothing: it searches without an index",
         )

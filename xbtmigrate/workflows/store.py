@@ -16,7 +16,7 @@ from xbtmigrate.protocols import Gallery, Journal
 from xbtmigrate.qdrant.collection.aliases import list_aliases
 from xbtmigrate.qdrant.collection.facts import CollectionFacts, inspect
 from xbtmigrate.qdrant.collection.index_recall import find_nearest
-from xbtmigrate.qdrant.gallery.layout import LayoutChoice, NewSpace, choose_layout
+from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout
 from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
 from xbtmigrate.qdrant.wire.connect import connect
@@ -65,13 +65,14 @@ class Store:
         facts, fields = self.facts, self.fields
         if query_field is not None:
             fields = EmbeddedFields(query_field, fields.image, Modality.TEXT)
-        space = NewSpace(facts.vector, facts.size, facts.distance)
         # There is no new vector yet: the old one takes its place. The empty digest passed below is
         # that of no plan.
-        as_it_is = LayoutChoice(
-            Layout.IN_PLACE,
-            facts.collection,
-            space,
+        as_it_is = Target(
+            layout=Layout.IN_PLACE,
+            collection=facts.collection,
+            vector=facts.vector,
+            size=facts.size,
+            distance=facts.distance,
             creates_vector=False,
             creates_collection=False,
             reason="",
@@ -93,21 +94,21 @@ class Store:
 
     def gallery(self, plan: Plan) -> Gallery:
         """Open the collection as the plan migrates it."""
-        choice = choice_of(plan.target)
+        target = plan.target
         size, text_side = self._side()
         # A stored side vector is read only where the projector takes it: vectors fill the pages.
         stored = size > 0 and text_side is None
         return open_gallery(
             self.connection,
             self.facts,
-            choice,
+            target,
             self.fields,
             plan.digest,
             side=self.config.qdrant.side_vector if stored else None,
             text_side=text_side,
         )
 
-    def layout(self, dimension: int, *, resuming: bool) -> LayoutChoice:
+    def layout(self, dimension: int, *, resuming: bool) -> Target:
         """Choose where the new vectors go.
 
         Args:
@@ -228,29 +229,3 @@ def _source(config: Config, connection: Connection) -> str:
     there = moved and connection.call(lambda: connection.client.collection_exists(source))
     # `finalize` may have deleted the source.
     return source if there else name
-
-
-def target_of(choice: LayoutChoice) -> Target:
-    """Convert a layout to the form that the plan stores."""
-    return Target(
-        layout=choice.layout,
-        collection=choice.collection,
-        vector=choice.space.name,
-        size=choice.space.size,
-        distance=choice.space.distance,
-        creates_vector=choice.creates_vector,
-        creates_collection=choice.creates_collection,
-        reason=choice.reason,
-    )
-
-
-def choice_of(target: Target) -> LayoutChoice:
-    """Convert a plan's target back to a layout."""
-    return LayoutChoice(
-        layout=target.layout,
-        collection=target.collection,
-        space=NewSpace(target.vector, target.size, Distance(target.distance)),
-        creates_vector=target.creates_vector,
-        creates_collection=target.creates_collection,
-        reason=target.reason,
-    )

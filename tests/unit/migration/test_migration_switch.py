@@ -68,7 +68,7 @@ def test_keys_of_a_later_version_are_passed_over_and_another_version_is_refused(
 
 
 def test_reading_it_is_light(tmp_path: Path):
-    modules = imported_by("from xbtmigrate.migration.switch import read_switch", tmp_path)
+    modules = set(imported_by("from xbtmigrate.migration.switch import read_switch", tmp_path))
     assert modules.isdisjoint(HEAVY), modules & set(HEAVY)
 
 

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 from qdrant_client import models
 
+from xbtmigrate.migration.plan import Target
 from xbtmigrate.qdrant.collection.facts import (
     CollectionFacts,
     dense_vectors,
     index_effort,
     shards_per_key,
 )
-from xbtmigrate.qdrant.gallery.layout import LayoutChoice, NewSpace
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
 from xbtmigrate.qdrant.wire.connection import DONE, METADATA, Connection, make_repeatable
 from xbtmigrate.qdrant.wire.own_collection import record_shadow
@@ -30,50 +30,52 @@ EF_CONSTRUCT = 256
 mixes projected and true vectors misses many of the true ones."""
 
 
-def prepare(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
+def prepare(connection: Connection, facts: CollectionFacts, target: Target) -> None:
     """Create what the new vectors are stored in; calling it again changes nothing.
 
     Raises:
         XbtMigrateError: The server refuses.
     """
-    if choice.layout is Layout.SHADOW:
-        _prepare_shadow(connection, facts, choice)
+    if target.layout is Layout.SHADOW:
+        _prepare_shadow(connection, facts, target)
     else:
-        _add_vector(connection, facts, choice)
+        _add_vector(connection, facts, target)
     if not facts.unindexed_filters:
         # Exact counts filter on these two keys, and strict mode allows that with an index only.
         for key in ("plan", "kind"):
-            create_index(connection, choice.collection, f"{PROVENANCE}.{key}", _KEYWORD)
+            create_index(connection, target.collection, f"{PROVENANCE}.{key}", _KEYWORD)
 
 
 _KEYWORD = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
 
 
-def _add_vector(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
-    client, name, space = connection.client, facts.collection, choice.space
+def _add_vector(connection: Connection, facts: CollectionFacts, target: Target) -> None:
+    client, name = connection.client, facts.collection
     info = connection.call(lambda: client.get_collection(name))
     vectors = dense_vectors(info)
     old = vectors[facts.vector]
-    if space.name not in vectors:
+    if target.vector not in vectors:
         config = models.DenseVectorConfig(
-            size=space.size,
-            distance=models.Distance(str(space.distance)),
+            size=target.size,
+            distance=models.Distance(str(target.distance)),
             datatype=_as(models.VectorStorageDatatype, old),
         )
         wrapped = models.DenseVectorNameConfig(dense=config)
         connection.write(
             make_repeatable(
-                lambda: client.create_vector_name(name, space.name, wrapped),
+                lambda: client.create_vector_name(name, target.vector, wrapped),
                 # Repeated after a lost answer, creation would be refused: the name is looked for
                 # first.
-                lambda: DONE if space.name in dense_vectors(client.get_collection(name)) else None,
+                lambda: (
+                    DONE if target.vector in dense_vectors(client.get_collection(name)) else None
+                ),
             )
         )
     settings = added_settings(connection, info, old)
-    if choice.creates_vector and settings is not None:
+    if target.creates_vector and settings is not None:
         # Sent again where the name is there: an earlier run may have been killed before this.
         connection.call(
-            lambda: client.update_collection(name, vectors_config={space.name: settings})
+            lambda: client.update_collection(name, vectors_config={target.vector: settings})
         )
 
 
@@ -109,24 +111,24 @@ def _as(
     return datatypes.FLOAT16 if old.datatype is models.Datatype.FLOAT16 else None
 
 
-def _prepare_shadow(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
-    client, space = connection.client, choice.space
+def _prepare_shadow(connection: Connection, facts: CollectionFacts, target: Target) -> None:
+    client = connection.client
     # Record, then create: a shadow that exists without its record would be taken for the user's.
-    if not connection.call(lambda: client.collection_exists(choice.collection)):
+    if not connection.call(lambda: client.collection_exists(target.collection)):
         record_shadow(
             connection,
-            choice.collection,
-            (facts.collection, space.name, space.size, space.distance),
+            target.collection,
+            (facts.collection, target.vector, target.size, target.distance),
         )
-        _create_shadow(connection, facts, choice)
+        _create_shadow(connection, facts, target)
     if facts.custom_sharding:
-        _copy_shard_keys(connection, facts.collection, choice.collection)
+        _copy_shard_keys(connection, facts.collection, target.collection)
     source = connection.call(lambda: client.get_collection(facts.collection))
     for field, index in source.payload_schema.items():
         # A source that was once a shadow may still have indexes on the tool's key.
         if not field.startswith(PROVENANCE):
             schema = index.params or models.PayloadSchemaType(index.data_type.value)
-            create_index(connection, choice.collection, field, schema)
+            create_index(connection, target.collection, field, schema)
 
 
 def create_collection(connection: Connection, name: str, **settings: Any) -> None:
@@ -140,15 +142,15 @@ def create_collection(connection: Connection, name: str, **settings: Any) -> Non
     )
 
 
-def _create_shadow(connection: Connection, facts: CollectionFacts, choice: LayoutChoice) -> None:
+def _create_shadow(connection: Connection, facts: CollectionFacts, target: Target) -> None:
     client = connection.client
     info = connection.call(lambda: client.get_collection(facts.collection))
     config, params = info.config, info.config.params
     strict = _copied(config.strict_mode_config, models.StrictModeConfig)
     create_collection(
         connection,
-        choice.collection,
-        vectors_config=shadow_vectors(info, facts.vector, choice.space),
+        target.collection,
+        vectors_config=shadow_vectors(info, facts.vector, target),
         sparse_vectors_config=params.sparse_vectors,
         shard_number=params.shard_number,
         sharding_method=params.sharding_method,
@@ -172,12 +174,12 @@ def _create_shadow(connection: Connection, facts: CollectionFacts, choice: Layou
     )
     if read_fan_out.model_dump(exclude_none=True):
         connection.call(
-            lambda: client.update_collection(choice.collection, collection_params=read_fan_out)
+            lambda: client.update_collection(target.collection, collection_params=read_fan_out)
         )
 
 
 def shadow_vectors(
-    info: models.CollectionInfo, migrated: str, space: NewSpace
+    info: models.CollectionInfo, migrated: str, target: Target
 ) -> models.VectorParams | dict[str, models.VectorParams]:
     """Replace the migrated vector by the new one, which inherits its settings but `new_index`."""
     vectors = dense_vectors(info)
@@ -186,16 +188,16 @@ def shadow_vectors(
     half = old.datatype is models.Datatype.FLOAT16
     new = old.model_copy(
         update={
-            "size": space.size,
-            "distance": models.Distance(str(space.distance)),
+            "size": target.size,
+            "distance": models.Distance(str(target.distance)),
             "datatype": models.Datatype.FLOAT16 if half else None,
             "hnsw_config": new_index(info, old),
         }
     )
-    others = {name: params for name, params in vectors.items() if name != space.name}
-    if space.name == "" and not others:
+    others = {name: params for name, params in vectors.items() if name != target.vector}
+    if target.vector == "" and not others:
         return new
-    return {**others, space.name: new}
+    return {**others, target.vector: new}
 
 
 def _copy_shard_keys(connection: Connection, source: str, shadow: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from qdrant_client import models
 
 from xbtmigrate.errors import CollectionError, UnsupportedError
+from xbtmigrate.migration.plan import Target
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
 from xbtmigrate.qdrant.wire.connection import ADD_VECTOR, Connection
@@ -33,27 +34,6 @@ class NewSpace:
     distance: Distance
 
 
-@dataclass(frozen=True, slots=True)
-class LayoutChoice:
-    """Where the new vectors go.
-
-    Attributes:
-        layout: In place or in a shadow.
-        collection: Collection that is written to.
-        space: The new vectors; `name` is the one used there, "" for an unnamed vector.
-        creates_vector: Whether the named vector has still to be added.
-        creates_collection: Whether the shadow has still to be created.
-        reason: Why this layout, in one sentence.
-    """
-
-    layout: Layout
-    collection: str
-    space: NewSpace
-    creates_vector: bool
-    creates_collection: bool
-    reason: str
-
-
 def shadow_name(collection: str) -> str:
     """Return the name of a collection's shadow; that of a former shadow is numbered.
 
@@ -72,7 +52,7 @@ def choose_layout(
     space: NewSpace,
     *,
     resuming: bool = False,
-) -> LayoutChoice:
+) -> Target:
     """Choose where the new vectors go.
 
     Args:
@@ -118,7 +98,7 @@ def _obstacle_in_place(facts: CollectionFacts, connection: Connection, space: Ne
 
 def _in_place(
     facts: CollectionFacts, connection: Connection, space: NewSpace, *, resuming: bool
-) -> LayoutChoice:
+) -> Target:
     _check_name(facts, space)
     exists = space.name in facts.dense
     # A killed run leaves vectors whose marks had not arrived; they are its own, not the user's.
@@ -126,10 +106,12 @@ def _in_place(
         _check_not_foreign(facts, connection, space.name)
     version = ".".join(map(str, connection.version[:2]))
     how = "is already there" if exists else f"can be added (version {version})"
-    return LayoutChoice(
-        Layout.IN_PLACE,
-        facts.collection,
-        space,
+    return Target(
+        layout=Layout.IN_PLACE,
+        collection=facts.collection,
+        vector=space.name,
+        size=space.size,
+        distance=space.distance,
         creates_vector=not exists,
         creates_collection=False,
         reason=f"the vector '{space.name}' {how}, so old and new live on the same points",
@@ -176,12 +158,10 @@ def _check_not_foreign(facts: CollectionFacts, connection: Connection, name: str
         )
 
 
-def _shadow(
-    facts: CollectionFacts, connection: Connection, space: NewSpace, reason: str
-) -> LayoutChoice:
+def _shadow(facts: CollectionFacts, connection: Connection, space: NewSpace, reason: str) -> Target:
     name = shadow_name(facts.collection)
     # Applications address the unnamed vector without a name, so the shadow keeps it unnamed.
-    inside = NewSpace("" if facts.unnamed else space.name, space.size, space.distance)
+    vector = "" if facts.unnamed else space.name
     if not facts.unnamed:
         _check_name(facts, space)
     exists = connection.call(lambda: connection.client.collection_exists(name))
@@ -193,15 +173,17 @@ def _shadow(
             "rename or delete it yourself: the shadow needs this name",
         )
     # Left by another migration: reused, it would mix vectors of two models.
-    if exists and record != (facts.collection, inside.name, inside.size, inside.distance):
+    if exists and record != (facts.collection, vector, space.size, space.distance):
         raise CollectionError(
             f"the shadow '{name}' was made for other vectors: {record}",
             "delete that collection yourself if its migration is over",
         )
-    return LayoutChoice(
-        Layout.SHADOW,
-        name,
-        inside,
+    return Target(
+        layout=Layout.SHADOW,
+        collection=name,
+        vector=vector,
+        size=space.size,
+        distance=space.distance,
         creates_vector=False,
         creates_collection=not exists,
         reason=f"the new vectors go into the collection '{name}', because {reason}",

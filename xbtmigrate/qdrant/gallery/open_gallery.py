@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from xbtmigrate.errors import CollectionError
+from xbtmigrate.migration.plan import Target
 from xbtmigrate.projectors import EmbedTexts
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.gallery.compare_shadow import ShadowComparison
 from xbtmigrate.qdrant.gallery.in_place import GallerySettings, InPlaceGallery, NamedVector
-from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.shadow import ShadowGallery
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.points import EmbeddedFields
@@ -23,7 +23,7 @@ EMBEDDED_PAGE = 4096
 def open_gallery(
     connection: Connection,
     facts: CollectionFacts,
-    choice: LayoutChoice,
+    target: Target,
     fields: EmbeddedFields,
     plan_digest: str,
     *,
@@ -35,7 +35,7 @@ def open_gallery(
     Args:
         connection: The open Qdrant.
         facts: The source collection.
-        choice: The layout; for writes `prepare` has been called with it.
+        target: The layout; for writes `prepare` has been called with it.
         fields: Where the embedded content is.
         plan_digest: Digest of the plan that the writes belong to.
         side: Name of the vector that the projector takes beside the stored one, if any.
@@ -49,30 +49,30 @@ def open_gallery(
         fields=fields,
         plan=plan_digest,
         old=NamedVector(facts.vector, facts.size),
-        new=NamedVector(choice.space.name, choice.space.size),
+        new=NamedVector(target.vector, target.size),
         side=None if side is None else _side(facts, side),
         text_side=text_side,
         shard_keys=facts.shard_keys,
-        halves=_halves(facts, choice),
+        halves=_halves(facts, target),
         page=page,
         write_limit=min(page, facts.write_limit or page),
     )
-    if choice.layout is Layout.IN_PLACE:
-        return InPlaceGallery(connection, choice.collection, settings)
-    copied = copied_vectors(facts, choice)
-    return ShadowGallery(connection, facts.collection, choice.collection, settings, copied)
+    if target.layout is Layout.IN_PLACE:
+        return InPlaceGallery(connection, target.collection, settings)
+    copied = copied_vectors(facts, target)
+    return ShadowGallery(connection, facts.collection, target.collection, settings, copied)
 
 
 def open_fidelity(
-    connection: Connection, facts: CollectionFacts, choice: LayoutChoice
+    connection: Connection, facts: CollectionFacts, target: Target
 ) -> ShadowComparison | None:
     """Open the comparison of a shadow with its source; None for a layout in place."""
-    if choice.layout is Layout.IN_PLACE:
+    if target.layout is Layout.IN_PLACE:
         return None
     source, shadow = (
-        open_reader(connection, facts, name) for name in (facts.collection, choice.collection)
+        open_reader(connection, facts, name) for name in (facts.collection, target.collection)
     )
-    copied = copied_vectors(facts, choice)
+    copied = copied_vectors(facts, target)
     # Servers normalize what cosine spaces store, the embedded mode does not always.
     scaled = [name for name in copied if facts.dense.get(name, (0, None))[1] is Distance.COSINE]
     return ShadowComparison(source, shadow, copied, scaled)
@@ -83,16 +83,16 @@ def open_reader(connection: Connection, facts: CollectionFacts, collection: str)
     return Reader(connection, collection, _page(connection, facts))
 
 
-def copied_vectors(facts: CollectionFacts, choice: LayoutChoice) -> list[str]:
+def copied_vectors(facts: CollectionFacts, target: Target) -> list[str]:
     """Return the vectors that a shadow copies; the new one replaces a vector of its name."""
     others = [*facts.dense, *facts.sparse, *facts.multi]
-    return [name for name in others if name != choice.space.name]
+    return [name for name in others if name != target.vector]
 
 
-def _halves(facts: CollectionFacts, choice: LayoutChoice) -> set[str]:
+def _halves(facts: CollectionFacts, target: Target) -> set[str]:
     """Return the vectors in half precision; one that is added inherits from the old one."""
     # `create` keeps half precision for a vector that it adds; marks have to tolerate its rounding.
-    added = {} if choice.space.name in facts.datatypes else {choice.space.name: facts.datatype}
+    added = {} if target.vector in facts.datatypes else {target.vector: facts.datatype}
     datatypes = {**facts.datatypes, **added}
     return {each for each, datatype in datatypes.items() if datatype == "float16"}
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 from qdrant_client import models
 
+from xbtmigrate.migration.plan import Target
 from xbtmigrate.qdrant.collection.facts import dense_vectors, page_within
 from xbtmigrate.qdrant.gallery.in_place import rows_by_key
-from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
 from xbtmigrate.qdrant.wire.connection import DONE, DROP_VECTOR, MEDIUM, Connection, make_repeatable
 from xbtmigrate.qdrant.wire.points import Page, stored_id
@@ -24,23 +24,23 @@ from xbtmigrate.types import Layout, PointId
 _PAGE = 50
 
 
-def distrust(connection: Connection, choice: LayoutChoice, ids: Sequence[PointId]) -> None:
+def distrust(connection: Connection, target: Target, ids: Sequence[PointId]) -> None:
     """Make some points due again: remove their marks in place, or their copies in a shadow.
 
     Args:
         connection: The open Qdrant.
-        choice: The layout.
+        target: The layout.
         ids: The points; absent ones are skipped.
     """
-    reader = _reader(connection, choice.collection)
-    writer = Writer(connection, choice.collection)
+    reader = _reader(connection, target.collection)
+    writer = Writer(connection, target.collection)
     for page in reader.select(ids, after=None, payload=False, vectors=False):
         for key, members in _by_key(page):
             # A source's point without a copy is due.
-            if choice.layout is Layout.SHADOW:
+            if target.layout is Layout.SHADOW:
                 writer.delete(members, key)
             else:
-                remove_marks(connection, choice.collection, members, key)
+                remove_marks(connection, target.collection, members, key)
 
 
 def remove_marks(

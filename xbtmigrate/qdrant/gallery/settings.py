@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 from qdrant_client import models
 
+from xbtmigrate.migration.plan import Target
 from xbtmigrate.qdrant.collection.facts import CollectionFacts, dense_vectors, shards_per_key
 from xbtmigrate.qdrant.gallery.create import added_settings, shadow_vectors
-from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
 from xbtmigrate.qdrant.wire.connection import METADATA, Connection
 from xbtmigrate.types import Layout
@@ -26,47 +26,45 @@ _PARAMS = (
 )
 
 
-def compare_settings(
-    connection: Connection, facts: CollectionFacts, choice: LayoutChoice
-) -> list[str]:
+def compare_settings(connection: Connection, facts: CollectionFacts, target: Target) -> list[str]:
     """Compare the settings of the new vectors' place with those that it should have.
 
     Args:
         connection: The open Qdrant.
         facts: The source.
-        choice: The layout.
+        target: Where the new vectors are.
 
     Returns:
         One line for each difference.
     """
     client = connection.client
     source = connection.call(lambda: client.get_collection(facts.collection))
-    target = connection.call(lambda: client.get_collection(choice.collection))
-    if choice.layout is Layout.IN_PLACE:
-        return list(_vector_in_place(connection, source, facts.vector, choice))
-    found = [*_collection(connection, source, target), *_indexes(source, target)]
-    expected = shadow_vectors(source, facts.vector, choice.space)
+    written = connection.call(lambda: client.get_collection(target.collection))
+    if target.layout is Layout.IN_PLACE:
+        return list(_vector_in_place(connection, source, facts.vector, target))
+    found = [*_collection(connection, source, written), *_indexes(source, written)]
+    expected = shadow_vectors(source, facts.vector, target)
     wanted = {"": expected} if isinstance(expected, models.VectorParams) else expected
-    found += _unlike("vector settings", wanted, dense_vectors(target))
+    found += _unlike("vector settings", wanted, dense_vectors(written))
     if facts.custom_sharding:
         keys = (shards_per_key(connection, facts.collection),)
-        found += _unlike("shard keys", *keys, shards_per_key(connection, choice.collection))
+        found += _unlike("shard keys", *keys, shards_per_key(connection, target.collection))
     return found
 
 
 def _vector_in_place(
-    connection: Connection, info: models.CollectionInfo, old_name: str, choice: LayoutChoice
+    connection: Connection, info: models.CollectionInfo, old_name: str, target: Target
 ) -> Iterator[str]:
     """Compare the settings that the tool chose; those of a name that was there are the user's."""
     vectors = dense_vectors(info)
-    new = vectors.get(choice.space.name)
+    new = vectors.get(target.vector)
     if new is None:
-        yield f"the collection has no vector '{choice.space.name}'"
+        yield f"the collection has no vector '{target.vector}'"
         return
-    wanted = (choice.space.size, str(choice.space.distance))
+    wanted = (target.size, str(target.distance))
     yield from _unlike("size and distance", wanted, (new.size, new.distance.value))
     settings = added_settings(connection, info, vectors[old_name])
-    if choice.creates_vector and settings is not None:
+    if target.creates_vector and settings is not None:
         for name in type(settings).model_fields:
             yield from _unlike(name, getattr(settings, name), getattr(new, name))
 

@@ -27,7 +27,7 @@ from xbtmigrate.workflows.evaluate.traffic import read_demand
 from xbtmigrate.workflows.last_error import note_error
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.serve.publish import publish_artefacts, store_hubness
-from xbtmigrate.workflows.store import Store, choice_of, open_store
+from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.workspace import Workspace
 
@@ -177,7 +177,7 @@ def run(
         # All checks come before this line, because the lease is the first thing written.
         held = store.journal.acquire(_bound(request, projector))
         try:
-            prepare_layout(store.connection, store.facts, choice_of(request.plan.target))
+            prepare_layout(store.connection, store.facts, request.plan.target)
             # Published before the first vector is written: searchers read these files from Qdrant,
             # and `doctor --yes` restores a lost folder from them.
             publish_artefacts(store.connection, workspace.artefacts, request.plan)

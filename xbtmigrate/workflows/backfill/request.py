@@ -22,7 +22,7 @@ from xbtmigrate.qdrant.collection.duplicate_ids import refuse_duplicate_ids
 from xbtmigrate.qdrant.journal.rivals import refuse_rivals
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.prerequisites import refuse_impossible
-from xbtmigrate.workflows.store import Store, choice_of
+from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.tally import Tally
 
 
@@ -183,7 +183,7 @@ def build_request(
     if record is None:
         # At the first run only: from then on the journal reserves these collections.
         refuse_rivals(store.connection, plan.migration, plan.collections)
-        refuse_impossible(store, choice_of(plan.target))
+        refuse_impossible(store, plan.target)
     refuse_duplicate_ids(store.connection, store.facts)
     fraction, order = _fraction(plan, options, record), _order(artefacts, plan, options.order)
     return BackfillRequest(

@@ -46,7 +46,7 @@ from xbtmigrate.workflows.backfill.request import BackfillRequest
 from xbtmigrate.workflows.encode_points import encode_gallery, encode_readable
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
-from xbtmigrate.workflows.store import Store, choice_of
+from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.verify.check_points import LIKE
 from xbtmigrate.workflows.workspace import Workspace
 
@@ -143,7 +143,7 @@ class LateWrites:
         # rollback.
         names = [plan.collection.name, plan.target.collection]
         origin, other = (self._reader(name) for name in (names[::-1] if backwards else names))
-        fidelity = open_fidelity(self.store.connection, self.store.facts, choice_of(plan.target))
+        fidelity = open_fidelity(self.store.connection, self.store.facts, plan.target)
         assert fidelity is not None
         return Replicator(
             connection=self.store.connection,

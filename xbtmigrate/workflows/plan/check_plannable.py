@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from xbtmigrate.config import Config
 from xbtmigrate.migration.phases import OVER, MigrationRecord
+from xbtmigrate.migration.plan import Target
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.duplicate_ids import refuse_duplicate_ids
-from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.journal.rivals import refuse_rivals
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Strategy
@@ -16,7 +16,7 @@ from xbtmigrate.workflows.prerequisites import refuse_impossible
 from xbtmigrate.workflows.store import Store
 
 
-def check_plannable(store: Store, models: Models) -> tuple[LayoutChoice, MigrationRecord | None]:
+def check_plannable(store: Store, models: Models) -> tuple[Target, MigrationRecord | None]:
     """Check that a plan is possible, before any point is surveyed or any encoding paid for.
 
     Returns:

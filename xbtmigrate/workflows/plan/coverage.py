@@ -8,10 +8,9 @@ import numpy as np
 
 from xbtmigrate.backfill.id_set import IdSet
 from xbtmigrate.errors import CollectionError, GateError
-from xbtmigrate.migration.plan import Coverage
+from xbtmigrate.migration.plan import Coverage, Target
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
-from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.open_gallery import copied_vectors, open_reader
 from xbtmigrate.qdrant.gallery.replicate import scroll_without
 from xbtmigrate.types import Kind, Layout, PointId, Strategy
@@ -176,7 +175,7 @@ def warn_of_coverage(facts: CollectionFacts, models: Models, coverage: Coverage)
     return found
 
 
-def copy_warnings(store: Store, layout: LayoutChoice, report: Report) -> list[str]:
+def copy_warnings(store: Store, layout: Target, report: Report) -> list[str]:
     """Return warnings about other vectors that a shadow goes without, since they are not finite."""
     if layout.layout is Layout.IN_PLACE:
         return []

@@ -13,10 +13,17 @@ from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
 from xbtmigrate.files import write_atomically
 from xbtmigrate.migration.phases import MigrationRecord, Phase, utc_now
-from xbtmigrate.migration.plan import Advice, Collection, Coverage, ModelMatch, Plan, Throughput
+from xbtmigrate.migration.plan import (
+    Advice,
+    Collection,
+    Coverage,
+    ModelMatch,
+    Plan,
+    Target,
+    Throughput,
+)
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.gallery.create import EF_CONSTRUCT
-from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.types import Layout, Strategy
 from xbtmigrate.workflows.compare_baseline import read_baseline_points
 from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
@@ -41,7 +48,7 @@ from xbtmigrate.workflows.plan.model_match import match_old_model, require_match
 from xbtmigrate.workflows.plan.sample import advice_of, judge_sample
 from xbtmigrate.workflows.points import Points, Survey, survey, take
 from xbtmigrate.workflows.prerequisites import require_prerequisites
-from xbtmigrate.workflows.store import Store, open_store, target_of
+from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.tally import count_by_reason
 from xbtmigrate.workflows.train.make_pairs import EmbeddedRows
 from xbtmigrate.workflows.workspace import Workspace
@@ -116,7 +123,7 @@ def make_plan(
             migration=config.migration,
             binding=store.binding(models.new.fingerprint),
             collection=_collection(store),
-            target=target_of(layout),
+            target=layout,
             coverage=coverage,
             model_match=match,
             throughput=Throughput(scan=seen.rate, encode=sampled.rate),
@@ -271,7 +278,7 @@ def _ordering(config: Config, advice: Advice) -> str:
 
 
 def _warnings(
-    store: Store, models: Models, coverage: Coverage, match: ModelMatch, layout: LayoutChoice
+    store: Store, models: Models, coverage: Coverage, match: ModelMatch, layout: Target
 ) -> list[str]:
     found = []
     if match.remark is not None:
@@ -289,12 +296,12 @@ def _warnings(
             "old and new vectors are unnamed and equally long: an application that still sends old "
             "query vectors after the switch gets wrong answers without any error"
         )
-    effort = facts.index_efforts.get(layout.space.name, EF_CONSTRUCT)
+    effort = facts.index_efforts.get(layout.vector, EF_CONSTRUCT)
     # A vector that the tool creates gets this effort; one that was there before keeps its setting.
     given = layout.layout is Layout.IN_PLACE and not store.connection.embedded
     if given and effort < EF_CONSTRUCT:
         found.append(
-            f"the vector '{layout.space.name}' is indexed with ef_construct {effort}: while "
+            f"the vector '{layout.vector}' is indexed with ef_construct {effort}: while "
             f"projected and true vectors are mixed, the index misses fewer with {EF_CONSTRUCT}: "
             "set it by `update_collection`, best before the backfill"
         )

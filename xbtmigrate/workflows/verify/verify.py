@@ -20,7 +20,6 @@ from xbtmigrate.errors import GateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage, utc_now
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
-from xbtmigrate.qdrant.gallery.layout import LayoutChoice
 from xbtmigrate.qdrant.gallery.open_gallery import open_fidelity
 from xbtmigrate.qdrant.gallery.remove import distrust
 from xbtmigrate.qdrant.gallery.settings import compare_settings
@@ -35,7 +34,7 @@ from xbtmigrate.workflows.backfill.request import BackfillRequest, load_request
 from xbtmigrate.workflows.compare_baseline import compare_with_baseline, refresh_baseline
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
-from xbtmigrate.workflows.store import Store, choice_of, open_store
+from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.verify.check_points import BEHIND, Examiner, Fault, sample_hash
 from xbtmigrate.workflows.verify.checkpoint import VerifyCheckpoint, resume_or_start
@@ -249,7 +248,7 @@ class _Run:
         before = len(self._state.mismatches)
         wrong = [point for point, (fault, _) in self._state.found.items() if fault not in BEHIND]
         # Points that are merely behind are due already: the loop finds them without this.
-        distrust(self.store.connection, self._choice(), wrong)
+        distrust(self.store.connection, self.request.plan.target, wrong)
         # From the first pass on, so that each point gets the kind of vector it should have.
         anew = replace(self.record, stage=None, cursor=None, position=0)
         gallery = self.store.gallery(self.request.plan)
@@ -287,7 +286,7 @@ class _Run:
 
     def _make_examiner(self) -> Examiner:
         request = self.request
-        fidelity = open_fidelity(self.store.connection, self.store.facts, self._choice())
+        fidelity = open_fidelity(self.store.connection, self.store.facts, self.request.plan.target)
         return Examiner(
             self._gallery,
             fidelity,
@@ -299,9 +298,6 @@ class _Run:
             compared=self._state.compared,
             least_cosine=self._state.least_cosine,
         )
-
-    def _choice(self) -> LayoutChoice:
-        return choice_of(self.request.plan.target)
 
     def stopped_document(self) -> StoppedVerifyDocument:
         """Return the document of a run that was stopped."""
@@ -325,7 +321,7 @@ class _Run:
             repaired=self.repaired,
             tally=Tally.take(self._gallery),
             max_unembeddable=self.store.config.plan.max_missing,
-            settings=compare_settings(self.store.connection, self.store.facts, self._choice()),
+            settings=compare_settings(self.store.connection, self.store.facts, plan.target),
             index_recall=compare_index_recall(
                 self.store,
                 self.models,
