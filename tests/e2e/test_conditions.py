@@ -27,7 +27,7 @@ from xbtmigrate.migration.plan import Plan
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.workflows.plan.plan import make_plan
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.long, pytest.mark.server]
 COUNT = 200
 LARGE = 28 * 2**20
 BACKFILL = ("backfill", "--online", "--max-slowdown", "off", "--batch-size", "20")

@@ -12,7 +12,7 @@ from tests.support.command import answer
 from tests.support.twins import Load, Twins, Writer, check_points
 from xbtmigrate.serving import MigrationSearcher, wrap
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.long, pytest.mark.server]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from xbtmigrate.serving import MigrationSearcher
 
 COUNT = 150
 AT_ONCE = ("--notice", "0")
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.long, pytest.mark.server]
 
 
 @pytest.fixture(scope="module")

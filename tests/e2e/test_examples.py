@@ -20,6 +20,7 @@ from tests.support.command import SETTINGS
 from tests.support.documents import ROOT
 from xbtmigrate.types import vectors_of
 
+pytestmark = pytest.mark.long
 EXAMPLES = ROOT / "examples"
 FIRST, CLIP_ART, PLUGIN = "01_first_migration", "02_clip_art_text_to_image", "03_write_a_plugin"
 SHARED_COUNT = 300

@@ -27,7 +27,7 @@ from tests.support.qdrant_server import mortal_server
 from tests.support.texts import PAGE, Service, Texts, embedding_service, write_text_config
 from xbtmigrate.qdrant.wire.connection import Connection
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.long, pytest.mark.server]
 COUNT, FRACTION, BATCH, BUDGET = 600, 0.5, 25, 4
 TARGET = int(COUNT * FRACTION)
 RUN = (

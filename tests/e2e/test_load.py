@@ -23,7 +23,7 @@ from xbtmigrate.qdrant.collection.probe_process import WARM_UP
 from xbtmigrate.qdrant.journal.run_control import Control
 from xbtmigrate.qdrant.wire.connection import Connection
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.long, pytest.mark.server]
 COUNT = 400
 RUN = ("backfill", "--online", "--fraction", "1", "--batch-size", "50", "--json")
 

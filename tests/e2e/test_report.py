@@ -107,6 +107,7 @@ def test_a_report_that_cannot_be_written_is_refused_first(reports: Path, argumen
     assert "reading the collection" not in refused.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PAGES)
 def test_a_report_is_whole_by_itself_and_legible_in_both_schemes(
     reports: Path, browser: Any, name: str
@@ -130,6 +131,7 @@ def test_a_report_is_whole_by_itself_and_legible_in_both_schemes(
     assert shots["light"] != shots["dark"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PAGES)
 def test_a_report_fits_a_phone_and_prints_as_on_a_desk(reports: Path, browser: Any, name: str):
     page = browser.new_page(viewport=PHONE)

@@ -15,7 +15,7 @@ from tests.support.command import answer_inside, inside
 from tests.support.proxy import Proxy, RefusedError, Request, proxied
 from tests.support.twins import COUNT, Twins, check_points
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.long, pytest.mark.server]
 RUN = ("backfill", "--online", "--max-slowdown", "off")
 
 

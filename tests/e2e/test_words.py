@@ -15,7 +15,7 @@ from tests.support.command import answer_inside
 from xbtmigrate import Projector
 from xbtmigrate.types import normalized, vector_array
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.long, pytest.mark.server]
 COUNT, WORDS = 500, 240
 CONFIG = """
 [qdrant]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.answers import LAYOUTS, Failure, Journey, open_journey
 
-pytestmark = [pytest.mark.server, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.long, pytest.mark.server, pytest.mark.xdist_group("faults")]
 APART = 40
 CASES = [(layout, failure) for layout in LAYOUTS for failure in Failure]
 

@@ -10,7 +10,7 @@ from tests.faults.lanes import Lane, open_lane
 from tests.faults.network import Event
 from tests.faults.schedule import Schedule, played
 
-pytestmark = [pytest.mark.server, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.long, pytest.mark.server, pytest.mark.xdist_group("faults")]
 DEATHS = {40: Event.PEER_DIES, 90: Event.PEER_RETURNS, 120: Event.KILL_AFTER}
 
 

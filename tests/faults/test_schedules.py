@@ -10,7 +10,7 @@ from tests.faults.aimed import AIMS, hit
 from tests.faults.lanes import Lane, open_lane
 from tests.faults.schedule import Schedule, played
 
-pytestmark = [pytest.mark.server, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.long, pytest.mark.server, pytest.mark.xdist_group("faults")]
 SHORT = range(12)
 
 

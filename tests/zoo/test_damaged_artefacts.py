@@ -13,6 +13,7 @@ from qdrant_client import QdrantClient
 from tests.support.clipart import Clipart, write_config
 from tests.support.command import answer_inside, inside
 
+pytestmark = pytest.mark.long
 COUNT = 300
 NAME = "pictures"
 

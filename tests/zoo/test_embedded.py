@@ -11,6 +11,7 @@ from tests.zoo.keeper import Keeper, open_keeper
 from tests.zoo.rows import REFUSED, fixed
 from tests.zoo.specimen import Specimen
 
+pytestmark = pytest.mark.long
 ROWS = fixed(embedded=True)
 
 

@@ -11,7 +11,7 @@ from tests.zoo.keeper import Keeper, open_keeper
 from tests.zoo.rows import REFUSED, fixed
 from tests.zoo.specimen import Specimen
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.long, pytest.mark.server]
 ROWS = fixed(embedded=False)
 
 
