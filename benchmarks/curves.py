@@ -27,7 +27,7 @@ from xbtmigrate_research.two_stage import TwoStage
 
 from xbtmigrate.evaluation.comparison import bootstrap_intervals, compare
 from xbtmigrate.evaluation.curves import Curve, measure_curves
-from xbtmigrate.evaluation.mixed_gallery import Merge, Serving, Single, put_spent_first
+from xbtmigrate.evaluation.mixed_gallery import Merge, Serving, Single
 from xbtmigrate.evaluation.retrieval import (
     DEPTH,
     QueryScores,
@@ -355,7 +355,10 @@ def measure(corpus: Corpus, arguments: argparse.Namespace) -> dict[str, object]:
     benefit = learn_benefit(corpus, maps, spent, fusion, seed)
     ranked = orders(corpus, maps, benefit, projected, seed)
     if arguments.count_spent:
-        ranked = {name: put_spent_first(order, spent) for name, order in ranked.items()}
+        ranked = {
+            name: np.concatenate([spent, order[~np.isin(order, spent)]])
+            for name, order in ranked.items()
+        }
     curves = measure_curves(channels, relevance, orders=ranked, servings=ways[-1:])
     plain = {name: ranked[name] for name in ("random", "benefit")}
     curves += measure_curves(channels, relevance, orders=plain, servings=ways[:-1])

@@ -31,6 +31,8 @@ from xbtmigrate.migration.point_hashes import PointHashes
 from xbtmigrate.migration.switch import FILE, Switch
 from xbtmigrate.ordering.benefit import BenefitModel
 from xbtmigrate.scoring.calibration import Calibration
+from xbtmigrate.scoring.centring import FILE as CENTRING
+from xbtmigrate.scoring.centring import Centring
 from xbtmigrate.scoring.hubness import StoredHubness
 from xbtmigrate.tables import read_parquet, write_parquet
 from xbtmigrate.types import Direction, PointId
@@ -258,6 +260,22 @@ class Artefacts:
     def load_calibration(self) -> Calibration | None:
         """Read how the mixed gallery is searched; None if nothing was calibrated."""
         return calibration_files.load_calibration(self.serving_folder)
+
+    def save_centring(self, centring: Centring | None) -> None:
+        """Store how far queries of the new space are centred; None deletes what was stored."""
+        if centring is None:
+            (self.serving_folder / CENTRING).unlink(missing_ok=True)
+        else:
+            centring.save(self.serving_folder)
+
+    def load_centring(self, forward: str) -> Centring | None:
+        """Read how far queries are centred; None if that was not fitted for this projector.
+
+        Args:
+            forward: Digest of the forward projector.
+        """
+        found = Centring.load(self.serving_folder)
+        return found if found is not None and found.forward == forward else None
 
     def save_benefit(self, model: BenefitModel) -> None:
         """Store what re-encoding a point is worth."""

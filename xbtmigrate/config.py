@@ -125,6 +125,13 @@ class PlanSection(_Section):
     price_per_million_items: float | None = Field(default=None, ge=0)
 
 
+class ServingSection(_Section):
+    """How `serve` answers, and what `evaluate` measures of it."""
+
+    # Whether queries of the new space are centred as `train-projector` fitted it.
+    centre_queries: bool = True
+
+
 class Config(_Section):
     """The content of xbtmigrate.toml, validated.
 
@@ -137,6 +144,7 @@ class Config(_Section):
     old_model: OldModelSection
     new_model: NewModelSection
     plan: PlanSection = PlanSection()
+    serving: ServingSection = ServingSection()
     # Left out of dumps, and so of the plan's binding: moving the folder does not outdate a plan.
     base: Path = Field(default=Path(), exclude=True)
 
@@ -180,6 +188,7 @@ class Config(_Section):
             sections["qdrant"].pop(key, None)
         # These may change under a plan (docs/configuration.md): they only measure and judge.
         sections["payload"].pop("query", None)
+        sections.pop("serving")
         sections["plan"] = {key: sections["plan"][key] for key in ("strategy", "layout", "seed")}
         return {
             f"{section}.{key}": str(value)

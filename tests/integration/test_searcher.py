@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from tests.support.migrating import Migrating, new_model, old_model
 from xbtmigrate import Projector
 from xbtmigrate.errors import ArtefactError, ConfigError, EncoderError, UnsupportedError
-from xbtmigrate.serving import AsyncMigrationSearcher, MigrationSearcher
-from xbtmigrate.types import Direction
+from xbtmigrate.scoring.centring import Centring
+from xbtmigrate.serving import AsyncMigrationSearcher, MigrationSearcher, wrap
+from xbtmigrate.types import Direction, normalized
 
 COUNT, ASKED = 450, 40
 
@@ -100,6 +102,37 @@ def test_the_fused_answers_are_those_of_the_evaluation(migrating, client, search
     assert np.mean(same) >= 0.95  # equal scores may differ in order
     schema = client.get_collection(migrating.name).payload_schema
     assert len([each for each in schema if ".hub_" in each]) == (not migrating.shadow)
+
+
+def test_single_centres_its_queries_by_what_is_re_encoded(migrating, client, layout):
+    new, texts = migrating.clipart.new, asked(migrating)
+    mean = normalized(new.mean(axis=0, keepdims=True))[0]
+    forward = Projector.load(migrating.artefacts.projector_folder(Direction.FORWARD))
+    # Each searcher starts after `fraction=1.0`: the last strength is the one that counts.
+    strengths = [0.0] * 10 + [0.8]
+    fitted = Centring(mean.tolist(), strengths, [strengths] * 2, forward.digest, 40, "tests")
+    migrating.artefacts.save_centring(fitted)
+    opening = {"folder": migrating.artefacts.folder, "serving": "single"}
+    queries = new_model(texts)
+    centred = queries - 0.8 * (queries @ mean)[:, None] * mean
+    opened = MigrationSearcher.open(client, migrating.name, **opening)
+    # Until the switch a shadow may lack points, so both spaces are searched.
+    serving = opened.situation.choose(old_model=True, new_model=True)
+    assert (serving.away is None) == (layout == "shadow")
+    if layout == "shadow":
+        return
+    for options, expected in (({}, centred), ({"centre_queries": False}, queries)):
+        opened = MigrationSearcher.open(client, migrating.name, **opening, **options)
+        found = [opened.search(vector=each) for each in queries]
+        assert [ids(answer) for answer in found] == migrating.nearest(expected, new, 10)
+    wrapped = wrap(client, migrating.name, serving="single", folder=migrating.artefacts.folder)
+    found = wrapped.query_points(migrating.name, queries[0].tolist(), using="old").points
+    assert [point.id for point in found] == migrating.nearest(centred[:1], new, 10)[0]
+    # Another projector's strengths are not for this gallery.
+    migrating.artefacts.save_centring(replace(fitted, forward="0" * 64))
+    opened = MigrationSearcher.open(client, migrating.name, **opening)
+    assert opened.situation.away is None
+    migrating.artefacts.save_centring(None)
 
 
 def test_an_application_elsewhere_needs_no_folder(

@@ -52,7 +52,7 @@ def shown(default: Any) -> str:
 
 
 def test_the_configuration_has_the_sections_that_are_compared():
-    assert set(SECTIONS) == {"qdrant", "payload", "old_model", "new_model", "plan"}
+    assert set(SECTIONS) == {"qdrant", "payload", "old_model", "new_model", "plan", "serving"}
 
 
 @pytest.mark.parametrize("section", SECTIONS)

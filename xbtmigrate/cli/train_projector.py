@@ -95,6 +95,12 @@ def _show(trained: TrainResult) -> None:
         )
     if fitted := content["calibration"]:
         render.say(f"Calibrated on {fitted['queries']:,} queries; {fitted['basis']}")
+    if centred := content["centring"]:
+        strengths = " ".join(f"{each:g}" for each in centred["strengths"])
+        render.say(
+            f"Queries centred by {strengths} (0, 0.1 ... 1 re-encoded), "
+            f"fitted on {centred['queries']:,} queries; {centred['basis']}"
+        )
     render.say(
         "Held-out figures only compare maps: each held-out point searches for itself. Whether a "
         "map is worth anything against keep, `xbtmigrate evaluate` says."

@@ -79,7 +79,7 @@ class CurveDocument(Values):
 
     ordering: str
     """An order of [backfill](commands.md#backfill), or `oracle`, which uses the true error and is
-    only an upper bound; points re-encoded for training pairs come first in each."""
+    only an upper bound; points re-encoded for training pairs are spread evenly over each."""
     serving: str
     """How queries are answered meanwhile, see [Servings](#servings)."""
     fractions: list[float]

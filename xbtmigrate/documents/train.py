@@ -79,6 +79,17 @@ class CalibrationDocument(TypedDict):
     """Mean negative log-likelihood of the right answer, in nats."""
 
 
+class CentringDocument(TypedDict):
+    """How far queries of the new space are centred: [serving.md](serving.md#centred-queries)."""
+
+    basis: str
+    """Where the queries come from."""
+    queries: int
+    """Queries behind the strengths."""
+    strengths: list[float]
+    """Strength at 0, 0.1 ... 1 of the points re-encoded; 0 changes nothing."""
+
+
 class TrainDocument(TypedDict):
     """The projectors that were fitted."""
 
@@ -97,3 +108,6 @@ class TrainDocument(TypedDict):
     calibration: CalibrationDocument | None
     """What the servings of a mixed gallery were fitted on; null where no query could be made, or
     one direction was trained."""
+    centring: CentringDocument | None
+    """How far queries of the new space are centred; null where too few queries have known answers,
+    without a forward projector, and under Euclid and Manhattan."""

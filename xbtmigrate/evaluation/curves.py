@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from xbtmigrate.errors import EvaluationError
 from xbtmigrate.evaluation.comparison import Interval, bootstrap_intervals
-from xbtmigrate.evaluation.mixed_gallery import Serving, mark_encoded
+from xbtmigrate.evaluation.mixed_gallery import Centred, Serving, mark_encoded
 from xbtmigrate.evaluation.retrieval import (
     DEPTH,
     QueryScores,
@@ -18,10 +19,9 @@ from xbtmigrate.evaluation.retrieval import (
     SearchSpace,
     chunk_queries,
     judge,
-    judge_replaced,
     rank_top_k,
 )
-from xbtmigrate.types import Channel, Scores
+from xbtmigrate.types import Channel
 
 FRACTIONS = tuple(step / 10 for step in range(11))
 SHARES_OF_FULL = (0.90, 0.95, 0.98)
@@ -122,16 +122,10 @@ def measure_curves(
     relevance: Relevance,
     *,
     orders: Mapping[str, Rows],
-    servings: Sequence[Serving],
+    servings: Sequence[Serving | Centred],
     fractions: Sequence[float] = FRACTIONS,
-    unasked: float = 0.0,
 ) -> list[Curve]:
     """Measure every order with every serving; the channels are scored once per chunk of queries.
-
-    Where no query is answered by the first points of every order (those of the training pairs),
-    curves would show too little gain from re-encoding these: real traffic reaches them like any
-    other point. So each query counts partly as if its right points were re-encoded already: with
-    the share of points that are both re-encoded and never an answer.
 
     Args:
         spaces: The channels that the servings need; all over the same queries and gallery rows.
@@ -139,7 +133,6 @@ def measure_curves(
         orders: Name -> every gallery row once, first to be re-encoded first, shape (n,).
         servings: Ways to search the mixed gallery.
         fractions: Shares of re-encoded points, ascending and equally spaced.
-        unasked: Share of the points, first in every order, that no query asks for.
 
     Returns:
         One curve for each order and serving, orders outside.
@@ -151,39 +144,22 @@ def measure_curves(
     masks = {name: [mark_encoded(order, f) for f in fractions] for name, order in orders.items()}
     parts = {name: [[list[QueryScores]() for _ in fractions] for _ in servings] for name in orders}
     needed = frozenset[Channel]().union(*(serving.channels for serving in servings))
-    everything = np.ones(len(next(iter(orders.values()))), np.bool_)
+    points = len(next(iter(orders.values())))
     # Chunk by chunk: the scores of all queries would not fit in memory, and every order and serving
     # needs the same ones.
-    for chunk in chunk_queries(relevance.query_count, len(everything)):
+    for chunk in chunk_queries(relevance.query_count, points):
         blocks = {channel: spaces[channel].score(chunk) for channel in needed}
         answers = relevance.part(chunk)
-        for place, serving in enumerate(servings):
-            encoded = serving.score(blocks, everything) if unasked else None
-            for name, points in parts.items():
-                steps = zip(fractions, masks[name], points[place], strict=True)
-                for fraction, mask, point in steps:
-                    # Below `unasked` only as many of these points are re-encoded as the fraction
-                    # covers.
-                    scores, share = serving.score(blocks, mask), min(fraction, unasked)
-                    point.append(_judged(scores, answers, encoded, share))
+        for (place, serving), (step, share) in product(enumerate(servings), enumerate(fractions)):
+            here = serving.at(chunk, share) if isinstance(serving, Centred) else serving
+            for name, found in parts.items():
+                ranked = rank_top_k(here.score(blocks, masks[name][step]), DEPTH)
+                found[place][step].append(judge(ranked, answers))
     return [
         Curve(name, serving.name, tuple(fractions), tuple(map(QueryScores.join, points)))
         for name, of_order in parts.items()
         for serving, points in zip(servings, of_order, strict=True)
     ]
-
-
-def _judged(
-    scores: Scores, answers: Relevance, encoded: Scores | None, share: float
-) -> QueryScores:
-    """Judge queries, a share of each as if its right rows had their scores in `encoded`."""
-    if encoded is None or share == 0:
-        return judge(rank_top_k(scores, DEPTH), answers)
-    # The right rows leave the list and come back with their other scores, so DEPTH others must
-    # remain.
-    ranked = rank_top_k(scores, DEPTH + int(answers.counts.max()))
-    replaced = judge_replaced(scores, ranked, answers, encoded)
-    return QueryScores.mix(judge(ranked, answers), replaced, share)
 
 
 def _check(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.evaluation.retrieval import Rows
+from xbtmigrate.scoring.centring import SHARES
 from xbtmigrate.types import Channel, Scores
 
 Blocks: TypeAlias = Mapping[Channel, Scores]
 Mask: TypeAlias = npt.NDArray[np.bool_]
+Floats: TypeAlias = npt.NDArray[np.float32]
 
 
 class Serving(Protocol):
@@ -74,6 +76,45 @@ class Single:
         return np.where(encoded, blocks[Channel.NEW], blocks[Channel.FORWARD])
 
 
+@dataclass(frozen=True, slots=True)
+class Centred:
+    """The single space, searched with centred queries; see `scoring.centring`.
+
+    Attributes:
+        component: The component of each query along the space's mean, shape (n_q,).
+        strengths: Part of it that is taken away, at each of `SHARES`, shape (n_q, len(SHARES)).
+        along: The component of each point's projected (`FORWARD`) and true (`NEW`) vector, (n,).
+        name: Name in tables.
+    """
+
+    component: Floats
+    strengths: Floats
+    along: Mapping[Channel, Floats]
+    name: str = "single"
+    channels: frozenset[Channel] = frozenset({Channel.FORWARD, Channel.NEW})
+
+    def at(self, queries: slice, share: float) -> Serving:
+        """Return the serving for a chunk of queries while this share is re-encoded."""
+        strengths = [np.interp(share, SHARES, each) for each in self.strengths[queries]]
+        taken = np.asarray(strengths, np.float32) * self.component[queries]
+        return _CentredChunk(taken, self.along)
+
+
+@dataclass(frozen=True, slots=True)
+class _CentredChunk:
+    taken: Floats
+    along: Mapping[Channel, Floats]
+    name: str = "single"
+    channels: frozenset[Channel] = frozenset({Channel.FORWARD, Channel.NEW})
+
+    def score(self, blocks: Blocks, encoded: Mask) -> Scores:
+        """Take from the scores of one space what the mean adds to them."""
+        raw = np.where(encoded, blocks[Channel.NEW], blocks[Channel.FORWARD])
+        extent = np.where(encoded, self.along[Channel.NEW], self.along[Channel.FORWARD])
+        # (q - s (q.m) m) . g = q.g - s (q.m)(g.m)
+        return cast("Scores", raw - np.outer(self.taken, extent))
+
+
 class Merge:
     """Two spaces, raw scores: the old query on the rest, the new one on re-encoded rows (Seo)."""
 
@@ -103,11 +144,19 @@ def mark_encoded(order: Rows, fraction: float) -> Mask:
     return mask
 
 
-def put_spent_first(order: Rows, spent: Rows) -> Rows:
-    """Put rows that were re-encoded for training pairs in front: they count as work done.
+def in_step(order: Rows, spent: Rows) -> Rows:
+    """Spread the rows that training paid for evenly over an order; both groups keep their own.
+
+    The projector has seen these rows, so an uncertainty puts them last, and a backfill writes them
+    first, at no cost. In between orders are compared by what is still to be paid for. Queries
+    rarely ask for these rows, and every share re-encoded then holds as large a part of what they
+    do ask for.
 
     Args:
         order: Every gallery row once, shape (n,).
-        spent: Rows that already hold true new vectors.
+        spent: Rows whose new vectors training paid for.
     """
-    return np.concatenate([spent, order[~np.isin(order, spent)]])
+    paid, place = np.isin(order, spent), np.empty(len(order))
+    for group in (paid, ~paid):
+        place[group] = (np.arange(group.sum()) + 0.5) / max(1, group.sum())
+    return order[np.argsort(place, kind="stable")]

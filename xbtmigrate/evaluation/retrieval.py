@@ -89,16 +89,6 @@ class QueryScores:
         return {name: float(values.mean()) for name, values in self.values.items()}
 
     @classmethod
-    def mix(cls, first: QueryScores, second: QueryScores, share: float) -> QueryScores:
-        """Average the scores of the same queries, with this share of the second."""
-        return cls(
-            {
-                name: (1 - share) * values + share * second.values[name]
-                for name, values in first.values.items()
-            }
-        )
-
-    @classmethod
     def join(cls, parts: Sequence[QueryScores]) -> QueryScores:
         """Concatenate the scores of consecutive chunks of queries."""
         names = parts[0].values
@@ -189,33 +179,6 @@ def mark_right_places(ranked: Rows, relevance: Relevance) -> npt.NDArray[np.bool
     width = 1 + max(int(ranked.max(initial=0)), int(relevance.row.max(initial=0)))
     listed = np.arange(relevance.query_count)[:, None] * width + ranked
     return np.isin(listed, relevance.query * width + relevance.row)
-
-
-def judge_replaced(
-    scores: Scores, ranked: Rows, relevance: Relevance, replaced: Scores
-) -> QueryScores:
-    """Compute the metrics as if the right rows, and no others, had another score.
-
-    Args:
-        scores: Shape (n_q, n).
-        ranked: The best rows by these scores, see `rank_top_k`; DEPTH of them and the right ones.
-        relevance: The right answers; binary.
-        replaced: Has the other scores of the right rows, shape (n_q, n).
-    """
-    counts = relevance.counts
-    own = np.full((len(ranked), counts.max()), -np.inf, np.float32)
-    rows = np.zeros(own.shape, np.intp)
-    place = np.arange(len(relevance.query)) - np.repeat(np.cumsum(counts) - counts, counts)
-    rows[relevance.query, place] = relevance.row
-    own[relevance.query, place] = replaced[relevance.query, relevance.row]
-    # Only listed rows can be among the best; all others rank below DEPTH of them.
-    others = np.take_along_axis(scores, ranked, axis=1)
-    # Right rows must not be listed twice: here they lose their old score.
-    others[mark_right_places(ranked, relevance)] = -np.inf
-    both, columns = np.hstack([own, others]), np.hstack([rows, ranked])
-    # The right rows are the first columns of `both`; the padding of queries with fewer is -inf.
-    best = np.lexsort((columns, -both), axis=1)[:, :DEPTH]
-    return judge_hits(best < counts[:, None], counts)
 
 
 def judge_hits(hits: npt.NDArray[np.bool_], counts: Rows) -> QueryScores:

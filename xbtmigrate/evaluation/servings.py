@@ -28,6 +28,9 @@ from xbtmigrate.scoring.mixture import (
 from xbtmigrate.scoring.slerp import SlerpServing
 from xbtmigrate.types import Channel, Vectors
 
+UNCENTRED = "uncentred"
+"""The single space with queries as they are, where searchers centre them."""
+
 
 @dataclass(frozen=True, slots=True)
 class GalleryCalibration:
@@ -112,6 +115,20 @@ def _mix_calibrated(calibration: Calibration | None) -> Mixture | None:
 _ROWS = (
     ServingSpec(KEEP.name, mixture=lambda _: KEEP),
     ServingSpec(BRIDGE.name, mixture=lambda _: BRIDGE, maps_query=True),
+    ServingSpec(
+        SINGLE.name,
+        mixture=lambda _: SINGLE,
+        measure=lambda _: Single(),
+        needs_cover=True,
+        is_usual=True,
+    ),
+    ServingSpec(
+        UNCENTRED,
+        measure=lambda _: Single(UNCENTRED),
+        is_usual=True,
+        only_measured="it is what a client without a searcher gets of `single`: open a searcher "
+        "with centre_queries=False",
+    ),
     ServingSpec(MERGE.name, mixture=lambda _: MERGE, measure=lambda _: Merge(), is_usual=True),
     ServingSpec(
         SLERP.name,
@@ -121,13 +138,6 @@ _ROWS = (
         needs_calibration=True,
         is_usual=True,
         fuses=True,
-    ),
-    ServingSpec(
-        SINGLE.name,
-        mixture=lambda _: SINGLE,
-        measure=lambda _: Single(),
-        needs_cover=True,
-        is_usual=True,
     ),
     ServingSpec(
         "calibrated",

@@ -17,6 +17,7 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.qdrant.journal.published import KIND, Published, select_published, unpack
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL, record_id
 from xbtmigrate.scoring.calibration import Calibration
+from xbtmigrate.scoring.centring import Centring
 from xbtmigrate.scoring.hubness import StoredHubness
 from xbtmigrate.serving.round_trips import Procedure
 from xbtmigrate.types import Direction
@@ -34,6 +35,7 @@ class ServingArtefacts:
     forward: Projector | None
     calibration: Calibration | None
     hubness: StoredHubness | None
+    centring: Centring | None
 
 
 class ArtefactSource(Protocol):
@@ -230,4 +232,5 @@ def _read(artefacts: Artefacts) -> ServingArtefacts:
         calibration = None
     # Stored hubness is named by the calibration that it was computed for, and useless without it.
     hubness = artefacts.load_hubness() if calibration else None
-    return ServingArtefacts(artefacts.load_plan(), bridge, forward, calibration, hubness)
+    centring = None if forward is None else artefacts.load_centring(forward.digest)
+    return ServingArtefacts(artefacts.load_plan(), bridge, forward, calibration, hubness, centring)

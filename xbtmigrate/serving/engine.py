@@ -32,7 +32,7 @@ from xbtmigrate.serving.server_fusion import (
     search_both_spaces,
     search_one_space,
 )
-from xbtmigrate.serving.state import WITHOUT_OLD, ActiveServing, ServingState
+from xbtmigrate.serving.state import ActiveServing, ServingState
 from xbtmigrate.serving.thresholds import ANSWERS, Scale, sample_queries
 from xbtmigrate.serving.traffic_log import DemandLog
 from xbtmigrate.types import Channel, Modality, Vectors
@@ -245,7 +245,7 @@ class Core:
         name, calibration = active.mixture.name, state.calibration
         if name in state.scales:
             return state.scales[name]
-        if calibration is None or not len(calibration.bank.ids) or state.phase in WITHOUT_OLD:
+        if calibration is None or not state.translates:
             return None
         # The bank holds both models' vectors of known queries: nothing has to be embedded for this.
         options = SearchOptions(limit=ANSWERS, with_payload=False)
@@ -301,6 +301,10 @@ def place_query(
         met = state.bridge.apply(new) if state.bridge is not None else None
         if asks is Channel.BLEND and old is not None and met is not None:
             met = slerp(old, met, state.calibration.blend if state.calibration else 0.0)
+    # A threshold that cannot be translated is one of queries as they are.
+    as_it_is = options.score_threshold is not None and not state.translates
+    if serving.away is not None and new is not None and not as_it_is:
+        new = new - (new @ serving.away)[:, None] * serving.away
     return PreparedQuery(
         state,
         serving,

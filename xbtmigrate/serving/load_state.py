@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +18,15 @@ from xbtmigrate.serving.formula import match_missing
 from xbtmigrate.serving.round_trips import Procedure, Request
 from xbtmigrate.serving.space import ServingSpace
 from xbtmigrate.serving.state import UNTOUCHED, WITHOUT_OLD, ServingState
-from xbtmigrate.types import Distance, Layout
+from xbtmigrate.types import Distance, Layout, Vectors
 
 MIN_FORMULA_VERSION = (1, 14)
 """Server version that brought formulas."""
 # While an application adds points, no look may ever find none missing.
 MAX_MISSING = 0.01
 """Share of points without a new vector up to which a gallery counts as covered."""
+FRACTION_STEP = 0.05
+"""A backfill is followed in steps of this share: each new state measures its thresholds again."""
 # Phases that follow the passes of a backfill.
 COMPLETE = (
     Phase.BACKFILLED,
@@ -55,11 +58,13 @@ class Loader:
         serving: The serving that the application chose; "" serves the old vectors until the
             cutover, then the new ones.
         embedded: Whether the database is within this process.
+        centre_queries: Whether queries of the new space are centred as training fitted it.
     """
 
     source: ArtefactSource
     serving: str
     embedded: bool
+    centre_queries: bool = True
 
     def __post_init__(self) -> None:
         if not self.serving or self.serving in SERVED:
@@ -157,9 +162,16 @@ class Loader:
             forward=parts.forward,
             calibration=parts.calibration,
             hubness=parts.hubness,
+            away=self._away(parts, record),
             one_request=fuses,
             seen=seen,
         )
+
+    def _away(self, parts: ServingArtefacts, record: MigrationRecord | None) -> Vectors | None:
+        """Return what centres queries where so much is re-encoded; None for no centring."""
+        if not self.centre_queries or parts.centring is None or record is None:
+            return None
+        return parts.centring.away(record.fraction)
 
 
 def _counts(plan: Plan) -> Sequence[Request]:
@@ -186,7 +198,8 @@ def _steady(record: MigrationRecord | None) -> MigrationRecord | None:
         plan_digest=record.plan_digest,
         projector_digest=record.projector_digest,
         stage=record.stage,
-        fraction=record.fraction,
+        # In steps, within which the best strength of centred queries does not change.
+        fraction=math.floor(record.fraction / FRACTION_STEP + 1e-9) * FRACTION_STEP,
     )
 
 

@@ -26,6 +26,7 @@ class OpenOptions(TypedDict, total=False):
             calibrated. "" changes nothing until then.
         interval: Seconds between two looks at the journal, at least.
         demand: Where the points found are counted.
+        centre_queries: Whether queries of the new space are centred as training fitted it.
     """
 
     new_encoder: AnyEncoder | None
@@ -35,6 +36,7 @@ class OpenOptions(TypedDict, total=False):
     serving: str
     interval: float
     demand: DemandLog | None
+    centre_queries: bool
 
 
 def open_core(
@@ -48,6 +50,7 @@ def open_core(
     serving: str = "",
     interval: float = INTERVAL,
     demand: DemandLog | None = None,
+    centre_queries: bool = True,
 ) -> Procedure[Core]:
     """Find the artefacts of a collection's migration and read its first state; see `OpenOptions`.
 
@@ -55,7 +58,7 @@ def open_core(
         ArtefactError: There are no artefacts, or they do not belong to the migration.
     """
     source = yield from find_source(collection, vector, folder)
-    loader = Loader(source, serving, embedded)
+    loader = Loader(source, serving, embedded, centre_queries)
     # Here and not at the first query: missing or foreign artefacts fail when an application starts,
     # and not in the middle of its traffic.
     state = yield from loader.load()

@@ -22,7 +22,7 @@ from xbtmigrate.scoring.mixture import BRIDGE, KEEP, SINGLE, Mixture
 from xbtmigrate.serving.formula import FormulaBuilder
 from xbtmigrate.serving.space import ServingSpace
 from xbtmigrate.serving.thresholds import Scale
-from xbtmigrate.types import Layout
+from xbtmigrate.types import Layout, Vectors
 
 Key: TypeAlias = tuple[bool, bool, str | None]
 
@@ -44,6 +44,7 @@ class ActiveServing:
         needs_old: Whether a query has to be embedded by the old model.
         needs_new: Whether it has to be embedded by the new model.
         formula: The mixture for Qdrant, where one request can fuse both spaces.
+        away: What centres a query q in the new space, as q - (q.a) a; None for no centring.
         note: Why it is not the serving that should be used; "" where it is.
     """
 
@@ -52,6 +53,7 @@ class ActiveServing:
     needs_old: bool
     needs_new: bool
     formula: models.FormulaQuery | None
+    away: Vectors | None
     note: str
 
 
@@ -75,6 +77,7 @@ class ServingState:
         forward: Projector of old vectors into the new space.
         calibration: Calibration and slerp weight; None where nothing was calibrated.
         hubness: Hubness stored on the points for this calibration.
+        away: What centres queries of the new space for the share re-encoded now; None for nothing.
         one_request: Whether the server can fuse both spaces in one request.
         seen: What it was made from, to be compared with.
         servings: The servings chosen so far, by the models at hand and the enclosing collection.
@@ -96,6 +99,7 @@ class ServingState:
     forward: Projector | None
     calibration: Calibration | None
     hubness: StoredHubness | None
+    away: Vectors | None
     one_request: bool
     seen: object = None
     # Kept here and not in the searcher: threads may still answer in a state that was replaced.
@@ -106,6 +110,12 @@ class ServingState:
     def is_transparent(self) -> bool:
         """Whether applications get what they got before there was a migration."""
         return not self.switched and self.asked in ("", KEEP.name)
+
+    @property
+    def translates(self) -> bool:
+        """Whether known queries can tell what a score of the old model is in another scale."""
+        known = self.calibration is not None and len(self.calibration.bank.ids) > 0
+        return known and self.phase not in WITHOUT_OLD
 
     def choose(
         self, *, old_model: bool, new_model: bool, within: str | None = None
@@ -141,7 +151,9 @@ class ServingState:
             formula = builder.build(mixture)
         needs_old = mixture.needs_old_model(waiting=waiting)
         needs_new = mixture.needs_new_model(waiting=waiting)
-        return ActiveServing(mixture, space, needs_old, needs_new, formula, note)
+        # Fused servings were calibrated with queries as they are.
+        away = self.away if space == "new" else None
+        return ActiveServing(mixture, space, needs_old, needs_new, formula, away, note)
 
     def _mixture(
         self, *, old_model: bool, new_model: bool, within: str | None

@@ -58,6 +58,18 @@ class Points:
             None if self.side is None else self.side[rows],
         )
 
+    def join(self, others: Points) -> Points:
+        """Put other points behind these, without labels."""
+        sided = self.side is not None and others.side is not None
+        return Points(
+            [*self.ids, *others.ids],
+            [*self.texts, *others.texts],
+            [*self.images, *others.images],
+            [*self.hashes, *others.hashes],
+            np.concatenate([self.old, others.old]),
+            np.concatenate([self.side, others.side]) if sided else None,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:

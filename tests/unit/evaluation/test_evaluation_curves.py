@@ -9,24 +9,21 @@ from xbtmigrate.errors import EvaluationError
 from xbtmigrate.evaluation import retrieval
 from xbtmigrate.evaluation.curves import Curve, measure_curves
 from xbtmigrate.evaluation.mixed_gallery import (
+    Centred,
     Keep,
     Merge,
     Single,
+    in_step,
     mark_encoded,
-    put_spent_first,
 )
 from xbtmigrate.evaluation.retrieval import (
-    DEPTH,
     METRICS,
     QueryScores,
     Relevance,
     SearchSpace,
     evaluate,
-    judge,
-    judge_replaced,
-    rank_top_k,
 )
-from xbtmigrate.types import Channel
+from xbtmigrate.types import Channel, normalized
 
 COUNT = 120
 
@@ -64,8 +61,8 @@ def test_a_fraction_marks_the_head_of_the_order():
     assert mark_encoded(order, 1.0).all()
 
 
-def test_rows_spent_on_training_pairs_come_first_and_once():
-    assert put_spent_first(np.array([3, 0, 4, 1, 2]), np.array([4, 2])).tolist() == [4, 2, 3, 0, 1]
+def test_rows_spent_on_training_pairs_are_spread_over_an_order():
+    assert in_step(np.array([3, 0, 4, 1, 2]), np.array([4, 2])).tolist() == [3, 4, 0, 2, 1]
 
 
 def test_the_ends_of_a_curve_are_the_pure_cells(spaces, relevance):
@@ -105,43 +102,29 @@ def test_all_pairs_are_measured_at_once_and_chunks_change_nothing(spaces, releva
     assert [c.values("mrr@10") for c in whole] == [c.values("mrr@10") for c in parts]
 
 
-def test_held_out_queries_say_what_traffic_would_see():
-    """Queries that may not ask for the first points tell the curve of queries that ask for all."""
-    count, spent = 1500, 600
-    rng = np.random.default_rng(5)
-    items = rng.standard_normal((count, 16)).astype(np.float32)
-
-    def seen(noise):
-        rows = (items + noise * rng.standard_normal(items.shape) for _ in range(2))
-        return [each.astype(np.float32) for each in rows]
-
-    sides = {Channel.FORWARD: seen(1.0), Channel.NEW: seen(0.4)}
-    orders = {"random": np.arange(count)}
-
-    def curve(asked, unasked=0.0):
-        spaces = {name: SearchSpace(each[0][asked], each[1]) for name, each in sides.items()}
-        relevance = Relevance.from_rows(asked[:, None])
-        return measure_curves(
-            spaces, relevance, orders=orders, servings=[Single()], unasked=unasked
-        )[0].values()
-
-    everything, held_out = np.arange(count), np.arange(spent, count)
-    truth, naive = curve(everything), curve(held_out)
-    told = curve(held_out, spent / count)
-    assert (told[0], told[-1]) == (naive[0], naive[-1])
-    assert np.abs(np.array(told) - truth).max() < 0.03
-    assert truth[4] - naive[4] > 0.1
-
-
-def test_replaced_scores_of_the_right_rows_rank_as_if_they_were_there(spaces):
-    queries = Relevance.from_rows([[row, (row + 7) % COUNT] for row in range(COUNT)])
-    scores, replaced = spaces[Channel.FORWARD].score(), spaces[Channel.NEW].score()
-    there = scores.copy()
-    there[queries.query, queries.row] = replaced[queries.query, queries.row]
-    found = judge_replaced(scores, rank_top_k(scores, DEPTH + 2), queries, replaced)
-    expected = judge(rank_top_k(there, DEPTH), queries)
-    for name in METRICS:
-        np.testing.assert_allclose(found.values[name], expected.values[name])
+def test_centred_queries_are_those_that_a_searcher_sends():
+    """Also in the middle, where the strength is between two that were fitted."""
+    rng = np.random.default_rng(3)
+    queries, projected, new = (
+        normalized(rng.standard_normal((COUNT, 8)).astype(np.float32) + 1) for _ in range(3)
+    )
+    mean = normalized(new.mean(axis=0, keepdims=True))[0]
+    strengths = np.tile(np.linspace(0, 1, 11, dtype=np.float32), (COUNT, 1))
+    along = {Channel.FORWARD: projected @ mean, Channel.NEW: new @ mean}
+    serving = Centred(queries @ mean, strengths, along)
+    spaces = {
+        Channel.FORWARD: SearchSpace(queries, projected),
+        Channel.NEW: SearchSpace(queries, new),
+    }
+    relevance, order = Relevance.from_rows(np.arange(COUNT)[:, None]), rng.permutation(COUNT)
+    fractions = (0.25, 0.5, 0.75)
+    [curve] = measure_curves(
+        spaces, relevance, orders={"any": order}, servings=[serving], fractions=fractions
+    )
+    for share, found in zip(fractions, curve.values("mrr@10"), strict=True):
+        gallery = np.where(mark_encoded(order, share)[:, None], new, projected)
+        asked = SearchSpace(queries - share * np.outer(queries @ mean, mean), gallery)
+        assert found == pytest.approx(evaluate(asked, relevance).means["mrr@10"], abs=1e-6)
 
 
 def test_the_summaries_of_a_curve():

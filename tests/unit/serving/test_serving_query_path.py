@@ -65,6 +65,7 @@ def searcher(client: Any, serving: str) -> MigrationSearcher:
         forward=None,
         calibration=Calibration(fusion, 0.3, bank, ("b", "f"), np.inf),
         hubness=None,
+        away=np.full(6, 0.3, np.float32) if serving == "single" else None,
         one_request=True,
     )
     loader: Any = None

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from xbtmigrate.errors import UnsupportedError
 from xbtmigrate.evaluation.servings import SERVED
 from xbtmigrate.migration.phases import Phase
+from xbtmigrate.scoring.calibration import Bank, Calibration
+from xbtmigrate.scoring.fusion import Fusion, Weights
+from xbtmigrate.serving.engine import place_query
+from xbtmigrate.serving.server_fusion import SearchOptions
 from xbtmigrate.serving.space import ServingSpace
 from xbtmigrate.serving.state import ServingState
-from xbtmigrate.types import Distance, Layout
+from xbtmigrate.types import Channel, Distance, Layout
 
 SWITCHED = (Phase.CUT_OVER, Phase.FINALIZING, Phase.FINALIZED)
 BEFORE = [None, *(phase for phase in Phase if phase not in SWITCHED)]
@@ -37,6 +42,7 @@ def situation(phase: Phase | None, *, asked: str = "") -> ServingState:
         forward=ANYTHING,
         calibration=None,
         hubness=None,
+        away=None,
         one_request=True,
     )
 
@@ -71,3 +77,29 @@ def test_what_is_asked_for_is_served_or_the_old_model_stands_in():
     assert partly.choose(old_model=True, new_model=True).mixture.name == "keep"
     with pytest.raises(UnsupportedError):
         partly.choose(old_model=False, new_model=True)
+
+
+@pytest.mark.parametrize("asked", SERVED)
+def test_queries_are_centred_where_the_new_space_alone_answers(asked: str):
+    away = np.ones(6, np.float32)
+    fusion = Fusion({Channel.OLD: Weights(1.0)}, {Channel.NEW: Weights(2.0)}, 0.5, 40, 1.0)
+    bank = Bank([], np.empty((0, 4), np.float32), np.empty((0, 6), np.float32))
+    known = Calibration(fusion, 0.3, bank, ("b", "f"))
+    backfilled = situation(Phase.BACKFILLED, asked=asked)
+    now = replace(backfilled, away=away, calibration=known, one_request=False)
+    serving = now.choose(old_model=True, new_model=True)
+    assert (serving.away is away) == (asked == "single")
+    # A point without a new vector is met in the old space, whose scores have another scale.
+    waiting = replace(now, waiting=True).choose(old_model=True, new_model=True)
+    assert waiting.away is None
+    switched = replace(now, phase=Phase.CUT_OVER, switched=True)
+    assert switched.choose(old_model=False, new_model=True).away is away
+
+
+def test_a_threshold_that_cannot_be_translated_is_one_of_queries_as_they_are():
+    now = replace(situation(Phase.CUT_OVER), away=np.full(6, 0.5, np.float32))
+    serving, new = now.choose(old_model=False, new_model=True), np.ones((1, 6), np.float32)
+    centred = place_query(now, serving, None, new, SearchOptions())
+    assert centred.new == [1 - 3 * 0.5] * 6  # q - (q.a) a
+    limited = place_query(now, serving, None, new, SearchOptions(score_threshold=0.5))
+    assert limited.new == [1.0] * 6

@@ -15,6 +15,7 @@ from xbtmigrate.evaluation.recommendation import Recommendation
 from xbtmigrate.evaluation.retrieval import QueryScores, SearchSpace, evaluate
 from xbtmigrate.evaluation.servings import find_measured
 from xbtmigrate.projectors import Projector
+from xbtmigrate.scoring.centring import Centring
 from xbtmigrate.types import Direction, Modality
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.collect import EvaluationOptions, make_trial
@@ -158,13 +159,20 @@ def _maps(models: Models, artefacts: Artefacts) -> Maps:
     bridge, forward = (_projector(models, artefacts, direction) for direction in Direction)
     # Calibration and benefit need both directions.
     if bridge is None or forward is None:
-        return Maps(bridge, forward)
+        return Maps(bridge, forward, centring=_centring(models, artefacts, forward))
     calibration = artefacts.load_calibration()
     # Weights fitted with other projectors would calibrate scores that no longer occur.
     if calibration is not None and calibration.projectors != (bridge.digest, forward.digest):
         calibration = None
     benefit = None if calibration is None else artefacts.load_benefit(calibration)
-    return Maps(bridge, forward, calibration, benefit)
+    centring = _centring(models, artefacts, forward)
+    return Maps(bridge, forward, calibration, benefit, centring=centring)
+
+
+def _centring(models: Models, artefacts: Artefacts, forward: Projector | None) -> Centring | None:
+    if forward is None or not models.config.serving.centre_queries:
+        return None
+    return artefacts.load_centring(forward.digest)
 
 
 def _projector(models: Models, artefacts: Artefacts, direction: Direction) -> Projector | None:

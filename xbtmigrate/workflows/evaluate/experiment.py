@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.evaluation.curves import Curve, measure_curves
-from xbtmigrate.evaluation.mixed_gallery import Serving, put_spent_first
+from xbtmigrate.evaluation.mixed_gallery import Centred, Serving, in_step
 from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Rows, SearchSpace, evaluate
 from xbtmigrate.evaluation.servings import (
     SERVED,
     SERVINGS,
+    UNCENTRED,
     GalleryCalibration,
     ServingSpec,
     find_measured,
@@ -24,13 +25,19 @@ from xbtmigrate.ordering.benefit import BenefitModel
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Ordering
 from xbtmigrate.scoring.calibration import Bank, Calibration, Scored, measure_hubness
+from xbtmigrate.scoring.centring import Centring
 from xbtmigrate.scoring.fusion import PerPoint
+from xbtmigrate.scoring.mixture import SINGLE
 from xbtmigrate.scoring.slerp import slerp
-from xbtmigrate.types import Channel, Distance, PointId, Scores, Vectors
+from xbtmigrate.training.fit_centring import centre_in_place
+from xbtmigrate.types import Channel, Distance, PointId, Scores, Vectors, normalized
 
 ORACLE = "oracle"
 ORDERS = ("random", "uncertainty", "benefit", ORACLE)
 """Orders that are measured by default."""
+
+KEEP_CENTRED = "keep:centred"
+"""The old model with centred queries: free, and no migration."""
 
 USUAL_SERVINGS = tuple(name for name, spec in SERVINGS.items() if spec.is_usual)
 """Servings that are measured by default."""
@@ -131,6 +138,7 @@ class Maps:
         calibration: How the scores of both spaces are fused.
         benefit: What re-encoding a point is worth.
         tuned: Queries of the trial in the new model with the additions trained for the bridge.
+        centring: How far queries of the new space are centred.
     """
 
     bridge: Projector | None = None
@@ -138,6 +146,7 @@ class Maps:
     calibration: Calibration | None = None
     benefit: BenefitModel | None = None
     tuned: Vectors | None = None
+    centring: Centring | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +157,8 @@ class CurveOptions:
         orders: Names of orders, those of plugins too; `oracle` needs the answer and is a bound.
         servings: Names of servings, see `evaluation.servings`.
         make: Makes an order by its name.
-        spent: Gallery rows that were re-encoded for training pairs: the backfill writes them
-            first, whatever the order, and so do the curves. Where no query asks for any of them,
-            that is made up for, see `measure_curves`.
+        spent: Gallery rows that were re-encoded for training pairs. They are spread over every
+            order, see `in_step`.
     """
 
     make: Callable[[str], Ordering]
@@ -176,22 +184,15 @@ def judge(trial: Trial, maps: Maps, asked: CurveOptions) -> TrialResult:
     sides = None if maps.forward is None else trial.channel_vectors(maps.forward)
     spaces, relevance = _spaces(trial, maps, sides), trial.relevance
     rows = {name: evaluate(space, relevance) for name, space in _cells(trial, maps, spaces)}
-    # 2. The curves. Points already paid for come first in every order, as in a backfill.
+    # 2. The curves. Orders are compared by the points that are still to be paid for.
     ranked = {
-        name: put_spent_first(rank(trial.ids, scores), asked.spent)
+        name: in_step(rank(trial.ids, scores), asked.spent)
         for name, scores in _orders(trial, sides, maps, asked).items()
     }
-    # Training pairs avoid the queries' points, so often no query has its answer among the rows
-    # that are re-encoded first; `measure_curves` corrects for it.
-    unasked = (
-        0.0 if np.isin(relevance.row, asked.spent).any() else len(asked.spent) / len(trial.ids)
-    )
     curves = [
         curve
         for searched, servings in _searches(specs, trial, sides, maps, spaces, spent=asked.spent)
-        for curve in measure_curves(
-            searched, relevance, orders=ranked, servings=servings, unasked=unasked
-        )
+        for curve in measure_curves(searched, relevance, orders=ranked, servings=servings)
     ]
     # 3. A fusion with nothing re-encoded is a cell, too. All orders agree at fraction 0, so the
     #    first one is as good as any.
@@ -224,6 +225,9 @@ def _cells(
 ) -> Iterator[tuple[str, SearchSpace]]:
     """Yield the systems that search one space and re-encode nothing, keep first."""
     yield "keep", spaces[Channel.OLD]
+    centred = centre_in_place(spaces[Channel.OLD], trial.questions.texts, trial.relevance)
+    if centred is not None:
+        yield KEEP_CENTRED, centred
     if maps.bridge is not None:
         yield f"bridge:{maps.bridge.kind}", spaces[Channel.BRIDGE]
         if maps.tuned is not None:
@@ -267,16 +271,21 @@ def _searches(
     spaces: Mapping[Channel, SearchSpace],
     *,
     spent: Rows,
-) -> list[tuple[Mapping[Channel, SearchSpace], list[Serving]]]:
+) -> list[tuple[Mapping[Channel, SearchSpace], list[Serving | Centred]]]:
     """Return the chosen servings that the maps allow, with the spaces that they search."""
     known = _known(trial, sides, maps)
-    plain: list[Serving] = []
-    remapped: list[tuple[Mapping[Channel, SearchSpace], list[Serving]]] = []
+    plain: list[Serving | Centred] = []
+    remapped: list[tuple[Mapping[Channel, SearchSpace], list[Serving | Centred]]] = []
     for spec in specs:
         serving = None if spec.measure is None else spec.measure(known)
         if serving is None or not serving.channels <= set(spaces):
             continue
-        if spec.remap is None:
+        # Without centring both would be the same curve.
+        if spec.name == UNCENTRED and maps.centring is None:
+            continue
+        if spec.name == SINGLE.name and maps.centring is not None and sides is not None:
+            plain.append(centred_single(maps.centring, trial, sides))
+        elif spec.remap is None:
             plain.append(serving)
         # Only rows that were re-encoded for pairs may teach it: the others' vectors are unknown.
         elif (apply := spec.remap(trial.old[spent], trial.new[spent])) is not None:
@@ -287,6 +296,21 @@ def _searches(
             }
             remapped.append(({**spaces, **own}, [serving]))
     return [(spaces, plain), *remapped]
+
+
+def centred_single(centring: Centring, trial: Trial, sides: ChannelVectors) -> Centred:
+    """Serve the single space with queries centred as they are by a searcher.
+
+    Each query is centred with strengths that were fitted without it.
+    """
+    mean = np.asarray(centring.mean, np.float32)
+    cosine = trial.new_distance is Distance.COSINE
+    queries, projected, new = (
+        (normalized(each) if cosine else each) @ mean
+        for each in (trial.queries_new, sides.projected, sides.new)
+    )
+    strengths = centring.strengths_for(trial.questions.texts)
+    return Centred(queries, strengths, {Channel.FORWARD: projected, Channel.NEW: new})
 
 
 def _known(trial: Trial, sides: ChannelVectors | None, maps: Maps) -> GalleryCalibration | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from xbtmigrate.errors import EncoderError, TrainingError
 from xbtmigrate.evaluation.curves import Curve
@@ -15,9 +16,9 @@ from xbtmigrate.evaluation.queries import Questions, choose_held_out
 from xbtmigrate.evaluation.recommendation import Recommendation
 from xbtmigrate.evaluation.retrieval import METRICS
 from xbtmigrate.migration.plan import Advice, CurvePoint, Measurement, System
-from xbtmigrate.qdrant.collection.facts import CollectionFacts
+from xbtmigrate.scoring.mixture import SINGLE
 from xbtmigrate.side_information import TextSide
-from xbtmigrate.training.fit import fit
+from xbtmigrate.training.fit import FitReport, fit
 from xbtmigrate.types import Direction
 from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
 from xbtmigrate.workflows.evaluate.cost import Workload, estimate_costs, to_compare
@@ -32,6 +33,7 @@ from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, take
 from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.train.calibrate import calibrate_on_points
+from xbtmigrate.workflows.train.centre import centre
 from xbtmigrate.workflows.train.make_pairs import EmbeddedRows, fit_options, make_material
 from xbtmigrate.workflows.train.text_side import add_text_side
 from xbtmigrate.workflows.workspace import Workspace
@@ -112,18 +114,22 @@ def judge_sample(
     # `free` holds only rows that could be embedded.
     known = EmbeddedRows(new.vectors[free], np.ones(len(free), np.bool_))
     try:
-        maps = _quick_maps(
+        maps, forward = _quick_maps(
             *(store, models, workspace),
             points.rows(free),
             known,
             text_side=text_side,
             report=report,
         )
+        if store.config.serving.centre_queries:
+            maps = replace(maps, centring=centre(trial, forward, models.stored))
     except TrainingError as error:
         # Too few pairs for a projector is no reason to fail: `keep` and `full` need none.
         maps = Maps()
         warnings.append(f"no projector was measured: {error.message}")
-    judged = judge(trial, maps, _asked_curves(store.facts, workspace, trial, maps))
+    trained = {points.ids[row] for row in free}
+    paid = np.flatnonzero([point in trained for point in trial.ids])
+    judged = judge(trial, maps, _asked_curves(workspace, maps, paid))
     findings = Findings(models.stored, trial, maps, judged, seed, task=SAMPLE)
     measurement = Measurement(
         basis=trial.questions.basis,
@@ -146,22 +152,25 @@ def _system(row: Mapping[str, Any]) -> System:
     )
 
 
-def _asked_curves(
-    facts: CollectionFacts, workspace: Workspace, trial: Trial, maps: Maps
-) -> CurveOptions:
-    """Return the usual curves; each begins with the share that encoding the sample costs."""
-    # The sample is encoded already, so a backfill begins with these points in any order.
-    share = min(1.0, len(trial.ids) / max(1, facts.points))
-    rng = np.random.default_rng(workspace.config.plan.seed)
+def _asked_curves(workspace: Workspace, maps: Maps, paid: npt.NDArray[np.intp]) -> CurveOptions:
+    """Return the usual curves.
+
+    Args:
+        workspace: The migration's files.
+        maps: What was fitted.
+        paid: Rows that it was fitted on.
+    """
     return CurveOptions(
         make=lambda name: workspace.ordering(name, maps.forward, benefit=maps.benefit),
-        spent=rng.permutation(len(trial.ids))[: round(share * len(trial.ids))],
+        spent=paid,
     )
 
 
 def _curve_points(curves: Sequence[Curve]) -> list[CurvePoint]:
-    """Return the curve that the plan shows: the best one by its mean."""
-    shown = max(curves, key=lambda curve: curve.auc())
+    """Return the curve that the plan shows: the best one of the single space, by its mean."""
+    # It is what answers from the cutover on, in one search and without the old model.
+    single = [curve for curve in curves if curve.serving == SINGLE.name]
+    shown = max(single or curves, key=lambda curve: curve.auc())
     return [
         CurvePoint(fraction=fraction, sample_recall_at_10=value)
         for fraction, value in zip(shown.fractions, shown.values(), strict=True)
@@ -218,7 +227,7 @@ def _with_answers(
     rows = np.flatnonzero(valid)
     if text_side is not None:
         extra = replace(extra, side=text_side.embed(extra.texts))
-    return _joined(points, extra.rows(rows)), np.concatenate([new, found[rows]])
+    return points.join(extra.rows(rows)), np.concatenate([new, found[rows]])
 
 
 def _asked(
@@ -258,7 +267,7 @@ def _quick_maps(
     *,
     text_side: TextSide | None,
     report: Report,
-) -> Maps:
+) -> tuple[Maps, FitReport]:
     """Fit both directions in closed form, and calibrate where queries can be made."""
     material = make_material(models, workspace, points, new, report)
     options = replace(fit_options(store, models, QUICK_KINDS), text_side=text_side)
@@ -266,23 +275,6 @@ def _quick_maps(
     forward = fit(Direction.FORWARD, material.pairs, material.task, options)
     learned = calibrate_on_points(store, models, points, new, (bridge, forward))
     if learned is None:
-        return Maps(bridge.projector, forward.projector)
-    return Maps(
-        bridge.projector,
-        forward.projector,
-        calibration=learned.calibration,
-        benefit=learned.benefit,
-    )
-
-
-def _joined(first: Points, second: Points) -> Points:
-    return Points(
-        [*first.ids, *second.ids],
-        [*first.texts, *second.texts],
-        [*first.images, *second.images],
-        [*first.hashes, *second.hashes],
-        np.concatenate([first.old, second.old]),
-        None
-        if first.side is None or second.side is None
-        else np.concatenate([first.side, second.side]),
-    )
+        return Maps(bridge.projector, forward.projector), forward
+    maps = Maps(bridge.projector, forward.projector, learned.calibration, learned.benefit)
+    return maps, forward

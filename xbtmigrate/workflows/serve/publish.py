@@ -25,6 +25,7 @@ from xbtmigrate.qdrant.gallery.store_hubness import (
 from xbtmigrate.qdrant.journal.published import Published, fetch, publish
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.scoring.calibration import Bank, Calibration
+from xbtmigrate.scoring.centring import Centring
 from xbtmigrate.scoring.hubness import StoredHubness, compute_stored_hubness, key_of
 from xbtmigrate.serving.artefact_source import names_of
 from xbtmigrate.types import MADE, Channel, Direction, Kind, Layout, vectors_of
@@ -175,6 +176,7 @@ def _files(artefacts: Artefacts, plan: Plan) -> dict[str, bytes]:
                     projector = replace(projector, error=None)
                 # The forward one stays whole: the journal names it, and it may have to be restored.
                 projector.save(fresh.projector_folder(direction))
+        fresh.save_centring(Centring.load(artefacts.serving_folder))
         calibration = artefacts.load_calibration()
         if calibration is not None:
             # Hubness is stored on the points, so searchers need the bank only for thresholds.

@@ -120,6 +120,7 @@ async def _opened(
             new_encoder=encoders.get("new"),
             old_encoder=encoders.get("old"),
             demand=demand,
+            centre_queries=config.serving.centre_queries,
         )
 
     async def close() -> None:

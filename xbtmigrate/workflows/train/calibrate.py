@@ -21,19 +21,20 @@ from xbtmigrate.evaluation.servings import Tuning, find_serving, list_measured
 from xbtmigrate.ordering.benefit import BenefitModel, FeatureInputs, Reference
 from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.calibration import Bank, Calibration
+from xbtmigrate.scoring.centring import Centring
 from xbtmigrate.scoring.conditional_logit import MIN_QUERIES, CalibrationSet, calibrate
 from xbtmigrate.scoring.fusion import PerPoint
 from xbtmigrate.scoring.slerp import choose_alpha
 from xbtmigrate.training.fit import FitReport
 from xbtmigrate.training.learn_benefit import fit_estimates, measure_benefit
-from xbtmigrate.training.pairs import PairSource
 from xbtmigrate.types import Channel, Modality, Scores, Vectors
 from xbtmigrate.workflows.encode_points import encode_readable
-from xbtmigrate.workflows.evaluate.experiment import ChannelVectors
+from xbtmigrate.workflows.evaluate.experiment import ChannelVectors, Trial
 from xbtmigrate.workflows.evaluate.query_sources import make_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
 from xbtmigrate.workflows.store import Store
+from xbtmigrate.workflows.train.centre import centre, project_unseen
 from xbtmigrate.workflows.train.make_pairs import EmbeddedRows
 
 MAX_QUERIES = 6000
@@ -41,6 +42,8 @@ MAX_POINTS = 6000
 MAX_REFERENCE = 2000
 MAX_TUNING = 300
 """Queries that measured servings are tuned on, at most."""
+MAX_CENTRING = 1000
+"""Queries that strengths of centring are compared on, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,13 @@ class CalibrationResult:
         calibration: How a mixed gallery is searched.
         benefit: What re-encoding a point is worth; None without an uncertainty of the projection,
             or where the projection needs more than the stored vector.
+        centring: How far queries of the new space are centred; None where that is not possible.
         basis: What served as queries and relevance, in words.
     """
 
     calibration: Calibration
     benefit: BenefitModel | None
+    centring: Centring | None
     basis: str
 
 
@@ -107,7 +112,7 @@ def fit_calibration(
     bridge, forward = fits
     sides = ChannelVectors(
         points.old,
-        _projected(models, points, forward),
+        project_unseen(forward, points.ids, points.old, points.side, models.stored),
         true,
         store.facts.distance,
         store.new_distance,
@@ -123,13 +128,15 @@ def fit_calibration(
         (bridge.projector.digest, forward.projector.digest),
         _tune(sides, asked, points, forward.projector),
     )
+    texts, _, _ = embedded
+    centring = centre(_trial(store, points, true, texts, everything), forward, models.stored)
     if not forward.projector.has_uncertainty or forward.projector.d_side:
-        return CalibrationResult(calibration, None, questions.basis)
+        return CalibrationResult(calibration, None, centring, questions.basis)
     mixed = _Mixed(sides, points, calibration, hubness, forward.projector)
     # Ranks grow with the gallery: the benefit is meant for the whole collection.
     scale = store.facts.points / len(points)
     benefit = _benefit(mixed, everything, scale, seed)
-    return CalibrationResult(calibration, benefit, questions.basis)
+    return CalibrationResult(calibration, benefit, centring, questions.basis)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +163,24 @@ def _embed_known_queries(
     place = {point: row for row, point in enumerate(points.ids)}
     return _KnownQueries(
         np.array([place[relevant[0]] for relevant in questions.relevant]), old, new
+    )
+
+
+def _trial(
+    store: Store, points: Points, true: Vectors, questions: Questions, asked: _KnownQueries
+) -> Trial:
+    """Take the first queries as a trial among the known points."""
+    some = slice(0, MAX_CENTRING)
+    return Trial(
+        questions=questions.select(range(len(questions))[some]),
+        ids=points.ids,
+        queries_old=asked.old[some],
+        queries_new=asked.new[some],
+        old=points.old,
+        new=true,
+        old_distance=store.facts.distance,
+        new_distance=store.new_distance,
+        side=points.side,
     )
 
 
@@ -263,16 +288,3 @@ def _embedded(models: Models, questions: Questions) -> tuple[Questions, Vectors,
     if len(rows) < 2 * MIN_QUERIES:
         return None
     return questions.select(rows), old[0][rows], new[0][rows]
-
-
-def _projected(models: Models, points: Points, forward: FitReport) -> Vectors:
-    """Project the stored vectors by maps that had not seen them."""
-    applied = forward.projector.apply(points.old, points.side)
-    unseen = forward.unseen
-    # Maps fitted on captions have seen no stored image vector, so the final one is honest there.
-    texts_for_images = models.stored is Modality.IMAGE and (
-        unseen is not None and unseen.source is PairSource.TEXT
-    )
-    if unseen is None or texts_for_images:
-        return applied
-    return unseen.of(points.ids, applied)

@@ -13,6 +13,7 @@ from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
 from xbtmigrate.documents.train import (
     CalibrationDocument,
+    CentringDocument,
     DirectionDocument,
     LoraDocument,
     TrainDocument,
@@ -21,6 +22,7 @@ from xbtmigrate.errors import ConfigError, TrainingError
 from xbtmigrate.evaluation.queries import FREE, choose_held_out
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.projectors import Projector
+from xbtmigrate.scoring.centring import Centring
 from xbtmigrate.training.fit import FitReport, fit
 from xbtmigrate.training.kinds.lora import LoraReport, LoraTask, TextTower, fit_lora
 from xbtmigrate.training.pairs import joined_pairs, save_pairs
@@ -28,12 +30,13 @@ from xbtmigrate.training.race import Progress
 from xbtmigrate.training.trainers import find_trainers
 from xbtmigrate.types import Direction, Modality, PointId
 from xbtmigrate.workflows.encode_points import Report, encode_gallery
-from xbtmigrate.workflows.evaluate.collect import MIN_UNSEEN
+from xbtmigrate.workflows.evaluate.collect import MIN_UNSEEN, CollectedPoints
 from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, survey, take
 from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.train.calibrate import CalibrationResult, calibrate_on_points
+from xbtmigrate.workflows.train.centre import centre_on_judged
 from xbtmigrate.workflows.train.make_pairs import EmbeddedRows, Material, fit_options, make_material
 from xbtmigrate.workflows.train.text_side import add_text_side
 from xbtmigrate.workflows.workspace import Workspace
@@ -53,6 +56,7 @@ class TrainResult:
         reports: Fit of each direction.
         lora: Effect of the additions to the new model's text tower; None without `--lora`.
         learned: What queries with known answers taught; None where there were none.
+        centring: How far queries of the new space are centred; None where that was not fitted.
     """
 
     plan: Plan
@@ -61,6 +65,7 @@ class TrainResult:
     reports: Mapping[Direction, FitReport]
     lora: LoraReport | None
     learned: CalibrationResult | None
+    centring: Centring | None
 
     def document(self) -> TrainDocument:
         """Return the document of `train-projector`."""
@@ -75,11 +80,19 @@ class TrainResult:
             },
             "lora": self._lora(self.lora) if self.lora else None,
             "calibration": self._calibration(self.learned) if self.learned else None,
+            "centring": self._centring(self.centring) if self.centring else None,
         }
 
     def _calibration(self, learned: CalibrationResult) -> CalibrationDocument:
         fusion = learned.calibration.fusion
         return {"basis": learned.basis, "queries": fusion.queries, "loss": fusion.loss}
+
+    def _centring(self, centring: Centring) -> CentringDocument:
+        return {
+            "basis": centring.basis,
+            "queries": centring.queries,
+            "strengths": list(centring.strengths),
+        }
 
     def _lora(self, report: LoraReport) -> LoraDocument:
         return {
@@ -180,21 +193,35 @@ def train(
             task = _lora_task(points, material, reports[Direction.BRIDGE].projector)
             folder = workspace.artefacts.lora_folder
             tuned = fit_lora(tower, task, folder, epochs=lora, seed=options.seed, threads=threads)
-        learned = None
+        learned = centring = None
         # The calibration is bound to the digests of both maps, so one alone has none.
         if direction == "both":
             report("calibrating", 0, 0)
             learned = _calibrate(store, models, workspace.artefacts, points, new, reports=reports)
-    return TrainResult(plan, workspace.artefacts, material, reports, tuned, learned)
+        if Direction.FORWARD in reports:
+            report("centring queries", 0, 0)
+            rows = np.flatnonzero(new.valid)
+            judged = centre_on_judged(
+                *(store, models, workspace),
+                CollectedPoints(points.rows(rows), new.vectors[rows]),
+                forward=reports[Direction.FORWARD],
+                text_side=text_side,
+                report=report,
+            )
+            centring = judged or (learned.centring if learned else None)
+            workspace.artefacts.save_centring(centring)
+    return TrainResult(plan, workspace.artefacts, material, reports, tuned, learned, centring)
 
 
 def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, FitReport]) -> None:
     """Save pairs and projectors, and delete what was made with the ones they replace."""
     save_pairs(artefacts.pairs_file, joined_pairs([*material.pairs, *material.task.pairs]))
     # What was made with the old ones goes first: a kill in between leaves none beside the new.
-    # The order scores points by the forward map's uncertainty; LoRA was tuned through the bridge.
+    # The order scores points by the forward map's uncertainty, queries are centred for its gallery;
+    # LoRA was tuned through the bridge.
     if Direction.FORWARD in reports:
         artefacts.order_file.unlink(missing_ok=True)
+        artefacts.save_centring(None)
     if Direction.BRIDGE in reports:
         shutil.rmtree(artefacts.lora_folder, ignore_errors=True)
     for direction, found in reports.items():

@@ -1,0 +1,131 @@
+"""Fit how far queries of the new space are centred, on judged queries or on made ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from xbtmigrate.errors import CollectionError, EncoderError
+from xbtmigrate.evaluation.mixed_gallery import in_step
+from xbtmigrate.evaluation.queries import Questions
+from xbtmigrate.scoring.centring import Centring
+from xbtmigrate.side_information import TextSide
+from xbtmigrate.training.fit import FitReport
+from xbtmigrate.training.fit_centring import CentringTask, fit_centring
+from xbtmigrate.training.pairs import PairSource
+from xbtmigrate.types import Modality, PointId, Vectors
+from xbtmigrate.workflows.encode_points import Report
+from xbtmigrate.workflows.evaluate.collect import CollectedPoints, embed_queries
+from xbtmigrate.workflows.evaluate.experiment import Trial
+from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
+from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.points import take
+from xbtmigrate.workflows.store import Store
+from xbtmigrate.workflows.workspace import Workspace
+
+MAX_JUDGED = 1000
+"""Judged queries that strengths are compared on, at most."""
+
+
+def centre(trial: Trial, forward: FitReport, stored: Modality) -> Centring | None:
+    """Fit on the queries of a trial; None where centring is not possible or they are too few.
+
+    Args:
+        trial: Queries, and a gallery whose true new vectors are known.
+        forward: Fit of the forward projector.
+        stored: What the gallery's vectors embed.
+    """
+    seen = set(forward.unseen.ids) if forward.unseen is not None else set()
+    projected = project_unseen(forward, trial.ids, trial.old, trial.side, stored)
+    uncertainty = forward.projector.uncertainty(trial.old, trial.side)
+    paid = np.flatnonzero([point in seen for point in trial.ids])
+    order = in_step(np.argsort(-uncertainty, kind="stable"), paid)
+    task = CentringTask(
+        trial.questions.texts,
+        trial.queries_new,
+        trial.relevance,
+        projected,
+        trial.new,
+        order,
+        trial.new_distance,
+    )
+    return fit_centring(task, forward=forward.projector.digest, basis=trial.questions.basis)
+
+
+def centre_on_judged(
+    store: Store,
+    models: Models,
+    workspace: Workspace,
+    known: CollectedPoints,
+    *,
+    forward: FitReport,
+    text_side: TextSide | None,
+    report: Report,
+) -> Centring | None:
+    """Fit on the judged queries whose answers are known; None where there are too few.
+
+    Args:
+        store: What the migration has in Qdrant.
+        models: Both models.
+        workspace: The migration's files.
+        known: Sampled points with their true new vectors.
+        forward: Fit of the forward projector.
+        text_side: What made the points' side vectors; None where they were stored, or none is used.
+        report: Called with progress.
+
+    Evaluations use the same queries, in folds: each is measured with strengths that were fitted
+    without it.
+    """
+    for questions in read_judged_questions(store.config):
+        asked = questions.sample(MAX_JUDGED, store.config.plan.seed)
+        try:
+            collected = _with_answers(store, workspace, known, asked, text_side)
+            trial = embed_queries(store, models, collected, asked, report)
+        except (CollectionError, EncoderError):
+            continue
+        found = centre(trial, forward, models.stored)
+        if found is not None:
+            return found
+    return None
+
+
+def project_unseen(
+    forward: FitReport,
+    ids: Sequence[PointId],
+    old: Vectors,
+    side: Vectors | None,
+    stored: Modality,
+) -> Vectors:
+    """Project stored vectors by maps that had not seen them, (n, d_new)."""
+    applied, unseen = forward.projector.apply(old, side), forward.unseen
+    # Maps fitted on captions have seen no stored image vector, so the final one is honest there.
+    texts_for_images = stored is Modality.IMAGE and (
+        unseen is not None and unseen.source is PairSource.TEXT
+    )
+    if unseen is None or texts_for_images:
+        return applied
+    return unseen.of(ids, applied)
+
+
+def _with_answers(
+    store: Store,
+    workspace: Workspace,
+    known: CollectedPoints,
+    questions: Questions,
+    text_side: TextSide | None,
+) -> CollectedPoints:
+    """Add the answers whose new vectors were paid for, as for a plan: none is encoded for this."""
+    present = set(known.points.ids)
+    # Sorted: sets of strings iterate differently in each process, and figures must not.
+    absent = sorted({p for relevant in questions.relevant for p in relevant} - present)
+    extra = take(store.reader(), absent) if absent else known.points.rows([])
+    if not len(extra):
+        return known
+    vectors, valid = workspace.cache.find(extra.hashes)
+    rows = np.flatnonzero(valid)
+    extra = extra.rows(rows)
+    if text_side is not None:
+        extra = replace(extra, side=text_side.embed(extra.texts))
+    return CollectedPoints(known.points.join(extra), np.concatenate([known.new, vectors[rows]]))
