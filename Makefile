@@ -15,6 +15,7 @@ INSTALL := $(BIN)/pip install --quiet --no-compile
 endif
 # The plugins that need no torch.
 LIGHT := ./plugins/xbtmigrate-openai ./plugins/xbtmigrate-research
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 PYTEST := XBTMIGRATE_INSTALLED=wheel $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: demo install test test-long test-all lint docs release clean
@@ -39,14 +40,16 @@ test-all: test test-long  ## All tests, and some hours of drawn collections, kil
 	$(BIN)/python -m tests.faults --seeds 0-199
 	$(BIN)/python -m tests.faults --answers --apart 8
 
-lint: install  ## Style, types and the layers
+lint: install  ## Style, types, the layers, and the links of the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(SITE)
 
-docs: install  ## Generate the tables of docs/output.md from xbtmigrate/documents/
+docs: install  ## Generate the tables of docs/output.md, and the site in build/site
 	$(BIN)/python docs/write_output.py
+	$(SITE)
 
 release: $(BIN)/python  ## Build wheel and source distribution in dist, and check both
 	$(INSTALL) build check-wheel-contents twine

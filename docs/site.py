@@ -1,0 +1,53 @@
+"""Extend the site of mkdocs.yml: pages from outside docs/.
+
+mkdocs calls `on_files` and `on_page_markdown`. Links keep the form that works in the repository.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTSIDE = {
+    source: "index.md" if source == "README.md" else f"project/{source}"
+    for source in (
+        *("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"),
+        *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("examples/*/README.md"))),
+        *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("plugins/*/README.md"))),
+    )
+}
+SOURCES = {place: source for source, place in OUTSIDE.items()}
+LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)]*)?\)")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages that lie outside docs/."""
+    for source, place in OUTSIDE.items():
+        files.append(File.generated(config, place, abs_src_path=str(ROOT / source)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Lead each link to the page's place on the site; a link to code becomes its text."""
+    place = page.file.src_uri
+    source = SOURCES.get(place, f"docs/{place}")
+
+    def lead(link: re.Match[str]) -> str:
+        image, text, target, anchor = link.groups()
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        if (ROOT / path).is_dir():
+            path += "/README.md"
+        if not (ROOT / path).exists():
+            return link[0]  # mkdocs reports it
+        if not path.startswith("docs/") and path not in OUTSIDE:
+            return text
+        there = OUTSIDE.get(path, path.removeprefix("docs/"))
+        relative = posixpath.relpath(there, posixpath.dirname(place) or ".")
+        return f"{image}[{text}]({relative}{anchor or ''})"
+
+    return LINK.sub(lead, markdown)
