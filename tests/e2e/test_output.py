@@ -14,7 +14,6 @@ from tests.support.clipart import Clipart, write_config
 from tests.support.command import answer
 from tests.support.documents import DOCS, rows, sections
 
-pytestmark = pytest.mark.long  # a baseline of the research package needs torch
 COUNT = 300
 SECTIONS = sections(DOCS / "output.md")
 
