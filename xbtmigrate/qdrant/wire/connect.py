@@ -52,24 +52,14 @@ def connect(
             'write qdrant.url = "http://host:6333", or "path:DIR" for the embedded mode',
         )
     certificates = Certificates.load(ca_file)
-    with warnings.catch_warnings():
-        # The library warns of versions, which are checked here, and of keys over plain HTTP.
-        warnings.simplefilter("ignore")
-        try:
-            client = QdrantClient(
-                url=url,
-                api_key=api_key,
-                prefer_grpc=prefer_grpc,
-                grpc_port=grpc_port,
-                grpc_options={**PLAIN, **certificates.grpc_options},
-                timeout=timeout,
-                verify=certificates.context(),
-                check_compatibility=False,
-            )
-        except ValueError as error:
-            raise ConnectionFailedError(
-                f"'{url}' is not a valid address: {error}", "correct qdrant.url"
-            ) from error
+    client = _open_client(
+        url,
+        certificates,
+        api_key=api_key,
+        prefer_grpc=prefer_grpc,
+        grpc_port=grpc_port,
+        timeout=timeout,
+    )
     client.http.client.add_middleware(raise_refusals)
     rest = Rest(client, api_key, timeout, certificates)
     probe = Connection(
@@ -83,6 +73,36 @@ def connect(
         rpc=Rpc(url, grpc_port, api_key, timeout, certificates=certificates, trusted=prefer_grpc),
     )
     return _checked(probe, with_key=api_key is not None)
+
+
+def _open_client(
+    url: str,
+    certificates: Certificates,
+    *,
+    api_key: str | None,
+    prefer_grpc: bool,
+    grpc_port: int,
+    timeout: int,
+) -> QdrantClient:
+    """Open the client library; raises ConnectionFailedError for an address that is none."""
+    with warnings.catch_warnings():
+        # The library warns of versions, which are checked here, and of keys over plain HTTP.
+        warnings.simplefilter("ignore")
+        try:
+            return QdrantClient(
+                url=url,
+                api_key=api_key,
+                prefer_grpc=prefer_grpc,
+                grpc_port=grpc_port,
+                grpc_options={**PLAIN, **certificates.grpc_options},
+                timeout=timeout,
+                verify=certificates.context(),
+                check_compatibility=False,
+            )
+        except ValueError as error:
+            raise ConnectionFailedError(
+                f"'{url}' is not a valid address: {error}", "correct qdrant.url"
+            ) from error
 
 
 def open_async(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import xbtmigrate
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
+from xbtmigrate.evaluation.recommendation import Recommendation
 from xbtmigrate.files import write_atomically
 from xbtmigrate.migration.phases import MigrationRecord, Phase, utc_now
 from xbtmigrate.migration.plan import (
@@ -24,7 +26,7 @@ from xbtmigrate.migration.plan import (
 )
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.gallery.create import EF_CONSTRUCT
-from xbtmigrate.types import Layout, Strategy
+from xbtmigrate.types import Layout, PointId, Strategy
 from xbtmigrate.workflows.compare_baseline import read_baseline_points
 from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
 from xbtmigrate.workflows.evaluate.cost import FLOAT, Workload, estimate_costs
@@ -45,7 +47,7 @@ from xbtmigrate.workflows.plan.coverage import (
 )
 from xbtmigrate.workflows.plan.judging_template import write_template
 from xbtmigrate.workflows.plan.model_match import match_old_model, require_match
-from xbtmigrate.workflows.plan.sample import advice_of, judge_sample
+from xbtmigrate.workflows.plan.sample import SampleResult, advice_of, judge_sample
 from xbtmigrate.workflows.points import Points, Survey, survey, take
 from xbtmigrate.workflows.prerequisites import require_prerequisites
 from xbtmigrate.workflows.store import Store, open_store
@@ -87,79 +89,130 @@ def make_plan(
         workspace = Workspace(config, models)
         # Refusals in the order of their cost: requests, then reading every point, then encoding.
         layout, record = check_plannable(store, models)
-        seen = survey(
-            store.reader(),
-            sample=config.plan.sample,
-            seed=config.plan.seed,
+        found = _measure(
+            *(store, models, workspace, layout),
+            allow_model_mismatch=allow_model_mismatch,
             report=report,
-            without_old=find_without_old(store),
         )
-        coverage = make_coverage(store.facts, models, seen)
-        points = take(store.reader(), seen.sample)
-        require_sample(store.facts, seen, points)
-        match = match_old_model(
-            points,
-            models.old,
-            models.stored,
-            config.plan.old_model_match,
-            store.facts.distance,
-        )
-        if not allow_model_mismatch:
-            require_match(match, models.stored, config.plan.old_model_match)
-        # From here on the new model is paid for, and each of its vectors goes to the cache.
-        sampled = _encode_sample(models, workspace, points, report)
-        judged = judge_sample(store, models, workspace, sampled.points, sampled.new, report=report)
-        coverage = add_sample(coverage, sampled.points, sampled.new)
-        work = _workload(store, models, workspace.artefacts, seen, sampled, layout=layout.layout)
-        recommendation = judged.advise(work, config.plan.target)
-        advice = advice_of(recommendation)
-        costs = estimate_costs(work, _partial_share(advice))
-        strategy, fraction = _strategy(config, advice), _fraction(config, advice)
-        # Only now: how much may fail depends on the share that the advice re-encodes.
-        require_readable(coverage, fraction, config.plan.max_missing)
-        plan = Plan(
-            tool_version=xbtmigrate.__version__,
-            created_at=utc_now(),
-            migration=config.migration,
-            binding=store.binding(models.new.fingerprint),
-            collection=_collection(store),
-            target=layout,
-            coverage=coverage,
-            model_match=match,
-            throughput=Throughput(scan=seen.rate, encode=sampled.rate),
-            costs=costs,
-            measurement=judged.measurement,
-            recommendation=advice,
-            strategy=strategy,
-            fraction=fraction,
-            ordering=_ordering(config, advice),
-            seed=config.plan.seed,
-            without_vector=count_by_reason(
-                count_without_vector(coverage, strategy, fraction, config.plan.max_missing)
-            ),
-            warnings=[
-                *judged.warnings,
-                *_warnings(store, models, coverage, match, layout),
-                *(copy_warnings(store, layout, report) if STRATEGIES[strategy].writes else ()),
-            ],
-            findings=require_prerequisites(store, layout, costs, strategy),
-        ).freeze()
-        # Before the new plan is saved, or it would be deleted with the old files.
-        _clear_finished(workspace.artefacts, record)
-        # The plan is saved last: a kill before leaves none beside another plan's order or baseline.
-        workspace.artefacts.order_file.unlink(missing_ok=True)
-        # The baseline that `verify` compares with: how some points are before the first write.
-        workspace.artefacts.save_baseline(read_baseline_points(store.connection, plan, seen.sample))
-        workspace.artefacts.save_plan(plan)
+        plan = _freeze(store, models, layout, found, report)
+        _save(store, workspace.artefacts, plan, record, found.seen.sample)
         if plan.measurement.provisional:
-            write_template(workspace.artefacts.template_file, points, models.stored)
+            write_template(workspace.artefacts.template_file, found.points, models.stored)
         if page is not None:
-            write_page(
-                page, store.facts, judged.document(recommendation, plan.warnings), plan.costs
-            )
+            document = found.judged.document(found.recommendation, plan.warnings)
+            write_page(page, store.facts, document, plan.costs)
     if out is not None:
         write_atomically(out, lambda path: path.write_text(plan.model_dump_json(indent=2), "utf-8"))
     return plan
+
+
+@dataclass(frozen=True, slots=True)
+class _EncodedSample:
+    points: Points
+    new: EmbeddedRows
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What was measured for a plan, in the order of its cost."""
+
+    seen: Survey
+    points: Points
+    match: ModelMatch
+    coverage: Coverage
+    sampled: _EncodedSample
+    judged: SampleResult
+    work: Workload
+    recommendation: Recommendation
+
+
+def _measure(
+    store: Store,
+    models: Models,
+    workspace: Workspace,
+    layout: Target,
+    *,
+    allow_model_mismatch: bool,
+    report: Report,
+) -> _Measured:
+    """Read every point, check the old model on a sample, and encode that by the new one."""
+    settings = store.config.plan
+    seen = survey(
+        store.reader(),
+        sample=settings.sample,
+        seed=settings.seed,
+        report=report,
+        without_old=find_without_old(store),
+    )
+    coverage = make_coverage(store.facts, models, seen)
+    points = take(store.reader(), seen.sample)
+    require_sample(store.facts, seen, points)
+    match = match_old_model(
+        points, models.old, models.stored, settings.old_model_match, store.facts.distance
+    )
+    if not allow_model_mismatch:
+        require_match(match, models.stored, settings.old_model_match)
+    # From here on the new model is paid for, and each of its vectors goes to the cache.
+    sampled = _encode_sample(models, workspace, points, report)
+    judged = judge_sample(store, models, workspace, sampled.points, sampled.new, report=report)
+    coverage = add_sample(coverage, sampled.points, sampled.new)
+    work = _workload(store, models, workspace.artefacts, seen, sampled, layout=layout.layout)
+    advised = judged.advise(work, settings.target)
+    return _Measured(seen, points, match, coverage, sampled, judged, work, advised)
+
+
+def _freeze(store: Store, models: Models, layout: Target, found: _Measured, report: Report) -> Plan:
+    """Check what the recommendation needs, and freeze the plan."""
+    config, advice, coverage = store.config, advice_of(found.recommendation), found.coverage
+    costs = estimate_costs(found.work, _partial_share(advice))
+    strategy, fraction = _strategy(config, advice), _fraction(config, advice)
+    # Only now: how much may fail depends on the share that the advice re-encodes.
+    require_readable(coverage, fraction, config.plan.max_missing)
+    without = count_without_vector(coverage, strategy, fraction, config.plan.max_missing)
+    copies = copy_warnings(store, layout, report) if STRATEGIES[strategy].writes else ()
+    return Plan(
+        tool_version=xbtmigrate.__version__,
+        created_at=utc_now(),
+        migration=config.migration,
+        binding=store.binding(models.new.fingerprint),
+        collection=_collection(store),
+        target=layout,
+        coverage=coverage,
+        model_match=found.match,
+        throughput=Throughput(scan=found.seen.rate, encode=found.sampled.rate),
+        costs=costs,
+        measurement=found.judged.measurement,
+        recommendation=advice,
+        strategy=strategy,
+        fraction=fraction,
+        ordering=_ordering(config, advice),
+        seed=config.plan.seed,
+        without_vector=count_by_reason(without),
+        warnings=[
+            *found.judged.warnings,
+            *_warnings(store, models, coverage, found.match, layout),
+            *copies,
+        ],
+        findings=require_prerequisites(store, layout, costs, strategy),
+    ).freeze()
+
+
+def _save(
+    store: Store,
+    artefacts: Artefacts,
+    plan: Plan,
+    record: MigrationRecord | None,
+    sample: Sequence[PointId],
+) -> None:
+    """Replace the files of an earlier plan by those of this one."""
+    # Before the new plan is saved, or it would be deleted with the old files.
+    _clear_finished(artefacts, record)
+    # The plan is saved last: a kill before leaves none beside another plan's order or baseline.
+    artefacts.order_file.unlink(missing_ok=True)
+    # The baseline that `verify` compares with: how some points are before the first write.
+    artefacts.save_baseline(read_baseline_points(store.connection, plan, sample))
+    artefacts.save_plan(plan)
 
 
 def _clear_finished(artefacts: Artefacts, record: MigrationRecord | None) -> None:
@@ -168,13 +221,6 @@ def _clear_finished(artefacts: Artefacts, record: MigrationRecord | None) -> Non
         return
     if artefacts.load_plan().digest == record.plan_digest:
         artefacts.clear()
-
-
-@dataclass(frozen=True, slots=True)
-class _EncodedSample:
-    points: Points
-    new: EmbeddedRows
-    rate: float
 
 
 def _encode_sample(
