@@ -224,8 +224,8 @@ class Artefacts:
             ArtefactError: It is lost or damaged; then it is unknown which side is newer.
         """
         hint = (
-            "restore it from a copy; without it nobody can tell which writes came after the "
-            "cutover. `xbtmigrate doctor` says what is left to do"
+            "restore it from a copy; without it, writes after the cutover cannot be told from "
+            "older ones. `xbtmigrate doctor` lists what is left to do"
         )
         try:
             table = read_parquet(self.ledger_file, {"id": pa.string(), "hash": pa.string()}, hint)

@@ -58,9 +58,7 @@ class QdrantSection(_Section):
     @pydantic.model_validator(mode="after")
     def _two_names(self) -> QdrantSection:
         if self.vector and self.new_vector_name == self.vector:
-            raise ValueError(
-                "the new vector needs a name of its own: set new_vector to another name than vector"
-            )
+            raise ValueError("old and new vector have the same name: set new_vector to another one")
         if self.side_vector in (self.vector, self.new_vector_name):
             raise ValueError("side_vector must be another vector than the old and the new one")
         return self

@@ -125,7 +125,7 @@ def test_paused_killed_and_resumed(
     finally:
         first.kill()
     _, _, err = ended(first)
-    assert "paused: asked for at " in err
+    assert "paused: by `xbtmigrate pause` at " in err
 
     second = start(*RUN, cwd=tmp_path)
     control = Control(server_db, f"{name}-old")
@@ -140,7 +140,7 @@ def test_paused_killed_and_resumed(
     finally:
         second.kill()
     assert code == 0, err
-    assert "going on: asked for by `xbtmigrate resume`" in err
+    assert "resumed by `xbtmigrate resume`" in err
     assert json.loads(out)["gallery"]["encoded"] == COUNT
     assert answer_inside("status", cwd=tmp_path)["load"]["state"] == "ended"
     check_vectors(server_db.client, name, texts, tmp_path, encoded=COUNT)

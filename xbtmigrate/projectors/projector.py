@@ -56,7 +56,7 @@ class Projector:
         if found != (manifest.d_in, manifest.d_out):
             raise ArtefactError(
                 f"the projector maps {found[0]} -> {found[1]} dimensions, "
-                f"its manifest says {manifest.d_in} -> {manifest.d_out}",
+                f"its manifest has {manifest.d_in} -> {manifest.d_out}",
                 "train the projector again",
             )
         if self.text_side is not None and self.text_side.size != manifest.d_side:
@@ -292,6 +292,6 @@ def _known(table: Mapping[str, _Part], name: str, directory: Path) -> _Part:
     if name not in table:
         raise ArtefactError(
             f"the projector in {directory} needs '{name}', which this version does not know",
-            f"upgrade xbtmigrate; this version knows: {', '.join(table)}",
+            f"upgrade xbtmigrate; this version reads: {', '.join(table)}",
         )
     return table[name]

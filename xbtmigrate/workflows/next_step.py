@@ -9,7 +9,7 @@ from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.types import Direction, Strategy
 
 AFTER_ABORT = "xbtmigrate plan, or xbtmigrate backfill --online to begin anew"
-AFTER_FINALIZE = "change the configuration as said before the next migration"
+AFTER_FINALIZE = "change the configuration as listed above before the next migration"
 JUDGE = (
     "write judged queries (docs/judging.md), name them in plan.queries, then xbtmigrate plan; or "
     "set plan.strategy to do without"

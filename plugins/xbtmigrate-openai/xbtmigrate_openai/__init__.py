@@ -182,7 +182,7 @@ class OpenAIEncoder:
         if answer.vectors.shape != (count, self._dimension):
             raise EncoderError(
                 f"the service answered {answer.vectors.shape[0]} vectors of length"
-                f" {answer.vectors.shape[1]}; {count} of length {self._dimension} were asked for",
+                f" {answer.vectors.shape[1]}; {count} of length {self._dimension} were requested",
                 "check model and dimensions; not every service can shorten vectors",
             )
         if not np.isfinite(answer.vectors).all():

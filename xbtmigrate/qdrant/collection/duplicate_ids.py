@@ -42,7 +42,7 @@ def refuse_duplicate_ids(connection: Connection, facts: CollectionFacts) -> None
             raise CollectionError(
                 f"point {one} of '{facts.collection}' exists under more than one shard key: "
                 + ", ".join(map(repr, keys)),
-                "give each point an id of its own, or delete all but one of them under their "
+                "give each point a unique id, or delete all but one of them under their "
                 "shard keys: by its id alone no tool can tell them apart",
             )
 

@@ -75,7 +75,7 @@ def choose_layout(
         )
     # Under `auto` the obstacle is the reason for a shadow.
     if requested is Layout.SHADOW or (requested is None and obstacle):
-        return _shadow(facts, connection, space, obstacle or "the shadow layout was asked for")
+        return _shadow(facts, connection, space, obstacle or 'plan.layout is "shadow"')
     return _in_place(facts, connection, space, resuming=resuming)
 
 

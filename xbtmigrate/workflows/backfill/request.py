@@ -141,7 +141,7 @@ def current_plan(
         )
     if not STRATEGIES[plan.strategy].writes:
         raise GateError(
-            f"the plan says {plan.strategy}, which writes nothing: {plan.recommendation.reason}",
+            f"the plan is to {plan.strategy}, which writes nothing: {plan.recommendation.reason}",
             'to backfill all the same set plan.strategy = "fastfill" or "full" and plan again',
         )
     return plan
@@ -223,8 +223,8 @@ def _fraction(plan: Plan, options: BackfillOptions, record: MigrationRecord | No
     if not STRATEGIES[plan.strategy].encodes:
         if options.fraction or options.until:
             raise ConfigError(
-                f"the plan says {plan.strategy}, which encodes nothing: neither --fraction nor "
-                "--until can be given",
+                f"the plan is to {plan.strategy}, which encodes nothing: neither "
+                "--fraction nor --until can be given",
                 'set plan.strategy = "fastfill" and plan again',
             )
         return 0.0

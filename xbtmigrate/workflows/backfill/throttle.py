@@ -134,12 +134,12 @@ class LoadMonitor:
         self._token, self._blind = command.token, False
         self.pace.limit_to(command.limits or self.own)
         if command.limits:
-            log.info("limits asked for at %s: %s", command.asked_at, _shown(command.limits))
+            log.info("limits changed at %s: %s", command.asked_at, _shown(command.limits))
         if command.paused:
-            text = f"asked for at {command.asked_at}; `xbtmigrate resume` lets it go on"
+            text = f"by `xbtmigrate pause` at {command.asked_at}; `xbtmigrate resume` continues it"
             self.pace.hold(WaitReason.REQUEST, text)
         else:
-            self.pace.release(WaitReason.REQUEST, "going on: asked for by `xbtmigrate resume`")
+            self.pace.release(WaitReason.REQUEST, "resumed by `xbtmigrate resume`")
 
     def _probe(self, now: float) -> None:
         """Feed the pace with what the probe queries took."""

@@ -196,7 +196,7 @@ def check_unused(
             raise GateError(
                 f"the alias '{switch.alias}' leads to '{leading.get(switch.alias)}', not to "
                 f"'{plan.target.collection}'",
-                "`xbtmigrate doctor` says what to do",
+                "`xbtmigrate doctor` lists what to do",
             )
         # Readers of such an alias would get errors once the source is deleted.
         using = [name for name, to in leading.items() if to == plan.collection.name]
@@ -223,7 +223,7 @@ def check_unused(
         raise GateError(
             f"{late.changes:,} point(s) are another on the old side than what was switched to "
             f"(for example {named}): written the old way since the cutover",
-            "`xbtmigrate cutover --yes` carries them over; finalize when nobody writes there",
+            "`xbtmigrate cutover --yes` carries them over; finalize once all writers have left",
         )
     _check_bare(late_writes, record)
     for trouble in find_health_problems(connection, plan.target.collection):

@@ -97,7 +97,7 @@ def make_trial(
         raise ConfigError(
             "a gate is decided by judged queries, and there are none: those made from the "
             "collection cannot tell which model is better",
-            "name a file with --queries or plan.queries; docs/judging.md says how to get one",
+            "name a file with --queries or plan.queries; docs/judging.md shows how to make one",
         )
     collected = collect(
         store, models, workspace, judged, max_gallery=wanted.max_gallery, report=report

@@ -111,7 +111,7 @@ def _curves(block: Document, name: str) -> Section:
         f"Backfilling curves, {format_direction(block['direction'])}",
         "Quality while the gallery is mixed: the more points are re-encoded, the nearer it comes "
         "to full. The thick line is the recommended or best pair of order and serving, with its "
-        "95 % interval. The oracle order knows the true error of every projection; it is a bound, "
+        "95 % interval. The oracle order uses the true error of every projection; it is a bound, "
         "not a choice.",
         figures.plot_curves(name, name_figure(block, METRIC), panels, ends),
         Table(
