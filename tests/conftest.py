@@ -21,6 +21,11 @@ settings.register_profile("search", max_examples=2000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run write what `tests/e2e/test_screens.py` compares with."""
+    parser.addoption("--update-screens", action="store_true", help="store the screens anew")
+
+
 @pytest.fixture(scope="session")
 def qdrant_server() -> Iterator[Server]:
     """A real server; each test process has its own, so names never collide between processes."""

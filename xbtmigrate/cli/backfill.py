@@ -110,8 +110,21 @@ def _show_request(request: BackfillRequest, *, json: bool) -> None:
     if json:
         render.document(content)
         return
-    shown = [name for name in content if name not in ("next", "without_vector")]
-    render.facts("What `backfill --online` would do", render.named(content, *shown))
+    shown = content | {
+        "fraction": f"{content['fraction']:.0%}",
+        "estimated_time": duration(content["estimated_seconds"]),
+    }
+    names = ["strategy", "layout", "writes_to", "phase", "order", "fraction", "points"]
+    names += ["to_project", "to_encode", "estimated_time"]
+    render.facts(
+        f"What `backfill --online` would do with {content['collection']}",
+        render.named(shown, *names),
+    )
+    render.say(
+        f"It would write {content['to_project']:,} projected vectors and embed "
+        f"{content['to_encode']:,} points while {content['collection']} goes on serving; the old "
+        "vectors stay."
+    )
     render.say(f"Nothing was written. To do it: {content['next']}")
 
 
@@ -122,25 +135,19 @@ def _show_result(result: BackfillResult, *, json: bool) -> None:
     if json:
         render.document(content)
         return
-    names = (
-        "status",
-        "phase",
-        "planned",
-        "projected",
-        "encoded",
-        "vanished",
-        "missing_source",
-        "failed",
+    counted = render.counts(
+        content,
+        *("status", "phase", "planned", "projected", "encoded"),
+        *("vanished", "missing_source", "failed"),
     )
-    render.facts(
-        f"Backfill of {content['collection']}",
-        [
-            *render.named(content, *names),
-            ("get no new vector", describe_without_vector(content["gallery"]["without_vector"])),
-            ("time", duration(content["seconds"])),
-            ("points/s", f"{content['points_per_second']:,.0f}"),
-        ],
-    )
+    lacking = content["gallery"]["without_vector"]
+    if any(lacking.values()):
+        counted.append(("get no new vector", describe_without_vector(lacking)))
+    counted.append(("time", duration(content["seconds"])))
+    # After next to no time a rate would be one of the start-up.
+    if content["projected"] + content["encoded"]:
+        counted.append(("points/s", f"{content['points_per_second']:,.0f}"))
+    render.facts(f"Backfill of {content['collection']}", counted)
     # The first five show the kind of fault; `--json` has all of them.
     for point, reason in list(content["quarantined"].items())[:5]:
         render.say(f"Not encoded: point {point}, {reason}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,22 @@ from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 from xbtmigrate.cli.process import leave_cores_to_the_loop
 from xbtmigrate.cli.text import duration
+
+if TYPE_CHECKING:
+    from xbtmigrate.documents.plan import BenchDocument
+
+MEANINGS = {
+    "read": "reading points with their old vectors",
+    "project": "mapping old vectors into the new space",
+    "encode": "embedding with the new model on this machine",
+    "write": "writing vectors with their marks",
+    "sweep": "checking once more that nothing is due",
+    "order": "scoring and sorting points for re-encoding",
+    "forward": "a whole run of forward: read, project, write, sweep",
+    "fill": "embedding and writing points without a new vector",
+    "reencode": "embedding and writing points with a projected one",
+}
+"""What each rate measures, for people."""
 
 
 def bench(
@@ -43,21 +60,41 @@ def bench(
     if json:
         render.document(content)
         return
-    render.facts(
-        f"Points per second, measured on {content['sample']:,} of {content['points']:,} points",
-        content["points_per_second"].items(),
-    )
+    rates = content["points_per_second"]
     render.table(
-        f"Predicted time, layout {content['layout']}",
-        ["strategy", "encoded", "time"],
-        (
-            [
-                row["strategy"],
-                f"{row['fraction']:.0%}",
-                None if row["seconds"] is None else duration(row["seconds"]),
-            ]
-            for row in content["predicted_seconds"]
-        ),
+        f"Points per second, measured on {content['sample']:,} of {content['points']:,} points",
+        ["", "points/s", "what it is"],
+        [[name, rate, MEANINGS[name]] for name, rate in _rounded(rates).items()],
     )
+    # What writes nothing takes no time, and what was not measured has no prediction.
+    predicted = [row for row in content["predicted_seconds"] if row["seconds"]]
+    if predicted:
+        render.table(
+            f"Predicted time, layout {content['layout']}",
+            ["strategy", "embedded again", "time"],
+            [
+                [row["strategy"], f"{row['fraction']:.0%}", duration(row["seconds"] or 0)]
+                for row in predicted
+            ],
+        )
+    render.say(_in_words(content))
     if not yes:
         render.say("Nothing was written. To measure writes too: xbtmigrate bench --yes")
+
+
+def _rounded(rates: Mapping[str, object]) -> dict[str, int]:
+    """Return the rates that were measured."""
+    return {name: round(rate) for name, rate in rates.items() if isinstance(rate, float | int)}
+
+
+def _in_words(content: BenchDocument) -> str:
+    """Return a sentence about this collection: what takes longest, and what that means."""
+    rates = _rounded(content["points_per_second"])
+    steps = [name for name in ("read", "project", "encode", "write") if name in rates]
+    slowest = min(steps, key=lambda name: rates[name])
+    sentence = f"For these {content['points']:,} points, {MEANINGS[slowest]} is the slowest step"
+    times = {str(row["strategy"]): row["seconds"] for row in content["predicted_seconds"]}
+    forward, full = times["forward"], times["full"]
+    if forward is None or full is None:
+        return f"{sentence}; without a measured write, no whole run can be predicted."
+    return f"{sentence}: forward would take {duration(forward)}, and full {duration(full)}."

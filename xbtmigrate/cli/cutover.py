@@ -114,9 +114,14 @@ def _show(content: CutoverDocument) -> None:
     # First of all what readers must change: the one part that the tool cannot do for them.
     render.say(content["readers"])
     names = ("status", "phase", "layout", "alias", "target", "vector", "carried_over", "deleted")
-    render.facts(f"Cutover of {content['collection']}", render.named(content, *names))
-    for gate in content["gates"]:
-        render.say(f"{'yes' if gate['passed'] else 'NO '}  {gate['name']}: {gate['detail']}")
+    render.facts(f"Cutover of {content['collection']}", render.counts(content, *names))
+    render.facts(
+        "Gates",
+        [
+            (f"{'yes' if gate['passed'] else 'NO '} {gate['name']}", gate["detail"])
+            for gate in content["gates"]
+        ],
+    )
     for name in content["other_aliases"]:
         render.say(f"Alias {name} also leads there and stays where it is")
     for point in content["left_behind"]:

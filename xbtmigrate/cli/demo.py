@@ -36,13 +36,13 @@ def demo(
     names = ["recall@1", "recall@10", "mrr@10"]
     render.table(
         f"Text queries, {content['gallery_count']:,} pictures, {content['query_count']} queries",
-        ["strategy", "serving", "re-encoded", *names],
+        ["strategy", "serving", "encoded", *names],
         (
             [
                 row["strategy"],
                 row["serving"],
                 f"{row['fraction']:.0%}",
-                *render.figures(row, names),
+                *render.cells(row, *names),
             ]
             for row in content["rows"]
         ),

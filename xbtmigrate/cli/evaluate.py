@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from xbtmigrate.cli import render
-from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli import figures, render
+from xbtmigrate.cli.options import CONFIG, AllOption, ConfigOption, JsonOption
 from xbtmigrate.cli.process import end
 
 if TYPE_CHECKING:
-    from xbtmigrate.documents.evaluate import EvaluateDocument, FiguresDocument, SystemDocument
-
-SHOWN = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+    from xbtmigrate.documents.evaluate import EvaluateDocument
 
 QueriesOption: TypeAlias = Annotated[
     Path | None,
@@ -65,6 +63,7 @@ def evaluate(
     orders: OrdersOption = None,
     servings: ServingsOption = None,
     demand: DemandOption = None,
+    every: AllOption = False,
     json: JsonOption = False,
 ) -> None:
     """Measure keep, bridge, forward and full, and the mixed gallery at every fraction. Reads only.
@@ -95,69 +94,35 @@ def evaluate(
     if json:
         render.document(content)
     else:
-        _show(content)
+        _show(content, every=every)
     end(passed=all(verdict["met"] for verdict in content["gates"]))
 
 
-def _show(content: EvaluateDocument) -> None:
+def _show(content: EvaluateDocument, *, every: bool) -> None:
     # The document's own figures are those of the first kind of queries; the others follow.
     for block in (content, *content["directions"]):
-        _show_figures(block)
+        provisional = ", provisional" if block["provisional"] else ""
+        title = f"{block['direction']}: {block['query_count']:,} queries, "
+        title += f"{block['gallery_count']:,} points{provisional}"
+        figures.show_systems(title, figures.evaluated(block), every=every)
+        figures.show_curves(block["curves"], every=every)
     for warning in content["warnings"]:
         render.say(f"Warning: {warning}")
-    render.say(
-        f"Recommended: {content['recommendation']['strategy'] or 'nothing'}. "
-        f"{content['recommendation']['reason']}."
-    )
-    # Made queries never lead to a recommendation, so the way to a real one is shown.
-    if content["provisional"]:
-        render.say("Next: write judged queries (docs/judging.md), then evaluate with --queries.")
+    advised = content["recommendation"]
+    render.say(f"Recommended: {advised['strategy'] or 'nothing'}. {advised['reason']}.")
     for verdict in content["gates"]:
         render.say(
             f"Gate {verdict['gate']} on {verdict['strategy']}: "
             f"{'met' if verdict['met'] else 'not met'}, "
             f"{verdict['value']:.3f} against {verdict['level']:.3f}."
         )
-
-
-def _show_figures(content: FiguresDocument) -> None:
-    names = ["recall@1", "recall@10", "mrr@10", "ndcg@10"]
-    render.table(
-        f"{content['direction']}: {content['query_count']:,} queries, "
-        f"{content['gallery_count']:,} points{', provisional' if content['provisional'] else ''}",
-        ["query/gallery", *names, "against keep", "gap closed"],
-        (_row(system, names) for system in content["systems"]),
-    )
-    render.table(
-        "recall@10 of the mixed gallery by re-encoded fraction",
-        ["order, serving", "AUC", "keep at", *(f"{fraction:g}" for fraction in SHOWN)],
-        (
-            [
-                f"{curve['ordering']}, {curve['serving']}",
-                curve["auc"],
-                _share(curve["fraction_to_keep"]),
-                *(curve["recall@10"][curve["fractions"].index(fraction)] for fraction in SHOWN),
-            ]
-            # `single` on top: what applications get that only switch the vector.
-            for curve in sorted(content["curves"], key=lambda each: each["serving"] != "single")
-        ),
-    )
-
-
-def _share(fraction: float | None) -> str:
-    return "never" if fraction is None else f"{fraction:.0%}"
-
-
-def _row(system: SystemDocument, names: list[str]) -> list[object]:
-    """Figures of one system, how it compares with keep, and how much of the gap it closes."""
-    given, gap = system["by_definition"], system["gap_closed"]["recall@10"]
-    return [
-        system["name"],
-        *render.figures(system, names, by_definition=given),
-        # Keep is not compared with itself, nor is a figure that is 1 by definition.
-        None if system["name"] == "keep" or given else system["against_keep"]["recall@10"],
-        None if gap is None else f"{gap:.0%}",
-    ]
+    strategy, share = advised["strategy"], advised["fraction"]
+    words = figures.in_words(figures.evaluated(content), strategy, share, content["gallery_count"])
+    render.say("")
+    render.say(f"{words} {figures.what_to_do(strategy, share)}")
+    # Made queries never lead to a recommendation, so the way to a real one is shown.
+    if content["provisional"]:
+        render.say("Next: write judged queries (docs/judging.md), then evaluate with --queries.")
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -15,6 +15,9 @@ ConfigOption: TypeAlias = Annotated[
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")
 ]
+AllOption: TypeAlias = Annotated[
+    bool, typer.Option("--all", help="Show every row, not only the best one of each strategy.")
+]
 YesOption: TypeAlias = Annotated[
     bool,
     typer.Option(

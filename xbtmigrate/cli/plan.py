@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xbtmigrate.cli import render
-from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli import figures, render
+from xbtmigrate.cli.options import CONFIG, AllOption, ConfigOption, JsonOption
 from xbtmigrate.cli.text import duration, size
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def plan(
     report: Annotated[
         Path | None, typer.Option(help="Also write a self-contained HTML page here.")
     ] = None,
+    every: AllOption = False,
     json: JsonOption = False,
 ) -> None:
     """Measure whether and how to move to the new model. Reads only.
@@ -64,7 +65,7 @@ def plan(
         render.document(made.model_dump(mode="json") | beside)
         return
     render.say(beside["readers"] or "No reader has to change.")
-    _show(made)
+    _show(made, every=every)
     render.say(f"Next: {beside['next']}")
 
 
@@ -82,10 +83,12 @@ def _readers(plan: Plan) -> str | None:
     )
 
 
-def _show(plan: Plan) -> None:
+def _show(plan: Plan, *, every: bool) -> None:
     from xbtmigrate.workflows.tally import describe_without_vector
 
     found, target, coverage, match = plan.collection, plan.target, plan.coverage, plan.model_match
+    unreadable = f"{coverage.sample_unreadable:,} of {coverage.sampled:,}"
+    lacking = any(plan.without_vector.values())
     cosines = ", ".join(f"{name} {value:.4f}" for name, value in match.median_cosine.items())
     render.facts(
         f"Plan {plan.digest[:12]} for {found.name}",
@@ -96,23 +99,38 @@ def _show(plan: Plan) -> None:
             ("new vector", f"'{target.vector}', {target.size}-d, {target.distance}"),
             ("layout", f"{target.layout}: {target.reason}"),
             ("with text / image", f"{coverage.with_text:,} / {coverage.with_image:,}"),
-            ("without source", coverage.missing_source),
-            ("unusable old vector", coverage.unusable_old),
-            ("sample not embedded", f"{coverage.sample_unreadable:,} of {coverage.sampled:,}"),
-            ("get no new vector", describe_without_vector(plan.without_vector)),
+            # Faults are listed where there are some.
+            ("without source", coverage.missing_source or None),
+            ("unusable old vector", coverage.unusable_old or None),
+            ("sample not embedded", unreadable if coverage.sample_unreadable else None),
+            (
+                "get no new vector",
+                describe_without_vector(plan.without_vector) if lacking else None,
+            ),
             ("old model check", f"median cosine {cosines} on {match.sample} points"),
             ("encoding rate", f"{plan.throughput.encode:,.0f} items/s on this machine"),
         ],
     )
     _show_costs(plan)
-    _show_measurement(plan)
+    _show_measurement(plan, every=every)
     for warning in plan.warnings:
         render.say(f"Warning: {warning}")
     for finding in plan.findings:
         render.say(f"Needed: {finding.message}. Way out: {finding.way_out}.")
     advised = plan.recommendation
     render.say(f"Recommended: {advised.strategy or 'nothing'}. {advised.reason}.")
-    render.say(f"This plan: {plan.strategy}, fraction {plan.fraction:g}.")
+    render.say("")
+    words = figures.in_words(_rows(plan), advised.strategy, advised.fraction, coverage.points)
+    render.say(f"{words} {_chosen(plan)}")
+
+
+def _chosen(plan: Plan) -> str:
+    """Return what the plan does, and how to let it follow the recommendation where it does not."""
+    chosen = f"This plan: {plan.strategy}, fraction {plan.fraction:g}."
+    advised = plan.recommendation.strategy
+    if advised is None or advised == plan.strategy:
+        return chosen
+    return f'{chosen} To follow the recommendation, set plan.strategy = "auto" and plan again.'
 
 
 def _show_costs(plan: Plan) -> None:
@@ -130,28 +148,33 @@ def _show_costs(plan: Plan) -> None:
                 None if cost.money is None else f"{cost.money:.2f}",
             ]
             for cost in plan.costs
+            if cost.writes
         ),
     )
+    render.say("The others write nothing: the collection stays as it is.")
+    render.say("")
 
 
-def _show_measurement(plan: Plan) -> None:
+def _show_measurement(plan: Plan, *, every: bool) -> None:
     measured = plan.measurement
     provisional = ", provisional" if measured.provisional else ""
-    names = [f"sample_{name}" for name in ("recall@1", "recall@10", "mrr@10", "ndcg@10")]
-    render.table(
-        f"What each brings in a sample ({measured.query_count} queries, "
-        f"{measured.gallery_count} points{provisional})",
-        ["query/gallery", *(name.replace("_", " ") for name in names), "against keep"],
-        (
-            [
-                row.name,
-                *render.figures(row.metrics, names, by_definition=row.by_definition),
-                None if row.name == "keep" or row.by_definition else row.against_keep,
-            ]
-            for row in measured.systems
-        ),
-    )
+    title = f"What each brings in a sample ({measured.query_count} queries, "
+    title += f"{measured.gallery_count} points{provisional})"
+    figures.show_systems(title, _rows(plan), every=every)
     render.say(f"Queries: {measured.basis}.")
+
+
+def _rows(plan: Plan) -> list[figures.Row]:
+    """Return the measured systems; the title names the sample, so its figures need not."""
+    return [
+        figures.Row(
+            row.name,
+            {name: row.metrics.get(f"sample_{name}", 0.0) for name in figures.METRICS},
+            row.by_definition,
+            row.against_keep,
+        )
+        for row in plan.measurement.systems
+    ]
 
 
 def _next(plan: Plan, template: Path | None) -> str:

@@ -41,8 +41,6 @@ def stop_on_interrupt(seconds: float = math.inf) -> Iterator[Callable[[], str]]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        # Ends the line of a progress bar, which has no newline.
-        render.note("")
         render.note(f"{signal.Signals(number).name}: finishing the batch …")
 
     former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -15,7 +15,7 @@ import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from xbtmigrate.cli.progress import Progress, Style
 from xbtmigrate.cli.text import plain
@@ -25,16 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from xbtmigrate.documents.error import ErrorDocument
-
-
-class Figure(NamedTuple):
-    """A number with the digits that it deserves in a table; None where there is none."""
-
-    value: float | None
-    digits: int = 3
-
-    def __str__(self) -> str:
-        return "-" if self.value is None else f"{self.value:.{self.digits}f}"
 
 
 @dataclass(slots=True)
@@ -98,20 +88,20 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print a line about the run on stderr."""
-    sys.stderr.write(plain(text) + "\n")
+    """Print a line about the run on stderr, above the line of progress if there is one."""
+    shown = Progress.current
+    if shown is None:
+        sys.stderr.write(plain(text) + "\n")
+    else:
+        shown.write(text)
 
 
 class _Notes(logging.Handler):
-    """Shows the log of the package on stderr, above the line of progress if there is one."""
+    """Shows the log of the package on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.getMessage()}"
-        shown = Progress.current
-        if shown is None:
-            note(text)
-        else:
-            shown.write(text)
+        at = time.strftime("%H:%M:%S", time.localtime(record.created))
+        note(f"{at} {record.getMessage()}")
 
 
 def show_log(level: int = logging.INFO) -> None:
@@ -126,9 +116,9 @@ def show_log(level: int = logging.INFO) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table on stdout; columns after the first are right-aligned numbers or short words.
+    """Print a table on stdout, numbers to the right and words to the left.
 
-    A column without any value is left out. Headings and the first column wrap between words.
+    A column without any value is left out. Text wraps between words.
     """
     from rich import box
     from rich.table import Table
@@ -138,14 +128,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     kept = [
         place for place in range(len(columns)) if any(row[place] not in ("-", "") for row in cells)
     ]
-    view = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    view = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for place in kept:
         # Never narrower than the longest word, which rich would break otherwise.
-        words = [*columns[place].split(), *(row[place] for row in cells if place)]
-        words += [word for row in cells for word in row[place].split()]
+        words = " ".join([columns[place], *(row[place] for row in cells)]).split()
+        numbers = any(row[place][:1].isdigit() for row in cells)
         view.add_column(
             columns[place],
-            justify="right" if place else "left",
+            justify="right" if numbers else "left",
             vertical="bottom",
             min_width=max(map(len, words), default=0),
         )
@@ -159,7 +149,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 def facts(title: str, pairs: Iterable[tuple[str, object]]) -> None:
     """Print names and values, one pair a line; pairs without a value are left out."""
-    shown = [(_cell(name), _cell(value)) for name, value in pairs]
+    shown = [(_cell(name).replace("_", " "), _cell(value)) for name, value in pairs]
     shown = [(name, value) for name, value in shown if value not in ("-", "")]
     _title(title)
     most = max((len(name) for name, _ in shown), default=0)
@@ -171,17 +161,18 @@ def facts(title: str, pairs: Iterable[tuple[str, object]]) -> None:
 
 
 def named(document: Mapping[str, object], *keys: str) -> list[tuple[str, object]]:
-    """Return some values of a document under names that a person reads."""
-    return [(key.replace("_", " "), document[key]) for key in keys]
+    """Return some values of a document."""
+    return [(key, document[key]) for key in keys]
 
 
-def figures(
-    means: Mapping[str, object], names: Sequence[str], *, by_definition: bool = False
-) -> list[object]:
-    """Return the cells of one system; one that is right by definition has no other figures."""
-    if by_definition:
-        return ["1 by definition" if "recall@10" in name else None for name in names]
-    return [means[name] for name in names]
+def cells(document: Mapping[str, object], *keys: str) -> list[object]:
+    """Return some values of a document for the row of a table."""
+    return [document[key] for key in keys]
+
+
+def counts(document: Mapping[str, object], *keys: str) -> list[tuple[str, object]]:
+    """Return some values of a document without those that are 0: a count of nothing is no news."""
+    return [(key, value) for key, value in named(document, *keys) if value]
 
 
 def _title(text: str) -> None:

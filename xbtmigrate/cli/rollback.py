@@ -37,7 +37,7 @@ def rollback(
         # A rollback moves the readers, too: they must send old-model vectors again.
         render.say(content["readers"])
         names = ("status", "phase", "layout", "alias", "carried_back", "deleted", "newer_kept")
-        render.facts(f"Rollback of {content['collection']}", render.named(content, *names))
+        render.facts(f"Rollback of {content['collection']}", render.counts(content, *names))
         for point in content["left_behind"]:
             render.say(f"Cannot be carried back: point {point}")
         render.say(f"Next: {content['next']}")

@@ -24,18 +24,12 @@ def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     if json:
         render.document(content)
         return
-    shown = (
-        "phase",
-        "strategy",
-        "fraction",
-        "points",
-        "projected",
-        "encoded",
-        "by_application",
-        "without_new",
-    )
-    pairs = render.named(content, *shown)
-    pairs.append(("of these get none", describe_without_vector(content["without_vector"])))
+    pairs = render.named(content, "phase", "strategy")
+    pairs.append(("fraction", f"{content['fraction']:.0%}"))
+    pairs += render.named(content, "points", "projected", "encoded")
+    pairs += render.counts(content, "by_application", "without_new")
+    if content["without_new"]:
+        pairs.append(("of these get none", describe_without_vector(content["without_vector"])))
     if content["eta_seconds"] is not None:
         pairs.append(("time to go", duration(content["eta_seconds"])))
     if content["last_error"] is not None:

@@ -8,6 +8,7 @@ import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli.text import duration
 
 if TYPE_CHECKING:
     from xbtmigrate.documents.train import CandidateDocument
@@ -69,21 +70,22 @@ def _show(trained: TrainResult) -> None:
     counts = ", ".join(f"{count:,} {source}" for source, count in content["pairs"].items())
     render.say(f"Pairs: {counts}; {content['held_out']:,} points held out.")
     names = ("held_out_recall@1", "held_out_recall@10", "held_out_mrr")
-    columns = [name.replace("held_out_", "held-out ") for name in names]
+    columns = [name.removeprefix("held_out_") for name in names]
     for direction, result in content["directions"].items():
         rows: list[list[object]] = [
-            [kind, "", *render.figures(scores, names), ""]
+            [kind, "", *render.cells(scores, *names), ""]
             for kind, scores in result["baselines"].items()
         ]
-        best: dict[tuple[str, str], CandidateDocument] = {}
+        best: dict[str, CandidateDocument] = {}
         for found in result["candidates"]:
-            # Candidates come best first, so the first one of a kind and source is its best.
-            best.setdefault((found["kind"], found["source"]), found)
-        for (kind, source), found in best.items():
-            rows.append([kind, source, *render.figures(found, names), f"{found['seconds']:.1f}"])
+            # Candidates come best first, so the first one of a kind is its best.
+            best.setdefault(found["kind"], found)
+        for kind, found in best.items():
+            figures = render.cells(found, *names)
+            rows.append([kind, found["source"], *figures, duration(found["seconds"])])
         render.table(
-            f"{direction}: held-out points of the training sample, best settings of each kind",
-            ["kind", "pairs", *columns, "seconds"],
+            f"{direction}: held-out points of the training sample, best of each kind",
+            ["kind", "pairs", *columns, "time"],
             rows,
         )
         render.say(f"Kept: {result['kind']} in {result['folder']}")

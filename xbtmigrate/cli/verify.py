@@ -77,7 +77,7 @@ def _show(content: VerifyDocument | StoppedVerifyDocument) -> None:
     # A run that was stopped has a shorter document.
     if "mismatches" in content:
         pairs += _counts(content)
-    render.facts(f"VerifyCheckpoint of {content['collection']}", pairs)
+    render.facts(f"Verification of {content['collection']}", pairs)
     if "mismatches" in content:
         _show_details(content)
     render.say(f"Next: {content['next']}")
