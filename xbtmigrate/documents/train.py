@@ -109,5 +109,5 @@ class TrainDocument(TypedDict):
     """What the servings of a mixed gallery were fitted on; null where no query could be made, or
     one direction was trained."""
     centring: CentringDocument | None
-    """How far queries of the new space are centred; null where too few queries have known answers,
-    without a forward projector, and under Euclid and Manhattan."""
+    """How far queries of the new space are centred; null among images, where too few queries have
+    known answers, without a forward projector, and under Euclid and Manhattan."""

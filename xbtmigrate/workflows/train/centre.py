@@ -32,11 +32,16 @@ MAX_JUDGED = 1000
 def centre(trial: Trial, forward: FitReport, stored: Modality) -> Centring | None:
     """Fit on the queries of a trial; None where centring is not possible or they are too few.
 
+    Nothing is fitted among images: queries may be texts or images there, whose components along
+    the mean differ, and centring gained nothing (docs/serving.md).
+
     Args:
         trial: Queries, and a gallery whose true new vectors are known.
         forward: Fit of the forward projector.
         stored: What the gallery's vectors embed.
     """
+    if stored is Modality.IMAGE:
+        return None
     seen = set(forward.unseen.ids) if forward.unseen is not None else set()
     projected = project_unseen(forward, trial.ids, trial.old, trial.side, stored)
     uncertainty = forward.projector.uncertainty(trial.old, trial.side)
