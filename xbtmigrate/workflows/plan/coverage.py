@@ -13,6 +13,7 @@ from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.gallery.open_gallery import copied_vectors, open_reader
 from xbtmigrate.qdrant.gallery.replicate import scroll_without
+from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.types import Kind, Layout, PointId, Strategy
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
@@ -57,13 +58,18 @@ def make_coverage(facts: CollectionFacts, models: Models, seen: Survey) -> Cover
 
 
 def find_without_old(store: Store) -> IdSet:
-    """Find the points that have no old vector at all, by a filter of the server's."""
+    """Find the points that have no old vector at all."""
     facts = store.facts
-    # The common case, known from two counts: no id has to be read.
-    if facts.with_vector == facts.points:
-        return IdSet()
     reader = open_reader(store.connection, facts, facts.collection)
-    return IdSet(chain.from_iterable(scroll_without(reader, facts.vector)))
+    return _find_without(reader, facts.vector, facts.points)
+
+
+def _find_without(reader: Reader, vector: str, points: int) -> IdSet:
+    """Find the points that lack a vector, by a filter of the server's."""
+    # The common case, known from two counts: no id has to be read.
+    if reader.count_with_vector(vector) == points:
+        return IdSet()
+    return IdSet(chain.from_iterable(scroll_without(reader, vector)))
 
 
 def require_sample(facts: CollectionFacts, seen: Survey, points: Points) -> None:
@@ -175,7 +181,7 @@ def warn_of_coverage(facts: CollectionFacts, models: Models, coverage: Coverage)
     return found
 
 
-def copy_warnings(store: Store, layout: Target, report: Report) -> list[str]:
+def warn_of_copies(store: Store, layout: Target, report: Report) -> list[str]:
     """Return warnings about other vectors that a shadow goes without, since they are not finite."""
     if layout.layout is Layout.IN_PLACE:
         return []
@@ -185,14 +191,7 @@ def copy_warnings(store: Store, layout: Target, report: Report) -> list[str]:
     if not lost:
         return []
     # A page leaves out what is not finite, and the server counts it as there.
-    absent = {
-        name: IdSet(
-            ()
-            if reader.count_with_vector(name) == facts.points
-            else chain.from_iterable(scroll_without(reader, name))
-        )
-        for name in lost
-    }
+    absent = {name: _find_without(reader, name, facts.points) for name in lost}
     seen = 0
     for page in reader.scroll(payload=False, vectors=list(lost)):
         for name, ids in lost.items():

@@ -37,12 +37,12 @@ from xbtmigrate.workflows.plan.bench import load_measured_rates
 from xbtmigrate.workflows.plan.check_plannable import check_plannable
 from xbtmigrate.workflows.plan.coverage import (
     add_sample,
-    copy_warnings,
     count_without_vector,
     find_without_old,
     make_coverage,
     require_readable,
     require_sample,
+    warn_of_copies,
     warn_of_coverage,
 )
 from xbtmigrate.workflows.plan.judging_template import write_template
@@ -170,7 +170,7 @@ def _freeze(store: Store, models: Models, layout: Target, found: _Measured, repo
     # Only now: how much may fail depends on the share that the advice re-encodes.
     require_readable(coverage, fraction, config.plan.max_missing)
     without = count_without_vector(coverage, strategy, fraction, config.plan.max_missing)
-    copies = copy_warnings(store, layout, report) if STRATEGIES[strategy].writes else ()
+    copies = warn_of_copies(store, layout, report) if STRATEGIES[strategy].writes else ()
     return Plan(
         tool_version=xbtmigrate.__version__,
         created_at=utc_now(),
