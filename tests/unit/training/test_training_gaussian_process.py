@@ -104,3 +104,18 @@ def test_variance_grows_with_the_distance_from_the_pairs():
     near, far = variance(given.x), variance(-3 * given.x[:50])
     assert near.mean() < far.mean()
     assert np.isfinite(far).all()
+
+
+@pytest.mark.parametrize(
+    ("self_asked", "gain", "gamma"),
+    [(False, 0.001, 2.0), (False, 0.01, 4.0), (True, 0.001, 4.0)],
+    ids=["chance", "more", "by error"],
+)
+def test_settings_change_by_retrieval_only_for_more_than_chance(
+    self_asked, gain, gamma, monkeypatch
+):
+    given = problem()
+    given = dataclasses.replace(given, task=dataclasses.replace(given.task, self_asked=self_asked))
+    monkeypatch.setattr(module, "_reached", lambda _, each: 0.5 + gain * (each["gamma"] == 4.0))
+    (chosen,) = PROCESS.settings(given, [])
+    assert chosen["gamma"] == gamma
