@@ -26,8 +26,11 @@ import pyarrow.parquet as pq
 from projectors import matrix
 from qdrant_client import QdrantClient, models
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.support.corpus import write_vectors
 from xbtmigrate.qdrant.gallery.create import EF_CONSTRUCT
-from xbtmigrate.types import Vectors, vector_array
+from xbtmigrate.types import Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +109,7 @@ def prepare(corpus: Corpus, name: str, folder: Path, url: str, seed: int) -> Non
             name, {"old": corpus.stored}, corpus.payloads, corpus.ids, wait=True
         )
     for model, (keys, vectors) in corpus.models.items():
-        table = pa.table({"key": keys, "vector": vector_array(vectors)})
-        pq.write_table(table, folder / f"{model}.parquet")
+        write_vectors(folder / f"{model}.parquet", keys, vectors)
     texts, relevant = corpus.queries
     pq.write_table(pa.table({"text": texts, "relevant": relevant}), folder / "queries.parquet")
     stored = "image" if "image =" in corpus.sections else "text"

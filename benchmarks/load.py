@@ -25,15 +25,13 @@ from typing import Any
 
 import httpx
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from qdrant_client import QdrantClient, models
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.support.corpus import create_collection, write_vectors  # noqa: E402
 from tests.support.qdrant_server import Server, running_server  # noqa: E402
-from xbtmigrate.types import vector_array  # noqa: E402
 
 OLD, NEW = 128, 192
 NAME = "load"
@@ -78,13 +76,7 @@ def fill(server: Server, points: int, folder: Path, runs: int) -> None:
     texts = [f"text {number}" for number in range(points)]
     client = QdrantClient(server.url, grpc_port=server.grpc_port, prefer_grpc=True, timeout=120)
     params = {"old": OLD} | {f"new{run}": NEW for run in range(runs)}
-    client.create_collection(
-        NAME,
-        vectors_config={
-            name: models.VectorParams(size=size, distance=models.Distance.COSINE)
-            for name, size in params.items()
-        },
-    )
+    create_collection(client, NAME, params)
     client.upload_collection(
         NAME,
         vectors={"old": old},
@@ -94,8 +86,7 @@ def fill(server: Server, points: int, folder: Path, runs: int) -> None:
         wait=True,
     )
     for name, vectors in (("old", old), ("new", new)):
-        table = pa.table({"key": texts, "vector": vector_array(vectors)})
-        pq.write_table(table, folder / f"{name}.parquet")
+        write_vectors(folder / f"{name}.parquet", texts, vectors)
     settle(client)
 
 

@@ -30,6 +30,7 @@ from qdrant_client import QdrantClient, models
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.support.command import answer_inside
+from tests.support.corpus import write_vectors
 from tests.support.qdrant_server import running_server
 from xbtmigrate import Projector
 from xbtmigrate.artefacts import Artefacts
@@ -38,7 +39,7 @@ from xbtmigrate.qdrant.gallery.create import EF_CONSTRUCT
 from xbtmigrate.scoring.fusion import CalibratedServing
 from xbtmigrate.scoring.slerp import SlerpServing, slerp
 from xbtmigrate.serving import MigrationSearcher
-from xbtmigrate.types import Channel, Direction, Distance, Vectors, vector_array, vectors_of
+from xbtmigrate.types import Channel, Direction, Distance, Vectors, vectors_of
 from xbtmigrate.workflows.evaluate.experiment import ChannelVectors
 
 NAME = "gallery"
@@ -128,8 +129,7 @@ def clipart(shared: Path, folder: Path, queries: int) -> Corpus:
         images, texts = (as_matrix(made[f"{model}_{kind}"]) for kind in ("img", "txt"))
         sides[model] = images, texts
         rows = dict(zip([*keys, *captions], np.concatenate([images, texts]), strict=False))
-        table = {"key": list(rows), "vector": vector_array(np.array(list(rows.values())))}
-        pq.write_table(pa.table(table), folder / f"{model}.parquet")
+        write_vectors(folder / f"{model}.parquet", list(rows), np.array(list(rows.values())))
     tests = [row for row, split in enumerate(pairs["split"].to_pylist()) if split == "val"][
         :queries
     ]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+from tests.support.corpus import write_vectors
 from tests.support.tiny_clip import data_uri, write_tiny_clip
 from xbtmigrate.encoders.open_clip import OpenClipEncoder
 from xbtmigrate.encoders.precomputed import PrecomputedEncoder
 from xbtmigrate.testing.encoders import EncoderContract, FakeEncoder
-from xbtmigrate.types import Modality, vector_array
+from xbtmigrate.types import Modality
 
 TEXTS = ["a red fox", "a blue bird", "the sea"]
 IMAGES = ["a.png", "b.png", "c.png"]
@@ -49,7 +48,7 @@ def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("vectors") / "vectors.parquet"
     keys = [*TEXTS, *IMAGES]
     vectors = FakeEncoder(dimension=6).encode(keys, Modality.TEXT)
-    pq.write_table(pa.table({"key": keys, "vector": vector_array(vectors)}), path)
+    write_vectors(path, keys, vectors)
     return path
 
 

@@ -19,6 +19,7 @@ from tests.support.checks import snapshot
 from tests.support.clipart import DATA, Clipart, vectors, write_config
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside, inside
+from tests.support.corpus import write_vectors
 from tests.support.qdrant_server import free_port, running_server
 from xbtmigrate.qdrant.wire.connect import connect
 from xbtmigrate.qdrant.wire.connection import Connection
@@ -143,8 +144,7 @@ def test_no_config(world: World, tmp_path: Path):
 def test_another_model_of_the_same_dimension(world: World, tmp_path: Path):
     write_config(tmp_path, world.url, world.name)
     strange = np.random.default_rng(0).standard_normal((COUNT, 128)).astype(np.float32)
-    table = pa.table({"key": world.clipart.images, "vector": vector_array(strange)})
-    pq.write_table(table, tmp_path / "strange.parquet")
+    write_vectors(tmp_path / "strange.parquet", world.clipart.images, strange)
     replaced(tmp_path, str(DATA / "old.parquet"), "strange.parquet")
     error = world.refuses(
         tmp_path, "plan", exit_code=3, says="median cosine", hint="--allow-model-mismatch"

@@ -10,8 +10,9 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from tests.support.command import answer_inside, inside
+from tests.support.corpus import write_vectors
 from xbtmigrate.testing.encoders import FakeEncoder
-from xbtmigrate.types import Modality, vector_array
+from xbtmigrate.types import Modality
 
 SIZE, COUNT = 16, 200
 TEXTS = [f"entry {number} of a list" for number in range(COUNT)]
@@ -27,8 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = {}
     for seed, model in enumerate(("old", "new"), 1):
         made[model] = FakeEncoder(dimension=SIZE, seed=seed).encode(TEXTS, Modality.TEXT)
-        table = {"key": TEXTS, "vector": vector_array(made[model])}
-        pq.write_table(pa.table(table), folder / f"{model}.parquet")
+        write_vectors(folder / f"{model}.parquet", TEXTS, made[model])
     payloads = [{"text": text} for text in TEXTS]
     batch = models.Batch(ids=list(range(COUNT)), vectors=made["old"].tolist(), payloads=payloads)
     client.upsert("texts", batch)

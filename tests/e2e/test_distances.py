@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from qdrant_client import QdrantClient, models
 
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside
+from tests.support.corpus import create_collection, fill_collection, write_vectors
 from xbtmigrate import Projector
-from xbtmigrate.types import vector_array
 
 COUNT = 300
 CONFIG = """
@@ -53,20 +51,12 @@ def test_vectors_of_any_length_are_projected_encoded_and_kept_as_they_are(
     noisy = np.concatenate([latent, latent + 0.1 * rng.standard_normal(latent.shape)])
     old, new = ((noisy @ each).astype(np.float32) for each in maps)
     for model, vectors in (("old", old), ("new", new)):
-        table = pa.table({"key": keys, "vector": vector_array(vectors)})
-        pq.write_table(table, tmp_path / f"{model}.parquet")
+        write_vectors(tmp_path / f"{model}.parquet", keys, vectors)
     client = QdrantClient(url=qdrant_url, check_compatibility=False)
     name = fresh_name()
-    params = {
-        key: models.VectorParams(size=size, distance=distance)
-        for key, size in (("old", 8), ("new", 12))
-    }
-    client.create_collection(name, vectors_config=params)
+    create_collection(client, name, {"old": 8, "new": 12}, distance)
     payloads = [{"text": f"text {n}", "title": f"title {n}"} for n in range(COUNT)]
-    points = models.Batch(
-        ids=list(range(COUNT)), vectors={"old": old[:COUNT].tolist()}, payloads=payloads
-    )
-    client.upsert(name, points, wait=True)
+    fill_collection(client, name, range(COUNT), {"old": old[:COUNT]}, payloads)
     (tmp_path / "xbtmigrate.toml").write_text(CONFIG.format(url=qdrant_url, name=name))
 
     plan = answer_inside("plan", cwd=tmp_path)

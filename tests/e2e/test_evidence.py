@@ -14,7 +14,8 @@ from qdrant_client import QdrantClient, models
 
 from tests.support.clipart import DATA, Clipart, vectors
 from tests.support.command import answer_inside, inside
-from xbtmigrate.types import Vectors, vector_array
+from tests.support.corpus import write_vectors
+from xbtmigrate.types import Vectors
 
 COUNT = 300
 CONFIG = """
@@ -68,8 +69,7 @@ def captions(tmp_path: Path) -> Clipart:
     client.upsert("captions", models.Batch(ids=clipart.ids, vectors=stored, payloads=payloads))
     client.close()
     keys = sorted(set(clipart.captions))
-    new = pa.table({"key": keys, "vector": vector_array(trigrams(keys))})
-    pq.write_table(new, tmp_path / "new.parquet")
+    write_vectors(tmp_path / "new.parquet", keys, trigrams(keys))
     return clipart
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from qdrant_client import QdrantClient, models
 
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside, inside
+from tests.support.corpus import create_collection, write_vectors
 from xbtmigrate import Projector
-from xbtmigrate.types import normalized, vector_array
+from xbtmigrate.types import normalized
 
 pytestmark = pytest.mark.server
 COUNT = 400
@@ -57,13 +56,9 @@ def world(qdrant_url: str, tmp_path: Path) -> tuple[QdrantClient, str, dict[str,
     }
     for model in ("old", "new"):
         texts = [f"text {n}" for n in range(COUNT)]
-        table = pa.table({"key": texts, "vector": vector_array(found[model])})
-        pq.write_table(table, tmp_path / f"{model}.parquet")
+        write_vectors(tmp_path / f"{model}.parquet", texts, found[model])
     client, name = QdrantClient(url=qdrant_url, check_compatibility=False), fresh_name()
-    cosine = models.Distance.COSINE
-    sizes = {"old": 8, "side": 5, "new": 12}
-    params = {key: models.VectorParams(size=size, distance=cosine) for key, size in sizes.items()}
-    client.create_collection(name, vectors_config=params)
+    create_collection(client, name, {"old": 8, "side": 5, "new": 12})
     points = [
         models.PointStruct(
             id=n,

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from qdrant_client import QdrantClient, models
+from qdrant_client import QdrantClient
 
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside
+from tests.support.corpus import create_collection, fill_collection, write_vectors
 from xbtmigrate import Projector
-from xbtmigrate.types import normalized, vector_array
+from xbtmigrate.types import normalized
 
 pytestmark = [pytest.mark.long, pytest.mark.server]
 COUNT, WORDS = 500, 240
@@ -57,19 +56,10 @@ def world(qdrant_url: str, tmp_path: Path) -> tuple[QdrantClient, str, list[str]
         ("old", texts, old),
         ("new", texts + words, np.concatenate([new, normalized(meanings)])),
     ):
-        table = pa.table({"key": keys, "vector": vector_array(vectors)})
-        pq.write_table(table, tmp_path / f"{name}.parquet")
+        write_vectors(tmp_path / f"{name}.parquet", keys, vectors)
     client, name = QdrantClient(url=qdrant_url, check_compatibility=False), fresh_name()
-    params = {
-        key: models.VectorParams(size=size, distance=models.Distance.COSINE)
-        for key, size in {"old": 4, "new": 24}.items()
-    }
-    client.create_collection(name, vectors_config=params)
-    points = [
-        models.PointStruct(id=n, vector={"old": old[n].tolist()}, payload={"text": texts[n]})
-        for n in range(COUNT)
-    ]
-    client.upsert(name, points, wait=True)
+    create_collection(client, name, {"old": 4, "new": 24})
+    fill_collection(client, name, range(COUNT), {"old": old}, [{"text": each} for each in texts])
     return client, name, texts, old
 
 

@@ -12,11 +12,10 @@ from itertools import count, product
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from qdrant_client import QdrantClient, models
 
 from tests.faults.tool import Tool
+from tests.support.corpus import write_vectors
 from tests.support.proxy import (
     DroppedError,
     Proxy,
@@ -28,7 +27,6 @@ from tests.support.proxy import (
 )
 from tests.support.qdrant_server import running_server
 from tests.support.texts import PAGE, Texts
-from xbtmigrate.types import vector_array
 
 POINTS, SECONDS = 60, 120.0
 NAME, LIVE, SHADOW = "answers", "answers_live", "answers__xbtmigrate"
@@ -236,8 +234,7 @@ def open_journey() -> Iterator[Journey]:
         texts, folder = Texts.make(POINTS), root / "models"
         folder.mkdir()
         for name, rows in (("old", texts.old), ("new", texts.new)):
-            table = pa.table({"key": texts.texts, "vector": vector_array(rows)})
-            pq.write_table(table, folder / f"{name}.parquet")
+            write_vectors(folder / f"{name}.parquet", texts.texts, rows)
         server = stack.enter_context(running_server())
         proxy = stack.enter_context(proxied(server.url))
         yield Journey(server.url, proxy, folder, texts)

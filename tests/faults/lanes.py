@@ -12,16 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from qdrant_client import QdrantClient, models
 
 from tests.faults.application import NEW_ROWS, OLD_ROWS, TEXTS, Application
 from tests.faults.network import Channel, rough_channel
 from tests.support.command import answer_inside
+from tests.support.corpus import create_collection, write_vectors
 from tests.support.proxy import Proxy, proxied
 from tests.support.qdrant_server import MortalServer, mortal_server, running_cluster
-from xbtmigrate.types import vector_array
 
 PAGE = 24
 _CONFIG = """
@@ -121,18 +119,12 @@ class Lane:
         for each in (name, f"{name}__xbtmigrate", "_xbtmigrate"):
             client.delete_collection(each)
         sizes = {"old": 16, "extra": 3} | ({"new": 24} if layout == "in_place" else {})
-        cosine = models.Distance.COSINE
         shards: dict[str, Any] = {"shard_number": 3, "replication_factor": 2}
         if self.keys:
             shards |= {"shard_number": 1, "sharding_method": models.ShardingMethod.CUSTOM}
-        client.create_collection(
-            name,
-            vectors_config={
-                key: models.VectorParams(size=size, distance=cosine) for key, size in sizes.items()
-            },
-            strict_mode_config=models.StrictModeConfig(enabled=True, max_query_limit=PAGE),
-            **(shards if len(self.servers) > 1 else {}),
-        )
+        pages = models.StrictModeConfig(enabled=True, max_query_limit=PAGE)
+        sharded = shards if len(self.servers) > 1 else {}
+        create_collection(client, name, sizes, strict_mode_config=pages, **sharded)
         for each in self.keys:
             client.create_shard_key(name, each)
         return name
@@ -160,8 +152,7 @@ def open_lane(seed: int = 0, *, peers: int = 1, keys: Sequence[str] = ()) -> Ite
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
         for name, rows in (("old", OLD_ROWS), ("new", NEW_ROWS)):
-            table = pa.table({"key": TEXTS, "vector": vector_array(rows)})
-            pq.write_table(table, folder / f"{name}.parquet")
+            write_vectors(folder / f"{name}.parquet", TEXTS, rows)
         cluster = (
             [stack.enter_context(mortal_server())]
             if peers == 1

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from qdrant_client import QdrantClient, models
 
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside
+from tests.support.corpus import write_vectors
 from xbtmigrate.serving import MigrationSearcher
 from xbtmigrate.testing.encoders import FakeEncoder
-from xbtmigrate.types import Modality, vector_array
+from xbtmigrate.types import Modality
 
 SIZE, COUNT = 16, 120
 NAMES = ("v1", "v2", "v3", "v4")
@@ -33,8 +32,7 @@ class Chain:
             for seed in range(len(NAMES))
         ]
         for name, rows in zip(NAMES, self.vectors, strict=True):
-            table = pa.table({"key": self.texts, "vector": vector_array(rows)})
-            pq.write_table(table, folder / f"{name}.parquet")
+            write_vectors(folder / f"{name}.parquet", self.texts, rows)
         self._fill()
 
     def open(self) -> QdrantClient:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from qdrant_client import QdrantClient, models
+from qdrant_client import QdrantClient
+
+from tests.support.corpus import create_collection, fill_collection
 
 DATA = Path(str(files("xbtmigrate"))) / "demo_data"
 
@@ -45,19 +47,8 @@ class Clipart:
     def fill(self, client: QdrantClient, name: str, *, both: bool = True) -> None:
         """Create the collection as an application has it: the vector `old`, maybe with `new`."""
         sizes = {"old": 128, "new": 256} if both else {"old": 128}
-        client.create_collection(
-            name,
-            vectors_config={
-                key: models.VectorParams(size=size, distance=models.Distance.COSINE)
-                for key, size in sizes.items()
-            },
-        )
-        batch = models.Batch(
-            ids=self.ids,
-            vectors={"old": self.old.tolist()},
-            payloads=self.payloads,
-        )
-        client.upsert(name, batch, wait=True)
+        create_collection(client, name, sizes)
+        fill_collection(client, name, self.ids, {"old": self.old}, self.payloads)
 
 
 def vectors(model: str, keys: list[str]) -> np.ndarray:

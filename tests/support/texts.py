@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pytest_httpserver import HTTPServer
 from qdrant_client import QdrantClient, models
 from werkzeug import Request, Response
 
+from tests.support.corpus import create_collection, fill_collection, write_vectors
 from xbtmigrate.testing.encoders import FakeEncoder
-from xbtmigrate.types import Modality, vector_array
+from xbtmigrate.types import Modality
 
 OLD, NEW = FakeEncoder(dimension=16, seed=1), FakeEncoder(dimension=24, seed=2)
 PAGE = 50
@@ -54,17 +53,9 @@ class Texts:
     def fill(self, client: QdrantClient, name: str, *, both: bool) -> None:
         """Create the collection; strict mode makes its pages small, so that a run has many."""
         sizes = {"old": 16, "new": 24} if both else {"old": 16}
-        cosine = models.Distance.COSINE
-        client.create_collection(
-            name,
-            vectors_config={
-                key: models.VectorParams(size=size, distance=cosine) for key, size in sizes.items()
-            },
-            strict_mode_config=models.StrictModeConfig(enabled=True, max_query_limit=PAGE),
-        )
-        vectors = {"old": self.old.tolist()}
-        batch = models.Batch(ids=self.ids, vectors=vectors, payloads=self.payloads)
-        client.upsert(name, batch, wait=True)
+        pages = models.StrictModeConfig(enabled=True, max_query_limit=PAGE)
+        create_collection(client, name, sizes, strict_mode_config=pages)
+        fill_collection(client, name, self.ids, {"old": self.old}, self.payloads)
 
 
 @dataclass(slots=True)
@@ -119,8 +110,7 @@ def write_text_config(
     folder: Path, url: str, collection: str, texts: Texts, service: Service, *, layout: str
 ) -> None:
     """Write the configuration and the old model's vectors beside it."""
-    old = pa.table({"key": texts.texts, "vector": vector_array(texts.old)})
-    pq.write_table(old, folder / "old.parquet")
+    write_vectors(folder / "old.parquet", texts.texts, texts.old)
     (folder / "xbtmigrate.toml").write_text(
         f"""
 [qdrant]

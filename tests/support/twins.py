@@ -16,17 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from qdrant_client import QdrantClient, models
 
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside
+from tests.support.corpus import create_collection, fill_collection, write_vectors
 from xbtmigrate import Projector
 from xbtmigrate.serving import MigrationSearcher
 from xbtmigrate.serving.engine import Answer
 from xbtmigrate.testing.encoders import FakeEncoder
-from xbtmigrate.types import Modality, vector_array
+from xbtmigrate.types import Modality
 
 SIZE, COUNT, SPARE, ASKED = 16, 400, 4000, 20
 
@@ -51,18 +50,11 @@ class Twins:
     @classmethod
     def start(cls, client: QdrantClient, url: str, folder: Path, layout: str) -> Twins:
         made = cls(url, folder, layout, fresh_name())
-        vectors = {
-            each: models.VectorParams(size=SIZE, distance=models.Distance.COSINE)
-            for each in (("old",) if made.shadow else ("old", "new"))
-        }
-        client.create_collection(made.name, vectors_config=vectors)
-        points = [
-            models.PointStruct(id=row + 1, vector={"old": vector.tolist()}, payload={"text": text})
-            for row, (text, vector) in enumerate(
-                zip(made.texts[:COUNT], made.old[:COUNT], strict=True)
-            )
-        ]
-        client.upsert(made.name, points, wait=True)
+        names = ("old",) if made.shadow else ("old", "new")
+        create_collection(client, made.name, dict.fromkeys(names, SIZE))
+        payloads = [{"text": text} for text in made.texts[:COUNT]]
+        ids = range(1, COUNT + 1)
+        fill_collection(client, made.name, ids, {"old": made.old[:COUNT]}, payloads)
         if made.shadow:
             alias = models.CreateAlias(collection_name=made.name, alias_name=made.live)
             client.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
@@ -112,8 +104,7 @@ class Twins:
 
     def _configure(self) -> None:
         for model in ("old", "new"):
-            table = {"key": self.texts, "vector": vector_array(getattr(self, model))}
-            pq.write_table(pa.table(table), self.folder / f"{model}.parquet")
+            write_vectors(self.folder / f"{model}.parquet", self.texts, getattr(self, model))
         (self.folder / "xbtmigrate.toml").write_text(
             f'[qdrant]\nurl = "{self.url}"\ncollection = "{self.live}"\nvector = "old"\n'
             '[payload]\ntext = "text"\n'
