@@ -13,7 +13,8 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -149,15 +150,38 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 def facts(title: str, pairs: Iterable[tuple[str, object]]) -> None:
     """Print names and values, one pair a line; pairs without a value are left out."""
+    _title(title)
+    sys.stdout.write(_listed(pairs) + "\n")
+
+
+@contextmanager
+def screen() -> Iterator[Callable[[str, Iterable[tuple[str, object]]], None] | None]:
+    """Return what shows facts in place of those before; None where there is no terminal."""
+    if not sys.stdout.isatty():
+        yield None
+        return
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=_console(), auto_refresh=False) as live:
+
+        def show(title: str, pairs: Iterable[tuple[str, object]]) -> None:
+            heading = _wrapped(_cell(title), _width()) + "\n"
+            live.update(Text.assemble((heading, "bold"), _listed(pairs)), refresh=True)
+
+        yield show
+
+
+def _listed(pairs: Iterable[tuple[str, object]]) -> str:
     shown = [(_cell(name).replace("_", " "), _cell(value)) for name, value in pairs]
     shown = [(name, value) for name, value in shown if value not in ("-", "")]
-    _title(title)
     most = max((len(name) for name, _ in shown), default=0)
+    lines = []
     for name, value in shown:
         head = f"  {name:<{most}}  "
         wrapped = _wrapped(value, max(24, _width() - len(head)))
-        sys.stdout.write(head + wrapped.replace("\n", "\n" + " " * len(head)) + "\n")
-    sys.stdout.write("\n")
+        lines.append(head + wrapped.replace("\n", "\n" + " " * len(head)) + "\n")
+    return "".join(lines)
 
 
 def named(document: Mapping[str, object], *keys: str) -> list[tuple[str, object]]:

@@ -2,42 +2,103 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 from xbtmigrate.cli.text import duration
+from xbtmigrate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from xbtmigrate.documents.status import LoadDocument
+    from xbtmigrate.documents.status import LoadDocument, StatusDocument
+
+EVERY = 2.0
+"""Seconds between two looks: exact counts cost the server a scan each."""
 
 
-def status(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
+def status(
+    config: ConfigOption = CONFIG,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on showing it, every two seconds, until Ctrl-C.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
     """Show phase, exact counts by kind, rate, time to go, artefacts and the next command."""
     from xbtmigrate.config import load_config
 
     settings = load_config(config)
+    if watch and json:
+        raise ConfigError("--watch prints no JSON", "leave out --watch, or --json")
     from xbtmigrate.workflows.operate.status import report_status
-    from xbtmigrate.workflows.tally import describe_without_vector
 
+    if watch:
+        _watch(partial(report_status, settings))
+        return
     content = report_status(settings)
     if json:
         render.document(content)
         return
+    render.facts(f"Migration {content['migration']}", [*_progress(content), *_artefacts(content)])
+    render.say(f"Next: {content['next']}")
+
+
+def _watch(look: Callable[[], StatusDocument]) -> None:
+    """Show the status again and again: one screen at a terminal, a line each time in a pipe."""
+    # Ctrl-C is how a watch ends, and no failure.
+    with suppress(KeyboardInterrupt), render.screen() as show:
+        while True:
+            content = look()
+            if show is None:
+                render.say(_line(content))
+                sys.stdout.flush()
+            else:
+                title = f"Migration {content['migration']}, Ctrl-C ends this"
+                show(title, [*_progress(content), ("next", content["next"])])
+            time.sleep(EVERY)
+
+
+def _line(content: StatusDocument) -> str:
+    """Return phase, counts, rate, time to go and pace as one line."""
+    load = content["load"]
+    parts = [
+        f"{content['phase']}: {content['projected']:,} projected, {content['encoded']:,} encoded "
+        f"of {content['points']:,}"
+    ]
+    if load["points_per_second"]:
+        parts.append(f"{load['points_per_second']:,.0f}/s")
+    if content["eta_seconds"] is not None:
+        parts.append(f"{duration(content['eta_seconds'])} left")
+    parts += [str(value) for value in (load["state"], load["reason"]) if value]
+    return ", ".join(parts)
+
+
+def _progress(content: StatusDocument) -> list[tuple[str, object]]:
+    """Return the lines about what is done, what is left, and the pace."""
+    from xbtmigrate.workflows.tally import describe_without_vector
+
     pairs = render.named(content, "phase", "strategy")
     pairs.append(("fraction", f"{content['fraction']:.0%}"))
     pairs += render.named(content, "points", "projected", "encoded")
     pairs += render.counts(content, "by_application", "without_new")
     if content["without_new"]:
-        pairs.append(("of these get none", describe_without_vector(content["without_vector"])))
+        described = describe_without_vector(content["without_vector"])
+        pairs.append(("of these get none", described))
     if content["eta_seconds"] is not None:
         pairs.append(("time to go", duration(content["eta_seconds"])))
     if content["last_error"] is not None:
         pairs.append(("the last run ended", content["last_error"]))
-    pairs += _load(content["load"])
-    pairs += [(f"artefact: {name}", path) for name, path in content["artefacts"].items()]
-    render.facts(f"Migration {content['migration']}", pairs)
-    render.say(f"Next: {content['next']}")
+    return pairs + _load(content["load"])
+
+
+def _artefacts(content: StatusDocument) -> list[tuple[str, object]]:
+    return [(f"artefact: {name}", path) for name, path in content["artefacts"].items()]
 
 
 def _load(load: LoadDocument) -> list[tuple[str, object]]:
@@ -50,7 +111,7 @@ def _load(load: LoadDocument) -> list[tuple[str, object]]:
     limits = f"slowdown {load['max_slowdown'] or 'off'}, rate {load['max_rate'] or 'off'}"
     pairs += [
         ("batch", load["batch_size"]),
-        ("rate", load["points_per_second"]),
+        ("rate", f"{load['points_per_second'] or 0:,.0f} points/s"),
         ("limits", limits),
     ]
     # None while queries are not timed: --max-slowdown off, or no baseline yet.

@@ -72,7 +72,7 @@ VERBS = {
     ),
     "status": Verb(
         *("write", "status", "status", "Show where the migration stands, once or live"),
-        *("--json", NOTHING),
+        *("--watch", NOTHING),
     ),
     "pause": Verb("write", "control", "pause", "Pause a running backfill", "", RUN),
     "resume": Verb("write", "control", "resume", "Resume a paused backfill", "", RUN),

@@ -1,0 +1,95 @@
+"""`status --watch` goes on until Ctrl-C, which is no failure."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clipart import write_config
+from tests.support.command import inside
+from xbtmigrate.cli import status
+from xbtmigrate.workflows.operate import status as workflow
+
+LOAD = {
+    **dict.fromkeys(("state", "reason", "batch_size", "delay_seconds", "points_per_second")),
+    **dict.fromkeys(("probe_p95_ms", "baseline_p95_ms", "slowdown", "max_slowdown", "max_rate")),
+    "pauses": {},
+}
+
+
+def content(encoded: int) -> dict[str, Any]:
+    running = {"state": "throttled", "reason": "queries are slow", "points_per_second": 850.4}
+    return {
+        "migration": "clipart-old",
+        "phase": "backfilling",
+        "strategy": "fastfill",
+        "fraction": 0.5,
+        "points": 300,
+        "projected": 200,
+        "encoded": encoded,
+        "by_application": 0,
+        "without_new": 0,
+        "without_vector": {},
+        "eta_seconds": 30.0,
+        "last_error": None,
+        "load": LOAD | running,
+        "artefacts": {},
+        "next": "wait",
+    }
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Three looks, and then Ctrl-C."""
+    seen: list[int] = []
+
+    def look(_: object) -> dict[str, Any]:
+        seen.append(len(seen))
+        return content(len(seen))
+
+    def sleep(_: float) -> None:
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "report_status", look)
+    monkeypatch.setattr(time, "sleep", sleep)
+    return seen
+
+
+def test_a_pipe_gets_a_line_each_time(looks: list[int], tmp_path: Path):
+    write_config(tmp_path, "path:qdrant", "clipart")
+    code, out, err = inside("status", "--watch", cwd=tmp_path)
+    assert (code, err, len(looks)) == (0, "", 3)
+    assert out.splitlines() == [
+        f"backfilling: 200 projected, {each} encoded of 300, 850/s, 30 s left, throttled, "
+        "queries are slow"
+        for each in (1, 2, 3)
+    ]
+
+
+def test_a_terminal_gets_one_screen(
+    looks: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setenv("TERM", "xterm")
+    status._watch(lambda: workflow.report_status(None))
+    assert len(looks) == 3
+    assert shown.getvalue().count("because") >= 3
+    # Only the title is bold, and each screen takes the place of the one before.
+    assert "\x1b[0m\n  phase" in shown.getvalue()
+    assert "\x1b[2K" in shown.getvalue()
+
+
+def test_a_watch_prints_no_json(tmp_path: Path):
+    write_config(tmp_path, "path:qdrant", "clipart")
+    assert inside("status", "--watch", "--json", cwd=tmp_path)[0] == 2
