@@ -1,4 +1,4 @@
-"""Extend the site of mkdocs.yml: pages from outside docs/.
+"""Extend the site of mkdocs.yml: pages from outside docs/, and a list of every error message.
 
 mkdocs calls `on_files` and `on_page_markdown`. Links keep the form that works in the repository.
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+from messages import table_of_messages  # noqa: E402
+
 OUTSIDE = {
     source: "index.md" if source == "README.md" else f"project/{source}"
     for source in (
@@ -36,6 +40,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Lead each link to the page's place on the site; a link to code becomes its text."""
     place = page.file.src_uri
     source = SOURCES.get(place, f"docs/{place}")
+    if place == "troubleshooting.md":
+        markdown += "\n" + "\n".join(table_of_messages())
 
     def lead(link: re.Match[str]) -> str:
         image, text, target, anchor = link.groups()

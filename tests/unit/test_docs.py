@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from tests.support.documents import DOCS, ROOT, rows, sections
+from tests.support.messages import Finding, findings, written_texts
 from xbtmigrate import errors, registry
 from xbtmigrate.cli.app import app, command_of
 from xbtmigrate.cli.verbs import VERBS
@@ -23,8 +24,13 @@ from xbtmigrate.config import Config
 PROGRAM = typer.main.get_command(app)
 COMMANDS = {name: command_of(name) for name in VERBS}
 ROOT_OPTIONS = [option.opts[0] for option in PROGRAM.params]
-PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md"), *ROOT.glob("examples/*/README.md")])
+PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md"), *ROOT.glob("examples/*/README.md")])
 RESEARCH = "plugins/xbtmigrate-research"
+ERRORS = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if inspect.isclass(kind) and issubclass(kind, errors.XbtMigrateError)
+}
 SECTIONS = {
     name: field.annotation
     for name, field in Config.model_fields.items()
@@ -125,11 +131,7 @@ def test_the_readme_names_every_command(command: str):
 
 def test_every_error_is_described_with_its_exit_code():
     described = rows(sections(DOCS / "output.md")["Errors"])
-    real = {
-        name: str(kind.exit_code)
-        for name, kind in vars(errors).items()
-        if inspect.isclass(kind) and issubclass(kind, errors.XbtMigrateError)
-    }
+    real = {name: str(kind.exit_code) for name, kind in ERRORS.items()}
     assert {name: described[name][0] for name in real} == real
 
 
@@ -137,3 +139,45 @@ def test_every_error_is_described_with_its_exit_code():
 def test_links_lead_to_files(page: Path):
     links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("finding", findings(), ids=lambda finding: finding.name)
+def test_every_finding_of_doctor_is_explained_under_the_text_that_it_prints(finding: Finding):
+    entry = " ".join(sections(DOCS / "troubleshooting.md")[finding.name].split())
+    assert [
+        part for part in ("**Prints:**", "**Cause:**", "**Way out:**") if part not in entry
+    ] == []
+    assert finding.text in entry
+    assert not finding.fixable or "xbtmigrate doctor --yes" in entry
+
+
+def test_no_finding_is_explained_that_doctor_does_not_know():
+    pages = sections(DOCS / "troubleshooting.md")
+    explained = [name for name in pages if re.fullmatch(r"[a-z_]+", name)]
+    assert sorted(explained) == sorted({finding.name for finding in findings()})
+
+
+def test_every_error_is_explained_with_its_exit_code():
+    pages = sections(DOCS / "troubleshooting.md")
+    for name, kind in ERRORS.items():
+        assert pages[name].strip().startswith(f"Exit code {kind.exit_code}."), name
+
+
+def test_the_messages_that_are_explained_are_those_of_the_code():
+    pages = sections(DOCS / "troubleshooting.md")
+    explained = [
+        printed
+        for name in ERRORS
+        for printed in re.findall(r"^\| `(.+?)` \|", pages[name], flags=re.MULTILINE)
+    ]
+    # What varies is written as …, so the longest part without it identifies a message.
+    found = {each: max(re.split(r"[`…]+", each), key=len).strip(" :',") for each in explained}
+    texts = "\n".join(written_texts())
+    assert [each for each, part in found.items() if part not in texts] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_prose_wraps_at_100_columns(page: Path):
+    prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    lines = [line for line in prose.splitlines() if len(line) > 100]
+    assert [line for line in lines if not re.match(r"\||.*https?:", line)] == []

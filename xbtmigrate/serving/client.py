@@ -280,7 +280,7 @@ def wrap(
 
     Until the cutover searches are what they were; from then on they meet the new vectors. Upserts,
     vector updates and deletes reach both vectors, with their provenance, and the collection shows
-    one vector under the name it always had. All other collections pass through.
+    one vector under the name it had before the migration. All other collections pass through.
 
     Args:
         client: The application's client. It stays usable; both share their connections.
