@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from xbtmigrate.cli import figures, render
-from xbtmigrate.cli.options import CONFIG, AllOption, ConfigOption, JsonOption
+from xbtmigrate.cli.options import CONFIG, AllOption, ConfigOption, JsonOption, MustLeaveOption
 from xbtmigrate.cli.process import end
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ OrdersOption: TypeAlias = Annotated[
 ]
 ServingsOption: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="Servings: merge, slerp, single, calibrated, and those of plugins."),
+    typer.Option(
+        help="Servings: single, uncentred, merge, slerp, calibrated, and those of plugins."
+    ),
 ]
 DemandOption: TypeAlias = Annotated[
     Path | None,
@@ -64,6 +66,7 @@ def evaluate(
     servings: ServingsOption = None,
     demand: DemandOption = None,
     every: AllOption = False,
+    must_leave: MustLeaveOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure keep, bridge, forward and full, and the mixed gallery at every fraction. Reads only.
@@ -89,6 +92,7 @@ def evaluate(
             gates=gates,
             curves=Curves(_names(orders), _names(servings), demand),
             page=report,
+            must_leave=must_leave or "",
             report=bars,
         )
     if json:

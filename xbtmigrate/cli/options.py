@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -17,6 +17,14 @@ JsonOption: TypeAlias = Annotated[
 ]
 AllOption: TypeAlias = Annotated[
     bool, typer.Option("--all", help="Show every row, not only the best one of each strategy.")
+]
+MustLeaveOption: TypeAlias = Annotated[
+    Literal["provider", "licence", "cost"] | None,
+    typer.Option(
+        "--must-leave",
+        help="Why the old model cannot be kept: its provider ends it, its licence or its cost. "
+        "Then the cheapest way to where the new space is as good is recommended in place of keep.",
+    ),
 ]
 YesOption: TypeAlias = Annotated[
     bool,
@@ -44,7 +52,7 @@ GateOption: TypeAlias = Annotated[
         parser=parse_gate,
         metavar="GATE",
         help="Stop where held-out queries on the live gallery say so, for example "
-        '"recall@10>=0.95*full".',
+        '"recall@10>=0.95*full", or keep for the crossover.',
     ),
 ]
 SlowdownOption: TypeAlias = Annotated[

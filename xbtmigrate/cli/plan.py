@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xbtmigrate.cli import figures, render
-from xbtmigrate.cli.options import CONFIG, AllOption, ConfigOption, JsonOption
+from xbtmigrate.cli.options import CONFIG, AllOption, ConfigOption, JsonOption, MustLeaveOption
 from xbtmigrate.cli.text import duration, size
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def plan(
         Path | None, typer.Option(help="Also write a self-contained HTML page here.")
     ] = None,
     every: AllOption = False,
+    must_leave: MustLeaveOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure whether and how to move to the new model. Reads only.
@@ -51,6 +52,7 @@ def plan(
             out=out,
             allow_model_mismatch=allow_model_mismatch,
             page=report,
+            must_leave=must_leave or "",
             report=bars,
         )
     # Without judged queries the figures are provisional, and the plan has left a file to fill in.

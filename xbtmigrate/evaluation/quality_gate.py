@@ -2,7 +2,8 @@
 
 A gate is METRIC, `>=` or `>`, and a level. The level is a number between 0 and 1, or the same
 metric of `keep` or `full`, with a factor before it and something added or taken away behind it:
-`mrr@10>=0.3`, `recall@10>=keep`, `recall@10>=0.95*full`, `ndcg@10>keep+0.01`.
+`mrr@10>=0.3`, `recall@10>=keep`, `recall@10>=0.95*full`, `ndcg@10>keep+0.01`. The word `keep` alone
+is short for `recall@10>=keep`: the crossover, where the new space is as good as the old one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ Means: TypeAlias = Mapping[str, float]
 
 # The two ends only: which other systems there are differs between evaluations.
 ANCHORS = ("keep", "full")
+
+CROSSOVER = "recall@10>=keep"
 
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _GATE = re.compile(
@@ -83,6 +86,7 @@ class Gate:
         Raises:
             ConfigError: It is not a gate, names what is not measured, or can never be met.
         """
+        text = CROSSOVER if text.strip() == "keep" else text
         found = _GATE.fullmatch(text.strip())
         if found is None:
             raise ConfigError(f"'{text}' is not a quality gate", _HINT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from xbtmigrate.evaluation.comparison import gap_closed, paired_permutation_test
 from xbtmigrate.evaluation.curves import Curve
 from xbtmigrate.evaluation.retrieval import QueryScores
 from xbtmigrate.migration.strategies import STRATEGIES
+from xbtmigrate.scoring.mixture import SINGLE
 from xbtmigrate.types import Strategy
 
 UNJUDGED = (
@@ -62,6 +63,7 @@ class Criteria:
         provisional: The queries and their answers are self-made; they decide nothing.
         seed: Seed of the significance tests.
         task: What the metric is measured on, where that is not the whole collection.
+        must_leave: Why the old model cannot be kept; "" where it can.
     """
 
     metric: str = "recall@10"
@@ -70,6 +72,7 @@ class Criteria:
     provisional: bool = False
     seed: int = 0
     task: str = ""
+    must_leave: str = ""
 
     @property
     def figure(self) -> str:
@@ -135,6 +138,13 @@ class _Ends:
         system, keep = scores.values[metric][:, None], self.keep.values[metric][:, None]
         return paired_permutation_test(system, keep, seed=self.criteria.seed)[0]
 
+    def is_better(self, first: QueryScores, second: QueryScores) -> bool:
+        """Return whether the first system is significantly better than the second."""
+        metric, criteria = self.criteria.metric, self.criteria
+        one, other = (each.values[metric][:, None] for each in (first, second))
+        p_value = paired_permutation_test(one, other, seed=criteria.seed)[0]
+        return first.means[metric] > second.means[metric] and p_value < criteria.level
+
     def beats_keep(self, scores: QueryScores) -> bool:
         # The test is two-sided: a significant loss has a small p-value too.
         better = scores.means[self.criteria.metric] > self.ends[0]
@@ -158,6 +168,9 @@ def recommend(
     and beats keep, where it is at most 0.9 and costs less than full; else full. Where the budget
     ends before the target, the best of what it allows.
 
+    Where the old model cannot be kept, the cheapest way to the crossover takes the place of `keep`:
+    the smallest share at which the single space is as good as the old model.
+
     Args:
         cells: `keep`, `full` and any `bridge:<kind>` and `forward:<kind>`, on the same queries.
         curves: Backfilling curves on the same queries, without orders that need the answer; a
@@ -178,6 +191,9 @@ def recommend(
             f"the new model does not beat the old one on these queries: {criteria.figure} "
             f"{full:.3f} against {keep:.3f} (paired p = {measured.p_value(measured.full):.2g})"
         )
+    if chosen is None and criteria.must_leave:
+        chosen, way = _leave(curves, costs, measured)
+        reason = f"the old model cannot be kept ({criteria.must_leave}): {way}. Otherwise: {reason}"
     if chosen is None:
         return Recommendation(Strategy.KEEP, None, None, 0.0, reason, measured.keep)
     # Where nothing is re-encoded, the order of the curve has no meaning.
@@ -222,6 +238,24 @@ def _choose(
     return best, f"the budget ends before the target; {_reason(best, measured)}"
 
 
+def _leave(curves: Sequence[Curve], costs: Costs, measured: _Ends) -> tuple[_Option, str]:
+    """Take the cheapest way to where the single space reaches keep; full where none does."""
+    keep, metric = measured.ends[0], measured.criteria.metric
+    single = [curve for curve in curves if curve.serving == SINGLE.name]
+    reached = [(curve.smallest_fraction(keep, metric), curve) for curve in single]
+    options = [
+        _part_of(curve, fraction)
+        for fraction, curve in reached
+        if fraction is not None and fraction <= MAX_FRACTION and costs.saves(fraction)
+    ]
+    whole = _Option(Strategy.FULL, "full", SINGLE.name, measured.full, fraction=1.0)
+    best = min(options, key=lambda option: option.fraction, default=whole)
+    if best.fraction == 0:
+        # Projected vectors alone are as good: nothing has to be re-encoded.
+        best = replace(best, strategy=Strategy.FORWARD)
+    return best, _reason(best, measured)
+
+
 def _without_encoding(
     cells: Mapping[str, QueryScores], curves: Sequence[Curve]
 ) -> Iterator[_Option]:
@@ -245,7 +279,22 @@ def _partial(curves: Sequence[Curve], measured: _Ends) -> list[_Option]:
         for fraction, curve in reached
         if fraction is not None and 0 < fraction <= MAX_FRACTION
     ]
-    return sorted(options, key=lambda option: option.fraction)
+    # One space in one search is preferred to a fusion that is no better at its share.
+    kept = [option for option in options if not _is_matched(option, curves, measured)]
+    return sorted(kept, key=lambda option: option.fraction)
+
+
+def _is_matched(option: _Option, curves: Sequence[Curve], measured: _Ends) -> bool:
+    """Return whether the single space is as good as a fusion where that reaches the target."""
+    if option.curve is None or option.serving == SINGLE.name:
+        return False
+    fractions = option.curve.fractions
+    at = next(i for i, each in enumerate(fractions) if each >= option.fraction - 1e-9)
+    return any(
+        not measured.is_better(option.scores, curve.points[at])
+        for curve in curves
+        if (curve.serving, curve.ordering) == (SINGLE.name, option.curve.ordering)
+    )
 
 
 def _grid(curves: Sequence[Curve]) -> Iterator[_Option]:

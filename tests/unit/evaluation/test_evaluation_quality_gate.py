@@ -18,6 +18,7 @@ levels = st.decimals(0, 1, places=4).map(float)
     ("text", "level", "strict"),
     [
         ("recall@10>=keep", 0.4, False),
+        ("keep", 0.4, False),
         ("recall@10 >= 0.95*full", 0.76, False),
         (" mrr@10 > .3 ", 0.3, True),
         ("ndcg@10>keep+0.01", 0.41, True),

@@ -123,3 +123,41 @@ def test_self_made_relevance_recommends_nothing():
     assert (answer.strategy, answer.serving, answer.fraction) == (None, None, 0.0)
     assert answer.provisional
     assert "provisional" in answer.reason
+
+
+LEAVING = Criteria(must_leave="provider")
+
+
+def test_who_must_leave_goes_to_the_crossover_at_the_least_cost():
+    same = cells(keep=0.60, full=0.60)
+    slow, fast = curve([0.4, 0.5, 0.6, 0.6, 0.6]), curve([0.4, 0.6, 0.6, 0.6, 0.6], "benefit")
+    answer = recommend(same, [slow, fast], FREE, LEAVING)
+    assert (answer.strategy, answer.ordering, answer.fraction) == (
+        Strategy.FASTFILL, "benefit", pytest.approx(0.25),
+    )  # fmt: skip
+    assert "cannot be kept (provider)" in answer.reason
+    assert "does not beat the old one" in answer.reason
+    assert recommend(same, [slow, fast], FREE).strategy is Strategy.KEEP
+
+
+def test_who_must_leave_encodes_nothing_where_projections_are_as_good():
+    answer = recommend(cells(keep=0.60, full=0.60), [curve([0.6, 0.6])], FREE, LEAVING)
+    assert (answer.strategy, answer.fraction, answer.serving) == (Strategy.FORWARD, 0.0, "single")
+
+
+@pytest.mark.parametrize("serving", ["single", "calibrated"])
+def test_who_must_leave_encodes_everything_where_one_space_is_never_as_good(serving):
+    worse = cells(keep=0.60, full=0.50)
+    values = [0.4, 0.5, 0.5] if serving == "single" else [0.7, 0.7, 0.5]
+    answer = recommend(worse, [curve(values, serving=serving)], FREE, LEAVING)
+    assert (answer.strategy, answer.fraction) == (Strategy.FULL, 1.0)
+
+
+def test_one_space_is_preferred_to_a_fusion_that_is_no_better_there():
+    single = curve([0.3, 0.5, 0.74, 0.77, 0.8])
+    near, better = (
+        curve([0.3, 0.6, value, 0.78, 0.8], serving="calibrated") for value in (0.761, 0.79)
+    )
+    answer = recommend(cells(), [near, curve([0.3, 0.5, 0.758, 0.77, 0.8])], FREE)
+    assert answer.serving == "single"
+    assert recommend(cells(), [better, single], FREE).serving == "calibrated"

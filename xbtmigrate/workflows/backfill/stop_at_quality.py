@@ -38,8 +38,7 @@ from xbtmigrate.evaluation.retrieval import (
 from xbtmigrate.migration.phases import Stage
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
-from xbtmigrate.scoring.calibration import Calibration
-from xbtmigrate.scoring.fusion import CalibratedServing, PerPoint
+from xbtmigrate.scoring.centring import SHARES, Centring
 from xbtmigrate.types import Channel, Kind, PointId, Vectors, vectors_of
 from xbtmigrate.workflows.backfill.make_loop import LoopTask
 from xbtmigrate.workflows.encode_points import Report, encode_gallery
@@ -152,7 +151,7 @@ class QualityMonitor:
         self.basis, self.query_count = trial.questions.basis, len(trial.questions)
         # Judged answers are no random choice: only the sample may represent what is not encoded.
         fair = np.isin(np.asarray(points.ids, np.str_), np.asarray(sample.ids, np.str_))
-        live = LiveGallery(trial, self._calibration(), self._projector, known, fair & known, seed)
+        live = LiveGallery(trial, self._centring(), self._projector, known, fair & known, seed)
         # An earlier run may have re-encoded some points already.
         live.look(self.work.gallery, points.ids)
         return live
@@ -188,13 +187,12 @@ class QualityMonitor:
         )
         return new, known
 
-    def _calibration(self) -> Calibration | None:
-        """Load the calibration that belongs to this projector."""
-        found = self.workspace.artefacts.load_calibration()
-        if found is None or self._projector is None:
+    def _centring(self) -> Centring | None:
+        """Load how queries are centred, where it was fitted for this projector."""
+        wanted = self.store.config.serving.centre_queries
+        if self._projector is None or not wanted:
             return None
-        # The first digest is the bridge's, the second the forward map's.
-        return found if found.projectors[1] == self._projector.digest else None
+        return self.workspace.artefacts.load_centring(self._projector.digest)
 
 
 @dataclass(slots=True)
@@ -203,16 +201,15 @@ class LiveGallery:
 
     Attributes:
         trial: Queries, and the gallery with the true new vectors known so far.
-        calibration: How it is searched; None for one space, or a raw merge of two where nothing
-            is projected.
-        projector: Old -> new; None where nothing is projected.
+        centring: How queries of the new space are centred; None where they are not.
+        projector: Old -> new; None where nothing is projected, which takes a merge of two spaces.
         known: Rows whose true new vector is known, (n,).
         sample: Known rows that are a fair sample of what was not paid for, (n,).
         seed: Seed of the estimate of full.
     """
 
     trial: Trial
-    calibration: Calibration | None
+    centring: Centring | None
     projector: Projector | None
     known: npt.NDArray[np.bool_]
     sample: npt.NDArray[np.bool_]
@@ -220,7 +217,6 @@ class LiveGallery:
     encoded: npt.NDArray[np.bool_] = field(init=False)
     _row: dict[PointId, int] = field(init=False)
     _sides: ChannelVectors = field(init=False)
-    _hubness: dict[Channel, PerPoint] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Project the gallery once, and prepare how it is searched."""
@@ -233,8 +229,6 @@ class LiveGallery:
         self._sides = ChannelVectors(
             trial.old, projected, trial.new, trial.old_distance, trial.new_distance
         )
-        if self.calibration is not None:
-            self._hubness = self._sides.hubness(self.calibration.bank, trial.ids)
 
     def look(self, gallery: Gallery, ids: Sequence[PointId]) -> None:
         """Read back which of these points are re-encoded now, and their vectors."""
@@ -246,11 +240,6 @@ class LiveGallery:
             rows = np.array([self._row[point] for point in done["id"].to_pylist()], np.intp)
             self.trial.new[rows] = vectors_of(done, "new")
             self.encoded[rows] = self.known[rows] = True
-            if self.calibration is not None and len(rows):
-                ids = [self.trial.ids[row] for row in rows]
-                # Old and projected vectors have not changed: compute only the new channel again.
-                found = self._sides.rows(rows).hubness(self.calibration.bank, ids)
-                self._hubness[Channel.NEW][rows] = found[Channel.NEW]
 
     def judge(self, gate: Gate) -> GateResult:
         """Hold the gallery as it is now against a gate."""
@@ -263,11 +252,12 @@ class LiveGallery:
         return gate.judge(self._mixed().means, cells)
 
     def _mixed(self) -> QueryScores:
-        """Search the gallery as it is."""
-        trial, parts, serving = self.trial, [], self._serving()
+        """Search the gallery as it is, by what answers from the cutover on."""
+        trial, parts = self.trial, []
+        serving: Serving = Merge() if self.projector is None else Single()
         asked = {Channel.OLD: trial.queries_old}
         spaces = {
-            channel: self._sides.space(channel, asked.get(channel, trial.queries_new))
+            channel: self._sides.space(channel, asked.get(channel, self._queries()))
             for channel in serving.channels
         }
         relevance = trial.relevance
@@ -278,10 +268,15 @@ class LiveGallery:
             parts.append(judge(ranked, relevance.part(chunk)))
         return QueryScores.join(parts)
 
-    def _serving(self) -> Serving:
-        if self.calibration is not None:
-            return CalibratedServing(self.calibration.fusion, self._hubness)
-        return Merge() if self.projector is None else Single()
+    def _queries(self) -> Vectors:
+        """Return the queries in the new model, centred by the share that is re-encoded now."""
+        queries, centring = self.trial.queries_new, self.centring
+        if centring is None:
+            return queries
+        share, mean = self.encoded.mean(), np.asarray(centring.mean, np.float32)
+        fitted = centring.strengths_for(self.trial.questions.texts)
+        strengths = np.array([np.interp(share, SHARES, each) for each in fitted], np.float32)
+        return queries - np.outer(strengths * (queries @ mean), mean)
 
     def _full(self) -> QueryScores:
         """Estimate what the gallery would reach with every point re-encoded."""

@@ -156,6 +156,7 @@ def check_cutover(
         _way_back(store, models),
         _readers(plan, route, accepted),
         _evaluation(models, artefacts, plan, accepted),
+        *_crossover(models, artefacts, request),
         *_quality(store, models, request, options.quality),
     ]
 
@@ -243,6 +244,22 @@ def _evaluation(models: Models, artefacts: Artefacts, plan: Plan, accepted: Acce
     detail = f"judged queries ({found.at[:10]}) recommend {found.strategy}: {found.reason}"
     keeps = found.strategy is Strategy.KEEP
     return Check("evaluation", not keeps or accepted.despite_evaluation, detail)
+
+
+def _crossover(models: Models, artefacts: Artefacts, request: BackfillRequest) -> Iterator[Check]:
+    """Warn where less is re-encoded than the new space needs to be as good as the old one."""
+    found = load_last_judgement(models, artefacts, request.plan)
+    share = request.record.fraction if request.record else 0.0
+    if found is None or found.crossover is None or share >= found.crossover:
+        return
+    # It passes: only the user knows what else the new model brings.
+    yield Check(
+        "crossover",
+        passed=True,
+        detail=f"warning: {share:.0%} is re-encoded; judged queries ({found.at[:10]}) reach the "
+        f"old model's quality at {found.crossover:.0%}: until then answers are worse than before "
+        "the switch. `xbtmigrate backfill --online --until keep` goes on to there",
+    )
 
 
 def _quality(

@@ -37,6 +37,7 @@ def measure(
     gates: Sequence[Gate] = (),
     page: Path | None = None,
     curves: Curves = USUAL,
+    must_leave: str = "",
     report: Report,
 ) -> EvaluateDocument:
     """Evaluate on judged queries, or on made ones where there are none.
@@ -47,6 +48,7 @@ def measure(
         gates: Conditions on the recommended move; their outcome is part of the result.
         page: Also write the report here.
         curves: Which curves of the mixed gallery to draw.
+        must_leave: Why the old model cannot be kept; "" where it can.
         report: Called with progress.
 
     Raises:
@@ -73,9 +75,9 @@ def measure(
         planned = workspace.artefacts.plan_file.exists()
         costs = workspace.artefacts.load_plan().costs if planned else []
         # The first kind of queries decides; the others can only warn (`_against`).
-        advice = findings[0].advise(config.plan.target, to_compare(costs))
+        advice = findings[0].advise(config.plan.target, to_compare(costs), must_leave)
         # `cutover` refuses against this judgement, so it is kept even where no gate was given.
-        save_judgement(models, workspace.artefacts, advice)
+        save_judgement(models, workspace.artefacts, advice, findings[0].crossover)
         content = _document(findings, gates, advice, warnings)
         if page is not None:
             write_page(page, store.facts, content, costs)

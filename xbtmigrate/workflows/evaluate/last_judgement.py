@@ -21,6 +21,8 @@ class Judgement(BaseModel):
         reason: Why, with the figures.
         new_model: Fingerprint of the new model.
         at: When, UTC, ISO 8601.
+        crossover: Share re-encoded from which the single space is as good as the old model; None
+            where no share is, or none was measured.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -29,9 +31,12 @@ class Judgement(BaseModel):
     reason: str
     new_model: str
     at: str
+    crossover: float | None = None
 
 
-def save_judgement(models: Models, artefacts: Artefacts, advice: Recommendation) -> None:
+def save_judgement(
+    models: Models, artefacts: Artefacts, advice: Recommendation, crossover: float | None
+) -> None:
     """Store what judged queries recommend; an evaluation on made queries changes nothing."""
     if advice.strategy is None:
         return
@@ -40,6 +45,7 @@ def save_judgement(models: Models, artefacts: Artefacts, advice: Recommendation)
         reason=advice.reason,
         new_model=models.new.fingerprint,
         at=utc_now(),
+        crossover=crossover,
     )
     write_json(artefacts.evaluation_file, found.model_dump(mode="json"))
 

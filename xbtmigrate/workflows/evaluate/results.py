@@ -22,6 +22,7 @@ from xbtmigrate.evaluation.curves import Curve
 from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.evaluation.recommendation import Costs, Criteria, Recommendation, recommend
 from xbtmigrate.evaluation.retrieval import METRICS, QueryScores
+from xbtmigrate.scoring.mixture import SINGLE
 from xbtmigrate.types import Modality, Strategy
 from xbtmigrate.workflows.evaluate.diagnostics import (
     compare_error_estimate,
@@ -68,15 +69,27 @@ class Findings:
         return self.judged.cells["keep"]
 
     @property
+    def crossover(self) -> float | None:
+        """Smallest share re-encoded at which the single space reaches keep; None for none."""
+        single = [curve for curve in self.judged.deployable if curve.serving == SINGLE.name]
+        reached = [curve.smallest_fraction(self.keep.means[METRIC], METRIC) for curve in single]
+        return min((each for each in reached if each is not None), default=None)
+
+    @property
     def full(self) -> QueryScores:
         """The new model's own figures."""
         return self.judged.cells["full"]
 
-    def advise(self, target: float, costs: Costs) -> Recommendation:
+    def advise(self, target: float, costs: Costs, must_leave: str = "") -> Recommendation:
         """Recommend a strategy, or none where the queries were not judged."""
         provisional = self.trial.questions.provisional
         criteria = Criteria(
-            METRIC, target=target, provisional=provisional, seed=self.seed, task=self.task
+            METRIC,
+            target=target,
+            provisional=provisional,
+            seed=self.seed,
+            task=self.task,
+            must_leave=must_leave,
         )
         return recommend(self.judged.cells, self.judged.deployable, costs, criteria)
 

@@ -64,6 +64,7 @@ def make_plan(
     out: Path | None,
     allow_model_mismatch: bool,
     page: Path | None = None,
+    must_leave: str = "",
     report: Report,
 ) -> Plan:
     """Plan a migration and freeze the plan under the migration's folder.
@@ -73,6 +74,7 @@ def make_plan(
         out: Also write the plan here.
         allow_model_mismatch: Go on although the old model did not make the stored vectors.
         page: Also write the report here.
+        must_leave: Why the old model cannot be kept; "" where it can.
         report: Called with progress.
 
     Raises:
@@ -92,6 +94,7 @@ def make_plan(
         found = _measure(
             *(store, models, workspace, layout),
             allow_model_mismatch=allow_model_mismatch,
+            must_leave=must_leave,
             report=report,
         )
         plan = _freeze(store, models, layout, found, report)
@@ -134,6 +137,7 @@ def _measure(
     layout: Target,
     *,
     allow_model_mismatch: bool,
+    must_leave: str,
     report: Report,
 ) -> _Measured:
     """Read every point, check the old model on a sample, and encode that by the new one."""
@@ -158,7 +162,7 @@ def _measure(
     judged = judge_sample(store, models, workspace, sampled.points, sampled.new, report=report)
     coverage = add_sample(coverage, sampled.points, sampled.new)
     work = _workload(store, models, workspace.artefacts, seen, sampled, layout=layout.layout)
-    advised = judged.advise(work, settings.target)
+    advised = judged.advise(work, settings.target, must_leave)
     return _Measured(seen, points, match, coverage, sampled, judged, work, advised)
 
 

@@ -65,9 +65,9 @@ class SampleResult:
         content = self.findings.document(advice)
         return {**content, "task": SAMPLE, "directions": [], "gates": [], "warnings": warnings}
 
-    def advise(self, work: Workload, target: float) -> Recommendation:
+    def advise(self, work: Workload, target: float, must_leave: str) -> Recommendation:
         """Recommend a strategy for this workload."""
-        return self.findings.advise(target, to_compare(estimate_costs(work, 1.0)))
+        return self.findings.advise(target, to_compare(estimate_costs(work, 1.0)), must_leave)
 
 
 def advice_of(found: Recommendation) -> Advice:
