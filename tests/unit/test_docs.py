@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import re
@@ -123,10 +124,10 @@ def test_the_options_without_a_command_are_described():
     assert [option for option in ROOT_OPTIONS if f"`{option}`" not in text] == []
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_readme_names_every_command(command: str):
-    text = (ROOT / "README.md").read_text("utf-8")
-    assert re.search(rf"(xbtmigrate|make) {command}\b", text)
+@pytest.mark.parametrize("module", ["xbtmigrate", "xbtmigrate.serving"])
+def test_every_public_name_of_python_is_described(module: str):
+    described = rows(sections(DOCS / "python.md")[module])
+    assert set(described) == set(importlib.import_module(module).__all__)
 
 
 def test_every_error_is_described_with_its_exit_code():
