@@ -27,7 +27,7 @@ from tests.zoo.specimen import Specimen
 
 STAYING = ("keep", "bridge")
 STEPS = 60
-"""Commands that a user types before giving up."""
+"""Commands that a user types in one migration before giving up."""
 
 
 class RefusedError(Exception):
@@ -57,6 +57,7 @@ class Journey:
     accepted: int = 0
     _before: Seen = field(default_factory=lambda: Seen({}))
     _wrote: bool = False
+    _begun: int = 0
     _strategy: str = ""
     _changes: list[str] = field(default_factory=list)
     _last: dict[str, Any] = field(default_factory=dict)
@@ -100,6 +101,7 @@ class Journey:
         switch, application = self._switch_file(), self.application
         application.move_on(switch["target_collection"], switch["new_vector"])
         self._before, self._wrote = self._look(application.name), False
+        self._begun = len(self.log)
         self._go()
 
     def _start(self) -> None:
@@ -219,7 +221,7 @@ class Journey:
             outcome.check()
             ways = ways_out(outcome, self.application)
             way = next((each for each in ways if each not in tried), None)
-            if way is None or len(self.log) > STEPS:
+            if way is None or len(self.log) - self._begun > STEPS:
                 raise RefusedError(f"{outcome}"[:700])
             tried.add(way)
             more += self._follow(way, verb)

@@ -32,6 +32,10 @@ FOUND: list[tuple[str, Specimen]] = [
         "points that nothing can be made of, in a shadow",
         Specimen(place="server", strategy="forward", vector="", without=7, bare=2),
     ),
+    (
+        "evaluated behind another migration, before anything is written",
+        Specimen(vector="", alias="read", leftover="finished", judged=True),
+    ),
     ("fewer points than a projector needs", Specimen(strategy="fastfill", count=30)),
     ("one point, which no query can be made from", Specimen(count=1)),
     ("one judged query", Specimen(count=3, texts=("empty", "long"), judged=True)),

@@ -81,15 +81,16 @@ def require_sample(facts: CollectionFacts, seen: Survey, points: Points) -> None
     if len(points):
         return
     name, usable = facts.collection, facts.with_vector - seen.unusable
-    if usable > 0:
+    if usable > 0 and len(seen.sample) < seen.points - seen.missing:
         raise CollectionError(
             f"none of {len(seen.sample):,} sample points of '{name}' has a usable vector "
             f"'{facts.vector}', {usable:,} others have one",
             "raise plan.sample",
         )
     raise CollectionError(
-        f"no point of '{name}' has a usable vector '{facts.vector}': {facts.points:,} points, "
-        f"{seen.unusable:,} vectors that are not finite, zero or of absurd length",
+        f"no point of '{name}' with content has a usable vector '{facts.vector}': "
+        f"{facts.points:,} points, {seen.unusable:,} vectors not finite, zero or of absurd "
+        "length",
         "name the vector that applications search in qdrant.vector, or write the points anew with "
         "vectors of the old model",
     )
