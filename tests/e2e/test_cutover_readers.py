@@ -67,6 +67,10 @@ def test_where_old_requests_raise_no_error_the_user_answers_for_the_readers(fold
     assert (ready["ready"], failed(ready)) == (True, {})
     code, out, _ = inside("cutover", cwd=folder)
     assert (code, out.splitlines()[0]) == (3, refused["readers"])
+    # With --yes the result comes after the switch, so the sentence stands before the checks, too.
+    _, _, progress = inside("cutover", "--yes", cwd=folder)
+    lines = progress.splitlines()
+    assert lines.index(refused["readers"]) < lines.index("checking the gates")
 
 
 def test_by_switch_an_unchanged_reader_stays_where_it_is(folder: Path):

@@ -114,6 +114,9 @@ def check_switch(
     route = find_route(record) or choose_route(
         store.config, store.connection, request.plan, options.alias, by_switch=options.by_switch
     )
+    if options.act:
+        # Before anything is switched: the result, which names it too, comes too late for readers.
+        report(describe_reader_change(request.plan, route.alias), 0, 0)
     report("checking the gates", 0, 0)
     if record.phase is not Phase.VERIFIED:
         return request, route, []
