@@ -1,6 +1,7 @@
 """One space on the corpora beside the checkout: rows to compare with, maps, curves; run by hand.
 
 python benchmarks/maps.py --corpus debian --pairs 6000 --seeds 0 1 2
+python benchmarks/maps.py --corpus clipart --pairs 4000 --kinds gaussian_process --figure FILE
 
 Corpora: `debian` (TF-IDF/SVD to MiniLM), `neural` (MiniLM to multilingual-e5-small), `clipart`
 (pictures found by captions, without words). Nothing but the pairs is re-encoded for the rows; no
@@ -12,14 +13,16 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
+from matplotlib.figure import Figure
 
-from xbtmigrate.evaluation.curves import measure_curves
+from xbtmigrate.evaluation.curves import Curve, measure_curves
 from xbtmigrate.evaluation.mixed_gallery import Single
 from xbtmigrate.evaluation.retrieval import (
     QueryScores,
@@ -165,8 +168,9 @@ def pairs_of(corpus: Corpus, rows: npt.NDArray[np.intp], side: Vectors | None) -
     ]
 
 
-def run(corpus: Corpus, vocabulary: Vocabulary, count: int, seed: int, kinds: list[str]) -> None:
+def run(corpus: Corpus, vocabulary: Vocabulary, given: argparse.Namespace, seed: int) -> None:
     """Fit on pairs of one seed and print what the maps are worth."""
+    count = given.pairs
     free = np.random.default_rng(seed).permutation(
         np.setdiff1d(np.arange(len(corpus.old)), corpus.rel)
     )
@@ -186,7 +190,7 @@ def run(corpus: Corpus, vocabulary: Vocabulary, count: int, seed: int, kinds: li
         pairs=pairs_of(corpus, held, side),
     )
     spaces = ModelSpace("old", Distance.COSINE), ModelSpace("new", Distance.COSINE)
-    options = FitOptions(*spaces, kinds, text_side=text_side, seed=seed)
+    options = FitOptions(*spaces, given.kinds, text_side=text_side, seed=seed)
     report = fit(Direction.FORWARD, pairs_of(corpus, kept, side), task, options)
     print(
         f"seed {seed}, {count} pairs: {time.process_time() - cpu:.1f} s of processor time "
@@ -200,11 +204,14 @@ def run(corpus: Corpus, vocabulary: Vocabulary, count: int, seed: int, kinds: li
             measured(scores, corpus.rel, slice(1, None, 2)),
         )
     chosen = report.projector
-    curves(corpus, chosen.apply(corpus.old, side), chosen.uncertainty(corpus.old, side), seed)
+    projected, uncertainty = chosen.apply(corpus.old, side), chosen.uncertainty(corpus.old, side)
+    curves(corpus, projected, uncertainty, seed, given.figure)
 
 
-def curves(corpus: Corpus, projected: Vectors, uncertainty: Vectors, seed: int) -> None:
-    """Print the one space on its way, and where it reaches keep."""
+def curves(
+    corpus: Corpus, projected: Vectors, uncertainty: Vectors, seed: int, figure: Path | None
+) -> None:
+    """Print and draw the one space on its way, and where it reaches keep."""
     odd = slice(1, None, 2)
     relevance = Relevance.from_rows(corpus.rel[odd, None].tolist())
     keep = evaluate(SearchSpace(corpus.asked_old[odd], corpus.old), relevance)
@@ -216,11 +223,32 @@ def curves(corpus: Corpus, projected: Vectors, uncertainty: Vectors, seed: int) 
         "random": np.random.default_rng(1000 + seed).permutation(len(projected)),
         "uncertainty": np.argsort(-uncertainty, kind="stable"),
     }
-    for curve in measure_curves(spaces, relevance, orders=orders, servings=[Single()]):
+    found = measure_curves(spaces, relevance, orders=orders, servings=[Single()])
+    if figure is not None:
+        draw(found, keep.means["recall@10"], figure)
+    for curve in found:
         values = " ".join(f"{value:.3f}" for value in curve.values())
         at = curve.smallest_fraction(keep.means["recall@10"])
         print(f"  {curve.ordering}: AUC {curve.auc():.3f}; {values}; keep at {at}, "
               f"95 % {curve.crossover_interval(keep, seed=0)}")  # fmt: skip
+
+
+def draw(found: Sequence[Curve], keep: float, file: Path) -> None:
+    """Quality by the share of points that are re-encoded, between keep and full."""
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    ax = figure.subplots()
+    full = found[0].values()[-1]
+    for level, color, label in ((full, "#777777", "full"), (keep, "#bbbbbb", "keep")):
+        ax.axhline(level, color=color, linestyle="--", linewidth=1)
+        ax.text(1.01, level, f"{label} {level:.2f}", color="#777777", va="center", fontsize=8)
+    colors = {"uncertainty": "#1f6fb4", "random": "#9ac3e6"}
+    for curve in found:
+        color = colors[curve.ordering]
+        ax.plot(curve.fractions, curve.values(), color=color, label=f"{curve.ordering} order")
+    ax.set(xlabel="share of points embedded again", ylabel="recall@10", xlim=(0, 1), ylim=(0, None))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(loc="lower right", fontsize=8, frameon=False)
+    figure.savefig(file, metadata={"Date": None})
 
 
 def show(name: str, found: QueryScores) -> None:
@@ -235,6 +263,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--kinds", nargs="+", default=["auto"])
+    parser.add_argument("--figure", type=Path, help="SVG file for the curves of the last seed")
     given = parser.parse_args()
     corpus = read(given.corpus)
     vocabulary = collect_vocabulary(corpus.texts)
@@ -243,7 +272,7 @@ def main() -> None:
     for name, scores in fixed_rows(corpus, vocabulary).items():
         show(name, measured(scores, corpus.rel, slice(1, None, 2)))
     for seed in given.seeds:
-        run(corpus, vocabulary, given.pairs, seed, given.kinds)
+        run(corpus, vocabulary, given, seed)
 
 
 if __name__ == "__main__":
