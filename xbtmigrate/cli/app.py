@@ -77,7 +77,7 @@ class Verbs(TyperGroup):
 def command_of(name: str) -> Any:
     """Return the click command of a verb."""
     verb = VERBS[name]
-    function = getattr(import_module(f"xbtmigrate.cli.{verb.module}"), verb.function)
+    function = getattr(import_module(f"xbtmigrate.cli.commands.{verb.module}"), verb.function)
     program = typer.Typer(
         add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
     )

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
+
+from tqdm.std import EMA  # type: ignore[attr-defined]  # the stubs leave it out
 
 from xbtmigrate.cli.text import plain, remaining
 
@@ -25,12 +26,12 @@ Style: TypeAlias = Literal["auto", "plain", "json", "none"]
 
 # Seconds between two lines of a log, two events, and two drawings at a terminal.
 EVERY = {"plain": 10.0, "json": 1.0, "live": 0.25}
-WINDOW = 30.0
-"""Seconds that the rate is taken over: batches of an encoder can take ten of them."""
+SMOOTHING = 0.05
+"""Weight of the newest sample in tqdm's moving average: a larger one lets the time left jump."""
+SAMPLE_SECONDS = 0.1
+"""Steps that follow sooner than this are one sample, so that many small ones weigh no more."""
 MIN_SECONDS = 2.0
 """A stage shows neither rate nor time left before, since its first batch holds its start-up."""
-SETTLING = 10.0
-"""Seconds in which the time left follows a new rate: a shorter one lets it jump."""
 
 
 class Stage:
@@ -51,31 +52,22 @@ class Stage:
         self.shown: tuple[int, str] | None = None
         self.rate: float | None = None
         self.left: float | None = None
-        self._samples = deque([(now, done)])
-        self._judged = now
+        self._sampled = (now, done)
+        # The averages of steps and of times, as tqdm takes them: that of rates would count a burst
+        # of one moment as much as a long batch.
+        self._steps, self._seconds = EMA(SMOOTHING), EMA(SMOOTHING)
 
     def update(self, now: float, done: int, total: int, note: str) -> None:
         """Take in new figures, and estimate rate (1/s) and time left (s) anew."""
         # Totals may grow: a live collection gets points during a run.
         self.done, self.total, self.note = done, max(total, done), note or self.note
-        self._samples.append((now, done))
-        # The last sample before the window stays, so that one batch a minute has a rate, too.
-        while len(self._samples) > 2 and self._samples[1][0] <= now - WINDOW:
-            self._samples.popleft()
-        before, first = self._samples[0]
-        if now - self.begun < MIN_SECONDS or done <= first or now <= before:
+        before, first = self._sampled
+        if done <= first or now - before < SAMPLE_SECONDS:
             return
-        self.rate = (done - first) / (now - before)
-        self._settle(now, (self.total - done) / self.rate)
-
-    def _settle(self, now: float, estimate: float) -> None:
-        passed, self._judged = now - self._judged, now
-        if self.left is None:
-            self.left = estimate
-            return
-        share = passed / (passed + SETTLING)
-        expected = max(0.0, self.left - passed)
-        self.left = expected + share * (estimate - expected)
+        self._sampled = (now, done)
+        rate = self._steps(done - first) / self._seconds(now - before)
+        if now - self.begun >= MIN_SECONDS:
+            self.rate, self.left = rate, (self.total - done) / rate
 
     def figures(self) -> str:
         """Return count, share, rate, time left and note, as far as they are known."""

@@ -21,7 +21,7 @@ class Verb(NamedTuple):
 
     Attributes:
         step: Key of `STEPS`.
-        module: Module of this package that parses it.
+        module: Module of `cli/commands` that parses it.
         function: Function in that module.
         summary: What it does for a person, in a line.
         example: A call worth copying.

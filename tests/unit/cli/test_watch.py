@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.clipart import write_config
 from tests.support.command import inside
-from xbtmigrate.cli import status
+from xbtmigrate.cli.commands import status
 from xbtmigrate.workflows.operate import status as workflow
 
 LOAD = {
