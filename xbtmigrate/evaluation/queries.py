@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,8 @@ FREE = 1000
 """Points that answer no query; with so many of them no fold has to be held out."""
 FOLD = 0.2
 """Share of the answers that a fold holds out."""
+COLUMNS = "it needs the columns text or image (string) and relevant (list of point ids as strings)"
+"""Hint for a file that is not one of queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,28 @@ def read_questions(path: Path, split: str | None = None) -> list[Questions]:
     Raises:
         ConfigError: The file, its columns or its rows are not usable.
     """
-    hint = "it needs the columns text or image (string) and relevant (list of point ids as strings)"
+    asked, relevant = _read_columns(path, split)
+    if not asked:
+        raise ConfigError(f"{path} is not a query file: it has no column text or image", COLUMNS)
+    if not relevant:
+        raise ConfigError(f"{path} has no queries", COLUMNS)
+    # A row left out in silence would change every figure; only the template's CSV has empty rows.
+    if not all(relevant) or not all(map(any, zip(*asked.values(), strict=True))):
+        raise ConfigError(f"{path} has rows without a query or without a relevant point", COLUMNS)
+    basis = f"judged queries of {path.name}"
+    found = [
+        Questions(items, relevant, basis, provisional=False, modality=modality).select(
+            [row for row, item in enumerate(items) if item]
+        )
+        for modality, items in asked.items()
+    ]
+    return [questions for questions in found if len(questions)]
+
+
+def _read_columns(
+    path: Path, split: str | None
+) -> tuple[dict[Modality, list[Any]], list[list[PointId]]]:
+    """Read the queries of each modality and the relevant points, row by row."""
     try:
         table = _read_table(path)
         # Before anything is checked, so that rows of another split cannot make the file unusable.
@@ -110,25 +134,11 @@ def read_questions(path: Path, split: str | None = None) -> list[Questions]:
         }
     except FileNotFoundError as error:
         raise ConfigError(
-            f"there is no query file {path}", f"correct plan.queries or --queries; {hint}"
+            f"there is no query file {path}", f"correct plan.queries or --queries; {COLUMNS}"
         ) from error
     except (KeyError, OSError, ValueError, csv.Error, pa.ArrowException) as error:
-        raise ConfigError(f"{path} is not a query file: {error}", hint) from error
-    if not asked:
-        raise ConfigError(f"{path} is not a query file: it has no column text or image", hint)
-    if not relevant:
-        raise ConfigError(f"{path} has no queries", hint)
-    # A row left out in silence would change every figure; only the template's CSV has empty rows.
-    if not all(relevant) or not all(map(any, zip(*asked.values(), strict=True))):
-        raise ConfigError(f"{path} has rows without a query or without a relevant point", hint)
-    basis = f"judged queries of {path.name}"
-    found = [
-        Questions(items, relevant, basis, provisional=False, modality=modality).select(
-            [row for row, item in enumerate(items) if item]
-        )
-        for modality, items in asked.items()
-    ]
-    return [questions for questions in found if len(questions)]
+        raise ConfigError(f"{path} is not a query file: {error}", COLUMNS) from error
+    return asked, relevant
 
 
 def _read_table(path: Path) -> pa.Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -71,9 +71,9 @@ class Points:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Survey:
-    """One look at the whole collection.
+    """One look at the whole collection, counted batch by batch.
 
     Attributes:
         points: Points seen.
@@ -89,17 +89,39 @@ class Survey:
         rate: Points read per second.
     """
 
-    points: int
-    with_text: int
-    with_image: int
-    missing: int
-    neither: int
-    examples_missing: list[PointId]
-    unusable: int
-    examples_unusable: list[PointId]
-    content_bytes: int
-    sample: list[PointId]
-    rate: float
+    points: int = 0
+    with_text: int = 0
+    with_image: int = 0
+    missing: int = 0
+    neither: int = 0
+    examples_missing: list[PointId] = field(default_factory=list)
+    unusable: int = 0
+    examples_unusable: list[PointId] = field(default_factory=list)
+    content_bytes: int = 0
+    sample: list[PointId] = field(default_factory=list)
+    rate: float = 0.0
+
+    def count(self, batch: pa.RecordBatch, without_old: IdSet | None) -> np.ndarray:
+        """Count a batch, and return the ids of its points that have their source."""
+        # An empty content_hash marks a point without the embedded field.
+        sourced = np.asarray(pc.not_equal(batch["content_hash"], ""))
+        ids = np.array(batch["id"].to_pylist(), object)
+        self.points += len(batch)
+        self.with_text += len(batch) - batch["text"].null_count
+        self.with_image += len(batch) - batch["image"].null_count
+        self.content_bytes += _bytes(batch["text"]) + _bytes(batch["image"])
+        self.missing += int((~sourced).sum())
+        self.examples_missing += list(ids[~sourced][: SHOWN - len(self.examples_missing)])
+        if without_old is not None:
+            # `old` is also null where a stored vector cannot be used: not finite, zero or of
+            # absurd length. The server counts these points as having the vector.
+            lacking = np.asarray(pc.is_null(batch["old"]))
+            strange = ids[lacking & ~without_old.contains(list(ids))]
+            self.neither += int((lacking & ~sourced).sum())
+            self.unusable += len(strange)
+            self.examples_unusable += list(strange[: SHOWN - len(self.examples_unusable)])
+        kept: np.ndarray = ids[sourced]
+        return kept
 
 
 def survey(
@@ -120,52 +142,23 @@ def survey(
         without_old: The points that have no old vector, where old vectors are to be looked at.
     """
     rng, total = np.random.default_rng(seed), gallery.count()
-    seen = texts = images = missing = neither = size = broken = 0
-    examples: list[PointId] = []
-    unusable: list[PointId] = []
+    seen = Survey()
     drawn, lots = np.empty(0, object), np.empty(0)
     start = time.monotonic()
     columns = {"source"} if without_old is None else {"source", "old"}
     for batch in gallery.read(columns):
-        # An empty content_hash marks a point without the embedded field.
-        sourced = np.asarray(pc.not_equal(batch["content_hash"], ""))
-        texts += len(batch) - batch["text"].null_count
-        images += len(batch) - batch["image"].null_count
-        size += _bytes(batch["text"]) + _bytes(batch["image"])
-        ids = np.array(batch["id"].to_pylist(), object)
-        missing += int((~sourced).sum())
-        if without_old is not None:
-            # `old` is also null where a stored vector cannot be used: not finite, zero or of
-            # absurd length. The server counts these points as having the vector.
-            lacking = np.asarray(pc.is_null(batch["old"]))
-            strange = ids[lacking & ~without_old.contains(list(ids))]
-            neither += int((lacking & ~sourced).sum())
-            broken += len(strange)
-            unusable += list(strange[: max(0, SHOWN - len(unusable))])
-        examples += list(ids[~sourced][: max(0, SHOWN - len(examples))])
+        sourced = seen.count(batch, without_old)
         # Bottom-k sampling: every point draws a random number, the smallest `sample` of them stay.
         # The number of points need not be known, and a smaller sample begins a larger one.
-        drawn = np.concatenate([drawn, ids[sourced]])
-        lots = np.concatenate([lots, rng.random(int(sourced.sum()))])
+        drawn = np.concatenate([drawn, sourced])
+        lots = np.concatenate([lots, rng.random(len(sourced))])
         keep = np.argsort(lots, kind="stable")[:sample]
         drawn, lots = drawn[keep], lots[keep]
-        seen += len(batch)
-        report("surveying", seen, total)
+        report("surveying", seen.points, total)
+    seen.sample = list(drawn)
     # The floor keeps a tiny collection under a coarse clock from dividing by zero.
-    rate = seen / max(time.monotonic() - start, 1e-9)
-    return Survey(
-        points=seen,
-        with_text=texts,
-        with_image=images,
-        missing=missing,
-        neither=neither,
-        examples_missing=examples,
-        unusable=broken,
-        examples_unusable=unusable,
-        content_bytes=size,
-        sample=list(drawn),
-        rate=rate,
-    )
+    seen.rate = seen.points / max(time.monotonic() - start, 1e-9)
+    return seen
 
 
 def take(gallery: Gallery, ids: Sequence[PointId] | None = None) -> Points:

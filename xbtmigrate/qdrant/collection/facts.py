@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -108,30 +108,49 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
     name = resolve_alias(connection, collection)
     info = connection.call(lambda: connection.client.get_collection(name))
     _refuse_inexact(info, name)
-    params = _chosen(info, name, vector)
+    _refuse_vector(info, name, vector)
     # Counted, because `points_count` of the info is approximate.
     points = _count(connection, name, None)
     if points == 0:
         raise CollectionError(
             f"the collection '{name}' is empty", "there is nothing to migrate: check its name"
         )
+    return _gather(
+        info,
+        (collection, name),
+        vector,
+        points=points,
+        with_vector=_count(connection, name, vector),
+        shard_keys=shards_per_key(connection, name),
+    )
+
+
+def _gather(
+    info: models.CollectionInfo,
+    names: tuple[str, str],
+    vector: str,
+    *,
+    points: int,
+    with_vector: int,
+    shard_keys: Collection[str | int],
+) -> CollectionFacts:
+    """Gather the facts that `info` holds, of a collection by its requested and its real name."""
+    params = dense_vectors(info)[vector]
     strict = strict_mode(info.config)
-    hnsw = params.hnsw_config or models.HnswConfigDiff()
     # Multivectors are among them: `_spaces` leaves those out, and `multi` holds them alone.
     others = {each: config for each, config in dense_vectors(info).items() if each != vector}
     return CollectionFacts(
-        requested=collection,
-        collection=name,
+        requested=names[0],
+        collection=names[1],
         points=points,
-        with_vector=_count(connection, name, vector),
+        with_vector=with_vector,
         vector=vector,
         size=params.size,
         distance=Distance(params.distance.value),
         datatype=_datatype(params),
         on_disk=bool(params.on_disk),
         quantization=_quantization(params.quantization_config or info.config.quantization_config),
-        # A vector's own setting counts before the collection's; m = 0, no index, is a setting too.
-        hnsw_m=info.config.hnsw_config.m if hnsw.m is None else hnsw.m,
+        hnsw_m=_edges(info, params),
         hnsw_ef_construct=index_effort(info, params),
         dense=_spaces(others),
         index_efforts={each: index_effort(info, config) for each, config in others.items()},
@@ -143,7 +162,7 @@ def inspect(connection: Connection, collection: str, vector: str) -> CollectionF
         replication_factor=info.config.params.replication_factor or 1,
         custom_sharding=info.config.params.sharding_method is models.ShardingMethod.CUSTOM,
         # Keys are numbers or texts, which Python cannot compare with each other.
-        shard_keys=tuple(sorted(shards_per_key(connection, name), key=str)),
+        shard_keys=tuple(sorted(shard_keys, key=str)),
         strict_mode=bool(strict.enabled),
         # A server charges each point that is read by its id, and each point of a write, to a limit
         # per minute, so no request may exceed it.
@@ -215,15 +234,19 @@ def resolve_alias(connection: Connection, collection: str) -> str:
 def dense_vectors(info: models.CollectionInfo) -> dict[str, models.VectorParams]:
     """Return the dense and multi vectors of a collection by name, "" for the unnamed one."""
     vectors = info.config.params.vectors
-    if isinstance(vectors, models.VectorParams):
-        return {"": vectors}
-    return dict(vectors or {})
+    return {"": vectors} if isinstance(vectors, models.VectorParams) else dict(vectors or {})
 
 
 def index_effort(info: models.CollectionInfo, vector: models.VectorParams) -> int:
     """Return the `ef_construct` that a vector's index is built with."""
     own = vector.hnsw_config and vector.hnsw_config.ef_construct
     return own or info.config.hnsw_config.ef_construct
+
+
+def _edges(info: models.CollectionInfo, vector: models.VectorParams) -> int:
+    own = vector.hnsw_config or models.HnswConfigDiff()
+    # A vector's own setting counts before the collection's; m = 0, no index, is a setting too.
+    return info.config.hnsw_config.m if own.m is None else own.m
 
 
 def strict_mode(config: models.CollectionConfig) -> models.StrictModeConfigOutput:
@@ -267,7 +290,7 @@ def _spaces(
     }
 
 
-def _chosen(info: models.CollectionInfo, collection: str, vector: str) -> models.VectorParams:
+def _refuse_vector(info: models.CollectionInfo, collection: str, vector: str) -> None:
     vectors = dense_vectors(info)
     if vector in (info.config.params.sparse_vectors or {}):
         raise UnsupportedError(
@@ -286,7 +309,6 @@ def _chosen(info: models.CollectionInfo, collection: str, vector: str) -> models
             f"the vector '{vector}' of '{collection}' is a multivector",
             "only single dense vectors can be migrated; name one of those",
         )
-    return vectors[vector]
 
 
 def shards_per_key(connection: Connection, collection: str) -> dict[str | int, int]:

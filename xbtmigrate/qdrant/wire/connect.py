@@ -46,11 +46,7 @@ def connect(
     """
     if url.startswith("path:"):
         return _open_folder(Path(url.removeprefix("path:")), url)
-    if not url.startswith(("http://", "https://")):
-        raise ConnectionFailedError(
-            f"'{url}' is not an address of a Qdrant",
-            'write qdrant.url = "http://host:6333", or "path:DIR" for the embedded mode',
-        )
+    _refuse_address(url)
     certificates = Certificates.load(ca_file)
     client = _open_client(
         url,
@@ -73,6 +69,15 @@ def connect(
         rpc=Rpc(url, grpc_port, api_key, timeout, certificates=certificates, trusted=prefer_grpc),
     )
     return _checked(probe, with_key=api_key is not None)
+
+
+def _refuse_address(url: str) -> None:
+    """Refuse what is no web address; the client library would take it for a host's name."""
+    if not url.startswith(("http://", "https://")):
+        raise ConnectionFailedError(
+            f"'{url}' is not an address of a Qdrant",
+            'write qdrant.url = "http://host:6333", or "path:DIR" for the embedded mode',
+        )
 
 
 def _open_client(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
 import xbtmigrate
+from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.backfill.goal import Outcome, Progress
 from xbtmigrate.config import Config
 from xbtmigrate.documents.backfill import BackfillDocument, UntilDocument
 from xbtmigrate.migration.phases import MigrationRecord, Phase
+from xbtmigrate.migration.plan import Plan
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.projectors import Projector
 from xbtmigrate.qdrant.gallery.create import prepare as prepare_layout
@@ -175,13 +178,8 @@ def run(
         request, projector, order = check_run(store, models, workspace, options, record)
         check_writable(store.connection, store.facts.collection)
         # All checks come before this line, because the lease is the first thing written.
-        held = store.journal.acquire(_bound(request, projector))
-        try:
-            prepare_layout(store.connection, store.facts, request.plan.target)
-            # Published before the first vector is written: searchers read these files from Qdrant,
-            # and `doctor --yes` restores a lost folder from them.
-            publish_artefacts(store.connection, workspace.artefacts, request.plan)
-            distrust_replaced(store, workspace.artefacts, request.plan)
+        with _hold_lease(store, _bound(request, projector)) as held:
+            _prepare(store, workspace.artefacts, request.plan)
             with (
                 note_error(config, store.connection),
                 pace_gallery(store, request.plan, options, should_stop) as sparing,
@@ -201,11 +199,27 @@ def run(
                 # Published again with the key under which the points now keep their hubness.
                 store_hubness(store, workspace.artefacts, request.plan, report)
                 publish_artefacts(store.connection, workspace.artefacts, request.plan)
-        finally:
-            # Otherwise a run on another machine would first wait until the lease runs out.
-            store.journal.release()
         tally = Tally.take(store.gallery(request.plan))
         return BackfillResult(request, outcome, tally, None if watch is None else watch.document())
+
+
+@contextmanager
+def _hold_lease(store: Store, record: MigrationRecord) -> Iterator[MigrationRecord]:
+    held = store.journal.acquire(record)
+    try:
+        yield held
+    finally:
+        # Otherwise a run on another machine would first wait until the lease runs out.
+        store.journal.release()
+
+
+def _prepare(store: Store, artefacts: Artefacts, plan: Plan) -> None:
+    """Make the place of the new vectors and publish what searchers need."""
+    prepare_layout(store.connection, store.facts, plan.target)
+    # Published before the first vector is written: searchers read these files from Qdrant,
+    # and `doctor --yes` restores a lost folder from them.
+    publish_artefacts(store.connection, artefacts, plan)
+    distrust_replaced(store, artefacts, plan)
 
 
 def _watch(

@@ -9,6 +9,7 @@ from xbtmigrate.documents.cutover import FinalizeDocument
 from xbtmigrate.errors import ConfigError, GateError, StaleError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.plan import Plan
+from xbtmigrate.migration.point_hashes import PointHashes
 from xbtmigrate.migration.switch import Switch
 from xbtmigrate.qdrant.collection.aliases import list_aliases
 from xbtmigrate.qdrant.collection.health import find_health_problems
@@ -116,12 +117,10 @@ def finalize(
         journal = QdrantJournal(connection, config.migration)
         record = _finalizable(journal.load(), plan)
         removal = Removal(plan, connection)
-        # Only before the removal has begun: later one side may be half gone, and nothing is
-        # left to compare it with.
+        # Once the removal has begun, one side may be half gone: nothing is left to compare with.
         if record.phase is Phase.CUT_OVER:
             models = Models(config)
-            store, workspace = store_over(config, connection), Workspace(config, models)
-            check_unused(store, models, workspace, record)
+            check_unused(store_over(config, connection), models, Workspace(config, models), record)
         if confirm is None:
             return _document(removal, config, record, None)
         record = journal.acquire(record)
@@ -190,21 +189,7 @@ def check_unused(
     request = load_request(store, models, workspace.artefacts, record)
     plan, switch = request.plan, Switch.parse(record.switch or {}, "the journal")
     if plan.target.layout is Layout.SHADOW:
-        leading = list_aliases(connection)
-        # The alias was moved since the cutover: its readers may use the source again.
-        if switch.alias is not None and leading.get(switch.alias) != plan.target.collection:
-            raise GateError(
-                f"the alias '{switch.alias}' leads to '{leading.get(switch.alias)}', not to "
-                f"'{plan.target.collection}'",
-                "`xbtmigrate doctor` lists what to do",
-            )
-        # Readers of such an alias would get errors once the source is deleted.
-        using = [name for name, to in leading.items() if to == plan.collection.name]
-        if using:
-            raise GateError(
-                f"the alias(es) {', '.join(using)} still lead to '{plan.collection.name}'",
-                "move or delete them first",
-            )
+        _check_aliases(connection, plan, switch)
     late_writes = LateWrites(
         store,
         models,
@@ -212,7 +197,41 @@ def check_unused(
         request,
         load_forward_projector(store.facts, models, workspace.artefacts, request),
     )
-    ledger = load_ledger(store.config, store.connection, workspace.artefacts)
+    _check_late_writes(late_writes, load_ledger(store.config, connection, workspace.artefacts))
+    _check_bare(late_writes, record)
+    for trouble in find_health_problems(connection, plan.target.collection):
+        raise GateError(trouble, "wait until it has settled")
+
+
+def _check_aliases(connection: Connection, plan: Plan, switch: Switch) -> None:
+    """Raise if an alias leads readers to the source.
+
+    Raises:
+        GateError: One does.
+    """
+    leading = list_aliases(connection)
+    # The alias was moved since the cutover: its readers may use the source again.
+    if switch.alias is not None and leading.get(switch.alias) != plan.target.collection:
+        raise GateError(
+            f"the alias '{switch.alias}' leads to '{leading.get(switch.alias)}', not to "
+            f"'{plan.target.collection}'",
+            "`xbtmigrate doctor` lists what to do",
+        )
+    # Readers of such an alias would get errors once the source is deleted.
+    using = [name for name, to in leading.items() if to == plan.collection.name]
+    if using:
+        raise GateError(
+            f"the alias(es) {', '.join(using)} still lead to '{plan.collection.name}'",
+            "move or delete them first",
+        )
+
+
+def _check_late_writes(late_writes: LateWrites, ledger: PointHashes) -> None:
+    """Raise if points were written the old way since the cutover.
+
+    Raises:
+        GateError: There are some.
+    """
     late = CopyResult()
     for _ in range(LOOKS):  # one may fall between the two writes of a client that writes both sides
         late = late_writes.copy_to_new(ledger, dry=True)
@@ -225,9 +244,6 @@ def check_unused(
             f"(for example {named}): written the old way since the cutover",
             "`xbtmigrate cutover --yes` carries them over; finalize once all writers have left",
         )
-    _check_bare(late_writes, record)
-    for trouble in find_health_problems(connection, plan.target.collection):
-        raise GateError(trouble, "wait until it has settled")
 
 
 def _check_bare(late_writes: LateWrites, record: MigrationRecord) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
 from xbtmigrate.documents.operate import DoctorDocument
 from xbtmigrate.errors import ArtefactError
+from xbtmigrate.migration.plan import Plan
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
 from xbtmigrate.qdrant.journal.run_control import Control
 from xbtmigrate.workflows.backfill.control import is_running
@@ -26,13 +28,7 @@ def examine(config: Config, *, fix: bool) -> DoctorDocument:
         XbtMigrateError: The server cannot be used at all.
     """
     artefacts = artefacts_of(config)
-    plan, trouble = None, ""
-    # A damaged plan is a finding, not an error: the other checks go on without it.
-    if artefacts.plan_file.exists():
-        try:
-            plan = artefacts.load_plan()
-        except ArtefactError as error:
-            trouble = error.message
+    plan, trouble = _load_plan(artefacts)
     with open_connection(config) as connection:
         record = QdrantJournal(connection, config.migration).load()
         if plan is not None and record is not None and plan.follows(record):
@@ -69,3 +65,12 @@ def examine(config: Config, *, fix: bool) -> DoctorDocument:
             for each in found
         ],
     }
+
+
+def _load_plan(artefacts: Artefacts) -> tuple[Plan | None, str]:
+    """Return the plan, or what is wrong with it: a damaged one is a finding, not an error."""
+    # The other checks go on without it.
+    try:
+        return (artefacts.load_plan() if artefacts.plan_file.exists() else None), ""
+    except ArtefactError as error:
+        return None, error.message

@@ -19,7 +19,7 @@ from xbtmigrate.backfill.goal import Goal
 from xbtmigrate.backfill.loop import Backfill
 from xbtmigrate.backfill.order_file import write_sorted
 from xbtmigrate.config import Config
-from xbtmigrate.documents.plan import BenchDocument
+from xbtmigrate.documents.plan import BenchDocument, PredictionDocument
 from xbtmigrate.errors import CollectionError, PluginError
 from xbtmigrate.files import read_json, write_json
 from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage
@@ -103,6 +103,7 @@ def bench(config: Config, *, write: bool, sample: int, report: Report) -> BenchD
         alone = Rates(read, project, _encode(models, batches))
         rates = alone
         if write:
+            check_writable(store.connection, store.facts.collection)
             rates = _writing(
                 store,
                 models,
@@ -112,25 +113,28 @@ def bench(config: Config, *, write: bool, sample: int, report: Report) -> BenchD
                 alone=alone,
                 report=report,
             )
-        points = store.facts.points
         measured: BenchDocument = {
-            "points": points,
+            "points": store.facts.points,
             "sample": sum(map(len, batches)),
             "layout": layout,
             "projector": projector.name,
             "points_per_second": rates.document(),
-            "predicted_seconds": [
-                {
-                    "strategy": strategy,
-                    "fraction": spec.fraction,
-                    "seconds": rates.seconds(strategy, points, round(spec.fraction * points)),
-                }
-                for strategy, spec in STRATEGIES.items()
-            ],
+            "predicted_seconds": _predict(rates, store.facts.points),
         }
         if write:
             write_json(_file(workspace.artefacts), measured)
     return measured
+
+
+def _predict(rates: Rates, points: int) -> list[PredictionDocument]:
+    return [
+        {
+            "strategy": strategy,
+            "fraction": spec.fraction,
+            "seconds": rates.seconds(strategy, points, round(spec.fraction * points)),
+        }
+        for strategy, spec in STRATEGIES.items()
+    ]
 
 
 def load_measured_rates(artefacts: Artefacts, layout: Layout) -> Rates | None:
@@ -265,7 +269,6 @@ def _writing(
     report: Report,
 ) -> Rates:
     """Measure what writes, on copies of the points in collections made for it."""
-    check_writable(store.connection, store.facts.collection)
     ids, ready = sample.ids, sample.projected()
     points = len(ids)
     few = max(1, min(points // 2, max(MIN_POINTS, round(alone.encode * SECONDS / 2))))
@@ -278,8 +281,9 @@ def _writing(
 
     def loop(gallery: Gallery, fraction: float, *, projects: bool) -> float:
         goal = Goal(fraction, projects, max_quarantined=1.0)
-        run = partial(_run, models, gallery, sample.projector, goal, ids=ids, report=report)
-        return _timed(run)
+        return _timed(
+            partial(_run, models, gallery, sample.projector, goal, ids=ids, report=report)
+        )
 
     def sweep(gallery: Gallery, made: Kind, ids: Sequence[PointId] | None = None) -> float:
         return _timed(lambda: list(gallery.read({"source", "kind"}, ids=ids, expected=made)))

@@ -54,15 +54,28 @@ def describe(
     with connect(address, api_key=key, ca_file=trusted) as connection:
         seen = read_overview(connection, collection)
     name = _chosen_vector(seen, collection, vector)
-    size, distance = seen.vectors[name]
-    # The first text field is proposed: the wordiest is the likeliest to have been embedded.
     texts, images = _fields(seen.payloads)
-    encoders = ", ".join(registry.list_names(registry.ENCODERS))
-    stored = "text" if texts or not images else "image"
-    return f"""\
-# What xbtmigrate found in {_quoted(collection)}, and what it needs to know. Every key is
-# described in docs/configuration.md.
+    return "\n".join(
+        (
+            f"# What xbtmigrate found in {_quoted(collection)}, and what it needs to know. "
+            "Every key is\n# described in docs/configuration.md.\n",
+            _qdrant_table(url, collection, name, seen, (api_key_env, api_key_file, ca_file)),
+            _payload_table(texts, images),
+            _further_tables("text" if texts or not images else "image"),
+        )
+    )
 
+
+def _qdrant_table(
+    url: str,
+    collection: str,
+    name: str,
+    seen: Overview,
+    secrets: tuple[str | None, Path | None, Path | None],
+) -> str:
+    size, distance = seen.vectors[name]
+    api_key_env, api_key_file, ca_file = secrets
+    return f"""\
 [qdrant]
 url = {_quoted(url)}
 {_value("api_key_env", api_key_env, "QDRANT_API_KEY")}   # the environment variable of the API key
@@ -72,12 +85,23 @@ collection = {_quoted(collection)}
 vector = {_quoted(name)}            # the old vector: {size}-d, {distance}; "" is the unnamed one
 # new_vector = "new"     # name of the new vector
 # side_vector = "side"   # another vector that a forward projector may take beside the old one
+"""
 
+
+def _payload_table(texts: Sequence[str], images: Sequence[str]) -> str:
+    # The first text field is proposed: the wordiest is the likeliest to have been embedded.
+    return f"""\
 [payload]                # dotted paths, or templates such as "{{title}}. {{keywords}}"
 {_value("text", texts[0] if texts else None, "description")}            # found: {_listed(texts)}
 {_value("image", images[0] if images else None, "image")}            # found: {_listed(images)}
 # query = "title"        # another text field that could ask for its point: used to measure
+"""
 
+
+def _further_tables(stored: str) -> str:
+    """Return the tables of the models and the plan, which a collection tells little about."""
+    encoders = ", ".join(registry.list_names(registry.ENCODERS))
+    return f"""\
 [old_model]              # the model that made the stored vectors
 encoder = "precomputed"  # one of: {encoders}
 path = "old.parquet"     # relative to this file

@@ -111,7 +111,6 @@ def judge_sample(
     searched = set(trial.ids) - held
     # Only points whose true vector is known, and that no query asks for.
     free = [row for row, point in enumerate(points.ids) if new.valid[row] and point in searched]
-    # `free` holds only rows that could be embedded.
     known = EmbeddedRows(new.vectors[free], np.ones(len(free), np.bool_))
     try:
         maps, forward = _quick_maps(
@@ -131,15 +130,18 @@ def judge_sample(
     paid = np.flatnonzero([point in trained for point in trial.ids])
     judged = judge(trial, maps, _asked_curves(workspace, maps, paid))
     findings = Findings(models.stored, trial, maps, judged, seed, task=SAMPLE)
-    measurement = Measurement(
+    return SampleResult(_measurement(trial, findings, judged.deployable), findings, warnings)
+
+
+def _measurement(trial: Trial, findings: Findings, curves: Sequence[Curve]) -> Measurement:
+    return Measurement(
         basis=trial.questions.basis,
         provisional=trial.questions.provisional,
         query_count=len(trial.questions),
         gallery_count=len(trial.ids),
         systems=[_system(row) for row in findings.figures()["systems"]],
-        curve=_curve_points(judged.deployable),
+        curve=_curve_points(curves),
     )
-    return SampleResult(measurement, findings, warnings)
 
 
 def _system(row: Mapping[str, Any]) -> System:
