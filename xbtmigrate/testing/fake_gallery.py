@@ -161,6 +161,7 @@ class FakeGallery:
 
 def store_order(point_id: PointId) -> tuple[int, int, str]:
     """Sort key of the store's own order: integers first, by value, then UUIDs."""
+    # Qdrant scrolls in this order, and a cursor is only meaningful within it.
     return (0, int(point_id), "") if point_id.isdecimal() else (1, 0, point_id)
 
 
@@ -173,6 +174,7 @@ def _holds(point: FakePoint) -> bool:
 
 
 def _same(was: Vectors, now: Vectors | None) -> bool:
+    # NaN was recorded for a vector that was missing, and NaN never equals itself.
     missing = now is None or not np.isfinite(now).all()
     return bool(np.isnan(was).all()) if missing else np.array_equal(was, np.asarray(now))
 

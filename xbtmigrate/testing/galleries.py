@@ -148,6 +148,7 @@ class GalleryContract:
     def test_reads_ids_in_the_order_given(self, store: GalleryStore) -> None:
         """Absent ids are left out."""
         fill(store)
+        # "77" is in no store: an id that is asked for may have been deleted since.
         asked = [IDS[4], "77", IDS[0], IDS[3]]
         table = table_of(store.gallery().read({"source", "old"}, ids=asked))
         assert table.column("id").to_pylist() == [IDS[4], IDS[0], IDS[3]]
@@ -229,6 +230,7 @@ class GalleryContract:
         assert table["kind"].to_pylist() == ["refused", "refused", "no_content"]
         assert table["new"].null_count == 3
         store.change_text("1", "another text")
+        # "30" has no text, so its old vector is all that its mark rests on.
         store.change_vector("30", [4.0, 3.0, 2.0, 1.0])
         kinds = table_of(gallery.read({"kind"}, ids=asked))["kind"].to_pylist()
         assert kinds == [None, "refused", None]
@@ -284,6 +286,7 @@ class GalleryContract:
         fill(store)
         gallery = store.gallery()
         store.change_text("1", "another text")
+        # The batch names the text that was read, not the one that is stored by now.
         gallery.write(to_write(["1"], ["text 1"], 10.0), Kind.ENCODED)
         assert table_of(gallery.read({"kind"}, ids=["1"])).column("kind").to_pylist() == [None]
 
@@ -292,6 +295,7 @@ class GalleryContract:
         fill(store)
         gallery = store.gallery()
         gallery.write(to_write(["1"], ["text 1"], 10.0), Kind.ENCODED)
+        # A whole point is written, so new vector and mark are gone together.
         store.upsert("1", "text 1 again", [9.0, 9.0, 9.0, 9.0])
         table = table_of(gallery.read({"kind", "old"}, ids=["1"]))
         assert table.column("kind").to_pylist() == [None]
@@ -318,6 +322,7 @@ class GalleryContract:
         """Vectors of a former plan do not count for this one."""
         fill(store)
         store.gallery("plan-a").write(to_write(["1"], ["text 1"], 10.0), Kind.ENCODED)
+        # A plan has its own models, so a vector of another may be of another space.
         other = store.gallery("plan-b")
         assert table_of(other.read({"kind"}, ids=["1"])).column("kind").to_pylist() == [None]
         assert other.count(Kind.ENCODED) == 0
@@ -327,6 +332,7 @@ class GalleryContract:
         fill(store)
         gallery = store.gallery()
         gallery.write(to_write(IDS, texts_of(IDS), 10.0), Kind.ENCODED)
+        # The first and the last, because a merge of two sorted lists is easily wrong at its ends.
         store.delete("1")
         store.delete(IDS[-1])
         # In place there is nothing left to remove, in a shadow there are two copies.

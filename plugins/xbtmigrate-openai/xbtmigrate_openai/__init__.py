@@ -14,6 +14,8 @@ from xbtmigrate_openai.service import Embeddings, EmbeddingService, RefusedInput
 
 __all__ = ["OpenAIEncoder"]
 
+# A token of OpenAI is about 4 characters of English text. The higher first estimate keeps requests
+# within the limit until the service has charged for some.
 _FIRST_TOKENS_PER_BYTE = 1 / 3
 _PROBE = "probe"
 
@@ -63,6 +65,7 @@ class OpenAIEncoder:
         limits = [max_items_per_request, max_tokens_per_request, dimensions or 1]
         if min(limits) < 1 or max_retries < 0 or (requests_per_minute or 1) <= 0:
             raise ConfigError("limits must be positive", "correct the option")
+        # An empty key makes no valid header, so a service without keys is sent a word in its place.
         key = os.environ.get(api_key_env, "") if api_key_env else "none"
         if not key:
             raise ConfigError(
@@ -78,6 +81,7 @@ class OpenAIEncoder:
             attempts=max_retries + 1,
             timeout_s=timeout_s,
         )
+        # Shortened vectors are another space, so their length is part of the identity.
         identity = [base_url.rstrip("/"), model, str(dimensions)]
         self.fingerprint = f"openai:{model}:{digest_of(identity)}"
         self.price_per_million_tokens = price_per_million_tokens
@@ -122,14 +126,17 @@ class OpenAIEncoder:
                 "the encoder openai takes texts alone", 'use the encoder "open_clip" for images'
             )
         refused = {text: flaw for text in items if (flaw := _flaw(text))}
+        # Each text is paid for once, however often it occurs.
         wanted = [text for text in dict.fromkeys(items) if text not in refused]
         missing = [text for text in wanted if text not in self._answered]
+        # As a list: `count_tokens` changes with every answer and would move the cuts.
         for part in list(self._requests(missing)):
             refused |= self._settle(part)
         failures = {row: refused[text] for row, text in enumerate(items) if text in refused}
         if failures:
             raise UnreadableSourceError(failures)
         vectors = np.array([self._answered[text] for text in items], np.float32)
+        # Forgotten once handed over: what is kept would otherwise grow with the collection.
         for text in wanted:
             del self._answered[text]
         return vectors.reshape(len(items), self.dimension)
@@ -153,10 +160,13 @@ class OpenAIEncoder:
         try:
             self._ask(texts)
         except RefusedInputError as error:
+            # Where nothing was ever accepted the options may be at fault, and halving would send
+            # every text alone to find that out.
             if not self._bytes_used:
                 self._probe(error)
             if len(texts) == 1:
                 return {texts[0]: str(error)}
+            # A refusal names no text; halving finds the one at fault in 2 log2(n) requests.
             middle = len(texts) // 2
             return {**self._settle(texts[:middle]), **self._settle(texts[middle:])}
         return {}
@@ -172,6 +182,7 @@ class OpenAIEncoder:
 
     def _ask(self, texts: list[str]) -> None:
         answer = self._service.embed(texts)
+        # Counted before the check, because an unusable answer is charged for, too.
         self.tokens_used += answer.tokens
         self._bytes_used += sum(map(_size, texts))
         self._check(answer, len(texts))
@@ -193,6 +204,7 @@ def _flaw(text: str) -> str:
     """Why a text cannot even be sent; "" if it can."""
     if not text.strip():
         return "the text is empty"
+    # A lone surrogate passes through JSON as an escape, but has no UTF-8.
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -201,4 +213,5 @@ def _flaw(text: str) -> str:
 
 
 def _size(text: str) -> int:
+    # Tokens may be counted for texts that `_flaw` would refuse.
     return len(text.encode("utf-8", "surrogatepass"))

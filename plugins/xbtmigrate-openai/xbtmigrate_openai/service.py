@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from openai.types import CreateEmbeddingResponse
 
 _MAX_WAIT_S = 600.0
+# Timeout, conflict and rate limit: what the client library itself would repeat.
 _REPEATED_STATUS = {408, 409, 429}
 _REFUSED_STATUS = {400, 413, 422}
 
@@ -77,6 +78,7 @@ class EmbeddingService:
             return _answer(repeated(self._send, texts), len(texts))
         except openai.APIStatusError as error:
             raise self._translated(error) from error
+        # The message is always "Connection error."; only the cause tells one from another.
         except openai.APIConnectionError as error:
             raise ConnectionFailedError(
                 f"cannot reach {self.base_url}: {error.__cause__ or error}",
@@ -92,6 +94,8 @@ class EmbeddingService:
         client = self._client
         now = time.monotonic()
         time.sleep(max(0.0, self._next_start - now))
+        # From start to start, so that a slow answer does not add to the interval; idle time earns
+        # no burst afterwards.
         self._next_start = max(now, self._next_start) + self.interval_s
         return client.embeddings.create(
             model=self.model,
@@ -123,10 +127,12 @@ class EmbeddingService:
 
 
 def _answer(response: CreateEmbeddingResponse, count: int) -> Embeddings:
+    # The protocol numbers the vectors and promises no order.
     rows = sorted(response.data, key=lambda row: row.index)
     if [row.index for row in rows] != list(range(count)):
         raise ValueError(f"{len(rows)} vectors for {count} texts, or unclear which is which")
     vectors = np.array([row.embedding for row in rows], np.float32)
+    # Some compatible services leave out `usage`; nothing is counted for them.
     return Embeddings(vectors, response.usage.total_tokens if response.usage else 0)
 
 
@@ -134,6 +140,7 @@ def _may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
     if isinstance(error, openai.APIStatusError):
         passing = error.status_code in _REPEATED_STATUS or error.status_code >= 500
+        # An exhausted quota is answered with 429 like a rate limit, but no waiting refills it.
         exhausted = error.code == "insufficient_quota"
         return passing and not exhausted and (_retry_after(error) or 0) <= _MAX_WAIT_S
     return isinstance(error, openai.APIConnectionError)
@@ -143,6 +150,7 @@ def _wait(state: tenacity.RetryCallState) -> float:
     """Wait as long as the service says, else longer each time."""
     error = state.outcome.exception() if state.outcome else None
     said = _retry_after(error) if isinstance(error, openai.APIStatusError) else None
+    # Random, so that clients refused together do not come back together.
     return tenacity.wait_random_exponential(0.5, max=60)(state) if said is None else said
 
 

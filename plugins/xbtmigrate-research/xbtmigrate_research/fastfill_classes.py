@@ -87,6 +87,7 @@ class FastFillClasses:
             if not file:
                 return None
             found = read_labels(Path(file))
+        # A point without a label keeps the class -1, which the loss ignores.
         labels = [found.get(point) for point in problem.ids]
         names = sorted({each for each in labels if each is not None})
         if not names:
@@ -133,6 +134,7 @@ def _cross_entropy(
         classes = torch.from_numpy(labels)
         known = classes >= 0
         sums = torch.zeros(int(classes.max()) + 1, y.shape[1])
+        # The length of a sum does not matter after `normalize`, so no class has to be counted.
         centres = normalize(sums.index_add_(0, classes[known], y[known]))
 
     def loss(mapped: Tensor, rows: Tensor) -> Tensor:

@@ -54,7 +54,9 @@ def choose_gate(uncertainty: PerPoint, quality: Callable[[Mask], float]) -> floa
         Uncertainty above which a point is left; of equals the one that leaves the fewest, inf for
         none.
     """
+    # Quantiles, because uncertainties of different projectors have different scales.
     between = [float(np.quantile(uncertainty, 1 - share)) for share in SHARES]
+    # inf leaves no point and -inf leaves all; `max` keeps the first of equals.
     gates = [math.inf, *between, -math.inf]
     measured = {gate: quality(uncertainty > gate) for gate in gates}
     return max(measured, key=lambda gate: measured[gate])

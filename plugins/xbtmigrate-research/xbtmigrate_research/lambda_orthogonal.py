@@ -63,6 +63,7 @@ def near_orthogonal(new: Vectors, old: Vectors, bound: float, *, seed: int) -> V
         Shape (d_new, max(d_new, d_old)).
     """
     start = _rotation(new, old)
+    # The rotation is optimal in closed form, so lambda = 0 needs neither steps nor torch.
     if bound == 0:
         return start
     import torch
@@ -91,6 +92,7 @@ def _rotation(new: Vectors, old: Vectors) -> Vectors:
     """Return orthonormal rows whose first columns are the rotation of Procrustes."""
     # Full matrices: the columns beyond the old space complete the rotation, so nothing new is lost.
     left, _, right = np.linalg.svd(new.T.astype(np.float64) @ old, full_matrices=True)
+    # With USV' = X'Y, the rotation UV' minimizes |XR - Y| (Schönemann 1966).
     common = min(new.shape[1], old.shape[1])
     onto = left[:, :common] @ right[:common]
     return np.asarray(np.concatenate([onto, left[:, common:]], axis=1), np.float32)

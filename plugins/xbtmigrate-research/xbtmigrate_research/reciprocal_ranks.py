@@ -27,6 +27,7 @@ class ReciprocalRanks:
             if len(columns):
                 best = columns[rank_top_k(blocks[channel][:, columns], DEPTH)]
                 ranks = np.arange(1, best.shape[1] + 1, dtype=np.float32)
+                # 60 is the constant of the paper (Cormack et al. 2009).
                 np.put_along_axis(found, best, 1 / (60 + ranks)[None, :], axis=1)
         return found
 

@@ -24,6 +24,7 @@ def shared_space(bound: float) -> ServingSpec:
     def fit(old: Vectors, new: Vectors) -> Callable[[Vectors], Vectors] | None:
         if len(old) < MIN_PAIRS:
             return None
+        # One fixed seed: the space must be the same for every part of a measurement.
         weight = near_orthogonal(normalized(new), normalized(old), bound, seed=0)
         return lambda vectors: vectors @ weight
 

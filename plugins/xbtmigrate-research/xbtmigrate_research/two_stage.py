@@ -38,6 +38,7 @@ class TwoStage:
         old, scores = blocks[Channel.OLD], self.second.score(blocks, encoded)
         if self.width >= old.shape[1]:
             return scores
+        # Only the last recalled score is needed, which takes no sort; its ties are recalled, too.
         least = np.partition(old, -self.width, axis=1)[:, -self.width]
         return np.where(old >= least[:, None], scores, np.float32(-np.inf))
 

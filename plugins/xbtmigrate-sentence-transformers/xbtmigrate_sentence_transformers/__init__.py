@@ -65,6 +65,7 @@ class SentenceTransformersEncoder:
     def fingerprint(self) -> str:
         """Digest of the weights and of every option that changes the vectors."""
         model = self._model
+        # Prompts that no option replaces count as well: a new release of a model may change them.
         prompts = {**model.prompts, **{k: v for k, v in self._prompts.items() if v is not None}}
         modules = [type(module).__name__ for module in model]
         settings = [modules, sorted(prompts.items()), model.max_seq_length, self._normalize]
@@ -89,6 +90,7 @@ class SentenceTransformersEncoder:
                 'use the encoder "open_clip" for images',
             )
         if not items:
+            # The library returns shape (0,) here, without the length of the vectors.
             return np.empty((0, self.dimension), np.float32)
         model = self._model
         kind = "query" if ids is None else "document"
@@ -102,6 +104,7 @@ class SentenceTransformersEncoder:
                 show_progress_bar=False,
                 convert_to_numpy=True,
             )
+        # torch reports exhausted memory as a RuntimeError, hence the hint.
         except RuntimeError as error:
             raise EncoderError(f"{self._name} failed: {error}", "lower batch_size") from error
         return vectors.astype(np.float32, copy=False)
@@ -109,6 +112,7 @@ class SentenceTransformersEncoder:
     @cached_property
     def _model(self) -> SentenceTransformer:
         try:
+            # Imported on use: torch takes seconds to import, and most commands embed nothing.
             import torch
             from sentence_transformers import SentenceTransformer
 
@@ -119,6 +123,7 @@ class SentenceTransformersEncoder:
                 device=None if self._device == "auto" else self._device,
                 trust_remote_code=self._trust_remote_code,
             )
+        # Errors of the hub, the weights and the tokenizer share no narrower class.
         except Exception as error:
             raise EncoderError(
                 f"cannot load the model {self._name}: {error}",

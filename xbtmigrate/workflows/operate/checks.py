@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import xbtmigrate
-from xbtmigrate.artefacts import Artefacts
-from xbtmigrate.config import Config
 from xbtmigrate.errors import StaleError, XbtMigrateError
 from xbtmigrate.files import write_atomically
-from xbtmigrate.migration.phases import OVER, MigrationRecord, Phase
-from xbtmigrate.migration.plan import Plan
+from xbtmigrate.migration.phases import OVER, Phase
 from xbtmigrate.migration.switch import Switch, read_switch
 from xbtmigrate.projectors import Projector
 from xbtmigrate.qdrant.collection.aliases import list_aliases
@@ -26,12 +22,11 @@ from xbtmigrate.qdrant.gallery.leftovers import (
 )
 from xbtmigrate.qdrant.gallery.remove import strip
 from xbtmigrate.qdrant.journal.kept_hashes import has_ledger
-from xbtmigrate.qdrant.journal.lease_owner import Owner
-from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import find_shadow_record, forget_shadow
 from xbtmigrate.types import Direction, Layout
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.next_step import NEXT
+from xbtmigrate.workflows.operate.case import Case, Inconsistency
 from xbtmigrate.workflows.serve.publish import find_lost_files
 from xbtmigrate.workflows.store import store_over
 
@@ -43,60 +38,6 @@ UNFINISHED = (
     Phase.FINALIZING,
     Phase.ABORTING,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What every check reads.
-
-    Attributes:
-        config: The settings.
-        connection: The open Qdrant.
-        artefacts: The migration's folder.
-        record: The journal's record, None if there is none.
-        plan: The frozen plan, None if there is none or it is damaged.
-        plan_error: Why the plan cannot be read, "" if it can or there is none.
-    """
-
-    config: Config
-    connection: Connection
-    artefacts: Artefacts
-    record: MigrationRecord | None
-    plan: Plan | None
-    plan_error: str
-
-    @property
-    def begun(self) -> MigrationRecord | None:
-        """The record of a migration that has written something and is not over."""
-        free = (Phase.PLANNED, Phase.TRAINED, *OVER)
-        return self.record if self.record and self.record.phase not in free else None
-
-    @property
-    def owner(self) -> Owner | None:
-        """Holder of the lease."""
-        return Owner.parse(self.record.owner) if self.record else None
-
-    def has(self, collection: str) -> bool:
-        """Whether there is such a collection."""
-        client = self.connection.client
-        return self.connection.call(lambda: client.collection_exists(collection))
-
-
-@dataclass(frozen=True, slots=True)
-class Inconsistency:
-    """One inconsistency.
-
-    Attributes:
-        name: Its name.
-        message: What is wrong.
-        way_out: What to do.
-        fix: Fixes it without any risk; None where a person has to decide.
-    """
-
-    name: str
-    message: str
-    way_out: str
-    fix: Callable[[], object] | None = None
 
 
 def plan_lost(case: Case) -> Iterator[Inconsistency]:
@@ -138,6 +79,7 @@ def _restoring(case: Case, otherwise: str) -> tuple[str, Callable[[], object] | 
 
 def plan_stale(case: Case) -> Iterator[Inconsistency]:
     """The config, collection or model no longer matches the plan."""
+    # A migration that is over, or about to lose one side, does not fit its plan any more.
     if case.plan is None or (case.record and case.record.phase in (*OVER, *UNFINISHED[3:])):
         return
     try:
@@ -197,6 +139,7 @@ def unfinished(case: Case) -> Iterator[Inconsistency]:
     record, owner = case.record, case.owner
     if record is None:
         return
+    # An embedded database admits one process, and this one has it open: no holder can be alive.
     dead = bool(record.owner) and (
         case.connection.embedded or (owner is not None and owner.is_dead())
     )
@@ -237,6 +180,7 @@ def shadow_lost(case: Case) -> Iterator[Inconsistency]:
                 f"the collection '{target}' is not the shadow of this migration",
                 "rename or delete it yourself if it is not yours, then backfill anew",
             )
+    # While `finalize` runs, the source may already be deleted as planned.
     if not case.has(source) and record.phase is not Phase.FINALIZING:
         yield Inconsistency(
             "source_missing",
@@ -251,7 +195,9 @@ def alias_elsewhere(case: Case) -> Iterator[Inconsistency]:
     if record is None or plan is None or plan.target.layout is not Layout.SHADOW:
         return
     switch = Switch.parse(record.switch, "the journal") if record.switch else None
+    # Before the first cutover only the plan knows the alias that readers use.
     alias = switch.alias if switch else plan.collection.alias
+    # In the middle of a switch the alias may rightly lead to either side.
     if alias is None or record.phase in (Phase.CUTTING_OVER, Phase.ROLLING_BACK):
         return
     new = record.phase in (Phase.CUT_OVER, Phase.FINALIZING)
@@ -271,6 +217,7 @@ def switch_differs(case: Case) -> Iterator[Inconsistency]:
     if record is None or record.switch is None:
         return
     true = Switch.parse(record.switch, "the journal")
+    # An unreadable file is as good as a wrong one: the journal is the truth.
     try:
         same = read_switch(case.artefacts.switch_file) == true
     except XbtMigrateError:
@@ -289,6 +236,7 @@ def foreign_marks(case: Case) -> Iterator[Inconsistency]:
     if case.plan is None or not case.has(case.plan.target.collection):
         return
     name, over = case.plan.target.collection, case.begun is None
+    # Between migrations every mark is a leftover; during one, only those of other plans.
     count = count_marked(case.connection, name, None if over else case.plan.digest)
     if not count:
         return

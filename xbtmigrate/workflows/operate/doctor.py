@@ -11,7 +11,8 @@ from xbtmigrate.qdrant.journal.journal import QdrantJournal
 from xbtmigrate.qdrant.journal.run_control import Control
 from xbtmigrate.workflows.backfill.control import is_running
 from xbtmigrate.workflows.next_step import find_next_step, find_phase
-from xbtmigrate.workflows.operate.checks import CHECKS, Case
+from xbtmigrate.workflows.operate.case import Case
+from xbtmigrate.workflows.operate.checks import CHECKS
 from xbtmigrate.workflows.operate.refusals import find_refusals
 from xbtmigrate.workflows.store import open_connection
 from xbtmigrate.workflows.workspace import artefacts_of

@@ -27,7 +27,7 @@ from xbtmigrate.workflows.cutover.cutover import check_switch
 from xbtmigrate.workflows.cutover.finalize import check_unused
 from xbtmigrate.workflows.cutover.preconditions import Check, CutoverOptions
 from xbtmigrate.workflows.models import Models
-from xbtmigrate.workflows.operate.checks import Case, Inconsistency
+from xbtmigrate.workflows.operate.case import Case, Inconsistency
 from xbtmigrate.workflows.plan.check_plannable import check_plannable
 from xbtmigrate.workflows.plan.inputs import list_input_checks
 from xbtmigrate.workflows.store import Store, store_over

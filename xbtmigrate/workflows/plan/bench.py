@@ -143,6 +143,7 @@ def load_measured_rates(artefacts: Artefacts, layout: Layout) -> Rates | None:
         found = read_json(_file(artefacts), _StoredBench, "delete it, or run bench --yes again")
     except FileNotFoundError:
         return None
+    # A bench without --yes writes nothing, and so has no rate for most stages.
     whole = None not in found.points_per_second.document().values()
     return found.points_per_second if whole and found.layout is layout else None
 
@@ -228,6 +229,7 @@ def _read(store: Store, sample: int, report: Report) -> tuple[list[pa.RecordBatc
 
 
 def _project(projector: _Map, batches: Sequence[pa.RecordBatch]) -> float:
+    # The first call loads libraries and starts threads, so it is not timed.
     projector.apply(vectors_of(batches[0], "old"))
     seconds = _timed(lambda: [projector.apply(vectors_of(batch, "old")) for batch in batches])
     return sum(map(len, batches)) / seconds
@@ -251,6 +253,7 @@ def _encode(models: Models, batches: Sequence[pa.RecordBatch]) -> float:
 
     encode(usable[:4])
     encoded, start = 0, time.monotonic()
+    # In small parts, so that a slow model can be stopped at the time limit.
     for first in range(4, len(usable), 32):
         encoded += encode(usable[first : first + 32])
         if time.monotonic() - start > SECONDS:
@@ -317,6 +320,7 @@ def _put_into_order(workspace: Workspace, gallery: Gallery, projector: Projector
     name = "random"
     if projector is not None and workspace.artefacts.plan_file.exists():
         name = workspace.artefacts.load_plan().ordering
+    # An ordering of the plan may need a projector or a plugin that is not there yet.
     try:
         ordering = workspace.ordering(name, projector)
     except PluginError:

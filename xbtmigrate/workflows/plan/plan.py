@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 import xbtmigrate
 from xbtmigrate.artefacts import Artefacts
@@ -28,7 +25,7 @@ from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.gallery.create import EF_CONSTRUCT
 from xbtmigrate.types import Layout, PointId, Strategy
 from xbtmigrate.workflows.compare_baseline import read_baseline_points
-from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
+from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.cost import FLOAT, Workload, estimate_costs
 from xbtmigrate.workflows.evaluate.rates import guess_rates
 from xbtmigrate.workflows.evaluate.report import check_page, write_page
@@ -45,6 +42,7 @@ from xbtmigrate.workflows.plan.coverage import (
     warn_of_copies,
     warn_of_coverage,
 )
+from xbtmigrate.workflows.plan.encode_sample import EncodedSample, encode_sample
 from xbtmigrate.workflows.plan.judging_template import write_template
 from xbtmigrate.workflows.plan.model_match import match_old_model, require_match
 from xbtmigrate.workflows.plan.sample import SampleResult, advice_of, judge_sample
@@ -52,10 +50,7 @@ from xbtmigrate.workflows.points import Points, Survey, survey, take
 from xbtmigrate.workflows.prerequisites import require_prerequisites
 from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.tally import count_by_reason
-from xbtmigrate.workflows.train.make_pairs import EmbeddedRows
 from xbtmigrate.workflows.workspace import Workspace
-
-RATE_SAMPLE = 64
 
 
 def make_plan(
@@ -110,13 +105,6 @@ def make_plan(
 
 
 @dataclass(frozen=True, slots=True)
-class _EncodedSample:
-    points: Points
-    new: EmbeddedRows
-    rate: float
-
-
-@dataclass(frozen=True, slots=True)
 class _Measured:
     """What was measured for a plan, in the order of its cost."""
 
@@ -124,7 +112,7 @@ class _Measured:
     points: Points
     match: ModelMatch
     coverage: Coverage
-    sampled: _EncodedSample
+    sampled: EncodedSample
     judged: SampleResult
     work: Workload
     recommendation: Recommendation
@@ -158,7 +146,7 @@ def _measure(
     if not allow_model_mismatch:
         require_match(match, models.stored, settings.old_model_match)
     # From here on the new model is paid for, and each of its vectors goes to the cache.
-    sampled = _encode_sample(models, workspace, points, report)
+    sampled = encode_sample(models, workspace, points, report)
     judged = judge_sample(store, models, workspace, sampled.points, sampled.new, report=report)
     coverage = add_sample(coverage, sampled.points, sampled.new)
     work = _workload(store, models, workspace.artefacts, seen, sampled, layout=layout.layout)
@@ -227,48 +215,12 @@ def _clear_finished(artefacts: Artefacts, record: MigrationRecord | None) -> Non
         artefacts.clear()
 
 
-def _encode_sample(
-    models: Models, workspace: Workspace, points: Points, report: Report
-) -> _EncodedSample:
-    """Encode the sample with the new model, cut to what the time limit allows."""
-    limit, cache = models.config.plan.measure_seconds, workspace.cache
-    first = points.rows(range(min(RATE_SAMPLE, len(points))))
-    # The first few items also take the warm-up of the model, so they are not timed.
-    warm, timed = first.rows(range(min(4, len(first)))), first.rows(range(4, len(first)))
-    encode_gallery(models.new, cache, warm, models.stored)
-    start = time.monotonic()
-    fresh = len(timed) - int(cache.find(timed.hashes)[1].sum())
-    encode_gallery(models.new, cache, timed, models.stored)
-    seconds = max(time.monotonic() - start, 1e-6)
-    # Vectors from the cache take no time, so too few fresh ones give no rate.
-    if fresh < len(timed) / 2:
-        seconds, fresh = _time_again(models, timed)
-    rate = max(fresh, 1) / seconds
-    # As many as `plan.measure_seconds` allows, at this rate.
-    size = int(np.clip(rate * limit, len(first), len(points)))
-    points = points.rows(range(size))
-    vectors, valid = encode_gallery(
-        models.new, cache, points, models.stored, report=report, stage="encoding"
-    )
-    return _EncodedSample(points, EmbeddedRows(vectors, valid), rate)
-
-
-def _time_again(models: Models, points: Points) -> tuple[float, int]:
-    """Encode a few known points again, only to time it; returns seconds and points."""
-    usable = [row for row, content in enumerate(points.content(models.stored)) if content]
-    chosen = points.rows(usable[:16])
-    items, stored = chosen.content(models.stored), models.stored
-    start = time.monotonic()
-    _, done = encode_readable(models.new, items, stored, ids=chosen.ids)
-    return max(time.monotonic() - start, 1e-6), int(done.sum())
-
-
 def _workload(
     store: Store,
     models: Models,
     artefacts: Artefacts,
     seen: Survey,
-    sampled: _EncodedSample,
+    sampled: EncodedSample,
     *,
     layout: Layout,
 ) -> Workload:

@@ -23,20 +23,20 @@ from xbtmigrate.evaluation.queries import FREE, choose_held_out
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.centring import Centring
-from xbtmigrate.training.fit import FitReport, fit
+from xbtmigrate.training.fit import FitOptions, FitReport, fit
 from xbtmigrate.training.kinds.lora import LoraReport, LoraTask, TextTower, fit_lora
 from xbtmigrate.training.pairs import joined_pairs, save_pairs
 from xbtmigrate.training.race import Progress
 from xbtmigrate.training.trainers import find_trainers
 from xbtmigrate.types import Direction, Modality, PointId
 from xbtmigrate.workflows.encode_points import Report, encode_gallery
-from xbtmigrate.workflows.evaluate.collect import MIN_UNSEEN, CollectedPoints
+from xbtmigrate.workflows.evaluate.collect import MIN_UNSEEN
 from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, survey, take
 from xbtmigrate.workflows.store import Store, open_store
-from xbtmigrate.workflows.train.calibrate import CalibrationResult, calibrate_on_points
-from xbtmigrate.workflows.train.centre import centre_on_judged
+from xbtmigrate.workflows.train.calibrate import CalibrationResult
+from xbtmigrate.workflows.train.learn import learn_from_queries
 from xbtmigrate.workflows.train.make_pairs import EmbeddedRows, Material, fit_options, make_material
 from xbtmigrate.workflows.train.text_side import add_text_side
 from xbtmigrate.workflows.workspace import Workspace
@@ -159,62 +159,66 @@ def train(
         StaleError: The plan no longer fits.
         TrainingError: The collection does not give enough pairs.
     """
-    # Called for its refusal: an unknown kind must not cost an encoding first.
-    find_trainers(kinds)
-    if lora and direction == "forward":
-        raise ConfigError("--lora tunes queries for the bridge", "leave out --direction forward")
+    _refuse_request(direction, kinds, lora)
     with open_store(config) as store:
         models = Models(config)
         workspace = Workspace(config, models)
         # Refuses an encoder without a text tower before anything is read.
         tower = _text_tower(models) if lora else None
-        plan = workspace.artefacts.load_plan()
-        plan.check_current(store.binding(models.new.fingerprint))
-        store.refuse_while_under_way("a new projector would mix two maps in one gallery")
+        plan = _load_plan(store, models, workspace.artefacts)
         points, fold = _sample(store, plan, pairs, report)
         new = _known_or_encoded(models, workspace, points, report)
         points, text_side = add_text_side(store, models, workspace, points, report)
-        material = make_material(models, workspace, points, new, report)
-        material = _spared(store, points, material)
+        material = _spared(store, points, make_material(models, workspace, points, new, report))
         options = replace(fit_options(store, models, kinds, threads), text_side=text_side)
-        directions = list(Direction) if direction == "both" else [Direction(direction)]
-        reports = {
-            each: fit(each, material.pairs, material.task, options, _named(report, each))
-            for each in directions
-        }
-        _keep(workspace.artefacts, material, reports)
-        # These vectors are paid for; the curves of `evaluate` count them as re-encoded first.
-        workspace.artefacts.save_spent(points.rows(np.flatnonzero(new.valid)).ids)
-        # `evaluate` may only use queries whose answers these maps have not seen.
-        workspace.artefacts.save_fold(fold)
+        reports = _fit(direction, material, options, report)
+        _keep(workspace.artefacts, points, new, material, reports, fold=fold)
         tuned = None
         if tower is not None:
             report("tuning the text tower", 0, 0)
             task = _lora_task(points, material, reports[Direction.BRIDGE].projector)
-            folder = workspace.artefacts.lora_folder
-            tuned = fit_lora(tower, task, folder, epochs=lora, seed=options.seed, threads=threads)
-        learned = centring = None
-        # The calibration is bound to the digests of both maps, so one alone has none.
-        if direction == "both":
-            report("calibrating", 0, 0)
-            learned = _calibrate(store, models, workspace.artefacts, points, new, reports=reports)
-        if Direction.FORWARD in reports:
-            report("centring queries", 0, 0)
-            rows = np.flatnonzero(new.valid)
-            judged = centre_on_judged(
-                *(store, models, workspace),
-                CollectedPoints(points.rows(rows), new.vectors[rows]),
-                forward=reports[Direction.FORWARD],
-                text_side=text_side,
-                report=report,
-            )
-            centring = judged or (learned.centring if learned else None)
-            workspace.artefacts.save_centring(centring)
+            tuned = _tune(tower, task, workspace.artefacts, options, epochs=lora)
+        learned, centring = learn_from_queries(
+            store, models, workspace, (points, new), reports=reports, options=options, report=report
+        )
     return TrainResult(plan, workspace.artefacts, material, reports, tuned, learned, centring)
 
 
-def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, FitReport]) -> None:
-    """Save pairs and projectors, and delete what was made with the ones they replace."""
+def _refuse_request(direction: str, kinds: Sequence[str], lora: int) -> None:
+    # Called for its refusal: an unknown kind must not cost an encoding first.
+    find_trainers(kinds)
+    if lora and direction == "forward":
+        raise ConfigError("--lora tunes queries for the bridge", "leave out --direction forward")
+
+
+def _load_plan(store: Store, models: Models, artefacts: Artefacts) -> Plan:
+    """Load the plan, and refuse one that is stale or already under way."""
+    plan = artefacts.load_plan()
+    plan.check_current(store.binding(models.new.fingerprint))
+    store.refuse_while_under_way("a new projector would mix two maps in one gallery")
+    return plan
+
+
+def _fit(
+    direction: str, material: Material, options: FitOptions, report: Report
+) -> dict[Direction, FitReport]:
+    directions = list(Direction) if direction == "both" else [Direction(direction)]
+    return {
+        each: fit(each, material.pairs, material.task, options, _named(report, each))
+        for each in directions
+    }
+
+
+def _keep(
+    artefacts: Artefacts,
+    points: Points,
+    new: EmbeddedRows,
+    material: Material,
+    reports: Mapping[Direction, FitReport],
+    *,
+    fold: Sequence[PointId],
+) -> None:
+    """Save what was fitted and on which points, and delete what the replaced maps made."""
     save_pairs(artefacts.pairs_file, joined_pairs([*material.pairs, *material.task.pairs]))
     # What was made with the old ones goes first: a kill in between leaves none beside the new.
     # The order scores points by the forward map's uncertainty, queries are centred for its gallery;
@@ -229,6 +233,10 @@ def _keep(artefacts: Artefacts, material: Material, reports: Mapping[Direction, 
         shutil.rmtree(artefacts.further_folder(direction), ignore_errors=True)
         for other in found.others:
             other.save(artefacts.further_folder(direction) / other.kind)
+    # These vectors are paid for; the curves of `evaluate` count them as re-encoded first.
+    artefacts.save_spent(points.rows(np.flatnonzero(new.valid)).ids)
+    # `evaluate` may only use queries whose answers these maps have not seen.
+    artefacts.save_fold(fold)
 
 
 def _text_tower(models: Models) -> TextTower:
@@ -250,22 +258,17 @@ def _lora_task(points: Points, material: Material, bridge: Projector) -> LoraTas
     return LoraTask([str(points.texts[row]) for row in rows], points.old[rows], bridge)
 
 
-def _calibrate(
-    store: Store,
-    models: Models,
-    artefacts: Artefacts,
-    points: Points,
-    new: EmbeddedRows,
-    *,
-    reports: Mapping[Direction, FitReport],
-) -> CalibrationResult | None:
-    fits = reports[Direction.BRIDGE], reports[Direction.FORWARD]
-    learned = calibrate_on_points(store, models, points, new, fits)
-    if learned is not None:
-        artefacts.save_calibration(learned.calibration)
-        if learned.benefit is not None:
-            artefacts.save_benefit(learned.benefit)
-    return learned
+def _tune(
+    tower: TextTower, task: LoraTask, artefacts: Artefacts, options: FitOptions, *, epochs: int
+) -> LoraReport:
+    return fit_lora(
+        tower,
+        task,
+        artefacts.lora_folder,
+        epochs=epochs,
+        seed=options.seed,
+        threads=options.threads,
+    )
 
 
 def _named(report: Report, direction: Direction) -> Progress:
