@@ -87,6 +87,8 @@ class IndexRecallDocument(TypedDict):
     """Share of the 10 exact neighbours, 0 to 1, that the index of the old vector finds."""
     new: float
     """The same for the new vector."""
+    chance: float
+    """Two standard errors of the difference, over the queries."""
 
 
 class BaselineDocument(TypedDict):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import orjson
+from numpy import typing as npt
 from qdrant_client import models
 
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
@@ -27,8 +28,8 @@ def measure_index_recall(
     *,
     own: Sequence[PointId] | None = None,
     hnsw_ef: int | None = None,
-) -> float:
-    """Return the mean share of the ten exact neighbours that an indexed search finds.
+) -> npt.NDArray[np.float64]:
+    """Return the share of its ten exact neighbours that an indexed search of each query finds.
 
     Args:
         connection: The open Qdrant.
@@ -37,6 +38,9 @@ def measure_index_recall(
         queries: Query vectors, float32 (n, d), n > 0.
         own: Points that the queries are the vectors of; left out of both lists.
         hnsw_ef: What the application searches with; None for the server's default.
+
+    Returns:
+        Shares from 0 to 1, (n,).
     """
     shares = []
     for start in range(0, len(queries), _BATCH):
@@ -51,7 +55,7 @@ def measure_index_recall(
             near = {each for each in found if each not in skipped}
             # Order does not count: the exact ones are looked for among all that the index returned.
             shares.append(sum(each in near for each in nearest) / max(len(nearest), 1))
-    return float(np.mean(shares))
+    return np.array(shares)
 
 
 def search(
