@@ -199,12 +199,7 @@ def recommend(
     # Where nothing is re-encoded, the order of the curve has no meaning.
     ordering = chosen.curve.ordering if chosen.curve and chosen.fraction > 0 else None
     return Recommendation(
-        chosen.strategy,
-        ordering,
-        chosen.serving,
-        chosen.fraction,
-        reason,
-        chosen.scores,
+        chosen.strategy, ordering, chosen.serving, chosen.fraction, reason, chosen.scores
     )
 
 

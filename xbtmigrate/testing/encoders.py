@@ -59,6 +59,7 @@ class FakeEncoder:
         if failures:
             raise UnreadableSourceError(failures)
         self.encoded.extend(items)
+        # Reshaped, because no items at all would give the shape (0,).
         latent = np.array([_latent(item) for item in items]).reshape(-1, _LATENT)
         return normalized((latent @ self._map).astype(np.float32))
 
@@ -166,6 +167,7 @@ class EncoderContract:
         """Different items get different vectors."""
         for modality, values in items.items():
             vectors = encoder.encode(values, modality)
+            # Rounded, so that noise in the last bits does not make equal vectors look different.
             assert len(np.unique(vectors.round(5), axis=0)) == len(set(values))
 
     def test_ids_are_accepted(
@@ -173,6 +175,7 @@ class EncoderContract:
     ) -> None:
         """Items of the gallery come with their ids."""
         for modality, values in items.items():
+            # Precomputed vectors are looked up by id, while queries have none.
             ids = [str(number) for number in range(len(values))]
             vectors = encoder.encode(values, modality, ids=ids)
             assert vectors.shape == (len(values), encoder.dimension)

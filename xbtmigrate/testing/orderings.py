@@ -57,6 +57,7 @@ class OrderingContract:
         self, make: Callable[[], Ordering], ids: Sequence[PointId], old: Vectors
     ) -> None:
         """Equal options and points give equal scores: a frozen order can be made again."""
+        # Two objects, so that nothing the first one has kept can make the second agree.
         np.testing.assert_array_equal(make().score(ids, old), make().score(ids, old))
 
     def test_batches_do_not_change_the_order(

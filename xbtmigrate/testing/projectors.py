@@ -63,6 +63,7 @@ class ProjectorContract:
         self, projector: Projector, vectors: Vectors
     ) -> None:
         """Only directions count in a cosine space, and only there."""
+        # Doubling is exact in binary floating point, so rounding of the inputs plays no part.
         same = np.allclose(projector.apply(vectors), projector.apply(vectors * 2), atol=1e-5)
         assert same == projector.manifest.normalizes_input
 

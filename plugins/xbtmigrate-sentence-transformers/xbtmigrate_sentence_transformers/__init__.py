@@ -129,6 +129,7 @@ class SentenceTransformersEncoder:
                 f"cannot load the model {self._name}: {error}",
                 "check the name or folder; a name is downloaded from the hub on first use",
             ) from error
+        # Set on loading, because the fingerprint reads it from the model.
         if self._max_seq_length is not None:
             model.max_seq_length = self._max_seq_length
         return model

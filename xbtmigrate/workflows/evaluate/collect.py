@@ -111,6 +111,19 @@ def make_trial(
             most=min(wanted.max_queries, MAX_GENERATED),
             report=report,
         )
+    return _embed_each(store, models, workspace, collected, judged, report=report)
+
+
+def _embed_each(
+    store: Store,
+    models: Models,
+    workspace: Workspace,
+    collected: CollectedPoints,
+    judged: Sequence[Questions],
+    *,
+    report: Report,
+) -> tuple[list[Trial], list[str]]:
+    """Embed each kind of judged queries; raises only where none can be used."""
     # One unusable kind of queries (images that a model cannot read) must not hide the other.
     trials: list[Trial] = []
     refused: list[CollectionError | EncoderError] = []
@@ -227,6 +240,28 @@ def _unseen(artefacts: Artefacts, points: Points) -> np.ndarray:
     return np.array([row for row, point in enumerate(points.ids) if point not in seen], np.intp)
 
 
+def _keep_answerable(store: Store, collected: CollectedPoints, questions: Questions) -> Questions:
+    """Keep the queries of which some relevant point was collected; warns of the others.
+
+    Raises:
+        CollectionError: There are none.
+    """
+    modality = questions.modality
+    asked = questions.keep_answerable(set(collected.points.ids))
+    if not len(asked):
+        raise CollectionError(
+            f"none of the relevant points of {len(questions)} {modality} queries is in "
+            f"'{store.facts.collection}'",
+            "the column relevant must hold point ids of this collection, as strings",
+        )
+    if len(asked) < len(questions):
+        lost = len(questions) - len(asked)
+        collected.warnings.append(
+            f"{lost} {modality} queries left out: their relevant points are not in the gallery"
+        )
+    return asked
+
+
 def embed_queries(
     store: Store, models: Models, collected: CollectedPoints, questions: Questions, report: Report
 ) -> Trial:
@@ -237,18 +272,7 @@ def embed_queries(
         EncoderError: No query can be embedded by both models.
     """
     points, modality, warnings = collected.points, questions.modality, collected.warnings
-    asked = questions.keep_answerable(set(points.ids))
-    if not len(asked):
-        raise CollectionError(
-            f"none of the relevant points of {len(questions)} {modality} queries is in "
-            f"'{store.facts.collection}'",
-            "the column relevant must hold point ids of this collection, as strings",
-        )
-    if len(asked) < len(questions):
-        lost = len(questions) - len(asked)
-        warnings.append(
-            f"{lost} {modality} queries left out: their relevant points are not in the gallery"
-        )
+    asked = _keep_answerable(store, collected, questions)
     # Both models embed the same queries, and a query counts only if both could: the comparison
     # of systems is paired.
     old, new = (

@@ -14,6 +14,7 @@ from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.evaluation.recommendation import Recommendation
 from xbtmigrate.evaluation.retrieval import QueryScores, SearchSpace, evaluate
 from xbtmigrate.evaluation.servings import find_measured
+from xbtmigrate.migration.plan import Cost
 from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.centring import Centring
 from xbtmigrate.types import Direction, Modality
@@ -71,9 +72,7 @@ def measure(
         ]
         if maps.bridge is None and maps.forward is None:
             warnings.append("no projector was trained yet: run `xbtmigrate train-projector`")
-        # Costs come from the plan; without one, strategies are compared by quality alone.
-        planned = workspace.artefacts.plan_file.exists()
-        costs = workspace.artefacts.load_plan().costs if planned else []
+        costs = _load_costs(workspace.artefacts)
         # The first kind of queries decides; the others can only warn (`_against`).
         advice = findings[0].advise(config.plan.target, to_compare(costs), must_leave)
         # `cutover` refuses against this judgement, so it is kept even where no gate was given.
@@ -82,6 +81,11 @@ def measure(
         if page is not None:
             write_page(page, store.facts, content, costs)
     return content
+
+
+def _load_costs(artefacts: Artefacts) -> Sequence[Cost]:
+    # Costs come from the plan; without one, strategies are compared by quality alone.
+    return artefacts.load_plan().costs if artefacts.plan_file.exists() else []
 
 
 def _document(

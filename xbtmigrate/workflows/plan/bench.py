@@ -220,6 +220,7 @@ def _read(store: Store, sample: int, report: Report) -> tuple[list[pa.RecordBatc
         if seen >= sample:
             break
     rate = seen / max(time.monotonic() - start, 1e-9)
+    # Only after the rate: points without a vector take time to read, too.
     batches = [batch.filter(pc.is_valid(batch["old"])) for batch in batches]
     if not sum(map(len, batches)):
         raise CollectionError(
@@ -258,6 +259,7 @@ def _encode(models: Models, batches: Sequence[pa.RecordBatch]) -> float:
         encoded += encode(usable[first : first + 32])
         if time.monotonic() - start > SECONDS:
             break
+    # One at least: a rate of 0 would predict a run without an end.
     return max(encoded, 1) / max(time.monotonic() - start, 1e-9)
 
 

@@ -54,6 +54,7 @@ def encode_sample(
 def _time_again(models: Models, points: Points) -> tuple[float, int]:
     """Encode a few known points again, only to time it; returns seconds and points."""
     usable = [row for row, content in enumerate(points.content(models.stored)) if content]
+    # Few, because each of them is encoded, and perhaps paid for, a second time.
     chosen = points.rows(usable[:16])
     items, stored = chosen.content(models.stored), models.stored
     start = time.monotonic()

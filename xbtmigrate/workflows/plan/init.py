@@ -50,6 +50,7 @@ def describe(
     trusted = None if ca_file is None else base / ca_file
     address = url
     if url.startswith("path:"):
+        # Relative to the file that is written, since that is how it will be read.
         address = f"path:{(base / url.removeprefix('path:')).resolve()}"
     with connect(address, api_key=key, ca_file=trusted) as connection:
         seen = read_overview(connection, collection)

@@ -110,13 +110,7 @@ def fit_calibration(
     if embedded is None:
         return None
     bridge, forward = fits
-    sides = ChannelVectors(
-        points.old,
-        project_unseen(forward, points.ids, points.old, points.side, models.stored),
-        true,
-        store.facts.distance,
-        store.new_distance,
-    )
+    sides = _channels(store, models, points, true, forward)
     everything = _embed_known_queries(points, *embedded)
     # Disjoint halves: hubness measured by the same queries would know their answers.
     asked, bank = everything.rest(0), everything.rest(1).bank(points)
@@ -128,14 +122,12 @@ def fit_calibration(
         (bridge.projector.digest, forward.projector.digest),
         _tune(sides, asked, points, forward.projector),
     )
-    texts, _, _ = embedded
-    centring = centre(_trial(store, points, true, texts, everything), forward, models.stored)
+    centring = centre(_trial(store, points, true, embedded[0], everything), forward, models.stored)
     if not forward.projector.has_uncertainty or forward.projector.d_side:
         return CalibrationResult(calibration, None, centring, questions.basis)
     mixed = _Mixed(sides, points, calibration, hubness, forward.projector)
     # Ranks grow with the gallery: the benefit is meant for the whole collection.
-    scale = store.facts.points / len(points)
-    benefit = _benefit(mixed, everything, scale, seed)
+    benefit = _benefit(mixed, everything, store.facts.points / len(points), seed)
     return CalibrationResult(calibration, benefit, centring, questions.basis)
 
 
@@ -160,9 +152,22 @@ class _KnownQueries:
 def _embed_known_queries(
     points: Points, questions: Questions, old: Vectors, new: Vectors
 ) -> _KnownQueries:
+    # Made queries ask for one point each, so the first relevant one is the answer.
     place = {point: row for row, point in enumerate(points.ids)}
     return _KnownQueries(
         np.array([place[relevant[0]] for relevant in questions.relevant]), old, new
+    )
+
+
+def _channels(
+    store: Store, models: Models, points: Points, true: Vectors, forward: FitReport
+) -> ChannelVectors:
+    return ChannelVectors(
+        points.old,
+        project_unseen(forward, points.ids, points.old, points.side, models.stored),
+        true,
+        store.facts.distance,
+        store.new_distance,
     )
 
 

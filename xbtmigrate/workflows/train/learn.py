@@ -53,6 +53,7 @@ def learn_from_queries(
         learned = _calibrate(store, models, workspace.artefacts, points, new, reports=reports)
     if Direction.FORWARD in reports:
         report("centring queries", 0, 0)
+        # A row without its true vector cannot tell where a query should have gone.
         rows = np.flatnonzero(new.valid)
         judged = centre_on_judged(
             *(store, models, workspace),
