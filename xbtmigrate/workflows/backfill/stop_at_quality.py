@@ -42,7 +42,8 @@ from xbtmigrate.scoring.centring import SHARES, Centring
 from xbtmigrate.types import Channel, Kind, PointId, Vectors, vectors_of
 from xbtmigrate.workflows.backfill.make_loop import LoopTask
 from xbtmigrate.workflows.encode_points import Report, encode_gallery
-from xbtmigrate.workflows.evaluate.collect import CollectedPoints, choose_gallery, embed_queries
+from xbtmigrate.workflows.evaluate.collect import choose_gallery
+from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, embed_queries
 from xbtmigrate.workflows.evaluate.experiment import ChannelVectors, Trial
 from xbtmigrate.workflows.evaluate.query_sources import make_questions
 from xbtmigrate.workflows.models import Models

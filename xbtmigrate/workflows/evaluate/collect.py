@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ from xbtmigrate.errors import CollectionError, ConfigError, EncoderError
 from xbtmigrate.evaluation.queries import Questions, read_questions
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.training.pairs import load_pairs
-from xbtmigrate.types import Kind, PointId, Vectors, vectors_of
-from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
+from xbtmigrate.types import Kind, PointId, vectors_of
+from xbtmigrate.workflows.encode_points import Report, encode_gallery
+from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, embed_queries
 from xbtmigrate.workflows.evaluate.experiment import Trial
 from xbtmigrate.workflows.evaluate.query_sources import (
     make_neighbour_trial,
@@ -51,15 +52,6 @@ class EvaluationOptions:
     split: str | None = None
     max_gallery: int = 100_000
     max_queries: int = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class CollectedPoints:
-    """Points with their true new vectors, and warnings about how they were collected."""
-
-    points: Points
-    new: Vectors
-    warnings: list[str] = field(default_factory=list)
 
 
 def make_trial(
@@ -238,70 +230,6 @@ def _unseen(artefacts: Artefacts, points: Points) -> np.ndarray:
     if calibration is not None:
         seen.update(calibration.bank.ids)
     return np.array([row for row, point in enumerate(points.ids) if point not in seen], np.intp)
-
-
-def _keep_answerable(store: Store, collected: CollectedPoints, questions: Questions) -> Questions:
-    """Keep the queries of which some relevant point was collected; warns of the others.
-
-    Raises:
-        CollectionError: There are none.
-    """
-    modality = questions.modality
-    asked = questions.keep_answerable(set(collected.points.ids))
-    if not len(asked):
-        raise CollectionError(
-            f"none of the relevant points of {len(questions)} {modality} queries is in "
-            f"'{store.facts.collection}'",
-            "the column relevant must hold point ids of this collection, as strings",
-        )
-    if len(asked) < len(questions):
-        lost = len(questions) - len(asked)
-        collected.warnings.append(
-            f"{lost} {modality} queries left out: their relevant points are not in the gallery"
-        )
-    return asked
-
-
-def embed_queries(
-    store: Store, models: Models, collected: CollectedPoints, questions: Questions, report: Report
-) -> Trial:
-    """Embed queries with both models; unusable ones are left out with a warning.
-
-    Raises:
-        CollectionError: None of the relevant points is in the gallery.
-        EncoderError: No query can be embedded by both models.
-    """
-    points, modality, warnings = collected.points, questions.modality, collected.warnings
-    asked = _keep_answerable(store, collected, questions)
-    # Both models embed the same queries, and a query counts only if both could: the comparison
-    # of systems is paired.
-    old, new = (
-        encode_readable(encoder, asked.texts, modality, report=report, stage=f"queries, {name}")
-        for encoder, name in (
-            (models.old, "old model"),
-            (models.new, "new model"),
-        )
-    )
-    usable = np.flatnonzero(old[1] & new[1])
-    if not len(usable):
-        raise EncoderError(
-            f"no {modality} query could be embedded by both models",
-            "for precomputed vectors the files must hold the queries too",
-        )
-    if len(usable) < len(asked):
-        lost = len(asked) - len(usable)
-        warnings.append(f"{lost} {modality} queries left out: a model cannot embed them")
-    return Trial(
-        questions=asked.select(usable),
-        ids=points.ids,
-        queries_old=old[0][usable],
-        queries_new=new[0][usable],
-        old=points.old,
-        new=collected.new,
-        old_distance=store.facts.distance,
-        new_distance=store.new_distance,
-        side=points.side,
-    )
 
 
 def choose_gallery(

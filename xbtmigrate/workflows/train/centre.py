@@ -17,7 +17,7 @@ from xbtmigrate.training.fit_centring import CentringTask, fit_centring
 from xbtmigrate.training.pairs import PairSource
 from xbtmigrate.types import Modality, PointId, Vectors
 from xbtmigrate.workflows.encode_points import Report
-from xbtmigrate.workflows.evaluate.collect import CollectedPoints, embed_queries
+from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, embed_queries
 from xbtmigrate.workflows.evaluate.experiment import Trial
 from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models

@@ -11,7 +11,7 @@ from xbtmigrate.scoring.centring import Centring
 from xbtmigrate.training.fit import FitOptions, FitReport
 from xbtmigrate.types import Direction
 from xbtmigrate.workflows.encode_points import Report
-from xbtmigrate.workflows.evaluate.collect import CollectedPoints
+from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
 from xbtmigrate.workflows.store import Store

@@ -1,0 +1,89 @@
+"""Embed the queries of an evaluation with both models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from xbtmigrate.errors import CollectionError, EncoderError
+from xbtmigrate.evaluation.queries import Questions
+from xbtmigrate.types import Vectors
+from xbtmigrate.workflows.encode_points import Report, encode_readable
+from xbtmigrate.workflows.evaluate.experiment import Trial
+from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.points import Points
+from xbtmigrate.workflows.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedPoints:
+    """Points with their true new vectors, and warnings about how they were collected."""
+
+    points: Points
+    new: Vectors
+    warnings: list[str] = field(default_factory=list)
+
+
+def _keep_answerable(store: Store, collected: CollectedPoints, questions: Questions) -> Questions:
+    """Keep the queries of which some relevant point was collected; warns of the others.
+
+    Raises:
+        CollectionError: There are none.
+    """
+    modality = questions.modality
+    asked = questions.keep_answerable(set(collected.points.ids))
+    if not len(asked):
+        raise CollectionError(
+            f"none of the relevant points of {len(questions)} {modality} queries is in "
+            f"'{store.facts.collection}'",
+            "the column relevant must hold point ids of this collection, as strings",
+        )
+    if len(asked) < len(questions):
+        lost = len(questions) - len(asked)
+        collected.warnings.append(
+            f"{lost} {modality} queries left out: their relevant points are not in the gallery"
+        )
+    return asked
+
+
+def embed_queries(
+    store: Store, models: Models, collected: CollectedPoints, questions: Questions, report: Report
+) -> Trial:
+    """Embed queries with both models; unusable ones are left out with a warning.
+
+    Raises:
+        CollectionError: None of the relevant points is in the gallery.
+        EncoderError: No query can be embedded by both models.
+    """
+    points, modality, warnings = collected.points, questions.modality, collected.warnings
+    asked = _keep_answerable(store, collected, questions)
+    # Both models embed the same queries, and a query counts only if both could: the comparison
+    # of systems is paired.
+    old, new = (
+        encode_readable(encoder, asked.texts, modality, report=report, stage=f"queries, {name}")
+        for encoder, name in (
+            (models.old, "old model"),
+            (models.new, "new model"),
+        )
+    )
+    usable = np.flatnonzero(old[1] & new[1])
+    if not len(usable):
+        raise EncoderError(
+            f"no {modality} query could be embedded by both models",
+            "for precomputed vectors the files must hold the queries too",
+        )
+    if len(usable) < len(asked):
+        lost = len(asked) - len(usable)
+        warnings.append(f"{lost} {modality} queries left out: a model cannot embed them")
+    return Trial(
+        questions=asked.select(usable),
+        ids=points.ids,
+        queries_old=old[0][usable],
+        queries_new=new[0][usable],
+        old=points.old,
+        new=collected.new,
+        old_distance=store.facts.distance,
+        new_distance=store.new_distance,
+        side=points.side,
+    )
