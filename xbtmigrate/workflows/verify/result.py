@@ -290,5 +290,10 @@ def _measured(
         for place, queries in zip(places, spaces, strict=True)
     )
     chance = 2 * sem(old - new) if len(old) > 1 else 1.0
-    means = {"old": float(old.mean()), "new": float(new.mean())}
-    return {"basis": basis, "queries": len(old), **means, "chance": float(chance)}
+    return {
+        "basis": basis,
+        "queries": len(old),
+        "old": float(old.mean()),
+        "new": float(new.mean()),
+        "chance": float(chance),
+    }
