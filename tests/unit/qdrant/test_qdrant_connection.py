@@ -248,4 +248,4 @@ def test_an_answer_that_the_client_library_cannot_read(
     httpserver.expect_request("/collections/c/points/query").respond_with_json(answer)
     with pytest.raises(UnsupportedError, match=r"cannot be read: .*score: Input should") as caught:
         scripted.call(lambda: scripted.client.query_points("c", query=[1.0]))
-    assert "doctor" in caught.value.hint
+    assert "xbtmigrate plan" in caught.value.hint
