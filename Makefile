@@ -33,7 +33,7 @@ test: $(BIN)/python  ## The tests, with a real Qdrant server; without torch
 
 test-long: install  ## The long tests: torch, browser, faults, cluster, zoo
 	$(PYTEST) -m long tests plugins
-	$(BIN)/python -m tests.zoo --seeds 0-299 --seconds 600
+	$(BIN)/python -m tests.zoo --seeds 0-299 --seconds 300
 
 test-all: test test-long  ## All tests, and some hours of drawn collections, kills and lost answers
 	$(BIN)/python -m tests.zoo --seeds 300-2999 --seconds 10800
