@@ -21,7 +21,6 @@ from xbtmigrate.evaluation.servings import Tuning, find_serving, list_measured
 from xbtmigrate.ordering.benefit import BenefitModel, FeatureInputs, Reference
 from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.calibration import Bank, Calibration
-from xbtmigrate.scoring.centring import Centring
 from xbtmigrate.scoring.conditional_logit import MIN_QUERIES, CalibrationSet, calibrate
 from xbtmigrate.scoring.fusion import PerPoint
 from xbtmigrate.scoring.slerp import choose_alpha
@@ -34,7 +33,7 @@ from xbtmigrate.workflows.evaluate.query_sources import make_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
 from xbtmigrate.workflows.store import Store
-from xbtmigrate.workflows.train.centre import centre, project_unseen
+from xbtmigrate.workflows.train.centre import MAX_CENTRING, project_unseen
 from xbtmigrate.workflows.train.make_pairs import EmbeddedRows
 
 MAX_QUERIES = 6000
@@ -42,8 +41,6 @@ MAX_POINTS = 6000
 MAX_REFERENCE = 2000
 MAX_TUNING = 300
 """Queries that measured servings are tuned on, at most."""
-MAX_CENTRING = 1000
-"""Queries that strengths of centring are compared on, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +51,13 @@ class CalibrationResult:
         calibration: How a mixed gallery is searched.
         benefit: What re-encoding a point is worth; None without an uncertainty of the projection,
             or where the projection needs more than the stored vector.
-        centring: How far queries of the new space are centred; None where that is not possible.
+        trial: Some of the queries among the known points, as centring is fitted on.
         basis: What served as queries and relevance, in words.
     """
 
     calibration: Calibration
     benefit: BenefitModel | None
-    centring: Centring | None
+    trial: Trial
     basis: str
 
 
@@ -122,13 +119,13 @@ def fit_calibration(
         (bridge.projector.digest, forward.projector.digest),
         _tune(sides, asked, points, forward.projector),
     )
-    centring = centre(_trial(store, points, true, embedded[0], everything), forward, models.stored)
+    trial = _trial(store, points, true, embedded[0], everything)
     if not forward.projector.has_uncertainty or forward.projector.d_side:
-        return CalibrationResult(calibration, None, centring, questions.basis)
+        return CalibrationResult(calibration, None, trial, questions.basis)
     mixed = _Mixed(sides, points, calibration, hubness, forward.projector)
     # Ranks grow with the gallery: the benefit is meant for the whole collection.
     benefit = _benefit(mixed, everything, store.facts.points / len(points), seed)
-    return CalibrationResult(calibration, benefit, centring, questions.basis)
+    return CalibrationResult(calibration, benefit, trial, questions.basis)
 
 
 @dataclass(frozen=True, slots=True)

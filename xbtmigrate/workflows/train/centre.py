@@ -10,12 +10,12 @@ import numpy as np
 from xbtmigrate.errors import CollectionError, EncoderError
 from xbtmigrate.evaluation.mixed_gallery import in_step
 from xbtmigrate.evaluation.queries import Questions
-from xbtmigrate.scoring.centring import Centring
+from xbtmigrate.scoring.centring import DISTANCES, Centring
 from xbtmigrate.side_information import TextSide
 from xbtmigrate.training.fit import FitReport
 from xbtmigrate.training.fit_centring import CentringTask, fit_centring
 from xbtmigrate.training.pairs import PairSource
-from xbtmigrate.types import Modality, PointId, Vectors
+from xbtmigrate.types import Distance, Modality, PointId, Vectors
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, embed_queries
 from xbtmigrate.workflows.evaluate.experiment import Trial
@@ -25,22 +25,19 @@ from xbtmigrate.workflows.points import take
 from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.workspace import Workspace
 
-MAX_JUDGED = 1000
-"""Judged queries that strengths are compared on, at most."""
+MAX_CENTRING = 1000
+"""Queries that strengths are compared on, at most."""
 
 
 def centre(trial: Trial, forward: FitReport, stored: Modality) -> Centring | None:
     """Fit on the queries of a trial; None where centring is not possible or they are too few.
-
-    Nothing is fitted among images: queries may be texts or images there, whose components along
-    the mean differ, and centring gained nothing (docs/serving.md).
 
     Args:
         trial: Queries, and a gallery whose true new vectors are known.
         forward: Fit of the forward projector.
         stored: What the gallery's vectors embed.
     """
-    if stored is Modality.IMAGE:
+    if not _can_gain(stored, trial.new_distance):
         return None
     seen = set(forward.unseen.ids) if forward.unseen is not None else set()
     projected = project_unseen(forward, trial.ids, trial.old, trial.side, stored)
@@ -83,8 +80,11 @@ def centre_on_judged(
     Evaluations use the same queries, in folds: each is measured with strengths that were fitted
     without it.
     """
+    # Before any query is embedded, which costs money with some models.
+    if not _can_gain(models.stored, store.new_distance):
+        return None
     for questions in read_judged_questions(store.config):
-        asked = questions.sample(MAX_JUDGED, store.config.plan.seed)
+        asked = questions.sample(MAX_CENTRING, store.config.plan.seed)
         try:
             collected = _with_answers(store, workspace, known, asked, text_side)
             trial = embed_queries(store, models, collected, asked, report)
@@ -112,6 +112,12 @@ def project_unseen(
     if unseen is None or texts_for_images:
         return applied
     return unseen.of(ids, applied)
+
+
+def _can_gain(stored: Modality, distance: Distance) -> bool:
+    # Among images queries may be texts or images, whose components along the mean differ, and
+    # centring gained nothing (docs/serving.md).
+    return stored is not Modality.IMAGE and distance in DISTANCES
 
 
 def _with_answers(

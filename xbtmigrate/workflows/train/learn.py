@@ -16,7 +16,7 @@ from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
 from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.train.calibrate import CalibrationResult, calibrate_on_points
-from xbtmigrate.workflows.train.centre import centre_on_judged
+from xbtmigrate.workflows.train.centre import centre, centre_on_judged
 from xbtmigrate.workflows.train.make_pairs import EmbeddedRows
 from xbtmigrate.workflows.workspace import Workspace
 
@@ -53,17 +53,19 @@ def learn_from_queries(
         learned = _calibrate(store, models, workspace.artefacts, points, new, reports=reports)
     if Direction.FORWARD in reports:
         report("centring queries", 0, 0)
+        forward = reports[Direction.FORWARD]
         # A row without its true vector cannot tell where a query should have gone.
         rows = np.flatnonzero(new.valid)
-        judged = centre_on_judged(
+        centring = centre_on_judged(
             *(store, models, workspace),
             CollectedPoints(points.rows(rows), new.vectors[rows]),
-            forward=reports[Direction.FORWARD],
+            forward=forward,
             text_side=options.text_side,
             report=report,
         )
-        # Judged queries come first: made ones only stand in for what people ask.
-        centring = judged or (learned.centring if learned else None)
+        # Made queries only stand in for what people ask, and fitting on them takes seconds.
+        if centring is None and learned is not None:
+            centring = centre(learned.trial, forward, models.stored)
         workspace.artefacts.save_centring(centring)
     return learned, centring
 
