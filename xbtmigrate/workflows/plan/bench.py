@@ -8,34 +8,27 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.backfill.goal import Goal
-from xbtmigrate.backfill.loop import Backfill
 from xbtmigrate.backfill.order_file import write_sorted
 from xbtmigrate.config import Config
 from xbtmigrate.documents.plan import BenchDocument, PredictionDocument
 from xbtmigrate.errors import CollectionError, PluginError
 from xbtmigrate.files import read_json, write_json
-from xbtmigrate.migration.phases import MigrationRecord, Phase, Stage
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Gallery
-from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.gallery.layout import NewSpace
 from xbtmigrate.qdrant.gallery.scratch import scratch_gallery
 from xbtmigrate.qdrant.wire.connect import check_writable
 from xbtmigrate.types import (
-    Direction,
     Kind,
     Layout,
     PointId,
-    Vectors,
     make_batch,
     vector_array,
     vectors_of,
@@ -44,6 +37,7 @@ from xbtmigrate.workflows.backfill.frozen_order import score_all_points
 from xbtmigrate.workflows.encode_points import Report, encode_readable
 from xbtmigrate.workflows.evaluate.rates import Rates
 from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.plan.bench_loop import BenchMap, load_map, run_loop
 from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.workspace import Workspace
 
@@ -69,7 +63,7 @@ class _Sample:
     """Points that were read, and the projector that makes their new vectors."""
 
     batches: Sequence[pa.RecordBatch]
-    projector: _Map
+    projector: BenchMap
 
     @property
     def ids(self) -> list[PointId]:
@@ -97,7 +91,7 @@ def bench(config: Config, *, write: bool, sample: int, report: Report) -> BenchD
         models = Models(config)
         workspace = Workspace(config, models)
         batches, read = _read(store, sample, report)
-        projector = _projector(store.facts, models, workspace.artefacts)
+        projector = load_map(store.facts, models, workspace.artefacts)
         project = _project(projector, batches)
         layout = store.layout(models.new.dimension, resuming=True).layout
         alone = Rates(read, project, _encode(models, batches))
@@ -152,59 +146,6 @@ def _file(artefacts: Artefacts) -> Path:
     return artefacts.folder / "bench.json"
 
 
-@dataclass(frozen=True, slots=True)
-class _Map:
-    """The forward projector of the migration, or a random matrix of the same shape."""
-
-    projector: Projector | None
-    matrix: Vectors
-
-    @property
-    def name(self) -> str:
-        return "a matrix" if self.projector is None else self.projector.kind
-
-    @property
-    def direction(self) -> Direction:
-        return Direction.FORWARD
-
-    def apply(self, vectors: Vectors, side: Vectors | None = None) -> Vectors:  # noqa: ARG002
-        if self.projector is not None:
-            return self.projector.apply(vectors)
-        mapped: Vectors = vectors @ self.matrix
-        return mapped
-
-    def uncertainty(self, vectors: Vectors, side: Vectors | None = None) -> Vectors:  # noqa: ARG002
-        return np.zeros(len(vectors), np.float32)
-
-
-class _NullJournal:
-    """A journal that stores nothing, and an empty cache: a cached vector takes no encoding."""
-
-    def load(self) -> None:
-        return None
-
-    def acquire(self, record: MigrationRecord) -> MigrationRecord:
-        return record
-
-    def save(self, record: MigrationRecord) -> None:
-        del record
-
-    def release(self) -> None:
-        return None
-
-    def find(self, hashes: Sequence[str]) -> tuple[Vectors, Any]:
-        return np.empty((len(hashes), 0), np.float32), np.zeros(len(hashes), np.bool_)
-
-
-def _projector(facts: CollectionFacts, models: Models, artefacts: Artefacts) -> _Map:
-    folder = artefacts.projector_folder(Direction.FORWARD)
-    trained = Projector.load(folder) if folder.exists() else None
-    if trained is not None and trained.d_side:
-        trained = None  # the copies that are written to have no side vector
-    shape = (facts.size, models.new.dimension)
-    return _Map(trained, np.random.default_rng(0).standard_normal(shape, np.float32))
-
-
 def _read(store: Store, sample: int, report: Report) -> tuple[list[pa.RecordBatch], float]:
     """Read at most so many points; returns those with an old vector, and the rate.
 
@@ -229,7 +170,7 @@ def _read(store: Store, sample: int, report: Report) -> tuple[list[pa.RecordBatc
     return batches, rate
 
 
-def _project(projector: _Map, batches: Sequence[pa.RecordBatch]) -> float:
+def _project(projector: BenchMap, batches: Sequence[pa.RecordBatch]) -> float:
     # The first call loads libraries and starts threads, so it is not timed.
     projector.apply(vectors_of(batches[0], "old"))
     seconds = _timed(lambda: [projector.apply(vectors_of(batch, "old")) for batch in batches])
@@ -286,9 +227,8 @@ def _writing(
 
     def loop(gallery: Gallery, fraction: float, *, projects: bool) -> float:
         goal = Goal(fraction, projects, max_quarantined=1.0)
-        return _timed(
-            partial(_run, models, gallery, sample.projector, goal, ids=ids, report=report)
-        )
+        run = partial(run_loop, models, gallery, sample.projector, goal, ids=ids)
+        return _timed(partial(run, batch_size=ENCODED, report=report))
 
     def sweep(gallery: Gallery, made: Kind, ids: Sequence[PointId] | None = None) -> float:
         return _timed(lambda: list(gallery.read({"source", "kind"}, ids=ids, expected=made)))
@@ -338,38 +278,7 @@ def _timed(work: Callable[[], object]) -> float:
     return max(time.monotonic() - start, 1e-9)
 
 
-def _to_write(projector: _Map, batch: pa.RecordBatch) -> pa.RecordBatch:
+def _to_write(projector: BenchMap, batch: pa.RecordBatch) -> pa.RecordBatch:
     new = vector_array(projector.apply(vectors_of(batch, "old")))
     ids, hashes = batch["id"].to_pylist(), batch["content_hash"]
     return make_batch(ids, content_hash=hashes, old=batch["old"], new=new)
-
-
-def _run(
-    models: Models,
-    gallery: Gallery,
-    projector: _Map,
-    goal: Goal,
-    *,
-    ids: Sequence[PointId],
-    report: Report,
-) -> None:
-    """Run the loop of `backfill` on a scratch gallery, with nothing cached and nothing stored.
-
-    With a fraction it starts at the encoding; a run without one times the projecting.
-    """
-    stage = Stage.ENCODE if goal.fraction else None
-    forgotten = _NullJournal()
-    Backfill(
-        gallery=gallery,
-        journal=forgotten,
-        record=MigrationRecord("bench", Phase.PLANNED, "", stage=stage),
-        goal=goal,
-        order=lambda: (ids, ""),
-        modality=models.stored,
-        encoder=models.new,
-        projector=projector,
-        cache=forgotten,
-        batch_size=ENCODED,
-        on_progress=lambda step: report(step.stage.doing, step.done, step.total),
-        should_stop=lambda: "",
-    ).run()
