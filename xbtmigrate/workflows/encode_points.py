@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from xbtmigrate.backfill.vector_cache import VectorCache
 from xbtmigrate.errors import UnreadableSourceError
+from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.protocols import Encoder
 from xbtmigrate.types import Modality, PointId, Vectors
+from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
 
 BATCH = 256
@@ -61,6 +63,29 @@ def encode_readable(
                 rows = [row for place, row in enumerate(rows) if place not in error.failures]
         report(stage, min(start + BATCH, len(items)), len(items))
     return vectors, done
+
+
+def encode_questions(
+    models: Models, questions: Questions, *, report: Report = lambda *_: None
+) -> tuple[Questions, Vectors, Vectors]:
+    """Embed queries with both models, leaving out those that one of them cannot embed.
+
+    Comparisons of systems are paired, so that both have to answer the same queries.
+
+    Returns:
+        The m queries that are left, and their old and new vectors, (m, d_old) and (m, d_new).
+
+    Raises:
+        EncoderError: A model failed as a whole.
+    """
+    (old, readable), (new, readable_too) = (
+        encode_readable(
+            encoder, questions.texts, questions.modality, report=report, stage=f"queries, {name}"
+        )
+        for encoder, name in ((models.old, "old model"), (models.new, "new model"))
+    )
+    rows = np.flatnonzero(readable & readable_too)
+    return questions.select(rows), old[rows], new[rows]
 
 
 def encode_gallery(

@@ -22,7 +22,7 @@ from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import PointId, Strategy
 from xbtmigrate.workflows.backfill.request import BackfillRequest
 from xbtmigrate.workflows.cutover.route import Route, is_silent
-from xbtmigrate.workflows.encode_points import encode_readable
+from xbtmigrate.workflows.encode_points import encode_questions, encode_readable
 from xbtmigrate.workflows.evaluate.last_judgement import load_last_judgement
 from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
@@ -282,19 +282,16 @@ def _judged(
     store: Store, models: Models, request: BackfillRequest, gates: Sequence[Gate], asked: Questions
 ) -> Iterator[Check]:
     facts, target = store.facts, request.plan.target
-    encoders = (models.old, models.new)
-    made = [encode_readable(each, asked.texts, asked.modality) for each in encoders]
-    rows = np.flatnonzero(made[0][1] & made[1][1])
-    if not len(rows):
+    asked, *spaces = encode_questions(models, asked)
+    if not len(asked):
         name = f"quality ({asked.modality} queries)"
         yield Check(name, passed=False, detail="no judged query can be asked in both spaces")
         return
-    asked = asked.select(rows)
     # Through the index, not by exact search: what counts is what readers get after the switch.
     places = ((facts.collection, facts.vector), (target.collection, target.vector))
     keep, single = (
-        _means(store.connection, asked, place, vectors[rows])
-        for place, (vectors, _) in zip(places, made, strict=True)
+        _means(store.connection, asked, place, vectors)
+        for place, vectors in zip(places, spaces, strict=True)
     )
     # The figure of `full` is known only where no vector is projected: then it is what was found.
     cells = {"keep": keep} | ({"full": single} if request.tally.projected == 0 else {})

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from xbtmigrate.errors import CollectionError, EncoderError
 from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.types import Vectors
-from xbtmigrate.workflows.encode_points import Report, encode_readable
+from xbtmigrate.workflows.encode_points import Report, encode_questions
 from xbtmigrate.workflows.evaluate.experiment import Trial
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
@@ -56,33 +54,40 @@ def embed_queries(
         CollectionError: None of the relevant points is in the gallery.
         EncoderError: No query can be embedded by both models.
     """
-    points, modality, warnings = collected.points, questions.modality, collected.warnings
+    modality, warnings = questions.modality, collected.warnings
     asked = _keep_answerable(store, collected, questions)
-    # Both models embed the same queries, and a query counts only if both could: the comparison
-    # of systems is paired.
-    old, new = (
-        encode_readable(encoder, asked.texts, modality, report=report, stage=f"queries, {name}")
-        for encoder, name in (
-            (models.old, "old model"),
-            (models.new, "new model"),
-        )
-    )
-    usable = np.flatnonzero(old[1] & new[1])
-    if not len(usable):
+    embedded = encode_questions(models, asked, report=report)
+    usable = len(embedded[0])
+    if not usable:
         raise EncoderError(
             f"no {modality} query could be embedded by both models",
             "for precomputed vectors the files must hold the queries too",
         )
-    if len(usable) < len(asked):
-        lost = len(asked) - len(usable)
+    if usable < len(asked):
+        lost = len(asked) - usable
         warnings.append(f"{lost} {modality} queries left out: a model cannot embed them")
+    return build_trial(store, collected.points, collected.new, embedded)
+
+
+def build_trial(
+    store: Store, points: Points, true: Vectors, embedded: tuple[Questions, Vectors, Vectors]
+) -> Trial:
+    """Put m embedded queries to n points.
+
+    Args:
+        store: What the migration has in Qdrant.
+        points: The points that are searched.
+        true: Their true new vectors, (n, d_new).
+        embedded: The queries, their old vectors (m, d_old) and their new ones (m, d_new).
+    """
+    questions, old, new = embedded
     return Trial(
-        questions=asked.select(usable),
+        questions=questions,
         ids=points.ids,
-        queries_old=old[0][usable],
-        queries_new=new[0][usable],
+        queries_old=old,
+        queries_new=new,
         old=points.old,
-        new=collected.new,
+        new=true,
         old_distance=store.facts.distance,
         new_distance=store.new_distance,
         side=points.side,

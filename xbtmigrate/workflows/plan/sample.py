@@ -20,8 +20,9 @@ from xbtmigrate.scoring.mixture import SINGLE
 from xbtmigrate.side_information import TextSide
 from xbtmigrate.training.fit import FitReport, fit
 from xbtmigrate.types import Direction
-from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
+from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_questions
 from xbtmigrate.workflows.evaluate.cost import Workload, estimate_costs, to_compare
+from xbtmigrate.workflows.evaluate.embed_queries import build_trial
 from xbtmigrate.workflows.evaluate.experiment import CurveOptions, Maps, Trial, judge
 from xbtmigrate.workflows.evaluate.query_sources import (
     make_neighbour_trial,
@@ -239,25 +240,13 @@ def _asked(
     questions = questions.keep_answerable(set(gallery.ids))
     try:
         # A precomputed encoder only knows the texts of its file, so made queries may be refused.
-        old = encode_readable(models.old, questions.texts, questions.modality)
-        fresh = encode_readable(models.new, questions.texts, questions.modality)
+        embedded = encode_questions(models, questions)
     except EncoderError:
         return None
-    usable = np.flatnonzero(old[1] & fresh[1])
     # A tiny gallery has fewer queries than that and is measured all the same.
-    if len(usable) < min(MIN_QUERIES, len(gallery)):
+    if len(embedded[0]) < min(MIN_QUERIES, len(gallery)):
         return None
-    return Trial(
-        questions=questions.select(usable),
-        ids=gallery.ids,
-        queries_old=old[0][usable],
-        queries_new=fresh[0][usable],
-        old=gallery.old,
-        new=vectors,
-        old_distance=store.facts.distance,
-        new_distance=store.new_distance,
-        side=gallery.side,
-    )
+    return build_trial(store, gallery, vectors, embedded)
 
 
 def _quick_maps(

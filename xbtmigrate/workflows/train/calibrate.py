@@ -26,8 +26,9 @@ from xbtmigrate.scoring.fusion import PerPoint
 from xbtmigrate.scoring.slerp import choose_alpha
 from xbtmigrate.training.fit import FitReport
 from xbtmigrate.training.learn_benefit import fit_estimates, measure_benefit
-from xbtmigrate.types import Channel, Modality, Scores, Vectors
-from xbtmigrate.workflows.encode_points import encode_readable
+from xbtmigrate.types import Channel, Scores, Vectors
+from xbtmigrate.workflows.encode_points import encode_questions
+from xbtmigrate.workflows.evaluate.embed_queries import build_trial
 from xbtmigrate.workflows.evaluate.experiment import ChannelVectors, Trial
 from xbtmigrate.workflows.evaluate.query_sources import make_questions
 from xbtmigrate.workflows.models import Models
@@ -173,17 +174,8 @@ def _trial(
 ) -> Trial:
     """Take the first queries as a trial among the known points."""
     some = slice(0, MAX_CENTRING)
-    return Trial(
-        questions=questions.select(range(len(questions))[some]),
-        ids=points.ids,
-        queries_old=asked.old[some],
-        queries_new=asked.new[some],
-        old=points.old,
-        new=true,
-        old_distance=store.facts.distance,
-        new_distance=store.new_distance,
-        side=points.side,
-    )
+    first = questions.select(range(len(questions))[some])
+    return build_trial(store, points, true, (first, asked.old[some], asked.new[some]))
 
 
 def _calibration_set(
@@ -281,12 +273,8 @@ def _tune(
 def _embedded(models: Models, questions: Questions) -> tuple[Questions, Vectors, Vectors] | None:
     """Return queries that both models can embed, with their vectors; None if they are too few."""
     try:
-        old = encode_readable(models.old, questions.texts, Modality.TEXT)
-        new = encode_readable(models.new, questions.texts, Modality.TEXT)
+        embedded = encode_questions(models, questions)
     except EncoderError:
         return None
-    rows = np.flatnonzero(old[1] & new[1])
     # Twice, since half of them become the bank.
-    if len(rows) < 2 * MIN_QUERIES:
-        return None
-    return questions.select(rows), old[0][rows], new[0][rows]
+    return embedded if len(embedded[0]) >= 2 * MIN_QUERIES else None

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import cast
 
-import numpy as np
 import pyarrow.compute as pc
 from scipy.stats import sem
 
@@ -21,11 +20,11 @@ from xbtmigrate.documents.verify import (
 from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.migration.plan import Plan, Target
-from xbtmigrate.protocols import Encoder, Gallery
+from xbtmigrate.protocols import Gallery
 from xbtmigrate.qdrant.collection.index_recall import measure_index_recall
 from xbtmigrate.qdrant.gallery.baseline import BaselineChanges
 from xbtmigrate.types import Kind, Layout, PointId, Vectors, vectors_of
-from xbtmigrate.workflows.encode_points import encode_readable
+from xbtmigrate.workflows.encode_points import encode_questions
 from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.store import Store
@@ -263,15 +262,11 @@ def compare_index_recall(
 def _recall_of_questions(
     store: Store, models: Models, questions: Questions, target: Target, hnsw_ef: int | None
 ) -> IndexRecallDocument | None:
-    texts = questions.sample(QUERIES, store.config.plan.seed).texts
-    encoders: tuple[Encoder, Encoder] = (models.old, models.new)
-    made = [encode_readable(each, texts, questions.modality) for each in encoders]
-    # Only queries that both models embed, so that both shares are of the same queries.
-    rows = np.flatnonzero(made[0][1] & made[1][1])
-    if not len(rows):
+    some = questions.sample(QUERIES, store.config.plan.seed)
+    asked, old, new = encode_questions(models, some)
+    if not len(asked):
         return None
-    spaces = (made[0][0][rows], made[1][0][rows])
-    return _measured(store, questions.basis, spaces, target, own=None, hnsw_ef=hnsw_ef)
+    return _measured(store, questions.basis, (old, new), target, own=None, hnsw_ef=hnsw_ef)
 
 
 def _measured(
