@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
 
 from xbtmigrate.errors import CollectionError, EncoderError
 from xbtmigrate.evaluation.queries import Questions
+from xbtmigrate.side_information import TextSide
 from xbtmigrate.types import Vectors
 from xbtmigrate.workflows.encode_points import Report, encode_questions
 from xbtmigrate.workflows.evaluate.experiment import Trial
 from xbtmigrate.workflows.models import Models
-from xbtmigrate.workflows.points import Points
+from xbtmigrate.workflows.points import Points, take
 from xbtmigrate.workflows.store import Store
 
 
@@ -21,6 +26,37 @@ class CollectedPoints:
     points: Points
     new: Vectors
     warnings: list[str] = field(default_factory=list)
+
+
+def add_answers(
+    store: Store,
+    known: CollectedPoints,
+    questions: Questions,
+    *,
+    embed: Callable[[Points], tuple[Vectors, npt.NDArray[np.bool_]]],
+    text_side: TextSide | None,
+) -> CollectedPoints:
+    """Add the points that queries ask for and that are not among the known ones.
+
+    Args:
+        store: What the migration has in Qdrant.
+        known: The known points.
+        questions: The queries.
+        embed: Returns new vectors of k points, (k, d_new), and the mask of those that have one.
+        text_side: What made the points' side vectors; None where they were stored, or none is used.
+    """
+    present = set(known.points.ids)
+    # Sorted: sets of strings iterate differently in each process, and figures must not.
+    absent = sorted({point for relevant in questions.relevant for point in relevant} - present)
+    extra = take(store.reader(), absent) if absent else known.points.rows([])
+    if not len(extra):
+        return known
+    vectors, valid = embed(extra)
+    rows = np.flatnonzero(valid)
+    extra = extra.rows(rows)
+    if text_side is not None:
+        extra = replace(extra, side=text_side.embed(extra.texts))
+    return CollectedPoints(known.points.join(extra), np.concatenate([known.new, vectors[rows]]))
 
 
 def _keep_answerable(store: Store, collected: CollectedPoints, questions: Questions) -> Questions:

@@ -22,7 +22,7 @@ from xbtmigrate.training.fit import FitReport, fit
 from xbtmigrate.types import Direction
 from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_questions
 from xbtmigrate.workflows.evaluate.cost import Workload, estimate_costs, to_compare
-from xbtmigrate.workflows.evaluate.embed_queries import build_trial
+from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, add_answers, build_trial
 from xbtmigrate.workflows.evaluate.experiment import CurveOptions, Maps, Trial, judge
 from xbtmigrate.workflows.evaluate.query_sources import (
     make_neighbour_trial,
@@ -31,7 +31,7 @@ from xbtmigrate.workflows.evaluate.query_sources import (
 )
 from xbtmigrate.workflows.evaluate.results import METRIC, Findings
 from xbtmigrate.workflows.models import Models
-from xbtmigrate.workflows.points import Points, take
+from xbtmigrate.workflows.points import Points
 from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.train.calibrate import calibrate_on_points
 from xbtmigrate.workflows.train.centre import centre
@@ -195,42 +195,20 @@ def _trial(
     """
     vectors, points = new.vectors[new.valid], points.rows(np.flatnonzero(new.valid))
     warnings: list[str] = []
-    for found in (*read_judged_questions(store.config), *make_questions(store, models, points)):
-        most = min(MAX_QUERIES, len(points) // 3) if found.provisional else MAX_QUERIES
-        questions = found.sample(most, store.config.plan.seed)
-        gallery, true = _with_answers(
-            *(store, models, workspace), questions, points, new=vectors, text_side=text_side
+    for source in (*read_judged_questions(store.config), *make_questions(store, models, points)):
+        most = min(MAX_QUERIES, len(points) // 3) if source.provisional else MAX_QUERIES
+        questions = source.sample(most, store.config.plan.seed)
+        # No system could find points outside the sample, which judged queries may ask for.
+        found = add_answers(
+            *(store, CollectedPoints(points, vectors), questions),
+            embed=lambda extra: encode_gallery(models.new, workspace.cache, extra, models.stored),
+            text_side=text_side,
         )
-        trial = _asked(store, models, questions, gallery, vectors=true)
+        trial = _asked(store, models, questions, found.points, vectors=found.new)
         if trial is not None:
             return trial, warnings
         warnings.append(f"not used, because the models could not embed them: {questions.basis}")
     return make_neighbour_trial(store, models, points, vectors), warnings
-
-
-def _with_answers(
-    store: Store,
-    models: Models,
-    workspace: Workspace,
-    questions: Questions,
-    points: Points,
-    *,
-    new: np.ndarray,
-    text_side: TextSide | None,
-) -> tuple[Points, np.ndarray]:
-    """Add the points that queries ask for and that the sample lacks, with their new vectors."""
-    # Judged queries may ask for points outside the sample; no system could find those.
-    present = set(points.ids)
-    absent = {p for relevant in questions.relevant for p in relevant if p not in present}
-    # Sorted: sets of strings iterate differently in each process, and figures must not.
-    extra = take(store.reader(), sorted(absent)) if absent else points.rows([])
-    if not len(extra):
-        return points, new
-    found, valid = encode_gallery(models.new, workspace.cache, extra, models.stored)
-    rows = np.flatnonzero(valid)
-    if text_side is not None:
-        extra = replace(extra, side=text_side.embed(extra.texts))
-    return points.join(extra.rows(rows)), np.concatenate([new, found[rows]])
 
 
 def _asked(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from xbtmigrate.errors import CollectionError, EncoderError
 from xbtmigrate.evaluation.mixed_gallery import in_step
-from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.scoring.centring import DISTANCES, Centring
 from xbtmigrate.side_information import TextSide
 from xbtmigrate.training.fit import FitReport
@@ -17,11 +15,10 @@ from xbtmigrate.training.fit_centring import CentringTask, fit_centring
 from xbtmigrate.training.pairs import PairSource
 from xbtmigrate.types import Distance, Modality, PointId, Vectors
 from xbtmigrate.workflows.encode_points import Report
-from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, embed_queries
+from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, add_answers, embed_queries
 from xbtmigrate.workflows.evaluate.experiment import Trial
 from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
-from xbtmigrate.workflows.points import take
 from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.workspace import Workspace
 
@@ -86,7 +83,12 @@ def centre_on_judged(
     for questions in read_judged_questions(store.config):
         asked = questions.sample(MAX_CENTRING, store.config.plan.seed)
         try:
-            collected = _with_answers(store, workspace, known, asked, text_side)
+            # Their vectors were paid for by the plan: none is encoded for this.
+            collected = add_answers(
+                *(store, known, asked),
+                embed=lambda points: workspace.cache.find(points.hashes),
+                text_side=text_side,
+            )
             trial = embed_queries(store, models, collected, asked, report)
         except (CollectionError, EncoderError):
             continue
@@ -118,25 +120,3 @@ def _can_gain(stored: Modality, distance: Distance) -> bool:
     # Among images queries may be texts or images, whose components along the mean differ, and
     # centring gained nothing (docs/serving.md).
     return stored is not Modality.IMAGE and distance in DISTANCES
-
-
-def _with_answers(
-    store: Store,
-    workspace: Workspace,
-    known: CollectedPoints,
-    questions: Questions,
-    text_side: TextSide | None,
-) -> CollectedPoints:
-    """Add the answers whose new vectors were paid for, as for a plan: none is encoded for this."""
-    present = set(known.points.ids)
-    # Sorted: sets of strings iterate differently in each process, and figures must not.
-    absent = sorted({p for relevant in questions.relevant for p in relevant} - present)
-    extra = take(store.reader(), absent) if absent else known.points.rows([])
-    if not len(extra):
-        return known
-    vectors, valid = workspace.cache.find(extra.hashes)
-    rows = np.flatnonzero(valid)
-    extra = extra.rows(rows)
-    if text_side is not None:
-        extra = replace(extra, side=text_side.embed(extra.texts))
-    return CollectedPoints(known.points.join(extra), np.concatenate([known.new, vectors[rows]]))
