@@ -126,7 +126,8 @@ class Lane:
         sharded = shards if len(self.servers) > 1 else {}
         create_collection(client, name, sizes, strict_mode_config=pages, **sharded)
         for each in self.keys:
-            client.create_shard_key(name, each)
+            # A peer killed a moment ago may be slow to take part; the default is ten seconds.
+            client.create_shard_key(name, each, timeout=60)
         return name
 
     def configure(self, folder: Path, *, grpc: bool) -> None:
