@@ -18,7 +18,7 @@ LIGHT := ./plugins/xbtmigrate-openai ./plugins/xbtmigrate-research
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 PYTEST := XBTMIGRATE_INSTALLED=wheel $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo install test test-long test-all lint docs release clean
+.PHONY: demo install test test-long test-all coverage lint docs release clean
 
 demo: $(BIN)/python  ## Migrate a small real collection, from its plan to its cutover
 	$(INSTALL) .
@@ -39,6 +39,10 @@ test-all: test test-long  ## All tests, and some hours of drawn collections, kil
 	$(BIN)/python -m tests.zoo --seeds 300-2999 --seconds 10800
 	$(BIN)/python -m tests.faults --seeds 0-199
 	$(BIN)/python -m tests.faults --answers --apart 8
+
+coverage: install  ## Branch coverage of all these tests, command line processes included
+	$(PYTEST) --cov --cov-report= tests plugins
+	$(BIN)/coverage report
 
 lint: install  ## Style, types, the layers, and the links of the documentation
 	$(BIN)/ruff check .
