@@ -28,7 +28,8 @@ from xbtmigrate.evaluation.retrieval import Relevance
 from xbtmigrate.ordering import rank
 from xbtmigrate.training import ModelSpace, Pairs, PairSource, SelectionTask, find_trainer
 from xbtmigrate.training.fit_uncertainty import rank_correlation
-from xbtmigrate.training.problem import Problem, make_problem
+from xbtmigrate.training.make_problem import make_problem
+from xbtmigrate.training.problem import Problem
 from xbtmigrate.types import Direction, Vectors
 
 SETTINGS = {"loss": "likelihood", "penalty": 1e-2, "epochs": 10, "noise": 0.0}

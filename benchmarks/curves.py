@@ -61,7 +61,7 @@ from xbtmigrate.training import (
     fit,
 )
 from xbtmigrate.training.learn_benefit import fit_estimates, measure_benefit
-from xbtmigrate.training.problem import make_problem
+from xbtmigrate.training.make_problem import make_problem
 from xbtmigrate.types import Channel, Direction, Distance, Vectors, normalized
 
 FOLDS = 4

@@ -40,7 +40,7 @@ from xbtmigrate.scoring.fusion import CalibratedServing
 from xbtmigrate.scoring.slerp import SlerpServing, slerp
 from xbtmigrate.serving import MigrationSearcher
 from xbtmigrate.types import Channel, Direction, Distance, Vectors, vectors_of
-from xbtmigrate.workflows.evaluate.experiment import ChannelVectors
+from xbtmigrate.workflows.evaluate.trial import ChannelVectors
 
 NAME = "gallery"
 SHARES = (100, 50, 10, 1)

@@ -18,7 +18,7 @@ from xbtmigrate.evaluation.retrieval import SearchSpace, rank_top_k
 from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.fusion import CalibratedServing
 from xbtmigrate.types import Channel, Direction, Distance, Kind
-from xbtmigrate.workflows.evaluate.experiment import ChannelVectors
+from xbtmigrate.workflows.evaluate.trial import ChannelVectors
 from xbtmigrate.workflows.store import open_store
 from xbtmigrate.workflows.workspace import artefacts_of
 

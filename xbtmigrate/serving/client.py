@@ -6,21 +6,32 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from functools import wraps
-from inspect import signature
-from itertools import islice
 from typing import Any, Unpack, cast
 
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_client.http.models import QueryResponse
 
 from xbtmigrate.errors import UnsupportedError
+from xbtmigrate.serving.arguments import (
+    BATCH,
+    DELETE,
+    GROUPS,
+    QUERIES,
+    UPDATE,
+    UPSERT,
+    make_request,
+    name_options,
+    name_upload_options,
+    points_from_columns,
+    split_batches,
+)
 from xbtmigrate.serving.dual_write import Model
 from xbtmigrate.serving.open_searcher import OpenOptions, open_core
 from xbtmigrate.serving.round_trips import is_embedded, run, run_async
-from xbtmigrate.serving.translate import RequestTranslator, make_request
-from xbtmigrate.serving.translate_writes import WriteTranslator, points_from_columns
+from xbtmigrate.serving.translate import RequestTranslator
+from xbtmigrate.serving.translate_writes import WriteTranslator
 
 
 class MigratingClient(QdrantClient):
@@ -46,7 +57,7 @@ class MigratingClient(QdrantClient):
         """Answer several requests from the vectors that serve in the present phase."""
         if not self._requests.concerns(collection_name):
             return super().query_batch_points(collection_name, requests, *args, **kwargs)
-        options = _options(_QUERIES, args, kwargs)
+        options = name_options(QUERIES, args, kwargs)
         found = run(self._bare, self._requests.query([(each, options) for each in requests]))
         return [QueryResponse(points=points) for points in found]
 
@@ -56,14 +67,14 @@ class MigratingClient(QdrantClient):
         """Group what the vectors that serve in the present phase answer."""
         if not self._requests.concerns(collection_name):
             return super().query_points_groups(collection_name, group_by, *args, **kwargs)
-        given = _options(_GROUPS, args, kwargs)
+        given = name_options(GROUPS, args, kwargs)
         return run(self._bare, self._requests.groups(group_by, given))
 
     def upsert(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
         """Write points with both vectors and provenance."""
         if not self._requests.concerns(collection_name):
             return super().upsert(collection_name, points, *args, **kwargs)
-        options = _options(_UPSERT, args, kwargs)
+        options = name_options(UPSERT, args, kwargs)
         return run(self._bare, self._writes.upsert(points, options))
 
     def upload_points(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> None:
@@ -71,8 +82,8 @@ class MigratingClient(QdrantClient):
         if not self._requests.concerns(collection_name):
             return super().upload_points(collection_name, points, *args, **kwargs)
         # In batches and in turn: parallel workers of the client would bypass the translation.
-        size, options = _upload_options(args, kwargs)
-        for part in _parts(points, size):
+        size, options = name_upload_options(args, kwargs)
+        for part in split_batches(points, size):
             run(self._bare, self._writes.upsert(part, options))
         return None
 
@@ -98,14 +109,14 @@ class MigratingClient(QdrantClient):
         """Write vectors of existing points in both spaces."""
         if not self._requests.concerns(collection_name):
             return super().update_vectors(collection_name, points, *args, **kwargs)
-        options = _options(_UPDATE, args, kwargs)
+        options = name_options(UPDATE, args, kwargs)
         return run(self._bare, self._writes.update_vectors(points, options))
 
     def delete(self, collection_name: str, points_selector: Any, *args: Any, **kwargs: Any) -> Any:
         """Delete points, also in the shadow."""
         if not self._requests.concerns(collection_name):
             return super().delete(collection_name, points_selector, *args, **kwargs)
-        options = _options(_DELETE, args, kwargs)
+        options = name_options(DELETE, args, kwargs)
         return run(self._bare, self._writes.delete(points_selector, options))
 
     def batch_update_points(
@@ -114,7 +125,7 @@ class MigratingClient(QdrantClient):
         """Run update operations in their order, each translated by its kind."""
         if not self._requests.concerns(collection_name):
             return super().batch_update_points(collection_name, update_operations, *args, **kwargs)
-        options = _options(_BATCH, args, kwargs)
+        options = name_options(BATCH, args, kwargs)
         return run(self._bare, self._writes.batch_update(update_operations, options))
 
     def get_collections(self, **kwargs: Any) -> models.CollectionsResponse:
@@ -147,7 +158,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
         """Answer several requests from the vectors that serve in the present phase."""
         if not self._requests.concerns(collection_name):
             return await super().query_batch_points(collection_name, requests, *args, **kwargs)
-        options = _options(_QUERIES, args, kwargs)
+        options = name_options(QUERIES, args, kwargs)
         requested = [(each, options) for each in requests]
         found = await run_async(self._bare, self._requests.query(requested))
         return [QueryResponse(points=points) for points in found]
@@ -158,14 +169,14 @@ class AsyncMigratingClient(AsyncQdrantClient):
         """Group what the vectors that serve in the present phase answer."""
         if not self._requests.concerns(collection_name):
             return await super().query_points_groups(collection_name, group_by, *args, **kwargs)
-        given = _options(_GROUPS, args, kwargs)
+        given = name_options(GROUPS, args, kwargs)
         return await run_async(self._bare, self._requests.groups(group_by, given))
 
     async def upsert(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
         """Write points with both vectors and provenance."""
         if not self._requests.concerns(collection_name):
             return await super().upsert(collection_name, points, *args, **kwargs)
-        options = _options(_UPSERT, args, kwargs)
+        options = name_options(UPSERT, args, kwargs)
         return await run_async(self._bare, self._writes.upsert(points, options))
 
     def upload_points(self, collection_name: str, *args: Any, **kwargs: Any) -> None:
@@ -191,7 +202,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
         """Write vectors of existing points in both spaces."""
         if not self._requests.concerns(collection_name):
             return await super().update_vectors(collection_name, points, *args, **kwargs)
-        options = _options(_UPDATE, args, kwargs)
+        options = name_options(UPDATE, args, kwargs)
         return await run_async(self._bare, self._writes.update_vectors(points, options))
 
     async def delete(
@@ -200,7 +211,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
         """Delete points, also in the shadow."""
         if not self._requests.concerns(collection_name):
             return await super().delete(collection_name, points_selector, *args, **kwargs)
-        options = _options(_DELETE, args, kwargs)
+        options = name_options(DELETE, args, kwargs)
         return await run_async(self._bare, self._writes.delete(points_selector, options))
 
     async def batch_update_points(
@@ -211,7 +222,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
             return await super().batch_update_points(
                 collection_name, update_operations, *args, **kwargs
             )
-        options = _options(_BATCH, args, kwargs)
+        options = name_options(BATCH, args, kwargs)
         return await run_async(self._bare, self._writes.batch_update(update_operations, options))
 
     async def get_collections(self, **kwargs: Any) -> models.CollectionsResponse:
@@ -320,34 +331,3 @@ async def wrap_async(
     writes = WriteTranslator(requests)
     wrapped.__dict__ |= {"_bare": client, "_requests": requests, "_writes": writes}
     return cast("AsyncMigratingClient", wrapped)
-
-
-# Positional arguments after those that the methods above name, from the client's own signatures.
-_UPSERT = tuple(signature(QdrantClient.upsert).parameters)[3:]
-_UPDATE = tuple(signature(QdrantClient.update_vectors).parameters)[3:]
-_DELETE = tuple(signature(QdrantClient.delete).parameters)[3:]
-_BATCH = tuple(signature(QdrantClient.batch_update_points).parameters)[3:]
-_QUERIES = tuple(signature(QdrantClient.query_batch_points).parameters)[3:]
-_UPLOAD = tuple(signature(QdrantClient.upload_points).parameters)[3:]
-_GROUPS = tuple(signature(QdrantClient.query_points_groups).parameters)[3:]
-_UPLOADED = ("wait", "shard_key_selector", "update_filter", "update_mode")
-
-
-def _options(
-    names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Name the positional arguments and leave out those that are not set."""
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _upload_options(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    given = {"wait": False, **_options(_UPLOAD, args, kwargs)}
-    options = {name: given[name] for name in _UPLOADED if name in given}
-    return int(given.get("batch_size", 64)), options
-
-
-def _parts(points: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    rest = iter(points)
-    while part := list(islice(rest, size)):
-        yield part

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from pydantic import BaseModel
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 
 from xbtmigrate.errors import UnsupportedError
+from xbtmigrate.serving.arguments import make_request
 from xbtmigrate.serving.client_fusion import Points
 from xbtmigrate.serving.dual_write import Model, PointCompleter
 from xbtmigrate.serving.engine import Core, Question
@@ -27,15 +27,6 @@ from xbtmigrate.types import Layout
 
 Node = TypeVar("Node", models.QueryRequest, models.Prefetch)
 
-# Read from the client's signature, so that a new release cannot shift positional arguments.
-PARAMETERS = list(signature(QdrantClient.query_points).parameters)[2:]
-_FIELDS = {
-    "query_filter": "filter",
-    "search_params": "params",
-    "with_vectors": "with_vector",
-    "shard_key_selector": "shard_key",
-}
-_OPTIONS = ("consistency", "timeout")
 _HOLDING_VECTORS = ("nearest", "target", "positive", "negative", "recommend", "discover", "context")
 _GROUPED = ("group_size", "with_lookup")
 
@@ -283,17 +274,3 @@ def replace_vectors(query: Any, move: Callable[[list[float]], list[float]]) -> A
     if vector is None and isinstance(query, list):
         return [replace_vectors(each, move) for each in query]
     return query if vector is None else move(vector)
-
-
-def make_request(
-    arguments: Sequence[Any], named: Mapping[str, Any]
-) -> tuple[models.QueryRequest, dict[str, Any]]:
-    """Turn the arguments of `query_points` into a request and its options."""
-    given = {**dict(zip(PARAMETERS, arguments, strict=False)), **named}
-    options = {key: given.pop(key) for key in _OPTIONS if given.get(key) is not None}
-    values = {_FIELDS.get(key, key): value for key, value in given.items() if value is not None}
-    if isinstance(values.get("query"), np.ndarray):
-        values["query"] = values["query"].tolist()
-    # The default of `query_points`; a request without it returns no payload.
-    values.setdefault("with_payload", True)
-    return models.QueryRequest(**values), options

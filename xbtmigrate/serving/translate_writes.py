@@ -6,13 +6,10 @@ backfill need not do a point again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any
-from uuid import uuid4
 
-import numpy as np
 from qdrant_client import models
 
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
@@ -203,28 +200,6 @@ def point_structs(points: Any) -> list[models.PointStruct]:
         models.PointStruct(id=point, vector=vector, payload=payload)
         for point, vector, payload in zip(points.ids, vectors, payloads, strict=True)
     ]
-
-
-def points_from_columns(vectors: Any, payload: Any, ids: Any) -> Iterator[models.PointStruct]:
-    """Turn the columns of `upload_collection` into points."""
-    each_id = iter(ids) if ids is not None else iter(lambda: str(uuid4()), None)
-    payloads = iter(payload) if payload is not None else repeat(None)
-    if isinstance(vectors, Mapping):
-        names = list(vectors)
-        columns = zip(*(vectors[name] for name in names), strict=True)
-        rows: Iterable[Any] = (dict(zip(names, map(_plain, row), strict=True)) for row in columns)
-    else:
-        rows = map(_plain, vectors)
-    # Not strict: generated ids and absent payloads never end, so the vectors do.
-    for vector, point_id, content in zip(rows, each_id, payloads, strict=False):
-        yield models.PointStruct(id=point_id, vector=vector, payload=content)
-
-
-def _plain(vector: Any) -> Any:
-    if isinstance(vector, Mapping):
-        return {name: _plain(each) for name, each in vector.items()}
-    # `PointStruct` takes lists only, while `upload_collection` takes arrays too.
-    return vector.tolist() if isinstance(vector, np.ndarray) else vector
 
 
 def _named(vector: Any) -> dict[str, Any]:

@@ -18,15 +18,9 @@ from xbtmigrate.migration.phases import utc_now
 from xbtmigrate.projectors import Manifest, Projector, Uncertainty
 from xbtmigrate.side_information import TextSide
 from xbtmigrate.training.fit_uncertainty import fit_uncertainty
+from xbtmigrate.training.make_problem import check_task, make_problem
 from xbtmigrate.training.pairs import Pairs, PairSource, joined_pairs, pairs_digest
-from xbtmigrate.training.problem import (
-    Candidate,
-    ModelSpace,
-    Problem,
-    Trainer,
-    check_task,
-    make_problem,
-)
+from xbtmigrate.training.problem import Candidate, ModelSpace, Problem, Trainer
 from xbtmigrate.training.race import Progress, preference, race
 from xbtmigrate.training.refit import refit, refit_with_unseen
 from xbtmigrate.training.selection import Scores, SelectionTask, measure_retrieval

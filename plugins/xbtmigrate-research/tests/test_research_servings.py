@@ -25,7 +25,8 @@ from xbtmigrate.serving.artefact_source import FolderSource
 from xbtmigrate.serving.load_state import Loader
 from xbtmigrate.training import FitOptions, ModelSpace, Pairs, PairSource, SelectionTask, fit
 from xbtmigrate.types import Channel, Direction, Distance, normalized
-from xbtmigrate.workflows.evaluate.experiment import CurveOptions, Maps, Trial, judge
+from xbtmigrate.workflows.evaluate.experiment import CurveOptions, Maps, judge
+from xbtmigrate.workflows.evaluate.trial import Trial
 
 NAMES = ("gated", "two-stage", "rrf", "shared-space-3", "shared-space-12")
 

@@ -10,7 +10,7 @@ from xbtmigrate.side_information import TextSide, Vocabulary
 from xbtmigrate.training import fit
 from xbtmigrate.training.kinds import gaussian_process as module
 from xbtmigrate.training.kinds.gaussian_process import PROCESS
-from xbtmigrate.training.problem import make_problem
+from xbtmigrate.training.make_problem import make_problem
 from xbtmigrate.types import Direction, normalized
 
 SETTINGS = {"gamma": 2.0, "noise": 0.01, "share": 0.0}

@@ -10,7 +10,7 @@ from tests.unit.training.test_training_fit import options, world
 from xbtmigrate.errors import ArtefactError, ConfigError
 from xbtmigrate.training import find_trainer, fit
 from xbtmigrate.training.fit_uncertainty import rank_correlation
-from xbtmigrate.training.problem import make_problem
+from xbtmigrate.training.make_problem import make_problem
 from xbtmigrate.training.race import attempt, race
 from xbtmigrate.types import Direction, normalized
 

@@ -15,7 +15,7 @@ from xbtmigrate.scoring.centring import Centring
 from xbtmigrate.types import Distance, normalized
 from xbtmigrate.workflows.backfill.stop_at_quality import LiveGallery
 from xbtmigrate.workflows.cutover import preconditions
-from xbtmigrate.workflows.evaluate.experiment import Trial
+from xbtmigrate.workflows.evaluate.trial import Trial
 
 COUNT, SIZE = 60, 8
 ANYTHING: Any = None

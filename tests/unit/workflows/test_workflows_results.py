@@ -18,8 +18,9 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.training import FitOptions, ModelSpace, Pairs, PairSource, SelectionTask, fit
 from xbtmigrate.types import Direction, Distance, Modality, Strategy, Vectors, normalized
 from xbtmigrate.workflows.evaluate.diagnostics import compare_error_estimate, find_flips
-from xbtmigrate.workflows.evaluate.experiment import ORACLE, CurveOptions, Maps, Trial, judge
+from xbtmigrate.workflows.evaluate.experiment import ORACLE, CurveOptions, Maps, judge
 from xbtmigrate.workflows.evaluate.results import Findings
+from xbtmigrate.workflows.evaluate.trial import Trial
 
 POINTS, ASKED, SIZE = 900, 300, 24
 RNG = np.random.default_rng(0)

@@ -60,6 +60,12 @@ def bench(
     if json:
         render.document(content)
         return
+    _show(content)
+    if not yes:
+        render.say("Nothing was written. To measure writes too: xbtmigrate bench --yes")
+
+
+def _show(content: BenchDocument) -> None:
     rates = content["points_per_second"]
     render.table(
         f"Points per second, measured on {content['sample']:,} of {content['points']:,} points",
@@ -78,8 +84,6 @@ def bench(
             ],
         )
     render.say(_in_words(content))
-    if not yes:
-        render.say("Nothing was written. To measure writes too: xbtmigrate bench --yes")
 
 
 def _rounded(rates: Mapping[str, object]) -> dict[str, int]:

@@ -55,20 +55,24 @@ def plan(
             must_leave=must_leave or "",
             report=bars,
         )
-    # Without judged queries the figures are provisional, and the plan has left a file to fill in.
-    template = artefacts_of(settings).template_file if made.measurement.provisional else None
-    # Beside the plan and not in it: these are neither frozen nor part of its digest.
-    beside = {
-        "readers": _readers(made),
-        "queries_template": None if template is None else str(template),
-        "next": _next(made, template),
-    }
+    beside = _beside(made, artefacts_of(settings).template_file)
     if json:
         render.document(made.model_dump(mode="json") | beside)
         return
     render.say(beside["readers"] or "No reader has to change.")
     _show(made, every=every)
     render.say(f"Next: {beside['next']}")
+
+
+def _beside(plan: Plan, template_file: Path) -> dict[str, str | None]:
+    """Return what is printed beside the plan: neither frozen nor part of its digest."""
+    # Without judged queries the figures are provisional, and the plan has left a file to fill in.
+    template = template_file if plan.measurement.provisional else None
+    return {
+        "readers": _readers(plan),
+        "queries_template": None if template is None else str(template),
+        "next": _next(plan, template),
+    }
 
 
 def _readers(plan: Plan) -> str | None:

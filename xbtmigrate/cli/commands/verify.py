@@ -13,6 +13,22 @@ from xbtmigrate.cli.process import end, stop_on_interrupt
 if TYPE_CHECKING:
     from xbtmigrate.documents.verify import StoppedVerifyDocument, VerifyDocument
 
+ReplacedOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Encoded points whose old vectors your application replaced, at most.",
+    ),
+]
+RepairOption = Annotated[
+    bool,
+    typer.Option(
+        "--yes/--dry-run",
+        help="Make the vectors that are wrong again; --dry-run, the default, reads only.",
+    ),
+]
+
 
 def verify(
     config: ConfigOption = CONFIG,
@@ -28,21 +44,8 @@ def verify(
     hnsw_ef: Annotated[
         int | None, typer.Option(min=1, help="hnsw_ef your application searches with.")
     ] = None,
-    accept_replaced_vectors: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Encoded points whose old vectors your application replaced, at most.",
-        ),
-    ] = 0,
-    yes: Annotated[
-        bool,
-        typer.Option(
-            "--yes/--dry-run",
-            help="Make the vectors that are wrong again; --dry-run, the default, reads only.",
-        ),
-    ] = False,
+    accept_replaced_vectors: ReplacedOption = 0,
+    yes: RepairOption = False,
     json: JsonOption = False,
 ) -> None:
     """Check every point, the settings and the index before a cutover. Reads only, but for --yes.

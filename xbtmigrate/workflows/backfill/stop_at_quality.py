@@ -44,8 +44,8 @@ from xbtmigrate.workflows.backfill.make_loop import LoopTask
 from xbtmigrate.workflows.encode_points import Report, encode_gallery
 from xbtmigrate.workflows.evaluate.collect import choose_gallery
 from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, embed_queries
-from xbtmigrate.workflows.evaluate.experiment import ChannelVectors, Trial
 from xbtmigrate.workflows.evaluate.query_sources import make_questions
+from xbtmigrate.workflows.evaluate.trial import ChannelVectors, Trial
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, take
 from xbtmigrate.workflows.store import Store

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from xbtmigrate.projectors import Projector
-from xbtmigrate.workflows.evaluate.experiment import CurveOptions, Trial
+from xbtmigrate.workflows.evaluate.experiment import CurveOptions
 from xbtmigrate.workflows.evaluate.traffic import read_demand
+from xbtmigrate.workflows.evaluate.trial import Trial
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.workspace import Workspace

@@ -19,7 +19,8 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.fusion import CalibratedServing
 from xbtmigrate.training.fit_uncertainty import rank_correlation
 from xbtmigrate.types import Channel, Scores
-from xbtmigrate.workflows.evaluate.experiment import Maps, Trial
+from xbtmigrate.workflows.evaluate.experiment import Maps
+from xbtmigrate.workflows.evaluate.trial import Trial
 
 Rows: TypeAlias = npt.NDArray[np.intp]
 

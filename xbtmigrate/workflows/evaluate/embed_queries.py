@@ -13,7 +13,7 @@ from xbtmigrate.evaluation.queries import Questions
 from xbtmigrate.side_information import TextSide
 from xbtmigrate.types import Vectors
 from xbtmigrate.workflows.encode_points import Report, encode_questions
-from xbtmigrate.workflows.evaluate.experiment import Trial
+from xbtmigrate.workflows.evaluate.trial import Trial
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, take
 from xbtmigrate.workflows.store import Store

@@ -22,10 +22,11 @@ from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.collect import EvaluationOptions, make_trial
 from xbtmigrate.workflows.evaluate.cost import to_compare
 from xbtmigrate.workflows.evaluate.curves import USUAL, Curves, choose_curves
-from xbtmigrate.workflows.evaluate.experiment import Maps, Trial, judge
+from xbtmigrate.workflows.evaluate.experiment import Maps, judge
 from xbtmigrate.workflows.evaluate.last_judgement import save_judgement
 from xbtmigrate.workflows.evaluate.report import check_page, write_page
 from xbtmigrate.workflows.evaluate.results import METRIC, Findings
+from xbtmigrate.workflows.evaluate.trial import Trial
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.workspace import Workspace

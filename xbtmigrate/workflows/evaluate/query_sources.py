@@ -11,7 +11,7 @@ from xbtmigrate.errors import EvaluationError
 from xbtmigrate.evaluation.queries import Questions, make_excerpts, make_known_items, read_questions
 from xbtmigrate.evaluation.retrieval import rank_top_k
 from xbtmigrate.types import Modality, Vectors
-from xbtmigrate.workflows.evaluate.experiment import Trial
+from xbtmigrate.workflows.evaluate.trial import Trial
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, take
 from xbtmigrate.workflows.store import Store

@@ -29,7 +29,8 @@ from xbtmigrate.workflows.evaluate.diagnostics import (
     find_flips,
     measure_score_shapes,
 )
-from xbtmigrate.workflows.evaluate.experiment import Maps, Trial, TrialResult
+from xbtmigrate.workflows.evaluate.experiment import Maps, TrialResult
+from xbtmigrate.workflows.evaluate.trial import Trial
 
 METRIC: Final = "recall@10"
 SYSTEMS = ("keep", "bridge", "forward", "fusion", "full")

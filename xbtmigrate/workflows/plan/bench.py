@@ -230,22 +230,19 @@ def _writing(
         run = partial(run_loop, models, gallery, sample.projector, goal, ids=ids)
         return _timed(partial(run, batch_size=ENCODED, report=report))
 
-    def sweep(gallery: Gallery, made: Kind, ids: Sequence[PointId] | None = None) -> float:
-        return _timed(lambda: list(gallery.read({"source", "kind"}, ids=ids, expected=made)))
-
     # The first write opens the connection, once for any number of points: it is not timed.
     with scratch() as gallery:
         gallery.write(ready[0].slice(0, WARMING), Kind.ENCODED)
         fill = loop(gallery, few / points, projects=False)
-        fill -= min(sweep(gallery, Kind.ENCODED, ids[:few]), fill / 2)
+        fill -= min(_sweep(gallery, Kind.ENCODED, ids[:few]), fill / 2)
         write = _timed(lambda: [gallery.write(each, Kind.ENCODED) for each in ready])
-        swept = sweep(gallery, Kind.ENCODED)
+        swept = _sweep(gallery, Kind.ENCODED)
     with scratch() as gallery:
         gallery.write(ready[0].slice(0, WARMING), Kind.PROJECTED)
         forward = loop(gallery, 0.0, projects=True)
         order = _timed(lambda: _put_into_order(workspace, gallery, sample.projector.projector))
         reencode = loop(gallery, few / points, projects=True)
-        reencode -= min(sweep(gallery, Kind.PROJECTED), reencode / 2)
+        reencode -= min(_sweep(gallery, Kind.PROJECTED), reencode / 2)
     return replace(
         alone,
         write=points / write,
@@ -255,6 +252,11 @@ def _writing(
         fill=few / fill,
         reencode=few / reencode,
     )
+
+
+def _sweep(gallery: Gallery, made: Kind, ids: Sequence[PointId] | None = None) -> float:
+    """Read once more as the last passes of a backfill do; returns the seconds."""
+    return _timed(lambda: list(gallery.read({"source", "kind"}, ids=ids, expected=made)))
 
 
 def _put_into_order(workspace: Workspace, gallery: Gallery, projector: Projector | None) -> None:

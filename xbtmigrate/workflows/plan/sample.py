@@ -23,13 +23,14 @@ from xbtmigrate.types import Direction
 from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_questions
 from xbtmigrate.workflows.evaluate.cost import Workload, estimate_costs, to_compare
 from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, add_answers, build_trial
-from xbtmigrate.workflows.evaluate.experiment import CurveOptions, Maps, Trial, judge
+from xbtmigrate.workflows.evaluate.experiment import CurveOptions, Maps, judge
 from xbtmigrate.workflows.evaluate.query_sources import (
     make_neighbour_trial,
     make_questions,
     read_judged_questions,
 )
 from xbtmigrate.workflows.evaluate.results import METRIC, Findings
+from xbtmigrate.workflows.evaluate.trial import Trial
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
 from xbtmigrate.workflows.store import Store

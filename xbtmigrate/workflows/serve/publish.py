@@ -30,7 +30,7 @@ from xbtmigrate.scoring.hubness import StoredHubness, compute_stored_hubness, ke
 from xbtmigrate.serving.artefact_source import names_of
 from xbtmigrate.types import MADE, Channel, Direction, Kind, Layout, vectors_of
 from xbtmigrate.workflows.encode_points import Report
-from xbtmigrate.workflows.evaluate.experiment import ChannelVectors
+from xbtmigrate.workflows.evaluate.trial import ChannelVectors
 from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.workspace import artefacts_of
 

@@ -29,8 +29,8 @@ from xbtmigrate.training.learn_benefit import fit_estimates, measure_benefit
 from xbtmigrate.types import Channel, Scores, Vectors
 from xbtmigrate.workflows.encode_points import encode_questions
 from xbtmigrate.workflows.evaluate.embed_queries import build_trial
-from xbtmigrate.workflows.evaluate.experiment import ChannelVectors, Trial
 from xbtmigrate.workflows.evaluate.query_sources import make_questions
+from xbtmigrate.workflows.evaluate.trial import ChannelVectors, Trial
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
 from xbtmigrate.workflows.store import Store

@@ -16,8 +16,8 @@ from xbtmigrate.training.pairs import PairSource
 from xbtmigrate.types import Distance, Modality, PointId, Vectors
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, add_answers, embed_queries
-from xbtmigrate.workflows.evaluate.experiment import Trial
 from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
+from xbtmigrate.workflows.evaluate.trial import Trial
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.workspace import Workspace
