@@ -1,4 +1,4 @@
-"""Define every error that the tool raises on purpose, each with a hint that can be acted on."""
+"""Define the errors that the tool raises on purpose, each with a hint about what to do."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class UnreadableSourceError(EncoderError):
 
 
 class VectorError(XbtMigrateError):
-    """Vectors that were made, or read from a file, must not be stored."""
+    """Vectors that a model made, or a file holds, are not usable and must not be stored."""
 
 
 class ArtefactError(XbtMigrateError):
@@ -93,8 +93,8 @@ class ExhaustedError(XbtMigrateError):
 
     @classmethod
     def of(cls, error: BaseException) -> ExhaustedError | None:
-        """Translate a failure for want of memory, threads or disk; None for any other failure."""
-        goes_on = "then run the same command again: it goes on from here"
+        """Translate a lack of memory, threads or disk; returns None for any other failure."""
+        goes_on = "then run the same command again: it continues from here"
         if isinstance(error, OSError) and error.errno in _FULL:
             return cls(f"no disk space left: {error}", f"free some space, {goes_on}")
         # CPython raises a plain RuntimeError for this: only its text tells it from others.

@@ -20,7 +20,7 @@ def main() -> None:
     if given in AT_ONCE:
         sys.stdout.write(AT_ONCE[given]())
         sys.exit(0)
-    # A bare `xbtmigrate` is a call for help, but one that did nothing must not look like a success.
+    # A bare `xbtmigrate` prints the help, but has done nothing, so its exit code is not 0.
     # A shell that completes a command also runs it bare, with this variable.
     if not given and "_XBTMIGRATE_COMPLETE" not in os.environ:
         sys.stderr.write(help_page())

@@ -22,7 +22,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
 class VerbCommand(TyperCommand):
-    """One verb: its own options first, those of every verb after them, an example at the end."""
+    """One verb; its help lists its own options, the shared ones, and an example."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Accept the spellings that an option had before."""
@@ -55,7 +55,7 @@ class Verbs(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        # Typer suggests the names of these for a mistyped one.
+        # Typer suggests these names for a mistyped one.
         self.commands = dict.fromkeys(VERBS)  # type: ignore[assignment]
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -64,7 +64,7 @@ class Verbs(TyperGroup):
         return list(VERBS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import the module of one verb; None for a name that is none."""
+        """Import the module of a verb; None if there is no such verb."""
         del ctx
         return command_of(cmd_name) if cmd_name in VERBS else None
 
@@ -93,7 +93,7 @@ app = typer.Typer(
     name="xbtmigrate",
     cls=Verbs,
     no_args_is_help=True,
-    # Plain help: to load rich takes longer than everything else that --help does.
+    # Plain help: loading rich takes longer than everything else that --help does.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings=dict(CONTEXT),

@@ -22,8 +22,8 @@ MustLeaveOption: TypeAlias = Annotated[
     Literal["provider", "licence", "cost"] | None,
     typer.Option(
         "--must-leave",
-        help="Why the old model cannot be kept: its provider ends it, its licence or its cost. "
-        "Then the cheapest way to where the new space is as good is recommended in place of keep.",
+        help="Why the old model cannot be kept. The recommendation is then not keep, but the "
+        "cheapest strategy whose new space is as good as the old one.",
     ),
 ]
 YesOption: TypeAlias = Annotated[
@@ -35,7 +35,7 @@ YesOption: TypeAlias = Annotated[
 NoticeOption: TypeAlias = Annotated[
     float,
     typer.Option(
-        min=0, metavar="SECONDS", help="Time that running applications get to notice first."
+        min=0, metavar="SECONDS", help="Seconds that running applications get to notice first."
     ),
 ]
 BudgetOption: TypeAlias = Annotated[
@@ -51,7 +51,7 @@ GateOption: TypeAlias = Annotated[
     typer.Option(
         parser=parse_gate,
         metavar="GATE",
-        help="Stop where held-out queries on the live gallery say so, for example "
+        help="Stop when held-out queries on the live gallery meet this gate, such as "
         '"recall@10>=0.95*full", or keep for the crossover.',
     ),
 ]

@@ -21,15 +21,15 @@ INTERRUPTED = 130
 
 @contextmanager
 def stop_on_interrupt(seconds: float = math.inf) -> Iterator[Callable[[], str]]:
-    """Yield a function that returns why to stop, "" to go on.
+    """Yield a function that returns why to stop, or "" to continue.
 
-    It is stopped by the first Ctrl-C or SIGTERM, and at the end of a time budget. A second signal
-    ends the program.
+    The reasons are the first Ctrl-C or SIGTERM, and the end of a time budget. A second signal ends
+    the program.
 
     Args:
         seconds: The budget; it counts from here, so connecting and checking are part of it.
     """
-    # A flag and not an exception, which could arrive in the middle of a write.
+    # A flag, because an exception could arrive in the middle of a write.
     asked, deadline = threading.Event(), time.monotonic() + seconds
 
     def why() -> str:

@@ -53,7 +53,7 @@ def verbose() -> bool:
 
 
 def progress() -> Progress:
-    """Return what shows the progress of this command."""
+    """Return the progress display of this command."""
     return Progress(_output.style, color=_output.color)
 
 
@@ -64,7 +64,7 @@ def document(content: Mapping[str, object]) -> None:
 
 
 def error(failure: XbtMigrateError, *, as_json: bool) -> None:
-    """Print what went wrong and what to do; with `as_json` also as a document on stdout."""
+    """Print an error and its hint; with `as_json` also as a document on stdout."""
     if as_json:
         content: ErrorDocument = {
             "error": {
@@ -156,7 +156,7 @@ def facts(title: str, pairs: Iterable[tuple[str, object]]) -> None:
 
 @contextmanager
 def screen() -> Iterator[Callable[[str, Iterable[tuple[str, object]]], None] | None]:
-    """Return what shows facts in place of those before; None where there is no terminal."""
+    """Return a function that redraws facts in place; None where there is no terminal."""
     if not sys.stdout.isatty():
         yield None
         return
@@ -195,7 +195,7 @@ def cells(document: Mapping[str, object], *keys: str) -> list[object]:
 
 
 def counts(document: Mapping[str, object], *keys: str) -> list[tuple[str, object]]:
-    """Return some values of a document without those that are 0: a count of nothing is no news."""
+    """Return some counts of a document, without those that are 0."""
     return [(key, value) for key, value in named(document, *keys) if value]
 
 

@@ -19,7 +19,7 @@ UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 
 def run() -> NoReturn:
     """Parse the arguments of the process, run their verb, and exit."""
-    # Where the machine also does other work, spinning OpenMP threads slow torch down several times.
+    # On a busy machine, spinning OpenMP threads slow torch down several times.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     render.show_log()
     try:
@@ -50,6 +50,6 @@ def _end(failure: XbtMigrateError) -> NoReturn:
     """Print a failure, with its traceback where details were asked for, and exit."""
     if render.verbose():
         traceback.print_exception(failure)
-    # Read by hand: an error of parsing comes before typer has a value for the option.
+    # Read by hand: an error of parsing is raised before typer has a value for the option.
     render.error(failure, as_json="--json" in sys.argv)
     sys.exit(failure.exit_code)

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 ProgressStyle: TypeAlias = Literal["auto", "plain", "json", "none"]
 
-QUIET = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print the result and errors, nothing on the way.")
-]
+QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result and errors.")]
 VERBOSE = Annotated[
     bool, typer.Option("--verbose", "-v", help="Also print the details of the log and of errors.")
 ]
@@ -38,7 +36,7 @@ NO_COLOR = Annotated[
     bool, typer.Option("--no-color", help="Print without colour, as with NO_COLOR set.")
 ]
 DRY_RUN = Annotated[
-    bool, typer.Option("--dry-run", help="Only say what this command changes, and end.")
+    bool, typer.Option("--dry-run", help="Only say what this command would change.")
 ]
 SHARED: dict[str, tuple[Any, Any]] = {
     "quiet": (QUIET, False),
@@ -48,7 +46,7 @@ SHARED: dict[str, tuple[Any, Any]] = {
     "no_color": (NO_COLOR, False),
 }
 PLACEHOLDERS: dict[Any, str] = {int: "N", float: "X", Path: "FILE", str: "NAME"}
-"""What stands for a value in the help, where the option does not name it."""
+"""The placeholder of a value in the help, for options that do not name one."""
 
 
 def with_shared_options(
@@ -101,7 +99,7 @@ def _tell(text: str, *, as_json: bool) -> None:
 
 
 def _option(parameter: inspect.Parameter) -> OptionInfo | None:
-    """Return what typer was told of a parameter."""
+    """Return the option that typer knows a parameter by."""
     found = [each for each in get_args(parameter.annotation) if isinstance(each, OptionInfo)]
     return found[0] if found else None
 

@@ -1,4 +1,4 @@
-"""Format what people read: harmless text, sizes and times.
+"""Format texts, sizes and times for people.
 
 Names, texts and errors come from collections, files and servers that others control. All output
 passes through `plain`, so none of it can steer a terminal or look like a line of the tool.
@@ -19,7 +19,7 @@ _LEFTWARD = re.compile(rf"[{_RIGHT}]+(?:(?:(?!\n)[\W\d_])*[{_RIGHT}]+)*")
 
 
 def plain(text: str) -> str:
-    """Remove from a text what would change how, or where, other text is shown.
+    """Remove characters that would change how, or where, other text is shown.
 
     Control characters and lone surrogates are left out, and so are marks of direction; words that
     are written from right to left are isolated instead. Of line breaks only those stay that go on
@@ -38,7 +38,7 @@ def _is_shown(character: str) -> bool:
 
 
 def size(count: float) -> str:
-    """Format bytes in a unit that a person reads."""
+    """Format a number of bytes with a suitable unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -47,7 +47,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format seconds in a unit that a person reads."""
+    """Format seconds with a suitable unit."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
@@ -58,6 +58,6 @@ def duration(seconds: float) -> str:
 
 
 def remaining(seconds: float) -> str:
-    """Format a time to come, in steps coarse enough to be true."""
+    """Format an estimated time left, rounded as coarsely as the estimate is."""
     step = 1 if seconds < 10 else 5
     return duration(max(1, round(seconds / step) * step))

@@ -98,7 +98,7 @@ VERBS = {
         "write",
         "status",
         "status",
-        "Show where the migration stands, once or live",
+        "Show the state of the migration, once or live",
         "--watch",
         NOTHING,
     ),
@@ -194,7 +194,7 @@ VERBS = {
         "help",
         "doctor",
         "doctor",
-        "Name what is wrong and the way out",
+        "Report what is wrong and how to fix it",
         "--yes",
         WRITES,
     ),
@@ -212,7 +212,7 @@ VERBS = {
         "demo",
         "Run the whole path on sample data",
         "--folder try-it",
-        "builds a collection of its own in a new folder",
+        "builds a sample collection in a new folder",
     ),
 }
 

@@ -19,9 +19,9 @@ def abort(
     notice: NoticeOption = NOTICE,
     json: JsonOption = False,
 ) -> None:
-    """Remove all that the migration wrote: the collection is then as it was found.
+    """Remove everything the migration wrote, so that the collection is as it was before.
 
-    Projectors and vectors that were paid for are kept under .xbtmigrate/.
+    Projectors and encoded vectors are kept under .xbtmigrate/.
     """
     from xbtmigrate.config import load_config
 

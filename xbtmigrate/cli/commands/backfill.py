@@ -42,14 +42,14 @@ FractionOption: TypeAlias = Annotated[
 ]
 DemandOption: TypeAlias = Annotated[
     Path | None,
-    typer.Option(help="Log of the traffic, Parquet or JSON lines: id or text, and hits."),
+    typer.Option(help="Traffic log, Parquet or JSON lines: id or text, and hits."),
 ]
 QueriesOption: TypeAlias = Annotated[
     Path | None,
-    typer.Option(help="Judged queries for --until; else they are made from the points."),
+    typer.Option(help="Judged queries for --until; by default, queries are made from the points."),
 ]
 MetricsPortOption: TypeAlias = Annotated[
-    int | None, typer.Option(min=1, max=65535, help="Port to serve figures for Prometheus at.")
+    int | None, typer.Option(min=1, max=65535, help="Port to serve Prometheus metrics on.")
 ]
 
 
@@ -72,7 +72,7 @@ def backfill(
     """Write the new vectors while the collection keeps serving.
 
     Without --online it prints what it would do. Ctrl-C finishes the batch and saves; the same
-    command goes on from there.
+    command continues from there.
     """
     # Before the imports: OpenBLAS reads its number of threads when numpy loads.
     leave_cores_to_the_loop()
@@ -144,7 +144,7 @@ def _show_result(result: BackfillResult, *, json: bool) -> None:
     if any(lacking.values()):
         counted.append(("get no new vector", describe_without_vector(lacking)))
     counted.append(("time", duration(content["seconds"])))
-    # After next to no time a rate would be one of the start-up.
+    # After a very short run, the rate would be that of the start-up.
     if content["projected"] + content["encoded"]:
         counted.append(("points/s", f"{content['points_per_second']:,.0f}"))
     render.facts(f"Backfill of {content['collection']}", counted)

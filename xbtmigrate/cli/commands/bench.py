@@ -20,13 +20,13 @@ MEANINGS = {
     "project": "mapping old vectors into the new space",
     "encode": "embedding with the new model on this machine",
     "write": "writing vectors with their marks",
-    "sweep": "checking once more that nothing is due",
+    "sweep": "checking that nothing is still due",
     "order": "scoring and sorting points for re-encoding",
     "forward": "a whole run of forward: read, project, write, sweep",
     "fill": "embedding and writing points without a new vector",
     "reencode": "embedding and writing points with a projected one",
 }
-"""What each rate measures, for people."""
+"""What each rate measures, as tables show it."""
 
 
 def bench(
@@ -35,7 +35,7 @@ def bench(
         bool,
         typer.Option(
             "--yes/--dry-run",
-            help="Also measure writes, in collections that are created for it and deleted again; "
+            help="Also measure writes, in temporary collections; "
             "--dry-run, the default, reads only.",
         ),
     ] = False,
@@ -48,7 +48,7 @@ def bench(
 
     Without --yes it reads only, and predicts only what needs no write.
     """
-    # The same limit as in `backfill`, or the rates would not be those of a backfill.
+    # The same limit as in `backfill`, so that the rates are those of a backfill.
     leave_cores_to_the_loop()
     from xbtmigrate.config import load_config
 

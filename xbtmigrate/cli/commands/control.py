@@ -27,7 +27,7 @@ def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     if json:
         render.document(content)
         return
-    render.say(f"The run of {content['migration']} is paused. It keeps its lease and its place.")
+    render.say(f"The run of {content['migration']} is paused. It keeps its lease and its position.")
     render.say(f"Next: {content['next']}")
 
 
@@ -42,9 +42,9 @@ def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     if json:
         render.document(content)
         return
-    # A pause outlives its run, so it can also be lifted while no run is active.
+    # A pause stays in force after its run has ended, so it can be lifted while no run is active.
     if content["running"]:
-        render.say(f"The run of {content['migration']} goes on.")
+        render.say(f"The run of {content['migration']} has resumed.")
     else:
         render.say("No backfill is running; the pause is lifted, so the next one starts at once.")
     render.say(f"Next: {content['next']}")

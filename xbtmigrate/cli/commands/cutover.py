@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 GateOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="GATE", help='Quality gate, for example "recall@10>=keep"; may be given again.'
+        metavar="GATE", help='Quality gate, for example "recall@10>=keep"; may be repeated.'
     ),
 ]
 QueriesOption: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Judged queries for --gate; plan.queries without it.")
+    Path | None, typer.Option(help="Judged queries for --gate; by default plan.queries.")
 ]
 SplitOption: TypeAlias = Annotated[
     str | None, typer.Option(help="Use only the rows whose column 'split' has this value.")
 ]
 AliasOption: TypeAlias = Annotated[
-    str | None, typer.Option(help="Alias to move, where the configuration names no alias.")
+    str | None, typer.Option(help="Alias to move, if the configuration names none.")
 ]
 BySwitchOption: TypeAlias = Annotated[
     bool, typer.Option("--by-switch", help="Move no alias: applications read switch.json.")
 ]
 MaxAgeOption: TypeAlias = Annotated[
-    float, typer.Option(min=0, help="Hours that the verification may be old.")
+    float, typer.Option(min=0, help="Largest age of the verification, in hours.")
 ]
 MaxBehindOption: TypeAlias = Annotated[
-    int, typer.Option(min=0, help="Points that may change under the last sweep.")
+    int, typer.Option(min=0, help="Most points that may change during the last sweep.")
 ]
 GoFileOption: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Stay caught up and switch when this file appears.")
+    Path | None, typer.Option(help="Keep copying new writes, and switch when this file appears.")
 ]
 ReadersSendNewVectorsOption: TypeAlias = Annotated[
     bool,
@@ -57,7 +57,7 @@ DespiteEvaluationOption: TypeAlias = Annotated[
 ]
 AcceptWithoutVectorOption: TypeAlias = Annotated[
     int,
-    typer.Option(min=0, metavar="N", help="Points that may stay without a new vector, at most."),
+    typer.Option(min=0, metavar="N", help="Most points that may stay without a new vector."),
 ]
 
 
@@ -79,7 +79,7 @@ def cutover(
 ) -> None:
     """Check every gate; with --yes, switch applications to the new vectors in one step.
 
-    Run it again after the switch to carry over what slow writers still wrote the old way.
+    Run it again after the switch to carry over writes that still went to the old vectors.
     """
     from xbtmigrate.config import load_config
 
@@ -111,7 +111,7 @@ def cutover(
 
 
 def _show(content: CutoverDocument) -> None:
-    # First of all what readers must change: the one part that the tool cannot do for them.
+    # What readers must change comes first: it is the one part that the tool cannot do.
     render.say(content["readers"])
     names = ("status", "phase", "layout", "alias", "target", "vector", "carried_over", "deleted")
     render.facts(f"Cutover of {content['collection']}", render.counts(content, *names))
@@ -123,9 +123,9 @@ def _show(content: CutoverDocument) -> None:
         ],
     )
     for name in content["other_aliases"]:
-        render.say(f"Alias {name} also leads there and stays where it is")
+        render.say(f"Alias {name} also points there and is not moved")
     for point in content["left_behind"]:
-        render.say(f"Not carried over: point {point}, of which no vector can be made")
+        render.say(f"Not carried over: point {point}, no vector can be made for it")
     for point in content["without_vector"]:
-        render.say(f"Carried over without a new vector: point {point}, of which none can be made")
+        render.say(f"Carried over without a new vector: point {point}, none can be made for it")
     render.say(f"Next: {content['next']}")

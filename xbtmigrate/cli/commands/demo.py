@@ -18,11 +18,11 @@ WIDTH = 36
 
 def demo(
     folder: Annotated[
-        Path, typer.Option("--folder", help="Where to build it; must be new or empty.")
+        Path, typer.Option("--folder", help="Folder to build it in; must be new or empty.")
     ] = Path("xbtmigrate-demo"),
     json: JsonOption = False,
 ) -> None:
-    """Migrate a small collection from its plan to its cutover, in less than a minute.
+    """Migrate a small collection, from plan to cutover, in less than a minute.
 
     Openclipart pictures with captions, embedded by two real CLIP models, in an embedded Qdrant.
     """

@@ -15,9 +15,7 @@ def doctor(
     config: ConfigOption = CONFIG,
     yes: Annotated[
         bool,
-        typer.Option(
-            "--yes/--dry-run", help="Correct what is safe to correct; --dry-run is the default."
-        ),
+        typer.Option("--yes/--dry-run", help="Fix what is safe to fix; --dry-run is the default."),
     ] = False,
     json: JsonOption = False,
 ) -> None:

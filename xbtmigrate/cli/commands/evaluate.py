@@ -25,14 +25,14 @@ SplitOption: TypeAlias = Annotated[
     str | None, typer.Option(help="Use only the rows whose column 'split' has this value.")
 ]
 MaxGalleryOption: TypeAlias = Annotated[
-    int, typer.Option(min=100, help="Largest gallery; a bigger collection is sampled.")
+    int, typer.Option(min=100, help="Largest gallery; a larger collection is sampled.")
 ]
 GateOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         metavar="GATE",
         help='Exit 3 unless the recommended move meets this, for example "recall@10>=keep" or '
-        '"ndcg@10>=0.95*full"; may be given several times.',
+        '"ndcg@10>=0.95*full"; may be repeated.',
     ),
 ]
 ReportOption: TypeAlias = Annotated[
@@ -40,7 +40,7 @@ ReportOption: TypeAlias = Annotated[
 ]
 OrdersOption: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="Orders to draw curves of, separated by commas; oracle is a bound."),
+    typer.Option(help="Orders to draw curves for, comma-separated; oracle is an upper bound."),
 ]
 ServingsOption: TypeAlias = Annotated[
     str | None,
@@ -50,7 +50,7 @@ ServingsOption: TypeAlias = Annotated[
 ]
 DemandOption: TypeAlias = Annotated[
     Path | None,
-    typer.Option(help="Log of the traffic, for the orders that use it."),
+    typer.Option(help="Traffic log, for the orders that use it."),
 ]
 
 
@@ -71,8 +71,8 @@ def evaluate(
 ) -> None:
     """Measure keep, bridge, forward and full, and the mixed gallery at every fraction. Reads only.
 
-    Vectors that the new model has already made are taken from the collection; the rest is encoded
-    and kept, so that a backfill does not encode it again.
+    Vectors that the new model has already made are read from the collection; the rest are encoded
+    and kept, so that a backfill does not encode them again.
     """
     from xbtmigrate.config import load_config
 
@@ -124,7 +124,7 @@ def _show(content: EvaluateDocument, *, every: bool) -> None:
     words = figures.in_words(figures.evaluated(content), strategy, share, content["gallery_count"])
     render.say("")
     render.say(f"{words} {figures.what_to_do(strategy, share)}")
-    # Made queries never lead to a recommendation, so the way to a real one is shown.
+    # Made queries never lead to a recommendation, so show how to get one.
     if content["provisional"]:
         render.say("Next: write judged queries (docs/judging.md), then evaluate with --queries.")
 

@@ -23,7 +23,7 @@ def export_onnx(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write a trained projector as an ONNX model, compared with the projector before."""
+    """Write a trained projector as an ONNX model, after checking that both agree."""
     from xbtmigrate.config import load_config
 
     settings = load_config(config)

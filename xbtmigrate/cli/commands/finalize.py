@@ -1,4 +1,4 @@
-"""Parse `finalize`: drop the old side for good."""
+"""Parse `finalize`: delete the old vectors for good."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def finalize(
     config: ConfigOption = CONFIG,
     yes: YesOption = False,
     confirm: Annotated[
-        # The former spelling of --yes, with a name that must be right.
+        # The former spelling of --yes; its value must be the collection's name.
         str | None, typer.Option(hidden=True)
     ] = None,
     no_snapshot: Annotated[
-        bool, typer.Option("--no-snapshot", help="Do not let the server store a snapshot first.")
+        bool, typer.Option("--no-snapshot", help="Do not store a snapshot on the server first.")
     ] = False,
     notice: NoticeOption = NOTICE,
     json: JsonOption = False,
 ) -> None:
-    """Drop the old vectors for good, and take the tool's marks from the points.
+    """Delete the old vectors for good, and remove the tool's marks from the points.
 
     At a terminal it asks for the collection's name, unless --yes is given.
     """
@@ -46,13 +46,13 @@ def finalize(
     run = partial(_run, settings, snapshot=not no_snapshot, notice=notice)
     if yes:
         confirm = settings.qdrant.collection
-    # Without --yes this only looks, so the user sees what goes before typing the name.
+    # Without --yes this only reads, so the user sees what would be deleted before typing the name.
     content = run(confirm)
     possible = no_snapshot or content["snapshots_possible"]
     # No prompt in a script or a pipe: it would wait for an answer that never comes.
     if confirm is None and possible and not json and sys.stdin.isatty():
         _show(content)
-        # A typed name and not y/n: it cannot be given by habit, nor for another collection.
+        # A name instead of y/n: it is not typed out of habit, nor for the wrong collection.
         typed = typer.prompt("This cannot be undone. Type the collection's name", err=True)
         content = run(typed)
     if json:
@@ -79,7 +79,7 @@ def _show(content: FinalizeDocument) -> None:
     data = content["data"]
     place = f"'{data['collection']}'" + (f" (alias '{data['alias']}')" if data["alias"] else "")
     using = f'using="{data["vector"]}"' if data["vector"] else "no `using`"
-    render.say(f"From then on the data live in {place}, {using}, model {data['model']}.")
+    render.say(f"Afterwards the data is in {place}, {using}, model {data['model']}.")
     for change in content["configuration"]:
         render.say(f"In the configuration: {change}")
     if not content["snapshots_possible"]:

@@ -28,10 +28,11 @@ def init(
         str | None, typer.Option(help="Environment variable that holds the API key.")
     ] = None,
     api_key_file: Annotated[
-        Path | None, typer.Option(help="File that holds the API key; relative to the config's.")
+        Path | None, typer.Option(help="File with the API key, relative to the configuration.")
     ] = None,
     ca_file: Annotated[
-        Path | None, typer.Option(help="PEM file of the certificates to trust; likewise.")
+        Path | None,
+        typer.Option(help="PEM file of certificates to trust, relative to the configuration."),
     ] = None,
     config: ConfigOption = CONFIG,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
@@ -40,7 +41,7 @@ def init(
     """Inspect a collection and write a commented configuration with what was found."""
     from xbtmigrate.workflows.plan.init import describe
 
-    # Before the server is read: a refusal needs no connection.
+    # Checked before connecting to the server.
     if config.exists() and not force:
         raise ConfigError(f"{config} exists", "give --force to overwrite it, or another --config")
     text = describe(

@@ -24,7 +24,7 @@ def plan(
         bool,
         typer.Option(
             "--allow-model-mismatch",
-            help="Go on although the declared old model did not make the stored vectors.",
+            help="Continue even if the declared old model did not make the stored vectors.",
         ),
     ] = False,
     report: Annotated[
@@ -36,9 +36,9 @@ def plan(
 ) -> None:
     """Measure whether and how to move to the new model. Reads only.
 
-    Shows the facts of the collection, what every strategy would cost, and what each would bring on
-    a held-out sample, keeping the old model always among them. The plan is frozen under
-    .xbtmigrate/ beside the configuration; later commands run exactly that plan.
+    Shows the collection, the cost of every strategy, and its quality on a held-out sample, always
+    beside that of keeping the old model. The plan is frozen under .xbtmigrate/ beside the
+    configuration; later commands run exactly that plan.
     """
     from xbtmigrate.config import load_config
 
@@ -105,7 +105,7 @@ def _show(plan: Plan, *, every: bool) -> None:
             ("new vector", f"'{target.vector}', {target.size}-d, {target.distance}"),
             ("layout", f"{target.layout}: {target.reason}"),
             ("with text / image", f"{coverage.with_text:,} / {coverage.with_image:,}"),
-            # Faults are listed where there are some.
+            # Faults are shown only if there are any.
             ("without source", coverage.missing_source or None),
             ("unusable old vector", coverage.unusable_old or None),
             ("sample not embedded", unreadable if coverage.sample_unreadable else None),
@@ -171,7 +171,7 @@ def _show_measurement(plan: Plan, *, every: bool) -> None:
 
 
 def _rows(plan: Plan) -> list[figures.Row]:
-    """Return the measured systems; the title names the sample, so its figures need not."""
+    """Return the measured systems; the title names the sample, so the figures need no prefix."""
     return [
         figures.Row(
             row.name,

@@ -11,9 +11,9 @@ def publish(
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Store the artefacts of serving beside the journal, for applications on other machines.
+    """Store what serving needs beside the journal, for applications on other machines.
 
-    A backfill does so by itself; this is for a bridge, which needs no backfill.
+    A backfill does this itself; this command is for a bridge, which needs no backfill.
     """
     from xbtmigrate.config import load_config
 
@@ -25,8 +25,8 @@ def publish(
         render.document(content)
         return
     size, sizes = content["bytes"], content["files"].items()
-    render.facts("Artefacts of serving", [(name, f"{count:,} B") for name, count in sizes])
+    render.facts("Artefacts for serving", [(name, f"{count:,} B") for name, count in sizes])
     if content["digest"] is None:
-        render.say(f"Would store {size:,} bytes in Qdrant; do it with --yes.")
+        render.say(f"Would store {size:,} bytes in Qdrant; to do it, add --yes.")
     else:
         render.say(f"Stored {size:,} bytes in Qdrant, digest {content['digest'][:12]}.")

@@ -16,13 +16,13 @@ def rollback(
     yes: YesOption = False,
     leave_behind: Annotated[
         bool,
-        typer.Option("--leave-behind", help="Also if some points cannot be carried back."),
+        typer.Option("--leave-behind", help="Roll back even if points cannot be carried back."),
     ] = False,
     json: JsonOption = False,
 ) -> None:
     """Switch applications back to the old vectors, with every write since the cutover.
 
-    Run it again afterwards to carry back what slow writers still wrote the new way.
+    Run it again afterwards to carry back writes that still went to the new vectors.
     """
     from xbtmigrate.config import load_config
 
@@ -34,7 +34,7 @@ def rollback(
     if json:
         render.document(content)
     else:
-        # A rollback moves the readers, too: they must send old-model vectors again.
+        # A rollback moves the readers too: they must send old-model vectors again.
         render.say(content["readers"])
         names = ("status", "phase", "layout", "alias", "carried_back", "deleted", "newer_kept")
         render.facts(f"Rollback of {content['collection']}", render.counts(content, *names))

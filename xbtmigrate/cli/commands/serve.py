@@ -12,27 +12,27 @@ from xbtmigrate.cli.options import CONFIG, ConfigOption
 
 ServingOption: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="Way to serve before the cutover; by default the old vectors."),
+    typer.Option(help="Serving to use before the cutover; by default keep, the old vectors."),
 ]
 OldModelOption: TypeAlias = Annotated[
     bool, typer.Option("--old-model/--no-old-model", help="Load the old model too.")
 ]
 CanaryOption: TypeAlias = Annotated[
     float | None,
-    typer.Option(min=0, max=1, help="Share of queries to answer by the new serving."),
+    typer.Option(min=0, max=1, help="Share of queries to answer with the new serving."),
 ]
 ShadowReadOption: TypeAlias = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Share of queries to compare behind the old answer."),
 ]
 DemandOption: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Parquet file to count the points in that queries reach.")
+    Path | None, typer.Option(help="Parquet file that counts how often queries find each point.")
 ]
 TimeoutOption: TypeAlias = Annotated[
-    float, typer.Option(min=0.1, help="Longest time for one request, in seconds.")
+    float, typer.Option(min=0.1, help="Time limit of a request, in seconds.")
 ]
 MaxRequestsOption: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Requests under way; more are refused with 503.")
+    int, typer.Option(min=1, help="Most requests at a time; others are refused with 503.")
 ]
 ApiKeyFileOption: TypeAlias = Annotated[
     Path | None,
@@ -56,7 +56,7 @@ def serve(
     """Answer queries over HTTP while the model is being replaced: /search, /embed, /docs.
 
     The key may also come from the environment variable XBTMIGRATE_SERVICE_KEY. Without one, only
-    this machine may connect. A change of the migration's phase is taken up while running.
+    this machine may connect. The service follows the migration's phase while it runs.
     """
     from xbtmigrate.config import load_config
 

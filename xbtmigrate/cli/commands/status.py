@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from xbtmigrate.documents.status import LoadDocument, StatusDocument
 
 EVERY = 2.0
-"""Seconds between two looks: exact counts cost the server a scan each."""
+"""Seconds between two updates: each exact count costs the server a scan."""
 
 
 def status(
     config: ConfigOption = CONFIG,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on showing it, every two seconds, until Ctrl-C.")
+        bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show phase, exact counts by kind, rate, time to go, artefacts and the next command."""
+    """Show phase, exact counts by kind, rate, time left, artefacts and the next command."""
     from xbtmigrate.config import load_config
 
     settings = load_config(config)
@@ -51,7 +51,7 @@ def status(
 
 def _watch(look: Callable[[], StatusDocument]) -> None:
     """Show the status again and again: one screen at a terminal, a line each time in a pipe."""
-    # Ctrl-C is how a watch ends, and no failure.
+    # Ctrl-C is the normal end of a watch, not a failure.
     with suppress(KeyboardInterrupt), render.screen() as show:
         while True:
             content = look()
@@ -65,7 +65,7 @@ def _watch(look: Callable[[], StatusDocument]) -> None:
 
 
 def _line(content: StatusDocument) -> str:
-    """Return phase, counts, rate, time to go and pace as one line."""
+    """Return phase, counts, rate, time left and pace as one line."""
     load = content["load"]
     parts = [
         f"{content['phase']}: {content['projected']:,} projected, {content['encoded']:,} encoded "

@@ -25,14 +25,14 @@ def train_projector(
         typer.Option(help="bridge maps queries new -> old, forward the gallery old -> new."),
     ] = "both",
     kind: Annotated[
-        str, typer.Option(help="Kinds to try, comma-separated; auto for the closed forms.")
+        str, typer.Option(help="Kinds to try, comma-separated; auto tries the closed forms.")
     ] = "auto",
     lora: Annotated[
         int,
         typer.Option(
             "--lora",
             min=0,
-            help="Passes to tune the new text tower by LoRA for the bridge; 0: not.",
+            help="Epochs of tuning the new text tower by LoRA for the bridge; 0 for none.",
         ),
     ] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads for training.")] = 2,
@@ -104,7 +104,7 @@ def _show(trained: TrainResult) -> None:
             f"fitted on {centred['queries']:,} queries; {centred['basis']}"
         )
     render.say(
-        "Held-out figures only compare maps: each held-out point searches for itself. Whether a "
-        "map is worth anything against keep, `xbtmigrate evaluate` says."
+        "Held-out figures only compare maps: each held-out point searches for itself. To compare "
+        "a map with keep, run `xbtmigrate evaluate`."
     )
     render.say("Next: xbtmigrate evaluate --queries FILE, or xbtmigrate backfill")

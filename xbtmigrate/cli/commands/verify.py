@@ -18,14 +18,14 @@ ReplacedOption = Annotated[
     typer.Option(
         min=0,
         metavar="N",
-        help="Encoded points whose old vectors your application replaced, at most.",
+        help="Most encoded points whose old vectors your application may have replaced.",
     ),
 ]
 RepairOption = Annotated[
     bool,
     typer.Option(
         "--yes/--dry-run",
-        help="Make the vectors that are wrong again; --dry-run, the default, reads only.",
+        help="Correct wrong vectors; --dry-run, the default, reads only.",
     ),
 ]
 
@@ -33,24 +33,24 @@ RepairOption = Annotated[
 def verify(
     config: ConfigOption = CONFIG,
     sample: Annotated[
-        int | None, typer.Option(min=1, help="Look at about this many points; all without it.")
+        int | None, typer.Option(min=1, help="Check about this many points; by default all.")
     ] = None,
     reencode: Annotated[
-        int, typer.Option(min=0, help="Encode about this many of the encoded points again.")
+        int, typer.Option(min=0, help="Encode about this many encoded points again, to compare.")
     ] = 128,
     max_stale: Annotated[
-        int, typer.Option(min=0, help="Points written since the backfill that are let pass.")
+        int, typer.Option(min=0, help="Most points that may have been written since the backfill.")
     ] = 0,
     hnsw_ef: Annotated[
-        int | None, typer.Option(min=1, help="hnsw_ef your application searches with.")
+        int | None, typer.Option(min=1, help="hnsw_ef that your application searches with.")
     ] = None,
     accept_replaced_vectors: ReplacedOption = 0,
     yes: RepairOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Check every point, the settings and the index before a cutover. Reads only, but for --yes.
+    """Check every point, the settings and the index. Reads only, except with --yes.
 
-    Ctrl-C saves what was found; the same command goes on from there.
+    Ctrl-C saves what was found; the same command continues from there.
     """
     from xbtmigrate.config import load_config
 
