@@ -40,7 +40,8 @@ WAYS_OUT = {
     "without_vector": "complete these points and run `xbtmigrate backfill --online` and "
     "`xbtmigrate verify`, or give --accept-without-vector with their number",
     "settled": "wait until the server has settled, then run the same command again",
-    "rollback_possible": "repair [old_model] in the configuration, so that the old model can embed",
+    "rollback_possible": "run the same command again when the old model answers, or repair "
+    "[old_model] in the configuration",
     "readers": "change every reader, then give --readers-send-new-vectors",
     "evaluation": "keep the old model (`xbtmigrate abort`), or give --despite-evaluation",
     "quality": "re-encode more with `xbtmigrate backfill --online --fraction`, or lower the gate",
