@@ -87,8 +87,9 @@ def test_what_was_judged_worse_is_not_switched_to_unasked(folder: Path):
     found = answer_inside("evaluate", "--queries", "judged.parquet", cwd=folder)
     assert found["recommendation"]["strategy"] == "keep"
     refused = answer_inside(*accepted, "--yes", cwd=folder, expect=3)
-    assert failed(refused) == {"evaluation": refused["next"]}
-    assert "--despite-evaluation" in refused["next"]
+    assert list(failed(refused)) == ["evaluation"]
+    assert "--despite-evaluation" in failed(refused)["evaluation"]
+    assert refused["next"] == "xbtmigrate abort"
     done = answer_inside(*accepted, "--despite-evaluation", "--yes", cwd=folder)
     assert done["phase"] == "cut_over"
     back = answer_inside("rollback", cwd=folder)["readers"]

@@ -82,7 +82,7 @@ def test_queries_that_nobody_judged_recommend_nothing(
     advice = plan["recommendation"]
     assert (advice["strategy"], advice["fraction"], plan["strategy"]) == (None, 0.0, "keep")
     assert "no judged queries" in advice["reason"]
-    assert plan["queries_template"] in plan["next"]
+    assert plan["queries_template"] in plan["next_note"]
     assert "write judged queries" in (tmp_path / "plan.html").read_text("utf-8")
     full = plan["measurement"]["systems"][-1]
     assert (full["name"], full["by_definition"]) == ("full", not payload)

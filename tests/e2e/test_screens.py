@@ -24,7 +24,7 @@ from xbtmigrate.cli import render
 
 SCREENS = Path(__file__).parent / "screens"
 COUNT = 300
-CALLS = ("table", "facts", "say")
+CALLS = ("table", "facts", "say", "whole_line")
 PATH = [
     "plan",
     "plan --all",

@@ -20,18 +20,19 @@ def test_status_on_the_way_to_the_end(mode: str, tmp_path: Path):
     )))  # fmt: skip
     place = Place(mode, "", tmp_path, first)
     place.clipart = clipart
-    assert place.run("status")["next"].endswith("then xbtmigrate verify")
+    assert place.run("status")["next"] == "xbtmigrate verify"
     place.run("verify")
     assert place.run("status")["next"] == "xbtmigrate cutover"
     place.run("cutover", "--yes")
     for row in range(COUNT, COUNT + 3):
         place.upsert(clipart.ids[row], row, "new", place.target)
     found = place.run("status")
-    assert found["next"].startswith("xbtmigrate cutover --yes again")
+    assert found["next"] == "xbtmigrate finalize"
+    assert "`xbtmigrate cutover --yes` carries over" in found["next_note"]
     assert (found["points"], found["by_application"]) == (COUNT + 3, 3)
     assert (found["without_new"], found["left"]) == (0, 0)
-    said = place.run("finalize", "--confirm", place.name, "--no-snapshot")["next"]
-    assert place.run("status")["next"] == said
+    said = place.run("finalize", "--confirm", place.name, "--no-snapshot")["next_note"]
+    assert place.run("status")["next_note"] == said
 
 
 def test_status_after_an_abort(tmp_path: Path):

@@ -174,7 +174,7 @@ def test_every_point_is_there_at_the_end(place: Place):
     refused = place.run("cutover", "--yes", expect=3)
     [gate] = [each for each in refused["gates"] if not each["passed"]]
     assert gate["name"] == "without_vector"
-    assert f"--accept-without-vector {without}" in gate["detail"]
+    assert f"--accept-without-vector {without}`" in gate["way_out"]
     if without > 1:
         place.run("cutover", "--yes", "--accept-without-vector", str(without - 1), expect=3)
     place.run("cutover", "--yes", "--accept-without-vector", str(without))

@@ -57,7 +57,8 @@ class Outcome:
         """What it says to do."""
         if error := self.document.get("error"):
             return str(error["hint"])
-        return "\n".join([str(self.document.get("next", "")), *self._failed()])
+        following = [str(self.document.get(key) or "") for key in ("next", "next_note")]
+        return "\n".join([*following, *self._failed()])
 
     @property
     def sentence(self) -> str:
@@ -111,7 +112,10 @@ def ways_out(outcome: Outcome, application: Application) -> Iterator[str]:
         yield f"--vector {shlex.quote(application.vector)}"
     yield from (typed for offer, typed in _OFFERS.items() if offer in offered)
     yield from (f"PATCH {body}" for body in _LIMITS.findall(offered))
-    yield from _COMMAND.findall(offered)
+    for command in _COMMAND.findall(offered):
+        verb, _, options = command.partition(" ")
+        # The refused command itself is repeated with what it needs besides.
+        yield command if verb != outcome.command[0] else options or "again"
     if "plan.queries" in offered:
         yield "judge"
     if "same command again" in offered or "run it again" in offered:

@@ -135,18 +135,6 @@ def in_words(rows: Sequence[Row], strategy: str | None, share: float, points: in
     return " ".join(sentences)
 
 
-def what_to_do(strategy: str | None, share: float) -> str:
-    """Return how a recommendation is followed."""
-    if strategy is None:
-        return "What to do: judge some queries (docs/judging.md), which decide between them."
-    if strategy == "keep":
-        return "What to do: leave the collection as it is."
-    if strategy == "bridge":
-        return "What to do: xbtmigrate publish --yes, and let queries cross the bridge."
-    run = f"xbtmigrate backfill --online --fraction {share:g}"
-    return f"What to do: with a plan of {strategy}, {run}."
-
-
 def _cells(row: Row) -> list[object]:
     if row.by_definition:
         # Right by definition: any other figure, and any comparison, would mean nothing.

@@ -16,8 +16,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xbtmigrate.cli.next_command import complete
 from xbtmigrate.cli.progress import Progress, Style
 from xbtmigrate.cli.text import plain
 from xbtmigrate.errors import XbtMigrateError
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from xbtmigrate.documents.error import ErrorDocument
+    from xbtmigrate.documents.next_step import NextDocument
 
 
 @dataclass(slots=True)
@@ -35,13 +38,17 @@ class _Output:
     style: Style = "auto"
     verbose: bool = False
     color: bool = True
+    config: Path | None = None
 
 
 _output = _Output()
 
 
-def choose_output(*, quiet: bool, verbose: bool, progress: Style, color: bool) -> None:
-    """Set how the rest of the command prints."""
+def choose_output(
+    *, quiet: bool, verbose: bool, progress: Style, color: bool, config: Path | None
+) -> None:
+    """Set how the rest of the command prints, and the configuration that it was given."""
+    _output.config = config
     _output.style = "none" if quiet else progress
     _output.verbose, _output.color = verbose, color
     show_log(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
@@ -59,6 +66,8 @@ def progress() -> Progress:
 
 def document(content: Mapping[str, object]) -> None:
     """Print one JSON document on stdout."""
+    if isinstance(command := content.get("next"), str):
+        content = {**content, "next": complete(command, _output.config)}
     # NaN is no JSON: better an error here than a document that other parsers refuse.
     sys.stdout.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -86,6 +95,19 @@ def say(text: str) -> None:
     width = _width() if sys.stdout.isatty() else sys.maxsize
     for line in plain(text).split("\n"):
         sys.stdout.write(_wrapped(line, width) + "\n")
+
+
+def next_step(content: NextDocument) -> None:
+    """Print the next command, on a line that can be copied, below what to know before it."""
+    if content["next_note"] is not None:
+        say(content["next_note"])
+    if content["next"] is not None:
+        whole_line(f"Next: {complete(content['next'], _output.config)}")
+
+
+def whole_line(text: str) -> None:
+    """Print a line that is never broken."""
+    sys.stdout.write(plain(text) + "\n")
 
 
 def note(text: str) -> None:

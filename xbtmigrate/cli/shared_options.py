@@ -77,6 +77,7 @@ def with_shared_options(
             verbose=shared["verbose"],
             progress="none" if shared["no_progress"] else shared["progress"],
             color=not shared["no_color"],
+            config=given.get("config"),
         )
         if shared.get("dry_run"):
             text = f"`xbtmigrate {name}` {effect}. Nothing was done."

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing_extensions import TypedDict
 
 from xbtmigrate.documents.counts import Counts
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.types import Layout, Strategy
 
 
-class IntentDocument(Counts):
+class IntentDocument(Counts, NextDocument):
     """Without `--online`: what a run would do."""
 
     collection: str
@@ -34,8 +35,6 @@ class IntentDocument(Counts):
     """Points to be encoded."""
     estimated_seconds: float
     """Rough time in seconds, from the rates of the plan."""
-    next: str
-    """The command that does it."""
 
 
 class UntilDocument(TypedDict):
@@ -55,7 +54,7 @@ class UntilDocument(TypedDict):
     """Where the queries came from, in words."""
 
 
-class BackfillDocument(TypedDict):
+class BackfillDocument(NextDocument):
     """What a run did.
 
     The counts are those of this run; `gallery` is counted in the collection afterwards.
@@ -96,5 +95,3 @@ class BackfillDocument(TypedDict):
     """Exact counts of the collection."""
     quarantined: dict[str, str]
     """Id of a point -> why it was skipped; at most 100 points are listed."""
-    next: str
-    """What to run next."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.types import Layout
 
@@ -23,7 +24,7 @@ class CheckDocument(TypedDict):
     """What to do if it does not hold; null if it does."""
 
 
-class CutoverDocument(TypedDict):
+class CutoverDocument(NextDocument):
     """The conditions of a cutover, and what it did."""
 
     readers: str
@@ -59,11 +60,9 @@ class CutoverDocument(TypedDict):
     without_vector: list[str]
     """Ids of late points that were carried into the shadow without a new vector, because they can
     get none; at most 20."""
-    next: str
-    """What to do next."""
 
 
-class RollbackDocument(TypedDict):
+class RollbackDocument(NextDocument):
     """What a rollback did, or would do without `--yes`."""
 
     readers: str
@@ -92,8 +91,6 @@ class RollbackDocument(TypedDict):
     """Points that the old model cannot embed."""
     left_behind: list[str]
     """Their ids; at most 20 with `--yes`."""
-    next: str
-    """What to do next."""
 
 
 class PlaceDocument(TypedDict):
@@ -109,7 +106,7 @@ class PlaceDocument(TypedDict):
     """The model to query with."""
 
 
-class FinalizeDocument(TypedDict):
+class FinalizeDocument(NextDocument):
     """What `finalize` deleted, or would delete without `--yes`."""
 
     collection: str
@@ -133,11 +130,9 @@ class FinalizeDocument(TypedDict):
     """Phase of the migration now."""
     status: Literal["nothing was deleted", "finalized"]
     """What was done."""
-    next: str
-    """What to do next."""
 
 
-class AbortDocument(TypedDict):
+class AbortDocument(NextDocument):
     """What `abort` removed, or would remove without `--yes`."""
 
     collection: str
@@ -148,5 +143,3 @@ class AbortDocument(TypedDict):
     """Phase of the migration now."""
     status: Literal["nothing was removed", "aborted"]
     """What was done."""
-    next: str
-    """What to run next."""

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.evaluation.comparison import Significance
 from xbtmigrate.evaluation.retrieval import Metric
 from xbtmigrate.types import Strategy
@@ -229,7 +230,7 @@ class GateDocument(TypedDict):
     """Whether it is met; exit code 3 where one is not."""
 
 
-class EvaluateDocument(JudgedDocument):
+class EvaluateDocument(JudgedDocument, NextDocument):
     """Quality of every system and of mixed galleries, and the recommended move."""
 
     metric: Metric

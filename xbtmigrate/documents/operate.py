@@ -7,6 +7,7 @@ from typing_extensions import TypedDict
 from xbtmigrate.documents.backfill import BackfillDocument
 from xbtmigrate.documents.cutover import CutoverDocument
 from xbtmigrate.documents.evaluate import EvaluateDocument, MainMeans
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.migration.phases import Phase
 
 
@@ -25,7 +26,7 @@ class AilmentDocument(TypedDict):
     """Whether it was corrected."""
 
 
-class DoctorDocument(TypedDict):
+class DoctorDocument(NextDocument):
     """What is wrong with a migration."""
 
     migration: str
@@ -34,8 +35,6 @@ class DoctorDocument(TypedDict):
     """Phase of the migration; null without a record."""
     healthy: bool
     """Whether nothing is wrong, after `--yes` where it was given."""
-    next: str
-    """What to do next."""
     findings: list[AilmentDocument]
     """What was found."""
 

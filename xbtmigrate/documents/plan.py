@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing_extensions import TypedDict
 
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.types import Layout, Strategy
 
 
-class InitDocument(TypedDict):
+class InitDocument(NextDocument):
     """The configuration that was written."""
 
     config: str
     """Path of the file that was written."""
     text: str
     """Its content."""
-    next: str
-    """What to do next."""
 
 
 class PlanDocument(Plan):
@@ -28,8 +27,10 @@ class PlanDocument(Plan):
     queries_template: str | None
     """The file to write judged queries in, see [judging.md](judging.md); null where there are
     some. Not in `plan.json`."""
-    next: str
-    """What to run next. Not in `plan.json`."""
+    next: str | None
+    """Command to run next, complete as it stands; null where none is due. Not in `plan.json`."""
+    next_note: str | None
+    """What to do or to know before that, for people; null for nothing. Not in `plan.json`."""
 
 
 class RatesDocument(TypedDict):

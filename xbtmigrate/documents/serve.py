@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing_extensions import TypedDict
 
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.types import Direction
 
 
-class PublishDocument(TypedDict):
+class PublishDocument(NextDocument):
     """What an application needs to answer queries, as stored in Qdrant."""
 
     published: bool

@@ -8,6 +8,7 @@ from typing_extensions import TypedDict
 
 from xbtmigrate.backfill.pace import WaitReason
 from xbtmigrate.documents.counts import Counts
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.types import Strategy
 
@@ -23,7 +24,7 @@ class LimitsDocument(TypedDict):
     """Limit to the points written per second; null for none."""
 
 
-class ControlDocument(LimitsDocument):
+class ControlDocument(LimitsDocument, NextDocument):
     """What a run does after the command."""
 
     migration: str
@@ -32,8 +33,6 @@ class ControlDocument(LimitsDocument):
     """Whether a run is going."""
     paused: bool
     """Whether it waits now, and the next one will."""
-    next: str
-    """What to run next."""
 
 
 class WaitDocument(TypedDict):
@@ -83,7 +82,7 @@ class CountedDocument(Counts):
     """Time for what is left, in seconds, at the rate of all runs so far; null where unknown."""
 
 
-class StatusDocument(CountedDocument):
+class StatusDocument(CountedDocument, NextDocument):
     """Where the migration stands.
 
     A run that was killed leaves the phase `backfilling`; the same command goes on from there.
@@ -109,7 +108,5 @@ class StatusDocument(CountedDocument):
     """Pace of the present or last run."""
     artefacts: dict[Artefact, str]
     """Paths of the files there are."""
-    next: str
-    """The next command."""
     last_error: str | None
     """Why the last run ended by an error; null where it did not, and while a run is going."""

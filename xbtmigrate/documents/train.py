@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import TypedDict
 
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.training.pairs import PairSource
 from xbtmigrate.training.selection import HeldOut
 from xbtmigrate.types import Direction
@@ -90,7 +91,7 @@ class CentringDocument(TypedDict):
     """Strength at 0, 0.1 ... 1 of the points re-encoded; 0 changes nothing."""
 
 
-class TrainDocument(TypedDict):
+class TrainDocument(NextDocument):
     """The projectors that were fitted."""
 
     migration: str

@@ -7,11 +7,12 @@ from typing import Literal, final
 from typing_extensions import TypedDict
 
 from xbtmigrate.documents.counts import Counts
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.migration.phases import Phase
 
 
 @final
-class StoppedVerifyDocument(TypedDict):
+class StoppedVerifyDocument(NextDocument):
     """What a verification prints that was stopped."""
 
     collection: str
@@ -26,8 +27,6 @@ class StoppedVerifyDocument(TypedDict):
     """Points that were checked so far."""
     points: int
     """Points of the collection."""
-    next: str
-    """What to run next."""
 
 
 class FaultsDocument(TypedDict):
@@ -114,7 +113,7 @@ class BaselineDocument(TypedDict):
 
 
 @final
-class VerifyDocument(Counts):
+class VerifyDocument(Counts, NextDocument):
     """What a verification found."""
 
     collection: str
@@ -151,8 +150,6 @@ class VerifyDocument(Counts):
     """What was checked."""
     not_proven: list[str]
     """What was not."""
-    next: str
-    """What to run next."""
     phase: Phase
     """Phase of the migration now: `verified` if it is clean."""
     seconds: float

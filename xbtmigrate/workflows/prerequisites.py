@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from urllib.parse import quote
 
 from xbtmigrate.errors import ConnectionFailedError, GateError
-from xbtmigrate.migration.plan import Cost, Finding, Target
+from xbtmigrate.migration.plan import Cost, Finding, Plan, Target
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.aliases import list_aliases
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
@@ -87,20 +88,36 @@ def _alias(store: Store, layout: Target) -> Iterator[Finding]:
     # `requested` differs from the real name only where qdrant.collection is an alias.
     if layout.layout is Layout.IN_PLACE or facts.requested != facts.collection:
         return
-    name = facts.collection
-    leading = [each for each, to in list_aliases(store.connection).items() if to == name]
-    option = (
-        f"create an alias of '{name}', let applications read it and name it in qdrant.collection"
-    )
-    # One of them serves as the example; only the user knows which one applications read.
-    for alias in leading[:1]:
-        option = f"`xbtmigrate cutover --alias {alias} --yes`, if that is what applications read"
     yield Finding(
         name="no_alias",
-        message=f"'{name}' is a collection, not an alias: cutover has nothing to move",
-        way_out=f"{option}; or `xbtmigrate cutover --by-switch --yes`, where applications read "
-        "switch.json",
+        message=f"'{facts.collection}' is a collection, not an alias: cutover has nothing to move",
+        way_out=describe_routes(store.connection, facts.collection),
     )
+
+
+def route_option(connection: Connection, plan: Plan) -> str:
+    """Return the option that `cutover` needs, with a space before it; "" where it needs none."""
+    # In place nothing is moved, and a configured alias needs no option.
+    if plan.target.layout is Layout.IN_PLACE or plan.collection.alias is not None:
+        return ""
+    return _option(connection, plan.collection.name)
+
+
+def describe_routes(connection: Connection, collection: str) -> str:
+    """Return how a cutover can switch readers of a collection that is configured by its name."""
+    command = f"`xbtmigrate cutover{_option(connection, collection)}`"
+    if "--alias" in command:
+        return f"{command}, if that is what applications read; --by-switch where none reads one"
+    return (
+        f"{command} moves no alias: applications read the collection from switch.json. Or create "
+        f"an alias of '{collection}' and let applications read it before the cutover"
+    )
+
+
+def _option(connection: Connection, collection: str) -> str:
+    leading = [each for each, to in list_aliases(connection).items() if to == collection]
+    # The first one serves as a proposal: only the user knows which one applications read.
+    return f" --alias {shlex.quote(leading[0])}" if leading else " --by-switch"
 
 
 def _rights(store: Store) -> Iterator[Finding]:

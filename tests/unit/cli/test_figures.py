@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.figures import Row, best_of_each, in_words, show_systems, what_to_do
+from xbtmigrate.cli.figures import Row, best_of_each, in_words, show_systems
 
 
 def row(name: str, recall: float, against: str = "no difference", **more: object) -> Row:
@@ -65,12 +65,6 @@ def test_the_paragraph_says_what_was_found_and_what_it_costs():
     )
     nothing = in_words([ROWS[0], ROWS[2], ROWS[5]], "full", 1, 10)
     assert "Nothing is better than keep that embeds no point again. The cost of full:" in nothing
-
-
-def test_what_to_do_is_a_command_where_there_is_one():
-    assert what_to_do("fastfill", 0.3).endswith("xbtmigrate backfill --online --fraction 0.3.")
-    assert "docs/judging.md" in what_to_do(None, 0)
-    assert "leave the collection" in what_to_do("keep", 0)
 
 
 def test_words_wrap_and_a_path_stays_whole(

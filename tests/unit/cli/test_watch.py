@@ -39,7 +39,8 @@ def content(encoded: int) -> dict[str, Any]:
         "last_error": None,
         "load": LOAD | running,
         "artefacts": {},
-        "next": "wait",
+        "next": None,
+        "next_note": "wait",
     }
 
 

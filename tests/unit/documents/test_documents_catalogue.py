@@ -20,6 +20,7 @@ from xbtmigrate.documents.catalogue import DOCUMENTS, schema_of
 PAGE = DOCS / "output.md"
 ABORTED = {
     "collection": "texts", "removes": "", "phase": "aborted", "status": "aborted", "next": "",
+    "next_note": None,
 }  # fmt: skip
 
 
@@ -59,7 +60,7 @@ def test_the_page_is_the_one_that_is_generated():
 
 @pytest.mark.parametrize(
     "change",
-    [{"removed": "all"}, {"phase": "gone"}, {"next": None}],
+    [{"removed": "all"}, {"phase": "gone"}, {"next": 1}],
     ids=lambda each: next(iter(each)),
 )
 def test_the_check_of_documents_sees_a_wrong_one(change: dict[str, Any]):

@@ -35,4 +35,4 @@ def abort(
         return
     title = f"Abort of {content['collection']}"
     render.facts(title, render.named(content, "status", "phase", "removes"))
-    render.say(f"Next: {content['next']}")
+    render.next_step(content)

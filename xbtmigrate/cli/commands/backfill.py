@@ -125,7 +125,8 @@ def _show_request(request: BackfillRequest, *, json: bool) -> None:
         f"{content['to_encode']:,} points while {content['collection']} goes on serving; the old "
         "vectors stay."
     )
-    render.say(f"Nothing was written. To do it: {content['next']}")
+    render.say("Nothing was written.")
+    render.next_step(content)
 
 
 def _show_result(result: BackfillResult, *, json: bool) -> None:
@@ -151,4 +152,4 @@ def _show_result(result: BackfillResult, *, json: bool) -> None:
     # The first five show the kind of fault; `--json` has all of them.
     for point, reason in list(content["quarantined"].items())[:5]:
         render.say(f"Not encoded: point {point}, {reason}")
-    render.say(f"Next: {content['next']}")
+    render.next_step(content)

@@ -28,7 +28,7 @@ def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
         render.document(content)
         return
     render.say(f"The run of {content['migration']} is paused. It keeps its lease and its position.")
-    render.say(f"Next: {content['next']}")
+    render.next_step(content)
 
 
 def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
@@ -47,7 +47,7 @@ def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
         render.say(f"The run of {content['migration']} has resumed.")
     else:
         render.say("No backfill is running; the pause is lifted, so the next one starts at once.")
-    render.say(f"Next: {content['next']}")
+    render.next_step(content)
 
 
 def throttle(

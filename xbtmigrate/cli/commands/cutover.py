@@ -128,4 +128,4 @@ def _show(content: CutoverDocument) -> None:
         render.say(f"Not carried over: point {point}, no vector can be made for it")
     for point in content["without_vector"]:
         render.say(f"Carried over without a new vector: point {point}, none can be made for it")
-    render.say(f"Next: {content['next']}")
+    render.next_step(content)

@@ -34,6 +34,6 @@ def doctor(
             render.say(f"{state}: {each['message']}\n    way out: {each['way_out']}")
         if not content["findings"]:
             render.say("Nothing is wrong.")
-        render.say(f"Next: {content['next']}")
+        render.next_step(content)
     # Exit code 3 while anything is wrong, so a monitor can run it.
     end(passed=content["healthy"])

@@ -123,10 +123,8 @@ def _show(content: EvaluateDocument, *, every: bool) -> None:
     strategy, share = advised["strategy"], advised["fraction"]
     words = figures.in_words(figures.evaluated(content), strategy, share, content["gallery_count"])
     render.say("")
-    render.say(f"{words} {figures.what_to_do(strategy, share)}")
-    # Made queries never lead to a recommendation, so show how to get one.
-    if content["provisional"]:
-        render.say("Next: write judged queries (docs/judging.md), then evaluate with --queries.")
+    render.say(words)
+    render.next_step(content)
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -84,4 +84,4 @@ def _show(content: FinalizeDocument) -> None:
         render.say(f"In the configuration: {change}")
     if not content["snapshots_possible"]:
         render.say("The embedded mode has no snapshots: copy its folder first.")
-    render.say(f"Next: {content['next']}")
+    render.next_step(content)

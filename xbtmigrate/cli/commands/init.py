@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,9 +54,14 @@ def init(
         base=config.parent,
     )
     config.write_text(text, "utf-8")
-    following = f"fill in the two models, then run: xbtmigrate plan -c {shlex.quote(str(config))}"
+    written: InitDocument = {
+        "config": str(config),
+        "text": text,
+        "next": "xbtmigrate plan",
+        "next_note": f"Fill in the two models in {config} first.",
+    }
     if json:
-        written: InitDocument = {"config": str(config), "text": text, "next": following}
         render.document(written)
-    else:
-        render.say(f"Wrote {config}. Next: {following}")
+        return
+    render.say(f"Wrote {config}.")
+    render.next_step(written)

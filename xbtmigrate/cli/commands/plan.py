@@ -12,6 +12,7 @@ from xbtmigrate.cli.options import CONFIG, AllOption, ConfigOption, JsonOption, 
 from xbtmigrate.cli.text import duration, size
 
 if TYPE_CHECKING:
+    from xbtmigrate.documents.next_step import NextDocument
     from xbtmigrate.migration.plan import Plan
 
 
@@ -55,24 +56,20 @@ def plan(
             must_leave=must_leave or "",
             report=bars,
         )
-    beside = _beside(made, artefacts_of(settings).template_file)
+    template = artefacts_of(settings).template_file if made.measurement.provisional else None
+    readers, following = _readers(made), _next(made, template)
     if json:
+        # Neither frozen nor part of the plan's digest.
+        beside = {
+            "readers": readers,
+            "queries_template": None if template is None else str(template),
+            **following,
+        }
         render.document(made.model_dump(mode="json") | beside)
         return
-    render.say(beside["readers"] or "No reader has to change.")
+    render.say(readers or "No reader has to change.")
     _show(made, every=every)
-    render.say(f"Next: {beside['next']}")
-
-
-def _beside(plan: Plan, template_file: Path) -> dict[str, str | None]:
-    """Return what is printed beside the plan: neither frozen nor part of its digest."""
-    # Without judged queries the figures are provisional, and the plan has left a file to fill in.
-    template = template_file if plan.measurement.provisional else None
-    return {
-        "readers": _readers(plan),
-        "queries_template": None if template is None else str(template),
-        "next": _next(plan, template),
-    }
+    render.next_step(following)
 
 
 def _readers(plan: Plan) -> str | None:
@@ -183,14 +180,16 @@ def _rows(plan: Plan) -> list[figures.Row]:
     ]
 
 
-def _next(plan: Plan, template: Path | None) -> str:
+def _next(plan: Plan, template: Path | None) -> NextDocument:
     from xbtmigrate.migration.phases import Phase
     from xbtmigrate.workflows.next_step import find_next_step
 
+    following = find_next_step(Phase.PLANNED, plan)
+    # Without judged queries the figures are provisional, and the plan has left a file to fill in.
     if template is not None:
-        return (
-            f"write what your users would type for the points in {template}, save it, name it in "
-            "plan.queries and plan again; docs/judging.md has more ways"
-            + ("" if plan.strategy == "keep" else f"; or {find_next_step(Phase.PLANNED, plan)}")
+        following["next_note"] = (
+            "These figures are provisional. Write what your users would type for the points in "
+            f"{template}, save it, name it in plan.queries and plan again; docs/judging.md has "
+            "more ways."
         )
-    return find_next_step(Phase.PLANNED, plan)
+    return following

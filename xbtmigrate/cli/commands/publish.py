@@ -27,6 +27,7 @@ def publish(
     size, sizes = content["bytes"], content["files"].items()
     render.facts("Artefacts for serving", [(name, f"{count:,} B") for name, count in sizes])
     if content["digest"] is None:
-        render.say(f"Would store {size:,} bytes in Qdrant; to do it, add --yes.")
+        render.say(f"Would store {size:,} bytes in Qdrant.")
     else:
         render.say(f"Stored {size:,} bytes in Qdrant, digest {content['digest'][:12]}.")
+    render.next_step(content)

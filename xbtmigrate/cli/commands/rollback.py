@@ -40,6 +40,6 @@ def rollback(
         render.facts(f"Rollback of {content['collection']}", render.counts(content, *names))
         for point in content["left_behind"]:
             render.say(f"Cannot be carried back: point {point}")
-        render.say(f"Next: {content['next']}")
+        render.next_step(content)
     # Without --yes, points that cannot be carried back would stop it.
     end(passed=yes or not content["left_behind"])

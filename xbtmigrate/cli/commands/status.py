@@ -46,7 +46,7 @@ def status(
         render.document(content)
         return
     render.facts(f"Migration {content['migration']}", [*_progress(content), *_artefacts(content)])
-    render.say(f"Next: {content['next']}")
+    render.next_step(content)
 
 
 def _watch(look: Callable[[], StatusDocument]) -> None:
@@ -60,7 +60,8 @@ def _watch(look: Callable[[], StatusDocument]) -> None:
                 sys.stdout.flush()
             else:
                 title = f"Migration {content['migration']}, Ctrl-C ends this"
-                show(title, [*_progress(content), ("next", content["next"])])
+                following = content["next"] or content["next_note"]
+                show(title, [*_progress(content), ("next", following)])
             time.sleep(EVERY)
 
 

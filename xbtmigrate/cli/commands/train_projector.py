@@ -107,4 +107,4 @@ def _show(trained: TrainResult) -> None:
         "Held-out figures only compare maps: each held-out point searches for itself. To compare "
         "a map with keep, run `xbtmigrate evaluate`."
     )
-    render.say("Next: xbtmigrate evaluate --queries FILE, or xbtmigrate backfill")
+    render.next_step(content)

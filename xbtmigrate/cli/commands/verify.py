@@ -83,7 +83,7 @@ def _show(content: VerifyDocument | StoppedVerifyDocument) -> None:
     render.facts(f"Verification of {content['collection']}", pairs)
     if "mismatches" in content:
         _show_details(content)
-    render.say(f"Next: {content['next']}")
+    render.next_step(content)
 
 
 def _counts(content: VerifyDocument) -> list[tuple[str, object]]:

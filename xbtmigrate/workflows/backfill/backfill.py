@@ -12,6 +12,7 @@ from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.backfill.goal import Outcome, Progress
 from xbtmigrate.config import Config
 from xbtmigrate.documents.backfill import BackfillDocument, UntilDocument
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.migration.strategies import STRATEGIES
@@ -29,6 +30,7 @@ from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.traffic import read_demand
 from xbtmigrate.workflows.last_error import note_error
 from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.next_step import BACKFILL, MEASURE, VERIFY, next_step
 from xbtmigrate.workflows.serve.publish import publish_artefacts, store_hubness
 from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.tally import Tally
@@ -88,7 +90,7 @@ class BackfillResult:
             "points_per_second": round(self._written / max(outcome.seconds, 1e-9), 1),
             "gallery": self.tally.document(),
             "quarantined": dict(list(outcome.quarantined.items())[:QUARANTINE_SHOWN]),
-            "next": self._next(),
+            **self._next(),
         }
 
     def _status(self) -> str:
@@ -101,12 +103,13 @@ class BackfillResult:
             return "already complete"
         return "complete"
 
-    def _next(self) -> str:
+    def _next(self) -> NextDocument:
         if self.outcome.stopped or self.outcome.left:
-            return "run the same command again: it goes on from here"
+            return next_step(BACKFILL, "It goes on from here.")
+        note = MEASURE
         if self.request.fraction < 1 and STRATEGIES[self.request.plan.strategy].encodes:
-            return "xbtmigrate evaluate --queries FILE, or a larger --fraction"
-        return "xbtmigrate evaluate --queries FILE"
+            note += f" A larger --fraction of `{BACKFILL}` embeds more."
+        return next_step(VERIFY, note)
 
 
 def prepare(config: Config, options: BackfillOptions) -> BackfillRequest:

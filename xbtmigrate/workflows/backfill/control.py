@@ -9,12 +9,14 @@ from typing import Any
 
 from xbtmigrate.backfill.pace import Limits
 from xbtmigrate.config import Config
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.documents.status import ControlDocument
 from xbtmigrate.errors import ConfigError, GateError
 from xbtmigrate.migration.phases import MigrationRecord
 from xbtmigrate.protocols import Journal
 from xbtmigrate.qdrant.journal.lease_owner import Owner
 from xbtmigrate.qdrant.journal.run_control import Command, Control
+from xbtmigrate.workflows.next_step import BACKFILL, RESUME, next_step
 from xbtmigrate.workflows.store import open_store
 
 # Seconds. The run reads commands once a second, but a write under way can take long to end.
@@ -108,7 +110,7 @@ def _steer(
             "paused": paused,
             "max_slowdown": load.get("max_slowdown"),
             "max_rate": load.get("max_rate"),
-            "next": _next(paused=paused, runs=runs),
+            **_next(paused=paused, runs=runs),
         }
 
 
@@ -143,7 +145,7 @@ def _obeyed(journal: Journal, control: Control, command: Command) -> dict[str, A
     )
 
 
-def _next(*, paused: bool, runs: bool) -> str:
+def _next(*, paused: bool, runs: bool) -> NextDocument:
     if paused:
-        return "xbtmigrate resume"
-    return "xbtmigrate status" if runs else "xbtmigrate backfill --online"
+        return RESUME
+    return next_step("xbtmigrate status" if runs else BACKFILL)

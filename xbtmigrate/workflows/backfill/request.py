@@ -21,6 +21,7 @@ from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.duplicate_ids import refuse_duplicate_ids
 from xbtmigrate.qdrant.journal.rivals import refuse_rivals
 from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.next_step import BACKFILL, next_step
 from xbtmigrate.workflows.prerequisites import refuse_impossible
 from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.tally import Tally
@@ -109,15 +110,8 @@ class BackfillRequest:
             "to_project": self.to_project,
             "to_encode": self.to_encode,
             "estimated_seconds": round(seconds, 1),
-            "next": self._next(),
+            **next_step(BACKFILL),
         }
-
-    def _next(self) -> str:
-        """Return the command that does it."""
-        command = "xbtmigrate backfill --online"
-        if self.until is not None:
-            return f'{command} --until "{self.until.text}"'
-        return f"{command} --fraction {self.fraction:g}" if self.fraction else command
 
 
 def current_plan(

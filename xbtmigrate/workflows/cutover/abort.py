@@ -17,7 +17,7 @@ from xbtmigrate.qdrant.wire.own_collection import find_shadow_record, forget_sha
 from xbtmigrate.types import Layout
 from xbtmigrate.workflows.cutover.route import give_notice, publish, update_switch
 from xbtmigrate.workflows.encode_points import Report
-from xbtmigrate.workflows.next_step import AFTER_ABORT
+from xbtmigrate.workflows.next_step import AFTER_ABORT, next_step
 from xbtmigrate.workflows.store import open_connection
 from xbtmigrate.workflows.workspace import artefacts_of
 
@@ -68,7 +68,7 @@ def abort(config: Config, *, act: bool, notice: float, report: Report) -> AbortD
         "removes": _shown(connection, plan),
         "phase": record.phase,
         "status": "aborted" if act else "nothing was removed",
-        "next": AFTER_ABORT if act else "xbtmigrate abort --yes",
+        **(AFTER_ABORT if act else next_step("xbtmigrate abort --yes")),
     }
 
 
@@ -79,7 +79,7 @@ def _abortable(record: MigrationRecord | None, plan: Plan) -> MigrationRecord:
         over = record.phase is Phase.FINALIZED
         raise GateError(
             f"the migration is {record.phase}",
-            "it is over" if over else "run `xbtmigrate rollback` first",
+            "it is over" if over else "`xbtmigrate rollback` goes back first",
         )
     # Another plan may name another shadow or vector, which must not be deleted.
     if record.plan_digest != plan.digest:

@@ -18,6 +18,7 @@ from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.backfill.loop import Backfill
 from xbtmigrate.config import Config
 from xbtmigrate.documents.cutover import CutoverDocument
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.errors import GateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.point_hashes import PointHashes
@@ -25,7 +26,6 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.qdrant.collection.aliases import list_aliases, move_alias
 from xbtmigrate.qdrant.gallery.replicate import CopyResult
 from xbtmigrate.qdrant.wire.connect import check_writable
-from xbtmigrate.types import Layout
 from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
 from xbtmigrate.workflows.backfill.make_loop import LoopTask, load_forward_projector, make_loop
 from xbtmigrate.workflows.backfill.request import BackfillRequest, load_request
@@ -46,6 +46,7 @@ from xbtmigrate.workflows.cutover.route import (
 )
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.next_step import CUTOVER, NEXT, find_command, next_step
 from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.workspace import Workspace
@@ -128,7 +129,7 @@ def _switchable(record: MigrationRecord | None) -> MigrationRecord:
     if record is not None and record.phase in SWITCHABLE:
         return record
     phase = "not begun" if record is None else str(record.phase)
-    raise GateError(f"the migration is {phase}, not verified", "run `xbtmigrate verify` first")
+    raise GateError(f"the migration is {phase}, not verified", "`xbtmigrate verify` comes first")
 
 
 def _accepting(record: MigrationRecord, count: int) -> MigrationRecord:
@@ -238,7 +239,7 @@ class _Cutover:
         tally = Tally.take(self.store.gallery(self.request.plan))
         check = check_without_vector(tally, self.record.without_vector)
         if not check.passed:
-            raise GateError(check.detail, "nothing was switched")
+            raise GateError(check.detail, check.way_out)
 
     def _wait(self) -> None:
         """Wait one polling interval, or until the user stops the run."""
@@ -312,7 +313,7 @@ def _document(
         "newer_kept": late.kept,
         "left_behind": late.left[:SHOWN],
         "without_vector": late.bare[:SHOWN],
-        "next": _next(plan.target.layout, record, options, checks),
+        **_next(record, options, checks),
     }
 
 
@@ -325,14 +326,12 @@ def _status(record: MigrationRecord, options: CutoverOptions, *, passed: bool) -
 
 
 def _next(
-    layout: Layout, record: MigrationRecord, options: CutoverOptions, checks: Sequence[Check]
-) -> str:
-    failed = [each.way_out for each in checks if not each.passed]
+    record: MigrationRecord, options: CutoverOptions, checks: Sequence[Check]
+) -> NextDocument:
+    failed = list(dict.fromkeys(each.way_out for each in checks if not each.passed))
     if failed:
-        return "; ".join(dict.fromkeys(failed))
-    if record.phase is not Phase.CUT_OVER:
-        return "xbtmigrate cutover --yes" if not options.act else "run the same command again"
-    again = "run `xbtmigrate cutover --yes` again when every writer follows it"
-    if layout is Layout.IN_PLACE:
-        return f"let the application follow switch.json; {again}; then `xbtmigrate finalize`"
-    return f"embed with the new model; {again}; then `xbtmigrate finalize`"
+        # One at a time: what is then refused still names what is left.
+        return next_step(find_command(failed[0]) or CUTOVER, f"What to do: {'; '.join(failed)}.")
+    if record.phase is Phase.CUT_OVER:
+        return NEXT[Phase.CUT_OVER]
+    return next_step(f"{CUTOVER} --yes", "It goes on from here." if options.act else None)

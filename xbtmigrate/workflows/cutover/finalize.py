@@ -36,7 +36,7 @@ from xbtmigrate.workflows.cutover.late_writes import LateWrites, load_ledger
 from xbtmigrate.workflows.cutover.route import give_notice, publish, update_switch
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
-from xbtmigrate.workflows.next_step import AFTER_FINALIZE
+from xbtmigrate.workflows.next_step import AFTER_FINALIZE, next_step
 from xbtmigrate.workflows.store import Store, open_connection, store_over
 from xbtmigrate.workflows.workspace import Workspace, artefacts_of
 
@@ -283,5 +283,5 @@ def _document(
         "configuration": settings_after(plan, config, alias),
         "phase": record.phase,
         "status": "finalized" if over else "nothing was deleted",
-        "next": AFTER_FINALIZE if over else command,
+        **(AFTER_FINALIZE if over else next_step(command)),
     }

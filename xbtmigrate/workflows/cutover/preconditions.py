@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from xbtmigrate.evaluation.queries import Questions, read_questions
 from xbtmigrate.evaluation.retrieval import DEPTH, Relevance, judge
 from xbtmigrate.migration.phases import MigrationRecord, Phase, seconds_since
 from xbtmigrate.migration.plan import Plan
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.health import find_health_problems
 from xbtmigrate.qdrant.collection.index_recall import search
 from xbtmigrate.qdrant.wire.connection import Connection
@@ -34,19 +36,6 @@ TRIED = 16
 """Points that the old model is tried on."""
 SKEW = 60.0
 """Seconds that another machine's clock may be ahead."""
-WAYS_OUT = {
-    "verified": "run `xbtmigrate verify`",
-    "caught_up": "run `xbtmigrate backfill --online`, then `xbtmigrate verify`",
-    "without_vector": "complete these points and run `xbtmigrate backfill --online` and "
-    "`xbtmigrate verify`, or give --accept-without-vector with their number",
-    "settled": "wait until the server has settled, then run the same command again",
-    "rollback_possible": "run the same command again when the old model answers, or repair "
-    "[old_model] in the configuration",
-    "readers": "change every reader, then give --readers-send-new-vectors",
-    "evaluation": "keep the old model (`xbtmigrate abort`), or give --despite-evaluation",
-    "quality": "re-encode more with `xbtmigrate backfill --online --fraction`, or lower the gate",
-}
-"""What to do where a condition does not hold, by the first word of its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +46,13 @@ class Check:
         name: Its name.
         passed: Whether it holds.
         detail: What was found, in words.
+        way_out: What to do where it does not hold, with the command to run.
     """
 
     name: str
     passed: bool
     detail: str
-
-    @property
-    def way_out(self) -> str:
-        """What to do where it does not hold."""
-        return WAYS_OUT[self.name.split()[0]]
+    way_out: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +139,12 @@ def check_cutover(
         _verified(request.record, options.max_age),
         _caught_up(request, options.max_behind),
         check_without_vector(request.tally, accepted.without_vector),
-        Check("settled", not troubled, "; ".join(troubled) or "green, no optimizer backlog"),
+        Check(
+            "settled",
+            not troubled,
+            "; ".join(troubled) or "green, no optimizer backlog",
+            "wait until the server has settled, then `xbtmigrate cutover`",
+        ),
         _way_back(store, models),
         _readers(plan, route, accepted),
         _evaluation(models, artefacts, plan, accepted),
@@ -163,28 +154,31 @@ def check_cutover(
 
 
 def _verified(record: MigrationRecord | None, max_age: float) -> Check:
+    way_out = "run `xbtmigrate verify`"
     if record is None or record.phase is not Phase.VERIFIED:
         phase = "not begun" if record is None else str(record.phase)
-        return Check("verified", passed=False, detail=f"the migration is {phase}")
+        return Check("verified", passed=False, detail=f"the migration is {phase}", way_out=way_out)
     # Wall-clock times of two machines: small skew is normal, but a verification from the future
     # would stay valid too long.
     age = seconds_since(record.verified_at)
     if age < -SKEW:
         detail = f"verified at {record.verified_at}, which by this machine's clock is yet to come"
-        return Check("verified", passed=False, detail=detail)
+        return Check("verified", passed=False, detail=detail, way_out=way_out)
     detail = f"verified {age / 3600:.1f} h ago, at most {max_age / 3600:g} h are allowed"
-    return Check("verified", age <= max_age, detail)
+    return Check("verified", age <= max_age, detail, way_out)
 
 
 def _caught_up(request: BackfillRequest, max_behind: int) -> Check:
     """Check that the catch-up before the switch can complete every point that is still due."""
     name, pending = "caught_up", request.tally.pending
+    way_out = "run `xbtmigrate backfill --online`, then `xbtmigrate verify`"
     detail = f"{pending:,} of {request.tally.points:,} points are still to be dealt with"
     # Without a projector, points beyond the fraction have no new vector at all, and the
     # catch-up does not encode them either.
     if not request.projects and request.fraction < 1:
-        return Check(name, passed=not pending, detail=f"{detail}: run the backfill to fraction 1")
-    return Check(name, pending <= max_behind, f"{detail}, at most {max_behind:,} may be")
+        way_out = way_out.replace("--online", "--online --fraction 1")
+        return Check(name, not pending, f"{detail}: run the backfill to fraction 1", way_out)
+    return Check(name, pending <= max_behind, f"{detail}, at most {max_behind:,} may be", way_out)
 
 
 def check_without_vector(tally: Tally, accepted: int) -> Check:
@@ -197,31 +191,39 @@ def check_without_vector(tally: Tally, accepted: int) -> Check:
     count, reasons = tally.without_vector, describe_without_vector(count_by_reason(tally.of))
     detail = f"{count:,} points get no new vector ({reasons})"
     if count > accepted:
-        detail += (
-            ", so that no search by vector will find them after the switch: "
-            f"--accept-without-vector {count} lets them pass"
-        )
-    return Check("without_vector", count <= accepted, detail)
+        detail += ", so that no search by vector will find them after the switch"
+    return Check(
+        "without_vector",
+        count <= accepted,
+        detail,
+        f"let them pass with `xbtmigrate cutover --accept-without-vector {count}`, or complete "
+        "them and run `xbtmigrate backfill --online`",
+    )
 
 
 def _way_back(store: Store, models: Models) -> Check:
     """Check that a rollback is possible: old vectors exist and the old model can embed."""
     name, facts = "rollback_possible", store.facts
+    way_out = (
+        "run `xbtmigrate cutover` again when the old model answers, or repair [old_model] in the "
+        "configuration first"
+    )
     # A rollback encodes what was written since with the old model and searches the old vectors.
     if facts.with_vector == 0:
-        return Check(name, passed=False, detail="there are no old vectors")
+        return Check(name, passed=False, detail="there are no old vectors", way_out=way_out)
     sample = next(store.reader().read({"source"})).slice(0, TRIED)
     try:
         items = sample[models.stored.value].to_pylist()
         _, valid = encode_readable(models.old, items, models.stored, ids=sample["id"].to_pylist())
     except XbtMigrateError as error:
-        return Check(name, passed=False, detail=f"the old model cannot be used: {error.message}")
+        detail = f"the old model cannot be used: {error.message}"
+        return Check(name, passed=False, detail=detail, way_out=way_out)
     # One point may be one that no model reads.
     works = bool(valid.any()) or not any(items)
     found = (
         "the old model answers" if works else f"the old model embeds none of {len(items)} points"
     )
-    return Check(name, works, f"{facts.with_vector:,} old vectors are there and {found}")
+    return Check(name, works, f"{facts.with_vector:,} old vectors are there and {found}", way_out)
 
 
 def _readers(plan: Plan, route: Route, accepted: Accepted) -> Check:
@@ -233,7 +235,12 @@ def _readers(plan: Plan, route: Route, accepted: Accepted) -> Check:
         f"old and new vectors have {plan.target.size:,} numbers and no name: an unchanged reader "
         "gets wrong points without an error"
     )
-    return Check("readers", accepted.readers_send_new, detail)
+    return Check(
+        "readers",
+        accepted.readers_send_new,
+        detail,
+        "change every reader, then `xbtmigrate cutover --readers-send-new-vectors`",
+    )
 
 
 def _evaluation(models: Models, artefacts: Artefacts, plan: Plan, accepted: Accepted) -> Check:
@@ -244,7 +251,12 @@ def _evaluation(models: Models, artefacts: Artefacts, plan: Plan, accepted: Acce
         return Check("evaluation", passed=True, detail="nothing was evaluated on judged queries")
     detail = f"judged queries ({found.at[:10]}) recommend {found.strategy}: {found.reason}"
     keeps = found.strategy is Strategy.KEEP
-    return Check("evaluation", not keeps or accepted.despite_evaluation, detail)
+    return Check(
+        "evaluation",
+        not keeps or accepted.despite_evaluation,
+        detail,
+        "keep the old model: `xbtmigrate abort` undoes the migration; or give --despite-evaluation",
+    )
 
 
 def _crossover(models: Models, artefacts: Artefacts, request: BackfillRequest) -> Iterator[Check]:
@@ -274,19 +286,19 @@ def _quality(
         relevant = sorted({point for points in questions.relevant for point in points})
         found = store.reader().read(set(), ids=relevant)
         present = {point for batch in found for point in batch["id"].to_pylist()}
-        yield from _judged(
-            store, models, request, quality.gates, questions.keep_answerable(present)
-        )
+        yield from _judged(store, models, request, quality, questions.keep_answerable(present))
 
 
 def _judged(
-    store: Store, models: Models, request: BackfillRequest, gates: Sequence[Gate], asked: Questions
+    store: Store, models: Models, request: BackfillRequest, quality: Quality, asked: Questions
 ) -> Iterator[Check]:
     facts, target = store.facts, request.plan.target
     asked, *spaces = encode_questions(models, asked)
     if not len(asked):
         name = f"quality ({asked.modality} queries)"
-        yield Check(name, passed=False, detail="no judged query can be asked in both spaces")
+        detail = "no judged query can be asked in both spaces"
+        way_out = "judge other queries, or leave out --gate"
+        yield Check(name, passed=False, detail=detail, way_out=way_out)
         return
     # Through the index, not by exact search: what counts is what readers get after the switch.
     places = ((facts.collection, facts.vector), (target.collection, target.vector))
@@ -296,10 +308,20 @@ def _judged(
     )
     # The figure of `full` is known only where no vector is projected: then it is what was found.
     cells = {"keep": keep} | ({"full": single} if request.tally.projected == 0 else {})
-    for gate in gates:
+    for gate in quality.gates:
         verdict = gate.judge(single, cells)
         what = f"{verdict} on {len(asked):,} {asked.modality} queries"
-        yield Check(f"quality {gate.text}", verdict.met, what)
+        yield Check(f"quality {gate.text}", verdict.met, what, _more(request, quality, gate))
+
+
+def _more(request: BackfillRequest, quality: Quality, gate: Gate) -> str:
+    """Return the way out where a gate is not met."""
+    if request.fraction >= 1 or not STRATEGIES[request.plan.strategy].encodes:
+        return "lower the gate, or keep the old model: `xbtmigrate abort` undoes the migration"
+    command = f"xbtmigrate backfill --online --until {shlex.quote(gate.text)}"
+    if quality.queries is not None:
+        command += f" --queries {shlex.quote(str(quality.queries))}"
+    return f"embed more with `{command}`, or lower the gate"
 
 
 def _questions(config: Config, quality: Quality) -> list[Questions]:

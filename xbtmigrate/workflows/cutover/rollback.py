@@ -32,6 +32,7 @@ from xbtmigrate.workflows.cutover.route import (
 )
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.next_step import NEXT, next_step
 from xbtmigrate.workflows.store import open_store
 from xbtmigrate.workflows.workspace import Workspace
 
@@ -169,9 +170,9 @@ def _document(
         "newer_kept": found.kept,
         "cannot_be_carried": len(found.left),
         "left_behind": found.left if not act else found.left[:SHOWN],
-        "next": "xbtmigrate abort, or xbtmigrate verify to cut over again" if act else _next(found),
+        **(NEXT[record.phase] if act else next_step(_command(found))),
     }
 
 
-def _next(found: CopyResult) -> str:
+def _command(found: CopyResult) -> str:
     return "xbtmigrate rollback --yes" + (" --leave-behind" if found.left else "")

@@ -21,6 +21,7 @@ from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Direction, Layout, digest_of
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.prerequisites import describe_routes
 
 # The switch is read by every application, so options that may hold credentials stay out of it.
 _SECRET = re.compile(r"key|token|secret|password|header|auth", re.IGNORECASE)
@@ -65,9 +66,7 @@ def choose_route(
     there = ", ".join(f"'{each}'" for each in leading) or "none"
     raise GateError(
         f"'{wanted}' is not an alias of '{source}', so there is nothing to move (aliases: {there})",
-        "a collection cannot be turned into an alias without deleting it. Either let the "
-        f"application read an alias of '{source}' first and name it with --alias, or let it read "
-        "the switch file, which names the collection to query, and give --by-switch",
+        describe_routes(connection, source),
     )
 
 

@@ -9,15 +9,18 @@ from pathlib import Path
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
 from xbtmigrate.documents.evaluate import EvaluateDocument
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.evaluation.recommendation import Recommendation
 from xbtmigrate.evaluation.retrieval import QueryScores, SearchSpace, evaluate
 from xbtmigrate.evaluation.servings import find_measured
+from xbtmigrate.migration.phases import FREE, Phase
 from xbtmigrate.migration.plan import Cost
+from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.centring import Centring
-from xbtmigrate.types import Direction, Modality
+from xbtmigrate.types import Direction, Modality, Strategy
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.collect import EvaluationOptions, make_trial
 from xbtmigrate.workflows.evaluate.cost import to_compare
@@ -28,8 +31,22 @@ from xbtmigrate.workflows.evaluate.report import check_page, write_page
 from xbtmigrate.workflows.evaluate.results import METRIC, Findings
 from xbtmigrate.workflows.evaluate.trial import Trial
 from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.next_step import (
+    BACKFILL,
+    PLAN,
+    find_next_step,
+    find_phase,
+    next_step,
+)
+from xbtmigrate.workflows.prerequisites import route_option
 from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.workspace import Workspace
+
+JUDGE = next_step(
+    "xbtmigrate evaluate",
+    "Write judged queries first (docs/judging.md) and name them in plan.queries: they decide.",
+)
+UNSWITCHED = (Phase.BACKFILLING, Phase.PAUSED, Phase.BACKFILLED, Phase.VERIFIED)
 
 
 def measure(
@@ -78,7 +95,8 @@ def measure(
         advice = findings[0].advise(config.plan.target, to_compare(costs), must_leave)
         # `cutover` refuses against this judgement, so it is kept even where no gate was given.
         save_judgement(models, workspace.artefacts, advice, findings[0].crossover)
-        content = _document(findings, gates, advice, warnings)
+        following = _next(store, workspace.artefacts, advice) if advice.strategy else JUDGE
+        content = _document(findings, gates, advice, warnings, following)
         if page is not None:
             write_page(page, store.facts, content, costs)
     return content
@@ -94,6 +112,7 @@ def _document(
     gates: Sequence[Gate],
     advice: Recommendation,
     warnings: Sequence[str],
+    following: NextDocument,
 ) -> EvaluateDocument:
     first, *others = findings
     return {
@@ -103,7 +122,31 @@ def _document(
         "directions": [each.figures() for each in others],
         "gates": [first.verdict(gate, advice) for gate in gates],
         "warnings": [*warnings, *_against(others, advice)],
+        **following,
     }
+
+
+def _next(store: Store, artefacts: Artefacts, advice: Recommendation) -> NextDocument:
+    """Return how the recommendation is followed from where the migration stands."""
+    assert advice.strategy is not None
+    record, plan = store.journal.load(), None
+    if artefacts.plan_file.exists():
+        plan = artefacts.load_plan()
+    phase = find_phase(record, plan, artefacts)
+    route = route_option(store.connection, plan) if plan else ""
+    free = phase is None or phase in FREE
+    if not free and phase not in UNSWITCHED:
+        return find_next_step(phase, plan)
+    if advice.strategy is Strategy.KEEP:
+        return next_step(None if free else "xbtmigrate abort", "Leave the collection as it is.")
+    if free and (plan is None or plan.strategy is not advice.strategy):
+        return next_step(PLAN, f'Set plan.strategy = "{advice.strategy}" first.')
+    spec = STRATEGIES[advice.strategy]
+    reached = 0.0 if free or record is None else record.fraction
+    trained = phase is not Phase.PLANNED or spec.only_encodes
+    if spec.writes and trained and advice.fraction > reached:
+        return next_step(f"{BACKFILL} --fraction {advice.fraction:g}")
+    return find_next_step(phase, plan, route=route)
 
 
 def _findings(

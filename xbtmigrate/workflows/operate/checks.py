@@ -45,10 +45,10 @@ def plan_lost(case: Case) -> Iterator[Inconsistency]:
     record, plan = case.begun, case.plan
     restore = f"restore {case.artefacts.folder} from a copy"
     if case.plan_error:
-        way_out = f"{restore}, or delete {case.artefacts.plan_file} and run this again"
-        yield Inconsistency(
-            "plan_damaged", case.plan_error, way_out if record else "make a new plan"
-        )
+        way_out = "`xbtmigrate plan` makes a new one"
+        if record is not None:
+            way_out = f"{restore}, or delete {case.artefacts.plan_file} and run this again"
+        yield Inconsistency("plan_damaged", case.plan_error, way_out)
     elif record is not None and plan is None:
         yield Inconsistency(
             "artefacts_lost",
@@ -86,7 +86,10 @@ def plan_stale(case: Case) -> Iterator[Inconsistency]:
         fingerprint = Models(case.config).new.fingerprint
         case.plan.check_current(store_over(case.config, case.connection).binding(fingerprint))
     except StaleError as error:
-        yield Inconsistency("plan_stale", error.message, error.hint)
+        way_out = error.hint
+        if case.begun is not None:
+            way_out = "undo the change, or give the migration up with `xbtmigrate abort`"
+        yield Inconsistency("plan_stale", error.message, way_out)
     except XbtMigrateError:
         return  # what cannot be used is found by the checks of the commands
 
@@ -148,10 +151,10 @@ def unfinished(case: Case) -> Iterator[Inconsistency]:
         yield Inconsistency(
             "dead_lease",
             f"the lease is held by {shown}, which has ended",
-            "nothing: the next command takes it over",
+            f"`{NEXT[record.phase]['next'] or 'xbtmigrate status'}` takes it over",
         )
     if record.phase in UNFINISHED and (dead or not record.owner):
-        command = NEXT[record.phase]
+        command = NEXT[record.phase]["next"]
         yield Inconsistency(
             "unfinished",
             f"a command was ended while the migration was {record.phase}",
@@ -169,7 +172,7 @@ def shadow_lost(case: Case) -> Iterator[Inconsistency]:
         yield Inconsistency(
             "target_missing",
             f"there is no collection '{target}', which the new vectors were written to",
-            "`xbtmigrate abort --yes` forgets it, then backfill anew",
+            "`xbtmigrate abort --yes` forgets it; then plan and backfill anew",
         )
     elif plan.target.layout is Layout.SHADOW and record.phase is not Phase.FINALIZING:
         recorded = find_shadow_record(case.connection, target)
@@ -207,8 +210,15 @@ def alias_elsewhere(case: Case) -> Iterator[Inconsistency]:
         yield Inconsistency(
             "alias_elsewhere",
             f"the alias '{alias}' leads to {found or 'nothing'}, not to '{wanted}'",
-            "move it back, or run `xbtmigrate rollback` or `xbtmigrate cutover` as you meant it",
+            _routes_of(record.phase, alias, wanted),
         )
+
+
+def _routes_of(phase: Phase, alias: str, wanted: str) -> str:
+    """Return what to do with a moved alias: what moves it on purpose, or that it goes back."""
+    back = f"move '{alias}' back to '{wanted}'"
+    meant = {Phase.CUT_OVER: "`xbtmigrate rollback`", Phase.VERIFIED: "`xbtmigrate cutover`"}
+    return f"{back}, or run {meant[phase]} if that was meant" if phase in meant else back
 
 
 def switch_differs(case: Case) -> Iterator[Inconsistency]:

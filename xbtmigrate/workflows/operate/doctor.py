@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.documents.operate import DoctorDocument
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
 from xbtmigrate.qdrant.journal.run_control import Control
 from xbtmigrate.workflows.backfill.control import is_running
-from xbtmigrate.workflows.next_step import find_next_step, find_phase
-from xbtmigrate.workflows.operate.case import Case
+from xbtmigrate.workflows.next_step import find_command, find_next_step, find_phase, next_step
+from xbtmigrate.workflows.operate.case import Case, Inconsistency
 from xbtmigrate.workflows.operate.checks import CHECKS
 from xbtmigrate.workflows.operate.refusals import find_refusals
+from xbtmigrate.workflows.prerequisites import route_option
 from xbtmigrate.workflows.store import open_connection
 from xbtmigrate.workflows.workspace import artefacts_of
 
@@ -40,21 +44,16 @@ def examine(config: Config, *, fix: bool) -> DoctorDocument:
         # A command refuses for the reasons found above; its refusal would repeat them.
         found += find_refusals(case, sound=not found)
         fixed = [each for each in found if fix and each.fix is not None]
-        following = find_next_step(
-            find_phase(record, plan, artefacts),
-            plan,
-            running=is_running(record),
-            paused=Control(connection, config.migration).read_command().paused,
-        )
         for each in fixed:
             assert each.fix is not None
             each.fix()
-    healthy = len(fixed) == len(found)
+        left = [each for each in found if each not in fixed]
+        following = _way_out(left) if left else _following(case)
     return {
         "migration": config.migration,
         "phase": record.phase if record else None,
-        "healthy": healthy,
-        "next": following if healthy else "follow each way out, then run this again",
+        "healthy": not left,
+        **following,
         "findings": [
             {
                 "name": each.name,
@@ -66,6 +65,27 @@ def examine(config: Config, *, fix: bool) -> DoctorDocument:
             for each in found
         ],
     }
+
+
+def _way_out(found: Sequence[Inconsistency]) -> NextDocument:
+    """Return the command that resolves most, then the first that a way out names."""
+    if any(each.fix is not None for each in found):
+        return next_step("xbtmigrate doctor --yes")
+    commands = [command for each in found if (command := find_command(each.way_out))]
+    return next_step(commands[0] if commands else "xbtmigrate doctor", "Follow each way out first.")
+
+
+def _following(case: Case) -> NextDocument:
+    """Return the next step where nothing is wrong."""
+    # Read anew: a fix may have restored the plan.
+    plan, _ = _load_plan(case.artefacts)
+    return find_next_step(
+        find_phase(case.record, plan, case.artefacts),
+        plan,
+        running=is_running(case.record),
+        paused=Control(case.connection, case.config.migration).read_command().paused,
+        route="" if plan is None else route_option(case.connection, plan),
+    )
 
 
 def _load_plan(artefacts: Artefacts) -> tuple[Plan | None, str]:

@@ -20,6 +20,7 @@ from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.types import Direction, Strategy
 from xbtmigrate.workflows.backfill.control import is_running
 from xbtmigrate.workflows.next_step import find_next_step, find_phase
+from xbtmigrate.workflows.prerequisites import route_option
 from xbtmigrate.workflows.store import Store, open_connection, store_over
 from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.workspace import artefacts_of
@@ -120,11 +121,12 @@ def _document(
         "updated_at": record.updated_at if record else None,
         "load": _load(config, connection, record),
         "artefacts": _artefacts(artefacts_of(config)),
-        "next": find_next_step(
+        **find_next_step(
             phase,
             plan,
             running=running,
             paused=control.read_command().paused,
+            route="" if plan is None else route_option(connection, plan),
         ),
         "last_error": None if trouble is None else trouble[0],
     }

@@ -31,9 +31,11 @@ from xbtmigrate.serving.artefact_source import names_of
 from xbtmigrate.types import MADE, Channel, Direction, Kind, Layout, vectors_of
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.trial import ChannelVectors
+from xbtmigrate.workflows.next_step import next_step
 from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.workspace import artefacts_of
 
+PUBLISHED = next_step(None, "Applications find it by themselves (docs/serving.md).")
 BANK_ROWS = 256
 """Known queries that are published, at most: they serve to translate score thresholds."""
 
@@ -59,6 +61,7 @@ def run(config: Config, *, yes: bool) -> PublishDocument:
         "digest": published.digest if published else None,
         "files": sizes,
         "bytes": sum(sizes.values()),
+        **(PUBLISHED if yes else next_step("xbtmigrate publish --yes")),
     }
 
 

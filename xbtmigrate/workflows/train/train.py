@@ -20,6 +20,7 @@ from xbtmigrate.documents.train import (
 )
 from xbtmigrate.errors import ConfigError, TrainingError
 from xbtmigrate.evaluation.queries import FREE, choose_held_out
+from xbtmigrate.migration.phases import Phase
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.centring import Centring
@@ -33,6 +34,7 @@ from xbtmigrate.workflows.encode_points import Report, encode_gallery
 from xbtmigrate.workflows.evaluate.collect import MIN_UNSEEN
 from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.next_step import find_next_step
 from xbtmigrate.workflows.points import Points, survey, take
 from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.train.calibrate import CalibrationResult
@@ -81,6 +83,7 @@ class TrainResult:
             "lora": self._lora(self.lora) if self.lora else None,
             "calibration": self._calibration(self.learned) if self.learned else None,
             "centring": self._centring(self.centring) if self.centring else None,
+            **find_next_step(Phase.TRAINED, self.plan),
         }
 
     def _calibration(self, learned: CalibrationResult) -> CalibrationDocument:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from scipy.stats import sem
 
 from xbtmigrate.artefacts import Artefacts
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.documents.verify import (
     BaselineDocument,
     FaultsDocument,
@@ -27,6 +28,7 @@ from xbtmigrate.types import Kind, Layout, PointId, Vectors, vectors_of
 from xbtmigrate.workflows.encode_points import encode_questions
 from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.next_step import BACKFILL, CUTOVER, VERIFY, next_step
 from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.tally import Tally, count_by_reason, describe_without_vector
 from xbtmigrate.workflows.verify.check_points import Fault
@@ -53,6 +55,7 @@ class VerifyFindings:
         index_recall: How well the indexes find; None where nothing could be searched for.
         baseline: What became of the points looked at while planning; None without them.
         max_replaced: Points whose old vectors an application may have replaced, at most.
+        route: Option that the cutover needs, see `route_option`.
     """
 
     plan: Plan
@@ -65,6 +68,7 @@ class VerifyFindings:
     index_recall: IndexRecallDocument | None
     baseline: BaselineChanges | None
     max_replaced: int
+    route: str = ""
 
     @property
     def faults(self) -> Counter[Fault]:
@@ -155,7 +159,7 @@ class VerifyFindings:
             "not_proven": self._not_proven(),
             "phase": phase,
             "seconds": round(seconds, 3),
-            "next": self._next(),
+            **self._next(),
         }
 
     def _baseline(self) -> BaselineDocument | None:
@@ -205,18 +209,18 @@ class VerifyFindings:
             )
         return found
 
-    def _next(self) -> str:
+    def _next(self) -> NextDocument:
         if not self.reasons:
-            return "xbtmigrate cutover"
+            return next_step(CUTOVER + self.route)
         if self.state.overflowing:
-            return "xbtmigrate backfill --online"
+            return next_step(BACKFILL)
         if self.state.mismatches:
-            return "xbtmigrate verify --yes"
+            return next_step(f"{VERIFY} --yes", "It makes the vectors that are wrong again.")
         changed = len(self._vectors_changed)
         # A repair handles faults of points; replaced old vectors need a backfill.
         if changed > self.max_replaced and len(self.reasons) == 1:
-            return "xbtmigrate backfill --online"
-        return "put right what was found, then xbtmigrate verify"
+            return next_step(BACKFILL)
+        return next_step(VERIFY, "First put right what was found.")
 
 
 def loses_neighbours(recall: IndexRecallDocument) -> bool:

@@ -34,6 +34,8 @@ from xbtmigrate.workflows.backfill.request import BackfillRequest, load_request
 from xbtmigrate.workflows.compare_baseline import compare_with_baseline, refresh_baseline
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.next_step import VERIFY, next_step
+from xbtmigrate.workflows.prerequisites import route_option
 from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.tally import Tally
 from xbtmigrate.workflows.verify.check_points import BEHIND, Examiner, Fault, sample_hash
@@ -308,7 +310,7 @@ class _Run:
             "clean": False,
             "checked": self._state.checked,
             "points": self._points,
-            "next": "run the same command again: it goes on from here",
+            **next_step(VERIFY, "It goes on from here."),
         }
 
     def evidence(self) -> VerifyFindings:
@@ -332,4 +334,5 @@ class _Run:
             ),
             baseline=compare_with_baseline(self.store, self.workspace.artefacts, plan),
             max_replaced=self.extent.replaced,
+            route=route_option(self.store.connection, plan),
         )
