@@ -70,7 +70,7 @@ def test_where_old_requests_raise_no_error_the_user_answers_for_the_readers(fold
     # With --yes the result comes after the switch, so the sentence stands before the checks, too.
     _, _, progress = inside("cutover", "--yes", cwd=folder)
     lines = progress.splitlines()
-    assert lines.index(refused["readers"]) < lines.index("checking the gates")
+    assert lines.index(refused["readers"]) < lines.index("checking the conditions")
 
 
 def test_by_switch_an_unchanged_reader_stays_where_it_is(folder: Path):

@@ -138,7 +138,7 @@ def test_queries_that_ask_for_every_point_are_held_out_by_fold(captions: Clipart
     assert trained["pairs"]["text"] + trained["held_out"] == COUNT - COUNT // 5
     found = answer_inside("evaluate", cwd=tmp_path)
     assert found["query_count"] == COUNT // 5
-    assert any("training needed their points" in each for each in found["warnings"])
+    assert any("training used their points" in each for each in found["warnings"])
     pairs = set(pq.read_table(next(tmp_path.glob(".xbtmigrate/*/pairs.parquet")))["id"].to_pylist())
     fold = set(pq.read_table(next(tmp_path.glob(".xbtmigrate/*/fold.parquet")))["id"].to_pylist())
     assert len(fold) == COUNT // 5

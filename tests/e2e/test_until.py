@@ -126,5 +126,5 @@ def test_a_log_that_is_none_is_refused_before_anything_is_written(
     assert "needs a log" in refused["error"]["message"]
     pq.write_table(pa.table({"point": ["1"]}), tmp_path / "log.parquet")
     refused = answer(*online, "--demand", "log.parquet", cwd=tmp_path, expect=2)
-    assert "not a log" in refused["error"]["message"]
+    assert "not a traffic log" in refused["error"]["message"]
     assert answer("status", cwd=tmp_path)["projected"] == 0

@@ -279,4 +279,4 @@ def test_it_is_refused_before_the_backfill_is_through(
     write_config(tmp_path, qdrant_url, name)
     answer_inside("plan", cwd=tmp_path)
     code, _, err = inside("verify", cwd=tmp_path)
-    assert (code, "nothing was backfilled yet" in err) == (3, True)
+    assert (code, "nothing has been backfilled yet" in err) == (3, True)

@@ -143,7 +143,7 @@ def test_what_comes_late_and_cannot_be_embedded_is_carried_and_not_dropped(place
     client.close()
     end = ("finalize", "--confirm", place.name, "--no-snapshot", "--notice", "0")
     refused = place.run(*end, expect=3)["error"]
-    assert refused["message"].startswith("2 point(s) are another on the old side")
+    assert refused["message"].startswith("2 point(s) of the old side differ")
     assert all(each in refused["message"] for each in ("900001", str(emptied)))
     carried = place.run("cutover", "--yes")
     assert carried["without_vector"] == [str(emptied), "900001"]

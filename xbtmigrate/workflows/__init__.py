@@ -1,1 +1,1 @@
-"""The procedure of each command, a folder for each step; shared modules lie beside the folders."""
+"""The procedure of each command: one folder per step, and the modules that several steps share."""

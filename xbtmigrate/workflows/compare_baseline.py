@@ -1,4 +1,4 @@
-"""Record some points before the first write, and tell later who changed them since."""
+"""Record some points before the first write, to tell later what changed them."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def read_baseline_points(connection: Connection, plan: Plan, ids: Sequence[Point
 
 
 def compare_with_baseline(store: Store, artefacts: Artefacts, plan: Plan) -> BaselineChanges | None:
-    """Compare the points recorded while planning with what they are now; None without a record.
+    """Compare the points recorded while planning with their present state; None without a record.
 
-    The tool only reads the source of a shadow. In place a new vector that was projected from the
-    present old ones was made behind their replacement, and one that has still to be made will be.
+    The tool only reads the source of a shadow. In place, a new vector that was projected from the
+    present old ones was made after they were replaced, and so will one that is still due.
     The mark of an encoded vector does not name the old ones, so their cause stays open there.
     """
     before = artefacts.load_baseline()
@@ -59,7 +59,7 @@ def compare_with_baseline(store: Store, artefacts: Artefacts, plan: Plan) -> Bas
 def refresh_baseline(
     connection: Connection, artefacts: Artefacts, plan: Plan, ids: Sequence[PointId]
 ) -> None:
-    """Record the present state of some of the baseline's points in place of the earlier one."""
+    """Replace the recorded state of some of the baseline's points by the present one."""
     before = artefacts.load_baseline()
     if before is not None and ids:
         now = read_baseline_points(connection, plan, ids)
@@ -69,7 +69,7 @@ def refresh_baseline(
 def distrust_replaced(store: Store, artefacts: Artefacts, plan: Plan) -> None:
     """Make encoded points whose old vectors were replaced due again."""
     found = compare_with_baseline(store, artefacts, plan)
-    # The mark of an encoded vector does not name the old one, so no pass would notice by itself.
+    # The mark of an encoded vector does not name the old one, so no pass would notice.
     if found is not None and found.vectors_changed:
         distrust(store.connection, plan.target, found.vectors_changed)
 
@@ -77,7 +77,7 @@ def distrust_replaced(store: Store, artefacts: Artefacts, plan: Plan) -> None:
 def watch_baseline(
     connection: Connection, artefacts: Artefacts, plan: Plan, gallery: Gallery
 ) -> Gallery:
-    """Return a gallery that notices old vectors which applications replace between its writes."""
+    """Return a gallery that notices when applications replace old vectors between its writes."""
     before = artefacts.load_baseline()
     # A shadow needs no watch: `compare_with_baseline` explains all changes of its source.
     if before is None or plan.target.layout is Layout.SHADOW:
@@ -120,8 +120,8 @@ class _WatchedGallery:
         return self.gallery.read(columns, ids=ids, after=after, expected=expected)
 
     def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
-        """Store `new` with its provenance, after a look at the old vectors."""
-        # Before the write: afterwards a fault of the tool would pass for an application's change.
+        """Store `new` with its provenance, after comparing the old vectors."""
+        # Before the write: afterwards, a fault of the tool would look like an application's change.
         ids = [each for each in batch["id"].to_pylist() if each in self.ids]
         if ids:
             self._look(ids)

@@ -1,4 +1,4 @@
-"""Embed the items that can be embedded, and never pay twice for the same content."""
+"""Embed items except those that cannot be embedded; never encode the same content twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCH = 256
 
 
 class Report(Protocol):
-    """What a procedure calls to tell how far it is."""
+    """The callback by which a procedure reports its progress."""
 
     def __call__(self, stage: str, done: int, total: int, note: str = "", /) -> None:
         """Report a stage's name, what is done, the total (0: none), and the best so far."""
@@ -49,7 +49,7 @@ def encode_readable(
     done = np.zeros(len(items), np.bool_)
     for start in range(0, len(items), BATCH):
         rows = [row for row in range(start, min(start + BATCH, len(items))) if items[row]]
-        # An encoder refuses the whole batch and names the rows at fault: retry without them.
+        # An encoder refuses the whole batch and names the rows it cannot embed: retry without them.
         while rows:
             try:
                 vectors[rows] = encoder.encode(
@@ -70,7 +70,7 @@ def encode_questions(
 ) -> tuple[Questions, Vectors, Vectors]:
     """Embed queries with both models, leaving out those that one of them cannot embed.
 
-    Comparisons of systems are paired, so that both have to answer the same queries.
+    Comparisons are paired, so every system must answer the same queries.
 
     Returns:
         The m queries that are left, and their old and new vectors, (m, d_old) and (m, d_new).
@@ -115,7 +115,7 @@ def encode_gallery(
             ids=[points.ids[row] for row in rows],
         )
         vectors[rows], done[rows] = found, readable
-        # On disk after every 1,024 points: a kill loses only those of the present block.
+        # Saved after every 1,024 points: a kill loses only those of the present block.
         known.add(list(hashes[rows[readable]]), found[readable])
         report(stage, min(start + 4 * BATCH, len(todo)), len(todo))
     return vectors, done

@@ -1,4 +1,4 @@
-"""Keep in the journal why the last run failed, until the next one begins."""
+"""Keep in the journal why the last run failed, until the next run begins."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from xbtmigrate.qdrant.wire.connection import Connection
 
 @contextlib.contextmanager
 def note_error(config: Config, connection: Connection) -> Iterator[None]:
-    """Keep the reason where the block ends by an error, so that `status` and `doctor` know it."""
+    """Store the error that ends the block, so that `status` and `doctor` can show it."""
     control = Control(connection, config.migration)
     # An earlier error must not be shown as that of this run, even if this one is killed.
     control.store_error(None)
     try:
         yield
     except (ConnectionFailedError, LeaseError):
-        # The first passes by itself, and cannot be stored anyway; the second concerns another run.
+        # A lost connection could not be stored anyway; a lost lease concerns another run.
         raise
     except XbtMigrateError as error:
-        # Failing to store the note must not hide the error that it is about.
+        # Failing to store the note must not hide the error itself.
         with contextlib.suppress(XbtMigrateError):
             control.store_error((error.message, error.hint))
         raise

@@ -1,4 +1,4 @@
-"""Load the encoders of a migration when they are first used, and price what they encode."""
+"""Load the encoders of a migration on first use, and estimate the price of encoding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Models:
 
     @property
     def stored(self) -> Modality:
-        """Modality that the stored vectors embed, and so the new ones."""
+        """Modality that both the stored and the new vectors embed."""
         return self.config.old_model.stored
 
     @cached_property

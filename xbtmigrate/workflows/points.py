@@ -16,12 +16,12 @@ from xbtmigrate.protocols import Gallery
 from xbtmigrate.types import Modality, PointId, Vectors, given_of, keep_given
 
 SHOWN = 5
-"""Ids that are named as examples, at most."""
+"""Most ids that are named as examples."""
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Points taken out of the gallery, column by column, n rows each.
+    """Points read from the gallery, in columns of n rows.
 
     Attributes:
         ids: Point ids.
@@ -59,7 +59,7 @@ class Points:
         )
 
     def join(self, others: Points) -> Points:
-        """Put other points behind these, without labels."""
+        """Append other points, without labels."""
         sided = self.side is not None and others.side is not None
         return Points(
             [*self.ids, *others.ids],
@@ -73,7 +73,7 @@ class Points:
 
 @dataclass(slots=True)
 class Survey:
-    """One look at the whole collection, counted batch by batch.
+    """Exact counts of the whole collection, made batch by batch.
 
     Attributes:
         points: Points seen.
@@ -148,7 +148,7 @@ def survey(
     columns = {"source"} if without_old is None else {"source", "old"}
     for batch in gallery.read(columns):
         sourced = seen.count(batch, without_old)
-        # Bottom-k sampling: every point draws a random number, the smallest `sample` of them stay.
+        # Bottom-k sampling: every point draws a random number, and the `sample` smallest are kept.
         # The number of points need not be known, and a smaller sample begins a larger one.
         drawn = np.concatenate([drawn, sourced])
         lots = np.concatenate([lots, rng.random(len(sourced))])
@@ -156,7 +156,7 @@ def survey(
         drawn, lots = drawn[keep], lots[keep]
         report("surveying", seen.points, total)
     seen.sample = list(drawn)
-    # The floor keeps a tiny collection under a coarse clock from dividing by zero.
+    # The floor avoids a division by zero for a tiny collection and a coarse clock.
     seen.rate = seen.points / max(time.monotonic() - start, 1e-9)
     return seen
 
@@ -168,7 +168,7 @@ def take(gallery: Gallery, ids: Sequence[PointId] | None = None) -> Points:
         gallery: The collection.
         ids: Which points, in this order; None for all of them.
     """
-    # Only points that a forward projector could map: training and measuring need both sides.
+    # Only points that a forward projector can map: training and measuring need both vectors.
     batches = [keep_given(batch) for batch in gallery.read({"source", "old"}, ids=ids)]
     if not batches:
         return Points([], [], [], [], np.empty((0, 0), np.float32))

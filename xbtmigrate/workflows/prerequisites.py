@@ -1,4 +1,4 @@
-"""Check, before anything is written, what a migration will need until its end."""
+"""Check, before anything is written, everything a migration needs up to its end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _GIB = 2**30
 def require_prerequisites(
     store: Store, layout: Target, costs: Sequence[Cost], strategy: Strategy
 ) -> list[Finding]:
-    """List what the way to `finalize` needs and does not find.
+    """List everything that the migration needs until `finalize` and that is missing.
 
     Args:
         store: What the migration has in Qdrant.
@@ -43,7 +43,7 @@ def require_prerequisites(
     if not STRATEGIES[strategy].writes:
         return []
     [cost] = [each for each in costs if each.strategy is strategy]
-    # All checks run before one refuses, so one attempt names everything that has to be changed.
+    # All checks run before any refuses, so one attempt names everything that has to be changed.
     found = list(
         chain(
             _alias(store, layout),
@@ -60,7 +60,7 @@ def require_prerequisites(
 
 
 def refuse_impossible(store: Store, layout: Target) -> None:
-    """Refuse a migration that limits of the collection would stop half-way.
+    """Raise if limits of the collection would stop the migration half-way.
 
     Raises:
         GateError: There are such limits; names all of them.
@@ -69,7 +69,7 @@ def refuse_impossible(store: Store, layout: Target) -> None:
 
 
 def _refuse(findings: Sequence[Finding]) -> None:
-    """Refuse where findings make the migration impossible.
+    """Raise if a finding makes the migration impossible.
 
     Raises:
         GateError: Some do; names all of them and their ways out.
@@ -83,7 +83,7 @@ def _refuse(findings: Sequence[Finding]) -> None:
 
 
 def _alias(store: Store, layout: Target) -> Iterator[Finding]:
-    """A shadow takes over by moving an alias, which applications have to read by then."""
+    """Check that applications can read an alias, which the cutover to a shadow moves."""
     facts = store.facts
     # `requested` differs from the real name only where qdrant.collection is an alias.
     if layout.layout is Layout.IN_PLACE or facts.requested != facts.collection:
@@ -124,14 +124,14 @@ def _rights(store: Store) -> Iterator[Finding]:
     try:
         check_writable(store.connection, store.facts.collection)
     except ConnectionFailedError as error:
-        # A plan may well be made with a key that only reads; the backfill refuses it.
+        # A plan may be made with a read-only key; the backfill refuses it.
         yield Finding(name="rights", message=error.message, way_out=f"{error.hint} for backfill")
 
 
 def _limits(store: Store, layout: Target) -> Iterator[Finding]:
     facts = store.facts
     address = quote(facts.collection, safe="")
-    # A limit of strict mode that is met half-way would leave a mixed gallery behind.
+    # A limit of strict mode reached half-way would leave a mixed gallery behind.
     found = find_low_limits(store.connection, facts, layout.layout, layout.size)
     for name, limit, needed in found:
         yield Finding(
@@ -139,7 +139,7 @@ def _limits(store: Store, layout: Target) -> Iterator[Finding]:
             blocks=True,
             message=f"strict mode of '{facts.collection}' sets {name} to {limit}, and the "
             f"migration needs {needed:,}",
-            way_out=f"raise it until the migration is over: PATCH /collections/{address} "
+            way_out=f"raise it until the migration has ended: PATCH /collections/{address} "
             f'{{"strict_mode_config": {{"{name}": {needed}}}}}',
         )
 
@@ -151,17 +151,17 @@ def _payloads(store: Store) -> Iterator[Finding]:
     if limit is not None:
         yield Finding(
             name=name,
-            message=f"strict mode of '{facts.collection}' sets {name} to {limit:,}, and marks take "
-            f"up to {marks:,} bytes until the migration is over",
-            way_out=f"raise it unless as much is left: PATCH "
+            message=f"strict mode of '{facts.collection}' sets {name} to {limit:,}, and marks "
+            f"take up to {marks:,} bytes until the migration has ended",
+            way_out=f"raise it, unless that much is still free: PATCH "
             f"/collections/{quote(facts.collection, safe='')} "
             f'{{"strict_mode_config": {{"{name}": {limit + marks}}}}}',
         )
 
 
 def _rates(facts: CollectionFacts, cost: Cost, layout: Layout) -> Iterator[Finding]:
-    # A rate limit delays a run and does not spoil it (docs/load.md), so these findings only warn.
-    # Copies are made of points that are read by id, each of which counts; a page counts once.
+    # A rate limit only delays a run (docs/load.md), so these findings only warn.
+    # A shadow copies points that are read by id, each of which counts; a page counts once.
     copied = layout is Layout.SHADOW
     reads = (facts.points, "points to read") if copied else (facts.points // 50, "pages to read")
     needed = {
@@ -174,12 +174,12 @@ def _rates(facts: CollectionFacts, cost: Cost, layout: Layout) -> Iterator[Findi
                 name=name,
                 message=f"strict mode sets {name} to {limit:,} a minute: {number:,} {what} take "
                 f"{number / limit:,.0f} minutes at least",
-                way_out="raise it until the migration is over, or let the backfill take its time",
+                way_out="raise it until the migration has ended, or accept the time",
             )
 
 
 def _room(connection: Connection, cost: Cost) -> Iterator[Finding]:
-    """Too little disk makes it impossible; memory can be swapped, and servers can map files."""
+    """Check disk, which is required, and memory, which is not: servers can map files."""
     room = read_free_space(connection)
     if room.disk is not None and cost.disk_bytes > room.disk:
         yield Finding(
@@ -203,5 +203,5 @@ def _settings(connection: Connection, layout: Target) -> Iterator[Finding]:
         yield Finding(
             name="settings_not_kept",
             message=f"the embedded mode keeps no index settings of '{layout.vector}'",
-            way_out="nothing: it searches without an index",
+            way_out="nothing: the embedded mode searches without an index",
         )

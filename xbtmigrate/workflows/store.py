@@ -1,4 +1,4 @@
-"""Open what a migration has in Qdrant: its collection, its galleries and its journal."""
+"""Open a migration's collection, galleries and journal in Qdrant."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Store:
         facts, fields = self.facts, self.fields
         if query_field is not None:
             fields = EmbeddedFields(query_field, fields.image, Modality.TEXT)
-        # There is no new vector yet: the old one takes its place. The empty digest passed below is
+        # There is no new vector yet: the old one takes its place. The empty digest below is
         # that of no plan.
         as_it_is = Target(
             layout=Layout.IN_PLACE,
@@ -85,9 +85,9 @@ class Store:
         )
 
     def _side(self) -> tuple[int, EmbedTexts | None]:
-        """Return the length of the forward projector's side vectors, and what makes them of texts.
+        """Return the length of the projector's side vectors, and what makes them from texts.
 
-        Found out each time: `train-projector` replaces the projector while the store is open.
+        Read each time: `train-projector` replaces the projector while the store is open.
         """
         folder = artefacts_of(self.config).projector_folder(Direction.FORWARD)
         return open_side(folder) if folder.exists() else (0, None)
@@ -96,7 +96,7 @@ class Store:
         """Open the collection as the plan migrates it."""
         target = plan.target
         size, text_side = self._side()
-        # A stored side vector is read only where the projector takes it: vectors fill the pages.
+        # A stored side vector is read only if the projector takes it: vectors make pages large.
         stored = size > 0 and text_side is None
         return open_gallery(
             self.connection,
@@ -130,11 +130,11 @@ class Store:
         )
 
     def nearest(self, vectors: Vectors, count: int) -> list[list[PointId]]:
-        """Points that old-model queries find in the collection as it is, best first."""
+        """Return the points that old-model queries find in the collection as it is, best first."""
         return find_nearest(self.connection, self.facts, vectors, count)
 
     def refuse_while_under_way(self, because: str) -> None:
-        """Refuse a command that would invalidate a migration under way.
+        """Raise if a migration is in progress that the command would invalidate.
 
         Raises:
             GateError: It is under way.
@@ -208,14 +208,14 @@ def store_over(config: Config, connection: Connection) -> Store:
         if record is not None and record.phase in (Phase.FINALIZING, Phase.ABORTING):
             raise GateError(
                 f"migration '{config.migration}' is {record.phase}: {error.message}",
-                "`xbtmigrate status` names the command that goes on",
+                "`xbtmigrate status` names the command to continue with",
             ) from error
         raise
     return Store(config, connection, facts)
 
 
 def _source(config: Config, connection: Connection) -> str:
-    """Name of the collection with the old vectors, also when its alias has been moved on."""
+    """Return the collection with the old vectors, even if its alias has been moved."""
     name = config.qdrant.collection
     try:
         plan = artefacts_of(config).load_plan()

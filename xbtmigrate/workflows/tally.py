@@ -47,13 +47,13 @@ class Tally:
 
     @property
     def without_new(self) -> int:
-        """Points that have no new vector, whether they are to get one or not."""
-        # Never below 0: applications write between the counts, which are separate requests.
+        """Points that have no new vector, whether or not they will get one."""
+        # Never below 0, because applications write between the separate counts.
         return max(0, self.points - self.projected - self.encoded - self.applied)
 
     @property
     def pending(self) -> int:
-        """Points that the backfill has still to deal with."""
+        """Points that are still due."""
         return max(0, self.without_new - self.without_vector)
 
     def with_those_of_applications(self, points: int, with_new: int) -> Self:
@@ -63,7 +63,7 @@ class Tally:
             points: Points of the collection that applications use.
             with_new: Those that have a new vector, whoever made it.
         """
-        # Applications write no marks, so what has a vector beyond the marked points is theirs.
+        # Applications write no marks, so vectors beyond the marked points are theirs.
         applied = max(0, with_new - self.projected - self.encoded)
         return replace(self, points=points, applied=applied)
 
@@ -88,6 +88,6 @@ def count_by_reason(counts: Mapping[Kind, int]) -> WithoutVector:
 
 
 def describe_without_vector(counts: WithoutVector) -> str:
-    """Return in words how many points get no new vector, and why."""
+    """Describe how many points get no new vector, and why."""
     parts = [f"{count:,} {WITHOUT[Kind(kind)]}" for kind, count in counts.items() if count]
     return ", ".join(parts) or "none"

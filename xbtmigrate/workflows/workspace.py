@@ -1,4 +1,4 @@
-"""Find the files of a migration: artefacts, vectors paid for, and what is built from them."""
+"""Find the files of a migration: artefacts, cached vectors, and what is built from them."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Workspace:
 
     @cached_property
     def cache(self) -> VectorCache:
-        """Vectors of the new model paid for so far."""
+        """Cached vectors of the new model."""
         encoder = self.models.new
         return self.artefacts.open_vector_cache(encoder.fingerprint, encoder.dimension)
 
     @cached_property
     def tuned_encoder(self) -> Encoder | None:
-        """The new model with the additions that were trained for the bridge, if there are any."""
+        """The new model with the LoRA weights trained for the bridge, if there are any."""
         folder = self.artefacts.lora_folder
         # Only `train-projector --lora` writes this folder.
         if not folder.exists():
@@ -58,7 +58,7 @@ class Workspace:
         demand: Mapping[PointId, int] | None = None,
         benefit: BenefitModel | None = None,
     ) -> Ordering:
-        """Make an ordering with those of the parts below that its factory has as parameters.
+        """Make an ordering from those of the parts below that its factory has as parameters.
 
         Args:
             name: Name of the ordering.
@@ -77,7 +77,7 @@ class Workspace:
             "projector": projector,
             "demand": demand,
         }
-        # Built only on demand: both read files, which other orders do not need.
+        # Built on demand: both read files, which other orders do not need.
         if "benefit" in wanted:
             offered["benefit"] = benefit or self._benefit(projector)
         if "otherwise" in wanted:
@@ -91,12 +91,12 @@ class Workspace:
         calibration = self.artefacts.load_calibration()
         if calibration is None or projector is None:
             return None
-        # Learned on the errors of one map, so it says nothing of another one.
+        # Learned from the errors of one map, so it does not apply to another.
         found = self.artefacts.load_benefit(calibration)
         return found if found is not None and found.forward == projector.digest else None
 
     def _otherwise(self, projector: Projector | None) -> Ordering | None:
-        """Return the best order for points to which another one gives equal scores."""
+        """Return the best order for breaking ties of another one."""
         if projector is None or not projector.has_uncertainty:
             return None
         learned = self._benefit(projector)

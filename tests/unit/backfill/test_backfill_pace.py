@@ -155,7 +155,7 @@ def test_without_a_limit_it_is_at_full_speed_at_once():
         pace.judge(100)
     assert pace.share < 1
     pace.limit_to(Limits(None, None))
-    pace.back_off("the server asks for fewer requests")
+    pace.back_off("the server refused requests (429)")
     assert (pace.share, pace.wait(writes=True)[0]) == (1, 0)
 
 
@@ -175,9 +175,9 @@ def test_a_pause_holds_until_it_is_taken_back_and_changes_nothing_else():
 def test_a_server_that_asks_for_less_gets_less():
     run = Run()
     pace = run.started(10)
-    pace.back_off("the server asks for fewer requests")
+    pace.back_off("the server refused requests (429)")
     assert (pace.share, pace.batch) == (0.5, BATCH // 2)
-    assert run.said[-1] == "slower: the server asks for fewer requests"
+    assert run.said[-1] == "slower: the server refused requests (429)"
     for _ in range(20):
         pace.judge(10)
     assert run.said[-1].startswith("at full speed again")

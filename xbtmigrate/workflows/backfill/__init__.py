@@ -1,1 +1,1 @@
-"""The procedure of `backfill`, and what steers a run."""
+"""The procedure of `backfill`, and the commands that control a run."""

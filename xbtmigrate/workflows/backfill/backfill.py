@@ -57,7 +57,7 @@ class BackfillResult:
 
     @property
     def refused(self) -> bool:
-        """Whether the run went to its end and its gate is still not met."""
+        """Whether the run finished without meeting its gate."""
         return self.until is not None and not self.until["met"] and not self.outcome.stopped
 
     @property
@@ -97,7 +97,7 @@ class BackfillResult:
         if self.outcome.stopped:
             return f"stopped: {self.outcome.stopped}"
         if self.outcome.left:
-            return "complete but for points that keep changing"
+            return "complete except for points that keep changing"
         before = self.request.record
         if before is not None and before.phase is Phase.BACKFILLED and self._written == 0:
             return "already complete"
@@ -180,7 +180,7 @@ def run(
         record = store.journal.load()
         request, projector, order = check_run(store, models, workspace, options, record)
         check_writable(store.connection, store.facts.collection)
-        # All checks come before this line, because the lease is the first thing written.
+        # All checks come before this line: the lease is the first thing written.
         with _hold_lease(store, _bound(request, projector)) as held:
             _prepare(store, workspace.artefacts, request.plan)
             with (
@@ -188,7 +188,7 @@ def run(
                 pace_gallery(store, request.plan, options, should_stop) as sparing,
             ):
                 metrics.load = lambda: read_load(sparing.pace, store.connection)
-                # Scoring reads every point once, which is load for the server as any pass is.
+                # Scoring reads every point once, so it is paced like any other pass.
                 order = replace(order, gallery=sparing)
                 work = LoopTask(request, held, projector, sparing, order, options.batch_size)
                 watch = _watch(store, models, workspace, work, options=options, report=report)
@@ -212,12 +212,12 @@ def _hold_lease(store: Store, record: MigrationRecord) -> Iterator[MigrationReco
     try:
         yield held
     finally:
-        # Otherwise a run on another machine would first wait until the lease runs out.
+        # Otherwise a run on another machine would have to wait until the lease expires.
         store.journal.release()
 
 
 def _prepare(store: Store, artefacts: Artefacts, plan: Plan) -> None:
-    """Make the place of the new vectors and publish what searchers need."""
+    """Create the place for the new vectors, and publish what searchers need."""
     prepare_layout(store.connection, store.facts, plan.target)
     # Published before the first vector is written: searchers read these files from Qdrant,
     # and `doctor --yes` restores a lost folder from them.
@@ -234,7 +234,7 @@ def _watch(
     options: BackfillOptions,
     report: Report,
 ) -> QualityMonitor | None:
-    """Return what measures the live gallery on the way, where a gate was given."""
+    """Return the monitor that measures the live gallery during the run, if a gate was given."""
     if options.until is None:
         return None
     return QualityMonitor(store, models, workspace, work, options.until, options.queries, report)
@@ -271,7 +271,7 @@ def _run_loop(
         until=None if watch is None else watch.until(),
     )
     outcome = loop.run()
-    # The last measurement may be a hundredth of the points old: measure the finished gallery.
+    # The last measurement may be behind by a hundredth of the points: measure the finished gallery.
     if watch is not None and not (outcome.stopped or watch.met):
         watch.reached(outcome.record.position, work.request.tally.points)
     return outcome
@@ -288,7 +288,7 @@ def _first_record(request: BackfillRequest) -> MigrationRecord:
 
 
 def _bound(request: BackfillRequest, projector: Projector | None) -> MigrationRecord:
-    """Tie the record to the parts this run uses."""
+    """Store in the record the digests of the parts that this run uses."""
     record = request.record or _first_record(request)
     digest = projector.digest if projector is not None and request.projects else ""
     return replace(

@@ -19,13 +19,13 @@ from xbtmigrate.qdrant.journal.run_control import Command, Control
 from xbtmigrate.workflows.next_step import BACKFILL, RESUME, next_step
 from xbtmigrate.workflows.store import open_store
 
-# Seconds. The run reads commands once a second, but a write under way can take long to end.
+# Seconds. The run reads commands once a second, but a write in progress can take long.
 ANSWER_SECONDS = 60.0
 LOOK_EVERY = 0.25
 
 
 def pause(config: Config) -> ControlDocument:
-    """Pause a running backfill; return once none of its writes is under way.
+    """Pause a running backfill; return once none of its writes is in progress.
 
     Raises:
         GateError: No run is going, or it does not confirm.
@@ -45,7 +45,7 @@ def resume(config: Config) -> ControlDocument:
 def throttle(
     config: Config, *, max_slowdown: float | None, max_rate: float | None, off: bool, reset: bool
 ) -> ControlDocument:
-    """Change the limits of the run while it goes on.
+    """Change the limits of the run while it continues.
 
     Args:
         config: The settings.
@@ -95,11 +95,11 @@ def _steer(
         control = Control(store.connection, config.migration)
         record, present = store.journal.load(), control.read_command()
         runs = is_running(record)
-        # A pause outlives its run, or a restart would undo it: only `resume` works without a run.
+        # A pause outlasts its run, or a restart would undo it: only `resume` works without one.
         if not runs and not (verb == "resume" and present.paused):
             raise GateError(
-                f"no run of migration '{config.migration}' is going: there is nothing to {verb}",
-                "`xbtmigrate status` shows where it stands; nothing was changed",
+                f"no run of migration '{config.migration}' is active: there is nothing to {verb}",
+                "`xbtmigrate status` shows its state; nothing was changed",
             )
         paused, limits = change(present, control.read_load())
         command = control.send_command(paused=paused, limits=limits)
@@ -119,29 +119,29 @@ def is_running(record: MigrationRecord | None) -> bool:
     if record is None or not record.owner:
         return False
     owner = Owner.parse(record.owner)
-    # Death can be known on the same machine only; elsewhere the holder counts as alive.
+    # Whether it is dead can be known on the same machine only; elsewhere it counts as alive.
     return owner is None or not owner.is_dead()
 
 
 def _obeyed(journal: Journal, control: Control, command: Command) -> dict[str, Any]:
-    """Wait for the run's answer and return what it says of its load."""
+    """Wait for the run's answer, and return the load it publishes."""
     deadline = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < deadline:
         load = control.read_load()
-        # Limits hold once the token is repeated. A pause also waits for the write under way, and
+        # Limits hold once the token is repeated. A pause also waits for the write in progress, and
         # only the state shows when that has ended.
         if load.get("token") == command.token and (not command.paused or load["state"] == "paused"):
             return load
-        # Without this a killed run would keep the user waiting for the whole minute.
+        # Without this, a killed run would keep the user waiting for the whole minute.
         if not is_running(journal.load()):
             raise GateError(
                 "the run ended before it could answer",
-                "the next run obeys; `xbtmigrate status` shows where the migration stands",
+                "the next run follows it; `xbtmigrate status` shows the state of the migration",
             )
         time.sleep(LOOK_EVERY)
     raise GateError(
         f"the run has not answered within {ANSWER_SECONDS:.0f} s",
-        "it is asked and will obey if it is alive; `xbtmigrate status` shows when it was last seen",
+        "if it is alive it will still follow; `xbtmigrate status` shows when it was last seen",
     )
 
 

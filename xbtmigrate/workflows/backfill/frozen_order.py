@@ -71,14 +71,14 @@ class FrozenOrder:
 def score_all_points(
     gallery: Gallery, ordering: Ordering, known: VectorLookup
 ) -> Iterator[pa.RecordBatch]:
-    """Score every point by its old vector; what is already paid for comes first.
+    """Score every point by its old vector; points whose vector is already paid for come first.
 
     Args:
         gallery: The points.
         ordering: Gives the scores.
         known: New vectors paid for earlier.
     """
-    # Without `kind`, which needs the new vectors: 1.5 s in place of 4.9 s for 40,000 points
+    # Without `kind`, which needs the new vectors: 1.5 s instead of 4.9 s for 40,000 points
     # (docs/benchmarks-data-path.md).
     for batch in gallery.read({"source", "old"}):
         ids = batch["id"].to_pylist()

@@ -1,4 +1,4 @@
-"""Put the loop of a backfill together: its parts, its goal and the projector of its plan."""
+"""Build the loop of a backfill from its parts, its goal and the projector of its plan."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.workspace import Workspace
 
 LEARNED = ("uncertainty", "combined", "benefit")
-"""Orders that need the forward projector even where nothing is projected."""
+"""Orders that need the forward projector even if nothing is projected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def make_loop(
     should_stop: Callable[[], str],
     until: StopCheck | None = None,
 ) -> Backfill:
-    """Put the loop of a run together.
+    """Build the loop of a run.
 
     Args:
         store: What the migration has in Qdrant; the caller holds the lease.
@@ -72,7 +72,7 @@ def make_loop(
     """
     request = work.request
     encodes = request.fraction > 0
-    # Without encoding no cached vector is of use, and a large cache is not worth reading.
+    # Without encoding, no cached vector is used, and a large cache is not worth reading.
     cache: VectorLookup = workspace.cache if encodes else _NOTHING
     return Backfill(
         gallery=watch_baseline(store.connection, workspace.artefacts, request.plan, work.gallery),
@@ -92,7 +92,7 @@ def make_loop(
 
 
 def make_goal(config: Config, request: BackfillRequest) -> Goal:
-    """Return the goal of the loop for what a run is to do."""
+    """Return the goal of a run's loop."""
     return Goal(request.fraction, request.projects, config.plan.max_missing)
 
 
@@ -121,8 +121,7 @@ def load_forward_projector(
         for name, (was, now) in expected.items()
         if was != now
     ]
-    # An empty digest: nothing has been projected yet. Vectors of two maps cannot be ranked by
-    # one query.
+    # An empty digest: nothing was projected yet. One query cannot rank the vectors of two maps.
     if request.record and request.record.projector_digest not in ("", projector.digest):
         changes.append("  the vectors written so far were made by another projector")
     if changes:

@@ -82,7 +82,7 @@ class BackfillRequest:
     @property
     def to_encode(self) -> int:
         """Points still to be encoded."""
-        # Points that can get no vector count for the share, but cannot be encoded to reach it.
+        # Points that can get no vector count towards the share, but cannot be encoded to reach it.
         most = self.tally.points - self.tally.without_vector
         return max(0, min(most, math.ceil(self.fraction * self.tally.points)) - self.tally.encoded)
 
@@ -125,7 +125,7 @@ def current_plan(
     """
     plan = artefacts.load_plan()
     plan.check_current(store.binding(models.new.fingerprint))
-    # Marks name the plan they were made under: under another one every written point is due again.
+    # Marks name their plan: under another one, every written point would be due again.
     begun = record is not None and record.phase not in FREE
     if record is not None and begun and record.plan_digest != plan.digest:
         raise StaleError(
@@ -136,7 +136,7 @@ def current_plan(
     if not STRATEGIES[plan.strategy].writes:
         raise GateError(
             f"the plan is to {plan.strategy}, which writes nothing: {plan.recommendation.reason}",
-            'to backfill all the same set plan.strategy = "fastfill" or "full" and plan again',
+            'to backfill nevertheless, set plan.strategy = "fastfill" or "full" and plan again',
         )
     return plan
 
@@ -171,11 +171,11 @@ def build_request(
             cannot be used.
     """
     plan = current_plan(store, models, artefacts, record)
-    # Nothing of such a record is in a collection, so it binds nothing.
+    # Nothing was written under such a record, so it binds nothing.
     if record is not None and record.phase in FREE:
         record = None
     if record is None:
-        # At the first run only: from then on the journal reserves these collections.
+        # Only at the first run: from then on the journal reserves these collections.
         refuse_rivals(store.connection, plan.migration, plan.collections)
         refuse_impossible(store, plan.target)
     refuse_duplicate_ids(store.connection, store.facts)
@@ -186,14 +186,14 @@ def build_request(
 
 
 def _count(store: Store, plan: Plan, record: MigrationRecord | None) -> Tally:
-    """Count by kind once something is written; before that every point is still to do."""
+    """Count by kind once something is written; before that, every point is due."""
     gallery = store.gallery(plan)
     written = record is not None and record.stage is not None
     return Tally.take(gallery) if written else Tally(gallery.count())
 
 
 def _order(artefacts: Artefacts, plan: Plan, asked: str | None = None) -> str:
-    """Return the order of the options, else the one this migration was begun in, else the plan's.
+    """Return the order of the options, else the one this migration began with, else the plan's.
 
     Raises:
         PluginError: There is no such ordering.
@@ -202,7 +202,7 @@ def _order(artefacts: Artefacts, plan: Plan, asked: str | None = None) -> str:
     frozen = artefacts.load_order()
     name = asked or (frozen[1] if frozen is not None else plan.ordering)
     registry.load(registry.ORDERINGS, name)
-    # A run follows the frozen file, so another --order would be ignored without a word.
+    # A run follows the frozen file, so another --order would be ignored silently.
     if frozen is not None and frozen[1] != name:
         raise ConfigError(
             f"the order of this migration is frozen as '{frozen[1]}', not '{name}'",
@@ -213,7 +213,7 @@ def _order(artefacts: Artefacts, plan: Plan, asked: str | None = None) -> str:
 
 
 def _fraction(plan: Plan, options: BackfillOptions, record: MigrationRecord | None) -> float:
-    """Return the share to re-encode: by the options, else what is under way, else the plan's."""
+    """Return the share to re-encode: the options', else the present run's, else the plan's."""
     if not STRATEGIES[plan.strategy].encodes:
         if options.fraction or options.until:
             raise ConfigError(
@@ -227,6 +227,6 @@ def _fraction(plan: Plan, options: BackfillOptions, record: MigrationRecord | No
         # A true vector is not replaced by a projected one, so a smaller fraction changes nothing.
         return max(options.fraction, reached)
     if options.until is not None:
-        # The gate ends the encoding; before that nothing is known of the share it takes.
+        # The gate ends the encoding; the share it takes is not known before.
         return 1.0
     return reached if record is not None else plan.fraction

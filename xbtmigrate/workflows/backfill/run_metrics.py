@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 STATES = ("running", "throttled", "waiting", "pausing", "paused")
 _FIGURES = {
     "points_per_second": ("points_per_second", "Points written, over the last ten seconds.", 1.0),
-    "write_batch_points": ("batch_size", "Points in a write.", 1.0),
+    "write_batch_points": ("batch_size", "Points per write.", 1.0),
     "request_delay_seconds": ("delay_seconds", "Wait before the next request.", 1.0),
     "probe_p95_seconds": ("probe_p95_ms", "p95 of the probe queries.", 1e-3),
-    "probe_baseline_p95_seconds": ("baseline_p95_ms", "The same without the run.", 1e-3),
-    "slowdown_ratio": ("slowdown", "Ratio of the two.", 1.0),
-    "max_slowdown_ratio": ("max_slowdown", "Its limit; absent for none.", 1.0),
-    "max_points_per_second": ("max_rate", "Limit to the rate; absent for none.", 1.0),
+    "probe_baseline_p95_seconds": ("baseline_p95_ms", "p95 without the run.", 1e-3),
+    "slowdown_ratio": ("slowdown", "Ratio of the p95 during the run to that without it.", 1.0),
+    "max_slowdown_ratio": ("max_slowdown", "Limit of the slowdown; absent if there is none.", 1.0),
+    "max_points_per_second": ("max_rate", "Limit of the rate; absent if there is none.", 1.0),
 }
 
 
@@ -31,7 +31,7 @@ _FIGURES = {
 # identity hash: the registry stores collectors as keys of a dictionary.
 @dataclass(slots=True, eq=False)
 class RunMetrics:
-    """Metrics of one run; one whose value is not known yet is left out.
+    """Metrics of one run; metrics whose value is not known yet are left out.
 
     Attributes:
         migration: Name of the migration, a label of every figure.
@@ -55,7 +55,7 @@ class RunMetrics:
         yield from self._pass()
         yield self._gauge(
             "state",
-            "How the run goes: 1 for the present state.",
+            "State of the run: 1 for the present one.",
             {state: float(state == load["state"]) for state in STATES},
             "state",
         )
@@ -75,7 +75,7 @@ class RunMetrics:
         written = {"projected": counts.projected, "encoded": counts.encoded}
         yield self._counter("points_written", "Vectors written, by kind.", written, "kind")
         vanished = {"": counts.vanished}
-        yield self._counter("points_vanished", "Points that were deleted meanwhile.", vanished)
+        yield self._counter("points_vanished", "Points that were deleted during the run.", vanished)
         aside = {"": self.quarantined}
         yield self._gauge("points_quarantined", "Points that cannot be embedded.", aside)
 
@@ -85,10 +85,10 @@ class RunMetrics:
             return
         stage = str(step.stage)
         yield self._gauge(
-            "pass_points", "Points of the present pass.", {stage: step.total}, "stage"
+            "pass_points", "Points in the present pass.", {stage: step.total}, "stage"
         )
         left = {stage: max(0, step.total - step.done)}
-        yield self._gauge("pass_points_remaining", "Those still to be done.", left, "stage")
+        yield self._gauge("pass_points_remaining", "Points of the pass still due.", left, "stage")
 
     def _gauge(self, name: str, text: str, values: Mapping[str, float], label: str = "") -> Metric:
         # Imported here: the extra `metrics` is optional, and `serve_metrics` refuses first.

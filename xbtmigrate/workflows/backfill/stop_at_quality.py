@@ -1,7 +1,8 @@
 """Stop a backfill when held-out queries on the live gallery meet a quality gate.
 
-The queries ask for points that were not paid for when the order was frozen: what is written first
-would answer too well. Every figure is of the gallery as it is written: `keep` is exact, the mixed
+The queries ask for points that were not paid for when the order was frozen, since the points
+written first would answer too well. Every figure is of the gallery as it is written: `keep` is
+exact, the mixed
 gallery is read back and searched as it would be served, and `full` is estimated from what is
 re-encoded and a random sample of the rest, which is encoded once for it and kept.
 """
@@ -52,7 +53,7 @@ from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.workspace import Workspace
 
 STEPS = 100
-"""Measurements over the whole order, at most."""
+"""Most measurements over the whole order."""
 
 MAX_QUERIES = 1000
 SAMPLE = 1000
@@ -61,7 +62,7 @@ MAX_GALLERY = 100_000
 
 @dataclass(slots=True)
 class QualityMonitor:
-    """Measures the live gallery on the way of a backfill.
+    """Measures the live gallery during a backfill.
 
     Attributes:
         store: What the migration has in Qdrant.
@@ -99,12 +100,12 @@ class QualityMonitor:
         return self.work.projector if self.work.request.projects else None
 
     def until(self) -> StopCheck:
-        """Measure about once in a hundredth of the points."""
+        """Measure after about every hundredth of the points."""
         points = self.work.request.tally.points
         return StopCheck(max(self.work.batch_size, math.ceil(points / STEPS)), self.reached)
 
     def reached(self, position: int, places: int) -> bool:
-        """Return whether the gate is met by what is written now."""
+        """Return whether the gallery as written now meets the gate."""
         live = self._live
         if live is None:
             live = self._live = self._first_look()
@@ -171,12 +172,12 @@ class QualityMonitor:
             except EncoderError:
                 continue
         raise EvaluationError(
-            "no queries can be made from the points to measure the live gallery with",
-            "give judged ones with --queries FILE",
+            "no queries to measure the live gallery can be made from the points",
+            "give judged queries with --queries FILE",
         )
 
     def _known(self, points: Points, needed: set[PointId]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
-        """New vectors known so far, those of the needed points encoded now; and which are known."""
+        """Return the known new vectors and which these are; encodes those of the needed points."""
         rows = np.array([row for row, point in enumerate(points.ids) if point in needed], np.intp)
         new, known = self.workspace.cache.find(points.hashes)
         new[rows], known[rows] = encode_gallery(
@@ -243,7 +244,7 @@ class LiveGallery:
             self.encoded[rows] = self.known[rows] = True
 
     def judge(self, gate: Gate) -> GateResult:
-        """Hold the gallery as it is now against a gate."""
+        """Compare the gallery as it is now with a gate."""
         # Only the anchor that the gate names is measured: `full` takes an imputation each time.
         ends: dict[str, Callable[[], QueryScores]] = {
             "keep": partial(evaluate, self.trial.old_space, self.trial.relevance),
@@ -253,7 +254,7 @@ class LiveGallery:
         return gate.judge(self._mixed().means, cells)
 
     def _mixed(self) -> QueryScores:
-        """Search the gallery as it is, by what answers from the cutover on."""
+        """Search the gallery as it is, with the serving that answers after the cutover."""
         trial, parts = self.trial, []
         serving: Serving = Merge() if self.projector is None else Single()
         asked = {Channel.OLD: trial.queries_old}
@@ -291,7 +292,7 @@ class LiveGallery:
             SearchSpace(trial.queries_new, trial.new[rows], trial.new_distance),
             known,
             encoded=self.encoded[rows],
-            # Only what is left: the re-encoded points are counted exactly.
+            # Only for the rest: the re-encoded points are counted exactly.
             sample=(self.sample & ~self.encoded)[rows],
             points=len(trial.ids),
             seed=self.seed,

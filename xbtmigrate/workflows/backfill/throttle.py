@@ -1,4 +1,4 @@
-"""Keep a run from slowing down other clients' queries, and let other shells steer it."""
+"""Keep a run from slowing down other clients' queries, and let other shells control it."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ class LoadMonitor:
 
     def start(self) -> None:
         """Apply the commands in force, then start the thread."""
-        # In this thread: an earlier pause or limit has to hold before the first write.
+        # In this thread, since an earlier pause or limit has to hold before the first write.
         self.tick(time.monotonic())
-        # From here on the next tick, a moment later, makes up for one that fails.
+        # From here on, a tick that fails is made up for by the next one, a moment later.
         brief = self.connection.brief()
         self.connection = self.backlog.connection = brief
         self.control = replace(self.control, connection=brief)
@@ -142,7 +142,7 @@ class LoadMonitor:
             self.pace.release(WaitReason.REQUEST, "resumed by `xbtmigrate resume`")
 
     def _probe(self, now: float) -> None:
-        """Feed the pace with what the probe queries took."""
+        """Pass the times of the probe queries to the pace."""
         if self.pace.limits.max_slowdown is None or self._blind:
             return
         if self._probes is None and not self._start_probes():
@@ -151,7 +151,7 @@ class LoadMonitor:
         times = self._probes.take()
         checking = WaitReason.CHECK in self.pace.holds
         if checking and self._check_ends is None:
-            # What was measured until now is of the server with the run.
+            # Until now the queries were timed with the run.
             self._check_ends, times = now + CHECK_PATIENCE, []
         for each in times:
             self._windows.add(each)
@@ -178,15 +178,15 @@ class LoadMonitor:
             self._go_blind(error.message)
             return False
         if not queries:
-            self._go_blind("no stored vector was found to ask with")
+            self._go_blind("no stored vector was found to search with")
             return False
         self._probes = Probes(rest, self.facts.collection, queries, spacing_of(self.facts))
-        # The baseline is what queries take without the run: write nothing until it is known.
-        self.pace.hold(WaitReason.CHECK, "measuring what queries take without this run")
+        # The baseline is the time of queries without the run: write nothing until it is known.
+        self.pace.hold(WaitReason.CHECK, "measuring how long queries take without this run")
         return True
 
     def _go_blind(self, why: str) -> None:
-        """Go on without probes, and say so: nothing is slowed down by guesses."""
+        """Continue without probes, and log it: nothing is slowed down by guesses."""
         self._blind = True
         if self._probes is not None:
             self._probes.close()
@@ -196,12 +196,12 @@ class LoadMonitor:
         self.pace.limit_to(replace(self.pace.limits, max_slowdown=None))
 
     def _look(self, now: float) -> None:
-        """Wait for the server where it is behind, but not for ever."""
+        """Wait while the server is behind, but not forever."""
         # The connection retries a 429 by itself; new ones since the last look halve the pace here.
         refusal = self.connection.retries.pauses.get(WaitReason.SERVER_LIMIT)
         if refusal is not None and refusal.count > self._refusals:
             self._refusals = refusal.count
-            self.pace.back_off("the server asks for fewer requests")
+            self.pace.back_off("the server refused requests (429)")
         # `--max-slowdown off` goes as fast as it can: it does not wait for the optimizer either.
         if self.pace.limits.max_slowdown is None:
             self.pace.release(WaitReason.BACKLOG)
@@ -222,7 +222,7 @@ class LoadMonitor:
 def pace_gallery(
     store: Store, plan: Plan, request: BackfillOptions, should_stop: Callable[[], str]
 ) -> Iterator[PacedGallery]:
-    """Yield the plan's gallery at a pace that spares other clients' queries.
+    """Yield the plan's gallery, paced so that other clients' queries stay fast.
 
     An embedded database has no other clients: there only a limit to the rate holds.
 

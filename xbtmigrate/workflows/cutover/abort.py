@@ -1,4 +1,4 @@
-"""Undo a migration before its cutover: remove all that it wrote to the collection."""
+"""Undo a migration before its cutover: remove everything it wrote to the collection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xbtmigrate.workflows.workspace import artefacts_of
 
 
 def abort(config: Config, *, act: bool, notice: float, report: Report) -> AbortDocument:
-    """Undo a migration that is not cut over, or return what that would remove.
+    """Undo a migration that is not cut over, or return what would be removed.
 
     Args:
         config: The settings.
@@ -43,7 +43,7 @@ def abort(config: Config, *, act: bool, notice: float, report: Report) -> AbortD
         if act:
             record = journal.acquire(record)
             try:
-                # Store the phase, then remove: a killed abort is found in it and goes on.
+                # Store the phase, then remove, so that a killed abort is recognised and continues.
                 record = record.move_to(Phase.ABORTING)
                 journal.save(record)
                 give_notice(connection, notice, report)
@@ -56,7 +56,7 @@ def abort(config: Config, *, act: bool, notice: float, report: Report) -> AbortD
                 journal.release()
             artefacts = artefacts_of(config)
             publish(artefacts, record)
-            # Files that belong to these writes. Plan, pairs, projectors and paid vectors stay.
+            # Files that belong to these writes. Plan, pairs, projectors and encoded vectors stay.
             for file in (
                 artefacts.order_file,
                 artefacts.ledger_file,
@@ -74,7 +74,7 @@ def abort(config: Config, *, act: bool, notice: float, report: Report) -> AbortD
 
 def _abortable(record: MigrationRecord | None, plan: Plan) -> MigrationRecord:
     if record is None or record.phase is Phase.ABORTED:
-        raise GateError("there is no migration to abort", "nothing of it is in the collection")
+        raise GateError("there is no migration to abort", "the collection holds nothing of it")
     if record.phase is not Phase.ABORTING and Phase.ABORTING not in TRANSITIONS[record.phase]:
         over = record.phase is Phase.FINALIZED
         raise GateError(
@@ -103,7 +103,7 @@ def _undo(connection: Connection, plan: Plan, report: Report) -> None:
     client = connection.client
     if not connection.call(lambda: client.collection_exists(target.collection)):
         return
-    # A name that the collection was created with stays. Servers before 1.19 cannot remove a
+    # A vector name that the collection was created with stays. Servers before 1.19 cannot remove a
     # name safely (qdrant#9105), so `strip` deletes the values point by point.
     named = target.creates_vector and drop_vector(connection, target.collection, target.vector)
     points = plan.collection.points

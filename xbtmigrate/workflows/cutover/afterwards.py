@@ -1,4 +1,4 @@
-"""Describe the state after `finalize`: where the data are, how to restore, what to configure."""
+"""Describe the state after `finalize`: where the data is, how to restore, what to configure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xbtmigrate.types import Layout
 
 
 def data_place(plan: Plan, alias: str | None) -> PlaceDocument:
-    """Return where applications find their data once the old side is gone.
+    """Return where applications find their data once the old side is deleted.
 
     Args:
         plan: The plan.
@@ -39,7 +39,7 @@ def settings_after(plan: Plan, config: Config, alias: str | None) -> list[str]:
         changes.append("qdrant.new_vector = a name that no vector has yet")
     stored = plan.binding["old_model.stored"]
     # The next migration starts from this one's result: its old model is today's new one.
-    changes.append(f'[old_model]: what [new_model] says now, with stored = "{stored}"')
+    changes.append(f'[old_model]: what [new_model] is now, with stored = "{stored}"')
     changes.append("[new_model]: the next model")
     return changes
 
@@ -53,7 +53,7 @@ def snapshot_place(plan: Plan, snapshot: str | None) -> str | None:
 
 
 def restore_command(plan: Plan, config: Config, snapshot: str | None) -> str | None:
-    """Return the command that brings the old side back, under a name that is free.
+    """Return the command that restores the old side under an unused name.
 
     Qdrant offers no download of a snapshot whose collection is gone, so the path is the server's.
     """

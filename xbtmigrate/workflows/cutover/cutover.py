@@ -1,10 +1,10 @@
 """Switch applications to the new vectors: check, catch up, switch, then carry over late writes.
 
-Before the switch the sweeps of the backfill run until few enough points change under them. What is
-written the old way between the last sweep and the moment at which the last writer follows the
-switch is carried over afterwards, and never over something newer: a ledger, stored before the
-switch, says which side changed. Each step looks first at what is there, so a killed cutover goes on
-from there.
+Before the switch the sweeps of the backfill run until few enough points change under them. Writes
+that still go to the old vectors between the last sweep and the moment at which the last writer
+follows the switch are carried over afterwards, and never replace something newer: a ledger, stored
+before the switch, shows which side changed. Each step first checks what is there, so a killed
+cutover continues where it stopped.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SHOWN = 20
 def cutover(
     config: Config, options: CutoverOptions, *, should_stop: Callable[[], str], report: Report
 ) -> CutoverDocument:
-    """Switch applications to the new vectors, or return which checks fail.
+    """Switch applications to the new vectors, or return the checks that fail.
 
     Args:
         config: The settings.
@@ -81,7 +81,7 @@ def cutover(
         )
         if not (options.act and all(check.passed for check in checks)):
             return _document(request, route, record, checks, options=options)
-        # A read-only API key fails here, before the lease, and not between sweep and switch.
+        # A read-only API key fails here, before the lease, instead of between sweep and switch.
         check_writable(store.connection, store.facts.collection)
         held = store.journal.acquire(_accepting(record, options.accepted.without_vector))
         run = _Cutover(store, models, workspace, request, route, options, held, should_stop, report)
@@ -116,9 +116,9 @@ def check_switch(
         store.config, store.connection, request.plan, options.alias, by_switch=options.by_switch
     )
     if options.act:
-        # Before anything is switched: the result, which names it too, comes too late for readers.
+        # Shown before the switch: the result, which names it too, comes too late for readers.
         report(describe_reader_change(request.plan, route.alias), 0, 0)
-    report("checking the gates", 0, 0)
+    report("checking the conditions", 0, 0)
     if record.phase is not Phase.VERIFIED:
         return request, route, []
     checks = check_cutover(store, models, artefacts, request, route=route, options=options)
@@ -134,7 +134,7 @@ def _switchable(record: MigrationRecord | None) -> MigrationRecord:
 
 def _accepting(record: MigrationRecord, count: int) -> MigrationRecord:
     """Return the record with the number of points that may stay without a new vector."""
-    # A repeated cutover without the option must not lower what was accepted at the switch.
+    # A repeated cutover without the option must not lower the number accepted at the switch.
     before = 0 if record.phase is Phase.VERIFIED else record.without_vector
     return replace(record, without_vector=max(before, count))
 
@@ -156,7 +156,7 @@ class _Cutover:
     late: CopyResult = field(default_factory=CopyResult)
 
     def go(self) -> None:
-        """Go on from the record's phase."""
+        """Continue from the record's phase."""
         late_writes = LateWrites(
             self.store,
             self.models,
@@ -173,7 +173,7 @@ class _Cutover:
                 return
             # Again: applications may have added points without content since the check.
             self._check_without_vector()
-            # The copies of a shadow remember what they were made from: they are noted behind it.
+            # The copies of a shadow name their sources, so their ledger can follow the sweep.
             save_ledger(
                 self.store.config,
                 self.store.connection,
@@ -190,7 +190,7 @@ class _Cutover:
         self._follow(late_writes)
 
     def _catch_up(self, late_writes: LateWrites) -> PointHashes | None:
-        """Sweep until few enough points change, and on until the file of --go-file exists.
+        """Sweep until few enough points change, and then until the file of --go-file exists.
 
         Returns:
             In place, what the points were before the last sweep: what changes behind that is seen
@@ -199,7 +199,7 @@ class _Cutover:
         while True:
             # Read before the sweep: the last sweep has to begin after the file appeared.
             last = self.options.go_file is None or self.options.go_file.exists()
-            # In place the notes come before the sweep: a write after a later note would be missed.
+            # In place the ledger precedes the sweep: it would miss the writes between them.
             ledger = late_writes.make_ledger() if last and not late_writes.shadow else None
             loop = self._make_loop(late_writes.projector)
             left = loop.catch_up()
@@ -208,10 +208,10 @@ class _Cutover:
                 return None
             if left > self.options.max_behind:
                 raise GateError(
-                    f"{left:,} points changed while the last sweep went on, at most "
+                    f"{left:,} points changed during the last sweep, at most "
                     f"{self.options.max_behind:,} may",
-                    "cut over while fewer points are written, or raise --max-behind: what comes "
-                    "late is carried over after the switch",
+                    "cut over while fewer points are written, or raise --max-behind: late writes "
+                    "are carried over after the switch",
                 )
             if last:
                 return ledger
@@ -249,7 +249,7 @@ class _Cutover:
         self.stopped = self.should_stop()
 
     def _is_moved(self) -> bool:
-        """Whether an earlier cutover was killed behind its switch."""
+        """Whether an earlier cutover was killed after its switch."""
         if self.route.alias is None or self.record.phase is Phase.VERIFIED:
             return False
         leading = list_aliases(self.store.connection)
@@ -261,10 +261,10 @@ class _Cutover:
             move_alias(self.store.connection, self.route.alias, target)
 
     def _follow(self, late_writes: LateWrites) -> None:
-        """Carry over what came late until a pass finds nothing more."""
-        # The stored one: a cutover that is repeated after the switch has no other.
+        """Carry over late writes until a pass finds nothing more."""
+        # The stored ledger: a cutover that is repeated after the switch has no other.
         ledger = load_ledger(self.store.config, self.store.connection, self.workspace.artefacts)
-        self.report("carrying over what came late", 0, 0)
+        self.report("carrying over late writes", 0, 0)
         self.late = late_writes.repeat(partial(late_writes.copy_to_new, ledger), ledger)
 
     def _move_to(self, phase: Phase) -> None:

@@ -41,7 +41,7 @@ from xbtmigrate.workflows.store import Store, open_connection, store_over
 from xbtmigrate.workflows.workspace import Workspace, artefacts_of
 
 LOOKS = 3
-"""Looks for points that were written the old way, at most; one that finds none is enough."""
+"""Most checks for points that were written to the old side; one that finds none is enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Removal:
 
     @property
     def shown(self) -> str:
-        """What is deleted for good, in words."""
+        """Describe what is deleted for good."""
         if self.shadow:
             return f"the collection '{self.plan.collection.name}'"
         old = f"the vector '{self.plan.collection.vector}' of every point"
@@ -72,9 +72,9 @@ class Removal:
         return f"{old}; its name stays, because servers before 1.19 cannot remove one safely"
 
     def run(self, report: Report) -> int:
-        """Remove it and return the number of points; what is already gone is skipped."""
+        """Remove it and return the number of points; skips what is already gone."""
         plan, connection, points = self.plan, self.connection, self.plan.collection.points
-        # Every step skips what is gone, so a killed `finalize` can run all of it again.
+        # Every step skips what is gone, so a killed `finalize` can run all of them again.
         vectors: list[str] = []
         if self.shadow:
             drop_collection(connection, plan.collection.name)
@@ -95,7 +95,7 @@ class Removal:
 def finalize(
     config: Config, *, confirm: str | None, snapshot: bool, notice: float, report: Report
 ) -> FinalizeDocument:
-    """Drop the old side, or return what would be dropped.
+    """Delete the old side, or return what would be deleted.
 
     Args:
         config: The settings.
@@ -117,7 +117,7 @@ def finalize(
         journal = QdrantJournal(connection, config.migration)
         record = _finalizable(journal.load(), plan)
         removal = Removal(plan, connection)
-        # Once the removal has begun, one side may be half gone: nothing is left to compare with.
+        # Once the removal has begun, part of a side may be gone: nothing can be compared.
         if record.phase is Phase.CUT_OVER:
             models = Models(config)
             check_unused(store_over(config, connection), models, Workspace(config, models), record)
@@ -145,13 +145,13 @@ def finalize(
 
 
 def _forget_earlier(connection: Connection, plan: Plan) -> None:
-    """Withdraw what earlier migrations published: the vectors that it served are gone now."""
+    """Delete what earlier migrations published: the vectors that it served are gone."""
     for migration in find_finished(connection, plan.migration, plan.collections):
         withdraw(connection, migration)
 
 
 def _check_name(confirm: str | None, config: Config, plan: Plan) -> None:
-    """Accept either name of the collection: whoever reads an alias may not know the other.
+    """Accept the name of the collection or of its alias: users of an alias may not know the other.
 
     Raises:
         ConfigError: It is neither.
@@ -179,7 +179,7 @@ def _finalizable(record: MigrationRecord | None, plan: Plan) -> MigrationRecord:
 def check_unused(
     store: Store, models: Models, workspace: Workspace, record: MigrationRecord | None
 ) -> None:
-    """Raise if an alias, an unfinished write or an unhealthy server still needs the old side.
+    """Raise if an alias or a late write still needs the old side, or the server is not healthy.
 
     Raises:
         GateError: Something does.
@@ -204,7 +204,7 @@ def check_unused(
 
 
 def _check_aliases(connection: Connection, plan: Plan, switch: Switch) -> None:
-    """Raise if an alias leads readers to the source.
+    """Raise if an alias still points to the source.
 
     Raises:
         GateError: One does.
@@ -213,7 +213,7 @@ def _check_aliases(connection: Connection, plan: Plan, switch: Switch) -> None:
     # The alias was moved since the cutover: its readers may use the source again.
     if switch.alias is not None and leading.get(switch.alias) != plan.target.collection:
         raise GateError(
-            f"the alias '{switch.alias}' leads to '{leading.get(switch.alias)}', not to "
+            f"the alias '{switch.alias}' points to '{leading.get(switch.alias)}', not to "
             f"'{plan.target.collection}'",
             "`xbtmigrate doctor` lists what to do",
         )
@@ -227,7 +227,7 @@ def _check_aliases(connection: Connection, plan: Plan, switch: Switch) -> None:
 
 
 def _check_late_writes(late_writes: LateWrites, ledger: PointHashes) -> None:
-    """Raise if points were written the old way since the cutover.
+    """Raise if points were written to the old side since the cutover.
 
     Raises:
         GateError: There are some.
@@ -240,9 +240,9 @@ def _check_late_writes(late_writes: LateWrites, ledger: PointHashes) -> None:
     if late.changes:
         named = ", ".join(late.changed)
         raise GateError(
-            f"{late.changes:,} point(s) are another on the old side than what was switched to "
-            f"(for example {named}): written the old way since the cutover",
-            "`xbtmigrate cutover --yes` carries them over; finalize once all writers have left",
+            f"{late.changes:,} point(s) of the old side differ from what was switched to "
+            f"(for example {named}): they were written to the old side since the cutover",
+            "`xbtmigrate cutover --yes` carries them over; finalize once all writers have switched",
         )
 
 

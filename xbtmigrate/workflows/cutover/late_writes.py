@@ -1,7 +1,7 @@
 """Carry an application's late writes from one side of a switch to the other.
 
 A write is late if it went to the side that applications were leaving. The ledger, a hash of each
-point at the switch, shows which side changed since.
+point at the switch, shows which side has changed since.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.verify.check_points import LIKE
 from xbtmigrate.workflows.workspace import Workspace
 
-# Under steady writes a pass may never find nothing; the same command carries the rest later.
+# Under steady writes, every pass may find something; the same command carries the rest later.
 PASSES = 10
 # Characters of the content hash; with two flags they fill the 16 that a ledger stores for a point.
 _CONTENT = 14
@@ -89,14 +89,14 @@ class LateWrites:
         return PointHashes(list(notes), list(notes.values()))
 
     def copy_to_new(self, ledger: PointHashes, *, dry: bool = False) -> CopyResult:
-        """Carry over what was written the old way after the last catch-up."""
+        """Carry over what was written to the old side after the last catch-up."""
         if self.shadow:
             return self._replicator(ledger, self._new_vectors, backwards=False).run(dry=dry)
         wanted = self._to_complete(ledger, new=True)
         return self._complete(wanted, self._new_vectors, new=True, dry=dry)
 
     def copy_to_old(self, ledger: PointHashes, *, dry: bool = False) -> CopyResult:
-        """Carry back what was written the new way since the cutover."""
+        """Carry back what was written to the new side since the cutover."""
         if self.shadow:
             return self._replicator(ledger, self._old_vectors, backwards=True).run(dry=dry)
         wanted = self._to_complete(ledger, new=False)
@@ -123,11 +123,11 @@ class LateWrites:
     def repeat(
         self, carry: Callable[[], CopyResult], ledger: PointHashes, *, enough: int = 0
     ) -> CopyResult:
-        """Carry in passes, each of which keeps the ledger, until one finds `enough` or less."""
+        """Carry in passes, each of which updates the ledger, until one finds at most `enough`."""
         total = CopyResult()
         for _ in range(PASSES):
             step = carry()
-            # Carry, then store the ledger: a crash repeats a pass, which changes nothing twice.
+            # Carry, then store the ledger: a crash repeats a pass, which is harmless.
             save_ledger(self.store.config, self.store.connection, self.workspace.artefacts, ledger)
             total = total.plus(step)
             if step.changes <= enough:
@@ -154,7 +154,7 @@ class LateWrites:
             fields=self.store.fields,
             ledger=ledger,
             make=make,
-            # Forwards a point without a vector is still carried: a shadow holds every point.
+            # At a cutover a point without a vector is still carried: a shadow holds every point.
             complete=not backwards,
         )
 
@@ -173,7 +173,7 @@ class LateWrites:
                 yield point, content[:_CONTENT] + flags
 
     def _to_complete(self, ledger: PointHashes, *, new: bool) -> list[PointId]:
-        """In place: points whose content changed, or which lost the vector of one side."""
+        """In place: yield points whose content changed, or which lost the vector of one side."""
         side, found = (-1 if new else -2), []
         # With a projector alone, a vector that the application has made must not be replaced.
         by_content = not new or self.request.fraction > 0
@@ -188,7 +188,7 @@ class LateWrites:
         return found
 
     def _complete(self, ids: Sequence[PointId], make: Make, *, new: bool, dry: bool) -> CopyResult:
-        """In place: write the vectors of one side where they are missing or of other content."""
+        """In place: write the vectors of one side that are missing or belong to other content."""
         done, plan = CopyResult(), self.request.plan
         reader = self._reader(plan.collection.name)
         name, column = (plan.target.vector, "new") if new else (plan.collection.vector, "old")
@@ -221,7 +221,7 @@ class LateWrites:
         return self.store.gallery(self.request.plan)
 
     def _new_vectors(self, page: Page) -> Mapping[PointId, Vectors]:
-        """Encode, or where the plan encodes nothing or nothing can be encoded, project."""
+        """Encode; project if the plan encodes nothing, or if a point cannot be encoded."""
         found: dict[PointId, Vectors] = {}
         # The cache is keyed by content, so a repeated pass encodes nothing twice.
         if self.request.fraction > 0:
@@ -259,20 +259,20 @@ def save_ledger(
     config: Config, connection: Connection, artefacts: Artefacts, ledger: PointHashes
 ) -> None:
     """Store the ledger in the migration's folder, and in Qdrant for every other machine."""
-    # Qdrant gets the very bytes of the file, so either copy can replace the other.
+    # Qdrant gets the same bytes as the file, so either copy can replace the other.
     artefacts.save_ledger(ledger)
     content = artefacts.ledger_file.read_bytes()
     store_ledger(connection, config.migration, content)
 
 
 def load_ledger(config: Config, connection: Connection, artefacts: Artefacts) -> PointHashes:
-    """Load the ledger: the one in Qdrant if there is one, since another machine may have switched.
+    """Load the ledger, from Qdrant if it has one, since another machine may have switched.
 
     Raises:
         ArtefactError: It is lost or damaged.
     """
     stored = fetch_ledger(connection, config.migration)
-    # Qdrant wins over the file: another machine may have carried writes since this one stopped.
+    # Qdrant takes precedence: another machine may have carried writes since this one stopped.
     if stored is not None:
         file = artefacts.ledger_file
         write_atomically(file, lambda temporary: temporary.write_bytes(stored))

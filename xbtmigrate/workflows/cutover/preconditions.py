@@ -1,4 +1,4 @@
-"""Check every condition of a cutover; each has a name and a way out."""
+"""Check every condition of a cutover; each has a name and says what to do if it fails."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from xbtmigrate.workflows.tally import Tally, count_by_reason, describe_without_
 
 QUERIES = 1000
 TRIED = 16
-"""Points that the old model is tried on."""
+"""Points that the old model is tested on."""
 SKEW = 60.0
 """Seconds that another machine's clock may be ahead."""
 
@@ -57,7 +57,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Quality gates, and what they are measured with.
+    """Quality gates, and the queries they are measured with.
 
     Attributes:
         gates: The conditions.
@@ -72,7 +72,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The user's answers to conditions that only a person can settle.
+    """The user's answers to conditions that only a person can decide.
 
     Attributes:
         readers_send_new: Every reader sends vectors of the new model from the cutover on.
@@ -97,7 +97,7 @@ class CutoverOptions:
         max_behind: Points that may still change under the last sweep before the switch.
         go_file: Wait, caught up, until this file exists; None not to wait.
         quality: Quality gates.
-        accepted: The user's answers to conditions that only a person can settle.
+        accepted: The user's answers to conditions that only a person can decide.
     """
 
     act: bool = False
@@ -119,7 +119,7 @@ def check_cutover(
     route: Route,
     options: CutoverOptions,
 ) -> list[Check]:
-    """Check everything that has to hold before a cutover. Reads only.
+    """Check every condition of a cutover. Reads only.
 
     Args:
         store: What the migration has in Qdrant.
@@ -221,7 +221,7 @@ def _way_back(store: Store, models: Models) -> Check:
     # One point may be one that no model reads.
     works = bool(valid.any()) or not any(items)
     found = (
-        "the old model answers" if works else f"the old model embeds none of {len(items)} points"
+        "the old model can embed" if works else f"the old model embeds none of {len(items)} points"
     )
     return Check(name, works, f"{facts.with_vector:,} old vectors are there and {found}", way_out)
 
@@ -230,7 +230,7 @@ def _readers(plan: Plan, route: Route, accepted: Accepted) -> Check:
     """Check that no unchanged reader can search the new space with old vectors unnoticed."""
     # Other dimensions or another vector name make the server refuse an unchanged query.
     if not is_silent(plan, route.alias):
-        return Check("readers", passed=True, detail="no unchanged request can meet the new vectors")
+        return Check("readers", passed=True, detail="no unchanged request can search the new space")
     detail = (
         f"old and new vectors have {plan.target.size:,} numbers and no name: an unchanged reader "
         "gets wrong points without an error"
@@ -271,7 +271,7 @@ def _crossover(models: Models, artefacts: Artefacts, request: BackfillRequest) -
         passed=True,
         detail=f"warning: {share:.0%} is re-encoded; judged queries ({found.at[:10]}) reach the "
         f"old model's quality at {found.crossover:.0%}: until then answers are worse than before "
-        "the switch. `xbtmigrate backfill --online --until keep` goes on to there",
+        "the switch. `xbtmigrate backfill --online --until keep` continues to that share",
     )
 
 
@@ -300,13 +300,13 @@ def _judged(
         way_out = "judge other queries, or leave out --gate"
         yield Check(name, passed=False, detail=detail, way_out=way_out)
         return
-    # Through the index, not by exact search: what counts is what readers get after the switch.
+    # Through the index, not by exact search: that is what readers get after the switch.
     places = ((facts.collection, facts.vector), (target.collection, target.vector))
     keep, single = (
         _means(store.connection, asked, place, vectors)
         for place, vectors in zip(places, spaces, strict=True)
     )
-    # The figure of `full` is known only where no vector is projected: then it is what was found.
+    # The figure of `full` is known only if no vector is projected: then it is the measured one.
     cells = {"keep": keep} | ({"full": single} if request.tally.projected == 0 else {})
     for gate in quality.gates:
         verdict = gate.judge(single, cells)
@@ -348,7 +348,7 @@ def _means(
     for points in (*asked.relevant, *found):
         for point in points:
             row_of.setdefault(point, len(row_of))
-    # A list that is shorter than the longest one is filled up with rows that answer nothing.
+    # Shorter lists are padded with rows that answer nothing.
     ranked = np.full((len(found), max(map(len, found))), len(row_of), np.intp)
     for row, points in enumerate(found):
         ranked[row, : len(points)] = [row_of[point] for point in points]

@@ -1,8 +1,8 @@
 """Switch back to the old side, after carrying back every write since the cutover.
 
-The old vectors were never touched, so they are what they were, byte for byte. Only points that an
-application wrote since the cutover get an old vector of their present content. Whatever cannot be
-carried back stops the rollback before anything is switched.
+The old vectors were never changed, so they are the same, byte for byte. Only points that an
+application wrote since the cutover get an old vector of their present content. A point that cannot
+be carried back stops the rollback before anything is switched.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from xbtmigrate.workflows.workspace import Workspace
 
 UNDOABLE = (Phase.CUTTING_OVER, Phase.CUT_OVER, Phase.ROLLING_BACK, Phase.ROLLED_BACK)
 FEW = 100
-"""Points that may still change when the switch is turned back; they are carried back after it."""
+"""Points that may still change when the rollback switches; they are carried back afterwards."""
 
 
 def rollback(config: Config, *, act: bool, leave_behind: bool, report: Report) -> RollbackDocument:
-    """Switch applications back to the old vectors, or return what that would do.
+    """Switch applications back to the old vectors, or return what would be done.
 
     Args:
         config: The settings.
@@ -68,7 +68,7 @@ def rollback(config: Config, *, act: bool, leave_behind: bool, report: Report) -
             load_forward_projector(store.facts, models, workspace.artefacts, request),
         )
         ledger = _ledger(config, store.connection, workspace.artefacts, leave_behind=leave_behind)
-        report("looking for what was written since the cutover", 0, 0)
+        report("looking for writes since the cutover", 0, 0)
         # A dry pass finds the points that cannot be carried back while nothing is switched yet.
         found = CopyResult() if ledger is None else late_writes.copy_to_old(ledger, dry=True)
         if not act:
@@ -94,15 +94,15 @@ def _undoable(record: MigrationRecord | None) -> MigrationRecord:
     phase = "not begun" if record is None else str(record.phase)
     hint = "`xbtmigrate abort` undoes a migration that was not cut over"
     if record is not None and record.phase in (Phase.FINALIZING, Phase.FINALIZED):
-        # FINALIZING counts as gone, too: a killed `finalize` may have removed a part.
-        hint = "the old vectors are gone: restore the snapshot that finalize made, if it did"
+        # FINALIZING counts as gone too: a killed `finalize` may have removed a part.
+        hint = "the old vectors are deleted: restore the snapshot of `finalize`, if it made one"
     raise GateError(f"the migration is {phase}: there is nothing to roll back", hint)
 
 
 def _ledger(
     config: Config, connection: Connection, artefacts: Artefacts, *, leave_behind: bool
 ) -> PointHashes | None:
-    """Load the ledger; None where it is lost and --leave-behind accepts that."""
+    """Load the ledger; None if it is lost and --leave-behind accepts that."""
     try:
         return load_ledger(config, connection, artefacts)
     except ArtefactError:
@@ -129,18 +129,18 @@ def _turn_back(
         store.journal.save(record)
         if ledger is not None:
             report("carrying back", 0, 0)
-            # Under steady writes a pass may never find nothing; the rest follows the switch.
+            # Under steady writes every pass may find something; the rest follows the switch.
             done = late_writes.repeat(partial(late_writes.copy_to_old, ledger), ledger, enough=FEW)
         if route.alias is not None:
             move_alias(store.connection, route.alias, plan.collection.name)
         record = move_record(models, artefacts, plan, record, phase=Phase.ROLLED_BACK, route=route)
-        # Applications write the old way again, so the next cutover needs a new verification.
+        # Applications write to the old side again, so the next cutover needs a new verification.
         record = replace(record, verified_at="")
         store.journal.save(record)
     publish(artefacts, record)
-    # Slow writers still wrote the new way while the switch was turned back.
+    # Slow writers still wrote to the new side during the switch.
     if ledger is not None:
-        report("carrying back what came late", 0, 0)
+        report("carrying back late writes", 0, 0)
         done = done.plus(late_writes.repeat(partial(late_writes.copy_to_old, ledger), ledger))
     return record, done
 

@@ -29,7 +29,7 @@ _SECRET = re.compile(r"key|token|secret|password|header|auth", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How applications come to the new vectors.
+    """How applications reach the new vectors.
 
     Attributes:
         alias: Alias that is moved; None where applications follow the switch.
@@ -71,7 +71,7 @@ def choose_route(
 
 
 def describe_reader_change(plan: Plan, alias: str | None, *, back: bool = False) -> str:
-    """Return one sentence: what readers must send after a switch, and what unchanged ones get.
+    """Return a sentence: what readers must send after a switch, and what unchanged readers get.
 
     Args:
         plan: The plan.
@@ -88,26 +88,26 @@ def describe_reader_change(plan: Plan, alias: str | None, *, back: bool = False)
     if target.layout is Layout.IN_PLACE:
         left = f"the {'new' if back else 'old'} vectors"
         there = source.alias or source.name
-    # Three cases: the alias leads to vectors of the same name and size (no error), to others (an
+    # Three cases: the alias points to vectors of the same name and size (no error), to others (an
     # error), or nothing was moved (the reader stays on the left side).
     if is_silent(plan, alias):
         unchanged = "gets wrong points without an error"
     elif alias is not None:
         unchanged = "gets errors"
     else:
-        unchanged = f"goes on with {left}, until `{ending}` deletes them"
+        unchanged = f"still gets {left}, until `{ending}` deletes them"
     binding = plan.binding
     name = binding.get(f"{model}_model.model") or binding[f"{model}_model.encoder"]
     using = f'with using="{vector}"' if vector else "without `using`"
     return (
         f"From the {event} on every reader must send vectors of the {model} model ({name}, "
         f"{size:,} numbers) to '{alias or there}' {using}; "
-        f"a reader that is not changed {unchanged}."
+        f"an unchanged reader {unchanged}."
     )
 
 
 def is_silent(plan: Plan, alias: str | None) -> bool:
-    """Whether an unchanged request stays valid after the cutover, but meets the other space."""
+    """Whether an unchanged request stays valid after the cutover, but searches the other space."""
     old, new = plan.collection, plan.target
     return alias is not None and (old.vector, old.size) == (new.vector, new.size)
 
@@ -152,8 +152,8 @@ def update_switch(record: MigrationRecord, phase: Phase) -> MigrationRecord:
 def give_notice(connection: Connection, seconds: float, report: Report) -> None:
     """Wait until searchers and wrapped clients have seen the new phase in the journal.
 
-    One that has not would write vectors and marks that are just being removed. An embedded
-    database has no other users.
+    A client that has not would write vectors and marks that are being removed. An embedded database
+    has no other users.
     """
     if seconds and not connection.embedded:
         report(f"giving applications {seconds:g} s to notice", 0, 0)
@@ -189,7 +189,7 @@ def _switch(
         alias=route.alias,
         old_vector=plan.collection.vector,
         new_vector=plan.target.vector,
-        # Functions, because to build an encoder is what may fail.
+        # Functions, because building an encoder may fail.
         old_encoder=_reference(config.old_model, lambda: models.old),
         new_encoder=_reference(config.new_model, lambda: models.new),
         plan_digest=plan.digest,
@@ -222,7 +222,7 @@ def _reference(section: OldModelSection | NewModelSection, encoder: Any) -> Enco
 
 
 def _public(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop what may be a secret; the name of an environment variable is none."""
+    """Drop what may be a secret; the name of an environment variable is not one."""
     return {
         name: value
         for name, value in options.items()

@@ -32,7 +32,7 @@ from xbtmigrate.workflows.workspace import Workspace
 MAX_GENERATED = 2_000
 """Largest number of queries made from the points themselves."""
 
-# With fewer unseen points than this, seen ones are measured on too, with a warning.
+# With fewer unseen points than this, seen ones are measured too, with a warning.
 MIN_UNSEEN = 100
 
 
@@ -84,11 +84,11 @@ def make_trial(
     # The sample is seeded, so a repeated run measures the same queries.
     seed = store.config.plan.seed
     judged = [each.sample(wanted.max_queries, seed) for each in _judged(store.config, wanted)]
-    # Before anything is encoded: a gate that cannot be decided should cost nothing.
+    # Before anything is encoded, so that a gate that cannot be decided costs nothing.
     if decides and not judged:
         raise ConfigError(
-            "a gate is decided by judged queries, and there are none: those made from the "
-            "collection cannot tell which model is better",
+            "a gate needs judged queries, and there are none: queries made from the collection "
+            "cannot tell which model is better",
             "name a file with --queries or plan.queries; docs/judging.md shows how to make one",
         )
     collected = collect(
@@ -127,7 +127,7 @@ def _embed_each(
             refused.append(error)
     if not trials:
         raise refused[0]
-    return trials, [*collected.warnings, *(f"not asked: {error.message}" for error in refused)]
+    return trials, [*collected.warnings, *(f"not used: {error.message}" for error in refused)]
 
 
 def collect(
@@ -139,8 +139,8 @@ def collect(
     max_gallery: int,
     report: Report,
 ) -> CollectedPoints:
-    """Take the gallery with its true new vectors: those written, those known, the rest encoded."""
-    # A sample without the right answers would measure nothing, so they are always in it. With
+    """Collect the gallery with its true new vectors; encode only those not written or known."""
+    # A sample without the right answers would measure nothing, so they are always included. With
     # fewer wrong answers beside them every figure rises, hence the warning below.
     needed = {point for each in judged for relevant in each.relevant for point in relevant}
     points = choose_gallery(store, needed, max_gallery, report)
@@ -157,7 +157,7 @@ def collect(
 
 
 def _unspoiled(artefacts: Artefacts, trial: Trial, warnings: list[str]) -> Trial:
-    """Keep the queries whose points no projector has seen, where training held out a fold only."""
+    """Keep the queries whose points no projector has seen, if training held out only a fold."""
     # A fold is stored only where the judged queries cover nearly every point; otherwise training
     # left all their points aside.
     fold, count = artefacts.load_fold(), len(trial.questions)
@@ -166,14 +166,14 @@ def _unspoiled(artefacts: Artefacts, trial: Trial, warnings: list[str]) -> Trial
     rows = trial.questions.find_within(fold)
     if not rows:
         warnings.append(
-            "the queries ask for points that took part in training: the trained maps look better "
-            "than they are"
+            "the queries ask for points used in training, so the trained maps look better than "
+            "they are"
         )
         return trial
     if len(rows) < count:
         warnings.append(
-            f"{count - len(rows)} {trial.questions.modality} queries left out: training needed "
-            "their points, since the judged queries cover nearly the whole collection"
+            f"{count - len(rows)} {trial.questions.modality} queries left out: training used their "
+            "points, since the judged queries cover nearly the whole collection"
         )
     return trial.keep_queries(rows)
 
@@ -200,14 +200,14 @@ def _made(
     if len(unseen) < MIN_UNSEEN <= len(collected.points):
         unseen = np.arange(len(collected.points))
         warnings.append(
-            "nearly every point took part in training: the trained maps look better than they are"
+            "nearly every point was used in training, so the trained maps look better than they are"
         )
     for questions in make_questions(store, models, collected.points.rows(unseen)):
         sampled = questions.sample(most, store.config.plan.seed)
         try:
             trial = embed_queries(store, models, collected, sampled, report)
         except EncoderError as error:
-            warnings.append(f"not asked: {questions.basis} ({error.message})")
+            warnings.append(f"not used: {questions.basis} ({error.message})")
             continue
         break
     else:

@@ -1,4 +1,4 @@
-"""Estimate what each strategy takes, from counts and measured rates."""
+"""Estimate the cost of each strategy from counts and measured rates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.types import Layout, Strategy
 from xbtmigrate.workflows.evaluate.rates import Rates
 
-# Bytes; a float16 collection stores half, so the estimate errs on the safe side there.
+# Bytes; a float16 collection stores half, so the estimate is too high there.
 FLOAT = 4
 # The larger of two layouts: 310 in place, where sixteen points share a mark, 170 in a shadow.
 PROVENANCE_BYTES = 310
@@ -22,7 +22,7 @@ INDEX_FACTOR = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Counts, sizes and rates that the costs of every strategy follow from.
+    """Counts, sizes and rates from which the cost of every strategy follows.
 
     Attributes:
         points: Points of the collection.

@@ -129,7 +129,7 @@ def _shapes(waiting: Scores, encoded: Scores, relevance: Relevance) -> ShapesDoc
         wrong[relevance.query, relevance.row] = -np.inf
         values[f"wrong_{state}"] = wrong.max(axis=1)
     known = np.concatenate([each[np.isfinite(each)] for each in values.values()])
-    # Outliers fall into the outer bins; otherwise a few would squeeze the rest into one.
+    # Outliers go to the outer bins; otherwise a few would squeeze the rest into one.
     low, high = np.quantile(known, [0.005, 0.995])
     edges = np.linspace(low, max(high, low + 1e-6), EDGES)
     shares = {

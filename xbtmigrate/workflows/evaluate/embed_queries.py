@@ -60,7 +60,7 @@ def add_answers(
 
 
 def _keep_answerable(store: Store, collected: CollectedPoints, questions: Questions) -> Questions:
-    """Keep the queries of which some relevant point was collected; warns of the others.
+    """Keep the queries with a relevant point in the gallery; warn about the others.
 
     Raises:
         CollectionError: There are none.
@@ -108,7 +108,7 @@ def embed_queries(
 def build_trial(
     store: Store, points: Points, true: Vectors, embedded: tuple[Questions, Vectors, Vectors]
 ) -> Trial:
-    """Put m embedded queries to n points.
+    """Build a trial of m embedded queries and n points.
 
     Args:
         store: What the migration has in Qdrant.

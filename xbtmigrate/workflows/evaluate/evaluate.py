@@ -93,7 +93,7 @@ def measure(
         costs = _load_costs(workspace.artefacts)
         # The first kind of queries decides; the others can only warn (`_against`).
         advice = findings[0].advise(config.plan.target, to_compare(costs), must_leave)
-        # `cutover` refuses against this judgement, so it is kept even where no gate was given.
+        # `cutover` checks this recommendation, so it is kept even if no gate was given.
         save_judgement(models, workspace.artefacts, advice, findings[0].crossover)
         following = _next(store, workspace.artefacts, advice) if advice.strategy else JUDGE
         content = _document(findings, gates, advice, warnings, following)
@@ -186,7 +186,7 @@ def _against(others: Sequence[Findings], advice: Recommendation) -> list[str]:
         value, keep = _same_move(other, advice), other.keep.means[METRIC]
         if value is not None and value < keep:
             found.append(
-                f"{other.direction} queries lose by the recommended {advice.strategy}: "
+                f"{other.direction} queries get worse with the recommended {advice.strategy}: "
                 f"{METRIC} {value:.3f} against {keep:.3f} of keep"
             )
     return found
@@ -226,7 +226,7 @@ def _centring(models: Models, artefacts: Artefacts, forward: Projector | None) -
 
 
 def _projector(models: Models, artefacts: Artefacts, direction: Direction) -> Projector | None:
-    """Load a projector; a missing one is no error here, a damaged or foreign one is."""
+    """Load a projector; None if it is missing. A damaged or foreign one is an error."""
     folder = artefacts.projector_folder(direction)
     return _loaded(models, folder) if folder.exists() else None
 

@@ -56,7 +56,7 @@ class TrialResult:
 
     @property
     def deployable(self) -> list[Curve]:
-        """Curves that can be had: their order is known beforehand, a searcher has their serving."""
+        """Curves that can be deployed: neither the oracle's order, nor servings only measured."""
         return [
             curve for curve in self.curves if curve.ordering != ORACLE and curve.serving in SERVED
         ]
@@ -189,7 +189,7 @@ def _orders(
     found = {}
     for name in asked.orders:
         if name == ORACLE and sides is not None:
-            # The true error needs every new vector, which a backfill does not have: a bound.
+            # The true error needs every new vector, which a backfill does not have: an upper bound.
             error = np.linalg.norm(sides.new - sides.projected, axis=1)
             found[name] = error.astype(np.float32)
         elif possible.get(name, True):
@@ -221,7 +221,7 @@ def _searches(
             plain.append(centred_single(maps.centring, trial, sides))
         elif spec.remap is None:
             plain.append(serving)
-        # Only rows that were re-encoded for pairs may teach it: the others' vectors are unknown.
+        # It may learn only from rows re-encoded for pairs: the other vectors are unknown.
         elif (apply := spec.remap(trial.old[spent], trial.new[spent])) is not None:
             own: dict[Channel, SearchSpace] = {
                 channel: SearchSpace(apply(space.query), apply(space.gallery), space.distance)
@@ -233,7 +233,7 @@ def _searches(
 
 
 def centred_single(centring: Centring, trial: Trial, sides: ChannelVectors) -> Centred:
-    """Serve the single space with queries centred as they are by a searcher.
+    """Serve the single space with queries centred as a searcher centres them.
 
     Each query is centred with strengths that were fitted without it.
     """

@@ -51,7 +51,7 @@ def save_judgement(
 
 
 def load_last_judgement(models: Models, artefacts: Artefacts, plan: Plan) -> Judgement | None:
-    """Return the newer of the plan's and the last evaluation's; None if nothing was judged.
+    """Return the newer result, of the plan or the last evaluation; None without judged queries.
 
     Raises:
         ArtefactError: The file of the evaluation is damaged.
@@ -70,7 +70,7 @@ def load_last_judgement(models: Models, artefacts: Artefacts, plan: Plan) -> Jud
     file = artefacts.evaluation_file
     if file.exists():
         kept = read_json(file, Judgement, "evaluate again with `xbtmigrate evaluate`")
-        # A judgement of another new model does not apply to this one.
+        # A result for another new model does not apply to this one.
         found += [kept] if kept.new_model == fingerprint else []
     # Both times are UTC in ISO 8601, so their order as strings is that in time.
     return max(found, key=lambda each: each.at, default=None)

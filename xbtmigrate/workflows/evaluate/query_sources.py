@@ -21,7 +21,7 @@ MAX_POINTS_AS_QUERIES = 500
 
 
 def read_judged_questions(config: Config) -> list[Questions]:
-    """Read the configured queries; none where there is no file of them."""
+    """Read the configured judged queries; empty if no file is configured."""
     path = config.plan.queries
     return [] if path is None else read_questions(config.base / path)
 
@@ -79,8 +79,8 @@ def make_neighbour_trial(store: Store, models: Models, points: Points, new: Vect
             [[trial.ids[row] for row in np.sort(rows)] for rows in near],
             "neighbours: the ten points nearest to a point by the new model are its relevant ones",
             provisional=True,
-            limits="full is right by definition, so they tell how near a system comes to the new "
-            "model and cannot tell whether the new model is better than the old one",
+            limits="full is right by definition, so they show how near a system comes to the new "
+            "model, not whether the new model is better than the old one",
             by_definition=True,
             modality=models.stored,
         )

@@ -11,9 +11,9 @@ from xbtmigrate.types import Strategy
 
 # The embedded mode commits every point to disk separately, hence its 50.
 WRITE_OVER_READ = {"server": 1.1, "embedded": 50.0}
-"""Time to write a point over that to read it with its old vector, until `bench --yes` tells."""
+"""Ratio of the time to write a point to that to read it, until `bench --yes` measures it."""
 SWEEP_OVER_READ = 2.3
-"""Time to see that a finished point is true, over the same; both measured at 512 -> 768."""
+"""Ratio of the time to check a finished point to that to read it; both measured at 512 -> 768."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def guess_rates(read: float, encode: float, mode: str) -> Rates:
         mode: Whether a server or an embedded database is written to.
     """
     write, sweep = read / WRITE_OVER_READ[mode], read / SWEEP_OVER_READ
-    # Times of the stages add up, as if none overlapped: the guess errs on the slow side.
+    # The times of the stages add up, as if none overlapped: the guess is rather too slow.
     encoded = 1 / (1 / read + 1 / write + 1 / encode)
     return Rates(
         read,

@@ -33,7 +33,7 @@ def check_page(path: Path) -> None:
     Raises:
         ConfigError: There is no such folder, or a library is missing.
     """
-    # An evaluation may take long; it should not fail at its last step.
+    # An evaluation can take long, and should not fail at its last step.
     require_libraries()
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise ConfigError(
@@ -76,7 +76,7 @@ def _sentence(text: str) -> str:
 
 
 def _headline(advice: Document) -> str:
-    # Made queries give figures, but never a recommendation.
+    # Made queries give figures, but no recommendation.
     if advice["strategy"] is None:
         return "No recommendation yet: write judged queries"
     spec = STRATEGIES[Strategy(advice["strategy"])]
@@ -84,13 +84,13 @@ def _headline(advice: Document) -> str:
     headline = spec.headline.format(share=share, ordering=ordering)
     if spec.is_partial:
         return f"{headline}, and serve them {advice['serving']}"
-    # `single` is plain search in the new space and needs no word.
+    # `single` is plain search in the new space and is not mentioned.
     fused = spec.projects and advice["serving"] != "single"
     return f"{headline}, serve them {advice['serving']}" if fused else headline
 
 
 def _tiles(content: Document, costs: Sequence[Cost]) -> list[Tile]:
-    """Return the tiles: keep, the recommended move and full, no regret on the way, and the time."""
+    """Return the tiles: keep, the recommended move, full, the share to stay above keep, time."""
     systems, advice = {row["name"]: row for row in content["systems"]}, content["recommendation"]
     name = name_figure(content, METRIC)
     tiles = [_quality("keep the old model", name, systems["keep"])]

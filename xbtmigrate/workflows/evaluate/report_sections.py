@@ -65,8 +65,8 @@ def _cells(block: Document, name: str) -> Section:
     return Section(
         f"Quality before anything is re-encoded, {format_direction(block['direction'])}",
         "Each system answers the same queries. Green is better than keeping the old model, orange "
-        "worse; grey cannot be told apart from it. Full is the new model on a gallery that is all "
-        "re-encoded. Lost queries are those that keep answers within the first 10 and the system "
+        "worse; grey cannot be told apart from it. Full is the new model on a fully re-encoded "
+        "gallery. Lost queries are those that keep answers within the first 10 and the system "
         "does not.",
         figures.plot_intervals(name, name_figure(block, METRIC), bars, keep[METRIC]),
         Table(columns, cells),
@@ -109,10 +109,10 @@ def _curves(block: Document, name: str) -> Section:
     rows = sorted(curves, key=lambda curve: -curve["auc"])
     return Section(
         f"Backfilling curves, {format_direction(block['direction'])}",
-        "Quality while the gallery is mixed: the more points are re-encoded, the nearer it comes "
-        "to full. The thick line is the recommended or best pair of order and serving, with its "
-        "95 % interval. The oracle order uses the true error of every projection; it is a bound, "
-        "not a choice.",
+        "Quality while the gallery is mixed: it approaches full as more points are re-encoded. The "
+        "thick line is the recommended or best pair of order and serving, with its "
+        "95 % interval. The oracle order uses the true error of every projection; it is an upper "
+        "bound, not a choice.",
         figures.plot_curves(name, name_figure(block, METRIC), panels, ends),
         Table(
             ["order, serving", "AUC", "no regret", "keep at", "90 % of full", "95 %", "98 %"],
@@ -173,7 +173,7 @@ def _offers(content: Document, costs: Sequence[Cost]) -> Section:
         points.insert(-1, Offer(name, path[at].hours, path[at].value, chosen=True))
     return Section(
         "Cost against quality",
-        "What each strategy takes on this machine by the plan's estimate, and what it brings. The "
+        "The time of each strategy on this machine, as the plan estimates it, and its quality. The "
         f"line is a partial backfill in {curve['ordering']} order, served {curve['serving']}, "
         "from nothing to everything re-encoded.",
         figures.plot_offers(name_figure(content, METRIC), path, points),
@@ -197,9 +197,9 @@ def _estimate(found: Document) -> Section:
     correlation = found["rank_correlation"]
     return Section(
         "Predicted and true error of the projected vectors",
-        "The order of re-encoding rests on a forecast of how far each mapped vector is from the "
-        f"true one. Its rank correlation with the true distance is {correlation:.2f} (1 would be "
-        "perfect, 0 a blind guess).",
+        "The order of re-encoding relies on the predicted distance of each projected vector from "
+        f"the true one. Its rank correlation with the true distance is {correlation:.2f} (1 is "
+        "perfect, 0 is chance).",
         figures.plot_error_estimate(found, correlation),
     )
 
@@ -207,10 +207,10 @@ def _estimate(found: Document) -> Section:
 def _shapes(found: Document) -> Section:
     return Section(
         "Scores before and after calibration",
-        "Re-encoded points and those still waiting are scored in different spaces. Left, the raw "
-        "scores: where the two colours lie apart, merging them favours one state whatever the "
-        "query. Right, after calibration: right answers should lie to the right of wrong ones, "
-        "and both states alike.",
+        "Re-encoded and waiting points are scored in different spaces. Left: raw scores; where "
+        "the two colours lie apart, merging favours one state for every query. Right: after "
+        "calibration, right answers should lie to the right of wrong ones, and both states should "
+        "look alike.",
         figures.plot_score_shapes(
             {
                 "before: raw scores": ("score", found["raw"]),
@@ -227,7 +227,7 @@ def _examples(found: Document) -> Section:
         for example in found[key]
     ]
     return Section(
-        "Queries that change sides",
+        "Queries that only one side answers",
         "Some of the queries that only one side answers within the first 10: keep, and the "
         "recommended move (full, where keep is recommended).",
         table=Table(["query", "rank by keep", "rank after", ""], rows),
@@ -235,12 +235,12 @@ def _examples(found: Document) -> Section:
 
 
 def _deployable(curves: Sequence[Document]) -> list[Document]:
-    # The oracle knows every true error, so it is drawn as a bound and never recommended.
+    # The oracle knows every true error, so it is drawn as an upper bound and never recommended.
     return [curve for curve in curves if curve["ordering"] != ORACLE]
 
 
 def format_direction(direction: str) -> str:
-    """Write a direction such as "text->image" as people do."""
+    """Format a direction such as "text->image" for people."""
     return direction.replace("->", " → ")
 
 

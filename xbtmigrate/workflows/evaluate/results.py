@@ -95,7 +95,7 @@ class Findings:
         return recommend(self.judged.cells, self.judged.deployable, costs, criteria)
 
     def document(self, advice: Recommendation) -> JudgedDocument:
-        """Return all figures, explained, and the recommendation."""
+        """Return all figures with their explanations, and the recommendation."""
         return {
             **self.figures(),
             "error_estimate": compare_error_estimate(self.trial, self.maps.forward),
@@ -151,7 +151,7 @@ class Findings:
 
     def subject(self, advice: Recommendation) -> tuple[Strategy, QueryScores]:
         """Return what a gate is applied to: the recommended move, else the new model itself."""
-        # A gate on keep would always hold; what a gate guards is the move to the new model.
+        # A gate on keep would always hold; a gate guards the move to the new model.
         if advice.strategy is None or advice.strategy is Strategy.KEEP:
             return Strategy.FULL, self.full
         return advice.strategy, advice.scores

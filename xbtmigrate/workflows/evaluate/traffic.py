@@ -1,4 +1,4 @@
-"""Count how often queries reach each point, from a log of the traffic."""
+"""Count how often queries find each point, from a traffic log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.store import Store
 
 REACHED = 10
-"""Points that a logged query reaches: the best by the old model."""
+"""Points that a logged query counts for: the best by the old model."""
 
 HINT = (
     "it needs the column id (string), or text (string) for a log of queries; hits (int64) is "
@@ -27,7 +27,7 @@ HINT = (
 
 
 def read_demand(store: Store, models: Models, path: Path) -> Mapping[PointId, int]:
-    """Read a log as Parquet, or as JSON lines where the name ends in .jsonl or .json.
+    """Read a log as Parquet, or as JSON lines if its name ends in .jsonl or .json.
 
     Rows name a point (`id`) or a query (`text`), and how often (`hits`, 1 where absent); rows of
     the same point add up. A query counts for the ten points that the old model finds.
@@ -53,7 +53,7 @@ def read_demand(store: Store, models: Models, path: Path) -> Mapping[PointId, in
     except FileNotFoundError as error:
         raise ConfigError(f"there is no log {path}", HINT) from error
     except (KeyError, OSError, ValueError, pa.ArrowException) as error:
-        raise ConfigError(f"{path} is not a log of the traffic: {error}", HINT) from error
+        raise ConfigError(f"{path} is not a traffic log: {error}", HINT) from error
     if None in names or None in hits or any(hit < 0 for hit in hits):
         raise ConfigError(f"{path} has rows without a name or with negative hits", HINT)
     found: Counter[PointId] = Counter()
@@ -65,7 +65,7 @@ def read_demand(store: Store, models: Models, path: Path) -> Mapping[PointId, in
     # Unary plus drops the points with no hits.
     found = +found
     if not found:
-        raise ConfigError(f"{path} names no point that was reached", HINT)
+        raise ConfigError(f"{path} names no point with hits", HINT)
     return found
 
 

@@ -44,7 +44,7 @@ class Trial:
     @property
     def relevance(self) -> Relevance:
         """Relevant gallery rows of each query; relevant points outside the gallery are ignored."""
-        # No system can find a point outside the sampled gallery, so it counts for none.
+        # No system can find a point outside the sampled gallery, so such points do not count.
         row_of = {point: row for row, point in enumerate(self.ids)}
         return Relevance.from_rows(
             [[row_of[p] for p in points if p in row_of] for points in self.questions.relevant]

@@ -35,8 +35,8 @@ class Case:
 
     @property
     def begun(self) -> MigrationRecord | None:
-        """The record of a migration that has written something and is not over."""
-        # Until the first backfill only files are written, which a new plan simply replaces.
+        """The record of a migration that has written something and has not ended."""
+        # Before the first backfill there are only files, which a new plan simply replaces.
         free = (Phase.PLANNED, Phase.TRAINED, *OVER)
         return self.record if self.record and self.record.phase not in free else None
 

@@ -41,7 +41,7 @@ UNFINISHED = (
 
 
 def plan_lost(case: Case) -> Iterator[Inconsistency]:
-    """The plan is missing, damaged, or differs from the one that the migration was begun under."""
+    """The plan is missing, damaged, or not the one that the migration began with."""
     record, plan = case.begun, case.plan
     restore = f"restore {case.artefacts.folder} from a copy"
     if case.plan_error:
@@ -59,12 +59,12 @@ def plan_lost(case: Case) -> Iterator[Inconsistency]:
         yield Inconsistency(
             "plan_differs",
             f"the migration is under plan {record.plan_digest[:12]}, here is {plan.digest[:12]}",
-            f"{restore}, or run this from the folder that the migration was begun in",
+            f"{restore}, or run this from the folder that the migration began in",
         )
 
 
 def _restoring(case: Case, otherwise: str) -> tuple[str, Callable[[], object] | None]:
-    """Return the way out for lost files, and a fix where they are published in Qdrant."""
+    """Return what to do about lost files, and a fix if they are published in Qdrant."""
     assert case.record is not None
     lost = find_lost_files(case.connection, case.artefacts, case.record.plan_digest)
     if not lost:
@@ -79,7 +79,7 @@ def _restoring(case: Case, otherwise: str) -> tuple[str, Callable[[], object] | 
 
 def plan_stale(case: Case) -> Iterator[Inconsistency]:
     """The config, collection or model no longer matches the plan."""
-    # A migration that is over, or about to lose one side, does not fit its plan any more.
+    # A migration that has ended, or is about to lose one side, no longer fits its plan.
     if case.plan is None or (case.record and case.record.phase in (*OVER, *UNFINISHED[3:])):
         return
     try:
@@ -95,7 +95,7 @@ def plan_stale(case: Case) -> Iterator[Inconsistency]:
 
 
 def projector_lost(case: Case) -> Iterator[Inconsistency]:
-    """The projector that the written vectors were made by is gone or is another one."""
+    """The projector that made the written vectors is missing or has been replaced."""
     record = case.begun
     if record is None or not record.projector_digest:
         return
@@ -104,12 +104,16 @@ def projector_lost(case: Case) -> Iterator[Inconsistency]:
     try:
         found = Projector.load(folder).digest
     except XbtMigrateError as error:
-        # With the plan it is found lost, and restored.
+        # If the plan is lost too, that check finds both, and restores both.
         if case.plan is not None:
             yield Inconsistency("projector_lost", error.message, *_restoring(case, restore))
         return
     if found != record.projector_digest:
-        yield Inconsistency("projector_differs", f"{folder} is not the one that was used", restore)
+        yield Inconsistency(
+            "projector_differs",
+            f"{folder} is not the projector that made the written vectors",
+            restore,
+        )
 
 
 def ledger_lost(case: Case) -> Iterator[Inconsistency]:
@@ -122,7 +126,7 @@ def ledger_lost(case: Case) -> Iterator[Inconsistency]:
             "ledger_lost",
             f"the migration is {record.phase}, but there is no {case.artefacts.ledger_file}, and "
             "none in Qdrant",
-            "restore it from a copy; `xbtmigrate rollback --leave-behind` goes back without it",
+            "restore it from a copy; `xbtmigrate rollback --leave-behind` works without it",
         )
 
 
@@ -133,7 +137,7 @@ def newer_tool(case: Case) -> Iterator[Inconsistency]:
         yield Inconsistency(
             "newer_tool",
             f"xbtmigrate {record.tool_version} wrote the record, this is {xbtmigrate.__version__}",
-            "go on with that version",
+            "continue with that version",
         )
 
 
@@ -142,7 +146,7 @@ def unfinished(case: Case) -> Iterator[Inconsistency]:
     record, owner = case.record, case.owner
     if record is None:
         return
-    # An embedded database admits one process, and this one has it open: no holder can be alive.
+    # An embedded database allows one process, and this one has it open: no holder can be alive.
     dead = bool(record.owner) and (
         case.connection.embedded or (owner is not None and owner.is_dead())
     )
@@ -157,13 +161,13 @@ def unfinished(case: Case) -> Iterator[Inconsistency]:
         command = NEXT[record.phase]["next"]
         yield Inconsistency(
             "unfinished",
-            f"a command was ended while the migration was {record.phase}",
-            f"run `{command}`: it goes on from there",
+            f"a command was killed while the migration was {record.phase}",
+            f"run `{command}`: it continues from there",
         )
 
 
 def shadow_lost(case: Case) -> Iterator[Inconsistency]:
-    """The collection with the new vectors is missing, foreign, or made for something else."""
+    """The collection with the new vectors is missing, or does not belong to this migration."""
     record, plan = case.begun, case.plan
     if plan is None or record is None or record.stage is None or record.phase is Phase.ABORTING:
         return
@@ -181,26 +185,26 @@ def shadow_lost(case: Case) -> Iterator[Inconsistency]:
             yield Inconsistency(
                 "target_foreign",
                 f"the collection '{target}' is not the shadow of this migration",
-                "rename or delete it yourself if it is not yours, then backfill anew",
+                "rename or delete it yourself, then backfill again",
             )
     # While `finalize` runs, the source may already be deleted as planned.
     if not case.has(source) and record.phase is not Phase.FINALIZING:
         yield Inconsistency(
             "source_missing",
-            f"there is no collection '{source}', which has the old vectors",
+            f"there is no collection '{source}', which held the old vectors",
             "restore it from a snapshot",
         )
 
 
 def alias_elsewhere(case: Case) -> Iterator[Inconsistency]:
-    """An alias leads to another collection than the phase requires."""
+    """An alias points to another collection than the phase requires."""
     record, plan = case.begun, case.plan
     if record is None or plan is None or plan.target.layout is not Layout.SHADOW:
         return
     switch = Switch.parse(record.switch, "the journal") if record.switch else None
     # Before the first cutover only the plan knows the alias that readers use.
     alias = switch.alias if switch else plan.collection.alias
-    # In the middle of a switch the alias may rightly lead to either side.
+    # During a switch, the alias may point to either side.
     if alias is None or record.phase in (Phase.CUTTING_OVER, Phase.ROLLING_BACK):
         return
     new = record.phase in (Phase.CUT_OVER, Phase.FINALIZING)
@@ -227,7 +231,7 @@ def switch_differs(case: Case) -> Iterator[Inconsistency]:
     if record is None or record.switch is None:
         return
     true = Switch.parse(record.switch, "the journal")
-    # An unreadable file is as good as a wrong one: the journal is the truth.
+    # An unreadable file counts as a wrong one: the journal is the truth.
     try:
         same = read_switch(case.artefacts.switch_file) == true
     except XbtMigrateError:
@@ -235,8 +239,8 @@ def switch_differs(case: Case) -> Iterator[Inconsistency]:
     if not same:
         yield Inconsistency(
             "switch_differs",
-            f"{case.artefacts.switch_file} is not what the journal says",
-            "`xbtmigrate doctor --yes` writes it again",
+            f"{case.artefacts.switch_file} differs from the journal",
+            "`xbtmigrate doctor --yes` rewrites it",
             fix=lambda: case.artefacts.save_switch(true),
         )
 
@@ -253,15 +257,15 @@ def foreign_marks(case: Case) -> Iterator[Inconsistency]:
     if over:
         yield Inconsistency(
             "leftover_marks",
-            f"{count:,} points of '{name}' bear marks, but no migration is under way",
-            "`xbtmigrate doctor --yes` takes them away",
+            f"{count:,} points of '{name}' have marks, but no migration is in progress",
+            "`xbtmigrate doctor --yes` removes them",
             fix=lambda: strip(case.connection, name, [], lambda _: None),
         )
     else:
         yield Inconsistency(
             "unknown_plan",
-            f"{count:,} points of '{name}' bear marks of another plan",
-            "`xbtmigrate verify --yes` makes their vectors anew",
+            f"{count:,} points of '{name}' have marks of another plan",
+            "`xbtmigrate verify --yes` makes their vectors again",
         )
 
 
@@ -278,14 +282,14 @@ def leftovers(case: Case) -> Iterator[Inconsistency]:
     for shadow in find_orphan_shadows(connection):
         yield Inconsistency(
             "orphan_record",
-            f"the journal says that '{shadow}' is a shadow, but there is no such collection",
-            "`xbtmigrate doctor --yes` forgets it",
+            f"the journal lists the shadow '{shadow}', but there is no such collection",
+            "`xbtmigrate doctor --yes` removes the record",
             fix=partial(forget_shadow, connection, shadow),
         )
     for name in list_bench_collections(connection):
         yield Inconsistency(
             "leftover_bench",
-            f"the collection '{name}' is of a `bench` that may have been killed",
+            f"the collection '{name}' was left by a `bench` that may have been killed",
             "delete it yourself if no bench is running",
         )
 

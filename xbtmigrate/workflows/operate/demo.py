@@ -1,4 +1,4 @@
-"""Migrate the small real collection in the package, from its plan to its cutover."""
+"""Migrate the small real collection in the package, from plan to cutover."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ queries = "queries.parquet"   # captions that no projector is trained on
 
 
 def run_demo(folder: Path, *, report: Report) -> DemoDocument:
-    """Build the collection in `folder` and migrate it: a part is re-encoded, the rest projected.
+    """Build the collection in `folder` and migrate it: part is re-encoded, the rest is projected.
 
     Args:
         folder: A new or empty folder.
@@ -78,7 +78,7 @@ def run_demo(folder: Path, *, report: Report) -> DemoDocument:
     Raises:
         ConfigError: The folder is not empty.
     """
-    # Never build beside files of the user: a collection there might be overwritten.
+    # Never build beside the user's files: a collection there might be overwritten.
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty", "name a new folder with --folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -187,8 +187,8 @@ def _advice(folder: Path, done: BackfillDocument) -> list[str]:
     return [
         f"Applications now search {gallery['encoded']:,} re-encoded and {gallery['projected']:,} "
         f"projected vectors; the {gallery['points']:,} old ones are still there.",
-        f"Look further: cd {folder}, then xbtmigrate status, or xbtmigrate evaluate --report "
+        f"Next steps: cd {folder}, then xbtmigrate status, or xbtmigrate evaluate --report "
         "report.html",
-        "Go back: xbtmigrate rollback --yes. End it: xbtmigrate finalize shows what it would drop.",
+        "Undo: xbtmigrate rollback --yes. Finish: xbtmigrate finalize shows what it would delete.",
         "Your own collection: xbtmigrate init --url http://127.0.0.1:6333 --collection NAME",
     ]

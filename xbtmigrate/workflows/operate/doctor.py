@@ -39,9 +39,9 @@ def examine(config: Config, *, fix: bool) -> DoctorDocument:
         if plan is not None and record is not None and plan.follows(record):
             record = None  # of an earlier migration of the same name, which is over
         case = Case(config, connection, artefacts, record, plan, trouble)
-        # All checks run before the first fix, so every finding is of the same state.
+        # All checks run before the first fix, so every finding describes the same state.
         found = [finding for check in CHECKS for finding in check(case)]
-        # A command refuses for the reasons found above; its refusal would repeat them.
+        # A command would refuse for the reasons found above, so its refusal would only repeat them.
         found += find_refusals(case, sound=not found)
         fixed = [each for each in found if fix and each.fix is not None]
         for each in fixed:
@@ -89,8 +89,8 @@ def _following(case: Case) -> NextDocument:
 
 
 def _load_plan(artefacts: Artefacts) -> tuple[Plan | None, str]:
-    """Return the plan, or what is wrong with it: a damaged one is a finding, not an error."""
-    # The other checks go on without it.
+    """Return the plan, or what is wrong with it: a damaged plan is a finding, not an error."""
+    # The other checks continue without it.
     try:
         return (artefacts.load_plan() if artefacts.plan_file.exists() else None), ""
     except ArtefactError as error:

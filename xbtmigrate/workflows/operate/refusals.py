@@ -1,4 +1,4 @@
-"""Find what the next command would refuse, by calling that command's own checks.
+"""Find why the next command would refuse to run, by calling that command's own checks.
 
 `doctor` keeps no second list of reasons: it calls what the commands call before they
 begin, so it covers a condition as soon as a command has it.
@@ -35,7 +35,7 @@ from xbtmigrate.workflows.verify.verify import check_verifiable
 from xbtmigrate.workflows.workspace import Workspace
 
 ENDING = (Phase.FINALIZING, Phase.FINALIZED, Phase.ABORTING)
-"""Phases in which one of the collections may be gone."""
+"""Phases in which one of the collections may already be deleted."""
 NEXT_VERB = {
     Phase.BACKFILLING: "backfill",
     Phase.PAUSED: "backfill",
@@ -57,7 +57,7 @@ def find_refusals(case: Case, *, sound: bool) -> Iterator[Inconsistency]:
     if case.record is not None and case.record.phase in ENDING:
         return
     if case.begun is not None and case.plan is None:
-        # The lost plan is reported already; without it a moved alias would be read as the source.
+        # The lost plan is already reported; without it, a moved alias would be read as the source.
         return
     try:
         # An unusable collection is a finding, not the end of `doctor`.
@@ -82,9 +82,9 @@ def find_refusals(case: Case, *, sound: bool) -> Iterator[Inconsistency]:
 
 
 def _unusable_vectors(store: Store, plan: Plan | None) -> Iterator[Inconsistency]:
-    """Yield a finding if points that the plan names still have an old vector that is unusable."""
+    """Yield a finding if points that the plan lists still have an unusable old vector."""
     named = plan.coverage.examples_unusable if plan is not None else []
-    # Only these are read: to look at every vector takes a scan, as `plan` does.
+    # Only these points are read: checking every vector takes a scan, as `plan` does.
     still = [
         each
         for batch in (store.reader().read({"old"}, ids=named) if named else ())
@@ -92,14 +92,14 @@ def _unusable_vectors(store: Store, plan: Plan | None) -> Iterator[Inconsistency
     ]
     if plan is None or not still:
         return
-    searched = "write them anew with vectors of the old model, so that searches find them"
+    searched = "write them again with vectors of the old model, so that searches find them"
     if not STRATEGIES[plan.strategy].writes:
         way_out = searched
     elif plan.fraction > 0:
-        way_out = f"the backfill re-encodes them; {searched} before the cutover, too"
+        way_out = f"the backfill re-encodes them; {searched} before the cutover too"
     else:
         way_out = (
-            "write them anew with vectors of the old model, or they get no new one; "
+            "write them again with vectors of the old model, or they get no new one; "
             'plan.strategy = "fastfill" re-encodes them'
         )
     yield Inconsistency(
@@ -132,7 +132,7 @@ def _next_verb(case: Case) -> str | None:
 
 
 def _check_last_run(config: Config, connection: Connection) -> None:
-    """Raise the error that ended the last run: the next one may meet it again."""
+    """Raise the error that ended the last run, since the next one may hit it again."""
     found = Control(connection, config.migration).read_error()
     if found is not None:
         message, hint = found
@@ -142,7 +142,7 @@ def _check_last_run(config: Config, connection: Connection) -> None:
 def _failing(
     verb: str, this: Case, store: Store, models: Models, workspace: Workspace
 ) -> list[Check]:
-    """Call what a command calls before it begins; a cutover lists what does not hold.
+    """Run the checks of a command; a cutover lists every condition that fails.
 
     Raises:
         XbtMigrateError: The command would refuse.

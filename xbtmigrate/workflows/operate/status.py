@@ -30,7 +30,7 @@ ENDING = (Phase.ABORTING, Phase.FINALIZING, Phase.FINALIZED)
 
 
 def report_status(config: Config) -> StatusDocument:
-    """Return phase, exact counts, rate, time to go, artefacts and the next command.
+    """Return phase, exact counts, rate, time left, artefacts and the next command.
 
     Raises:
         XbtMigrateError: The server or the collection cannot be used.
@@ -43,7 +43,7 @@ def report_status(config: Config) -> StatusDocument:
         store = store_over(config, connection)
         artefacts = artefacts_of(config)
         plan = _plan(store.journal, artefacts)
-        # Before the first pass there may be no place for new vectors, and counting would fail.
+        # Before the first pass the new vector may not exist, and counting would fail.
         written = plan is not None and record is not None and record.stage is not None
         tally = Tally(store.facts.points)
         if plan is not None and written:
@@ -69,7 +69,7 @@ def _record(config: Config, connection: Connection) -> MigrationRecord | None:
 
 
 def _tally(store: Store, plan: Plan, record: MigrationRecord | None) -> Tally:
-    """Count the gallery; once applications write the new way, their vectors count as done too."""
+    """Count the gallery; after a cutover, vectors that applications write count as done too."""
     tally = Tally.take(store.gallery(plan))
     if record is None or record.phase is not Phase.CUT_OVER:
         return tally
@@ -79,7 +79,7 @@ def _tally(store: Store, plan: Plan, record: MigrationRecord | None) -> Tally:
 
 
 def _ending(config: Config, connection: Connection, record: MigrationRecord) -> StatusDocument:
-    """Return the document of an ending migration, one of whose collections may be gone."""
+    """Return the document of an ending migration, one of whose collections may be deleted."""
     plan = artefacts_of(config).load_plan()
     source, target = plan.collection.name, plan.target.collection
     # `abort` deletes the new side, `finalize` the old one: count on the side that stays.
@@ -166,7 +166,7 @@ def _rate(record: MigrationRecord | None) -> float | None:
     """Return the points written per second of working time so far; None before the first."""
     if record is None or record.seconds <= 0:
         return None
-    # Over all runs and without pauses between them: a steadier base for the time to go.
+    # Over all runs, without the pauses between them: a steadier base for the time left.
     return (record.counts.projected + record.counts.encoded) / record.seconds or None
 
 

@@ -42,12 +42,12 @@ from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.workspace import Workspace
 
 ENCODED = 256
-"""Points encoded, at most, to measure the encoder; it gets `SECONDS` at most."""
+"""Most points encoded to measure the encoder, in at most `SECONDS`."""
 SECONDS = 20.0
 WARMING = 16
 """Points written before anything is timed."""
 MIN_POINTS = 32
-"""Points re-encoded, at least, to measure the loop with the encoder in it."""
+"""Fewest points re-encoded to measure the loop with the encoder in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class _Sample:
 
 
 def bench(config: Config, *, write: bool, sample: int, report: Report) -> BenchDocument:
-    """Measure on a part of the collection.
+    """Measure on part of the collection.
 
     Args:
         config: The settings.
@@ -132,12 +132,12 @@ def _predict(rates: Rates, points: int) -> list[PredictionDocument]:
 
 
 def load_measured_rates(artefacts: Artefacts, layout: Layout) -> Rates | None:
-    """Return what the last `bench --yes` measured in this layout, if it did."""
+    """Return the rates of the last `bench --yes` in this layout; None without one."""
     try:
         found = read_json(_file(artefacts), _StoredBench, "delete it, or run bench --yes again")
     except FileNotFoundError:
         return None
-    # A bench without --yes writes nothing, and so has no rate for most stages.
+    # A bench without --yes writes nothing, so it has no rate for most stages.
     whole = None not in found.points_per_second.document().values()
     return found.points_per_second if whole and found.layout is layout else None
 
@@ -147,7 +147,7 @@ def _file(artefacts: Artefacts) -> Path:
 
 
 def _read(store: Store, sample: int, report: Report) -> tuple[list[pa.RecordBatch], float]:
-    """Read at most so many points; returns those with an old vector, and the rate.
+    """Read at most `sample` points; returns those with an old vector, and the rate.
 
     Raises:
         CollectionError: No point has an old vector.
@@ -161,7 +161,7 @@ def _read(store: Store, sample: int, report: Report) -> tuple[list[pa.RecordBatc
         if seen >= sample:
             break
     rate = seen / max(time.monotonic() - start, 1e-9)
-    # Only after the rate: points without a vector take time to read, too.
+    # After computing the rate: points without a vector take time to read too.
     batches = [batch.filter(pc.is_valid(batch["old"])) for batch in batches]
     if not sum(map(len, batches)):
         raise CollectionError(
@@ -195,7 +195,7 @@ def _encode(models: Models, batches: Sequence[pa.RecordBatch]) -> float:
 
     encode(usable[:4])
     encoded, start = 0, time.monotonic()
-    # In small parts, so that a slow model can be stopped at the time limit.
+    # In small parts, so that the time limit also holds for a slow model.
     for first in range(4, len(usable), 32):
         encoded += encode(usable[first : first + 32])
         if time.monotonic() - start > SECONDS:
@@ -214,7 +214,7 @@ def _writing(
     alone: Rates,
     report: Report,
 ) -> Rates:
-    """Measure what writes, on copies of the points in collections made for it."""
+    """Measure the stages that write, on copies of the points in temporary collections."""
     ids, ready = sample.ids, sample.projected()
     points = len(ids)
     few = max(1, min(points // 2, max(MIN_POINTS, round(alone.encode * SECONDS / 2))))
@@ -230,7 +230,7 @@ def _writing(
         run = partial(run_loop, models, gallery, sample.projector, goal, ids=ids)
         return _timed(partial(run, batch_size=ENCODED, report=report))
 
-    # The first write opens the connection, once for any number of points: it is not timed.
+    # The first write opens the connection, so it is not timed.
     with scratch() as gallery:
         gallery.write(ready[0].slice(0, WARMING), Kind.ENCODED)
         fill = loop(gallery, few / points, projects=False)
@@ -260,11 +260,11 @@ def _sweep(gallery: Gallery, made: Kind, ids: Sequence[PointId] | None = None) -
 
 
 def _put_into_order(workspace: Workspace, gallery: Gallery, projector: Projector | None) -> None:
-    """Do what a backfill does to put all points into the order of the plan, if it can be made."""
+    """Put all points into the order of the plan, as a backfill does, or into a random one."""
     name = "random"
     if projector is not None and workspace.artefacts.plan_file.exists():
         name = workspace.artefacts.load_plan().ordering
-    # An ordering of the plan may need a projector or a plugin that is not there yet.
+    # The plan's ordering may need a projector or a plugin that is not there yet.
     try:
         ordering = workspace.ordering(name, projector)
     except PluginError:

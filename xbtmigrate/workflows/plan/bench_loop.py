@@ -1,4 +1,4 @@
-"""Run the loop of a backfill for a measurement: with nothing cached and nothing stored."""
+"""Run the loop of a backfill to time it, without cache and journal."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class BenchMap:
 
     @property
     def name(self) -> str:
-        """What projects."""
+        """Kind of the map."""
         return "a matrix" if self.projector is None else self.projector.kind
 
     @property
     def direction(self) -> Direction:
-        """Which way it maps."""
+        """Direction of the map."""
         return Direction.FORWARD
 
     def apply(self, vectors: Vectors, side: Vectors | None = None) -> Vectors:  # noqa: ARG002
@@ -50,7 +50,7 @@ class BenchMap:
 
 
 class _NullJournal:
-    """A journal that stores nothing, and an empty cache: a cached vector takes no encoding."""
+    """A journal that stores nothing, and an empty cache, since cached vectors are not encoded."""
 
     def load(self) -> None:
         return None
@@ -69,7 +69,7 @@ class _NullJournal:
 
 
 def load_map(facts: CollectionFacts, models: Models, artefacts: Artefacts) -> BenchMap:
-    """Load what stands for the projector in a measurement."""
+    """Load the map that is timed: the migration's projector, or a random matrix."""
     folder = artefacts.projector_folder(Direction.FORWARD)
     trained = Projector.load(folder) if folder.exists() else None
     if trained is not None and trained.d_side:
@@ -90,7 +90,7 @@ def run_loop(
 ) -> None:
     """Run the loop of `backfill` on a scratch gallery, with nothing cached and nothing stored.
 
-    With a fraction it starts at the encoding; a run without one times the projecting.
+    With a fraction it starts with encoding; without one it times projecting.
     """
     stage = Stage.ENCODE if goal.fraction else None
     forgotten = _NullJournal()

@@ -1,4 +1,4 @@
-"""Check what must hold before a plan is made, for `plan` and `doctor`."""
+"""Check that a plan can be made, for `plan` and `doctor`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def check_plannable(store: Store, models: Models) -> tuple[Target, MigrationReco
         GateError: A migration is under way, or limits of the collection would stop one half-way.
         XbtMigrateError: The collection, the server or an input cannot be used.
     """
-    store.refuse_while_under_way("a new plan would orphan the vectors it has written")
+    store.refuse_while_under_way(
+        "a new plan would orphan the vectors that this migration has written"
+    )
     record = store.journal.load()
     _refuse_rivals(store.config, store.connection, store.facts.collection)
     refuse_duplicate_ids(store.connection, store.facts)
@@ -37,7 +39,7 @@ def check_plannable(store: Store, models: Models) -> tuple[Target, MigrationReco
     # The name of a shadow is known only now, and another migration may be filling it.
     _refuse_rivals(store.config, store.connection, layout.collection)
     chosen = store.config.plan.strategy
-    # Limits of strict mode matter only to strategies that write; "auto" may choose one.
+    # Limits of strict mode matter only for strategies that write; "auto" may choose one.
     if chosen == "auto" or STRATEGIES[Strategy(chosen)].writes:
         refuse_impossible(store, layout)
     return layout, record

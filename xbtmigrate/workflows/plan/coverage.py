@@ -31,7 +31,7 @@ def make_coverage(facts: CollectionFacts, models: Models, seen: Survey) -> Cover
     """
     field = getattr(models.config.payload, models.stored)
     name = facts.collection
-    # Not one point has it: the setting is wrong, not the data, so the hint is another one.
+    # No point has it: the setting is wrong, not the data.
     if seen.missing == seen.points:
         raise CollectionError(
             f"no point of '{name}' has the payload field '{field}'",
@@ -42,7 +42,7 @@ def make_coverage(facts: CollectionFacts, models: Models, seen: Survey) -> Cover
         raise GateError(
             f"{seen.missing} of {seen.points} points of '{name}' have no '{field}' "
             f"(for example {', '.join(seen.examples_missing)}); at most {allowed:.2%} may lack it",
-            "complete the payload, or raise plan.max_missing: these points keep what they have",
+            "complete the payload, or raise plan.max_missing: these points stay as they are",
         )
     return Coverage(
         points=seen.points,
@@ -65,15 +65,15 @@ def find_without_old(store: Store) -> IdSet:
 
 
 def _find_without(reader: Reader, vector: str, points: int) -> IdSet:
-    """Find the points that lack a vector, by a filter of the server's."""
-    # The common case, known from two counts: no id has to be read.
+    """Find the points that lack a vector, with a filter on the server."""
+    # The common case is known from two counts, without reading any id.
     if reader.count_with_vector(vector) == points:
         return IdSet()
     return IdSet(chain.from_iterable(scroll_without(reader, vector)))
 
 
 def require_sample(facts: CollectionFacts, seen: Survey, points: Points) -> None:
-    """Refuse where no sample point can be measured, since none has a usable old vector.
+    """Raise if no sample point has a usable old vector, since nothing could be measured.
 
     Raises:
         CollectionError: None has one.
@@ -91,15 +91,15 @@ def require_sample(facts: CollectionFacts, seen: Survey, points: Points) -> None
         f"no point of '{name}' with content has a usable vector '{facts.vector}': "
         f"{facts.points:,} points, {seen.unusable:,} vectors not finite, zero or of absurd "
         "length",
-        "name the vector that applications search in qdrant.vector, or write the points anew with "
-        "vectors of the old model",
+        "name the vector that applications search in qdrant.vector, or write the points again "
+        "with vectors of the old model",
     )
 
 
 def count_without_vector(
     coverage: Coverage, strategy: Strategy, fraction: float, allowed: float
 ) -> dict[Kind, int]:
-    """Count the points that the chosen strategy can give no new vector.
+    """Count the points for which the chosen strategy cannot make a new vector.
 
     Raises:
         GateError: They are more than allowed.
@@ -113,7 +113,7 @@ def count_without_vector(
     # with neither are left.
     if fraction > 0:
         return {Kind.NO_CONTENT: coverage.with_neither}
-    # An unusable vector counts as lacking: it cannot be projected either.
+    # An unusable vector counts as missing: it cannot be projected either.
     lacking = coverage.points - coverage.with_old_vector
     if lacking > allowed * coverage.points:
         raise GateError(
@@ -137,7 +137,7 @@ def add_sample(coverage: Coverage, points: Points, new: EmbeddedRows) -> Coverag
 
 
 def require_readable(coverage: Coverage, fraction: float, allowed: float) -> None:
-    """Refuse to encode where the run would stop half way, at too many points it cannot embed.
+    """Raise if the run would stop half-way because too many points cannot be embedded.
 
     Args:
         coverage: With its sample.
@@ -168,7 +168,7 @@ def warn_of_coverage(facts: CollectionFacts, models: Models, coverage: Coverage)
         found.append(
             f"the new model cannot embed {coverage.sample_unreadable} of {coverage.sampled} "
             f"sampled points (for example {', '.join(coverage.examples_unreadable)}); costs leave "
-            "out as large a share of all, and the figures of quality are those of the others"
+            "out the same share of all points, and quality is measured on the others"
         )
     missing = facts.points - facts.with_vector
     if missing:
@@ -183,7 +183,7 @@ def warn_of_coverage(facts: CollectionFacts, models: Models, coverage: Coverage)
 
 
 def warn_of_copies(store: Store, layout: Target, report: Report) -> list[str]:
-    """Return warnings about other vectors that a shadow goes without, since they are not finite."""
+    """Return warnings about other vectors that a shadow will lack because they are not finite."""
     if layout.layout is Layout.IN_PLACE:
         return []
     facts = store.facts
@@ -191,7 +191,7 @@ def warn_of_copies(store: Store, layout: Target, report: Report) -> list[str]:
     lost: dict[str, list[PointId]] = {name: [] for name in copied_vectors(facts, layout)}
     if not lost:
         return []
-    # A page leaves out what is not finite, and the server counts it as there.
+    # Pages leave out vectors that are not finite, but the server counts them.
     absent = {name: _find_without(reader, name, facts.points) for name in lost}
     seen = 0
     for page in reader.scroll(payload=False, vectors=list(lost)):

@@ -31,14 +31,14 @@ def encode_sample(
     """Encode the sample with the new model, cut to what the time limit allows."""
     limit, cache = models.config.plan.measure_seconds, workspace.cache
     first = points.rows(range(min(RATE_SAMPLE, len(points))))
-    # The first few items also take the warm-up of the model, so they are not timed.
+    # The first few items include the warm-up of the model, so they are not timed.
     warm, timed = first.rows(range(min(4, len(first)))), first.rows(range(4, len(first)))
     encode_gallery(models.new, cache, warm, models.stored)
     start = time.monotonic()
     fresh = len(timed) - int(cache.find(timed.hashes)[1].sum())
     encode_gallery(models.new, cache, timed, models.stored)
     seconds = max(time.monotonic() - start, 1e-6)
-    # Vectors from the cache take no time, so too few fresh ones give no rate.
+    # Vectors from the cache take no time, so the rate needs enough that are not.
     if fresh < len(timed) / 2:
         seconds, fresh = _time_again(models, timed)
     rate = max(fresh, 1) / seconds
@@ -52,7 +52,7 @@ def encode_sample(
 
 
 def _time_again(models: Models, points: Points) -> tuple[float, int]:
-    """Encode a few known points again, only to time it; returns seconds and points."""
+    """Encode a few known points again to time it; returns seconds and points."""
     usable = [row for row, content in enumerate(points.content(models.stored)) if content]
     # Few, because each of them is encoded, and perhaps paid for, a second time.
     chosen = points.rows(usable[:16])

@@ -1,4 +1,4 @@
-"""Run `init`: inspect a collection and write what was found as a commented configuration."""
+"""Run `init`: inspect a collection and write a commented configuration."""
 
 from __future__ import annotations
 
@@ -90,17 +90,17 @@ vector = {_quoted(name)}            # the old vector: {size}-d, {distance}; "" i
 
 
 def _payload_table(texts: Sequence[str], images: Sequence[str]) -> str:
-    # The first text field is proposed: the wordiest is the likeliest to have been embedded.
+    # The first text field is proposed: the longest texts are most likely what was embedded.
     return f"""\
 [payload]                # dotted paths, or templates such as "{{title}}. {{keywords}}"
 {_value("text", texts[0] if texts else None, "description")}            # found: {_listed(texts)}
 {_value("image", images[0] if images else None, "image")}            # found: {_listed(images)}
-# query = "title"        # another text field that could ask for its point: used to measure
+# query = "title"        # another text field to make queries from, to measure quality
 """
 
 
 def _further_tables(stored: str) -> str:
-    """Return the tables of the models and the plan, which a collection tells little about."""
+    """Return the tables of the models and the plan, most of which the user has to fill in."""
     encoders = ", ".join(registry.list_names(registry.ENCODERS))
     return f"""\
 [old_model]              # the model that made the stored vectors
@@ -136,7 +136,7 @@ def _chosen_vector(seen: Overview, collection: str, vector: str | None) -> str:
 
 
 def _fields(payloads: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
-    """Return dotted paths of text and of image fields; the wordiest first, identifiers last."""
+    """Return dotted paths of text and of image fields; longest texts first, identifiers last."""
     values: defaultdict[str, list[str]] = defaultdict(list)
     for payload in payloads:
         for path, value in _strings(payload):
@@ -153,7 +153,7 @@ def _fields(payloads: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]
 def _strings(
     payload: Mapping[str, Any], prefix: str = "", depth: int = 0
 ) -> Iterator[tuple[str, str]]:
-    """Yield texts with their dotted paths, but for keys that no path can name."""
+    """Yield texts with their dotted paths, except for keys that no path can name."""
     for key, value in payload.items():
         # payload.text takes dotted paths and `{field}` templates: such a key cannot be named.
         if key != key.strip() or set(key) & set(".{}") or not key:
@@ -169,8 +169,8 @@ def _is_image(value: str) -> bool:
 
 
 def _quoted(text: str) -> str:
-    """Write a TOML string that shows every character which does not show itself."""
-    # A JSON string is also a TOML basic string, but for U+007F, which is not printable.
+    """Write a TOML string, with invisible characters escaped."""
+    # A JSON string is also a TOML basic string, except for U+007F.
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(each if each.isprintable() else _escaped(ord(each)) for each in quoted)
 

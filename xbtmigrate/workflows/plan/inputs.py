@@ -1,4 +1,4 @@
-"""Check what a migration needs besides Qdrant: both models, and the judged queries."""
+"""Check the inputs of a migration besides Qdrant: both models, and the judged queries."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def _check_old_model(facts: CollectionFacts, models: Models) -> None:
     found, stored = models.old.dimension, facts.size
     if found != stored:
         raise CollectionError(
-            f"the old model makes vectors of {found} dimensions, the stored ones have {stored}",
+            f"the old model makes {found}-d vectors, the stored ones are {stored}-d",
             "name the model that made the stored vectors in [old_model]",
         )
 
 
 def _check_new_model(models: Models) -> None:
-    # The check is that the model loads.
+    # Loading the model is the check.
     _ = models.new.dimension
 
 
 def list_input_checks(facts: CollectionFacts, models: Models) -> Mapping[str, Callable[[], object]]:
-    """Return a check of each input; it raises where the input is missing or not usable."""
+    """Return a check for each input, which raises if the input is missing or unusable."""
     return {
         "queries": partial(read_judged_questions, models.config),
         "old_model": partial(_check_old_model, facts, models),
@@ -35,7 +35,7 @@ def list_input_checks(facts: CollectionFacts, models: Models) -> Mapping[str, Ca
 
 
 def require_inputs(facts: CollectionFacts, models: Models) -> None:
-    """Refuse, before anything is read or paid for, what would fail for want of an input.
+    """Raise if an input is missing, before anything is read or paid for.
 
     Raises:
         XbtMigrateError: An input is missing or not usable; says which and what to do.

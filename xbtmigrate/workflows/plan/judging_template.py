@@ -1,4 +1,4 @@
-"""Write a CSV template in which people note what users search for, and what answers it."""
+"""Write a CSV template for judged queries: people write what users would search for."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ ROWS = 100
 SHOWN = 300
 """Characters of a point's content that the template shows."""
 FORMULA = ("=", "+", "-", "@")
-"""First characters by which a spreadsheet recognises a formula."""
+"""First characters that make a spreadsheet read a cell as a formula."""
 
 
 def write_template(path: Path, points: Points, stored: Modality) -> None:
     """Write a CSV with one row a point: its content to read, and an empty query to write.
 
-    A file that is there already may hold somebody's work, so it is left alone.
+    An existing file may hold someone's work, so it is not overwritten.
 
     Args:
         path: The file.
@@ -28,7 +28,7 @@ def write_template(path: Path, points: Points, stored: Modality) -> None:
     """
     if path.exists():
         return
-    # A caption helps the judge more than the reference of an image does.
+    # A caption helps a person more than the reference of an image does.
     contents = points.texts if any(points.texts) else points.content(stored)
     rows = [
         {"text": "", "relevant": point, "content": _shown(content)}
@@ -45,7 +45,7 @@ def write_template(path: Path, points: Points, stored: Modality) -> None:
 
 
 def _shown(content: str | None) -> str:
-    """One line of the content that no spreadsheet runs."""
+    """Return the content as one line that no spreadsheet runs as a formula."""
     # Cut first, since contents can be long; to twice the length, as white space is merged next.
     printable = "".join(c if c.isprintable() else " " for c in (content or "")[: 2 * SHOWN])
     line = " ".join(printable.split())[:SHOWN]

@@ -17,18 +17,18 @@ from xbtmigrate.workflows.points import Points
 
 SAMPLE = 128
 EXACT = 0.999
-"""Least median cosine of vectors by one and the same model; rounding costs far less."""
+"""Least median cosine between vectors of the same model; rounding costs far less."""
 FEW = 16
-"""Texts on which a likely cause is tried: every try encodes them again."""
+"""Texts on which a likely cause is tested; each test encodes them again."""
 PREFIXES = ("passage: ", "query: ", "search_document: ", "search_query: ", "title: none | text: ")
-"""What models with prefixes are most often given before a text."""
+"""The most common prefixes that models expect before a text."""
 SPREAD = 0.01
 """Largest difference between lengths of vectors that counts as rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class _OldModelSample:
-    """A sample beside what the declared model makes of it; n points that could be embedded."""
+    """The stored vectors of n sample points, and those that the declared model makes."""
 
     ids: Sequence[PointId]
     items: Sequence[str]
@@ -78,7 +78,7 @@ def match_old_model(
     """
     # The points are in random order, so the first ones are a fair sample.
     sample = points.rows(range(min(SAMPLE, len(points))))
-    # Both modalities, since a swapped `stored` needs another correction than a wrong model.
+    # Both modalities, since a wrong `stored` needs another correction than a wrong model.
     found: dict[Modality, _OldModelSample] = {}
     for modality in (stored, *(other for other in Modality if other is not stored)):
         try:
@@ -94,7 +94,7 @@ def match_old_model(
             f"the old model could not embed any of {len(sample)} sampled {stored}s",
             f"check payload.{stored} and [old_model]",
         )
-    # By the median: a few points whose content changed since must not make the right model fail.
+    # The median, because a few points whose content has changed must not fail the right model.
     cosines = {modality: each.median for modality, each in found.items()}
     likely = max(cosines, key=lambda modality: cosines[modality])
     return ModelMatch(
@@ -125,7 +125,7 @@ def require_match(match: ModelMatch, stored: Modality, threshold: float) -> None
         f"the declared old model did not make the stored vectors: median cosine {found:.4f} on "
         f"{match.sample} points, at least {threshold:g} is needed"
         + (f"; {match.remark}" if match.remark else ""),
-        "name the right model, version and options in [old_model]; if you know better, plan with "
+        "name the right model, version and options in [old_model]; to plan nevertheless, use "
         "--allow-model-mismatch",
     )
 
@@ -137,11 +137,11 @@ def _remark(
     compared: _OldModelSample,
     distance: Distance,
 ) -> str | None:
-    """Return the likely cause where the same model would have matched better."""
+    """Return the likely cause if the same model would have matched better."""
     if compared.median >= EXACT:
-        # Qdrant normalises vectors under cosine, so their lengths tell nothing there.
+        # Qdrant normalises vectors under cosine, so their lengths mean nothing there.
         return None if distance is Distance.COSINE else _length(compared)
-    # The most specific cause first. Trying prefixes takes encodings, hence so few texts.
+    # The most specific cause first. Testing prefixes encodes texts, hence so few of them.
     cause = None
     if stored is Modality.TEXT:
         cause = _prefix(points.rows(range(min(FEW, len(points)))), encoder) or _truncated(compared)
@@ -179,7 +179,7 @@ def _prefix(points: Points, encoder: Encoder) -> str | None:
 
 
 def _truncated(compared: _OldModelSample) -> str | None:
-    """Short texts match and long ones do not: one of the two was cut."""
+    """Check whether short texts match and long ones do not, as after another truncation."""
     order = np.argsort([len(item) for item in compared.items], kind="stable")
     # The shortest third against the longest: only the latter can have been cut.
     third = len(order) // 3
@@ -194,7 +194,7 @@ def _truncated(compared: _OldModelSample) -> str | None:
 
 
 def _part(compared: _OldModelSample) -> str | None:
-    """Some match exactly and others do not: not one model, or not one text."""
+    """Check whether some points match exactly and others do not."""
     same = int((compared.cosines >= EXACT).sum())
     if same < len(compared.items) / 5:
         return None
@@ -205,7 +205,7 @@ def _part(compared: _OldModelSample) -> str | None:
 
 
 def _length(compared: _OldModelSample) -> str | None:
-    """In a space that knows lengths, vectors of the right direction can be too long or short."""
+    """Check whether directions match and lengths differ, in a space where lengths matter."""
     stored, made = (np.linalg.norm(each, axis=1) for each in (compared.stored, compared.made))
     # The floor avoids a division by zero for a zero vector.
     ratio = float(np.median(made / np.maximum(stored, 1e-12)))

@@ -78,13 +78,13 @@ def make_plan(
             old model did not make the stored vectors.
         XbtMigrateError: The server, the collection or a model cannot be used.
     """
-    # Measuring takes minutes, so a page that cannot be written is refused first.
+    # Measuring takes minutes, so first check that the page can be written.
     if page is not None:
         check_page(page)
     with open_store(config) as store:
         models = Models(config)
         workspace = Workspace(config, models)
-        # Refusals in the order of their cost: requests, then reading every point, then encoding.
+        # Checks in the order of their cost: requests, then reading every point, then encoding.
         layout, record = check_plannable(store, models)
         found = _measure(
             *(store, models, workspace, layout),
@@ -106,7 +106,7 @@ def make_plan(
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """What was measured for a plan, in the order of its cost."""
+    """Everything measured for a plan, in the order of its cost."""
 
     seen: Survey
     points: Points
@@ -128,7 +128,7 @@ def _measure(
     must_leave: str,
     report: Report,
 ) -> _Measured:
-    """Read every point, check the old model on a sample, and encode that by the new one."""
+    """Read every point, check the old model on a sample, and encode the sample with the new one."""
     settings = store.config.plan
     seen = survey(
         store.reader(),
@@ -159,7 +159,7 @@ def _freeze(store: Store, models: Models, layout: Target, found: _Measured, repo
     config, advice, coverage = store.config, advice_of(found.recommendation), found.coverage
     costs = estimate_costs(found.work, _partial_share(advice))
     strategy, fraction = _strategy(config, advice), _fraction(config, advice)
-    # Only now: how much may fail depends on the share that the advice re-encodes.
+    # Only now, because how much may fail depends on the share that is to be re-encoded.
     require_readable(coverage, fraction, config.plan.max_missing)
     without = count_without_vector(coverage, strategy, fraction, config.plan.max_missing)
     copies = warn_of_copies(store, layout, report) if STRATEGIES[strategy].writes else ()
@@ -197,12 +197,12 @@ def _save(
     record: MigrationRecord | None,
     sample: Sequence[PointId],
 ) -> None:
-    """Replace the files of an earlier plan by those of this one."""
-    # Before the new plan is saved, or it would be deleted with the old files.
+    """Replace the files of an earlier plan with those of this one."""
+    # Before the new plan is saved, which would otherwise be deleted with the old files.
     _clear_finished(artefacts, record)
-    # The plan is saved last: a kill before leaves none beside another plan's order or baseline.
+    # The plan is saved last, so a kill never leaves it beside another plan's order or baseline.
     artefacts.order_file.unlink(missing_ok=True)
-    # The baseline that `verify` compares with: how some points are before the first write.
+    # The baseline that `verify` compares with: some points before the first write.
     artefacts.save_baseline(read_baseline_points(store.connection, plan, sample))
     artefacts.save_plan(plan)
 
@@ -224,7 +224,7 @@ def _workload(
     *,
     layout: Layout,
 ) -> Workload:
-    # Stored once more by a shadow; as float32, which is the most that they can take.
+    # A shadow stores them once more; counted as float32, the largest they can be.
     other = sum(size for size, _ in store.facts.dense.values()) * FLOAT * seen.points
     contents = [content for content in sampled.points.content(models.stored) if content]
     return Workload(
@@ -256,7 +256,7 @@ def _collection(store: Store) -> Collection:
 
 
 def _partial_share(advice: Advice) -> float | None:
-    """Return the recommended share to re-encode, where only a part is."""
+    """Return the recommended share to re-encode, if it is a part."""
     partial = advice.strategy is not None and STRATEGIES[advice.strategy].is_partial
     return advice.fraction if partial else None
 
@@ -268,13 +268,13 @@ def _strategy(config: Config, advice: Advice) -> Strategy:
 
 
 def _fraction(config: Config, advice: Advice) -> float:
-    """Return the default share to re-encode: the recommended one if the strategy is, too."""
+    """Return the default share to re-encode: the recommended one if the strategy is recommended."""
     strategy = _strategy(config, advice)
     return advice.fraction if strategy is advice.strategy else STRATEGIES[strategy].fraction
 
 
 def _ordering(config: Config, advice: Advice) -> str:
-    """Return the recommended order; re-encoding everything needs none, and so no projector."""
+    """Return the recommended order; re-encoding everything needs none, nor a projector."""
     unordered = STRATEGIES[_strategy(config, advice)].only_encodes
     return "random" if unordered else advice.ordering or "uncertainty"
 
@@ -292,14 +292,14 @@ def _warnings(
         )
     found += warn_of_coverage(store.facts, models, coverage)
     facts = store.facts
-    # With other lengths the server refuses a query in the wrong space.
+    # With different lengths, the server refuses a query in the wrong space.
     if facts.unnamed and facts.size == models.new.dimension:
         found.append(
             "old and new vectors are unnamed and equally long: an application that still sends old "
             "query vectors after the switch gets wrong answers without any error"
         )
     effort = facts.index_efforts.get(layout.vector, EF_CONSTRUCT)
-    # A vector that the tool creates gets this effort; one that was there before keeps its setting.
+    # A vector that the tool creates gets this value; an existing one keeps its setting.
     given = layout.layout is Layout.IN_PLACE and not store.connection.embedded
     if given and effort < EF_CONSTRUCT:
         found.append(

@@ -45,7 +45,7 @@ MIN_QUERIES = 20
 # Closed forms fit in seconds and need no torch, so `plan` runs in the basic installation.
 QUICK_KINDS = ("procrustes", "ridge", "gaussian_process")
 SAMPLE = "sample"
-"""Names the figures of a plan: its gallery is a sample, so they are not those of `evaluate`."""
+"""Prefix of a plan's figures: its gallery is a sample, so they differ from those of `evaluate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def judge_sample(
     trial, warnings = _trial(store, models, workspace, points, new, text_side=text_side)
     if trial.questions.provisional:
         warnings.append(f"made queries ({trial.questions.basis}): {trial.questions.limits}")
-    # A map fitted on the answers of the queries would look better than it is.
+    # A map fitted on the answers to the queries would look better than it is.
     held = choose_held_out([trial.questions], trial.ids, seed)
     trial = trial.keep_queries(trial.questions.find_within(held))
     searched = set(trial.ids) - held
@@ -125,7 +125,7 @@ def judge_sample(
         if store.config.serving.centre_queries:
             maps = replace(maps, centring=centre(trial, forward, models.stored))
     except TrainingError as error:
-        # Too few pairs for a projector is no reason to fail: `keep` and `full` need none.
+        # Too few pairs for a projector are no reason to fail: `keep` and `full` need none.
         maps = Maps()
         warnings.append(f"no projector was measured: {error.message}")
     trained = {points.ids[row] for row in free}
@@ -172,7 +172,7 @@ def _asked_curves(workspace: Workspace, maps: Maps, paid: npt.NDArray[np.intp]) 
 
 def _curve_points(curves: Sequence[Curve]) -> list[CurvePoint]:
     """Return the curve that the plan shows: the best one of the single space, by its mean."""
-    # It is what answers from the cutover on, in one search and without the old model.
+    # It answers after the cutover, in one search and without the old model.
     single = [curve for curve in curves if curve.serving == SINGLE.name]
     shown = max(single or curves, key=lambda curve: curve.auc())
     return [
@@ -190,16 +190,16 @@ def _trial(
     *,
     text_side: TextSide | None,
 ) -> tuple[Trial, list[str]]:
-    """Find queries for the sample: judged ones, else the best that can be made from the data.
+    """Find queries for the sample: judged ones, or else the best that can be made from the data.
 
-    Points that answer made queries are lost for training, so at most a third of them do.
+    Points that answer made queries cannot be trained on, so at most a third of the points do.
     """
     vectors, points = new.vectors[new.valid], points.rows(np.flatnonzero(new.valid))
     warnings: list[str] = []
     for source in (*read_judged_questions(store.config), *make_questions(store, models, points)):
         most = min(MAX_QUERIES, len(points) // 3) if source.provisional else MAX_QUERIES
         questions = source.sample(most, store.config.plan.seed)
-        # No system could find points outside the sample, which judged queries may ask for.
+        # Judged queries may ask for points outside the sample, which no system could find.
         found = add_answers(
             *(store, CollectedPoints(points, vectors), questions),
             embed=lambda extra: encode_gallery(models.new, workspace.cache, extra, models.stored),
@@ -218,11 +218,11 @@ def _asked(
     """Embed queries with both models; None where too few can be embedded by both."""
     questions = questions.keep_answerable(set(gallery.ids))
     try:
-        # A precomputed encoder only knows the texts of its file, so made queries may be refused.
+        # A precomputed encoder only knows the texts of its file, and may refuse made queries.
         embedded = encode_questions(models, questions)
     except EncoderError:
         return None
-    # A tiny gallery has fewer queries than that and is measured all the same.
+    # A tiny gallery has fewer queries than that and is measured nevertheless.
     if len(embedded[0]) < min(MIN_QUERIES, len(gallery)):
         return None
     return build_trial(store, gallery, vectors, embedded)

@@ -37,11 +37,11 @@ from xbtmigrate.workflows.workspace import artefacts_of
 
 PUBLISHED = next_step(None, "Applications find it by themselves (docs/serving.md).")
 BANK_ROWS = 256
-"""Known queries that are published, at most: they serve to translate score thresholds."""
+"""Most known queries that are published; they translate score thresholds."""
 
 
 def run(config: Config, *, yes: bool) -> PublishDocument:
-    """Publish the artefacts of serving.
+    """Publish the artefacts that serving needs.
 
     Args:
         config: The settings.
@@ -66,7 +66,7 @@ def run(config: Config, *, yes: bool) -> PublishDocument:
 
 
 def publish_artefacts(connection: Connection, artefacts: Artefacts, plan: Plan) -> None:
-    """Publish plan, projectors, calibration and hubness, as far as they exist."""
+    """Publish plan, projectors, calibration and hubness, if they exist."""
     _published(connection, plan, _files(artefacts, plan))
 
 
@@ -90,17 +90,17 @@ def find_lost_files(connection: Connection, artefacts: Artefacts, digest: str) -
 
 
 def store_hubness(store: Store, artefacts: Artefacts, plan: Plan, report: Report) -> None:
-    """Store on each point that this plan has marked what the calibration adds for its hubness.
+    """Store, on each point that this plan has marked, the calibration's correction for its hubness.
 
-    Points that have theirs are skipped. Nothing is done where no calibration belongs to the
-    projectors, or it does not correct for hubness.
+    Points that have one are skipped. Nothing is done if no calibration belongs to the projectors,
+    or if it does not correct for hubness.
     """
     calibration = artefacts.load_calibration()
     if calibration is None or not _corrects(calibration):
         return
     key, collection = key_of(calibration), plan.target.collection
     before = artefacts.load_hubness()
-    # Numbers of another calibration have another key, so their means do not count either.
+    # Corrections of another calibration have another key, so their means do not count either.
     if before is None or before.key != key:
         before = StoredHubness(key)
     gallery, connection = store.gallery(plan), store.connection
@@ -114,7 +114,7 @@ def store_hubness(store: Store, artefacts: Artefacts, plan: Plan, report: Report
     shards = store.facts.shard_keys or (None,)
     for shard, ids in scroll_points_without(connection, collection, plan.digest, key, shards):
         found = _numbers(store, gallery, calibration, ids)
-        # Lacking a vector or changed since its mark: a later run gives these points their number.
+        # These points lack a vector or have changed since their mark: a later run stores theirs.
         if not len(found[0]):
             continue
         store_numbers(connection, collection, plan.digest, key, found, shard=shard)
@@ -125,7 +125,7 @@ def store_hubness(store: Store, artefacts: Artefacts, plan: Plan, report: Report
         report("storing hubness", done, max(done, store.facts.points))
     means = {kind: total / count for kind, (total, count) in sums.items() if count}
     projected = means.get(Kind.PROJECTED, before.projected)
-    # Until there are re-encoded points, the other state's mean is the best guess at theirs.
+    # Until there are re-encoded points, the other state's mean is the best guess for theirs.
     encoded = means.get(Kind.ENCODED, before.encoded or projected)
     artefacts.save_hubness(StoredHubness(key, encoded, projected))
 
@@ -175,7 +175,7 @@ def _files(artefacts: Artefacts, plan: Plan) -> dict[str, bytes]:
             if folder.exists():
                 projector = Projector.load(folder)
                 if direction is Direction.BRIDGE:
-                    # A bridge's error estimate orders nothing, and queries do not need it.
+                    # Neither an order nor a query needs a bridge's error estimate.
                     projector = replace(projector, error=None)
                 # The forward one stays whole: the journal names it, and it may have to be restored.
                 projector.save(fresh.projector_folder(direction))

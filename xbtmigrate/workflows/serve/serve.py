@@ -78,7 +78,7 @@ def make_application(config: Config, service: Service) -> FastAPI:
         ConfigError: Both a canary and shadow reads are set, or one of them without the old model.
     """
     try:
-        # The service's libraries are an extra: without them there is a hint, not a traceback.
+        # The service's libraries are an extra: without them, the user gets a hint, not a traceback.
         from xbtmigrate.serving.http.app import create_app
     except ImportError as error:
         raise PluginError(
@@ -132,7 +132,7 @@ async def _opened(
     metrics = Metrics()
     # Only one of the two searchers counts demand, or a compared query would count twice.
     old = None if split is None else await searcher("keep", None)
-    # On trial is what the cutover will serve, `single`, unless another serving is named.
+    # By default `single` is tried, which the cutover will serve.
     new = await searcher(service.serving or ("single" if split else ""), demand)
     both = SplitSearcher(new, old, split, metrics, service.seconds)
     return Backend(both, encoders, metrics, service.seconds, close)
@@ -152,7 +152,7 @@ def _traffic_split(service: Service) -> TrafficSplit | None:
     if asked and not service.with_old_model:
         raise ConfigError(
             f"a {asked[0].mode} compares with the old model, which --no-old-model leaves out",
-            "leave --no-old-model out",
+            "leave out --no-old-model",
         )
     return asked[0] if asked else None
 
@@ -167,7 +167,7 @@ def _encoders(models: Models, service: Service) -> dict[str, Encoder]:
 
 
 def _load(encoder: Encoder) -> None:
-    """Embed one item, so that the first query does not wait for the model.
+    """Embed one item, so that the model is loaded before the first query.
 
     Raises:
         EncoderError: The model cannot be loaded.
@@ -179,7 +179,7 @@ def _load(encoder: Encoder) -> None:
 
 
 class LockedEncoder:
-    """An encoder that several threads may call: fast tokenizers refuse to be shared.
+    """An encoder that several threads may call: fast tokenizers must not be shared.
 
     Args:
         encoder: The encoder.
@@ -209,7 +209,7 @@ class LockedEncoder:
         Raises:
             EncoderError: Too many others came first.
         """
-        # A query that waits longer than its request lives would only delay those behind it.
+        # A query that waits longer than its request's time limit would only delay the others.
         if not self._lock.acquire(timeout=self._seconds):
             raise EncoderError("the model is busy with other queries", "try again later")
         try:

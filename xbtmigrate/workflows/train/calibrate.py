@@ -1,8 +1,8 @@
 """Calibrate the fusion of a mixed gallery on queries whose answers are known.
 
 Half of the queries are searched with; the other half is the bank that the hubness of points is
-measured against. The answers of all of them have known true new vectors, and no map used here has
-seen the point that it projects.
+measured against. All of their answers have known true new vectors, and no map used here was fitted
+on the point that it projects.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ MAX_QUERIES = 6000
 MAX_POINTS = 6000
 MAX_REFERENCE = 2000
 MAX_TUNING = 300
-"""Queries that measured servings are tuned on, at most."""
+"""Most queries on which servings with a measured parameter are tuned."""
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationResult:
-    """What is learned from queries with known answers.
+    """Everything learned from queries with known answers.
 
     Attributes:
         calibration: How a mixed gallery is searched.
@@ -110,7 +110,7 @@ def fit_calibration(
     bridge, forward = fits
     sides = _channels(store, models, points, true, forward)
     everything = _embed_known_queries(points, *embedded)
-    # Disjoint halves: hubness measured by the same queries would know their answers.
+    # Disjoint halves: hubness measured with the same queries would leak their answers.
     asked, bank = everything.rest(0), everything.rest(1).bank(points)
     hubness = sides.hubness(bank, points.ids)
     calibration = Calibration(
@@ -124,7 +124,7 @@ def fit_calibration(
     if not forward.projector.has_uncertainty or forward.projector.d_side:
         return CalibrationResult(calibration, None, trial, questions.basis)
     mixed = _Mixed(sides, points, calibration, hubness, forward.projector)
-    # Ranks grow with the gallery: the benefit is meant for the whole collection.
+    # Ranks grow with the gallery, and the benefit is meant for the whole collection.
     benefit = _benefit(mixed, everything, store.facts.points / len(points), seed)
     return CalibrationResult(calibration, benefit, trial, questions.basis)
 
@@ -138,7 +138,7 @@ class _KnownQueries:
     new: Vectors
 
     def rest(self, remainder: int) -> _KnownQueries:
-        """Every other query, from the first or the second on."""
+        """Every other query, starting with the first or the second."""
         half = slice(remainder, None, 2)
         return _KnownQueries(self.rows[half], self.old[half], self.new[half])
 
@@ -216,7 +216,7 @@ def _benefit(mixed: _Mixed, everything: _KnownQueries, scale: float, seed: int) 
     points, sides = mixed.points, mixed.sides
     bank = everything.rest(1)
     states = mixed.states(bank, slice(None))
-    # Picks from each query's row of scores that of its answer.
+    # Picks the score of the answer from each query's row.
     own = np.arange(len(bank.rows)), bank.rows
     some = slice(0, MAX_REFERENCE)
     surroundings = FeatureInputs(
@@ -237,12 +237,12 @@ def _benefit(mixed: _Mixed, everything: _KnownQueries, scale: float, seed: int) 
 
 
 def _blend(sides: ChannelVectors, asked: _KnownQueries, bridge: Projector) -> float:
-    """Choose how far the old query is turned towards the bridged one."""
+    """Choose how far the old query is rotated towards the bridged one."""
     relevance = Relevance.from_rows(asked.rows[:, None].tolist())
     chosen, _ = choose_alpha(
         asked.old,
         bridge.apply(asked.new),
-        # Turned queries search the stored old vectors: the blend needs no backfill.
+        # Blended queries search the stored old vectors, so the blend needs no backfill.
         lambda queries: evaluate(sides.space(Channel.OLD, queries), relevance).means["mrr@10"],
     )
     return chosen
@@ -251,7 +251,7 @@ def _blend(sides: ChannelVectors, asked: _KnownQueries, bridge: Projector) -> fl
 def _tune(
     sides: ChannelVectors, asked: _KnownQueries, points: Points, forward: Projector
 ) -> dict[str, float]:
-    """Choose the number of each serving that is tuned by measuring, with nothing re-encoded."""
+    """Choose the parameter of each serving that is tuned by measuring, with nothing re-encoded."""
     specs = [find_serving(name) for name in list_measured()]
     tuned = [(spec.name, spec.tune) for spec in specs if spec.tune is not None]
     if not tuned:
@@ -263,7 +263,7 @@ def _tune(
     def quality(serving: Serving) -> float:
         return judge(rank_top_k(serving.score(blocks, none), DEPTH), relevance).means["mrr@10"]
 
-    # Where the projector takes a side vector, its error is not predicted from the old one alone.
+    # If the projector takes a side vector, its error is not predicted from the old one alone.
     predicts = forward.has_uncertainty and not forward.d_side
     tuning = Tuning(forward.uncertainty(points.old) if predicts else None, quality)
     found = {name: tune(tuning) for name, tune in tuned}

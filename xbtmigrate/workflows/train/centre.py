@@ -1,4 +1,4 @@
-"""Fit how far queries of the new space are centred, on judged queries or on made ones."""
+"""Fit how far queries of the new space are centred, on judged or made queries."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.workspace import Workspace
 
 MAX_CENTRING = 1000
-"""Queries that strengths are compared on, at most."""
+"""Most queries on which strengths are compared."""
 
 
 def centre(trial: Trial, forward: FitReport, stored: Modality) -> Centring | None:
-    """Fit on the queries of a trial; None where centring is not possible or they are too few.
+    """Fit on the queries of a trial; None if centring is not possible or they are too few.
 
     Args:
         trial: Queries, and a gallery whose true new vectors are known.
@@ -63,7 +63,7 @@ def centre_on_judged(
     text_side: TextSide | None,
     report: Report,
 ) -> Centring | None:
-    """Fit on the judged queries whose answers are known; None where there are too few.
+    """Fit on the judged queries whose answers are known; None if there are too few.
 
     Args:
         store: What the migration has in Qdrant.
@@ -83,7 +83,7 @@ def centre_on_judged(
     for questions in read_judged_questions(store.config):
         asked = questions.sample(MAX_CENTRING, store.config.plan.seed)
         try:
-            # Their vectors were paid for by the plan: none is encoded for this.
+            # The plan has encoded their vectors, so none is encoded for this.
             collected = add_answers(
                 *(store, known, asked),
                 embed=lambda points: workspace.cache.find(points.hashes),
@@ -105,9 +105,9 @@ def project_unseen(
     side: Vectors | None,
     stored: Modality,
 ) -> Vectors:
-    """Project stored vectors by maps that had not seen them, (n, d_new)."""
+    """Project stored vectors with maps that were not fitted on them, (n, d_new)."""
     applied, unseen = forward.projector.apply(old, side), forward.unseen
-    # Maps fitted on captions have seen no stored image vector, so the final one is honest there.
+    # Maps fitted on captions have seen no stored image vector, so the final one is not biased.
     texts_for_images = stored is Modality.IMAGE and (
         unseen is not None and unseen.source is PairSource.TEXT
     )

@@ -1,4 +1,4 @@
-"""Learn from queries with known answers, once the projectors are fitted."""
+"""Learn from queries with known answers after the projectors are fitted."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def learn_from_queries(
     """
     points, new = sampled
     learned = centring = None
-    # The calibration is bound to the digests of both maps, so one alone has none.
+    # The calibration is bound to the digests of both maps, so it needs both.
     if len(reports) == len(Direction):
         report("calibrating", 0, 0)
         learned = _calibrate(store, models, workspace.artefacts, points, new, reports=reports)
     if Direction.FORWARD in reports:
         report("centring queries", 0, 0)
         forward = reports[Direction.FORWARD]
-        # A row without its true vector cannot tell where a query should have gone.
+        # A row without its true vector cannot show what a query should have found.
         rows = np.flatnonzero(new.valid)
         centring = centre_on_judged(
             *(store, models, workspace),
@@ -63,7 +63,7 @@ def learn_from_queries(
             text_side=options.text_side,
             report=report,
         )
-        # Made queries only stand in for what people ask, and fitting on them takes seconds.
+        # Made queries only stand in for real ones, and fitting on them takes seconds.
         if centring is None and learned is not None:
             centring = centre(learned.trial, forward, models.stored)
         workspace.artefacts.save_centring(centring)

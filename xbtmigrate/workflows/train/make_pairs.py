@@ -33,7 +33,7 @@ MAX_GALLERY = 5000
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """Pairs that projectors are fitted on, and the task by which they are chosen.
+    """Pairs to fit projectors on, and the task to choose between them.
 
     Attributes:
         pairs: Pairs of one or more sources, none of them held out.
@@ -55,7 +55,7 @@ class EmbeddedRows:
 def make_material(
     models: Models, workspace: Workspace, points: Points, new: EmbeddedRows | None, report: Report
 ) -> Material:
-    """Make pairs and a selection task out of points.
+    """Make pairs and a selection task from points.
 
     Args:
         models: Both models.
@@ -89,7 +89,7 @@ def fit_options(store: Store, models: Models, kinds: Sequence[str], threads: int
 
 
 def pair_texts(points: Points, new: EmbeddedRows, seed: int) -> Material:
-    """Pair stored text vectors with new ones; held-out points ask for themselves.
+    """Pair stored text vectors with new ones; each held-out point searches for itself.
 
     Args:
         points: Sampled points whose stored vectors embed their text.
@@ -108,7 +108,7 @@ def pair_texts(points: Points, new: EmbeddedRows, seed: int) -> Material:
         relevant=[np.array([row]) for row in range(len(held))],
         gallery_new=new.vectors[gallery],
         gallery_side=None if points.side is None else points.side[gallery],
-        # A point's own text is the query: `full` finds it by definition and proves nothing.
+        # A point's own text is the query, so `full` finds it by definition, which proves nothing.
         self_asked=True,
         pairs=[final] if final else [],
     )
@@ -122,7 +122,7 @@ def pair_captions(
     new_images: EmbeddedRows | None,
     seed: int,
 ) -> Material:
-    """Pair captions and images; held-out captions ask for the stored vectors of their images.
+    """Pair captions and images; held-out captions search for the stored vectors of their images.
 
     Args:
         points: Sampled points whose stored vectors embed their image.
@@ -134,7 +134,7 @@ def pair_captions(
     measurable = new_captions.valid if new_images is None else new_captions.valid & new_images.valid
     usable, held = _split(np.flatnonzero(measurable), seed)
     gallery = np.concatenate([held, usable])[:MAX_GALLERY]
-    # Pairs need the caption alone; only what is measured needs the new image vector, too.
+    # Pairs need only the caption; measuring needs the new image vector too.
     kept = np.setdiff1d(np.flatnonzero(new_captions.valid), held)
     stored = EmbeddedRows(points.old, np.ones(len(points), np.bool_))
 
@@ -163,7 +163,7 @@ def pair_captions(
 def embed(
     encoder: Encoder, points: Points, modality: Modality, report: Report, stage: str
 ) -> EmbeddedRows:
-    """Embed the points' texts or images as far as they can be."""
+    """Embed the points' texts or images, except those that cannot be embedded."""
     return EmbeddedRows(
         *encode_readable(
             encoder,
@@ -185,7 +185,7 @@ def _split(
             "check payload.text and payload.image, and that the new model takes them",
         )
     shuffled = np.random.default_rng(seed).permutation(usable)
-    # At least one is held out: without a task no candidate could be chosen.
+    # At least one is held out: without a task, no candidate can be chosen.
     count = min(MAX_HELD_OUT, max(1, int(HELD_OUT_SHARE * len(shuffled))))
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])
 

@@ -1,4 +1,4 @@
-"""Prepare what turns texts into side vectors, before anything is fitted."""
+"""Make the table of words that turns texts into side vectors, before anything is fitted."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.workspace import Workspace
 
 MAX_TEXTS = 20_000
-"""Texts that the vocabulary is taken from."""
+"""Texts from which the vocabulary is taken."""
 MAX_LEXICAL = 6000
 MIN_WORDS = 200
-"""A vocabulary of fewer words tells little of a text that the stored vector does not."""
+"""A smaller vocabulary adds little to what the stored vector says of a text."""
 
 
 def add_text_side(
@@ -48,7 +48,7 @@ def add_text_side(
     Returns:
         The points, and what makes such vectors; None where they keep the stored ones, if any.
     """
-    # A configured side vector takes precedence: a projector takes one of the two.
+    # A configured side vector takes precedence; a projector takes only one.
     if store.config.qdrant.side_vector:
         return points, None
     text_side = _make(store, models, workspace, points.texts, report)
@@ -107,7 +107,7 @@ def _embedded(
     encoder: Encoder, known: VectorCache, vocabulary: Vocabulary, report: Report
 ) -> tuple[Vectors, np.ndarray]:
     """Return the vectors of the words; those of an earlier run come from the cache."""
-    # Apart from a text that is this word alone: models may embed queries and texts differently.
+    # Not as a text that is this word alone: models may embed queries and texts differently.
     hashes = [content_hash(f"word: {word}") for word in vocabulary.words]
     vectors, done = known.find(hashes)
     missing = np.flatnonzero(~done)

@@ -44,12 +44,12 @@ from xbtmigrate.workflows.train.text_side import add_text_side
 from xbtmigrate.workflows.workspace import Workspace
 
 IMAGE_PAIRS = 2000
-"""Images encoded for pairs, at most: unlike captions they are slow, and not always needed."""
+"""Most images encoded for pairs: unlike captions they are slow, and not always needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What was fitted.
+    """The fitted projectors.
 
     Attributes:
         plan: The plan it belongs to.
@@ -188,17 +188,17 @@ def train(
 
 
 def _refuse_request(direction: str, kinds: Sequence[str], lora: int) -> None:
-    # Called for its refusal: an unknown kind must not cost an encoding first.
+    # Called only to raise: an unknown kind must fail before anything is encoded.
     find_trainers(kinds)
     if lora and direction == "forward":
         raise ConfigError("--lora tunes queries for the bridge", "leave out --direction forward")
 
 
 def _load_plan(store: Store, models: Models, artefacts: Artefacts) -> Plan:
-    """Load the plan, and refuse one that is stale or already under way."""
+    """Load the plan; raise if it is stale or already being carried out."""
     plan = artefacts.load_plan()
     plan.check_current(store.binding(models.new.fingerprint))
-    store.refuse_while_under_way("a new projector would mix two maps in one gallery")
+    store.refuse_while_under_way("with a new projector, the gallery would mix vectors of two maps")
     return plan
 
 
@@ -223,7 +223,7 @@ def _keep(
 ) -> None:
     """Save what was fitted and on which points, and delete what the replaced maps made."""
     save_pairs(artefacts.pairs_file, joined_pairs([*material.pairs, *material.task.pairs]))
-    # What was made with the old ones goes first: a kill in between leaves none beside the new.
+    # Delete first: a kill in between must not leave results of the old maps beside the new ones.
     # The order scores points by the forward map's uncertainty, queries are centred for its gallery;
     # LoRA was tuned through the bridge.
     if Direction.FORWARD in reports:
@@ -236,7 +236,7 @@ def _keep(
         shutil.rmtree(artefacts.further_folder(direction), ignore_errors=True)
         for other in found.others:
             other.save(artefacts.further_folder(direction) / other.kind)
-    # These vectors are paid for; the curves of `evaluate` count them as re-encoded first.
+    # These vectors are paid for, so the curves of `evaluate` count them as re-encoded first.
     artefacts.save_spent(points.rows(np.flatnonzero(new.valid)).ids)
     # `evaluate` may only use queries whose answers these maps have not seen.
     artefacts.save_fold(fold)
@@ -247,7 +247,7 @@ def _text_tower(models: Models) -> TextTower:
     found = getattr(models.new, "text_tower", None)
     if found is None or not models.config.payload.text:
         raise ConfigError(
-            "LoRA tunes the text tower of an open_clip model with texts of the payload",
+            "LoRA tunes the text tower of an open_clip model, on texts of the payload",
             'use new_model.encoder = "open_clip" and payload.text, or leave out --lora',
         )
     return TextTower(*found())
@@ -281,9 +281,9 @@ def _named(report: Report, direction: Direction) -> Progress:
 def _sample(
     store: Store, plan: Plan, pairs: int | None, report: Report
 ) -> tuple[Points, list[PointId]]:
-    """Draw the points of the pairs, beginning with those encoded for the plan.
+    """Draw the points of the pairs, starting with those encoded for the plan.
 
-    Points that the configured queries ask for are left out: pairs of them would spoil the
+    Points that the configured queries ask for are left out: pairs of them would bias the
     measurement.
 
     Returns:
@@ -307,7 +307,7 @@ def _sample(
 
 
 def _spared(store: Store, points: Points, material: Material) -> Material:
-    """Leave the held-out points to `evaluate` where it has nothing else that no map has seen."""
+    """Leave the held-out points to `evaluate` if it has no other points that no map has seen."""
     # Points that judged queries ask for are no part of the sample in the first place.
     if read_judged_questions(store.config) or store.facts.points - len(points) >= MIN_UNSEEN:
         return material
@@ -322,7 +322,7 @@ def _known_or_encoded(
         found = encode_gallery(models.new, workspace.cache, points, Modality.TEXT, report=report)
         return EmbeddedRows(*found)
     vectors, valid = workspace.cache.find(points.hashes)
-    # Cached vectors count towards the limit, so a repeated command does not go on encoding.
+    # Cached vectors count towards the limit, so a repeated command encodes no more.
     missing = np.flatnonzero(~valid)[: max(0, IMAGE_PAIRS - int(valid.sum()))]
     vectors[missing], valid[missing] = encode_gallery(
         models.new,

@@ -1,4 +1,4 @@
-"""Check points of a migrated gallery against what their present content should give."""
+"""Check points of a migrated gallery against the vectors that their present content gives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from xbtmigrate.types import (
 from xbtmigrate.workflows.encode_points import encode_readable
 
 LIKE = 0.999
-"""Least cosine at which two vectors count as the same model's of the same content."""
+"""Least cosine at which two vectors count as made by the same model from the same content."""
 
 
 class Fault(StrEnum):
@@ -44,7 +44,7 @@ class Fault(StrEnum):
 
 
 BEHIND = (Fault.MISSING, Fault.STALE, Fault.STRAY)
-"""What an application's writes since the last backfill leave; another sweep makes it right."""
+"""Faults left by writes since the last backfill; another sweep corrects them."""
 
 Found: TypeAlias = dict[PointId, tuple[Fault, str]]
 """Point id -> its fault, and the detail in words."""
@@ -53,14 +53,14 @@ Rows: TypeAlias = npt.NDArray[np.intp]
 
 def sample_hash(seed: int, point: PointId) -> float:
     """Draw a number in [0, 1) for a point: the same one at every call."""
-    # A hash in place of a generator: no state, and independent of the order in which points come.
+    # A hash instead of a generator: no state, and independent of the order of points.
     digest = hashlib.blake2b(f"{seed}:{point}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") / 2**64
 
 
 @dataclass(slots=True)
 class Examiner:
-    """Compares points with what the plan makes of their present content.
+    """Compares points with the vectors that the plan makes of their present content.
 
     Attributes:
         gallery: The collection as the plan migrates it.
@@ -71,7 +71,7 @@ class Examiner:
         due: Which points must be encoded.
         encodes: Whether points that cannot be projected are encoded.
         compared: Kind -> how many vectors were made again and compared.
-        least_cosine: Kind -> the lowest cosine of a stored vector to the one made again.
+        least_cosine: Kind -> the lowest cosine of a stored vector to the one made now.
         remade: Content hash -> the vector made again, of content whose encoded vector was wrong.
     """
 
@@ -87,7 +87,7 @@ class Examiner:
     remade: dict[str, Vectors] = field(default_factory=dict)
 
     def look(self, batch: pa.RecordBatch, chosen: Callable[[PointId], bool]) -> Found:
-        """Return the faults of one batch with the columns source, kind, old and new.
+        """Return the faults of a batch with the columns source, kind, old and new.
 
         Args:
             batch: The points.
@@ -114,13 +114,13 @@ class Examiner:
         return found
 
     def look_again(self, suspects: Found) -> Found:
-        """Check points once more as they are now; those that were deleted have no fault.
+        """Check points again in their present state; deleted ones have no fault.
 
-        A projected vector is not at fault if the new model cannot embed the point's content; that
-        is tried here.
+        A projected vector is not at fault if the new model cannot embed the point's content, which
+        is tested here.
         """
         found: Found = {}
-        # A stray has no source, so the gallery, which reads the source, cannot find it.
+        # A stray has no source point, so the gallery, which reads the source, cannot find it.
         strays = [each for each, (fault, _) in suspects.items() if fault is Fault.STRAY]
         others = [each for each in suspects if each not in set(strays)]
         for batch in self.gallery.read({"source", "kind", "old", "new"}, ids=others):
@@ -131,7 +131,7 @@ class Examiner:
     def _lacking(
         self, batch: pa.RecordBatch, ids: Sequence[PointId], kinds: Sequence[str | None]
     ) -> Found:
-        """Return points without the vector that they should have, and what they have instead."""
+        """Return points that lack the vector they should have, and what they have instead."""
         found: Found = {}
         due = self.due.contains(ids)
         sourced = pc.is_valid(batch[self.modality.value]).to_pylist()
@@ -139,7 +139,7 @@ class Examiner:
         for row, (point, kind) in enumerate(zip(ids, kinds, strict=True)):
             # A vector without a kind: its mark is missing or names other content or vectors.
             if kind is None and with_new[row]:
-                found[point] = (Fault.STALE, "its new vector is not of its present content")
+                found[point] = (Fault.STALE, "its new vector was not made from its present content")
             elif kind is None:
                 found[point] = (Fault.MISSING, "it has no new vector")
             elif kind == Kind.NO_OLD_VECTOR and sourced[row] and self.encodes:
@@ -163,7 +163,7 @@ class Examiner:
         return rows[valid], made[valid]
 
     def _compare(self, batch: pa.RecordBatch, kind: Kind, rows: Rows, made: Vectors) -> Found:
-        """Compare stored vectors with those just made; a wrong model is far from any threshold."""
+        """Compare stored vectors with those just made; a wrong model's are far below it."""
         if not len(rows):
             return {}
         ids: list[PointId] = batch["id"].to_pylist()
@@ -176,10 +176,10 @@ class Examiner:
         self.least_cosine[kind] = min(lowest, self.least_cosine.get(kind, 1.0))
         found: Found = {}
         for row, cosine, right in zip(rows, cosines, made, strict=True):
-            # This way round, so that NaN is not taken for alike.
+            # Written this way so that NaN does not count as equal.
             if cosine >= LIKE:
                 continue
-            detail = f"{kind}; cosine {cosine:.4f} to the one made again"
+            detail = f"{kind}; cosine {cosine:.4f} to the one made now"
             found[ids[row]] = (Fault.WRONG_VECTOR, detail)
             if kind is Kind.ENCODED:
                 # Kept for a repair: the cache may hold the wrong vector under this hash.
@@ -193,7 +193,7 @@ class Examiner:
             for row, point in enumerate(batch["id"].to_pylist())
             if point in found and found[point][0] is Fault.WRONG_KIND
         ]
-        # Trying is the only way to know: a refusal is not stored where the point is projected.
+        # Only a test can tell: refusals are not stored on projected points.
         readable, _ = self._encode(batch, np.array(projected, np.intp))
         refused = {batch["id"][row].as_py() for row in set(projected) - set(readable.tolist())}
         return {point: fault for point, fault in found.items() if point not in refused}

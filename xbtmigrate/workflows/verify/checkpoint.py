@@ -1,4 +1,4 @@
-"""Keep on disk what a verification has found, so that an interrupted one resumes."""
+"""Store the state of a verification, so that an interrupted one resumes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from xbtmigrate.types import PointId
 from xbtmigrate.workflows.verify.check_points import BEHIND, Fault, Found
 
 MAX_MISMATCHES = 10_000
-"""Points at fault that are remembered; with more of them the collection is not worth examining."""
+"""Most faulty points that are stored; with more of them, the scan stops."""
 
 
 class Mismatch(BaseModel):
-    """One point at fault, and the detail in words."""
+    """One faulty point, with a description."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -60,7 +60,7 @@ class VerifyCheckpoint(BaseModel):
 
     @property
     def overflowing(self) -> bool:
-        """Whether there are more mismatches than are remembered."""
+        """Whether there are more mismatches than are stored."""
         # Such a collection needs a backfill, and the file would grow with every point.
         return len(self.mismatches) > MAX_MISMATCHES
 
@@ -83,22 +83,22 @@ class VerifyCheckpoint(BaseModel):
 
     def continues(self, other: VerifyCheckpoint) -> bool:
         """Whether this unfinished verification has the same extent as `other`."""
-        # The options that choose points. `--max-stale` and the like only judge the result.
+        # The options that choose points. Options such as `--max-stale` only apply to the result.
         asked = ("plan", "fraction", "sample", "reencode")
         return not self.finished and all(
             getattr(self, name) == getattr(other, name) for name in asked
         )
 
     def save(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         write_json(path, self.model_dump(mode="json"))
 
 
 def resume_or_start(path: Path, asked: VerifyCheckpoint) -> VerifyCheckpoint:
-    """Return the unfinished verification of the same extent if there is one, else `asked`."""
+    """Return the unfinished verification of the same extent, or `asked` if there is none."""
     try:
         former = read_json(path, VerifyCheckpoint, "")
     except (FileNotFoundError, ArtefactError):
-        # A file that cannot be read costs looking again, nothing more.
+        # Without a readable file, the scan only starts again.
         return asked
     return former if former.continues(asked) else asked

@@ -1,4 +1,4 @@
-"""Turn what a verification found into a verdict: its reasons, what it proves and what not."""
+"""Turn the findings of a verification into a result: reasons, what is proven, what is not."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from xbtmigrate.workflows.verify.checkpoint import MAX_MISMATCHES, VerifyCheckpo
 EXAMPLES = 20
 QUERIES = 100
 LOST_RECALL = 0.05
-"""How much less of the exact neighbours the new index may find than the old one."""
+"""How much lower the recall of the new index may be than that of the old one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +77,13 @@ class VerifyFindings:
 
     @property
     def reasons(self) -> list[str]:
-        """Every reason against a cutover, in words; empty if the verification is clean."""
-        # Every reason is listed, so that one command shows all that has to be mended.
+        """Reasons against a cutover; empty if the verification is clean."""
+        # Every reason is listed, so that one run shows everything that has to be corrected.
         behind, found = self.state.behind, []
-        # The scan stopped early, so every other figure would be of a part of the points.
+        # The scan stopped early, so every other figure would cover only part of the points.
         if self.state.overflowing:
             return [
-                f"more than {MAX_MISMATCHES:,} points are not right: "
+                f"more than {MAX_MISMATCHES:,} points are wrong: "
                 "run `xbtmigrate backfill --online`"
             ]
         wrong = len(self.state.mismatches) - behind
@@ -172,7 +172,7 @@ class VerifyFindings:
             f"{state.compared.get(Kind.PROJECTED, 0):,} projected and "
             f"{state.compared.get(Kind.ENCODED, 0):,} encoded vectors were made again and compared",
         ]
-        # In place there is no copy that could differ.
+        # In place there are no copies to compare.
         if self.plan.target.layout is Layout.SHADOW:
             found.append(
                 "payload, other vectors and shard key of each of these copies were compared with "
@@ -194,7 +194,7 @@ class VerifyFindings:
 
     def _not_proven(self) -> list[str]:
         state, kept = self.state, self.baseline
-        # A clean verdict covers only what was looked at, so the gaps are listed, too.
+        # A clean result covers only what was checked, so the gaps are listed too.
         encoded = self.tally.encoded - state.compared.get(Kind.ENCODED, 0)
         found = []
         if encoded > 0:
@@ -217,14 +217,14 @@ class VerifyFindings:
         if self.state.mismatches:
             return next_step(f"{VERIFY} --yes", "It makes the vectors that are wrong again.")
         changed = len(self._vectors_changed)
-        # A repair handles faults of points; replaced old vectors need a backfill.
+        # A repair corrects points; replaced old vectors need a backfill.
         if changed > self.max_replaced and len(self.reasons) == 1:
             return next_step(BACKFILL)
         return next_step(VERIFY, "First put right what was found.")
 
 
 def loses_neighbours(recall: IndexRecallDocument) -> bool:
-    """Return whether the new index finds clearly less of the exact neighbours than the old one."""
+    """Return whether the new index has a clearly lower recall than the old one."""
     # Against the old index and not an absolute level: that is what users are used to. A few queries
     # of a coarsely quantized vector differ by more than LOST_RECALL by chance alone.
     return recall["old"] - recall["new"] > LOST_RECALL + recall["chance"]
@@ -239,9 +239,9 @@ def compare_index_recall(
     *,
     hnsw_ef: int | None,
 ) -> IndexRecallDocument | None:
-    """Search both spaces with and without the index, for judged queries or stored points.
+    """Search both spaces with and without the index, with judged queries or stored points.
 
-    None where nothing can be searched for, and for the embedded mode, which has no index.
+    None if there is nothing to search with, and in the embedded mode, which has no index.
     """
     if store.connection.embedded:
         return None
@@ -249,7 +249,7 @@ def compare_index_recall(
     for questions in read_judged_questions(store.config):
         return _recall_of_questions(store, models, questions, target, hnsw_ef)
     before = artefacts.load_baseline()
-    # The baseline is a random sample; without one, the first page has to do.
+    # The baseline is a random sample; without one, the first page is used.
     ids = None if before is None else before["id"].to_pylist()[:QUERIES]
     for batch in gallery.read({"old", "new"}, ids=ids):
         # Both spaces get the same points, or the two shares could not be compared.

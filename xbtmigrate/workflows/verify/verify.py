@@ -1,7 +1,7 @@
 """Verify a backfilled migration: every point as planned, everything else as it was.
 
-The points are looked at in pages, and what was found is stored, so that an interrupted run goes on.
-What is wrong is looked at a second time at the end: an application may have written in between.
+The points are read in pages, and findings are stored, so that an interrupted run resumes. Faulty
+points are checked again at the end, since an application may have written in between.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class VerifyOptions:
 def verify(
     config: Config, extent: VerifyOptions, *, should_stop: Callable[[], str], report: Report
 ) -> VerifyDocument | StoppedVerifyDocument:
-    """Verify a backfilled migration, and note in the journal whether it is clean.
+    """Verify a backfilled migration, and store in the journal whether it is clean.
 
     Args:
         config: The settings.
@@ -127,25 +127,27 @@ def check_verifiable(
 
 
 def _verifiable(record: MigrationRecord | None) -> MigrationRecord:
-    """Return the record of a migration whose passes are through.
+    """Return the record of a migration whose passes have finished.
 
     Raises:
         GateError: It is in another phase.
     """
     if record is None:
-        raise GateError("nothing was backfilled yet", "run `xbtmigrate backfill --online` first")
+        raise GateError(
+            "nothing has been backfilled yet", "run `xbtmigrate backfill --online` first"
+        )
     swept = record.phase is Phase.PAUSED and record.stage is Stage.SWEEP
     if record.phase in VERIFIABLE or swept:
         return record
     after = record.phase in (Phase.CUTTING_OVER, Phase.CUT_OVER)
-    hint = "run `xbtmigrate backfill --online` to its end first"
+    hint = "let `xbtmigrate backfill --online` finish first"
     if after:
         hint = "after a cutover the application writes new vectors itself; see `xbtmigrate doctor`"
     raise GateError(f"migration '{record.migration}' is {record.phase}", hint)
 
 
 def _judged(record: MigrationRecord, *, clean: bool) -> MigrationRecord:
-    """Return the record with the verdict."""
+    """Return the record with the result."""
     if clean:
         return replace(record.move_to(Phase.VERIFIED), verified_at=utc_now())
     if record.phase is Phase.VERIFIED:
@@ -194,7 +196,7 @@ class _Run:
         self._examiner = self._make_examiner()
 
     def scan(self) -> None:
-        """Look at all points, or at a sample, from where an earlier run stopped."""
+        """Check all points, or a sample, from where an earlier run stopped."""
         total = min(self.extent.sample or self._points, self._points)
         saved = time.monotonic()
         for batch in self._batches():
@@ -210,7 +212,7 @@ class _Run:
                 return
 
     def settle(self) -> None:
-        """Look for strays, check again what was found, and repair it where `repair` is set."""
+        """Find strays, check faulty points again, and correct them if `repair` is set."""
         fidelity = self._examiner.fidelity
         if fidelity is not None and not self._state.overflowing:
             for page in fidelity.strays():
@@ -249,9 +251,9 @@ class _Run:
         self._keep_remade()
         before = len(self._state.mismatches)
         wrong = [point for point, (fault, _) in self._state.found.items() if fault not in BEHIND]
-        # Points that are merely behind are due already: the loop finds them without this.
+        # Points that are only behind are already due: the loop finds them anyway.
         distrust(self.store.connection, self.request.plan.target, wrong)
-        # From the first pass on, so that each point gets the kind of vector it should have.
+        # From the first pass, so that each point gets the kind of vector it should have.
         anew = replace(self.record, stage=None, cursor=None, position=0)
         gallery = self.store.gallery(self.request.plan)
         loop = make_loop(
@@ -267,7 +269,7 @@ class _Run:
         self.repaired = before - len(self._state.mismatches)
 
     def _look_at_all(self) -> None:
-        """Make every vector again: a wrong one in a sample suggests more outside it."""
+        """Make every vector again, since a wrong one in a sample suggests more outside it."""
         self._examiner.compared.clear()
         columns, done = {"source", "kind", "old", "new"}, 0
         for batch in self._gallery.read(columns):
@@ -280,7 +282,7 @@ class _Run:
                 return
 
     def _keep_remade(self) -> None:
-        """Put the vectors just made into the cache, in place of those that may be wrong there."""
+        """Put the vectors just made into the cache, replacing those that may be wrong."""
         remade = self._examiner.remade
         if remade:
             self.workspace.cache.add(list(remade), np.stack(list(remade.values())))
@@ -314,7 +316,7 @@ class _Run:
         }
 
     def evidence(self) -> VerifyFindings:
-        """Collect everything that the verdict rests on."""
+        """Collect everything that the result depends on."""
         plan = self.request.plan
         return VerifyFindings(
             plan=plan,
