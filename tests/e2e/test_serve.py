@@ -139,7 +139,7 @@ def test_embeds_by_either_model(migrating, service):
         ({}, "exactly one"),
         ({"text": "a", "vector": [1.0]}, "exactly one"),
         ({"text": "a", "limt": 3}, "limt"),
-        ({"vector": [1.0, 2.0]}, "length 2"),
+        ({"vector": [1.0, 2.0]}, "a vector of 2 numbers"),
         ({"text": "a", "limit": 100_000}, "limit"),
         ({"text": "a", "filter": {"must": 3}}, "filter"),
         ({"image": "/etc/passwd.png"}, "image"),

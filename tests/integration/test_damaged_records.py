@@ -116,7 +116,7 @@ def republished(connection: Connection, **change: Any) -> None:
 )  # fmt: skip
 def test_a_damaged_record_of_files_is_named_and_can_be_written_over(embedded_db, folder, change):
     republished(embedded_db, **change)
-    with pytest.raises(ArtefactError, match="published of 'ours'") as caught:
+    with pytest.raises(ArtefactError, match="of 'ours'") as caught:
         fetch(embedded_db, "ours", folder)
     assert "publish" in caught.value.hint
     assert list(folder.iterdir()) == []
@@ -146,7 +146,7 @@ def test_a_hostile_archive_writes_nothing(embedded_db, folder):
     ]
     for data in hostile:
         put(embedded_db, published.part_ids[0], {"data": data})
-        with pytest.raises(ArtefactError, match="is not whole"):
+        with pytest.raises(ArtefactError, match="are incomplete"):
             fetch(embedded_db, "ours", folder)
         assert [*folder.iterdir(), *folder.parent.iterdir()] == [folder]
     outside = publish(embedded_db, "ours", ["things"], "old", {"../outside": b"x", "a": b"y"})
@@ -164,7 +164,7 @@ def test_a_foreign_record_concerns_its_own_migration_alone(embedded_db):
         put(embedded_db, record_id(KIND, f"foreign {number}"), {"kind": KIND, **payload})
     found = run(embedded_db.client, find_source("things", None, None))
     assert found == JournalSource("ours")
-    with pytest.raises(ArtefactError, match="nothing is known"):
+    with pytest.raises(ArtefactError, match="no migration of"):
         run(embedded_db.client, find_source("nothing", None, None))
 
 

@@ -58,5 +58,5 @@ def test_a_part_that_is_missing_or_damaged_is_an_error(damage: str, connection: 
     else:
         found, _ = connection.client.scroll(JOURNAL, parts_of(connection, mine))
         connection.client.set_payload(JOURNAL, {"data": "b3RoZXI="}, [found[0].id], wait=True)
-    with pytest.raises(ArtefactError, match="not whole"):
+    with pytest.raises(ArtefactError, match="incomplete"):
         fetch_ledger(connection, mine)

@@ -65,7 +65,7 @@ class BackfillDocument(NextDocument):
     strategy: Strategy
     """Strategy of the plan."""
     status: str
-    """`complete`, `already complete`, `complete but for points that keep changing`,
+    """`complete`, `already complete`, `complete except for points that keep changing`,
     `stopped: interrupted` or `stopped: time budget used up`."""
     phase: Phase
     """Phase of the migration now."""
@@ -80,7 +80,7 @@ class BackfillDocument(NextDocument):
     encoded: int
     """Encoded vectors written."""
     vanished: int
-    """Points that were deleted meanwhile."""
+    """Points that were deleted during the run."""
     missing_source: int
     """Points without the field to embed."""
     failed: int

@@ -1,4 +1,4 @@
-"""Everything a searcher needs besides the vectors: calibrated weights, query bank, slerp weight."""
+"""Everything that calibrated search needs: weights, query bank, slerp weight."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCK_POINTS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Bank:
-    """Queries that a point's hubness is measured against; each has one known answer.
+    """Queries against which hubness is measured; each has one known answer.
 
     Attributes:
         ids: The points that answer them, m.
@@ -32,13 +32,13 @@ class Bank:
 
     def of(self, channel: Channel) -> Vectors:
         """Return the vectors of the queries in the space of a channel's gallery."""
-        # A projected vector lies in the new space: it meets the new queries, like a true one.
+        # A projected vector is in the new space, so it meets the new queries, like a true one.
         return self.old if channel is Channel.OLD else self.new
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How a mixed gallery is searched.
+    """Fitted parameters for searching a mixed gallery.
 
     Attributes:
         fusion: Calibrated weights of the channels.

@@ -1,9 +1,9 @@
-"""Take from a query a share of its component along the mean of the new space.
+"""Remove from a query a share of its component along the mean of the new space.
 
 The mean m adds (q.m)(g.m) to every score of a point g. In a space whose vectors lie around a common
-direction this part says little of relevance, but much of whether g is projected: regression shrinks
-towards the mean. Which share is best depends on how much of the gallery is re-encoded, and is free
-to change with it: one number at query time, in one search.
+direction, this term says little about relevance, but much about whether g is projected, because
+regression shrinks towards the mean. The best share depends on how much of the gallery is
+re-encoded; it is one number at query time, and can change at no cost.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from xbtmigrate.files import read_json, write_json
 from xbtmigrate.types import Distance, Vectors
 
 SHARES = tuple(step / 10 for step in range(11))
-"""Shares of re-encoded points at which a strength is fitted."""
+"""Shares of re-encoded points for which a strength is fitted."""
 FOLDS = 2
 DISTANCES = (Distance.COSINE, Distance.DOT)
-"""Distances whose scores hold (q.m)(g.m). Euclidean ones do not depend on where the origin is."""
+"""Distances whose scores contain (q.m)(g.m). Euclidean ones do not depend on the origin."""
 
 FILE = "centring.json"
 _FORMAT = 1
@@ -56,17 +56,17 @@ class Centring:
     basis: str
 
     def away(self, share: float) -> Vectors | None:
-        """Return the vector a by which a query q becomes q - (q.a) a; None for no centring.
+        """Return the vector a that centres a query q as q - (q.a) a; None for no centring.
 
         Args:
             share: Share of the points that are re-encoded.
         """
         strength = float(np.interp(share, SHARES, self.strengths))
-        # q - s (q.m) m, with a = sqrt(s) m: a query then takes one product.
+        # q - s (q.m) m, with a = sqrt(s) m, so that a query takes one product.
         return np.asarray(self.mean, np.float32) * np.float32(strength**0.5) if strength else None
 
     def strengths_for(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Return strengths for queries that it may have been fitted on, (n, len(SHARES))."""
+        """Return strengths for queries that may be in the training set, (n, len(SHARES))."""
         return np.asarray(self.held_out, np.float32)[folds_of(texts)]
 
     def save(self, folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Fit the weights of a fusion on queries whose answers are known.
 
 The fit is a conditional logit (McFadden 1974): the probability that the right point is chosen out
-of the whole gallery, with random points re-encoded, so that the two states are learned to compare.
-The gallery may be the points that were re-encoded for training pairs alone.
+of the whole gallery, with random points re-encoded, which makes the scores of both states
+comparable. The gallery may consist only of points re-encoded for training pairs.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Rows: TypeAlias = npt.NDArray[np.intp]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 HARD = 50
-"""Best points of each channel that are negatives for certain."""
+"""Best points of each channel, which are always candidates."""
 
 RANDOM = 100
-"""Random points that represent all others."""
+"""Random candidates, which represent all other points."""
 
 STATES = 3
 """Random mixtures of re-encoded and waiting points drawn for each answer."""
 
 RIDGE = 1e-3
-# Log-weight of a candidate that does not count: its probability underflows to zero.
+# Log-weight of an excluded candidate: its probability underflows to zero.
 EXCLUDED = -1e30
 MIN_QUERIES = 20
 
@@ -77,7 +77,7 @@ def calibrate(
     if queries < MIN_QUERIES:
         raise TrainingError(
             f"{queries} queries with known answers are too few to calibrate scores",
-            f"give at least {MIN_QUERIES}, better some hundreds",
+            f"give at least {MIN_QUERIES}, preferably some hundreds",
         )
     rng = np.random.default_rng(seed)
     channels = sorted({*waiting, *encoded})
@@ -87,7 +87,7 @@ def calibrate(
     # The weight of this constant becomes `Fusion.offset`.
     done = np.concatenate([done, np.ones((*columns.shape, 1), np.float32)], axis=2)
     drawn = []
-    # Each choice gets its own random share of re-encoded points, so that one set of weights holds
+    # Each choice gets a random share of re-encoded points, so that one set of weights holds
     # from the start of a backfill to its end.
     for _ in range(STATES):
         share = rng.random((len(columns), 1))
@@ -122,7 +122,7 @@ def conditional_logit(
     """
     from scipy import optimize, special
 
-    # In units of their spread the ridge weighs cosines, hubness and the constant alike.
+    # Standardised, so that the ridge weighs cosines, hubness and the constant equally.
     scale = features[offsets > EXCLUDED].std(axis=0, dtype=np.float64)
     scale[scale == 0] = 1
     scaled = (features / scale).astype(np.float64)
@@ -136,7 +136,7 @@ def conditional_logit(
         loss = float((total - utility[:, 0]).mean() + RIDGE / 2 * weights @ weights)
         return loss, (mean - scaled[:, 0]).mean(axis=0) + RIDGE * weights
 
-    # The ridge makes the minimum unique, also where two channels have the same scores.
+    # The ridge makes the minimum unique, even if two channels have the same scores.
     start = np.zeros(features.shape[2])
     found = optimize.minimize(
         loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": iterations}
@@ -147,14 +147,14 @@ def conditional_logit(
 def _candidates(
     sample: CalibrationSet, channels: Sequence[Channel], rng: np.random.Generator
 ) -> tuple[Rows, Floats]:
-    """Choose the answer, hard negatives and random ones; weigh those drawn for those left out.
+    """Choose the answer, hard negatives and random ones, and weight the random ones.
 
     The offsets are McFadden's correction for stratified sampling of alternatives (1978): an answer
     that is not among the hard points is one of the drawn ones.
     """
     points = sample.blocks[channels[0]].shape[1]
     best = min(HARD, points)
-    # The best points of each channel decide the ranking, and random ones alone rarely hold them.
+    # The best points of each channel decide the ranking, and random samples rarely hold them.
     hard = np.concatenate(
         [
             np.argpartition(sample.blocks[c], points - best, axis=1)[:, -best:][sample.query]
@@ -166,12 +166,12 @@ def _candidates(
     columns = np.concatenate([sample.row[:, None], hard, drawn], axis=1)
     answers = sample.query * points + sample.row
     usable = _first_occurrence(columns)
-    # A query's other right answers are not negatives, and neither is its answer, drawn again.
+    # A query's other right answers are not negatives, nor is its answer if drawn again.
     usable[:, 1:] &= ~np.isin(sample.query[:, None] * points + columns[:, 1:], answers)
     sampled = usable.copy()
     sampled[:, 1:-RANDOM] = False
     sampled[:, 0] = ~(hard == sample.row[:, None]).any(axis=1)
-    # Every drawn candidate represents an equal part of the points that are not candidates anyway.
+    # Each random candidate represents an equal part of the points that are not hard negatives.
     others = np.bincount(sample.query)[sample.query] - 1
     left = points - others - (usable & ~sampled).sum(axis=1)
     each = np.maximum(left, 1) / np.maximum(sampled.sum(axis=1), 1)

@@ -2,9 +2,9 @@
 
 A point not yet re-encoded is scored by the old query on its old vector and by the new query on its
 projected vector; a re-encoded one by the new query on its new vector and, as long as the old one
-is kept, by the old query too. Every channel may be corrected for hubness: some points are near to
-all queries, which says nothing about this query (CSLS, Conneau et al. 2018; QB-Norm, Bogolin et
-al. 2022).
+is kept, by the old query too. Every channel can be corrected for hubness: some points are near to
+all queries, which says nothing about this query (CSLS, Conneau et al. 2018; QB-Norm, Bogolin et al.
+2022).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PerPoint: TypeAlias = npt.NDArray[np.float32]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 NEIGHBOURS = 10
-"""Number of bank queries that a point's hubness is the mean over."""
+"""Number of bank queries over which a point's hubness is averaged."""
 
 FILE = "fusion.json"
 _FORMAT = 1
@@ -41,7 +41,7 @@ class _Version:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What one channel adds to a score: score * channel + hubness * hubness of the point."""
+    """Weights of one channel: it adds score * channel + hubness * hubness of the point."""
 
     score: float
     hubness: float = 0.0
@@ -67,7 +67,7 @@ class Fusion:
 
     @property
     def channels(self) -> frozenset[Channel]:
-        """Every channel it reads."""
+        """The channels whose scores it needs."""
         return frozenset(self.waiting) | frozenset(self.encoded)
 
     def score(
@@ -87,7 +87,7 @@ class Fusion:
         none = Weights(0.0)
         bias = np.where(encoded, np.float32(self.offset), np.float32(0))
         total: Scores | None = None
-        # Sorted, since the order of a set differs between runs and float sums depend on it.
+        # Sorted, because float sums depend on the order, and that of a set differs between runs.
         for channel in sorted(self.channels):
             wait, done = self.waiting.get(channel, none), self.encoded.get(channel, none)
             factor = np.where(encoded, done.score, wait.score).astype(np.float32)
@@ -122,7 +122,7 @@ class Fusion:
         path, hint = folder / FILE, "calibrate again with train-projector"
         try:
             version = read_json(path, _Version, hint)
-            # The weights fit a hubness over just so many neighbours, and are wrong for any other
+            # The weights were fitted to a hubness over this many neighbours, wrong for another
             # number.
             if version != _Version(_FORMAT, NEIGHBOURS):
                 raise ArtefactError(
@@ -170,7 +170,7 @@ def hubness(scores: Scores, own: Mask | None = None) -> PerPoint:
     """
     if own is not None:
         scores = np.where(own, -np.inf, scores)
-    # At most m - 1, so that the -inf of the query that a point answers stays out of the mean.
+    # At most m - 1, so that the -inf of the query that a point answers is not in the mean.
     k = min(NEIGHBOURS, scores.shape[1] - 1)
     nearest: PerPoint = np.partition(scores, -k, axis=1)[:, -k:].mean(axis=1)
     return nearest

@@ -1,7 +1,7 @@
 """Store the hubness of each point as one number in its payload.
 
-What a calibration adds for hubness depends on the point alone, not on the query. Stored in the
-payload it costs a query nothing, and the serving side needs no bank of queries.
+A calibration's correction for hubness depends on the point, not on the query. Stored in the
+payload, it costs nothing at query time, and searchers need no bank of queries.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from xbtmigrate.scoring.fusion import Weights
 from xbtmigrate.types import Channel, Kind, PointId, digest_of
 
 HUB = "hub_"
-"""How the name of a number begins."""
+"""Prefix of the key of a number."""
 # Short, because the payload of every point repeats the key.
 KEY_LENGTH = 8
 
 
 @dataclass(frozen=True, slots=True)
 class StoredHubness:
-    """The key of the numbers, and the means to use where a point has none yet.
+    """The key of the numbers, and the means for points without one.
 
     Attributes:
         key: Name of the number within the tool's own payload key.
@@ -51,7 +51,7 @@ def compute_stored_hubness(
     scored: Mapping[Channel, Scored],
     kinds: Sequence[Kind],
 ) -> npt.NDArray[np.float32]:
-    """Compute what the calibration adds to each of n points for its hubness.
+    """Compute the calibration's correction for hubness of each of n points.
 
     Args:
         calibration: Calibration and bank.

@@ -1,7 +1,7 @@
 """Describe each serving as one linear score for every point, by its state in the backfill.
 
-Each way to serve is one: two query vectors, one for each space, and weights for the three states a
-point can be in. The server or numpy adds the parts up elsewhere.
+A mixture is two query vectors, one for each space, and weights for the three states of a point.
+Other modules compute the sum, in the server or with numpy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What the two spaces and the state itself add to a point's score.
+    """Weights of the two spaces and an offset, in one state of a point.
 
     Attributes:
         old: Weight of the score in the old space.
@@ -42,7 +42,7 @@ OLD_ONLY, NEW_ONLY = Part(1.0, 0.0), Part(0.0, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """One way to serve.
+    """One serving as a linear score.
 
     Attributes:
         name: Its name, as evaluations call it.
@@ -57,7 +57,7 @@ class Mixture:
     hubness: bool = False
 
     def space(self, *, waiting: bool) -> str | None:
-        """Return the one space that answers, "old" or "new"; None where both are needed.
+        """Return the only space that is needed, "old" or "new"; None if both are.
 
         Args:
             waiting: Whether there are points without a new vector.
@@ -70,12 +70,12 @@ class Mixture:
         return "new" if parts == {NEW_ONLY} else None
 
     def needs_old_model(self, *, waiting: bool) -> bool:
-        """Return whether a query has to be embedded by the old model."""
+        """Return whether a query has to be embedded with the old model."""
         met = self.asks in (Channel.OLD, Channel.BLEND)
         return met and self.space(waiting=waiting) != "new"
 
     def needs_new_model(self, *, waiting: bool) -> bool:
-        """Return whether a query has to be embedded by the new model."""
+        """Return whether a query has to be embedded with the new model."""
         return self.asks is not Channel.OLD or self.space(waiting=waiting) != "old"
 
 
@@ -87,7 +87,7 @@ def _mixture(name: str, asks: Channel, encoded: Part, projected: Part) -> Mixtur
 
 KEEP = _mixture("keep", Channel.OLD, OLD_ONLY, OLD_ONLY)
 BRIDGE = _mixture("bridge", Channel.BRIDGE, OLD_ONLY, OLD_ONLY)
-# Points that still wait are met by the bridged query, so that `single` never needs the old model.
+# The bridged query scores waiting points, so `single` never needs the old model.
 SINGLE = _mixture("single", Channel.BRIDGE, NEW_ONLY, NEW_ONLY)
 MERGE = _mixture("merge", Channel.OLD, NEW_ONLY, OLD_ONLY)
 SLERP = _mixture("slerp", Channel.BLEND, NEW_ONLY, OLD_ONLY)
@@ -96,7 +96,7 @@ SLERP = _mixture("slerp", Channel.BLEND, NEW_ONLY, OLD_ONLY)
 def make_calibrated_mixture(fusion: Fusion) -> Mixture:
     """Turn a calibration into a mixture.
 
-    A point without a new vector lacks its forward score; the old one takes its place.
+    A point without a new vector has no forward score; the old one replaces it.
     """
     none = Weights(0.0)
     wait, done = fusion.waiting, fusion.encoded
@@ -107,7 +107,7 @@ def make_calibrated_mixture(fusion: Fusion) -> Mixture:
     parts = {
         State.ENCODED: encoded,
         State.PROJECTED: Part(old.score, forward.score),
-        # With the sum of both weights its scores have the scale of the projected points'.
+        # With the sum of both weights, its scores have the scale of projected points.
         State.WAITING: Part(old.score + forward.score, 0.0),
     }
     weights = [*wait.values(), *done.values()]

@@ -23,7 +23,7 @@ class SlerpServing:
     channels = frozenset({Channel.BLEND, Channel.NEW})
 
     def score(self, blocks: Mapping[Channel, Scores], encoded: npt.NDArray[np.bool_]) -> Scores:
-        """Take the new score of re-encoded rows and the blended one of the rest."""
+        """Use the new score of re-encoded rows and the blended score of the rest."""
         return np.where(encoded, blocks[Channel.NEW], blocks[Channel.BLEND])
 
 

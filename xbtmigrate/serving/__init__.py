@@ -1,4 +1,4 @@
-"""Answer an application's queries, and take its writes, while its collection is being migrated.
+"""Answer an application's queries and accept its writes while its collection is being migrated.
 
 Start with `MigrationSearcher`, or with `wrap` to keep using a Qdrant client.
 """

@@ -39,7 +39,7 @@ class ServingArtefacts:
 
 
 class ArtefactSource(Protocol):
-    """A place from which artefacts are read."""
+    """Where artefacts are read from."""
 
     @property
     def migration(self) -> str:
@@ -104,7 +104,7 @@ class JournalSource:
     def parts(self) -> Procedure[ServingArtefacts]:
         """Fetch and read the files."""
         # A newer publication may remove these parts before they are fetched. `unpack` then raises,
-        # and a searcher keeps its state until the next look.
+        # and a searcher keeps its state until the next reload.
         published = yield from self._published()
         [found] = yield [
             lambda client: client.retrieve(JOURNAL, published.part_ids, with_payload=True)
@@ -118,7 +118,7 @@ class JournalSource:
         [found] = yield [lambda client: client.retrieve(JOURNAL, [wanted], with_payload=True)]
         if not found:
             raise ArtefactError(
-                f"nothing is published of the migration '{self.migration}' any more",
+                f"the published files of the migration '{self.migration}' are gone",
                 "publish it again with `xbtmigrate publish --yes`",
             )
         return Published.of(found[0].payload)
@@ -141,7 +141,7 @@ def find_source(
     if folder is not None:
         # Absolute, because the application may change its working directory.
         return FolderSource(Path(folder).resolve())
-    # The folder is fresher than what was published from it, so it comes first.
+    # The folder is newer than the files published from it, so it comes first.
     here = [each.parent for each in sorted(Path(FOLDER).glob("*/plan.json"))]
     found: list[ArtefactSource] = [
         FolderSource(each.resolve()) for each in _of(here, collection, vector)
@@ -160,10 +160,10 @@ def find_source(
         raise ArtefactError(
             f"'{collection}' has several migrations: "
             + ", ".join(sorted(each.migration for each in found)),
-            "name the old vector of the one you mean, or its folder",
+            "name its old vector or its folder",
         )
     raise ArtefactError(
-        f"nothing is known of a migration of '{collection}': there is no plan of it under "
+        f"no migration of '{collection}' was found: there is no plan under "
         f"{Path(FOLDER).resolve()}, and nothing is published in Qdrant",
         "run the application beside the folder .xbtmigrate, name the folder, or run "
         "`xbtmigrate publish --yes` where the folder is",
@@ -171,7 +171,7 @@ def find_source(
 
 
 def _current(found: Sequence[ArtefactSource]) -> Procedure[list[ArtefactSource]]:
-    """Leave out migrations that are over; where all are, keep the one that ended last."""
+    """Leave out migrations that have ended; if all have, keep the last one."""
     [exists] = yield [lambda client: client.collection_exists(JOURNAL)]
     if not exists:
         return list(found)
@@ -199,7 +199,7 @@ def _of(folders: Sequence[Path], collection: str, vector: str | None) -> Iterato
 
 
 def names_of(plan: Plan) -> frozenset[str]:
-    """List the names by which an application may know the collection of a plan."""
+    """List the names that an application may use for the collection of a plan."""
     configured = plan.binding.get("qdrant.collection")
     return frozenset(
         name for name in (plan.collection.name, plan.collection.alias, configured) if name
@@ -215,7 +215,7 @@ def _listed(collection: str) -> Procedure[list[Published]]:
     ]
     found = []
     for record in records:
-        # A record that something else has changed concerns its own migration alone.
+        # A damaged record concerns only its own migration.
         with suppress(ArtefactError):
             found.append(Published.of(record.payload))
     return found
@@ -227,10 +227,10 @@ def _read(artefacts: Artefacts) -> ServingArtefacts:
         for folder in map(artefacts.projector_folder, (Direction.BRIDGE, Direction.FORWARD))
     )
     calibration = artefacts.load_calibration()
-    # A calibration is valid with the bridge that it was fitted with, and no other.
+    # A calibration is valid only with the bridge that it was fitted with.
     if calibration and (bridge is None or calibration.projectors[0] != bridge.digest):
         calibration = None
-    # Stored hubness is named by the calibration that it was computed for, and useless without it.
+    # Stored hubness is keyed by its calibration, and useless without it.
     hubness = artefacts.load_hubness() if calibration else None
     centring = None if forward is None else artefacts.load_centring(forward.digest)
     return ServingArtefacts(artefacts.load_plan(), bridge, forward, calibration, hubness, centring)

@@ -1,6 +1,6 @@
 """Wrap a Qdrant client so that an application keeps its code through a migration.
 
-`wrap` and `wrap_async` return clients that translate what concerns one collection.
+`wrap` and `wrap_async` return clients that translate the requests to one collection.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class MigratingClient(QdrantClient):
         """Do nothing: the connections belong to the wrapped client, which closes them."""
 
     def query_points(self, collection_name: str, *args: Any, **kwargs: Any) -> QueryResponse:
-        """Answer from the vectors that serve in the present phase."""
+        """Answer with the serving of the present phase."""
         if not self._requests.concerns(collection_name):
             return super().query_points(collection_name, *args, **kwargs)
         [points] = run(self._bare, self._requests.query([make_request(args, kwargs)]))
@@ -54,7 +54,7 @@ class MigratingClient(QdrantClient):
     def query_batch_points(
         self, collection_name: str, requests: Any, *args: Any, **kwargs: Any
     ) -> list[QueryResponse]:
-        """Answer several requests from the vectors that serve in the present phase."""
+        """Answer several requests with the serving of the present phase."""
         if not self._requests.concerns(collection_name):
             return super().query_batch_points(collection_name, requests, *args, **kwargs)
         options = name_options(QUERIES, args, kwargs)
@@ -64,7 +64,7 @@ class MigratingClient(QdrantClient):
     def query_points_groups(
         self, collection_name: str, group_by: str, *args: Any, **kwargs: Any
     ) -> models.GroupsResult:
-        """Group what the vectors that serve in the present phase answer."""
+        """Group the answer of the serving of the present phase."""
         if not self._requests.concerns(collection_name):
             return super().query_points_groups(collection_name, group_by, *args, **kwargs)
         given = name_options(GROUPS, args, kwargs)
@@ -129,7 +129,7 @@ class MigratingClient(QdrantClient):
         return run(self._bare, self._writes.batch_update(update_operations, options))
 
     def get_collections(self, **kwargs: Any) -> models.CollectionsResponse:
-        """List the collections, the migrated one by the name it always had."""
+        """List the collections, the migrated one under its original name."""
         return run(self._bare, self._requests.list_collections(kwargs))
 
     @property
@@ -146,7 +146,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
     _writes: WriteTranslator
 
     async def query_points(self, collection_name: str, *args: Any, **kwargs: Any) -> QueryResponse:
-        """Answer from the vectors that serve in the present phase."""
+        """Answer with the serving of the present phase."""
         if not self._requests.concerns(collection_name):
             return await super().query_points(collection_name, *args, **kwargs)
         [points] = await run_async(self._bare, self._requests.query([make_request(args, kwargs)]))
@@ -155,7 +155,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
     async def query_batch_points(
         self, collection_name: str, requests: Any, *args: Any, **kwargs: Any
     ) -> list[QueryResponse]:
-        """Answer several requests from the vectors that serve in the present phase."""
+        """Answer several requests with the serving of the present phase."""
         if not self._requests.concerns(collection_name):
             return await super().query_batch_points(collection_name, requests, *args, **kwargs)
         options = name_options(QUERIES, args, kwargs)
@@ -166,7 +166,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
     async def query_points_groups(
         self, collection_name: str, group_by: str, *args: Any, **kwargs: Any
     ) -> models.GroupsResult:
-        """Group what the vectors that serve in the present phase answer."""
+        """Group the answer of the serving of the present phase."""
         if not self._requests.concerns(collection_name):
             return await super().query_points_groups(collection_name, group_by, *args, **kwargs)
         given = name_options(GROUPS, args, kwargs)
@@ -180,7 +180,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
         return await run_async(self._bare, self._writes.upsert(points, options))
 
     def upload_points(self, collection_name: str, *args: Any, **kwargs: Any) -> None:
-        """Upload to other collections; refused for this one, whose writes must be awaited."""
+        """Upload to other collections; raises for this one, whose writes must be awaited."""
         self._refuse("upload_points", collection_name)
         super().upload_points(collection_name, *args, **kwargs)
 
@@ -226,7 +226,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
         return await run_async(self._bare, self._writes.batch_update(update_operations, options))
 
     async def get_collections(self, **kwargs: Any) -> models.CollectionsResponse:
-        """List the collections, the migrated one by the name it always had."""
+        """List the collections, the migrated one under its original name."""
         return await run_async(self._bare, self._requests.list_collections(kwargs))
 
     @property
@@ -236,7 +236,7 @@ class AsyncMigratingClient(AsyncQdrantClient):
 
 
 def _forward(name: str) -> Callable[..., Any]:
-    """Make a method that goes to the collection in use."""
+    """Make a method that is forwarded to the collection in use."""
 
     @wraps(getattr(QdrantClient, name))
     def method(self: MigratingClient, collection_name: str, *args: Any, **kwargs: Any) -> Any:
@@ -287,9 +287,9 @@ def wrap(
     model: Model | None = None,
     **opening: Unpack[OpenOptions],
 ) -> MigratingClient:
-    """Return a client with which an application goes on as if nothing were migrated.
+    """Return a client with which an application works as if nothing were migrated.
 
-    Until the cutover searches are what they were; from then on they meet the new vectors. Upserts,
+    Until the cutover, searches use the old vectors, and afterwards the new ones. Upserts,
     vector updates and deletes reach both vectors, with their provenance, and the collection shows
     one vector under the name it had before the migration. All other collections pass through.
 
@@ -304,7 +304,7 @@ def wrap(
     Raises:
         XbtMigrateError: As `MigrationSearcher.open`.
     """
-    # A copy with another class shares the connections and all settings, and passes for the client
+    # A copy with another class shares connections and settings, and still counts as the client
     # in every `isinstance` check of a framework.
     core = run(client, open_core(collection, embedded=is_embedded(client), **opening))
     wrapped = copy.copy(client)
@@ -322,7 +322,7 @@ async def wrap_async(
     model: Model | None = None,
     **opening: Unpack[OpenOptions],
 ) -> AsyncMigratingClient:
-    """Make such a client from an asyncio client; see `wrap`."""
+    """Wrap an asyncio client; see `wrap`."""
     steps = open_core(collection, embedded=is_embedded(client), **opening)
     core = await run_async(client, steps)
     wrapped = copy.copy(client)

@@ -1,7 +1,7 @@
-"""Fuse both spaces here, where no single request to the server can do it.
+"""Fuse both spaces in the client, if the server cannot do it in one request.
 
-For servers without formulas, the embedded mode, and shadows, whose two collections share no
-request. It scores the same points as the one request does and gives the same answer.
+For servers without formulas, the embedded mode, and shadows, whose two collections cannot be
+searched in one request. It scores the same points as that request and gives the same answer.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _SpaceQuery:
 
 
 def fuse_here(query: PreparedQuery) -> Procedure[Points]:
-    """Search both spaces, score in each what only the other one found, and fuse.
+    """Search both spaces, score each one's points in the other, and fuse.
 
     Returns:
         The points of the page, best first; equal scores go by id.
@@ -52,7 +52,7 @@ def fuse_here(query: PreparedQuery) -> Procedure[Points]:
     answers = yield [old.nearest(near), new.nearest(near)]
     for found, points in zip(scores, answers, strict=True):
         found.update((point.id, point) for point in points)
-    # A point that one space alone found needs its score in the other one too: by its id, with
+    # A point that only one space found needs its score in the other one too: by id, with
     # the same filter, so that the answer is the one of the server's formula.
     requests, places = [], []
     for place, (side, other) in enumerate(((old, 1), (new, 0))):
@@ -82,7 +82,7 @@ def _rank(
     old: Mapping[Any, models.ScoredPoint],
     new: Mapping[Any, models.ScoredPoint],
 ) -> list[tuple[Any, float]]:
-    """Score every point found and sort."""
+    """Score every candidate and sort."""
     # A point of a shadow that the source did not return was deleted there, or its payload no
     # longer passes the filter.
     ids = set(old) if query.state.layout is Layout.SHADOW else set(old) | set(new)
@@ -115,7 +115,7 @@ def _score(
 def _fill(
     collection: str, page: Sequence[tuple[Any, float]], options: SearchOptions
 ) -> Procedure[Points]:
-    """Fetch payload and vectors of the points on the page, less those deleted meanwhile."""
+    """Fetch payload and vectors of the points on the page; skips deleted ones."""
     records: dict[Any, models.Record] = {}
     with_content = options.with_payload is not False or options.with_vectors is not False
     if page and with_content:

@@ -1,6 +1,6 @@
 """Complete a point that an application writes: both vectors, and the mark of the new one.
 
-A missing vector is embedded where an encoder is at hand, else projected.
+A missing vector is embedded if there is an encoder, else projected.
 """
 
 from __future__ import annotations
@@ -79,18 +79,18 @@ class PointCompleter:
 
     @property
     def writes_new(self) -> bool:
-        """Whether there is a place for new vectors."""
+        """Whether new vectors can be stored."""
         return self.state.phase not in WITHOUT_NEW
 
     @property
     def writes_old(self) -> bool:
-        """Whether there still is one for old vectors."""
+        """Whether old vectors can still be stored."""
         return self.state.phase not in WITHOUT_OLD
 
     def complete_pairs(
         self, vectors: Sequence[Any], payloads: Sequence[Mapping[str, Any] | None]
     ) -> list[Pair]:
-        """Return both vectors of each point: embed what is missing, else project it.
+        """Return both vectors of each point; embed or project a missing one.
 
         Args:
             vectors: Vectors of the points, as Qdrant takes them.
@@ -112,12 +112,12 @@ class PointCompleter:
             wanting = [row for row, pair in enumerate(pairs) if pair.old is None]
             self._embed_missing(pairs, contents, wanting, 0)
             left = [row for row in wanting if pairs[row].old is None]
-            # Until the cutover this application searches old vectors. A bridged one is only an
-            # approximation, so its point would be found worse than without a migration.
+            # Until the cutover, this application searches old vectors. A bridged one is only an
+            # approximation, so its point would rank worse than without a migration.
             if state.is_transparent and any(pairs[row].new is not None for row in left):
                 raise UnsupportedError(
-                    f"'{state.old.collection}' is not cut over, and a point was written with "
-                    "a vector of the new model alone",
+                    f"'{state.old.collection}' is not cut over, and a point was written with only "
+                    "a vector of the new model",
                     "write vectors of the old model, or give it as old_encoder",
                 )
             self._project_missing(pairs, left, state.bridge, "new", texts)
@@ -132,7 +132,7 @@ class PointCompleter:
         others = {name: value for name, value in named.items() if name not in own}
         if len(given) == 2:
             return Pair(others, given[state.old.name], given[state.new.name])
-        # One vector under one name, where both models may share it: the length decides, or else the
+        # If both models may use this name, the length decides, or else the
         # model that the application declared.
         for name, value in given.items():
             if self.is_new(name, len(value)):
@@ -141,9 +141,9 @@ class PointCompleter:
         return Pair(others)
 
     def is_new(self, name: str, size: int) -> bool:
-        """Return whether a vector is one of the new model: by its name, else by its length."""
+        """Return whether a vector is from the new model, by its name or else by its length."""
         old, new = self.state.old, self.state.new
-        # A name decides only for the new vector: an application keeps the old name after a cutover.
+        # Only the new name decides: an application keeps using the old name after a cutover.
         if old.name != new.name and name == new.name:
             return True
         return size == new.size and (size != old.size or self.model == "new")
@@ -168,7 +168,7 @@ class PointCompleter:
         return source if self.writes_old else [], shadow if self.writes_new else []
 
     def vectors_in_place(self, pair: Pair) -> dict[str, Any]:
-        """Join all vectors of a point, where one collection holds both spaces."""
+        """Join all vectors of a point, if one collection holds both spaces."""
         state, vectors = self.state, dict(pair.others)
         if pair.old is not None and self.writes_old:
             vectors[state.old.name] = pair.old
@@ -183,7 +183,7 @@ class PointCompleter:
             return None
         plan = state.plan.digest
         if state.layout is Layout.SHADOW:
-            # A sparse vector has no sketch here: the next sweep does the point again.
+            # Sparse vectors have no sketch here: the next sweep marks the point.
             if not all(isinstance(each, list) for each in pair.others.values()):
                 return None
             bound = dict(pair.others)
@@ -195,7 +195,7 @@ class PointCompleter:
             made = build_provenance(plan, pair.kind, content)
             return {**made, "payload": whole_hash(payload), "vectors": entry[0]}
         made_of = sketch(state.new.name, _row(pair.new))
-        # A projected vector is right only for the vectors that it was made from. The mark names
+        # A projected vector is valid only for the vectors that it was made from. The mark names
         # them too, so the point is due again when one of them changes.
         if pair.kind is Kind.PROJECTED:
             made_of = made_of + sketch(state.old.name, _row(pair.old))

@@ -1,4 +1,4 @@
-"""Embed queries and points with any form of encoder that an application has."""
+"""Embed queries and points with any kind of encoder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def embed(
     Returns:
         Shape (n, d).
     """
-    # The most specific form first: LangChain's encoders tell queries from documents, and some
+    # The most specific form first: LangChain's encoders distinguish queries and documents, and some
     # objects have several of these methods.
     if isinstance(encoder, Encoder):
         found: Any = encoder.encode(items, modality)
@@ -47,7 +47,7 @@ def embed(
 
 
 def check_vector(vector: Any, size: int, model: str) -> Vectors:
-    """Check that a query vector has its model's size.
+    """Check the size of a query vector.
 
     Returns:
         Shape (1, size).
@@ -55,12 +55,12 @@ def check_vector(vector: Any, size: int, model: str) -> Vectors:
     Raises:
         EncoderError: It has another size, or is not finite.
     """
-    # Nothing but its length tells a vector of one model from a vector of the other.
+    # Only the length distinguishes vectors of the two models.
     row = np.asarray(vector, np.float32).reshape(1, -1)
     if row.shape[1] != size:
         raise EncoderError(
-            f"a query vector of length {row.shape[1]} was given as one of the {model} model, "
-            f"whose vectors have {size}",
+            f"a vector of {row.shape[1]} numbers was given as a query of the {model} model, whose "
+            f"vectors have {size}",
             f"embed the query with the {model} model",
         )
     if not np.isfinite(row).all():

@@ -1,7 +1,7 @@
-"""Answer queries over a migrating collection: all of a searcher except sending its requests.
+"""Answer queries over a migrating collection; only sending the requests is left to the searcher.
 
-Choose the serving, make the query vectors and the requests, and re-read the state of the
-migration every few seconds. The procedures run on the sync and on the asyncio client alike.
+It chooses the serving, makes the query vectors and the requests, and re-reads the state of the
+migration every few seconds. The procedures run on both the sync and the asyncio client.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ T = TypeVar("T")
 CLIENT_ERRORS = (*SERVER_ERRORS, *EMBEDDED_ERRORS)
 """Errors of the client library."""
 INTERVAL = 5.0
-"""Seconds between two looks at the journal, at least."""
-# A look that takes 0.1 s is 5 s apart from the next one, one of a second 50 s.
+"""Least seconds between two reads of the journal."""
+# A read of 0.1 s is followed by the next after 5 s, one of 1 s after 50 s.
 MAX_LOOK_SHARE = 0.02
-"""Share of the time that looks at the journal may take: slow ones are rarer."""
+"""Share of the time that reading the journal may take: slow reads are rarer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Core:
         loader: Reads the state.
         state: The first one.
         encoders: The old and the new encoder, None where there is none.
-        interval: Seconds between two looks at the journal, at least.
+        interval: Least seconds between two reads of the journal.
         demand: Where the points found are counted.
     """
 
@@ -125,38 +125,38 @@ class Core:
         self._looking = threading.Lock()
 
     def reload(self) -> Procedure[None]:
-        """Re-read the state if it has changed; raise the errors that a query only warns of."""
+        """Re-read the state if it has changed; raise errors about which a query only warns."""
         self.state = yield from self._loader.reload(self.state)
         self.problem = ""
 
     def with_retry(self, procedure: Callable[[], Procedure[T]]) -> Procedure[T]:
-        """Run a procedure in the present state, and again if it fails because that is outdated.
+        """Run a procedure in the present state, and again if that state was outdated.
 
-        A procedure that writes may then have written twice what it wrote before the failure.
+        A procedure that writes may then repeat the writes before the failure.
         """
-        # One caller looks at the journal, the others go on with the state as it is.
+        # One caller reads the journal; the others continue with the present state.
         if time.monotonic() >= self._look_at and self._looking.acquire(blocking=False):
             yield from self._look()
         before = self.state
         try:
             return (yield from procedure())
         except (*CLIENT_ERRORS, UnsupportedError):
-            # A cutover since the last look shows up as a refusal: Qdrant's, of a vector that is
-            # gone, or the state's, of the other model. In an unchanged state the error is real.
+            # A cutover since the last read shows as an error: Qdrant's, about a vector that is
+            # gone, or the state's, about the other model. In an unchanged state the error is real.
             self.state = yield from self._loader.reload(self.state)
             if self.state is before:
                 raise
         return (yield from procedure())
 
     def search(self, questions: Sequence[Question]) -> Procedure[list[Answer]]:
-        """Answer several questions in common round trips, from embedding to the points."""
+        """Answer several questions in shared round trips, from embedding to points."""
         return self.with_retry(partial(self.answer, questions))
 
     def answer(self, questions: Sequence[Question]) -> Procedure[list[Answer]]:
-        """Answer several questions in the state as it is known."""
+        """Answer several questions in the known state."""
         for each in questions:
             if each.text is not None or each.image is not None:
-                # Encoders take milliseconds to seconds: an event loop must not wait for them.
+                # Encoders take milliseconds to seconds, and must not block an event loop.
                 [queries] = yield [Computation(lambda: list(map(self.prepare, questions)))]
                 break
         else:
@@ -174,7 +174,7 @@ class Core:
         return answers
 
     def prepare(self, question: Question, *, within: str | None = None) -> PreparedQuery:
-        """Choose how to serve, and make the query vectors; may embed, which takes up to seconds.
+        """Choose the serving and make the query vectors; embedding can take seconds.
 
         Args:
             question: The query.
@@ -209,7 +209,7 @@ class Core:
     def _look(self) -> Procedure[None]:
         """Re-read the state if it has changed; the caller holds the lock `_looking`.
 
-        What cannot be read leaves the state as it is, with a warning.
+        If reading fails, the state stays as it is, with a warning.
         """
         started = time.monotonic()
         try:
@@ -220,12 +220,12 @@ class Core:
             self._warn(f"the journal cannot be read, serving as before: {error!r}")
         finally:
             now = time.monotonic()
-            # Also after a failure: a journal that does not answer must not delay every query.
+            # Also after a failure, so that an unreachable journal does not delay every query.
             self._look_at = now + max(self._interval, (now - started) / MAX_LOOK_SHARE)
             self._looking.release()
 
     def _translate_threshold(self, query: PreparedQuery) -> Procedure[PreparedQuery]:
-        """Translate a threshold of the old model's scale to that of the serving."""
+        """Translate a threshold from the old model's scale to that of the serving."""
         state, space = query.state, query.serving.space
         # Scales are of similarities. Qdrant takes a threshold on one space as a distance where
         # that is its metric; a fused score is always a similarity.
@@ -240,7 +240,7 @@ class Core:
         return replace(query, options=replace(query.options, score_threshold=least))
 
     def _scale(self, query: PreparedQuery) -> Procedure[Scale | None]:
-        """Compare the scores of both servings for known queries; None where there are none."""
+        """Compare the scores of both servings for known queries; None if there are none."""
         state, active = query.state, query.serving
         name, calibration = active.mixture.name, state.calibration
         if name in state.scales:
@@ -269,8 +269,8 @@ class Core:
 def remove_mark(point: Any) -> Any:
     """Remove the tool's own key from the payload of a point that the client returned."""
     if point.payload and PROVENANCE in point.payload:
-        # The point is this answer's; its payload may be the embedded database's, so copy that.
-        # Copying the point too would be a third of what a searcher adds to a plain query.
+        # The point belongs to this answer, but its payload may be the embedded database's: copy it.
+        # Copying the point too would be a third of a searcher's overhead.
         payload = dict(point.payload)
         del payload[PROVENANCE]
         point.payload = payload
@@ -294,14 +294,14 @@ def place_query(
         options: What to return.
     """
     space, asks = serving.space, serving.mixture.asks
-    # What meets the old vectors: the old model's query (keep, merge, calibrated), the bridged one
+    # The query for the old vectors: the old model's (keep, merge, calibrated), the bridged one
     # (bridge, and single for waiting points), or a blend of both (slerp, arXiv 2609.39836).
     met = old
     if space != "new" and asks is not Channel.OLD and new is not None:
         met = state.bridge.apply(new) if state.bridge is not None else None
         if asks is Channel.BLEND and old is not None and met is not None:
             met = slerp(old, met, state.calibration.blend if state.calibration else 0.0)
-    # A threshold that cannot be translated is one of queries as they are.
+    # A threshold that is not translated applies to queries without centring.
     as_it_is = options.score_threshold is not None and not state.translates
     if serving.away is not None and new is not None and not as_it_is:
         new = new - (new @ serving.away)[:, None] * serving.away
@@ -321,7 +321,7 @@ def _embed_question(encoder: AnyEncoder, question: Question) -> Vectors:
 
 
 def _find_points(query: PreparedQuery) -> Procedure[Points]:
-    """Search the spaces that a query has vectors for, in as few requests as can be."""
+    """Search the spaces for which a query has vectors, in as few requests as possible."""
     state, options = query.state, query.options
     if query.new is None and query.old is not None:
         [found] = yield [search_one_space(state.old, query.old, options)]
@@ -331,7 +331,7 @@ def _find_points(query: PreparedQuery) -> Procedure[Points]:
         [found] = yield [search_both_spaces(query)]
         if options.score_threshold is not None:
             found = [point for point in found if point.score >= options.score_threshold]
-        # Qdrant leaves the order of equal scores open; by id, pages do not overlap.
+        # Qdrant leaves the order of equal scores open; sorted by id, pages do not overlap.
         found.sort(key=lambda point: (-point.score, isinstance(point.id, str), point.id))
     else:
         found = yield from fuse_here(query)

@@ -1,4 +1,4 @@
-"""Write a mixture of both spaces' scores as a Qdrant formula, so that the server adds them up.
+"""Write a mixture of both spaces' scores as a Qdrant formula, which the server computes.
 
 A formula depends on the state of the migration but not on the query: it is built once per reload
 and kept with the state (`ActiveServing.formula`).
@@ -37,7 +37,7 @@ class FormulaBuilder:
     hubness: StoredHubness | None
 
     def build(self, mixture: Mixture) -> models.FormulaQuery:
-        """Add up the parts of a projected point, and what differs for points in other states."""
+        """Sum the parts of a projected point, and the differences for points in other states."""
         # score = old * s_old + new * s_new + offset, with weights by the state of the point. Qdrant
         # counts a condition as 1 or 0, so `condition * (weights - base)` corrects only its points.
         base = mixture.parts[State.PROJECTED]
@@ -80,7 +80,7 @@ def match_encoded(plan: str, vector: str) -> models.Filter:
     """
     return models.Filter(
         must=[
-            # An application that replaces a point may write its mark back without its new vector:
+            # An application that replaces a point may write back its mark without its new vector:
             # the mark alone does not make a point encoded.
             _match("kind", Kind.ENCODED.value),
             _match("plan", plan[:PLAN_LENGTH]),
@@ -101,9 +101,9 @@ def _match(key: str, value: str) -> models.FieldCondition:
 def _hubness_terms(
     stored: StoredHubness, is_encoded: models.Filter, defaults: dict[str, Any]
 ) -> list[models.Expression]:
-    """Add a point's stored hubness, or the mean of its state where it has none yet."""
+    """Add a point's stored hubness, or the mean of its state if it has none yet."""
     path = f"{PROVENANCE}.{stored.key}"
-    # A point without the number counts as an average one. A default cannot depend on the state, so
+    # A point without the number counts as average. A default cannot depend on the state, so
     # encoded points get the difference by a condition.
     defaults[path] = stored.projected
     absent = models.IsEmptyCondition(is_empty=models.PayloadField(key=path))

@@ -21,12 +21,12 @@ from xbtmigrate.serving.state import UNTOUCHED, WITHOUT_OLD, ServingState
 from xbtmigrate.types import Distance, Layout, Vectors
 
 MIN_FORMULA_VERSION = (1, 14)
-"""Server version that brought formulas."""
-# While an application adds points, no look may ever find none missing.
+"""First server version with formulas."""
+# While an application adds points, some may be missing at every count.
 MAX_MISSING = 0.01
-"""Share of points without a new vector up to which a gallery counts as covered."""
+"""Largest share of points without a new vector in a gallery that counts as covered."""
 FRACTION_STEP = 0.05
-"""A backfill is followed in steps of this share: each new state measures its thresholds again."""
+"""A new state begins after this share of a backfill; each state measures its thresholds again."""
 # Phases that follow the passes of a backfill.
 COMPLETE = (
     Phase.BACKFILLED,
@@ -40,7 +40,7 @@ COMPLETE = (
 
 @dataclass(frozen=True, slots=True)
 class StateStamp:
-    """What decides the serving state, as last read; equal values mean that nothing has changed."""
+    """Everything that determines the serving state; equal stamps mean that nothing has changed."""
 
     record: MigrationRecord | None
     switched: bool
@@ -90,12 +90,12 @@ class Loader:
         if before.phase is Phase.FINALIZED:
             # A further migration of the same name has another new model than this application.
             return before
-        # A look takes a few small requests; the artefacts can be megabytes.
+        # A check takes a few small requests; the artefacts can be megabytes.
         seen = yield from self._look(before.plan)
         if seen == before.seen:
             return before
         parts = yield from self.source.parts()
-        # Counts depend on the plan's collections: with another plan, look again.
+        # Counts depend on the plan's collections: with another plan, count again.
         if parts.plan.digest != before.plan.digest:
             seen = yield from self._look(parts.plan)
         return (yield from self._state(parts, seen))
@@ -111,7 +111,7 @@ class Loader:
         ):
             return StateStamp(_steady(record), switched, stamp, waiting=False, few=False)
         waiting, points = yield _counts(plan)
-        # In a shadow the first count is of the copies that exist, not of the points that lack one.
+        # In a shadow, the first count is of existing copies, not of points that lack one.
         missing = points.count - waiting.count if shadow else waiting.count
         few = missing <= MAX_MISSING * points.count
         return StateStamp(_steady(record), switched, stamp, waiting=missing > 0, few=few)
@@ -124,7 +124,7 @@ class Loader:
         wanted = record_id("migration", self.source.migration)
         [found] = yield [lambda client: client.retrieve(JOURNAL, [wanted], with_payload=True)]
         record = record_of(found[0].payload) if found else None
-        # A record of an earlier, finished migration of this name is not about this plan.
+        # A record of an earlier, finished migration of this name does not belong to this plan.
         return None if record is None or plan.follows(record) else record
 
     def _state(self, parts: ServingArtefacts, seen: StateStamp) -> Procedure[ServingState]:
@@ -140,7 +140,7 @@ class Loader:
         new = ServingSpace(target.collection, target.vector, target.size, target.distance)
         layout = Layout(target.layout)
         phase = record.phase if record else None
-        # Two collections share no request, and once old vectors go, one space answers anyway.
+        # A request cannot search two collections, and without old vectors one space answers anyway.
         fuses = False
         if layout is Layout.IN_PLACE and not self.embedded and phase not in WITHOUT_OLD:
             fuses = yield from _fuses(old.collection)
@@ -168,7 +168,7 @@ class Loader:
         )
 
     def _away(self, parts: ServingArtefacts, record: MigrationRecord | None) -> Vectors | None:
-        """Return what centres queries where so much is re-encoded; None for no centring."""
+        """Return the vector that centres queries at this share re-encoded; None for no centring."""
         if not self.centre_queries or parts.centring is None or record is None:
             return None
         return parts.centring.away(record.fraction)
@@ -189,7 +189,7 @@ def _counts(plan: Plan) -> Sequence[Request]:
 
 
 def _steady(record: MigrationRecord | None) -> MigrationRecord | None:
-    """Reduce a record to what decides here; the rest changes with every batch."""
+    """Reduce a record to the fields that matter here; the others change with every batch."""
     if record is None:
         return None
     return MigrationRecord(
@@ -204,19 +204,19 @@ def _steady(record: MigrationRecord | None) -> MigrationRecord | None:
 
 
 def _is_switched(record: MigrationRecord | None) -> bool:
-    """Return whether applications are to query the new vectors.
+    """Return whether applications should query the new vectors.
 
     The phase decides, except during a rollback, which may have begun on either side of the switch:
     there the journal's copy of the switch does.
     """
     if record is None or record.phase is not Phase.ROLLING_BACK:
-        # CUTTING_OVER is not among them: until the switch itself the old vectors answer.
+        # CUTTING_OVER is not among them: until the switch, the old vectors answer.
         return record is not None and record.phase in (Phase.CUT_OVER, *WITHOUT_OLD)
     return (record.switch or {}).get("active") == "new"
 
 
 def _covered(record: MigrationRecord | None, *, few: bool) -> bool:
-    """Return whether every point has had a new vector once, projected or encoded."""
+    """Return whether every point has had a new vector at some time, projected or encoded."""
     if record is None:
         return False
     # A strategy that projects gives every point a vector in its first pass; one that only encodes
@@ -224,7 +224,7 @@ def _covered(record: MigrationRecord | None, *, few: bool) -> bool:
     projects = record.projector_digest != ""
     if record.phase in COMPLETE:
         return projects or record.fraction >= 1
-    # The first pass projects; a run that has come to a later stage has ended it.
+    # The first pass projects; a run in a later stage has finished it.
     return few or (projects and record.stage in (Stage.ENCODE, Stage.SWEEP))
 
 
@@ -239,7 +239,7 @@ def _check_same_plan(plan: Plan, record: MigrationRecord | None) -> None:
 
 
 def _fuses(collection: str) -> Procedure[bool]:
-    """Return whether the server can fuse: it knows formulas, and strict mode allows them here."""
+    """Return whether the server can fuse: it has formulas, and strict mode allows them here."""
     [info, found] = yield [
         lambda client: client.info(),
         lambda client: client.get_collection(collection),

@@ -1,4 +1,4 @@
-"""Open what searchers and wrapped clients share: find the artefacts and read the first state."""
+"""Open the core of searchers and wrapped clients: find the artefacts and read the state."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def open_core(
     """
     source = yield from find_source(collection, vector, folder)
     loader = Loader(source, serving, embedded, centre_queries)
-    # Here and not at the first query: missing or foreign artefacts fail when an application starts,
-    # and not in the middle of its traffic.
+    # Here and not at the first query, so that missing or foreign artefacts fail when an application
+    # starts, and not during its traffic.
     state = yield from loader.load()
     return Core(loader, state, (old_encoder, new_encoder), interval, demand)

@@ -1,6 +1,6 @@
-"""Show a collection as its application has always known it, in every phase.
+"""Present a collection as its application knows it, in every phase.
 
-The migrated vector keeps its old name and the collection its own; nothing of the tool is visible.
+The migrated vector and the collection keep their names, and the tool's key is hidden.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from xbtmigrate.types import Layout
 
 @dataclass(frozen=True, slots=True)
 class ApplicationView:
-    """Translates what is read from a collection in one state of the migration.
+    """Translates data read from a collection in one state of the migration.
 
     Attributes:
         state: Where the migration stands.
@@ -40,7 +40,7 @@ class ApplicationView:
         return state.new.collection if state.switched else state.old.collection
 
     def name_arguments(self, method: str, args: Any, named: Mapping[str, Any]) -> dict[str, Any]:
-        """Name the arguments of a client's method, with the present names of vectors in them."""
+        """Name the arguments of a client's method, with the present names of vectors."""
         names = list(signature(getattr(QdrantClient, method)).parameters)[2:]
         given = {**dict(zip(names, args, strict=False)), **named}
         if "with_vectors" in given:
@@ -57,29 +57,29 @@ class ApplicationView:
         return (new or None) if self.state.switched and (name or "") == old else name
 
     def stored_names(self, names: Any) -> list[str]:
-        """Return the names under which the collection holds these vectors now."""
+        """Return the present names of these vectors in the collection."""
         state = self.state
         old, new = state.old.name, state.new.name
-        # In place the application's one vector is stored as two. Deleting the old one alone would
+        # In place, the application's vector is stored as two. Deleting only the old one would
         # leave a new one that still answers after the cutover.
         in_shadow = [new if state.switched else old]
         own = in_shadow if state.layout is Layout.SHADOW else [old, new]
         return [each for name in names for each in (own if name == old else [name])]
 
     def selector(self, asked: Any) -> Any:
-        """Extend a selector by the vector that the application will see under the old name."""
+        """Extend a selector by the vector that is shown under the old name."""
         state = self.state
         old, new = state.old.name, state.new.name
         if asked is None or not isinstance(asked, list) or old not in asked or old == new:
             return False if asked is None else asked
         if state.layout is Layout.SHADOW:
             return [new if state.switched and each == old else each for each in asked]
-        # The new vector is fetched beside the old one, not in place of it: `_own` projects the old
+        # The new vector is fetched beside the old one, not instead of it: `_own` projects the old
         # one of a point that has no new one yet.
         return [*asked, new] if self.model == "new" and new not in asked else asked
 
     def show_point(self, point: Any) -> Any:
-        """Show a point's migrated vector as one of the application's model, and no mark."""
+        """Present a point with the vector of the application's model, and without its mark."""
         point = remove_mark(point)
         if not point.vector:
             return point
@@ -93,7 +93,7 @@ class ApplicationView:
         return point.model_copy(update={"vector": whole})
 
     def show_result(self, found: Any) -> Any:
-        """Show what a method of the client returned."""
+        """Present the result of a method of the client."""
         if isinstance(found, models.CollectionInfo):
             return self.describe(found)
         if isinstance(found, models.GroupsResult):
@@ -125,7 +125,7 @@ class ApplicationView:
         elif params.vectors is not None:
             own = params.vectors
             own.size, own.distance = space.size, models.Distance(space.distance.value)
-        # Indexes on the mark are the tool's, and go with it.
+        # Indexes on the mark are the tool's, and hidden with it.
         schema = info.payload_schema
         info.payload_schema = {
             key: each for key, each in schema.items() if key.partition(".")[0] != PROVENANCE
@@ -143,7 +143,7 @@ class ApplicationView:
         )
 
     def _own(self, vectors: Mapping[str, Any]) -> Any:
-        """Return the vector of the application's model, projected where there is no other yet."""
+        """Return the vector of the application's model, projected if there is no other yet."""
         state = self.state
         old, new, forward = state.old.name, state.new.name, state.forward
         if self.model == "old" and not state.switched:
@@ -151,7 +151,7 @@ class ApplicationView:
         if new in vectors and (new != old or state.switched):
             return vectors[new]
         known = vectors.get(old)
-        # A projector that also takes another vector cannot be applied to this one alone.
+        # A projector with side vectors cannot be applied to this vector alone.
         if known is None or state.switched or forward is None or forward.d_side:
             return known
         if len(known) != forward.d_in:

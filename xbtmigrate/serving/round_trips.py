@@ -1,7 +1,7 @@
 """Requests as values, so that one procedure serves both the sync and the asyncio client.
 
 A procedure is a generator: it yields the requests of one round trip and receives their answers.
-`run` and `run_async` are all that differs between the two clients.
+Only `run` and `run_async` differ between the two clients.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One query of a collection; those of one collection and round trip travel together."""
+    """One query of a collection; those of the same collection and round trip are sent together."""
 
     collection: str
     request: models.QueryRequest
@@ -29,19 +29,19 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Computation:
-    """A computation that takes its time: on an event loop it runs in a thread."""
+    """A slow computation, which runs in a thread on an event loop."""
 
     compute: Callable[[], Any]
 
 
 Call: TypeAlias = Callable[[Any], Any]
-"""Any other request: calls a method of the client that it is given."""
+"""Any other request: a function that calls a method of the client."""
 
 Request: TypeAlias = Search | Computation | Call
 Procedure: TypeAlias = Generator[Sequence[Request], Sequence[Any], T]
 
 MAX_PARALLEL = 8
-"""Requests of one round trip that are under way at a time."""
+"""Most concurrent requests of one round trip."""
 
 
 def write_call(method: str, collection: str, content: Any, options: Mapping[str, Any]) -> Call:
@@ -54,7 +54,7 @@ def run_together(procedures: Sequence[Procedure[T]]) -> Procedure[list[T]]:
     if len(procedures) == 1:  # the usual query: nothing to share, nothing to keep apart
         return [(yield from procedures[0])]
     ended: dict[int, T] = {}
-    # Procedures may take different numbers of round trips: each drops out when it has ended.
+    # Procedures may take different numbers of round trips.
     waiting: dict[int, Sequence[Request]] = {}
 
     def advance(row: int, answers: Sequence[Any] | None) -> None:
@@ -70,7 +70,7 @@ def run_together(procedures: Sequence[Procedure[T]]) -> Procedure[list[T]]:
     while waiting:
         rows = dict(waiting)
         # An error of any request is raised here and ends all of them: `Core.with_retry` around them
-        # repeats the whole set, so none answers in a state that another has found outdated.
+        # repeats all of them, so none answers in a state that another has found outdated.
         answers = yield [request for requests in rows.values() for request in requests]
         start = 0
         for row, requests in rows.items():
@@ -80,7 +80,7 @@ def run_together(procedures: Sequence[Procedure[T]]) -> Procedure[list[T]]:
 
 
 def run(client: QdrantClient, procedure: Procedure[T]) -> T:
-    """Run a procedure; requests of one round trip that cannot travel together run in parallel."""
+    """Run a procedure; requests of a round trip that cannot be sent together run in parallel."""
     try:
         requests = next(procedure)
         while True:
@@ -120,7 +120,7 @@ async def run_async(client: AsyncQdrantClient, procedure: Procedure[T]) -> T:
 
 
 def is_embedded(client: QdrantClient | AsyncQdrantClient) -> bool:
-    """Return whether the client has its database within this process."""
+    """Return whether the client's database is in this process."""
     options = client.init_options
     return options.get("path") is not None or options.get("location") == ":memory:"
 
@@ -150,7 +150,7 @@ class _Parcel:
 
 async def _send(parcel: _Parcel, client: AsyncQdrantClient) -> Any:
     if isinstance(parcel.request, Computation):
-        # An encoder takes up to seconds, during which the event loop must serve other queries.
+        # An encoder takes up to seconds, while the event loop must serve other queries.
         return await asyncio.to_thread(parcel.send, client)
     return await parcel.send(client)
 
@@ -173,7 +173,7 @@ def _pack(requests: Sequence[Request]) -> list[_Parcel]:
 
 
 def _unpack(parcels: Sequence[_Parcel], found: Sequence[Any]) -> list[Any]:
-    """Put the answers in the order of the requests."""
+    """Return the answers in the order of the requests."""
     answers: dict[int, Any] = {}
     for parcel, answer in zip(parcels, found, strict=True):
         if not parcel.searches:
@@ -181,11 +181,11 @@ def _unpack(parcels: Sequence[_Parcel], found: Sequence[Any]) -> list[Any]:
             continue
         for row, result in zip(parcel.rows, answer, strict=True):
             answers[row] = result.points
-    # Packing moved searches together; a procedure takes its answers by place.
+    # Packing has reordered searches, and a procedure expects its answers in order.
     return [answer for _, answer in sorted(answers.items())]
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    # One pool for the process, so that no query has to start threads.
+    # One pool for the process, so that queries do not start threads.
     return ThreadPoolExecutor(MAX_PARALLEL, thread_name_prefix="xbtmigrate-search")

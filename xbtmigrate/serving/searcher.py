@@ -54,12 +54,12 @@ class _Searcher:
 
     @property
     def situation(self) -> ServingState:
-        """Where the migration stands, as it was read last."""
+        """State of the migration, as last read."""
         return self.core.state
 
     @property
     def problem(self) -> str:
-        """Why the journal or the artefacts could not be re-read; "" where they could."""
+        """Why the journal or the artefacts could not be re-read; "" if they could."""
         return self.core.problem
 
 
@@ -103,7 +103,7 @@ class MigrationSearcher(_Searcher):
         return run(self._client, self.core.search([make_question(**query)]))[0]
 
     def search_batch(self, questions: Sequence[Question]) -> list[Answer]:
-        """Answer several questions in common round trips; see `search`."""
+        """Answer several questions in shared round trips; see `search`."""
         return run(self._client, self.core.search(questions))
 
     def reload(self) -> ServingState:
@@ -132,7 +132,7 @@ class AsyncMigrationSearcher(_Searcher):
         return (await run_async(self._client, self.core.search([make_question(**query)])))[0]
 
     async def search_batch(self, questions: Sequence[Question]) -> list[Answer]:
-        """Answer several questions in common round trips; see `MigrationSearcher.search`."""
+        """Answer several questions in shared round trips; see `MigrationSearcher.search`."""
         return await run_async(self._client, self.core.search(questions))
 
     async def reload(self) -> ServingState:

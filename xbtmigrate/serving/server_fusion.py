@@ -1,7 +1,7 @@
-"""Turn a query with its vectors into one Qdrant request, over one space or over both at once.
+"""Turn a query with its vectors into one Qdrant request, over one space or both.
 
-Where the server knows formulas, one request does it all: each space contributes its nearest
-points, all of them are scored in both spaces, and the formula adds the scores up.
+If the server has formulas, one request is enough: each space contributes its nearest points, all of
+them are scored in both spaces, and the formula adds up the scores.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from xbtmigrate.serving.state import ActiveServing, ServingState
 # Four candidates for each place up to rank 32: a point high in the fused order may be lower in
 # either space. Deeper pages keep at least this factor.
 MIN_DEPTH = 128
-"""Points that each space contributes to a fused answer, at least."""
+"""Fewest points that each space contributes to a fused answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """What a search takes besides its query vectors; passed on to Qdrant as it is.
+    """Options of a search, which are passed on to Qdrant.
 
     Attributes:
         limit: Points to return.
@@ -59,7 +59,7 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True)
 class PreparedQuery:
-    """A query with its vectors, in the state that it was prepared for.
+    """A query with its vectors, and the state it was prepared for.
 
     Attributes:
         state: Where the migration stands.
@@ -122,7 +122,7 @@ def prefetch_both(query: PreparedQuery) -> list[models.Prefetch]:
     """Make the prefetches: the nearest points of either space, scored in both."""
     state, options, depth = query.state, query.options, query.options.depth
     sides = ((state.old, query.old or []), (state.new, query.new or []))
-    # 1. The candidates: what each space finds by itself.
+    # 1. The candidates: the nearest points of each space.
     nearest: list[models.Prefetch] = []
     for space, vector in sides:
         near = models.Prefetch(
@@ -133,11 +133,11 @@ def prefetch_both(query: PreparedQuery) -> list[models.Prefetch]:
             limit=depth,
         )
         nearest.append(near)
-    # 2. The same candidates scored in each space: without this, a point that one space alone found
+    # 2. The same candidates scored in each space: otherwise a point that only one space found
     # would count 0 in the other. The order gives `$score[0]` and `$score[1]` of the formula.
     scored: list[models.Prefetch] = []
     for space, vector in sides:
-        # It sees the candidates of both spaces and nothing else: hence twice the depth.
+        # It sees only the candidates of both spaces, hence twice the depth.
         both = models.Prefetch(
             prefetch=nearest,
             query=models.NearestQuery(nearest=vector),

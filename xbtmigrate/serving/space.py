@@ -1,4 +1,4 @@
-"""One vector of a collection as something to search: where it is, and which way its scores run."""
+"""A vector space to search: its collection, its vector, and the sign of its scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xbtmigrate.types import Distance
 
 @dataclass(frozen=True, slots=True)
 class ServingSpace:
-    """One vector of the collection that holds it; the name is "" for an unnamed one."""
+    """A vector and the collection that holds it; the name is "" for an unnamed one."""
 
     collection: str
     name: str
@@ -18,6 +18,6 @@ class ServingSpace:
 
     @property
     def sign(self) -> float:
-        """1 where a higher score is nearer, -1 for a distance."""
+        """1 if a higher score is nearer, -1 for a distance."""
         # Qdrant returns similarities for Cosine and Dot, but plain distances for these two.
         return -1.0 if self.distance in (Distance.EUCLID, Distance.MANHATTAN) else 1.0

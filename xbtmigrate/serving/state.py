@@ -1,7 +1,7 @@
-"""Where a migration stands, as a searcher knows it, and which serving answers there.
+"""The state of a migration as a searcher knows it, and the serving that answers in it.
 
-The state is replaced as a whole when the journal or the artefacts change. What follows from it
-alone (space, calibrated mixture, formula, threshold scales) is computed once and kept with it.
+The state is replaced as a whole when the journal or the artefacts change. Values that depend only
+on it (space, calibrated mixture, formula, threshold scales) are computed once and kept with it.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from xbtmigrate.types import Layout, Vectors
 Key: TypeAlias = tuple[bool, bool, str | None]
 
 WITHOUT_NEW = (None, Phase.PLANNED, Phase.TRAINED, Phase.ABORTING, Phase.ABORTED)
-"""Phases in which there may be no place for new vectors."""
+"""Phases in which new vectors may not be storable."""
 UNTOUCHED = (*WITHOUT_NEW, Phase.ROLLED_BACK)
-"""Phases in which there may be no new vectors, or they are not to be relied on."""
+"""Phases in which new vectors may be missing or unreliable."""
 WITHOUT_OLD = (Phase.FINALIZING, Phase.FINALIZED)
-"""Phases in which old vectors are being removed, or gone."""
+"""Phases in which old vectors are being or have been removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveServing:
-    """A serving in one state of the migration: all of it that is the same for every query.
+    """A serving in one state of the migration, with everything that is the same for every query.
 
     Attributes:
         mixture: How scores combine.
@@ -59,7 +59,7 @@ class ActiveServing:
 
 @dataclass(frozen=True, slots=True)
 class ServingState:
-    """What a searcher knows of a migration.
+    """The state of a migration as a searcher knows it.
 
     Attributes:
         migration: Name of the migration.
@@ -102,29 +102,28 @@ class ServingState:
     away: Vectors | None
     one_request: bool
     seen: object = None
-    # Kept here and not in the searcher: threads may still answer in a state that was replaced.
+    # Kept here and not in the searcher, since threads may still use a state that was replaced.
     servings: dict[Key, ActiveServing] = field(init=False, default_factory=dict, compare=False)
     scales: dict[str, Scale] = field(init=False, default_factory=dict, compare=False)
 
     @property
     def is_transparent(self) -> bool:
-        """Whether applications get what they got before there was a migration."""
+        """Whether applications get the same answers as before the migration."""
         return not self.switched and self.asked in ("", KEEP.name)
 
     @property
     def translates(self) -> bool:
-        """Whether known queries can tell what a score of the old model is in another scale."""
+        """Whether known queries can translate scores of the old model to another scale."""
         known = self.calibration is not None and len(self.calibration.bank.ids) > 0
         return known and self.phase not in WITHOUT_OLD
 
     def choose(
         self, *, old_model: bool, new_model: bool, within: str | None = None
     ) -> ActiveServing:
-        """Choose how to serve: the old vectors until the cutover, the new ones from then on.
+        """Choose the serving: the old vectors until the cutover, the new ones afterwards.
 
-        Before the cutover another serving has to be chosen by the application. Where it needs
-        more than there is, the old vectors answer; nothing else stands in for it, because it may
-        be worse.
+        Before the cutover, an application has to ask for another serving. If that needs something
+        that is missing, the old vectors answer; any other replacement might be worse.
 
         Args:
             old_model: Whether the query can be embedded by the old model.
@@ -141,9 +140,9 @@ class ServingState:
         return self.servings[key]
 
     def activate(self, mixture: Mixture, note: str = "") -> ActiveServing:
-        """Compute once what is the same for every query that a mixture answers in this state."""
+        """Compute everything that is the same for all queries of a mixture in this state."""
         waiting = self.waiting
-        # Where one space answers, a plain search is enough: fusing costs four (docs/serving.md).
+        # If one space answers, a plain search is enough: fusing takes four (docs/serving.md).
         space, formula = mixture.space(waiting=waiting), None
         if space is None and self.one_request:
             plan = self.plan.digest
@@ -161,7 +160,7 @@ class ServingState:
         """Return the mixture that answers, and why it is not the first choice; "" if it is."""
         wanted = self._ranked()
         if within is not None:
-            # Only one space may answer there: a query of the new model is bridged, if need be.
+            # Only one space may answer there: a query of the new model is bridged if necessary.
             wanted += [] if self.is_transparent or self.switched else [BRIDGE]
             wanted = [each for each in wanted if self._fits(each, within)]
         for mixture in wanted:
@@ -170,7 +169,7 @@ class ServingState:
                 reason = self._lacks(wanted[0], old_model=old_model, new_model=new_model)
                 note = f"{wanted[0].name} needs {reason}: serving {mixture.name}" if reason else ""
                 return mixture, note
-        # Refuse rather than search the wrong space: where both models have one length, Qdrant would
+        # Raise rather than search the wrong space: if both models have one length, Qdrant would
         # answer with points that mean nothing.
         if self.switched:
             raise UnsupportedError(
@@ -184,9 +183,9 @@ class ServingState:
         )
 
     def _ranked(self) -> list[Mixture]:
-        """List what may answer in this phase, the best first."""
+        """List the mixtures that may answer in this phase, best first."""
         if self.switched:
-            # Applications may write new vectors alone now: an old one may be missing, or stale.
+            # Applications may now write only new vectors: an old one may be missing or stale.
             return [SINGLE]
         asked = self._asked()
         return [KEEP] if asked is None else [asked, KEEP]
@@ -198,20 +197,20 @@ class ServingState:
         if spec is None or mixture is None or (spec.needs_cover and not self.covered):
             return None
         if self.phase in UNTOUCHED:
-            # There may be no new vector yet: what is left is another query to the old ones.
+            # There may be no new vectors yet: only servings of the old ones are possible.
             return replace(mixture, parts=KEEP.parts) if spec.maps_query else None
         return mixture
 
     def _fits(self, mixture: Mixture, collection: str) -> bool:
-        """Return whether a search can be a part of a larger request to a collection."""
+        """Return whether a search can be part of a larger request to a collection."""
         space = mixture.space(waiting=self.waiting)
         if space is None:
             return self.one_request
-        # A request goes to one collection: it cannot search both a shadow and its source.
+        # A request is for one collection: it cannot search both a shadow and its source.
         return collection == (self.new if space == "new" else self.old).collection
 
     def _lacks(self, mixture: Mixture, *, old_model: bool, new_model: bool) -> str:
-        """Name what a mixture needs and does not have; "" for nothing."""
+        """Name what a mixture needs and lacks; "" for nothing."""
         if mixture.needs_old_model(waiting=self.waiting) and not old_model:
             return "the old model"
         if mixture.needs_new_model(waiting=self.waiting) and not new_model:

@@ -1,7 +1,7 @@
 """Translate a score threshold of the old model to the scale of another serving.
 
-Both servings answer the same known queries. A threshold moves to the score that as many of the
-answers reach (quantile mapping), so an application keeps its number of hits.
+Both servings answer the same known queries. A threshold is mapped to the score that the same number
+of answers reach (quantile mapping), so an application keeps its number of hits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xbtmigrate.types import Vectors
 QUERIES = 64
 """Known queries that are searched."""
 ANSWERS = 10
-"""Best answers of each that are compared."""
+"""Best answers of each query that are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class Scale:
 
     @classmethod
     def match(cls, keep: Sequence[float], serving: Sequence[float]) -> Scale:
-        """Match the scores of two servings by rank; their numbers may differ."""
-        # Percentiles: 640 scores at most carry no finer detail.
+        """Match the scores of two servings by rank; there may be more of one than of the other."""
+        # Percentiles: at most 640 scores have no finer detail.
         at = np.linspace(0, 1, 101)
         return cls(np.quantile(keep, at), np.quantile(serving, at))
 
     def translate(self, threshold: float) -> float:
-        """Translate one threshold; outside the range seen, along a straight line."""
+        """Translate one threshold; outside the range seen, by linear extrapolation."""
         # Beyond the scores seen the slope of their whole range is used: the few at an end scatter
         # too much for one.
         low, high = self.keep[0], self.keep[-1]
@@ -53,5 +53,5 @@ class Scale:
 
 
 def sample_queries(queries: Vectors) -> Vectors:
-    """Choose the known queries that are searched, evenly spread."""
+    """Choose evenly spread known queries to search."""
     return queries[:: max(1, len(queries) // QUERIES)][:QUERIES]

@@ -1,6 +1,6 @@
-"""Log which points queries reach, so that the points in demand are re-encoded first.
+"""Log which points queries find, so that points in demand are re-encoded first.
 
-The log holds point ids and counts, no query.
+The log holds point ids and counts, but no queries.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ DEPTH = 10
 
 
 class DemandLog:
-    """Counts the points that queries reach, in memory, and writes them to a Parquet file.
+    """Counts in memory the points that queries find, and writes the counts to a Parquet file.
 
-    It never fails a search: what goes wrong is reported by `problem`.
+    It never fails a search: `problem` reports errors.
 
     Args:
         path: Parquet file with columns `id` (string) and `hits` (int64); counts found there at
@@ -59,7 +59,7 @@ class DemandLog:
         self._read()
 
     def note(self, query: Sequence[float] | None, found: Iterable[models.ScoredPoint]) -> None:
-        """Count the best points of an answer, if its query is in the sample.
+        """Count the best points of an answer if its query is in the sample.
 
         Args:
             query: The query's vector.
@@ -82,8 +82,8 @@ class DemandLog:
     def flush(self) -> None:
         """Write the file, most hits first; call it also when the application ends."""
         with self._lock:
-            # Before the write: other threads no longer find it due, and a full disk is tried once
-            # an interval only. The write is outside the lock: searches need not wait for it.
+            # Before the write: other threads no longer find it due, and a full disk is retried once
+            # per interval. The write is outside the lock, so searches do not wait for it.
             self._flush_at = time.monotonic() + self._every
             ranked = sorted(self._hits.items(), key=lambda each: (-each[1], each[0]))
         try:

@@ -1,6 +1,6 @@
-"""Translate an application's own requests for a collection that is being migrated.
+"""Translate an application's requests for a collection that is being migrated.
 
-Searches meet the space that answers now, also within larger requests; everything else goes to the
+Searches go to the space that answers now, also within larger requests; everything else goes to the
 collection in use. Writes of points are in `translate_writes.py`.
 """
 
@@ -52,19 +52,19 @@ class RequestTranslator:
 
     @property
     def state(self) -> ServingState:
-        """Where the migration stands."""
+        """The state of the migration."""
         return self.core.state
 
     @property
     def model(self) -> Model:
         """The model that the application embeds with now."""
-        # Until the cutover an application that knows nothing of the migration embeds with the old
+        # Until the cutover, an application that does not know of the migration embeds with the old
         # model; one that chose another serving is expected to use the new one.
         return self.declared or ("old" if self.state.is_transparent else "new")
 
     @property
     def view(self) -> ApplicationView:
-        """Shows the collection as the application knows it."""
+        """The view of the collection as the application knows it."""
         return ApplicationView(self.state, self.model)
 
     @property
@@ -75,7 +75,7 @@ class RequestTranslator:
     def query(
         self, requests: Sequence[tuple[models.QueryRequest, Mapping[str, Any]]]
     ) -> Procedure[list[Points]]:
-        """Answer searches as one space would have answered the application.
+        """Answer searches as a single space would have answered the application.
 
         Args:
             requests: Each with its options, such as a timeout.
@@ -87,7 +87,7 @@ class RequestTranslator:
     def _query(self, request: models.QueryRequest, options: Mapping[str, Any]) -> Procedure[Points]:
         vector = self._own_vector(request)
         if vector is None:
-            # Not a plain search of the migrated vector: the server answers it as a whole, with the
+            # Not a plain search of the migrated vector: the server answers all of it, with the
             # searches inside it replaced.
             made = self.rewrite(request)
             made = made.model_copy(update={"with_vector": self.view.selector(made.with_vector)})
@@ -121,7 +121,7 @@ class RequestTranslator:
             limit=node.limit or 10, filter=node.filter, params=node.params
         )
         prepared = self.core.prepare(self._question(node, vector, search_options), within=self.home)
-        # The formula takes the place of the search; filter and parameters move into its prefetches.
+        # The formula replaces the search; filter and parameters move into its prefetches.
         if prepared.old is not None and prepared.new is not None:
             return node.model_copy(
                 update={
@@ -137,7 +137,7 @@ class RequestTranslator:
         return node.model_copy(update={"query": nearest, "using": space.name or None})
 
     def _move_vectors(self, node: Node) -> Node:
-        """Move the vectors of other queries (diversity, examples) to the one space that answers.
+        """Translate vectors of other queries (diversity, examples) to the space that answers.
 
         Raises:
             UnsupportedError: There is no such space for a vector of the new model.
@@ -146,10 +146,10 @@ class RequestTranslator:
         if node.query is None or using not in (state.old.name, state.new.name):
             return node
         # Examples and diversity compare stored vectors with each other, which no formula can
-        # express: one space has to answer them.
+        # express, so one space has to answer them.
         if self.model == "old" and not state.switched:
             return node
-        # New vectors can answer for every point once all have one, beside the old ones in place.
+        # In place, new vectors can answer once every point has one.
         complete = state.switched or (state.covered and state.layout is Layout.IN_PLACE)
 
         def move(vector: list[float]) -> list[float]:
@@ -161,8 +161,8 @@ class RequestTranslator:
                 return vector
             if state.bridge is None:
                 raise UnsupportedError(
-                    "only a plain search can be answered for a vector of the new model now: "
-                    "old vectors answer all others, and there is no bridge to them",
+                    "with a vector of the new model only a plain search is possible now: old "
+                    "vectors answer all others, and there is no bridge",
                     "train one with `xbtmigrate train-projector`, or give ids of points",
                 )
             [bridged] = state.bridge.apply(np.asarray([vector], np.float32)).tolist()
@@ -182,7 +182,7 @@ class RequestTranslator:
         return self.core.with_retry(lambda: self._groups(group_by, given))
 
     def _groups(self, group_by: str, given: Mapping[str, Any]) -> Procedure[models.GroupsResult]:
-        # Grouping arguments have no place in a query request, so they go around the rewriting.
+        # A query request has no grouping arguments, so these bypass the rewriting.
         rest = {name: given[name] for name in _GROUPED if name in given}
         asked = {name: value for name, value in given.items() if name not in _GROUPED}
         request, options = make_request((), asked)
@@ -196,7 +196,7 @@ class RequestTranslator:
         return groups
 
     def forward(self, method: str, args: Sequence[Any], named: Mapping[str, Any]) -> Procedure[Any]:
-        """Call a method of the client on the collection in use, and show what it returned."""
+        """Call a method of the client on the collection in use, and present its result."""
 
         def call() -> Procedure[Any]:
             view = self.view
@@ -221,7 +221,7 @@ class RequestTranslator:
         return PointCompleter(self.state, self.core.encoders, self.model)
 
     def _own_vector(self, node: models.QueryRequest | models.Prefetch) -> list[float] | None:
-        """Return the vector of a plain search of the migrated vector; None for anything else."""
+        """Return the vector of a plain search of the migrated vector; None for other searches."""
         state = self.state
         own = {state.old.name, *([] if state.is_transparent else [state.new.name])}
         # A prefetch narrows the candidates and `lookup_from` reads another collection: neither is

@@ -1,7 +1,7 @@
 """Send an application's writes to both spaces of a migrating collection.
 
 Upserts, vector updates and deletes reach the old and the new vectors, with provenance, so that the
-backfill need not do a point again.
+backfill need not process these points again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class WriteTranslator:
     def _upsert(
         self, whole: list[models.PointStruct], options: Mapping[str, Any]
     ) -> Procedure[Any]:
-        # Completing a point may embed it, which takes too long for an event loop.
+        # Completing a point may embed it, which would block an event loop.
         [(source, shadow)] = yield [
             Computation(lambda: self.requests.completer.complete_points(whole))
         ]
@@ -68,7 +68,7 @@ class WriteTranslator:
         self, points: Sequence[models.PointVectors], options: Mapping[str, Any]
     ) -> Procedure[Any]:
         state, completer = self.requests.state, self.requests.completer
-        # A UUID may be written in any form, and is read back in one.
+        # A UUID may be written in any form, and is returned in one.
         ids = [stored_id(str(each.id)) for each in points]
         [records] = yield [
             lambda client: client.retrieve(
@@ -79,7 +79,7 @@ class WriteTranslator:
                 shard_key_selector=options.get("shard_key_selector"),
             )
         ]
-        # Content to embed and the mark's hash come from the stored payload: an update carries none.
+        # The content to embed and to hash comes from the stored payload: an update has none.
         known = {record.id: record for record in records}
         payloads = [known[each].payload if each in known else None for each in ids]
         [pairs] = yield [
@@ -130,7 +130,7 @@ class WriteTranslator:
             if (mark := completer.mark(each, payload or {}, pair)) is not None
         ]
         if marks:
-            # With its ordering too: replicas must not see the mark of an earlier vector last.
+            # With the same ordering: replicas must not apply the mark of an earlier vector last.
             same = {name: options[name] for name in _OF_A_WRITE if name in options}
             yield [write_call("batch_update_points", self.requests.home, marks, same)]
         return result
@@ -141,7 +141,7 @@ class WriteTranslator:
 
     def _delete(self, selector: Any, options: Mapping[str, Any]) -> Procedure[Any]:
         state = self.requests.state
-        # A dict keeps the order and drops a collection that is named twice. The one in use comes
+        # A dict keeps the order and drops a duplicate collection. The one in use comes
         # first: its answer is the one the application gets.
         places = {self.requests.home: None}
         if state.layout is Layout.SHADOW and self.requests.completer.writes_new:
@@ -153,7 +153,7 @@ class WriteTranslator:
     def batch_update(
         self, operations: Sequence[Any], options: Mapping[str, Any]
     ) -> Procedure[list[Any]]:
-        """Run update operations one after the other, each translated by its kind."""
+        """Run update operations in sequence, each translated by its kind."""
         results = []
         # Not in parallel: Qdrant applies a batch in its order, and later operations may rely on it.
         for operation in operations:
@@ -177,7 +177,7 @@ class WriteTranslator:
             names = self.requests.view.stored_names(operation.delete_vectors.vector)
             deleted = operation.delete_vectors.model_copy(update={"vector": names})
             operation = operation.model_copy(update={"delete_vectors": deleted})
-        # Payload operations reach the collection in use only; the next sweep updates a shadow.
+        # Payload operations go only to the collection in use; the next sweep updates a shadow.
         [[result]] = yield [
             lambda client: client.batch_update_points(self.requests.home, [operation], **options)
         ]

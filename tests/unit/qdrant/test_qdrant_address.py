@@ -38,7 +38,7 @@ def qdrant(httpserver: HTTPServer) -> str:
 @pytest.mark.parametrize("page", ["/dashboard", "/dashboard#/collections", "/collections/packages"])
 def test_a_pasted_page(qdrant: str, page: str):
     error = refused(qdrant + page)
-    assert "page of Qdrant" in error.message
+    assert "of Qdrant's pages" in error.message
     assert f'"{qdrant}"' in error.hint
 
 
@@ -62,7 +62,7 @@ def test_a_key_that_is_missing_or_wrong(qdrant: str):
 
 def test_no_port_and_no_host():
     error = refused("https://127.0.0.1")
-    assert "names no port, so 6333 was tried" in error.message
+    assert "names no port, so port 6333 was tried" in error.message
     assert '"https://127.0.0.1:443"' in error.hint
     assert "names no port" not in refused(f"http://127.0.0.1:{free_port()}").message
     assert "no host 'absent.invalid'" in refused("http://absent.invalid:6333").message

@@ -1,7 +1,7 @@
 """Refuse ids that occur under several shard keys. Reads only.
 
-A scroll over all shard keys shows one of them, a request for the id another one: what is made from
-the one would be written to the other.
+A scroll over all shard keys returns one of them, a request for the id another, so a vector made
+from one would be written to the other.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _PAGE = 4096
 def refuse_duplicate_ids(connection: Connection, facts: CollectionFacts) -> None:
     """Check that every id lives under one shard key; reads all ids where keys exist.
 
-    A point that is just being moved, written under one key and then deleted under the other, may
-    be refused: run the same command again.
+    A point that is being moved, written under one key and then deleted under the other, may be
+    refused: run the same command again.
 
     Raises:
         CollectionError: An id lives under several.
@@ -43,7 +43,7 @@ def refuse_duplicate_ids(connection: Connection, facts: CollectionFacts) -> None
                 f"point {one} of '{facts.collection}' exists under more than one shard key: "
                 + ", ".join(map(repr, keys)),
                 "give each point a unique id, or delete all but one of them under their "
-                "shard keys: by its id alone no tool can tell them apart",
+                "shard keys: they cannot be told apart by id",
             )
 
 

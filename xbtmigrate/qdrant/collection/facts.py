@@ -164,7 +164,7 @@ def _gather(
         # Keys are numbers or texts, which Python cannot compare with each other.
         shard_keys=tuple(sorted(shard_keys, key=str)),
         strict_mode=bool(strict.enabled),
-        # A server charges each point that is read by its id, and each point of a write, to a limit
+        # A server counts each point that is read by id, and each point of a write, towards a limit
         # per minute, so no request may exceed it.
         read_limit=_least(strict.max_query_limit, strict.read_rate_limit),
         write_limit=_least(strict.upsert_max_batchsize, strict.write_rate_limit),
@@ -245,12 +245,12 @@ def index_effort(info: models.CollectionInfo, vector: models.VectorParams) -> in
 
 def _edges(info: models.CollectionInfo, vector: models.VectorParams) -> int:
     own = vector.hnsw_config or models.HnswConfigDiff()
-    # A vector's own setting counts before the collection's; m = 0, no index, is a setting too.
+    # A vector's own setting overrides the collection's; m = 0, no index, is a setting too.
     return info.config.hnsw_config.m if own.m is None else own.m
 
 
 def strict_mode(config: models.CollectionConfig) -> models.StrictModeConfigOutput:
-    """Return the limits that hold: none while strict mode is off."""
+    """Return the limits in force; empty while strict mode is off."""
     strict = config.strict_mode_config
     return strict if strict and strict.enabled else models.StrictModeConfigOutput(enabled=False)
 
@@ -265,12 +265,12 @@ def page_within(connection: Connection, collection: str, page: int) -> int:
 
 
 def _refuse_inexact(info: models.CollectionInfo, name: str) -> None:
-    """Refuse a collection that cannot be counted exactly: no check of the tool would hold."""
+    """Raise if the collection cannot be counted exactly, which every check needs."""
     if strict_mode(info.config).search_allow_exact is False:
         raise GateError(
             f"strict mode of '{name}' forbids exact counts (search_allow_exact is false), which "
-            "every check of a migration rests on",
-            f"allow them until the migration is over: PATCH /collections/{quote(name, safe='')} "
+            "every check of a migration needs",
+            f"allow them until the migration has ended: PATCH /collections/{quote(name, safe='')} "
             '{"strict_mode_config": {"search_allow_exact": true}}',
         )
 

@@ -1,4 +1,4 @@
-"""Read what a server still has to do after writes, and whether a collection can take over.
+"""Read what a server still has to do after writes, and whether a collection is ready to serve.
 
 Reads only.
 """
@@ -13,7 +13,7 @@ from qdrant_client import models
 from xbtmigrate.qdrant.wire.connection import Connection
 
 # A run waits when a fifth of the index, and at least 20,000 vectors, has dropped out, or 1,000
-# writes are queued: below that the server catches up beside it (docs/load.md).
+# writes are queued: below that, the server catches up during the run (docs/load.md).
 _LOST_SHARE = 0.2
 _MIN_LOST = 20_000
 _QUEUED = 1_000
@@ -23,9 +23,9 @@ _QUEUED = 1_000
 class OptimizerQueue:
     """The optimizer and the update queue of one collection.
 
-    A vector that is written takes its point out of the index, for the old vector too, until the
-    optimizer has rebuilt the index. Grey ("to be optimized, but not begun") is no reason to
-    wait: the next write is what begins it.
+    A written vector takes its point out of the index, for the old vector too, until the optimizer
+    has rebuilt the index. Grey ("to be optimized, but not begun") is no reason to wait, because
+    only the next write starts the optimizer.
 
     Attributes:
         connection: The open Qdrant.
@@ -37,7 +37,7 @@ class OptimizerQueue:
     _indexed: int | None = None
 
     def look(self) -> tuple[bool, str]:
-        """Return whether the server is busy with writes, and why to wait for it, or ""."""
+        """Return whether the server is busy with writes, and the reason to wait for it, or ""."""
         client = self.connection.client
         info = self.connection.call(lambda: client.get_collection(self.collection))
         busy = info.status is models.CollectionStatus.YELLOW
@@ -55,7 +55,7 @@ class OptimizerQueue:
 
 
 def find_health_problems(connection: Connection, collection: str) -> Iterator[str]:
-    """Yield each reason why a collection is not green and at rest."""
+    """Yield each reason why a collection is not green and idle."""
     if connection.embedded:
         return
     info = connection.call(lambda: connection.client.get_collection(collection))

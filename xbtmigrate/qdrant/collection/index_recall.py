@@ -53,7 +53,7 @@ def measure_index_recall(
             skipped = {own[start + row]} if own is not None else set()
             nearest = [each for each in wanted if each not in skipped][:DEPTH]
             near = {each for each in found if each not in skipped}
-            # Order does not count: the exact ones are looked for among all that the index returned.
+            # Order does not count: only whether the index returned each exact neighbour.
             shares.append(sum(each in near for each in nearest) / max(len(nearest), 1))
     return np.array(shares)
 
@@ -69,8 +69,8 @@ def search(
 ) -> list[list[PointId]]:
     """Search as an application does; returns the ids of each query's `depth` nearest points.
 
-    A stored vector that holds NaN gets a score that is no number, which servers rank first and show
-    over REST as null; such points are left out.
+    A stored vector that holds NaN gets a NaN score, which servers rank first and show over REST as
+    null; such points are left out.
     """
     requests = [
         models.QueryRequest(query=row.tolist(), using=vector or None, limit=depth, params=params)

@@ -1,8 +1,8 @@
 """Send probe queries in a separate process, and report how long each took.
 
-The process is separate because the threads of a run wait for each other: a query timed among
-them looks slow when only the run is busy. It is started as a file, imports little, and ends when
-its input does, so it never outlives the run.
+The process is separate because the threads of a run wait for each other: a query timed among them
+would look slow when only the run is busy. It is started as a file, imports little, and ends when
+its input ends, so it never outlives the run.
 
 Input: one line of JSON (see `Probes`). Output: a line for each query, its milliseconds; or
 "refused REASON", after which it ends.
@@ -25,7 +25,7 @@ import urllib3
 WARM_UP = 10
 QUICK = 60
 REST_OF_QUICK, REST = 1.0, 2.0
-"""Time between queries, in times of a query: when measuring before the run, and during it."""
+"""Pause between queries, as a multiple of a query's time: before the run, and during it."""
 MIN_REST = 0.02
 PATIENCE = 10.0
 
@@ -44,7 +44,7 @@ def main() -> None:
                 sys.stdout.write(f"{1000 * spent:.3f}\n")
                 sys.stdout.flush()
             quick = number < WARM_UP + QUICK
-            # During the run the probes are busy for a third of the time at most, to be little load.
+            # During the run, probes are busy at most a third of the time, to add little load.
             pause = spent * REST_OF_QUICK if quick else max(MIN_REST, spent * REST)
         time.sleep(max(pause, asked["spacing"]))
 
@@ -55,14 +55,14 @@ def _ask(pool: urllib3.PoolManager, asked: dict[str, Any], body: str) -> float |
         answer = pool.request(
             "POST", asked["url"], body=body, headers=asked["headers"], retries=False
         )
-    # A query that timed out is a slow one and counts; a broken connection says nothing.
+    # A query that timed out counts as a slow one; a broken connection does not count.
     except urllib3.exceptions.TimeoutError:
         return None
     except urllib3.exceptions.HTTPError:
         return 1.0
     if answer.status == 200:
         return None
-    # A refusal comes fast and would look like a fast query.
+    # A refusal is fast and would look like a fast query.
     if answer.status == 429 or answer.status >= 500:
         patience = answer.headers.get("retry-after", "")
         return float(patience) if patience.isdecimal() else 1.0
@@ -80,7 +80,7 @@ def _pool(asked: dict[str, Any]) -> urllib3.PoolManager:
 
 
 def _end_with_input() -> None:
-    # The pipe closes when the run ends, however it ends: no signal is needed after a `kill -9`.
+    # The pipe closes however the run ends, even by `kill -9`.
     sys.stdin.read()
     os._exit(0)
 

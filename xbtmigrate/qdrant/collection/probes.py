@@ -23,7 +23,7 @@ QUERIES = 64
 NEAREST = 10
 _DRAWN_FROM = 4096
 _SHARE_OF_READS = 0.1
-"""Share of the reads that strict mode allows; the others are the application's."""
+"""Share of the reads that strict mode allows; the rest is left to the application."""
 
 
 class Probes:
@@ -39,7 +39,7 @@ class Probes:
     def __init__(self, rest: Rest, collection: str, queries: list[str], spacing: float) -> None:
         self.refused = ""
         self._times: deque[float] = deque()
-        # Its own session: a Ctrl-C of the terminal is for the run alone, which ends this one too.
+        # Its own session: Ctrl-C should reach only the run, which then ends this process.
         self._process = subprocess.Popen(  # noqa: S603
             # -P keeps the script's folder off sys.path, where modules of this package could shadow
             # others.
@@ -74,7 +74,7 @@ class Probes:
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(OSError, ValueError):
-            # The input stays open: its end is what ends the process when this one is killed.
+            # The input stays open, so that the process ends with this one if this one is killed.
             process.stdin.write(asked + "\n")
             process.stdin.flush()
             for line in process.stdout:
@@ -85,20 +85,20 @@ class Probes:
 
 
 def draw_queries(connection: Connection, facts: CollectionFacts, seed: int) -> list[str]:
-    """Draw stored vectors once and make them the bodies of queries on the old vector.
+    """Draw stored vectors once, and turn them into requests that search the old vector.
 
     Args:
         connection: The open Qdrant.
         facts: The collection.
         seed: Seed of the draw.
     """
-    # The ids of one page: a random sample of the whole collection would cost a scan.
+    # From one page: a random sample of the whole collection would take a scan.
     most = facts.read_limit or _DRAWN_FROM
     reader = Reader(connection, facts.collection, min(most, _DRAWN_FROM))
     ids = next((page.ids for page in reader.scroll(payload=False, vectors=False)), [])
     drawn = random.Random(seed).sample(ids, min(QUERIES, len(ids), most))  # noqa: S311
     page = reader.retrieve(drawn, vectors=[facts.vector])
-    # Without payloads: their transfer would add a time that the run does not influence.
+    # Without payloads, whose transfer takes time that the run does not influence.
     body: dict[str, object] = {"limit": min(NEAREST, most), "with_payload": False}
     if facts.vector:
         body["using"] = facts.vector
@@ -112,7 +112,7 @@ def draw_queries(connection: Connection, facts: CollectionFacts, seed: int) -> l
 
 
 def spacing_of(facts: CollectionFacts) -> float:
-    """Return the least seconds between queries that leave strict mode's reads to others."""
+    """Return the least seconds between queries that leave most of strict mode's reads to others."""
     if facts.reads_per_minute is None:
         return 0.0
     return 60 / (_SHARE_OF_READS * facts.reads_per_minute)

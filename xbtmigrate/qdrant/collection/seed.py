@@ -34,7 +34,7 @@ def create_embedded(
     try:
         params = models.VectorParams(size=vectors.shape[1], distance=models.Distance.COSINE)
         client.create_collection(collection, vectors_config={vector: params})
-        # Without it each of these points waits for the disk.
+        # Without it, every point would wait for the disk.
         use_write_ahead_log(client)
         ids = list(points)
         for start in range(0, len(ids), _BATCH):

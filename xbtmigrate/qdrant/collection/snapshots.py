@@ -24,7 +24,7 @@ def take_snapshot(connection: Connection, collection: str) -> str:
             "the embedded mode has no snapshots",
             "copy the database's folder while nothing has it open, then give --no-snapshot",
         )
-    # A lost answer leaves a snapshot whose name is unknown: what was not there before is it.
+    # After a lost answer the snapshot's name is unknown: it is the one that was not there before.
     before = {each.name for each in connection.call(lambda: client.list_snapshots(collection))}
 
     def stored() -> models.SnapshotDescription | None:

@@ -1,1 +1,1 @@
-"""The two layouts of a migrating collection, and what prepares, compares and removes them."""
+"""The two layouts of a migrating collection: create, read, write, compare and remove them."""

@@ -72,7 +72,7 @@ def read_baseline(
     ids: list[PointId] = []
     payloads: list[str] = []
     vectors: list[bytes] = []
-    # All vectors, because a fault in one that is not migrated must show, too.
+    # All vectors, because a fault in one that is not migrated must show too.
     for page in reader.select(wanted, after=None, payload=True, vectors=True):
         ids += page.ids
         payloads += [whole_hash(payload) for payload in page.payloads]
@@ -93,7 +93,7 @@ def compare(before: pa.Table, now: pa.Table) -> BaselineChanges:
     for point, payload, vectors in _rows(before):
         if point not in present:
             counts["gone"] += 1
-        # The vectors of a point with a new payload are not judged: an application has written it.
+        # Vectors of a point with a new payload are not compared: an application has written it.
         elif present[point][0] != payload:
             counts["changed"] += 1
         elif present[point][1] == vectors:
@@ -114,12 +114,12 @@ def compare(before: pa.Table, now: pa.Table) -> BaselineChanges:
 
 
 def part_of(look: pa.Table, ids: Collection[PointId]) -> pa.Table:
-    """Return the rows of a baseline that belong to some points."""
+    """Return the rows of a baseline for some points."""
     return look.filter(pc.is_in(look["id"], pa.array(ids, pa.string())))
 
 
 def update_baseline(before: pa.Table, now: pa.Table, ids: Collection[PointId]) -> pa.Table:
-    """Return an earlier baseline in which some points are replaced by their present state."""
+    """Return an earlier baseline with the present state of some points."""
     rest = before.filter(pc.invert(pc.is_in(before["id"], pa.array(ids, pa.string()))))
     return pa.concat_tables([rest, part_of(now, ids)])
 
@@ -129,7 +129,7 @@ def _rows(table: pa.Table) -> Iterable[tuple[PointId, str, bytes]]:
 
 
 def _packed(vectors: Mapping[str, Vector], without: str | None) -> bytes:
-    """Put vectors into bytes: names and shapes, a line break, then the float32 values."""
+    """Encode vectors as bytes: names and shapes, a line break, then the float32 values."""
     names, values = [], []
     # Sorted, because a server returns names in any order and bytes are compared.
     for name in sorted(vectors.keys() - {without}):

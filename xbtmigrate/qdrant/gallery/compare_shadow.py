@@ -31,7 +31,7 @@ class ShadowComparison:
     scaled: Collection[str] = ()
 
     def differences(self, ids: Sequence[PointId]) -> dict[PointId, str]:
-        """Return in what the copies of at most one page of points differ, without equal ones.
+        """Return the differences of at most one page of copies; equal ones are left out.
 
         Points that are absent from either side are left out too: reading their vectors shows
         them missing.
@@ -60,7 +60,7 @@ class ShadowComparison:
             yield self._without_source(copies.ids)
 
     def strays_of(self, ids: Sequence[PointId]) -> Iterator[list[PointId]]:
-        """Yield those of some copies that are there and whose sources are gone."""
+        """Yield those of some copies that exist and whose sources are gone."""
         for part in self.shadow.pages_of(ids):
             yield self._without_source(self.shadow.retrieve(part).ids)
 
@@ -84,6 +84,6 @@ def _equal(one: Vector | None, other: Vector | None, *, scaled: bool) -> bool:
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         if scaled:
             one, other = normalized(one.reshape(1, -1)), normalized(other.reshape(1, -1))
-        # What is scaled when it is stored is scaled again when it is copied.
+        # Vectors that are scaled when stored are scaled again when copied.
         return one.shape == other.shape and np.allclose(one, other, rtol=1e-5, atol=1e-6)
     return one is None and other is None

@@ -1,6 +1,6 @@
 """Add the new vector in place, or create a shadow with the settings of its source.
 
-Every step looks first at what is there, so a run that was killed in between goes on from there.
+Every step first checks what exists, so a run that was killed in between continues from there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ mixes projected and true vectors misses many of the true ones."""
 
 
 def prepare(connection: Connection, facts: CollectionFacts, target: Target) -> None:
-    """Create what the new vectors are stored in; calling it again changes nothing.
+    """Create the place of the new vectors; calling it again changes nothing.
 
     Raises:
         XbtMigrateError: The server refuses.
@@ -64,7 +64,7 @@ def _add_vector(connection: Connection, facts: CollectionFacts, target: Target) 
         connection.write(
             make_repeatable(
                 lambda: client.create_vector_name(name, target.vector, wrapped),
-                # Repeated after a lost answer, creation would be refused: the name is looked for
+                # Repeating creation after a lost answer would be refused, so check for the name
                 # first.
                 lambda: (
                     DONE if target.vector in dense_vectors(client.get_collection(name)) else None
@@ -73,7 +73,7 @@ def _add_vector(connection: Connection, facts: CollectionFacts, target: Target) 
         )
     settings = added_settings(connection, info, old)
     if target.creates_vector and settings is not None:
-        # Sent again where the name is there: an earlier run may have been killed before this.
+        # Sent even if the name exists: an earlier run may have been killed before this.
         connection.call(
             lambda: client.update_collection(name, vectors_config={target.vector: settings})
         )
@@ -84,7 +84,7 @@ def added_settings(
 ) -> models.VectorParamsDiff | None:
     """Return the settings of a vector that is added in place.
 
-    None in the embedded mode: it keeps none for such a vector, and searches without an index.
+    None in the embedded mode, which keeps no settings and searches without an index.
     """
     if connection.embedded:
         return None
@@ -97,9 +97,9 @@ def added_settings(
 
 
 def new_index(info: models.CollectionInfo, old: models.VectorParams) -> models.HnswConfigDiff:
-    """Return the old vector's index settings, with the effort that a mixed gallery needs."""
+    """Return the old vector's index settings, with an `ef_construct` for a mixed gallery."""
     settings = old.hnsw_config or models.HnswConfigDiff()
-    # Only ef_construct is raised: it costs time once, while m would cost memory for good.
+    # Only ef_construct is raised: it costs time once, while m would always cost memory.
     effort = max(EF_CONSTRUCT, index_effort(info, old))
     return settings.model_copy(update={"ef_construct": effort})
 
@@ -107,13 +107,13 @@ def new_index(info: models.CollectionInfo, old: models.VectorParams) -> models.H
 def _as(
     datatypes: type[models.VectorStorageDatatype], old: models.VectorParams
 ) -> models.VectorStorageDatatype | None:
-    """Keep half precision; bytes cannot hold what an embedding model makes."""
+    """Keep half precision; uint8 cannot hold the vectors of an embedding model."""
     return datatypes.FLOAT16 if old.datatype is models.Datatype.FLOAT16 else None
 
 
 def _prepare_shadow(connection: Connection, facts: CollectionFacts, target: Target) -> None:
     client = connection.client
-    # Record, then create: a shadow that exists without its record would be taken for the user's.
+    # Record, then create: a shadow without its record would look like the user's.
     if not connection.call(lambda: client.collection_exists(target.collection)):
         record_shadow(
             connection,
@@ -132,7 +132,7 @@ def _prepare_shadow(connection: Connection, facts: CollectionFacts, target: Targ
 
 
 def create_collection(connection: Connection, name: str, **settings: Any) -> None:
-    """Create a collection that is not there; `settings` are the client library's."""
+    """Create a collection if it does not exist; `settings` are the client library's."""
     client = connection.client
     connection.call(
         make_repeatable(
@@ -181,10 +181,10 @@ def _create_shadow(connection: Connection, facts: CollectionFacts, target: Targe
 def shadow_vectors(
     info: models.CollectionInfo, migrated: str, target: Target
 ) -> models.VectorParams | dict[str, models.VectorParams]:
-    """Replace the migrated vector by the new one, which inherits its settings but `new_index`."""
+    """Replace the migrated vector by the new one, which inherits all but `new_index`."""
     vectors = dense_vectors(info)
     old = vectors.pop(migrated)
-    # uint8 becomes float32: bytes cannot hold what an embedding model makes.
+    # uint8 becomes float32: it cannot hold the vectors of an embedding model.
     half = old.datatype is models.Datatype.FLOAT16
     new = old.model_copy(
         update={
@@ -218,7 +218,7 @@ def create_index(
     field: str,
     schema: models.PayloadSchemaType | models.PayloadSchemaParams,
 ) -> None:
-    """Index a field of the payload, unless it is indexed like that already."""
+    """Index a field of the payload, unless it already has this index."""
     connection.write(
         lambda: connection.client.create_payload_index(
             collection, field, field_schema=schema, wait=True
@@ -227,7 +227,7 @@ def create_index(
 
 
 def _copied(source: BaseModel | None, kind: type[M]) -> M | None:
-    """Turn a reported configuration into one that can be set, without the keys that cannot."""
+    """Turn a reported configuration into one that can be set, leaving out read-only keys."""
     if source is None:
         return None
     values = source.model_dump(exclude_none=True)

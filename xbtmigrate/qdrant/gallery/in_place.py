@@ -39,7 +39,7 @@ from xbtmigrate.types import (
     vectors_of,
 )
 
-# Failures of one write in a row that no vanished point explains.
+# Consecutive failures of one write that no deleted point explains.
 ATTEMPTS = 5
 
 ShardKeys: TypeAlias = dict[PointId, models.ShardKey | None]
@@ -56,7 +56,7 @@ class NamedVector:
 
 @dataclass(frozen=True, slots=True)
 class GallerySettings:
-    """Settings that both galleries share.
+    """Settings of both galleries.
 
     Attributes:
         fields: Where the embedded content is in a payload.
@@ -83,18 +83,18 @@ class GallerySettings:
     write_limit: int = 512
 
     def read_for(self, columns: Collection[str]) -> dict[str, NamedVector]:
-        """The vectors that `columns` of a batch stand for, by column."""
+        """Return the vectors behind these columns of a batch."""
         spaces = {"old": self.old, "side": self.side if "old" in columns else None, "new": self.new}
         wanted = {*columns, "side"}
         return {name: space for name, space in spaces.items() if space and name in wanted}
 
     def fields_for(self, columns: Collection[str]) -> list[str]:
-        """The keys of the payload that `columns` of a batch are made from, besides provenance."""
+        """Return the payload keys, besides provenance, that these columns are made from."""
         made = {"source", "kind"} | ({"old"} if self.text_side else set())
         return self.fields.keys() if made & {*columns} else []
 
     def vector_columns(self, page: Page, columns: Collection[str]) -> dict[str, pa.Array]:
-        """Build the columns of vectors; side vectors of the text come behind the old ones."""
+        """Build the vector columns; side vectors of the text follow the old ones."""
         arrays = {}
         for name, space in self.read_for(columns).items():
             arrays[name] = page.dense(space.name, space.size)
@@ -116,10 +116,10 @@ class GallerySettings:
         return arrays
 
     def bound(self, kind: Kind) -> dict[str, NamedVector]:
-        """The vectors that a mark names.
+        """Return the vectors that a mark names.
 
-        A projected one is true only of those it is from, and a point stays without one only as
-        long as these do not change.
+        A projected vector is valid only for the vectors it was made from, and a point stays without
+        one only as long as these do not change.
         """
         if kind in WITHOUT:
             return self.read_for(["old"])
@@ -127,7 +127,7 @@ class GallerySettings:
 
 
 class InPlaceGallery:
-    """Points with the old and the new vector side by side."""
+    """A gallery whose points hold the old and the new vector side by side."""
 
     def __init__(self, connection: Connection, collection: str, settings: GallerySettings) -> None:
         self._connection = connection
@@ -136,7 +136,7 @@ class InPlaceGallery:
         self._writer = Writer(connection, collection)
 
     def count(self, kind: Kind | None = None) -> int:
-        """Count exactly: all points, or those that this plan dealt with in this way."""
+        """Count exactly: all points, or those to which this plan gave this kind."""
         if kind is None:
             return self._reader.count()
         return self._reader.count(made_by(self._settings, kind))
@@ -169,7 +169,7 @@ class InPlaceGallery:
         return result_of(batch, written)
 
     def prune(self) -> int:
-        """Remove nothing: a point takes its new vector along when it is deleted."""
+        """Remove nothing: deleting a point also deletes its new vector."""
         return 0
 
     def _batch(
@@ -180,10 +180,10 @@ class InPlaceGallery:
         return make_batch(page.ids, **arrays, **self._settings.vector_columns(page, columns))
 
     def _kinds(self, page: Page, vectors: Collection[str], hashes: Sequence[str]) -> pa.Array:
-        """Return how each point as it is now was dealt with by this plan; null if it is due."""
+        """Return the kind that this plan gave each point in its present state; null if due."""
         made: dict[PointId, tuple[str, str]] = {}
         for point_id, payload, present in zip(page.ids, page.payloads, hashes, strict=True):
-            # A payload that the application wrote back may hold any earlier mark: nothing in it is
+            # A payload that the application wrote back may hold any earlier mark: it is
             # trusted until content and vectors match it.
             mark = payload.get(PROVENANCE, {})
             entry = find_sketch(mark, self._settings.plan, point_id, present)
@@ -196,7 +196,7 @@ class InPlaceGallery:
     def _true_of(
         self, made: Mapping[PointId, tuple[str, str]], page: Page, vectors: Collection[str]
     ) -> set[PointId]:
-        """Return the points that hold the vectors they remember; `vectors` are in the page."""
+        """Return the points that hold the vectors their marks name; `vectors` are in the page."""
         true: set[PointId] = set()
         for kind in Kind:
             ids = [each for each, (name, _) in made.items() if name == kind]
@@ -222,14 +222,14 @@ class InPlaceGallery:
         pairs = zip(self._settings.bound(kind).values(), vectors, strict=True)
         each = [sketch(space.name, rows) for space, rows in pairs]
         if kind in WITHOUT:
-            # Such a mark is true of a vector that is missing or unusable.
+            # Such a mark is valid for a vector that is missing or unusable.
             each = [np.nan_to_num(rows, posinf=0, neginf=0) for rows in each]
         # A projected point's mark names the sum of both sketches: a change of either vector shows.
         sketches: Sketches = np.add.reduce(each)
         return sketches
 
     def _write_part(self, part: pa.RecordBatch, kind: Kind) -> list[PointId]:
-        """Write until every point of the part is either stored or gone."""
+        """Write until every point of the part is either stored or deleted."""
         keys: ShardKeys = dict.fromkeys(part.column("id").to_pylist())
         if self._settings.shard_keys:
             # Under custom sharding a write goes to one shard key, which is read just before.
@@ -239,7 +239,7 @@ class InPlaceGallery:
             try:
                 self._send(part, kind, keys)
             except CollectionError:
-                # One missing point fails the request after the others were stored.
+                # A missing point fails the request after the others were stored.
                 before, keys = len(keys), self._present(list(keys))
                 unexplained = 0 if len(keys) < before else unexplained + 1
                 if unexplained == ATTEMPTS:
@@ -281,11 +281,11 @@ class InPlaceGallery:
                 )
                 marks.append((list(made_from), {PROVENANCE: mark}))
             if kind in WITHOUT:
-                # No vector follows that could be waited for, so this write waits for itself.
+                # No vector write follows to wait for, so this write waits for itself.
                 self._writer.merge_payloads(marks, key)
                 continue
             # The vectors of the same points go to the same shards, which apply them behind the
-            # marks: to wait for these is to wait for both. A mark without its vector is not true.
+            # marks: waiting for these is waiting for both. A mark without its vector is not valid.
             self._writer.enqueue_payloads(marks, key)
             # The first vector of `bound` is the new one; without shard keys its rows need no copy.
             chosen = vectors[0] if len(rows) == len(ids) else vectors[0][rows]
@@ -293,7 +293,7 @@ class InPlaceGallery:
 
 
 def made_by(settings: GallerySettings, kind: Kind) -> models.Filter:
-    """Select the points that this plan dealt with in this way."""
+    """Select the points to which this plan gave this kind."""
     values = {"plan": settings.plan[:PLAN_LENGTH], "kind": str(kind)}
     conditions: list[models.Condition] = [
         models.FieldCondition(key=f"{PROVENANCE}.{key}", match=models.MatchValue(value=value))
@@ -315,7 +315,7 @@ def rows_by_key(ids: Sequence[PointId], keys: ShardKeys) -> dict[models.ShardKey
 
 
 def result_of(batch: pa.RecordBatch, written: Collection[PointId]) -> Written:
-    """Return which points of a batch were stored and which had vanished."""
+    """Return which points of a batch were stored and which had been deleted."""
     stored = set(written)
     ids: list[PointId] = batch.column("id").to_pylist()
     return Written(

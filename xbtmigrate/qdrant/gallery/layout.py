@@ -35,7 +35,7 @@ class NewSpace:
 
 
 def shadow_name(collection: str) -> str:
-    """Return the name of a collection's shadow; that of a former shadow is numbered.
+    """Return the name of a collection's shadow; the shadow of a former shadow gets a number.
 
     packages, packages__xbtmigrate, packages__xbtmigrate2, packages__xbtmigrate3 and so on.
     """
@@ -80,12 +80,12 @@ def choose_layout(
 
 
 def _obstacle_in_place(facts: CollectionFacts, connection: Connection, space: NewSpace) -> str:
-    """Return why the layout in place is impossible, "" where it is possible."""
+    """Return why the layout in place is impossible, or ""."""
     if facts.unnamed:
         return "its vector has no name, and applications address it without one"
     if space.name == facts.vector:
         return f"the new vector would have the name of the old one, '{facts.vector}'"
-    # A collection that was created with both names needs no newer server.
+    # A collection created with both names needs no newer server.
     if space.name in facts.dense or connection.at_least(ADD_VECTOR):
         return ""
     version = ".".join(map(str, connection.version))
@@ -101,7 +101,7 @@ def _in_place(
 ) -> Target:
     _check_name(facts, space)
     exists = space.name in facts.dense
-    # A killed run leaves vectors whose marks had not arrived; they are its own, not the user's.
+    # A killed run leaves vectors whose marks had not arrived; these are not the user's.
     if exists and not resuming:
         _check_not_foreign(facts, connection, space.name)
     version = ".".join(map(str, connection.version[:2]))
@@ -114,7 +114,7 @@ def _in_place(
         distance=space.distance,
         creates_vector=not exists,
         creates_collection=False,
-        reason=f"the vector '{space.name}' {how}, so old and new live on the same points",
+        reason=f"the vector '{space.name}' {how}, so old and new are stored on the same points",
     )
 
 
@@ -134,15 +134,15 @@ def _check_name(facts: CollectionFacts, space: NewSpace) -> None:
     if facts.datatypes.get(space.name) == models.Datatype.UINT8.value:
         raise CollectionError(
             f"'{facts.collection}' stores its vector '{space.name}' as uint8, which cannot hold "
-            "what an embedding model makes",
+            "the vectors of an embedding model",
             "choose another name for the new vector, stored as float32 or float16",
         )
 
 
 def _check_not_foreign(facts: CollectionFacts, connection: Connection, name: str) -> None:
     conditions: list[models.Condition] = [models.HasVectorCondition(has_vector=name)]
-    # Strict mode forbids this filter without an index, and before the first run there is none: then
-    # every vector under that name counts as the user's.
+    # Strict mode forbids this filter without an index, which the first run creates. Before that,
+    # every vector of that name counts as the user's.
     if facts.unindexed_filters:
         ours = models.PayloadField(key=PROVENANCE)
         conditions.append(models.IsEmptyCondition(is_empty=ours))
@@ -152,8 +152,8 @@ def _check_not_foreign(facts: CollectionFacts, connection: Connection, name: str
     ).count
     if count:
         raise CollectionError(
-            f"{count} point(s) of '{facts.collection}' already have a vector '{name}' that this "
-            "tool did not make; the backfill would overwrite it",
+            f"{count} point(s) of '{facts.collection}' already have a vector '{name}' not made by "
+            "this tool, which the backfill would overwrite",
             "choose another name for the new vector, or delete these vectors yourself",
         )
 
@@ -166,17 +166,17 @@ def _shadow(facts: CollectionFacts, connection: Connection, space: NewSpace, rea
         _check_name(facts, space)
     exists = connection.call(lambda: connection.client.collection_exists(name))
     record = find_shadow_record(connection, name)
-    # Only the record shows who made it: a collection of the user may have this name.
+    # Only the record shows who made it: a collection of the user's may have this name.
     if exists and record is None:
         raise CollectionError(
             f"there is a collection '{name}' that this tool did not make",
             "rename or delete it yourself: the shadow needs this name",
         )
-    # Left by another migration: reused, it would mix vectors of two models.
+    # Left by another migration; reusing it would mix vectors of two models.
     if exists and record != (facts.collection, vector, space.size, space.distance):
         raise CollectionError(
             f"the shadow '{name}' was made for other vectors: {record}",
-            "delete that collection yourself if its migration is over",
+            "delete that collection yourself if its migration has ended",
         )
     return Target(
         layout=Layout.SHADOW,

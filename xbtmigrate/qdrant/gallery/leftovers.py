@@ -23,17 +23,17 @@ def count_probes(connection: Connection) -> int:
 
 
 def delete_probes(connection: Connection) -> None:
-    """Delete probe records; a run that is just probing falls back to REST."""
+    """Delete probe records; a run that is probing at this moment falls back to REST."""
     delete_records(connection, _PROBES)
 
 
 def find_orphan_shadows(connection: Connection) -> list[str]:
-    """Return shadows that the journal knows and that do not exist."""
+    """Return shadows that the journal lists and that do not exist."""
     client = connection.client
     names = {each.name for each in connection.call(client.get_collections).collections}
     if JOURNAL not in names:
         return []
-    # One page is taken for the whole journal: a record that is missed does no harm.
+    # One page is enough: a record that is missed does no harm.
     records, _ = connection.call(
         lambda: client.scroll(JOURNAL, limit=10_000, with_payload=["shadow"])
     )
@@ -48,15 +48,15 @@ def list_bench_collections(connection: Connection) -> list[str]:
 
 
 def count_marked(connection: Connection, collection: str, plan: str | None) -> int:
-    """Count points that bear a mark, of any plan or of any but this one.
+    """Count points that have a mark, of any plan or of any plan but this one.
 
-    Where strict mode forbids filters without an index and there is none, nothing is counted.
+    Returns 0 if strict mode forbids filters without an index and there is none.
     """
     client, key = connection.client, f"{PROVENANCE}.plan"
     info = connection.call(lambda: client.get_collection(collection))
     strict = info.config.strict_mode_config
     limited = strict and strict.enabled and strict.unindexed_filtering_retrieve is False
-    # `prepare` creates this index under such limits: without it no run has marked a point.
+    # `prepare` creates this index under such limits, so without it no run has marked a point.
     if limited and key not in info.payload_schema:
         return 0
     empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))

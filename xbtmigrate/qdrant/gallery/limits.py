@@ -19,22 +19,22 @@ MIN_LIMITS = {
     "filter_max_conditions": 4,
     # Ten neighbours and the query's own point (`collection/index_recall.py`).
     "max_query_limit": 11,
-    # Each search of a request is charged to this limit; one that it cannot hold is never answered.
+    # Each search of a request counts towards this limit; a larger request is never answered.
     "read_rate_limit": 20,
     "search_max_batchsize": 20,
 }
-"""Limits of strict mode below which a request of the tool is refused: points named in one filter,
-conditions of one filter, neighbours wanted of one search, reads a minute, searches in one request.
+"""Limits of strict mode below which the tool's requests are refused: points named in one filter,
+conditions of one filter, neighbours per search, reads a minute, searches in one request.
 """
 MARK_BYTES = 512
-"""Size of a mark, at most: sixteen UUIDs share one of 462 bytes, and each of them holds it."""
+"""Largest size of a mark: sixteen UUIDs share one of 462 bytes, and each point holds it."""
 _FLOAT = 4
 _KIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class FreeSpace:
-    """Space of the machine that holds the database, in bytes; None where it is not known.
+    """Free space of the machine that holds the database, in bytes; None if unknown.
 
     Attributes:
         disk: Free on disk; for a server the size of the disk, since it reports no free space.
@@ -48,7 +48,7 @@ class FreeSpace:
 def find_low_limits(
     connection: Connection, facts: CollectionFacts, layout: Layout, size: int
 ) -> Iterator[tuple[str, str, int]]:
-    """Yield the limits of strict mode that a migration would run into.
+    """Yield the limits of strict mode that a migration would exceed.
 
     Args:
         connection: The open Qdrant.
@@ -72,13 +72,13 @@ def find_low_limits(
 
 
 def payload_limit(connection: Connection, facts: CollectionFacts) -> int | None:
-    """Return how many bytes strict mode allows the payloads of a collection, None for no limit."""
+    """Return how many bytes of payload strict mode allows a collection; None for no limit."""
     info = connection.call(lambda: connection.client.get_collection(facts.collection))
     return strict_mode(info.config).max_collection_payload_size_bytes
 
 
 def read_free_space(connection: Connection) -> FreeSpace:
-    """Read how much room there is; a server returns it to keys that may read its telemetry."""
+    """Read the free space, which a server returns to keys that may read its telemetry."""
     if connection.embedded:
         folder = Path(connection.url.removeprefix("path:"))
         pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -90,7 +90,7 @@ def read_free_space(connection: Connection) -> FreeSpace:
     except XbtMigrateError:
         return FreeSpace(None, None)
     system = told.app.system if told and told.app else None
-    # Telemetry has the machine's memory, not what is free of it: other processes are unknown.
+    # Telemetry has the machine's total memory: what other processes use is unknown.
     used = told.memory.resident_bytes if told and told.memory else 0
     disk, memory = (system.disk_size, system.ram_size) if system else (None, None)
     return FreeSpace(
@@ -100,8 +100,8 @@ def read_free_space(connection: Connection) -> FreeSpace:
 
 
 def _indexes(facts: CollectionFacts, layout: Layout) -> int:
-    """Payload indexes at the end: those of the application, and the tool's own."""
-    # The tool's own are added below, whether they are there already or not.
+    """Return the number of payload indexes at the end: the application's and the tool's."""
+    # The tool's own are added below, whether or not they exist yet.
     theirs = sum(not name.startswith(PROVENANCE) for name in facts.payload_indexes)
     marks = 0 if facts.unindexed_filters else 2
     hubness = int(layout is Layout.IN_PLACE or not facts.unindexed_filters)

@@ -73,7 +73,7 @@ def open_fidelity(
         open_reader(connection, facts, name) for name in (facts.collection, target.collection)
     )
     copied = copied_vectors(facts, target)
-    # Servers normalize what cosine spaces store, the embedded mode does not always.
+    # Servers normalize vectors of cosine spaces, the embedded mode does not always.
     scaled = [name for name in copied if facts.dense.get(name, (0, None))[1] is Distance.COSINE]
     return ShadowComparison(source, shadow, copied, scaled)
 
@@ -90,8 +90,8 @@ def copied_vectors(facts: CollectionFacts, target: Target) -> list[str]:
 
 
 def _halves(facts: CollectionFacts, target: Target) -> set[str]:
-    """Return the vectors in half precision; one that is added inherits from the old one."""
-    # `create` keeps half precision for a vector that it adds; marks have to tolerate its rounding.
+    """Return the vectors in half precision; an added one inherits it from the old one."""
+    # `create` keeps half precision for a vector that it adds, so marks must tolerate its rounding.
     added = {} if target.vector in facts.datatypes else {target.vector: facts.datatype}
     datatypes = {**facts.datatypes, **added}
     return {each for each, datatype in datatypes.items() if datatype == "float16"}
@@ -99,7 +99,7 @@ def _halves(facts: CollectionFacts, target: Target) -> set[str]:
 
 def _page(connection: Connection, facts: CollectionFacts) -> int:
     page = EMBEDDED_PAGE if connection.embedded else PAGE
-    # What is read in a page is also carried over or deleted in one.
+    # Pages that are read are also written or deleted as a whole.
     return min(page, facts.read_limit or page, facts.writes_per_minute or page)
 
 

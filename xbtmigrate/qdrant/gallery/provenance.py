@@ -1,7 +1,8 @@
 """Build the mark of a point's new vector, and check whether it still holds.
 
-A mark names the content a vector was made from and the vector itself, so it is true or false by
-what the point holds now, regardless of what happened before and in which order it arrived: a run
+A mark names the content a vector was made from and the vector itself, so whether it is valid
+depends only on what the point holds now, not on what happened before or in which order writes
+arrived: a run
 killed between vector and mark, a request that arrives late, an application that writes back a
 payload it read earlier. Vectors are named by a sketch, three sums with fixed random signs, which
 survives what a server does to a vector on its way in: unit length, and half precision, which moves
@@ -28,9 +29,9 @@ from xbtmigrate.types import Kind, PointId, Vectors, normalized
 PROVENANCE = "_xbtmigrate"
 """The one payload key that the tool adds to a point."""
 GROUP = 16
-"""Points that share one mark, at most."""
+"""Most points that share one mark."""
 PLAN_LENGTH = 16
-"""How much of the plan's digest a point keeps."""
+"""Characters of the plan's digest that a mark holds."""
 # Three sums of 16 bits, so a sketch is eight characters; a sum of signs on a vector of unit length
 # has variance 1 and is kept in steps of 1/4096.
 _SUMS = 3
@@ -40,7 +41,7 @@ _TOLERANCE = 4
 # Hoeffding: a sum of n signed roundings exceeds 7 times their norm, at most 2^-11 for a unit
 # vector, with a probability of at most 2 exp(-7^2 / 2), about 5e-11.
 _HALF = 7 * _STEPS / 2**11
-"""What half precision adds to the tolerance."""
+"""Tolerance that half precision adds."""
 _NAME = 8
 _ENTRY = 16
 
@@ -62,11 +63,11 @@ def build_provenance(plan: str, kind: Kind, made_from: str) -> dict[str, str]:
 def build_shared_provenance(
     plan: str, kind: Kind, made_from: Mapping[PointId, str], made: Sketches
 ) -> dict[str, str]:
-    """Build the mark that up to sixteen points share, so that one operation marks them all.
+    """Build the mark of up to sixteen points, so that one operation marks them all.
 
     A server spends as long on one operation that changes a payload as on writing one vector,
-    however many points it names. Each point finds its own entry of twelve bytes: 48 bits of its
-    id and content together, so that a neighbour's is not taken for its own, and the sketch.
+    however many points it names. Each point finds its own entry of twelve bytes: a hash of 48 bits
+    of its id and content, so that no other entry is mistaken for it, and the sketch.
 
     Args:
         plan: Digest of the plan.
@@ -81,7 +82,7 @@ def build_shared_provenance(
 
 
 def find_sketch(mark: object, plan: str, point_id: PointId, content: str) -> str | None:
-    """Return the sketch a mark has for a point, or None if it is not of this plan and content.
+    """Return the sketch that a mark has for a point; None if it is of another plan or content.
 
     Args:
         mark: What `build_shared_provenance` built, or anything an application put in its place.
@@ -92,7 +93,7 @@ def find_sketch(mark: object, plan: str, point_id: PointId, content: str) -> str
     if not isinstance(mark, Mapping) or mark.get("plan") != plan[:PLAN_LENGTH]:
         return None
     entries, name = str(mark.get("hash")), _name(point_id, content)
-    # At fixed offsets only: a match across two entries would be chance.
+    # At fixed offsets only: a match across two entries would be a coincidence.
     for start in range(0, len(entries), _ENTRY):
         if entries.startswith(name, start):
             return entries[start + _NAME : start + _ENTRY]
@@ -104,8 +105,8 @@ def same_vectors(
 ) -> npt.NDArray[np.bool_]:
     """Return which points hold the vectors that their marks name; shape (n,).
 
-    Two vectors of cosine 0 pass for each other once in five billion times, of cosine 0.995 once in
-    two million; with one stored in half precision once in 60 million, and once in 20,000.
+    Vectors of cosine 0 are taken for equal once in five billion times, of cosine 0.995 once in two
+    million; with one stored in half precision, once in 60 million and once in 20,000.
 
     Args:
         remembered: n sketches as `find_sketch` returned them.
@@ -117,7 +118,7 @@ def same_vectors(
     around = (before - present * _STEPS) % _REMAINDERS
     # Also false where a vector is missing, and so NaN.
     apart: Sketches = np.minimum(around, _REMAINDERS - around).max(axis=1, initial=0)
-    # The errors of independent vectors add up as the root of their number.
+    # The error of a sum of independent vectors grows with the root of their number.
     return apart <= _TOLERANCE + _HALF * math.sqrt(halves)
 
 
@@ -128,7 +129,7 @@ def sketch(name: str, rows: Vectors) -> Sketches:
         name: Name of the vector.
         rows: Its values, (n, d); their length does not count.
     """
-    # Unit length first: a cosine collection normalizes on the way in, others keep the length.
+    # Unit length first: cosine collections normalize what they store, others do not.
     return normalized(rows) @ _signs(name, rows.shape[1])
 
 
@@ -153,7 +154,7 @@ def pack_sketch(sketches: Sketches) -> list[str]:
 
 
 def whole_hash(payload: Mapping[str, Any]) -> str:
-    """Hash a payload without the tool's own key, independent of the order of its keys."""
+    """Hash a payload without the tool's own key, regardless of the order of its keys."""
     # The tool's key changes with every mark; including it would make each mark invalidate itself.
     own = {key: value for key, value in payload.items() if key != PROVENANCE}
     text = json.dumps(own, sort_keys=True, separators=(",", ":"), default=str)
@@ -176,7 +177,7 @@ def _signs(name: str, length: int) -> Sketches:
 def _random_signs(name: str, indices: npt.NDArray[np.uint32]) -> Sketches:
     """Return three signs for each index, the same on every machine; shape (k, 3)."""
     seed = hashlib.blake2b(name.encode(), digest_size=8).digest()
-    # The mixing steps of SplitMix64 (Steele, Lea & Flood 2014); overflow is meant.
+    # The mixing steps of SplitMix64 (Steele, Lea & Flood 2014); overflow is intended.
     mixed = indices.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed += np.frombuffer(seed, "<u8")
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

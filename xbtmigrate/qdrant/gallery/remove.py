@@ -1,7 +1,7 @@
-"""Remove what the tool put on points: marks, vectors, copies.
+"""Remove what the tool has written to points: marks, vectors, copies.
 
-Points are named by id, page by page: strict mode may forbid to filter by a key without an index,
-and what is removed twice changes nothing.
+Points are named by id, page by page, because strict mode may forbid filters without an index.
+Removing twice changes nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def distrust(connection: Connection, target: Target, ids: Sequence[PointId]) -> 
     writer = Writer(connection, target.collection)
     for page in reader.select(ids, after=None, payload=False, vectors=False):
         for key, members in _by_key(page):
-            # A source's point without a copy is due.
+            # A source point without a copy is due.
             if target.layout is Layout.SHADOW:
                 writer.delete(members, key)
             else:
@@ -102,7 +102,7 @@ def strip(
 
 
 def drop_vector(connection: Connection, collection: str, vector: str) -> bool:
-    """Remove a vector's name from a collection, with all its values, where the server can.
+    """Remove a vector's name from a collection, with all its values, if the server can.
 
     Returns:
         Whether the name is gone; else its values have to be deleted point by point.
@@ -143,7 +143,7 @@ def drop_indexes(
 
 
 def drop_collection(connection: Connection, collection: str) -> bool:
-    """Delete a collection, if it is there."""
+    """Delete a collection if it exists."""
     client = connection.client
     if not connection.call(lambda: client.collection_exists(collection)):
         return False
@@ -157,7 +157,7 @@ def _reader(connection: Connection, collection: str) -> Reader:
 
 
 def _these(ids: Sequence[PointId]) -> models.Filter:
-    """Select points by id; unlike a list of ids, a filter skips those that are gone."""
+    """Select points by id with a filter, which skips deleted ones, unlike a list of ids."""
     return models.Filter(must=[models.HasIdCondition(has_id=[stored_id(each) for each in ids])])
 
 

@@ -1,8 +1,9 @@
-"""Copy late writes from one of two like collections to the other.
+"""Copy late writes from one side of a migration to the other.
 
-A ledger says what both were when they were alike. A point that differs from it on one side was
-changed there; if it was changed on the other side too, the other side wins: applications write
-there now. So nothing newer is overwritten, nothing deleted comes back, and a pass may be repeated.
+A ledger holds the state of both when they were equal. A point that differs from it on one side was
+changed there; if it was changed on the other side too, the other side wins, because applications
+write there now. So nothing newer is overwritten, nothing deleted comes back, and a pass can be
+repeated.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from xbtmigrate.qdrant.wire.writer import Writer, model_of
 from xbtmigrate.types import PointId, Vectors, require_usable
 
 Make: TypeAlias = Callable[[Page], Mapping[PointId, Vectors]]
-"""Makes vectors for the other side; points of which none can be made are left out."""
+"""Makes vectors for the other side; leaves out points for which none can be made."""
 
 NAMED = 5
-"""Changed points that a message names, at most."""
+"""Most changed points that a message names."""
 
 
 @dataclass(slots=True)
@@ -53,11 +54,11 @@ class CopyResult:
 
     @property
     def changes(self) -> int:
-        """Points that had still to be carried."""
+        """Number of points that had to be carried."""
         return self.carried + self.deleted
 
     def plus(self, later: CopyResult) -> CopyResult:
-        """Add a later pass; what is left is what the later one left."""
+        """Add a later pass; points left over are those of the later one."""
         return CopyResult(
             self.carried + later.carried,
             self.deleted + later.deleted,
@@ -68,7 +69,7 @@ class CopyResult:
         )
 
     def note(self, ids: Iterable[PointId]) -> None:
-        """Keep some of the points that had still to be carried, for messages."""
+        """Keep some of the points that had to be carried, for messages."""
         self.changed += islice(ids, max(0, NAMED - len(self.changed)))
 
 
@@ -99,13 +100,13 @@ class Replicator:
     complete: bool
 
     def run(self, *, dry: bool = False) -> CopyResult:
-        """Read every point once and carry over what changed.
+        """Read every point once, and carry over those that changed.
 
         Args:
             dry: Only count, and see what cannot be made.
         """
         done = CopyResult()
-        # Deletions last: only a whole scan shows which points of the ledger are gone.
+        # Deletions last: only a whole scan shows which points of the ledger were deleted.
         gone = self.ledger.without(self._scanned(done, dry=dry))
         for part in self.other.pages_of(gone):
             self._delete(part, done, dry=dry)
@@ -124,7 +125,7 @@ class Replicator:
 
     def _carry(self, ids: Sequence[PointId], done: CopyResult, *, dry: bool) -> None:
         """Carry over points of the origin that differ from the ledger."""
-        # Read again, now with vectors: the scan reads none, since few points have changed.
+        # Read again with vectors: the scan reads none, because few points have changed.
         page = self.origin.retrieve(ids, payload=True, vectors=list(self.copied) or False)
         hashes = _hashes(page)
         before = dict(zip(page.ids, self.ledger.find(page.ids), strict=True))
@@ -135,13 +136,13 @@ class Replicator:
         # Changed on the other side since the ledger: applications write there now, so it wins.
         newer = {each for each in page.ids if each not in alike and there.get(each) != before[each]}
         todo = page.rows([r for r, each in enumerate(page.ids) if each not in alike | newer])
-        # A vector of content that is the same on both sides stays as it is.
+        # If the content is the same on both sides, the vector stays as it is.
         made: dict[PointId, Vectors | None] = {each: None for each in todo.ids if each in same}
         made |= self.make(todo.rows([r for r, each in enumerate(todo.ids) if each not in same]))
         unmade = [each for each in todo.ids if each not in made]
         bare, left = (unmade, []) if self.complete else ([], unmade)
         if not dry:
-            # Write, then note in the ledger: a crash repeats a page, and finds it alike.
+            # Write, then update the ledger: a crash repeats a page, and finds both sides equal.
             newer |= self._write(todo, made, there, bare)
             self.ledger.set({each: hashes[each] for each in page.ids if each not in left})
         carried = [each for each in (*made, *bare) if each not in newer]
@@ -158,8 +159,8 @@ class Replicator:
         there: Mapping[PointId, str],
         bare: Collection[PointId],
     ) -> set[PointId]:
-        """Write points that the other side still has as `there` says; returns the others."""
-        # Making vectors takes long, so the other side is read again just before it is written.
+        """Write points whose other side is still as in `there`; returns the rest."""
+        # Making vectors takes time, so the other side is read again just before it is written.
         present = self.other.retrieve(page.ids, payload=True)
         row_of = {point_id: row for row, point_id in enumerate(present.ids)}
         now = _hashes(present)
@@ -171,8 +172,8 @@ class Replicator:
             if now.get(point_id) != there.get(point_id):
                 newer.add(point_id)
             elif point_id in now:
-                # The vector first: after a crash a point without one is counted, but new content
-                # under an old vector would pass unnoticed.
+                # The vector first: after a crash, a point without one is counted, but new content
+                # with an old vector would go unnoticed.
                 if point_id in bare:
                     self._take_vector(page, row)
                 self._replace(page, row, vector, present.payloads[row_of[point_id]])
@@ -181,7 +182,7 @@ class Replicator:
         return newer
 
     def _same_content(self, page: Page, other: Page) -> set[PointId]:
-        """Points whose embedded content is the same on both sides."""
+        """Return the points whose embedded content is the same on both sides."""
         content = {
             point_id: self.fields.hash_of(payload)
             for point_id, payload in zip(other.ids, other.payloads, strict=True)
@@ -192,7 +193,7 @@ class Replicator:
         }
 
     def _insert(self, page: Page, row: int, vector: Vectors | None) -> None:
-        """Insert a point; where the server can, only if it is still not there."""
+        """Insert a point; if the server can, only if it still does not exist."""
         own = {} if vector is None else {self.vector: vector.tolist()}
         point = models.PointStruct(
             id=stored_id(page.ids[row]),
@@ -216,7 +217,7 @@ class Replicator:
     def _replace(
         self, page: Page, row: int, vector: Vectors | None, present: Mapping[str, Any]
     ) -> None:
-        """Replace a payload, the vectors of both sides, and the own one if it was made."""
+        """Replace the payload, the shared vectors, and this side's own vector if one was made."""
         client, name, key = self.connection.client, self.other.collection, page.shard_keys[row]
         point, payload = stored_id(page.ids[row]), _own(page.payloads[row])
         vectors = self._models(page.vectors[row])
@@ -249,13 +250,13 @@ class Replicator:
         )
 
     def _delete(self, ids: Sequence[PointId], done: CopyResult, *, dry: bool) -> None:
-        """Delete points that are gone from the origin and on the other side as they were."""
+        """Delete points that are gone from the origin and unchanged on the other side."""
         present = self.other.retrieve(ids, payload=True)
         was = dict(zip(ids, self.ledger.find(ids), strict=True))
         hashes = _hashes(present)
         writer = Writer(self.connection, self.other.collection)
         for row, point_id in enumerate(present.ids):
-            # Changed on the other side since the ledger: that side wins here, too.
+            # Changed on the other side since the ledger: that side wins here too.
             if hashes[point_id] != was[point_id]:
                 done.kept += 1
                 continue
@@ -288,7 +289,7 @@ def _hashes(page: Page) -> dict[PointId, str]:
 
 
 def _own(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a payload without what the tool added."""
+    """Return a payload without the tool's key."""
     return {key: value for key, value in payload.items() if key != PROVENANCE}
 
 
@@ -314,7 +315,7 @@ def scroll_without(reader: Reader, vector: str) -> Iterator[list[PointId]]:
 
 
 def write_vectors(reader: Reader, vector: str, rows: Mapping[PointId, Vectors]) -> None:
-    """Set one named vector of at most one page of points, those that are gone left out."""
+    """Set one named vector of at most one page of points; skips deleted ones."""
     page = reader.retrieve(list(rows))
     keys = dict(zip(page.ids, page.shard_keys, strict=True))
     writer = Writer(reader.connection, reader.collection)

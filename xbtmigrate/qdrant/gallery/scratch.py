@@ -1,4 +1,4 @@
-"""A temporary collection in which `bench` measures writes."""
+"""Create a temporary collection in which `bench` measures writes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def scratch_gallery(
         choice = choose_layout(copy, connection, layout, new)
         prepare(connection, copy, choice)
         fields = EmbeddedFields("text", "image", stored)
-        # A random plan, so that the marks of the copies match no real one.
+        # A random plan digest, so that the marks of the copies match no real plan.
         yield open_gallery(connection, copy, choice, fields, uuid.uuid4().hex)
     finally:
         _delete(connection, name)
@@ -87,7 +87,7 @@ def _create(
     hnsw = models.HnswConfigDiff(m=facts.hnsw_m, ef_construct=facts.hnsw_ef_construct)
     client = connection.client
     source = connection.call(lambda: client.get_collection(facts.collection)).config
-    # The same threshold as the user's, so that the copy is indexed when the collection would be.
+    # The user's threshold, so that the copy is indexed exactly when the collection would be.
     optimizers = models.OptimizersConfigDiff(
         indexing_threshold=source.optimizer_config.indexing_threshold
     )
@@ -110,10 +110,10 @@ def _points(batch: pa.RecordBatch) -> list[NewPoint]:
 
 
 def _delete(connection: Connection, name: str) -> None:
-    """Delete the collection, its shadow, and the mark of the shadow."""
+    """Delete the collection, its shadow, and the record of the shadow."""
     client, shadow = connection.client, shadow_name(name)
     for each in (name, shadow):
         if connection.call(lambda each=each: client.collection_exists(each)):  # type: ignore[misc]
             connection.call(lambda each=each: client.delete_collection(each))  # type: ignore[misc]
-    # The mark last: a crash before leaves a collection that `doctor` still finds.
+    # The record last: after a crash, `doctor` still finds the collection.
     forget_shadow(connection, shadow)

@@ -1,4 +1,4 @@
-"""Compare the settings and indexes of the new vector's place with the old. Reads only."""
+"""Compare the settings and indexes of the new vector with those of the old one. Reads only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PARAMS = (
 
 
 def compare_settings(connection: Connection, facts: CollectionFacts, target: Target) -> list[str]:
-    """Compare the settings of the new vectors' place with those that it should have.
+    """Compare the settings of the new vector with those that it should have.
 
     Args:
         connection: The open Qdrant.
@@ -55,7 +55,7 @@ def compare_settings(connection: Connection, facts: CollectionFacts, target: Tar
 def _vector_in_place(
     connection: Connection, info: models.CollectionInfo, old_name: str, target: Target
 ) -> Iterator[str]:
-    """Compare the settings that the tool chose; those of a name that was there are the user's."""
+    """Compare the settings that the tool chose; a name that existed before has the user's."""
     vectors = dense_vectors(info)
     new = vectors.get(target.vector)
     if new is None:
@@ -86,7 +86,7 @@ def _indexes(source: models.CollectionInfo, target: models.CollectionInfo) -> It
         {
             field: (index.data_type, _plain(index.params))
             for field, index in info.payload_schema.items()
-            # The tool's own indexes are in the target alone.
+            # The tool's own indexes exist only in the target.
             if not field.startswith(PROVENANCE)
         }
         for info in (source, target)

@@ -38,7 +38,7 @@ _GONE = object()
 
 
 class ShadowGallery:
-    """The source's points; their new vectors live on copies in the shadow.
+    """A gallery of the source's points, whose new vectors are on copies in the shadow.
 
     Args:
         connection: The open Qdrant.
@@ -58,7 +58,7 @@ class ShadowGallery:
     ) -> None:
         self._settings = settings
         self._copied = list(copied)
-        # The old vector stays in the source alone, but a projected one depends on it.
+        # The old vector stays in the source, but a projected one depends on it.
         self._bound = list(dict.fromkeys([*copied, settings.old.name]))
         self._source = Reader(connection, source, settings.page)
         self._shadow = Reader(connection, shadow, settings.page)
@@ -66,7 +66,7 @@ class ShadowGallery:
         self._writer = Writer(connection, shadow)
 
     def count(self, kind: Kind | None = None) -> int:
-        """Count exactly: the source's points, or the copies of those dealt with in this way."""
+        """Count exactly: the source's points, or the copies of this kind."""
         if kind is None:
             return self._source.count()
         return self._shadow.count(made_by(self._settings, kind))
@@ -84,14 +84,14 @@ class ShadowGallery:
         Whole payloads come as JSON and vectors do not, so proofs are read apart in any case.
         """
         fields = self._settings.fields_for(set(columns) - {"kind"})
-        # A copy is true only of the whole payload.
+        # A copy is valid only for the whole payload.
         payload = "kind" in columns or fields or False
         vectors = [each.name for each in self._given(columns).values()] or False
         pages = self._source.select(ids, after=after, payload=payload, vectors=vectors)
         yield from (self._batch(page, columns) for page in pages)
 
     def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
-        """Copy the source's present points with their new vectors; returns when it is applied.
+        """Copy the source's present points with their new vectors; returns once applied.
 
         A point deleted from the source between the copy's read and write stays behind in the
         shadow until `prune`.
@@ -104,7 +104,7 @@ class ShadowGallery:
         return result_of(batch, written)
 
     def prune(self) -> int:
-        """Remove copies whose source points are gone, or under another key; returns how many."""
+        """Remove copies whose source points are gone or moved to another key; returns how many."""
         # One shard key at a time: a point that moved to another key has a stray copy under the old.
         removed = 0
         for reader in self._keyed:
@@ -133,7 +133,7 @@ class ShadowGallery:
         return self._settings.read_for([name for name in columns if name != "new"])
 
     def _copies(self, page: Page, columns: Collection[str]) -> Page:
-        """Return the copies of a page's points, row by row; empty rows where there is none."""
+        """Return the copies of a page's points, row by row; rows without a copy are empty."""
         # Nothing is read from the shadow, and the page serves as a placeholder of equal length.
         if not {"kind", "new"} & {*columns}:
             return page
@@ -158,7 +158,7 @@ class ShadowGallery:
         for point_id, source, copy, present in rows:
             mark: dict[str, Any] = copy.get(PROVENANCE, {})
             expected = (plan, present, whole_hash(source))
-            # One copy is one point's, so the mark holds whole hashes and is not shared as in place.
+            # Each copy belongs to one point, so its mark holds whole hashes and is not shared.
             if (mark.get("plan"), mark.get("hash"), mark.get("payload")) == expected:
                 made[point_id] = mark["kind"], mark.get("vectors", "")
         true = self._unchanged(made)
@@ -166,7 +166,7 @@ class ShadowGallery:
         return pa.array(kinds, pa.string())
 
     def _unchanged(self, made: Mapping[PointId, tuple[str, str]]) -> set[PointId]:
-        """Return the points whose own vectors are those that were copied."""
+        """Return the points whose vectors are those that were copied."""
         if not made:
             return set()
         present = self._source.retrieve(list(made), vectors=self._bound)
@@ -178,11 +178,11 @@ class ShadowGallery:
 
     def _write_part(self, part: pa.RecordBatch, kind: Kind) -> list[PointId]:
         row_of = {point_id: row for row, point_id in enumerate(part.column("id").to_pylist())}
-        # The copy is of the point as it is now, not as the batch was read; deleted ones drop out
+        # The copy is of the present point, not of the point as read; deleted ones are left out
         # here.
         sources = self._source.retrieve(list(row_of), payload=True, vectors=self._bound)
         chosen = part.take(pa.array([row_of[each] for each in sources.ids], pa.int64()))
-        # The mark keeps the content hash of the batch: if the text has changed since it was read,
+        # The mark has the content hash of the batch: if the text has changed since it was read,
         # the mark does not match and the point is due again.
         marks = self._marks(chosen, kind, sources)
         made: list[dict[str, Vector]] = [{} for _ in sources.ids]
@@ -205,7 +205,7 @@ class ShadowGallery:
         """Build the mark of each copy: hashes of content and payload, a sketch of the vectors."""
         made_from = sources.vectors
         if kind is not Kind.ENCODED:
-            # These vectors may have changed, come or gone since the batch was read.
+            # These vectors may have been changed, added or deleted since the batch was read.
             given = self._given(["old"])
             names = {space.name for space in given.values()}
             made_from = [

@@ -1,4 +1,4 @@
-"""Store a hubness number on each point, in the tool's own payload key."""
+"""Store a correction for hubness on each point, in the tool's own payload key."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def index_numbers(connection: Connection, collection: str, key: str) -> None:
     field = f"{PROVENANCE}.{key}"
     # One index at a time: `plan` counts one, and strict mode may limit their number.
     drop_indexes(connection, collection, below=f"{PROVENANCE}.{HUB}", but=field)
-    # Nothing filters on it, so the vectors' graphs need no links for it.
+    # Nothing filters on it, so the HNSW graphs need no extra links for it.
     params = models.FloatIndexParams(type=models.FloatIndexType.FLOAT, enable_hnsw=False)
     create_index(connection, collection, field, params)
 
@@ -77,7 +77,7 @@ def scroll_points_without(
             )
             if records:
                 yield shard, [str(record.id) for record in records]
-            # The end is what the server returns as such, not a page that is short.
+            # Only the server's null offset ends a scroll, not a short page.
             if after is None:
                 break
 
@@ -91,7 +91,7 @@ def store_numbers(
     *,
     shard: models.ShardKey | None,
 ) -> None:
-    """Store a number on each point whose mark still is what the number was made for.
+    """Store a number on each point whose mark is still the one that the number was made for.
 
     Args:
         connection: The open Qdrant.
@@ -104,9 +104,9 @@ def store_numbers(
 
     def chosen(point: PointId, kind: Kind) -> dict[str, Any]:
         if connection.embedded:
-            # Nobody else has it open, and a filter looks at every point there.
+            # No other process has it open, and a filter would check every point there.
             return {"points": [stored_id(point)]}
-        # On condition of the mark: a point that was replaced meanwhile must not get an old number.
+        # Conditional on the mark: a point replaced meanwhile must not get an old number.
         own = models.HasIdCondition(has_id=[stored_id(point)])
         marked = [_marked("kind", kind.value), _marked("plan", plan[:PLAN_LENGTH])]
         return {"filter": models.Filter(must=[own, *marked])}

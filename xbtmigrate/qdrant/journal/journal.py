@@ -1,4 +1,4 @@
-"""Keep a migration's record beside its data, and the lease that admits one run at a time.
+"""Keep a migration's record beside its data, and the lease that allows one run at a time.
 
 Every change of a record is one conditional write: it applies only while the owner is still the
 one that was read. The holder's heartbeat grows; a rival watches it by its own monotonic clock, so
@@ -43,7 +43,7 @@ class QdrantJournal:
 
     def __init__(self, connection: Connection, migration: str, *, ttl: float = 15.0) -> None:
         self._connection = connection
-        # The next beat makes up for a beat, and an owner that ended is found out by itself.
+        # A lost beat is made up for by the next one, and a dead owner is detected anyway.
         self._brief = connection.brief()
         self._migration = migration
         self._ttl = ttl
@@ -64,7 +64,7 @@ class QdrantJournal:
         A lease whose process is known to be dead is taken over at once, any other only after its
         heartbeat stood still for `ttl` seconds.
 
-        A migration that begins also takes its collections, until it is over.
+        A migration that begins also reserves its collections until it has ended.
 
         Raises:
             LeaseError: Another run holds the lease and is alive, or another migration has one of
@@ -73,7 +73,7 @@ class QdrantJournal:
         """
         ensure_journal(self._connection)
         present = self.load()
-        # A migration under way holds its collections already; only a new one can collide with
+        # A migration in progress already holds its collections; only a new one can collide with
         # another.
         begins = present is None or present.phase in FREE
         if begins:
@@ -82,15 +82,15 @@ class QdrantJournal:
         _refuse_newer(present)
         self._wait_until_free(present)
         owner = str(Owner.here())
-        # The heartbeat grows with the owner, so of two runs that read the same record one swap
+        # The swap also raises the heartbeat, so of two runs that read the same record, one swap
         # applies.
         held = replace(record, owner=owner, heartbeat=present.heartbeat + 1, updated_at=utc_now())
         now = self._swap(held, present.owner, present.heartbeat)
-        # A write whose condition matches nothing succeeds, too: only the record shows who has it.
+        # A write whose condition matches nothing succeeds too: only the record shows the winner.
         if now.owner != owner:
             raise self._held_by(now)
         self._owner, self._heartbeat = owner, held.heartbeat
-        # Before the second look, which may take longer than the lease lasts without a heartbeat.
+        # Before the second check, which may take longer than the lease lasts without a heartbeat.
         self._keep_alive()
         if begins:
             self._look_again(held)
@@ -106,10 +106,10 @@ class QdrantJournal:
             self._beat(record, self._connection)
 
     def release(self) -> None:
-        """Give the lease back; safe to call twice.
+        """Release the lease; safe to call twice.
 
-        A lease that cannot be given back runs out: that is no reason for a run to fail whose work
-        is done, or to hide why it failed.
+        A lease that cannot be released expires, so a failure here neither fails a finished run nor
+        hides why a run failed.
         """
         self._stop.set()
         if self._thread is not None:
@@ -122,8 +122,8 @@ class QdrantJournal:
             self._set(self._brief, {"owner": ""}, owner)
         except XbtMigrateError as error:
             _log.warning(
-                "the lease of '%s' could not be given back (%s); the next run takes it over in "
-                "about %.0f s",
+                "the lease of '%s' could not be released (%s); the next run takes over in about "
+                "%.0f s",
                 self._migration,
                 error.message,
                 self._ttl,
@@ -153,7 +153,7 @@ class QdrantJournal:
             )
         )
         if not atomic:
-            # A rival that also found nothing may insert until now; only then the race begins.
+            # A rival that also found nothing may have inserted by now; the race begins here.
             time.sleep(1.0)
         return self.load() or free
 
@@ -169,7 +169,7 @@ class QdrantJournal:
             return
         if owner is not None and owner.is_dead():
             return
-        # The times in the record are of another clock: what counts is whether it changes while
+        # The times in the record are from another clock: what counts is whether it changes while
         # watched.
         deadline = time.monotonic() + self._ttl
         while time.monotonic() < deadline:
@@ -180,7 +180,7 @@ class QdrantJournal:
                 raise self._held_by(now or present)
 
     def _look_again(self, held: MigrationRecord) -> None:
-        """Refuse a rival that began at the same time: of two, at least one sees the other."""
+        """Raise if a rival began at the same time: of two, at least one sees the other."""
         try:
             refuse_rivals(self._connection, self._migration, held.collections)
         except LeaseError:
@@ -204,7 +204,7 @@ class QdrantJournal:
         self._thread.start()
 
     def _beat_until_released(self) -> None:
-        # Five beats fit into the ttl, so that one or two lost ones cost nothing.
+        # Five beats fit into the ttl, so one or two lost beats do no harm.
         while not self._stop.wait(self._ttl / 5):
             try:
                 with self._lock:
@@ -212,7 +212,7 @@ class QdrantJournal:
             except LeaseError:
                 return
             except XbtMigrateError:
-                # Qdrant is away: the next beat tries again, and `save` reports it to the run.
+                # Qdrant is unreachable: the next beat tries again, and `save` tells the run.
                 continue
 
     def _beat(self, record: MigrationRecord | None, connection: Connection) -> None:
@@ -221,7 +221,7 @@ class QdrantJournal:
         changes: dict[str, Any] = {} if record is None else _payload(record)
         changes |= {"owner": self._owner, "heartbeat": heartbeat, "updated_at": utc_now()}
         owner = self._owner
-        # Without an owner the lease was released: nothing may be written any more.
+        # Without an owner the lease was released: nothing more may be written.
         now = self._set(connection, changes, owner) if owner else self._read(connection)
         if now is None or not self._owner or now.owner != self._owner:
             raise LeaseError(
@@ -232,7 +232,7 @@ class QdrantJournal:
         self._heartbeat = heartbeat
 
     def _swap(self, record: MigrationRecord, owner: str, heartbeat: int) -> MigrationRecord:
-        """Store the record if owner and heartbeat are still these; return what is there then."""
+        """Store the record if owner and heartbeat are unchanged; returns the record after that."""
         return self._set(self._connection, _payload(record), owner, heartbeat) or record
 
     def _set(
@@ -287,7 +287,7 @@ def record_of(payload: Mapping[str, Any]) -> MigrationRecord:
 
 
 def _refuse_newer(record: MigrationRecord) -> None:
-    """Refuse what a newer version has begun: its marks may mean more than this one knows.
+    """Raise if a newer version began the migration: its marks may have another meaning.
 
     Raises:
         UnsupportedError: It is the record of a newer version.
@@ -302,7 +302,7 @@ def _foreign(migration: str, values: Mapping[str, Any]) -> UnsupportedError:
     return UnsupportedError(
         f"xbtmigrate {version} left the migration '{migration}' in the phase '{phase}', {known} "
         f"known here, to version {xbtmigrate.__version__}",
-        "go on with that version or a newer one; nothing was changed",
+        "continue with that version or a newer one; nothing was changed",
     )
 
 

@@ -1,7 +1,7 @@
-"""Keep a cutover's point hashes beside the journal, so that any machine can roll back.
+"""Store a cutover's ledger beside the journal, so that any machine can roll back.
 
-It lies there in parts, named by its digest; the record that names the digest is written after them,
-so that a reader finds a whole ledger or an earlier one.
+It is stored in parts named by its digest. The record that names the digest is written last, so a
+reader finds a whole ledger or an earlier one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KIND, _PART = "ledger", "ledger_part"
 
 
 def store_ledger(connection: Connection, migration: str, data: bytes) -> None:
-    """Store the file of a ledger in place of the one stored before."""
+    """Store the file of a ledger, replacing an earlier one."""
     digest = _digest(migration, data)
     # A repeated command need not store it again.
     if _record(connection, migration).get("digest") == digest:
@@ -49,7 +49,7 @@ def store_ledger(connection: Connection, migration: str, data: bytes) -> None:
 
 
 def fetch_ledger(connection: Connection, migration: str) -> bytes | None:
-    """Return the file of the ledger that is stored; None if there is none.
+    """Return the file of the stored ledger; None if there is none.
 
     Raises:
         ArtefactError: A part is missing or damaged.
@@ -70,8 +70,8 @@ def fetch_ledger(connection: Connection, migration: str) -> bytes | None:
     except (LookupError, ValueError, TypeError) as error:
         trouble = repr(error)
     raise ArtefactError(
-        f"the ledger of '{migration}' in {JOURNAL} is not whole: {trouble}",
-        "`xbtmigrate rollback --leave-behind` goes back without it",
+        f"the ledger of '{migration}' in {JOURNAL} is incomplete: {trouble}",
+        "`xbtmigrate rollback --leave-behind` works without it",
     )
 
 
@@ -81,7 +81,7 @@ def has_ledger(connection: Connection, migration: str) -> bool:
 
 
 def forget_ledger(connection: Connection, migration: str) -> None:
-    """Delete the ledger that is stored, if any is."""
+    """Delete the stored ledger, if there is one."""
     if connection.call(lambda: connection.client.collection_exists(JOURNAL)):
         _delete(connection, migration, [_KIND, _PART])
 

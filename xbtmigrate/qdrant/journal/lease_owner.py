@@ -1,4 +1,4 @@
-"""Identify the process that holds a lease, and find out whether it is certainly dead."""
+"""Identify the process that holds a lease, and whether it is certainly dead."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Owner:
 
     @classmethod
     def parse(cls, text: str) -> Owner | None:
-        """Read what `str` wrote; None for anything else."""
+        """Parse the form that `str` writes; None for anything else."""
         parts = text.split("|")
         if len(parts) != 5 or not parts[2].isdecimal():
             return None
@@ -47,7 +47,7 @@ class Owner:
 
     @property
     def shown(self) -> str:
-        """The owner as a person reads it."""
+        """The owner, described for people."""
         return f"process {self.pid} on {self.hostname}"
 
     def is_this_process(self) -> bool:
@@ -56,7 +56,7 @@ class Owner:
         return (self.machine, self.pid, self.started) == (mine.machine, mine.pid, mine.started)
 
     def is_dead(self) -> bool:
-        """Whether the process certainly ended; false wherever that cannot be known.
+        """Whether the process has certainly ended; false if that cannot be known.
 
         A pid means something only under the same boot of the same kernel and in the same process
         namespace: two containers may share both their host name and the pid.
@@ -72,7 +72,7 @@ class Owner:
         except PermissionError:
             return False
         started = _start_time(self.pid)
-        # The same pid with another start time is a later process: pids are used again.
+        # The same pid with another start time is a later process: pids are reused.
         return started is not None and started != self.started
 
 
@@ -94,5 +94,5 @@ def _start_time(pid: int) -> str | None:
     # The name, in parentheses, may itself hold spaces and parentheses.
     fields = stat.rpartition(")")[2].split()
     # After the name, field 0 is the state and field 19 the start time (proc(5), fields 3 and 22).
-    # Ticks since boot, so a clock that is set does not change it.
+    # Ticks since boot, so setting the clock does not change it.
     return "ended" if fields[0] in "ZX" else fields[19]

@@ -32,17 +32,17 @@ from xbtmigrate.types import digest_of
 PART_BYTES = 2**20
 KIND, PART = "serving", "serving_part"
 MAX_PARTS = 1024
-"""Parts of an archive, at most."""
+"""Most parts of an archive."""
 MIN_ROOM, MAX_GROWTH = 64 * 2**20, 4
-"""An archive may unpack to so many bytes, or to so many times its own: vectors hardly shrink."""
+"""Limits of an unpacked archive: bytes, or a multiple of its size, as vectors hardly shrink."""
 _UNPACKING = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
-"""What reading a damaged archive raises; the last two of an unknown method and a password."""
+"""Errors of reading a damaged archive; the last two for an unknown method and a password."""
 _AGAIN = "publish it again with `xbtmigrate publish --yes`"
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What is published of one migration.
+    """The published files of one migration.
 
     Attributes:
         migration: Its name.
@@ -85,7 +85,7 @@ def publish(
     vector: str,
     files: Mapping[str, bytes],
 ) -> Published:
-    """Store files beside the journal, in place of those published before.
+    """Store files beside the journal, replacing those published before.
 
     Args:
         connection: The open Qdrant.
@@ -112,14 +112,14 @@ def publish(
     described = {name: getattr(now, name) for name in Published.__dataclass_fields__}
     put_record(connection, record_id(KIND, migration), {"kind": KIND, **described})
     if earlier is not None and earlier.digest != digest:
-        # A reader that holds the earlier record may miss a part from now on: an error, not a
+        # A reader with the earlier record may miss a part from now on, and gets an error, not a
         # mixture.
         delete_records(connection, earlier.part_ids)
     return now
 
 
 def withdraw(connection: Connection, migration: str) -> None:
-    """Delete what is published of a migration, if anything is: the record first, then its parts."""
+    """Delete the published files of a migration, if any: the record first, then its parts."""
     published = _present(connection, migration)
     if published is None:
         return
@@ -129,7 +129,7 @@ def withdraw(connection: Connection, migration: str) -> None:
 
 
 def select_published(collection: str) -> models.Filter:
-    """Select the records of what is published of a collection, by any of its names."""
+    """Select the records of published files of a collection, by any of its names."""
     wanted = {"kind": KIND, "names": collection}
     return models.Filter(
         must=[
@@ -165,7 +165,7 @@ def unpack(published: Published, parts: Sequence[models.Record], folder: Path) -
 
 
 def fetch(connection: Connection, migration: str, folder: Path) -> bool:
-    """Write the files that are published of a migration into a folder; false if there are none.
+    """Write the published files of a migration into a folder; false if there are none.
 
     Raises:
         ArtefactError: A part is missing or damaged.
@@ -207,7 +207,7 @@ def _unpacked(archive: bytes) -> dict[str, bytes]:
 
 def _not_whole(published: Published, why: str) -> ArtefactError:
     return ArtefactError(
-        f"what is published of '{published.migration}' in {JOURNAL} is not whole: {why}", _AGAIN
+        f"the published files of '{published.migration}' in {JOURNAL} are incomplete: {why}", _AGAIN
     )
 
 
@@ -215,7 +215,7 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in sorted(files.items()):
-            # A ZipInfo without a date makes equal files an equal archive.
+            # Without a date, equal files make an equal archive.
             archive.writestr(zipfile.ZipInfo(name), data)
     return packed.getvalue()
 

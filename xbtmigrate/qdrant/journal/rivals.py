@@ -17,7 +17,7 @@ _RECORDS = models.Filter(
     must=[models.FieldCondition(key="kind", match=models.MatchValue(value="migration"))]
 )
 _PAGE = 1000
-# Applications read the new vectors, or are about to: `abort` would delete what they read.
+# Applications read the new vectors, or soon will: `abort` would delete them.
 _SWITCHED = (Phase.CUTTING_OVER, Phase.CUT_OVER, Phase.ROLLING_BACK)
 
 
@@ -26,7 +26,7 @@ def find_records(
 ) -> dict[str, Mapping[str, Any]]:
     """Return the journal's records of migrations that use one of some collections, by point id.
 
-    They are not parsed: another migration may be of a newer version, or its record damaged.
+    They are not parsed: another migration may be from a newer version, or its record damaged.
     """
     client, wanted = connection.client, set(collections)
     if not connection.call(lambda: client.collection_exists(JOURNAL)):
@@ -56,7 +56,7 @@ def find_finished(
 
 
 def refuse_rivals(connection: Connection, migration: str, collections: Collection[str]) -> None:
-    """Refuse a collection that another migration is at work on: both would mark its points.
+    """Raise if another migration uses a collection: both would mark its points.
 
     Args:
         connection: The open Qdrant.
@@ -74,25 +74,25 @@ def refuse_rivals(connection: Connection, migration: str, collections: Collectio
         shared = ", ".join(f"'{each}'" for each in sorted({*collections} & _collections(record)))
         raise LeaseError(
             f"the migration '{name}' ({phase}) already has the collection {shared}",
-            f"one migration of a collection at a time: where '{name}' lives, {_ways_out(phase)}",
+            f"a collection can have one migration at a time: for '{name}', {_ways_out(phase)}",
         )
 
 
 def _is_under_way(record: Mapping[str, Any], connection: Connection) -> bool:
     phase = record.get("phase")
-    # An unknown phase, of a newer version, counts as under way.
+    # An unknown phase, from a newer version, counts as in progress.
     if phase in OVER or phase not in FREE:
         return phase not in OVER
-    # It has written nothing yet: it counts while a run holds it.
+    # It has written nothing yet, so it counts only while a run holds its lease.
     owner = Owner.parse(str(record.get("owner", "")))
     return owner is not None and not connection.embedded and not owner.is_dead()
 
 
 def _ways_out(phase: str) -> str:
     if phase in _SWITCHED:
-        return "end it with `xbtmigrate finalize`, or go back with `xbtmigrate rollback`"
+        return "finish it with `xbtmigrate finalize`, or undo it with `xbtmigrate rollback`"
     if phase in (Phase.FINALIZING, Phase.ABORTING):
-        return "run the command that `xbtmigrate status` names: it goes on from there"
+        return "run the command that `xbtmigrate status` names: it continues from there"
     return "finish it (`xbtmigrate status` names the next step), or `xbtmigrate abort --yes`"
 
 

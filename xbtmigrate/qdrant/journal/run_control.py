@@ -25,7 +25,7 @@ from xbtmigrate.qdrant.wire.own_collection import (
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The last command from another shell; it holds until the next one.
+    """The last command from another shell, in force until the next one.
 
     Attributes:
         paused: Whether the run shall wait.
@@ -85,7 +85,7 @@ class Control:
 
     def read_command(self) -> Command:
         """Read the last command."""
-        # Without a record the defaults hold: not paused, limits as the run was started with.
+        # Without a record, the defaults apply: not paused, limits as the run was started with.
         return decode_record(self._read("command"), Command, f"command for '{self.migration}'")
 
     def send_command(self, *, paused: bool, limits: Limits | None) -> Command:
@@ -97,7 +97,7 @@ class Control:
     def read_load(self) -> dict[str, Any]:
         """Read the load that the run published last; empty if there is none."""
         found = self._read("load")
-        # Checked and returned as it is: keys that a newer version added are shown, too.
+        # Validated and returned as it is, so that keys added by a newer version are shown too.
         decode_record(found, _Load, f"load of '{self.migration}'")
         return found
 
@@ -106,20 +106,20 @@ class Control:
         self._store("load", load)
 
     def read_error(self) -> tuple[str, str] | None:
-        """Read why the last run ended by an error, and the way out; None where it did not."""
+        """Read the error that ended the last run, with its hint; None if there was none."""
         found = decode_record(self._read("error"), _StoredError, f"error of '{self.migration}'")
         return (found.message, found.hint) if found.message else None
 
     def store_error(self, error: tuple[str, str] | None) -> None:
-        """Store why a run ended by an error, or clear the error of an earlier run."""
-        # Most runs end well and need not write.
+        """Store the error that ended a run, or clear that of an earlier run."""
+        # Most runs end without an error and need not write.
         if error is None and self.read_error() is None:
             return
         message, hint = error or ("", "")
         self._store("error", {"message": message, "hint": hint})
 
     def forget(self) -> None:
-        """Delete commands, load and error of a migration that is over."""
+        """Delete command, load and error of a migration that has ended."""
         kinds = ("command", "load", "error")
         delete_records(self.connection, [self._id(kind) for kind in kinds])
 

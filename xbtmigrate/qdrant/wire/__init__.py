@@ -1,1 +1,1 @@
-"""Requests, and points on their way between Qdrant, numpy and Arrow."""
+"""Requests to Qdrant, and the conversion of points to and from numpy and Arrow."""

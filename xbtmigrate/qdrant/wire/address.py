@@ -9,18 +9,18 @@ from xbtmigrate.errors import ConnectionFailedError, XbtMigrateError
 from xbtmigrate.qdrant.wire.server_errors import server_message, status_of
 
 PORT = 6333
-"""What the client library takes where an address names no port."""
+"""Port of the client library for an address without one."""
 NOT_THERE = (301, 302, 307, 308, 400, 404, 405)
-"""What other servers, proxies and pages answer where Qdrant would name its version."""
+"""Statuses of other servers, proxies and pages where Qdrant would return its version."""
 BROKEN_OFF = ("RemoteProtocolError", "ReadError", "HTTPS port")
-"""How plain HTTP ends at a server, or at a proxy, that speaks TLS."""
+"""Errors of plain HTTP at a server, or a proxy, that speaks TLS."""
 UNKNOWN_HOST = ("Name or service not known", "nodename nor servname", "name resolution")
 OWN_PATHS = ("dashboard", "collections", "telemetry", "cluster", "metrics")
-"""Paths of a Qdrant: what people paste is the address of one of its pages."""
+"""Pages of Qdrant, whose addresses people paste by mistake."""
 
 
 def explain(failure: XbtMigrateError, url: str, *, with_key: bool) -> XbtMigrateError:
-    """Turn the failure of the first request to an address into an error that names the mistake.
+    """Turn the failure of the first request into an error that names the mistake in the address.
 
     Args:
         failure: The failure in general words, raised from that of the client library.
@@ -28,7 +28,7 @@ def explain(failure: XbtMigrateError, url: str, *, with_key: bool) -> XbtMigrate
         with_key: Whether a key was sent.
     """
     error = failure.__cause__
-    # The tool's own errors, such as that of a server too old, already name the way out.
+    # The tool's own errors, such as for an old server, already have a hint.
     if error is None:
         return failure
     status, said = status_of(error), server_message(error)
@@ -52,8 +52,8 @@ def _refused(url: str, said: str, *, with_key: bool) -> ConnectionFailedError:
     if with_key:
         return ConnectionFailedError(
             f"Qdrant at {url} refused the credentials: {said}",
-            "the key in the variable or file that qdrant.api_key_env or qdrant.api_key_file names "
-            "is not one of this server: give its service.api_key, or a JWT made with it",
+            "the key named by qdrant.api_key_env or qdrant.api_key_file does not belong to this "
+            "server: give its service.api_key, or a JWT signed with it",
         )
     return ConnectionFailedError(
         f"Qdrant at {url} refused the credentials: no API key is given ({said})",
@@ -63,20 +63,20 @@ def _refused(url: str, said: str, *, with_key: bool) -> ConnectionFailedError:
 
 
 def _not_there(url: str, said: str) -> ConnectionFailedError:
-    """Return the error for an answer not of Qdrant's API: a page, a prefix, another server."""
+    """Return the error for an answer not from Qdrant's API: a page, a prefix, another server."""
     parts = urlsplit(url)
     root, path = f"{parts.scheme}://{parts.netloc}", parts.path.strip("/")
     first, *_ = path.split("/")
     # The dashboard's pages are fragments, such as http://host:6333/dashboard#/collections.
     if first in OWN_PATHS or parts.fragment:
         return ConnectionFailedError(
-            f"{url} is the address of a page of Qdrant, not of its interface",
+            f"{url} is the address of one of Qdrant's pages, not of its API",
             f'write qdrant.url = "{root}"',
         )
     if path:
         return ConnectionFailedError(
             f"what answers under the prefix '/{path}' of {root} is not Qdrant: {said[:100]}",
-            f'write qdrant.url = "{root}", or the prefix under which a proxy passes Qdrant on',
+            f'write qdrant.url = "{root}", or the prefix under which a proxy serves Qdrant',
         )
     return ConnectionFailedError(
         f"what answers at {url} is not Qdrant: {said[:100]}",
@@ -85,7 +85,7 @@ def _not_there(url: str, said: str) -> ConnectionFailedError:
 
 
 def _silent(failure: XbtMigrateError, url: str, said: str) -> XbtMigrateError:
-    """Return the error for silence or another protocol: a wrong port, TLS or the lack of it."""
+    """Return the error for no answer or another protocol: a wrong port, with or without TLS."""
     parts = urlsplit(url)
     rest = url.partition("://")[2]
     if "WRONG_VERSION_NUMBER" in said or "record layer failure" in said:
@@ -96,8 +96,8 @@ def _silent(failure: XbtMigrateError, url: str, said: str) -> XbtMigrateError:
     if "CERTIFICATE_VERIFY_FAILED" in said:
         return ConnectionFailedError(
             f"the certificate of {url} is not trusted: {said}",
-            "name the PEM file of the authority that signed it in qdrant.ca_file, and see that the "
-            "host is the one that the certificate is made for",
+            "name the PEM file of the authority that signed it in qdrant.ca_file, and check that "
+            "the host is the one in the certificate",
         )
     if parts.scheme == "http" and any(each in said for each in BROKEN_OFF):
         return ConnectionFailedError(
@@ -108,8 +108,8 @@ def _silent(failure: XbtMigrateError, url: str, said: str) -> XbtMigrateError:
     if parts.port is None:
         usual = 443 if parts.scheme == "https" else 80
         return ConnectionFailedError(
-            f"{failure.message}; qdrant.url names no port, so {PORT} was tried",
+            f"{failure.message}; qdrant.url names no port, so port {PORT} was tried",
             f'name the port: qdrant.url = "{parts.scheme}://{parts.netloc}:{usual}{parts.path}" '
-            f"behind a proxy, :{PORT} for Qdrant itself; and see that the server is running",
+            f"behind a proxy, :{PORT} for Qdrant itself; and check that the server is running",
         )
     return failure

@@ -1,4 +1,4 @@
-"""Open a Qdrant, once its address, key, certificates and version are known to be right."""
+"""Open a Qdrant after checking its address, key, certificates and version."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def connect(
         OLDEST,
         url,
         attempts=BRIEF_ATTEMPTS,
-        # Some servers expose the gRPC port alone; requests then go through the client library.
+        # Some servers expose only the gRPC port; requests then go through the client library.
         rest=None if prefer_grpc and not rest.answers() else rest,
         rpc=Rpc(url, grpc_port, api_key, timeout, certificates=certificates, trusted=prefer_grpc),
     )
@@ -72,10 +72,10 @@ def connect(
 
 
 def _refuse_address(url: str) -> None:
-    """Refuse what is no web address; the client library would take it for a host's name."""
+    """Raise for a text that is no web address; the client library would take it for a host name."""
     if not url.startswith(("http://", "https://")):
         raise ConnectionFailedError(
-            f"'{url}' is not an address of a Qdrant",
+            f"'{url}' is not an address of Qdrant",
             'write qdrant.url = "http://host:6333", or "path:DIR" for the embedded mode',
         )
 
@@ -89,9 +89,9 @@ def _open_client(
     grpc_port: int,
     timeout: int,
 ) -> QdrantClient:
-    """Open the client library; raises ConnectionFailedError for an address that is none."""
+    """Open the client library; raises ConnectionFailedError for an invalid address."""
     with warnings.catch_warnings():
-        # The library warns of versions, which are checked here, and of keys over plain HTTP.
+        # The library warns about versions, which are checked here, and keys over plain HTTP.
         warnings.simplefilter("ignore")
         try:
             return QdrantClient(
@@ -124,7 +124,7 @@ def open_async(
     if url.startswith("path:"):
         return AsyncQdrantClient(path=url.removeprefix("path:"))
     with warnings.catch_warnings():
-        # The library warns of keys over plain HTTP, which is for the configuration to decide.
+        # The library warns about keys over plain HTTP, which the configuration decides.
         warnings.simplefilter("ignore")
         return AsyncQdrantClient(
             url=url,
@@ -136,7 +136,7 @@ def open_async(
 
 
 def _open_folder(folder: Path, url: str) -> Connection:
-    # The client library creates a database in any folder that has none; a mistyped path must not.
+    # The client library creates a database in any folder without one, even a mistyped one.
     meta = folder / "meta.json"
     if not meta.is_file():
         what = "does not exist" if not folder.exists() else "is not an embedded Qdrant database"
@@ -146,7 +146,7 @@ def _open_folder(folder: Path, url: str) -> Connection:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Reads come from memory, so a second thread may read; the loop alone writes.
+            # Reads come from memory, so a second thread may read; only the loop writes.
             client = QdrantClient(path=str(folder), force_disable_check_same_thread=True)
     except RuntimeError as error:
         raise ConnectionFailedError(
@@ -169,7 +169,7 @@ def _checked(probe: Connection, *, with_key: bool) -> Connection:
     except XbtMigrateError as error:
         probe.close()
         raise explain(error, probe.url, with_key=with_key) from error.__cause__
-    # The address is right, so from here on a failure is more likely an outage than a mistake.
+    # The address is right, so from here on a failure is more likely an outage.
     return replace(probe, version=version, attempts=ATTEMPTS)
 
 
@@ -181,7 +181,7 @@ def _version_of(probe: Connection) -> Version:
             f"Qdrant at {probe.url} has version {'.'.join(map(str, version))}",
             f"upgrade the server to {oldest} or newer",
         )
-    # A server returns its version to anyone; a list of collections needs valid credentials.
+    # A server returns its version to anyone; listing collections needs valid credentials.
     probe.call(probe.client.get_collections)
     return version
 
@@ -214,7 +214,7 @@ def check_writable(connection: Connection, collection: str) -> None:
             connection.call(lambda request=request: _unless_malformed(request))  # type: ignore[misc]
         except ConnectionFailedError as error:
             raise ConnectionFailedError(
-                f"this API key may not {right}: {error.message}",
+                f"this API key has no right to {right}: {error.message}",
                 "give a key with full access in the variable named by qdrant.api_key_env",
             ) from error
 
@@ -223,6 +223,6 @@ def _unless_malformed(request: Callable[[], object]) -> None:
     try:
         request()
     except SERVER_ERRORS as error:
-        # Rights are checked first: with custom sharding, a delete without a key is answered 400.
+        # Rights are checked first; under custom sharding, a delete without a key then gets a 400.
         if status_of(error) != 400:
             raise

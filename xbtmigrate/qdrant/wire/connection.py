@@ -1,8 +1,8 @@
-"""Send requests to one open Qdrant, server or embedded, and retry those that may still succeed.
+"""Send requests to an open Qdrant, server or embedded, and retry those that may still succeed.
 
 Every request passes through `Connection.call` or `write`, which repeat it by one policy. A server
-that answers 429 is waited for patiently; one that is away or fails, for about half a minute.
-A request whose repetition would not be harmless goes through `make_repeatable`.
+that answers 429 is retried for long; one that is unreachable or fails, for about half a minute. A
+request that is not safe to repeat goes through `make_repeatable`.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ T = TypeVar("T")
 Version: TypeAlias = tuple[int, int, int]
 
 OLDEST: Version = (1, 13, 0)
-"""Oldest server that is supported: it brought has_vector, which every exact count needs."""
-# The versions that brought what the tool uses where it can; docs/servers.md has the table.
+"""Oldest supported server: the first with has_vector, which every exact count needs."""
+# First versions of features that the tool uses if present; docs/servers.md has the table.
 METADATA: Version = (1, 16, 0)
 CONDITIONAL_UPSERT: Version = (1, 16, 0)
 ADD_VECTOR: Version = (1, 18, 0)
 DROP_VECTOR: Version = (1, 19, 0)
-"""Servers of 1.18 can do it too, but may lose points that were not flushed before (#9105 there)."""
+"""Servers of 1.18 can do it too, but may lose points that were not flushed (qdrant#9105)."""
 
 ATTEMPTS = 8
 """Attempts of a request that a run depends on."""
 BRIEF_ATTEMPTS = 3
-"""Attempts of a request that something else makes up for, such as the next heartbeat; and of the
+"""Attempts of a request whose failure does no harm, such as a heartbeat; and of the
 first one to a server, where a wrong address is likelier than an outage."""
 
 MEDIUM = models.WriteOrdering.MEDIUM
 """Writes pass through one leader per shard, so replicas see them in the same order."""
 DONE = models.UpdateResult(status=models.UpdateStatus.COMPLETED)
-"""What a write returns that took effect."""
+"""Status of a write that took effect."""
 
 _log = logging.getLogger(__name__)
 # Longest single wait in seconds; a longer Retry-After is cut to it (docs/safety.md).
@@ -63,7 +63,7 @@ _REPEATED = 10.0
 # A 429 means "slow down", not "broken": a busy server delays a run, and ends it only after 80
 # refusals of one request (docs/load.md).
 _REFUSALS = 10
-"""Refusals for want of capacity that count as one failed attempt."""
+"""Refusals for lack of capacity that count as one failed attempt."""
 
 
 class RetryPolicy:
@@ -85,7 +85,7 @@ class RetryPolicy:
         attempts: int,
         retry: Callable[[RetryCallState], bool],
     ) -> T:
-        """Send a request, and retry it where it fails for a reason that may pass.
+        """Send a request, and retry it if it fails for a transient reason.
 
         Args:
             request: The request.
@@ -161,7 +161,7 @@ class Connection:
 
     @property
     def embedded(self) -> bool:
-        """Whether this process alone holds the database."""
+        """Whether the database is embedded in this process."""
         return self.mode == "embedded"
 
     def at_least(self, version: Version) -> bool:
@@ -169,11 +169,11 @@ class Connection:
         return self.version >= version
 
     def brief(self) -> Connection:
-        """Return it with fewer attempts, for requests whose failure does no harm."""
+        """Return the connection with fewer attempts, for requests whose failure does no harm."""
         return replace(self, attempts=BRIEF_ATTEMPTS)
 
     def call(self, request: Callable[[], T]) -> T:
-        """Send a request; retry failures that may pass.
+        """Send a request; retry transient failures.
 
         Raises:
             XbtMigrateError: The failure stays; its message says what it means.
@@ -204,7 +204,7 @@ class Connection:
             ) from error
 
     def close(self) -> None:
-        """Give up the connection, and the lock of an embedded folder."""
+        """Close the connection, and release the lock of an embedded folder."""
         if self.rest is not None:
             self.rest.close()
         if self.rpc is not None:
@@ -233,7 +233,7 @@ class Connection:
 
 
 def make_repeatable(request: Callable[[], T], done: Callable[[], T | None]) -> Callable[[], T]:
-    """Make a request repeatable whose repetition is refused, or would take effect twice.
+    """Make a request safe to repeat that would otherwise be refused, or take effect, twice.
 
     Args:
         request: The request, such as one that creates a collection.
@@ -261,9 +261,9 @@ def make_repeatable(request: Callable[[], T], done: Callable[[], T | None]) -> C
 def use_write_ahead_log(client: QdrantClient) -> None:
     """Switch the SQLite files of the embedded mode to write-ahead logging.
 
-    The client commits every point by itself, and each commit waits for the disk. With a
-    write-ahead log it does not: a killed process loses nothing, a power failure at most the last
-    points, and the database stays whole either way. Calling it again changes nothing.
+    The client commits every point by itself, and each commit waits for the disk. With a write-ahead
+    log it does not: a killed process loses nothing, a power failure at most the last points, and
+    the database stays consistent. Calling it again changes nothing.
     """
     local: Any = client._client
     for collection in local.collections.values():
@@ -287,8 +287,9 @@ def _is_refusal(state: RetryCallState) -> bool:
 def _seconds_to_wait(state: RetryCallState) -> float:
     """Double from 0.2 s to 10 s, with jitter; longer where the server's Retry-After says so.
 
-    What is refused again waits twice as long: a server charges a request of many operations one by
-    one, refuses it in the middle, and names the time until the next one alone.
+    A request that is refused again waits twice as long: a server counts a request of many
+    operations one by one, refuses it in the middle, and names the time until the next operation
+    only.
     """
     # Jitter separates the threads of a run. The seven waits of eight attempts add up to 16 to 32 s.
     spread: float = random.uniform(0.5, 1.0)  # noqa: S311

@@ -1,6 +1,6 @@
-"""Create the tool's collection in Qdrant, and keep in it which shadows the tool has made.
+"""Create the tool's collection in Qdrant, and record in it which shadows the tool has made.
 
-Collection metadata would do for these records, but servers before 1.16 have none.
+Collection metadata could hold these records, but servers before 1.16 have none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ JOURNAL = "_xbtmigrate"
 """Collection without vectors that keeps the tool's records; never deleted by the tool."""
 DAMAGED = f"restore the collection {JOURNAL} from a snapshot; nothing was changed"
 REPLICAS = 3
-"""Copies of the records, on as many peers as there are: a migration outlives the loss of one."""
+"""Replicas of the records, on as many peers as there are: a migration survives the loss of one."""
 # Never change it: the ids of all existing records derive from it.
 _NAMESPACE = uuid.UUID("6f1d1a4e-6d0d-5b57-9a0b-5b3c2f6f0e11")
 
@@ -36,7 +36,7 @@ def record_id(kind: str, name: str) -> str:
 
 
 def ensure_journal(connection: Connection) -> None:
-    """Create the tool's own collection unless it is there."""
+    """Create the tool's own collection unless it exists."""
     client = connection.client
     if connection.call(lambda: client.collection_exists(JOURNAL)):
         return
@@ -57,7 +57,7 @@ def ensure_journal(connection: Connection) -> None:
 
 
 def put_record(connection: Connection, point_id: str, payload: Mapping[str, Any]) -> None:
-    """Store a record in place of an earlier one."""
+    """Store a record, replacing an earlier one."""
     point = models.PointStruct(id=point_id, vector={}, payload=dict(payload))
     connection.write(lambda: connection.client.upsert(JOURNAL, [point], wait=True, ordering=MEDIUM))
 
@@ -91,7 +91,7 @@ class _StoredShadow:
 
 
 def decode_record(payload: Mapping[str, Any], form: type[T], what: str, hint: str = DAMAGED) -> T:
-    """Turn a record of the journal, which anyone may have changed, into a value.
+    """Validate a record of the journal, which anyone may have changed.
 
     Args:
         payload: The record.
@@ -107,7 +107,7 @@ def decode_record(payload: Mapping[str, Any], form: type[T], what: str, hint: st
 
 
 def record_shadow(connection: Connection, shadow: str, record: ShadowRecord) -> None:
-    """Record that a shadow is the tool's, before it exists: a crash leaves at most a record."""
+    """Record a shadow before it is created: a crash leaves at most a record."""
     ensure_journal(connection)
     source, vector, size, distance = record
     payload = {
@@ -124,5 +124,5 @@ def forget_shadow(connection: Connection, shadow: str) -> None:
     """Remove the record of a shadow that is deleted, or has become the application's collection."""
     client = connection.client
     if connection.call(lambda: client.collection_exists(JOURNAL)):
-        # Callers delete a shadow before its record: a crash in between leaves each shadow its own.
+        # Callers delete a shadow before its record, so that a crash leaves no shadow without one.
         delete_records(connection, [record_id("shadow", shadow)])

@@ -1,4 +1,4 @@
-"""Points as they travel: ids, payloads with the fields that are embedded, and numpy vectors."""
+"""Points as they are read and written: ids, payloads with the embedded fields, numpy vectors."""
 
 from __future__ import annotations
 
@@ -105,12 +105,12 @@ def _rendered(field: str, payload: Payload) -> str | None:
     if isinstance(plain, str) and "." not in field and "{" not in field:
         return plain if plain.strip() else None
     values = [_value(payload, path) for path in paths_of(field)]
-    # One field that is there is enough; the literals of a template alone are no content.
+    # One present field is enough; the literals of a template alone are not content.
     if not any(values):
         return None
     if "{" not in field:
         return values[0]
-    # parse() yields the text before each field; text behind the last one has no field.
+    # parse() yields the text before each field; text after the last one has no field.
     literals = [(literal, name is not None) for literal, name, _, _ in Formatter().parse(field)]
     remaining = iter(values)
     return "".join(text + (next(remaining) if slot else "") for text, slot in literals).strip()
@@ -129,7 +129,7 @@ def _texts_at(node: object, path: Sequence[str]) -> Iterator[str]:
     elif not path and isinstance(node, str):
         if node.strip():
             yield node
-    # In Python a bool is an int, but it is not content for an embedding model.
+    # In Python a bool is an int, but it is not content to embed.
     elif not path and isinstance(node, int | float) and not isinstance(node, bool):
         yield str(node)
 
@@ -148,7 +148,7 @@ Vector: TypeAlias = Vectors | Sparse
 
 @dataclass(frozen=True, slots=True)
 class NewPoint:
-    """A whole point to be stored; the name of an unnamed vector is ""."""
+    """A whole point to store; the name of an unnamed vector is ""."""
 
     id: PointId
     payload: Mapping[str, Any]
@@ -157,7 +157,7 @@ class NewPoint:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some points, column by column, n rows each.
+    """Some points, in columns of n rows.
 
     Attributes:
         ids: Point ids.
@@ -194,13 +194,13 @@ class Page:
         """Build a fixed_size_list column of one vector; null where there is no usable one."""
         matrix = self.matrix(name, size)
         valid = usable(matrix)
-        # numpy views the column without its validity: what lies under a null must not pass for a
+        # numpy views the column without its validity: values under a null must not look like a
         # vector.
         matrix[~valid] = np.nan
         return vector_array(matrix, valid)
 
     def matrix(self, name: str, size: int) -> Vectors:
-        """Put one dense vector of the points into rows, (n, size); NaN where it is missing."""
+        """Return one dense vector of the points as rows, (n, size); NaN where it is missing."""
         matrix: Vectors = np.full((len(self), size), np.nan, dtype=np.float32)
         for row, vectors in enumerate(self.vectors):
             if isinstance(each := vectors.get(name), np.ndarray):
@@ -210,7 +210,7 @@ class Page:
     def source_columns(self, fields: EmbeddedFields) -> dict[str, pa.Array]:
         """Build the columns text, image and content_hash.
 
-        What is not Unicode has a hash, but nothing that could be embedded.
+        Text that is not Unicode has a hash, but is not embedded.
         """
         columns: dict[str, list[str | None]] = {
             "text": [fields.text_of(payload) for payload in self.payloads],
@@ -231,7 +231,7 @@ def _strings(values: Sequence[str | None]) -> pa.Array:
 
 
 Unread: TypeAlias = Callable[[], Page]
-"""A received answer whose points are parsed when it is called."""
+"""Parses the points of a received answer when it is called."""
 
 
 def stored_id(point_id: PointId) -> StoredId:
@@ -240,7 +240,7 @@ def stored_id(point_id: PointId) -> StoredId:
     Raises:
         CollectionError: It is neither.
     """
-    # isdecimal() alone is also true of digits in other scripts, which int() would convert.
+    # isdecimal() is also true for digits of other scripts, which int() would convert.
     if point_id.isascii() and point_id.isdecimal() and int(point_id) < 2**64:
         return int(point_id)
     try:

@@ -3,7 +3,7 @@
 Encoding writes the bytes that protobuf's own classes would write, at a fifth of their cost; the
 field numbers are those of Qdrant's points.proto and json_with_int.proto. Decoding keeps the message
 of a vector as bytes: Qdrant's message types are declared once more, with `bytes` where they have a
-VectorOutput. Both look the same on the wire.
+VectorOutput. Both have the same bytes on the wire.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def _type(name: str) -> Any:
 
 @cache
 def _pool() -> descriptor_pool.DescriptorPool:
-    # A separate pool: the default one already holds Qdrant's declarations under these names.
+    # A separate pool, because the default one holds Qdrant's declarations under these names.
     pool = descriptor_pool.DescriptorPool()
     for each in _with_imports(points_pb2.DESCRIPTOR):
         file = descriptor_pb2.FileDescriptorProto()
@@ -283,7 +283,7 @@ def _decode_named(packed: Sequence[Mapping[str, bytes]]) -> list[dict[str, Vecto
 
 
 def _decode_vectors(packed: Sequence[bytes]) -> list[Vector]:
-    """Read each VectorOutput: all at once if they hold equally many numbers and nothing else."""
+    """Read each VectorOutput: all at once if they hold equally many floats and nothing else."""
     length = len(packed[0])
     if length % _ONE_BY_ONE.itemsize == 0 and all(len(each) == length for each in packed):
         together = np.frombuffer(b"".join(packed), _ONE_BY_ONE)

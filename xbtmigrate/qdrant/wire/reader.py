@@ -1,4 +1,4 @@
-"""Read points in pages over the fastest interface; a scroll ends only where the server ends it."""
+"""Read points in pages over the fastest interface; a scroll ends only when the server says so."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from xbtmigrate.types import PointId, Vectors
 _PAGE_BYTES = 16 * 2**20
 
 Wanted: TypeAlias = bool | list[str]
-"""Payload keys or vector names to read: all, none or these."""
+"""Payload keys or vector names to read: all, none, or these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads one collection: vectors over gRPC once that is trusted, else JSON over REST.
+    """Reads one collection: vectors over gRPC once its port is verified, else JSON over REST.
 
-    Neither makes a Python float. Whole payloads always come over REST, because gRPC has no
+    Neither creates Python floats. Whole payloads always come over REST, because gRPC has no
     integers beyond 2^63 - 1.
 
     Attributes:
@@ -60,7 +60,7 @@ class Reader:
         vectors: Wanted,
         after: PointId | None = None,
     ) -> Iterator[Page]:
-        """Yield all points in id order, behind `after`; pages shrink where payloads are large.
+        """Yield all points in id order, starting behind `after`; large payloads get small pages.
 
         The next page is requested while the last one is parsed.
         """
@@ -71,14 +71,14 @@ class Reader:
             while True:
                 unread, offset = self._answer(offset, limit, payload, vectors)
                 yield unread
-                # Only an explicit null ends a scroll; an error or a short page never does
+                # Only an explicit null ends a scroll, never an error or a short page
                 # (docs/safety.md).
                 if offset is None:
                     return
 
         for number, unread in enumerate(read_ahead(answers())):
             page = unread()
-            # The page that is being fetched meanwhile still has the earlier limit.
+            # The page that is being fetched still has the earlier limit.
             limit = self._fitting(page)
             if number == 0 and page.ids[:1] == [after]:
                 # A page begins with its offset, and the caller already has that point.
@@ -108,7 +108,7 @@ class Reader:
         payload: Wanted,
         vectors: Wanted,
     ) -> Iterator[Page]:
-        """Yield pages that are not empty: of `ids` in their order, or of all behind `after`."""
+        """Yield non-empty pages, of `ids` in their order or of all points behind `after`."""
         if ids is None:
             pages = self.scroll(payload=payload, vectors=vectors, after=after)
         else:
@@ -193,7 +193,7 @@ class Reader:
         return body if self.key is None else {**body, "shard_key": self.key}
 
     def _rpc(self, payload: Wanted, vectors: Wanted) -> Rpc | None:
-        """Return the gRPC interface where it reads the same as REST, and faster."""
+        """Return the gRPC interface if it reads the same as REST, and faster."""
         rpc = self.connection.rpc
         # gRPC is faster for vectors alone, and whole payloads may hold integers that it cannot
         # carry.
@@ -201,7 +201,7 @@ class Reader:
         return rpc if rpc is not None and rpc.trusted and same else None
 
     def _fitting(self, page: Page) -> int:
-        """Return how many points like these fit into the memory meant for one page."""
+        """Return how many points like these fit into the memory for one page."""
         # An estimate: only top-level strings are counted, where long texts and data URIs are.
         sizes = [
             sum(len(value) for value in payload.values() if isinstance(value, str))
@@ -235,7 +235,7 @@ def parse_records(records: Sequence[models.Record]) -> Page:
 
 
 def parse_scroll(answer: bytes) -> tuple[Unread, StoredId | None]:
-    """Parse the answer to a scroll: the points to be read, and where the next page starts.
+    """Parse the answer to a scroll: the points, to be parsed later, and where the next page starts.
 
     Raises:
         JSONDecodeError: It is not the answer of a Qdrant.
@@ -256,7 +256,7 @@ def parse_points(answer: bytes) -> Page:
 
 def _result(answer: bytes) -> Any:
     try:
-        # A parser cannot be used again while anything of its last document is alive.
+        # A parser cannot be reused while a part of its last document is referenced.
         document: Any = simdjson.Parser().parse(answer)
         return document["result"]
     except (ValueError, KeyError, TypeError) as error:
@@ -294,7 +294,7 @@ def _vector_of_json(vector: Any) -> Vector:
 
 
 def _array(numbers: Any) -> Vectors:
-    """Take a JSON array, or one of equally long arrays, as float32 without a Python float."""
+    """Convert a JSON array, or an array of equally long ones, to float32 without Python floats."""
     try:
         flat = np.frombuffer(numbers.as_buffer(of_type="d"), np.float64).astype(np.float32)
     except TypeError:

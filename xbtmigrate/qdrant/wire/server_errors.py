@@ -23,16 +23,16 @@ from xbtmigrate.errors import (
     XbtMigrateError,
 )
 
-# JSONDecodeError: the answer was cut, or comes from a proxy or another server.
+# JSONDecodeError: the answer was cut short, or is from a proxy or another server.
 SERVER_ERRORS = (ApiException, QdrantException, grpc.RpcError, json.JSONDecodeError)
 EMBEDDED_ERRORS = (ValueError, KeyError, RuntimeError, OSError, sqlite3.Error)
 
 _TOO_LARGE = "larger than rate limiter capacity"
-"""What a server says of a request that its rate limit never lets through."""
+"""Message of a server for a request larger than its rate limit."""
 _ADVICE = ". Help: "
-"""What strict mode alone adds to what it forbids."""
+"""Text that only strict mode adds to its refusals."""
 _BROKEN = (httpx.TransportError, httpx.DecodingError, urllib3.exceptions.HTTPError)
-"""What a connection that broke, or an answer that was cut short, ends in."""
+"""Errors of a broken connection or an answer that was cut short."""
 _NO_SPACE = "No space left on device"
 # gRPC codes as HTTP statuses, so that the same rules hold for both interfaces.
 _STATUS_OF = {
@@ -53,7 +53,7 @@ _STATUS_OF = {
 
 
 def status_of(error: BaseException) -> int | None:
-    """Return the HTTP status of a server's answer, or the one nearest to its gRPC code."""
+    """Return the HTTP status of a server's answer, or the nearest one to its gRPC code."""
     if isinstance(error, UnexpectedResponse):
         return error.status_code
     if isinstance(error, ResourceExhaustedResponse):
@@ -64,8 +64,8 @@ def status_of(error: BaseException) -> int | None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether the same request may succeed later: load, restarts, lost or cut answers."""
-    # Half an answer is half a JSON document; a server that is not Qdrant fails every attempt.
+    """Return whether the same request may succeed later: load, restart, a lost or cut answer."""
+    # A cut answer is invalid JSON; a server that is not Qdrant fails every attempt.
     if isinstance(error, json.JSONDecodeError):
         return True
     if isinstance(error, ResponseHandlingException):
@@ -78,9 +78,9 @@ def is_transient(error: BaseException) -> bool:
 
 
 def retry_after(error: BaseException | None) -> float | None:
-    """Return the seconds of a server's Retry-After; None where it has none.
+    """Return the seconds of a server's Retry-After; None if it sent none.
 
-    Over REST it may name a number or a date; what is neither counts as not named.
+    Over REST it may be a number or a date; anything else is ignored.
     """
     if isinstance(error, ResourceExhaustedResponse):
         return float(error.retry_after_s)
@@ -95,7 +95,7 @@ def retry_after(error: BaseException | None) -> float | None:
 
 
 def translate_error(error: BaseException, url: str) -> XbtMigrateError:
-    """Turn a failure of the client library into an error of the tool, with a way out."""
+    """Turn a failure of the client library into an error of the tool with a hint."""
     status = status_of(error)
     said = server_message(error)
     if status in (401, 403):
@@ -109,7 +109,7 @@ def translate_error(error: BaseException, url: str) -> XbtMigrateError:
             f"what answers at {url} is not Qdrant: its answer is not JSON",
             "check the host, the port and the path of qdrant.url",
         )
-    # The embedded mode has no status: what is missing raises a ValueError or a KeyError there.
+    # The embedded mode has no status: it raises ValueError or KeyError for missing things.
     if status == 404 or isinstance(error, KeyError) or said.endswith("not found"):
         return CollectionError(
             f"Qdrant at {url} has no such collection or point: {said}",
@@ -121,12 +121,12 @@ def translate_error(error: BaseException, url: str) -> XbtMigrateError:
         return _unanswered(error, url)
     return UnsupportedError(
         f"Qdrant at {url} refused a request: {said}",
-        "see the server's log; an older version, or the collection's settings, may not allow it",
+        "check the server's log; an older version, or the collection's settings, may not allow it",
     )
 
 
 def _unanswered(error: BaseException, url: str) -> XbtMigrateError:
-    """Return the error for no answer, a server's error, or an answer that cannot be parsed."""
+    """Return the error for a missing answer, a server's error, or one that cannot be parsed."""
     said = server_message(error)
     source = error.source if isinstance(error, ResponseHandlingException) else None
     if isinstance(source, ValidationError):
@@ -134,8 +134,8 @@ def _unanswered(error: BaseException, url: str) -> XbtMigrateError:
         return UnsupportedError(
             f"an answer of Qdrant at {url} cannot be read: "
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-            "a vector that is no number is answered as null: `xbtmigrate plan` names such "
-            "points; else the server may be newer than this version of qdrant-client",
+            "vectors with NaN are returned as null: `xbtmigrate plan` names such points; "
+            "otherwise the server may be newer than this version of qdrant-client",
         )
     what, remedy = "does not answer", "check qdrant.url and that the server is running"
     if _NO_SPACE in said:
@@ -151,23 +151,23 @@ def _limited(url: str, said: str) -> XbtMigrateError:
         return UnsupportedError(
             f"Qdrant at {url} has a rate limit that is smaller than one request: {said}",
             "waiting does not help: raise read_rate_limit and write_rate_limit in the collection's "
-            "strict_mode_config above the batch, or give a smaller --batch-size",
+            "strict_mode_config above the batch, or use a smaller --batch-size",
         )
     if _ADVICE in said:
         return UnsupportedError(
             f"the strict mode of a collection of Qdrant at {url} forbids a request: {said}",
             "waiting does not help: raise that limit in the collection's strict_mode_config until "
-            "the migration is over (PATCH /collections/NAME)",
+            "the migration has ended (PATCH /collections/NAME)",
         )
     return ConnectionFailedError(
-        f"Qdrant at {url} takes no more requests: {said}",
+        f"Qdrant at {url} accepts no more requests: {said}",
         "wait a minute and run the same command again, or raise read_rate_limit and "
         "write_rate_limit in the collection's strict_mode_config",
     )
 
 
 def server_message(error: BaseException) -> str:
-    """Return the server's own words, without the client's wrapping."""
+    """Return the server's own message, without the client's wrapping."""
     if isinstance(error, UnexpectedResponse):
         try:
             return str(error.structured()["status"]["error"])

@@ -1,7 +1,7 @@
 """Send bytes to a server over REST or gRPC, with the same certificates on both.
 
-The client library turns every number of an answer into a Python float. Pages and writes go past it
-through `Rest` and `Rpc`, which know addresses, keys and timeouts and nothing of points.
+The client library turns every number of an answer into a Python float. Pages and writes bypass it
+through `Rest` and `Rpc`, which know addresses, keys and timeouts, but nothing about points.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from xbtmigrate.errors import ConfigError
 
 _PING_SECONDS = 5.0
 _CONNECTIONS = 4
-"""Kept open: one for each thread that reads or writes, lest each request opens its own."""
+"""Connections kept open, one for each thread that reads or writes."""
 PLAIN = {"grpc.compression_enabled_algorithms_bitset": 1}
 """Channel options that keep a server from compressing its answers.
 
@@ -39,7 +39,7 @@ By default it compresses them, which takes 20 times as long as all the rest of r
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """Certificates to trust: a file of the user's, that of SSL_CERT_FILE, or the usual ones.
+    """Certificates to trust: the user's file, that of SSL_CERT_FILE, or the default ones.
 
     Attributes:
         file: PEM file of certificate authorities; None for the usual ones.
@@ -57,7 +57,7 @@ class Certificates:
         named = str(ca_file) if ca_file is not None else os.environ.get("SSL_CERT_FILE")
         certificates = cls(named or None)
         try:
-            # Loaded here first, so that a wrong file is named before a request fails for it.
+            # Loaded here first, so that a wrong file is reported before a request fails.
             certificates.context()
         except OSError as error:  # ssl.SSLError is one
             raise ConfigError(
@@ -68,7 +68,7 @@ class Certificates:
 
     @property
     def path(self) -> str:
-        """The chosen file, else that of the usual certificates."""
+        """The chosen file, or else that of the default certificates."""
         return self.file or certifi.where()
 
     @property
@@ -83,15 +83,15 @@ class Certificates:
 
 @cache
 def _context(file: str) -> ssl.SSLContext:
-    """Load the certificates of a file, once: it takes 40 ms, and each client needs them."""
+    """Load the certificates of a file once: it takes 40 ms, and each client needs them."""
     return ssl.create_default_context(cafile=file)
 
 
 class Rest:
     """Requests to one server with the client's address, key, trusted certificates and timeout.
 
-    urllib3 takes a quarter of the processor time that httpx takes for the same bytes. Answers come
-    uncompressed: to compress vectors costs the server more than to send them.
+    urllib3 takes a quarter of the processor time that httpx takes for the same bytes. Answers are
+    not compressed: compressing vectors costs the server more than sending them.
 
     Args:
         client: The client of the same server; gives the address.
@@ -116,7 +116,7 @@ class Rest:
         self._pool = self._opened(timeout)
 
     def send(self, method: str, collection: str, path: str, body: object) -> bytes:
-        """Send a request about a collection; arrays of numpy may be anywhere in its body.
+        """Send a request about a collection; its body may contain numpy arrays.
 
         Raises:
             ResponseHandlingException: No answer came, or a part of one.
@@ -128,14 +128,14 @@ class Rest:
                 f"{self.root}/collections/{quote(collection, safe='')}/{path}",
                 body=orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY),
                 headers=self.headers,
-                # A redirect comes from something else than Qdrant, and following it could send the
-                # key to another host. Retries are for `Connection` alone.
+                # A redirect does not come from Qdrant, and following it could send the
+                # key to another host. Only `Connection` retries.
                 redirect=False,
                 retries=False,
             )
         except urllib3.exceptions.HTTPError as error:
             raise ResponseHandlingException(error) from error
-        # The statuses that the client library takes for success.
+        # The statuses that the client library treats as success.
         if answer.status not in (200, 201, 202):
             raise UnexpectedResponse(
                 answer.status,
@@ -144,7 +144,7 @@ class Rest:
                 httpx.Headers(list(answer.headers.items())),
             )
         if not answer.data[-8:].rstrip().endswith(b"}"):
-            # A proxy may cut an answer and announce the length that is left.
+            # A proxy may cut an answer and announce the shorter length.
             cut = urllib3.exceptions.ProtocolError("the answer is cut short")
             raise ResponseHandlingException(cut)
         return answer.data
@@ -160,7 +160,7 @@ class Rest:
         return answer.status == 200
 
     def close(self) -> None:
-        """Give up the open connections."""
+        """Close the open connections."""
         self._pool.clear()
 
     def _opened(self, timeout: int) -> urllib3.PoolManager:
@@ -176,7 +176,7 @@ class Rest:
 def raise_refusals(
     request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]
 ) -> httpx.Response:
-    """Raise a refusal before the client library, which takes only seconds for Retry-After."""
+    """Raise a refusal before the client library does, which reads Retry-After only as seconds."""
     answer = send(request)
     if answer.status_code == 429:
         raise UnexpectedResponse.for_response(answer)
@@ -184,7 +184,7 @@ def raise_refusals(
 
 
 class Rpc:
-    """Requests to one server over a separate channel, opened by the first of them.
+    """Requests to one server over a gRPC channel, opened by the first of them.
 
     Args:
         url: Address of the server's REST interface.
@@ -235,6 +235,6 @@ class Rpc:
         return answer
 
     def close(self) -> None:
-        """Give up the channel."""
+        """Close the channel."""
         if self._channel is not None:
             self._channel.close()

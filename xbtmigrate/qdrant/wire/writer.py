@@ -1,4 +1,4 @@
-"""Write vectors, marks and whole points by the fastest route that leads to the same server.
+"""Write vectors, marks and whole points by the fastest interface of the same server.
 
 Three senders make the same write: protobuf over gRPC, JSON over REST, and the client library for an
 embedded database. `Writer` chooses among them, and returns when the write is applied.
@@ -33,7 +33,7 @@ from xbtmigrate.types import PointId, Vectors
 
 _APPLIED = "wait=true&ordering=medium"
 _ENQUEUED = "wait=false&ordering=medium"
-# A firewall that drops packets would otherwise delay the first write by the whole timeout.
+# Otherwise a firewall that drops packets would delay the first write by the whole timeout.
 _PROBE_SECONDS = 5.0
 
 Payloads: TypeAlias = Sequence[tuple[Sequence[PointId], Mapping[str, Any]]]
@@ -51,7 +51,7 @@ class Writer:
         self._connection = connection
         self._collection = collection
         rest = connection.rest
-        # REST is faster than the client library, which makes Python floats of every vector.
+        # REST is faster than the client library, which turns every vector into Python floats.
         self._plain: RestSender | ClientSender = (
             ClientSender(connection, collection) if rest is None else RestSender(rest, collection)
         )
@@ -74,7 +74,7 @@ class Writer:
         self._connection.write(lambda: sender.update_vectors(ids, name, rows, key))
 
     def upsert(self, points: Sequence[NewPoint], key: models.ShardKey | None) -> None:
-        """Store whole points in place of what may be there.
+        """Store whole points, replacing existing ones.
 
         Args:
             points: The points.
@@ -90,14 +90,14 @@ class Writer:
     def enqueue_payloads(self, payloads: Payloads, key: models.ShardKey | None) -> None:
         """Merge keys into the payloads of points without waiting for it to be applied.
 
-        To wait for each operation would take 7 times as long. A shard applies in order, so what is
-        written to the same points afterwards is applied when these are.
+        Waiting for each operation would take 7 times as long. A shard applies writes in order, so a
+        later write to the same points is applied after these.
 
         Args:
             payloads: Ids of points, and what is merged into the payload of each of them.
             key: Shard key of the points, None under automatic sharding.
         """
-        # `call`, because `write` would wait for a confirmation that is not to be had here.
+        # `call`, because `write` would wait for a confirmation that does not come here.
         self._connection.call(lambda: self._plain.enqueue_payloads(payloads, key))
 
     def merge_payloads(self, payloads: Payloads, key: models.ShardKey | None) -> None:
@@ -137,12 +137,12 @@ class Writer:
 
     @cached_property
     def _fastest(self) -> Sender:
-        """The gRPC sender if its port certainly leads to the same server, else the plain one."""
+        """The gRPC sender if its port certainly belongs to the same server, else the plain one."""
         rpc = self._connection.rpc
         if rpc is None:
             return self._plain
-        # Checked at the first write only: the proof is itself a write, and commands that only read
-        # must not make one.
+        # Checked at the first write only: the check itself writes, and commands that only read
+        # must not.
         rpc.trusted = rpc.trusted or reaches_same_server(self._connection, rpc)
         return GrpcSender(rpc, self._collection) if rpc.trusted else self._plain
 
@@ -159,12 +159,12 @@ class Sender(Protocol):
     def upsert(
         self, points: Sequence[NewPoint], key: models.ShardKey | None
     ) -> models.UpdateResult:
-        """Store whole points in place of what may be there."""
+        """Store whole points, replacing existing ones."""
         ...
 
 
 class GrpcSender:
-    """Packed floats over gRPC: the fastest way in, 2 to 3 times that of JSON."""
+    """Packed floats over gRPC: the fastest sender, 2 to 3 times as fast as JSON."""
 
     def __init__(self, rpc: Rpc, collection: str) -> None:
         self._rpc = rpc
@@ -180,7 +180,7 @@ class GrpcSender:
     def upsert(
         self, points: Sequence[NewPoint], key: models.ShardKey | None
     ) -> models.UpdateResult:
-        """Store whole points in place of what may be there.
+        """Store whole points, replacing existing ones.
 
         Raises:
             OverflowError: A payload holds an integer beyond 2^63 - 1, which JSON alone carries.
@@ -210,7 +210,7 @@ class RestSender:
     def upsert(
         self, points: Sequence[NewPoint], key: models.ShardKey | None
     ) -> models.UpdateResult:
-        """Store whole points in place of what may be there."""
+        """Store whole points, replacing existing ones."""
         bodies = [
             {
                 "id": stored_id(point.id),
@@ -237,7 +237,7 @@ class RestSender:
 
 
 class ClientSender:
-    """The client library: the only way into an embedded database, or where REST is closed."""
+    """The client library: the only sender for an embedded database, or if REST is closed."""
 
     def __init__(self, connection: Connection, collection: str) -> None:
         self._connection = connection
@@ -258,7 +258,7 @@ class ClientSender:
     def upsert(
         self, points: Sequence[NewPoint], key: models.ShardKey | None
     ) -> models.UpdateResult:
-        """Store whole points in place of what may be there."""
+        """Store whole points, replacing existing ones."""
         structs = [
             models.PointStruct(
                 id=stored_id(point.id),
@@ -287,10 +287,10 @@ class ClientSender:
 
 
 def reaches_same_server(connection: Connection, rpc: Rpc) -> bool:
-    """Return whether the guessed gRPC port leads to the server that the REST address leads to.
+    """Return whether the assumed gRPC port belongs to the server behind the REST address.
 
-    Another Qdrant on the same machine may listen there, even a copy of this one. Therefore a record
-    with a random id is written over REST and read over gRPC.
+    Another Qdrant on the same machine may listen there, even a copy of this one. So a record with a
+    random id is written over REST and read over gRPC.
     """
     ensure_journal(connection)
     probe = str(uuid.uuid4())

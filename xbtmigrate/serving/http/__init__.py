@@ -1,1 +1,1 @@
-"""The searcher behind HTTP, for applications that are not written in Python."""
+"""The searcher as an HTTP service, for applications that are not written in Python."""

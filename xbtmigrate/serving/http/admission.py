@@ -1,7 +1,7 @@
 """Admit or refuse an HTTP request before any of its body is parsed.
 
-Host, key, size and time are checked on the raw request, cheapest first: a stranger costs the
-service one header, and an endless body one timer.
+Host, key, size and time are checked on the raw request, cheapest first, so an unauthorized request
+costs one header, and an endless body one timer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KEY = "api-key"
 MAX_BYTES = 4 * 2**20
 """Largest body of a request."""
 HEAD_SECONDS = 10.0
-"""Longest time in which a connection may send no whole request head."""
+"""Longest time that a connection may take to send a request head."""
 _OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -35,7 +35,7 @@ class _RefusedError(Exception):
     def __init__(self, status: int, error: str, hint: str) -> None:
         super().__init__(error)
         self.answer = error_response(status, error, hint)
-        # What is left of the body is not read, so the connection cannot be used again.
+        # The rest of the body is not read, so the connection cannot be reused.
         self.answer.headers["connection"] = "close"
 
 
@@ -75,7 +75,7 @@ class Admission:
                     "connect to 127.0.0.1 or localhost, or give the service a key",
                 )
         elif path not in _OPEN:
-            # In constant time: how long a refusal takes must not show how much of a key is right.
+            # In constant time: the time of a refusal must not reveal how much of a key is right.
             given = headers.get(KEY, "").encode("latin-1")
             if not hmac.compare_digest(given, self.api_key.encode()):
                 raise _RefusedError(
@@ -86,13 +86,13 @@ class Admission:
 
 
 class PromptProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """Uvicorn's protocol, which also closes connections that send no whole request head.
+    """Uvicorn's protocol, which also closes connections that send no complete request head.
 
-    Open connections count towards the limit of requests, so idle ones would lock others out.
+    Open connections count towards the limit of requests, so idle ones would block others.
     """
 
     def connection_made(self, transport: Any) -> None:
-        """Start to watch a connection."""
+        """Start watching a connection."""
         super().connection_made(transport)
         self._watch = self.loop.call_later(HEAD_SECONDS, self._look, None)
 
@@ -111,13 +111,13 @@ class PromptProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         if idle and self.cycle is idle_since:
             self.transport.close()
             return
-        # `self` is no request: a connection that was busy is closed only after a whole interval
+        # `self` marks a busy connection, which is closed only after a whole interval
         # in which it is idle.
         self._watch = self.loop.call_later(HEAD_SECONDS, self._look, self.cycle if idle else self)
 
 
 def error_response(status: int, error: str, hint: str) -> JSONResponse:
-    """Make the response of a refused request: what is wrong, and what to do."""
+    """Make the response to a refused request: what is wrong, and what to do."""
     return JSONResponse(ErrorResponse(error=error, hint=hint).model_dump(), status)
 
 
@@ -125,7 +125,7 @@ def _host_of(headers: Headers) -> str | None:
     try:
         return urlsplit(f"//{headers.get('host', '')}").hostname
     except ValueError:
-        # Malformed, such as a bracket that is never closed: refused like any other host.
+        # Malformed, such as an unclosed bracket: refused like any foreign host.
         return None
 
 
@@ -151,7 +151,7 @@ async def _read_body(receive: Receive, seconds: float) -> bytes:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Replay the body that was read, then what comes after it."""
+    """Replay the body that was read, then pass on what follows."""
     first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def next_message() -> Message:

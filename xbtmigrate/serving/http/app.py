@@ -45,7 +45,7 @@ from xbtmigrate.types import Modality
 KEY_HEADER = APIKeyHeader(name=KEY, auto_error=False)
 """Describes the key in the OpenAPI document; `Admission` checks it."""
 AT_A_TIME = 8
-"""Items embedded at a time: a request that has timed out goes on for no longer than these take."""
+"""Items embedded at a time: a request that has timed out ends after these at the latest."""
 MAX_ERRORS, MAX_ERROR_LENGTH = 5, 200
 TEXTS = {
     400: "The body is not JSON.",
@@ -56,7 +56,7 @@ TEXTS = {
     413: "The body is too large.",
     422: "The request is wrong.",
     503: "Qdrant or a model does not answer.",
-    504: "It took too long.",
+    504: "The request took too long.",
 }
 
 
@@ -96,14 +96,14 @@ def create_app(start: Start, api_key: str | None) -> FastAPI:
         description="Search a Qdrant collection while its embedding model is being replaced.",
         lifespan=_lifespan(start),
     )
-    # Added first, so it is inside the middleware that counts: refusals are counted too.
+    # Added first, so it is inside the middleware that counts, which counts refusals too.
     app.add_middleware(Admission, api_key=api_key)
     _routes(app, [Security(KEY_HEADER)])
     app.exception_handler(RequestValidationError)(_handle_invalid)
     app.exception_handler(HTTPException)(_handle_http_error)
     app.exception_handler(XbtMigrateError)(_handle_error)
     app.exception_handler(TimeoutError)(_handle_timeout)
-    # By class: Starlette looks handlers up along the class of an error, and these share no base.
+    # By class: Starlette looks up handlers by the class of an error, and these share no base.
     for each in CLIENT_ERRORS:
         app.exception_handler(each)(_handle_client_error)
     return app
@@ -170,7 +170,7 @@ async def search(body: SearchRequest, backend: OurBackend) -> SearchResponse:
 
 
 async def embed(body: EmbedRequest, backend: OurBackend) -> EmbedResponse:
-    """Embed texts or images by the new or the old model."""
+    """Embed texts or images with the new or the old model."""
     encoder = backend.encoders.get(body.model)
     if encoder is None:
         raise UnsupportedError(
@@ -180,7 +180,7 @@ async def embed(body: EmbedRequest, backend: OurBackend) -> EmbedResponse:
     modality = Modality.TEXT if body.texts is not None else Modality.IMAGE
     parts = []
     async with asyncio.timeout(backend.seconds):
-        # A thread cannot be cancelled: between batches a request that timed out ends.
+        # A thread cannot be cancelled: a request that has timed out ends between batches.
         for start in range(0, len(items), AT_A_TIME):
             some = items[start : start + AT_A_TIME]
             parts.append(await asyncio.to_thread(encoder.encode, some, modality))
@@ -210,7 +210,7 @@ async def readyz(backend: OurBackend, response: Response) -> Health:
     problem = ""
     try:
         async with asyncio.timeout(backend.seconds):
-            # A query goes on with the last state and warns; readiness reports the error instead.
+            # A query continues with the last state and warns; readiness reports the error instead.
             await searcher.reload()
     except (XbtMigrateError, TimeoutError, *CLIENT_ERRORS) as error:
         problem = str(error) or type(error).__name__
@@ -233,7 +233,7 @@ async def _count(request: Request, answer: Callable[[Request], Awaitable[Respons
     response = await answer(request)
     route = request.scope.get("route")
     backend: Backend = request.app.state.backend
-    # By the route's pattern: a series for each path that a stranger invents would never go away.
+    # By the route's pattern: each invented path would add a series that never goes away.
     backend.metrics.requests.labels(getattr(route, "path", "other"), response.status_code).inc()
     return response
 
@@ -248,7 +248,7 @@ async def _handle_invalid(_: Request, error: Exception) -> JSONResponse:
     ]
     if len(errors) > MAX_ERRORS:
         lines.append(f"and {len(errors) - MAX_ERRORS} more")
-    return error_response(422, "; ".join(lines), "see /docs for what a request looks like")
+    return error_response(422, "; ".join(lines), "/docs describes the requests")
 
 
 async def _handle_http_error(_: Request, error: Exception) -> JSONResponse:
@@ -274,6 +274,6 @@ async def _handle_timeout(_: Request, __: Exception) -> JSONResponse:
 async def _handle_client_error(_: Request, error: Exception) -> JSONResponse:
     status = status_of(error)
     meant = translate_error(error, "this service")
-    # 4xx of Qdrant is the request's fault, except where it means this service's key or load.
+    # A 4xx of Qdrant is the request's fault, unless it is about this service's key or load.
     theirs = status is not None and 400 <= status < 500 and status not in (401, 403, 408, 429)
     return error_response(422 if theirs else 503, meant.message, meant.hint)

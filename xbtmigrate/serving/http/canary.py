@@ -1,7 +1,7 @@
 """Try the new serving on a share of the traffic before the cutover.
 
-A canary answers its share of the queries by the new serving. Shadow reads answer every query by the
-old one and compare afterwards. Both record the times of both sides and how far they agree.
+A canary answers a share of the queries with the new serving. Shadow reads answer every query with
+the old one and compare afterwards. Both record the times and the agreement of both sides.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from xbtmigrate.serving.http.service_metrics import Metrics
 from xbtmigrate.serving.searcher import AsyncMigrationSearcher
 
 MAX_QUEUED = 32
-"""Shadow reads under way, at most."""
+"""Most shadow reads in progress."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class TrafficSplit:
-    """How the new serving is tried.
+    """How the new serving is tried out.
 
     Attributes:
         mode: `canary` answers by the new serving, `shadow-read` only compares.
@@ -38,7 +38,7 @@ class TrafficSplit:
 
     def takes(self, question: Question) -> bool:
         """Return whether a query is in the share."""
-        # By content, so that a user who repeats a query gets the same answer.
+        # By content, so that a repeated query gets the same answer.
         content = question.text or question.image or question.vector
         digest = hashlib.blake2b(repr(content).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") < self.share * 2**64
@@ -46,7 +46,7 @@ class TrafficSplit:
 
 @dataclass(slots=True)
 class SplitSearcher:
-    """Answers each query by the new or the old serving.
+    """Answers each query with the new or the old serving.
 
     Attributes:
         new: Serves as the migration recommends.
@@ -71,7 +71,7 @@ class SplitSearcher:
         """
         if self.old is None or self.split is None:
             return await self._search("new", self.new, question)
-        # A query with one model's vector can only be answered by that side.
+        # A query with the vector of one model can be answered only by that side.
         by_vector = question.vector is not None or question.old_vector is not None
         if by_vector and (question.vector is None or question.old_vector is None):
             side = self.new if question.old_vector is None else self.old
@@ -85,12 +85,12 @@ class SplitSearcher:
         return found
 
     async def settle(self) -> None:
-        """Wait for the comparisons that are under way."""
-        # One that fails must not leave the others behind, whose connections are closed next.
+        """Wait for the comparisons in progress."""
+        # A failure must not leave the others running, because their connections are closed next.
         await asyncio.gather(*self._comparisons, return_exceptions=True)
 
     async def _canary(self, old: AsyncMigrationSearcher, question: Question) -> Answer:
-        # Both at once: if the new side fails, the old answer is there without a second wait.
+        # Both at once: if the new side fails, the old answer needs no second wait.
         new_side, old_side = await asyncio.gather(
             self._search("new", self.new, question),
             self._search("old", old, question),
@@ -103,25 +103,25 @@ class SplitSearcher:
         if isinstance(old_side, Answer) and isinstance(new_side, (XbtMigrateError, *CLIENT_ERRORS)):
             self._record_failure(new_side)
             return old_side
-        # Both failed, or the new one by a fault of the program, which no old answer should hide.
+        # Both failed, or the new one by a bug, which an old answer should not hide.
         raise new_side
 
     def _compare_later(self, question: Question, found: Answer) -> None:
-        # Shadow reads must not pile up behind a slow server: skip them, and count the skipped.
+        # Shadow reads must not queue up behind a slow server: skip and count them.
         if len(self._comparisons) >= MAX_QUEUED:
             self.metrics.skipped.inc()
             return
         task = asyncio.create_task(self._compare(question, found))
-        # An event loop keeps weak references only: without this one a task may vanish half done.
+        # An event loop keeps only weak references: without this one, a task may be collected.
         self._comparisons.add(task)
         task.add_done_callback(self._comparisons.discard)
 
     async def _compare(self, question: Question, found: Answer) -> None:
         try:
-            # The request's own limit does not apply here: it has been answered.
+            # The request's time limit does not apply here: it has been answered.
             async with asyncio.timeout(self.seconds):
                 self._record_agreement(await self._search("new", self.new, question), found)
-        # Nobody awaits this task, so whatever it raises is counted and logged here.
+        # This task is not awaited, so its errors are counted and logged here.
         except Exception as error:  # noqa: BLE001
             self._record_failure(error)
 
@@ -137,7 +137,7 @@ class SplitSearcher:
     def _record_agreement(self, new: Answer, old: Answer) -> None:
         ours, theirs = ({point.id for point in side} for side in (new, old))
         if ours or theirs:
-            # Over the longer answer: a threshold may leave one side fewer points.
+            # Relative to the longer answer: a threshold may leave one side fewer points.
             self.metrics.agreement.observe(len(ours & theirs) / max(len(ours), len(theirs)))
 
     def _record_failure(self, error: BaseException) -> None:

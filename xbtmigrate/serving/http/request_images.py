@@ -1,7 +1,7 @@
-"""Decode the images of requests from base64: the only place where the service accepts images.
+"""Decode base64 images of requests; the service accepts images nowhere else.
 
-Encoders receive data URIs of images alone: with a path or a URL, a stranger could read through the
-service what only the service can reach.
+Encoders receive only data URIs: with a path or a URL, a client could read through the service what
+only the service can reach.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from xbtmigrate.encoders.images import head_of
 from xbtmigrate.errors import UnreadableSourceError
 
 MAX_PIXELS = 50_000_000
-"""Width times height of all images of a request together; as RGB they take three bytes each."""
+"""Most pixels of all images of a request together; as RGB they take three bytes each."""
 
 
 def to_data_uris(images: Sequence[str]) -> list[str]:
-    """Check the images of a request and write each as a data URI.
+    """Check the images of a request and return each as a data URI.
 
     Args:
         images: Each in base64, bare or as a data URI.
@@ -31,7 +31,7 @@ def to_data_uris(images: Sequence[str]) -> list[str]:
         try:
             # A data URI has its content after the comma; base64 tools may break it into lines.
             content = base64.b64decode("".join(given.rpartition(",")[2].split()), validate=True)
-            # The header gives kind and size; unpacking a bomb to learn its size would be too late.
+            # The header gives kind and size, without unpacking a decompression bomb.
             kind, size = head_of(content)
         except (binascii.Error, UnreadableSourceError) as error:
             reason = error.failures[0] if isinstance(error, UnreadableSourceError) else str(error)
@@ -41,6 +41,6 @@ def to_data_uris(images: Sequence[str]) -> list[str]:
             raise ValueError(
                 f"the images have more than {MAX_PIXELS} pixels together; make them smaller"
             )
-        # The type comes from the content: what the request claimed is not passed on.
+        # The type comes from the content, not from the request.
         uris.append(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
     return uris

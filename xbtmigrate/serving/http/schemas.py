@@ -1,4 +1,4 @@
-"""The bodies of requests and responses, from which the OpenAPI description is generated."""
+"""Schemas of request and response bodies; the OpenAPI description is generated from them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from xbtmigrate.serving.engine import Question
 from xbtmigrate.serving.http.request_images import to_data_uris
 from xbtmigrate.serving.server_fusion import SearchOptions
 
-# Bounds of what one request can cost the service; docs/serving.md lists most of them.
+# Limits on the cost of one request; docs/serving.md lists most of them.
 MAX_POINTS = 1000
 DEEPEST = 10_000
 MAX_ITEMS = 64
 MAX_FIELDS = 256
 MAX_NESTING = 32
-"""Levels of a filter; Qdrant itself takes few more."""
+"""Levels of a filter; Qdrant itself accepts few more."""
 MAX_PARTS = 1000
 """Objects and lists within a filter."""
 
@@ -36,7 +36,7 @@ Image: TypeAlias = Annotated[
 ]
 # Qdrant and projectors compute in float32, where more than 3.4e38 is infinite.
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False, ge=-3e38, le=3e38)]
-# Fail fast: one error says as much as one for each of a million items.
+# Fail fast: one error is as useful as one for each of a million items.
 Vector: TypeAlias = Annotated[list[Number], Field(min_length=1, max_length=65_536, fail_fast=True)]
 Names: TypeAlias = Annotated[list[Text], Field(max_length=MAX_FIELDS, fail_fast=True)]
 
@@ -49,7 +49,7 @@ class _Request(_Body):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, content: object) -> object:
-        """Refuse the first unknown key; an error for each would make the response huge."""
+        """Raise for the first unknown key; an error for each would make the response huge."""
         if isinstance(content, dict):
             for key in content:
                 if key not in cls.model_fields:
@@ -58,17 +58,19 @@ class _Request(_Body):
 
 
 class SearchRequest(_Request):
-    """A query: a text, an image, or the vectors that the application made of it."""
+    """A query: a text, an image, or the vectors that the application made from it."""
 
     text: Text | None = None
     image: Annotated[Image, AfterValidator(lambda given: to_data_uris([given])[0])] | None = Field(
         None, description="Base64, or a data URI."
     )
-    vector: Vector | None = Field(None, description="The query, embedded by the new model.")
-    old_vector: Vector | None = Field(None, description="The same query, by the old model.")
+    vector: Vector | None = Field(None, description="The query, embedded with the new model.")
+    old_vector: Vector | None = Field(
+        None, description="The same query, embedded with the old model."
+    )
     limit: int = Field(10, ge=1, le=MAX_POINTS)
     offset: int = Field(0, ge=0, le=DEEPEST)
-    filter: dict[str, Any] | None = Field(None, description="A filter as Qdrant takes it.")
+    filter: dict[str, Any] | None = Field(None, description="A filter in Qdrant's format.")
     with_payload: bool | Names = True
     score_threshold: Number | None = Field(
         None, description="Least score in the scale of the old model."
@@ -92,9 +94,7 @@ class SearchRequest(_Request):
                 # The first one without its input: an echoed filter could make the response huge.
                 first = error.errors(include_url=False, include_input=False)[0]
                 place = ".".join(map(str, first["loc"]))
-                raise ValueError(
-                    f"not a filter that Qdrant takes: {place}: {first['msg']}"
-                ) from None
+                raise ValueError(f"not a Qdrant filter: {place}: {first['msg']}") from None
         return content
 
     def question(self) -> Question:
@@ -121,9 +121,9 @@ class SearchResponse(_Body):
     """Points, best first, and how they were found."""
 
     points: list[Hit]
-    serving: str = Field(description="Scores compare within one serving only.")
+    serving: str = Field(description="Scores are comparable only within one serving.")
     phase: str | None = Field(description="Phase of the migration; null before the backfill.")
-    note: str = Field(description="Why it is not the serving that should be used; empty if it is.")
+    note: str = Field(description="Why another serving than the intended one answered; else empty.")
 
 
 class EmbedRequest(_Request):

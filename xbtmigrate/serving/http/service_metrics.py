@@ -1,4 +1,4 @@
-"""Counts and times of the service for Prometheus, one registry a service."""
+"""Counts and times of the service for Prometheus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Metrics:
     """Counts and times of one service."""
 
     def __init__(self) -> None:
-        # The library's global registry refuses a second service in the same process.
+        # A registry of its own: the global one refuses a second service in the same process.
         self._registry = CollectorRegistry()
         self.requests = Counter(
             "xbtmigrate_service_requests",
@@ -37,28 +37,28 @@ class Metrics:
         )
         self.failures = Counter(
             "xbtmigrate_trial_failures",
-            "Trial searches that failed; their queries were answered by the other side.",
+            "Trial searches that failed; the other side answered their queries.",
             registry=self._registry,
         )
         self.skipped = Counter(
             "xbtmigrate_trial_skipped",
-            "Comparisons left out because too many were under way.",
+            "Comparisons skipped because too many were in progress.",
             registry=self._registry,
         )
         self._phase = Gauge(
             "xbtmigrate_service_phase",
-            "1 for the phase that the service serves in.",
+            "1 for the present phase of the migration.",
             ["phase"],
             registry=self._registry,
         )
         self._problem = Gauge(
             "xbtmigrate_service_problem",
-            "1 while the journal or the artefacts cannot be read again.",
+            "1 while the journal or the artefacts cannot be re-read.",
             registry=self._registry,
         )
 
     def render(self, phase: str, *, problem: bool) -> bytes:
-        """Render everything in Prometheus' text format.
+        """Render the metrics in Prometheus' text format.
 
         Args:
             phase: The phase of the migration now.

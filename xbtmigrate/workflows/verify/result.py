@@ -83,8 +83,7 @@ class VerifyFindings:
         # The scan stopped early, so every other figure would cover only part of the points.
         if self.state.overflowing:
             return [
-                f"more than {MAX_MISMATCHES:,} points are wrong: "
-                "run `xbtmigrate backfill --online`"
+                f"more than {MAX_MISMATCHES:,} points are wrong: run `xbtmigrate backfill --online`"
             ]
         wrong = len(self.state.mismatches) - behind
         if wrong:
