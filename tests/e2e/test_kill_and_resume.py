@@ -162,7 +162,7 @@ def test_interrupted(job, proxy: Proxy):
         assert "SIGINT: finishing the batch" in err
         stopped = json.loads(out)
         assert (stopped["phase"], stopped["status"]) == ("paused", "stopped: interrupted")
-        assert stopped["next_note"] == "It goes on from here."
+        assert stopped["next_note"] == "It continues from here."
         assert stopped["projected"] % PAGE == 0
     status = answer_inside("status", cwd=job.folder)
     assert (status["phase"], status["owner"], status["left"]) == ("paused", None, 0)
@@ -193,7 +193,7 @@ def test_budget(job, proxy: Proxy):
     stopped = json.loads(out)
     assert (stopped["phase"], stopped["status"]) == ("paused", "stopped: time budget used up")
     assert asked <= 3  # a batch is asked for in two halves, and the one under way is finished
-    assert stopped["next_note"] == "It goes on from here."
+    assert stopped["next_note"] == "It continues from here."
     code, out, err = job.run()
     assert (code, json.loads(out)["phase"]) == (0, "backfilled"), err
     assert job.repeated == 0

@@ -105,7 +105,7 @@ class BackfillResult:
 
     def _next(self) -> NextDocument:
         if self.outcome.stopped or self.outcome.left:
-            return next_step(BACKFILL, "It goes on from here.")
+            return next_step(BACKFILL, "It continues from here.")
         note = MEASURE
         if self.request.fraction < 1 and STRATEGIES[self.request.plan.strategy].encodes:
             note += f" A larger --fraction of `{BACKFILL}` embeds more."

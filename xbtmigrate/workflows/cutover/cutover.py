@@ -334,4 +334,4 @@ def _next(
         return next_step(find_command(failed[0]) or CUTOVER, f"What to do: {'; '.join(failed)}.")
     if record.phase is Phase.CUT_OVER:
         return NEXT[Phase.CUT_OVER]
-    return next_step(f"{CUTOVER} --yes", "It goes on from here." if options.act else None)
+    return next_step(f"{CUTOVER} --yes", "It continues from here." if options.act else None)

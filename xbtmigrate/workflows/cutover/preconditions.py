@@ -162,7 +162,7 @@ def _verified(record: MigrationRecord | None, max_age: float) -> Check:
     # would stay valid too long.
     age = seconds_since(record.verified_at)
     if age < -SKEW:
-        detail = f"verified at {record.verified_at}, which by this machine's clock is yet to come"
+        detail = f"verified at {record.verified_at}, which is in the future by this machine's clock"
         return Check("verified", passed=False, detail=detail, way_out=way_out)
     detail = f"verified {age / 3600:.1f} h ago, at most {max_age / 3600:g} h are allowed"
     return Check("verified", age <= max_age, detail, way_out)
@@ -172,7 +172,7 @@ def _caught_up(request: BackfillRequest, max_behind: int) -> Check:
     """Check that the catch-up before the switch can complete every point that is still due."""
     name, pending = "caught_up", request.tally.pending
     way_out = "run `xbtmigrate backfill --online`, then `xbtmigrate verify`"
-    detail = f"{pending:,} of {request.tally.points:,} points are still to be dealt with"
+    detail = f"{pending:,} of {request.tally.points:,} points are still due"
     # Without a projector, points beyond the fraction have no new vector at all, and the
     # catch-up does not encode them either.
     if not request.projects and request.fraction < 1:
@@ -191,12 +191,12 @@ def check_without_vector(tally: Tally, accepted: int) -> Check:
     count, reasons = tally.without_vector, describe_without_vector(count_by_reason(tally.of))
     detail = f"{count:,} points get no new vector ({reasons})"
     if count > accepted:
-        detail += ", so that no search by vector will find them after the switch"
+        detail += ", so no vector search will find them after the switch"
     return Check(
         "without_vector",
         count <= accepted,
         detail,
-        f"let them pass with `xbtmigrate cutover --accept-without-vector {count}`, or complete "
+        f"accept this with `xbtmigrate cutover --accept-without-vector {count}`, or complete "
         "them and run `xbtmigrate backfill --online`",
     )
 
@@ -208,7 +208,7 @@ def _way_back(store: Store, models: Models) -> Check:
         "run `xbtmigrate cutover` again when the old model answers, or repair [old_model] in the "
         "configuration first"
     )
-    # A rollback encodes what was written since with the old model and searches the old vectors.
+    # A rollback encodes later writes with the old model, and searches the old vectors.
     if facts.with_vector == 0:
         return Check(name, passed=False, detail="there are no old vectors", way_out=way_out)
     sample = next(store.reader().read({"source"})).slice(0, TRIED)
@@ -218,12 +218,14 @@ def _way_back(store: Store, models: Models) -> Check:
     except XbtMigrateError as error:
         detail = f"the old model cannot be used: {error.message}"
         return Check(name, passed=False, detail=detail, way_out=way_out)
-    # One point may be one that no model reads.
+    # Several points, since one of them may be unreadable for any model.
     works = bool(valid.any()) or not any(items)
     found = (
         "the old model can embed" if works else f"the old model embeds none of {len(items)} points"
     )
-    return Check(name, works, f"{facts.with_vector:,} old vectors are there and {found}", way_out)
+    return Check(
+        name, works, f"{facts.with_vector:,} points have old vectors, and {found}", way_out
+    )
 
 
 def _readers(plan: Plan, route: Route, accepted: Accepted) -> Check:

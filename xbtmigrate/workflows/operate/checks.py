@@ -155,7 +155,7 @@ def unfinished(case: Case) -> Iterator[Inconsistency]:
         yield Inconsistency(
             "dead_lease",
             f"the lease is held by {shown}, which has ended",
-            f"`{NEXT[record.phase]['next'] or 'xbtmigrate status'}` takes it over",
+            f"`{NEXT[record.phase]['next'] or 'xbtmigrate status'}` takes over the lease",
         )
     if record.phase in UNFINISHED and (dead or not record.owner):
         command = NEXT[record.phase]["next"]
@@ -175,8 +175,8 @@ def shadow_lost(case: Case) -> Iterator[Inconsistency]:
     if not case.has(target):
         yield Inconsistency(
             "target_missing",
-            f"there is no collection '{target}', which the new vectors were written to",
-            "`xbtmigrate abort --yes` forgets it; then plan and backfill anew",
+            f"there is no collection '{target}', to which the new vectors were written",
+            "run `xbtmigrate abort --yes`, then plan and backfill again",
         )
     elif plan.target.layout is Layout.SHADOW and record.phase is not Phase.FINALIZING:
         recorded = find_shadow_record(case.connection, target)
@@ -213,7 +213,7 @@ def alias_elsewhere(case: Case) -> Iterator[Inconsistency]:
     if found != wanted:
         yield Inconsistency(
             "alias_elsewhere",
-            f"the alias '{alias}' leads to {found or 'nothing'}, not to '{wanted}'",
+            f"the alias '{alias}' points to {found or 'nothing'}, not to '{wanted}'",
             _routes_of(record.phase, alias, wanted),
         )
 

@@ -219,7 +219,7 @@ class VerifyFindings:
         # A repair corrects points; replaced old vectors need a backfill.
         if changed > self.max_replaced and len(self.reasons) == 1:
             return next_step(BACKFILL)
-        return next_step(VERIFY, "First put right what was found.")
+        return next_step(VERIFY, "First correct what was found.")
 
 
 def loses_neighbours(recall: IndexRecallDocument) -> bool:

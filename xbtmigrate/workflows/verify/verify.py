@@ -312,7 +312,7 @@ class _Run:
             "clean": False,
             "checked": self._state.checked,
             "points": self._points,
-            **next_step(VERIFY, "It goes on from here."),
+            **next_step(VERIFY, "It continues from here."),
         }
 
     def evidence(self) -> VerifyFindings:
