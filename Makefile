@@ -14,7 +14,7 @@ CREATE := $(PYTHON) -m venv
 INSTALL := $(BIN)/pip install --quiet --no-compile
 endif
 # The plugins that need no torch.
-LIGHT := ./plugins/xbtmigrate-openai ./plugins/xbtmigrate-research
+LIGHT := ./plugins/xbtmigrate-fastembed ./plugins/xbtmigrate-openai ./plugins/xbtmigrate-research
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 PYTEST := XBTMIGRATE_INSTALLED=wheel $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
