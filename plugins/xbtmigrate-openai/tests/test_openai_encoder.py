@@ -160,6 +160,17 @@ def test_options_travel(service, connect):
     assert "dimensions" not in service.requests[1]
 
 
+def test_queries_and_documents_have_their_own_prefixes(service, connect):
+    encoder = connect(query_prefix="query: ", passage_prefix="passage: ")
+    queries = encoder.encode(["fox", "sea"], Modality.TEXT)
+    documents = encoder.encode(["fox", "fox"], Modality.TEXT, ids=["1", "2"])
+    assert service.charged == ["query: fox", "query: sea", "passage: fox"]
+    np.testing.assert_array_equal(queries, expected(["query: fox", "query: sea"]))
+    np.testing.assert_array_equal(documents, expected(["passage: fox", "passage: fox"]))
+    with pytest.raises(UnreadableSourceError):
+        encoder.encode([" "], Modality.TEXT)
+
+
 def test_retry_after_in_seconds_is_kept(service, connect):
     service.faults = [failure(429, "slow down", **{"Retry-After": "0.4"})]
     vectors = connect().encode(TEXTS, Modality.TEXT)
@@ -387,6 +398,8 @@ def test_the_identity_is_service_model_and_dimensions(connect):
         connect(model="n").fingerprint,
         connect(dimensions=8).fingerprint,
         connect(base_url="http://127.0.0.1:1/v1").fingerprint,
+        connect(query_prefix="query: ").fingerprint,
+        connect(passage_prefix="query: ").fingerprint,
     }
-    assert len(found) == 4
+    assert len(found) == 6
     assert connect(max_retries=1).fingerprint in found

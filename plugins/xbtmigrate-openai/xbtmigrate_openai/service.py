@@ -1,39 +1,29 @@
-"""Encoder plugin: one embeddings request, paced, repeated when that can help, errors translated."""
+"""Encoder plugin: one request to an embeddings endpoint of OpenAI's protocol, errors translated."""
 
 from __future__ import annotations
 
-import email.utils
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import openai
-import tenacity
 
+from xbtmigrate.encoders.service_requests import (
+    PassingFailureError,
+    RefusedInputError,
+    RequestPolicy,
+    parse_retry_after,
+)
+from xbtmigrate.encoders.text_service import Embeddings
 from xbtmigrate.errors import ConnectionFailedError, EncoderError
-from xbtmigrate.types import Vectors
 
 if TYPE_CHECKING:
     from openai.types import CreateEmbeddingResponse
 
-_MAX_WAIT_S = 600.0
 # Timeout, conflict and rate limit: what the client library itself would repeat.
 _REPEATED_STATUS = {408, 409, 429}
 _REFUSED_STATUS = {400, 413, 422}
-
-
-class RefusedInputError(Exception):
-    """The service refuses the request for what is in it; nothing is charged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Embeddings:
-    """Vectors in the order of the texts, shape (n, d), and the tokens charged for them."""
-
-    vectors: Vectors
-    tokens: int
 
 
 @dataclass(kw_only=True)
@@ -45,20 +35,16 @@ class EmbeddingService:
         base_url: Address of the service.
         api_key: Its key.
         dimensions: Length of vectors to ask for, None for the model's own.
-        interval_s: Least time between the starts of two requests, in seconds.
-        attempts: Most times one request is sent.
         timeout_s: Longest wait for one answer, in seconds.
+        policy: Pace and repetitions of the requests.
     """
 
     model: str
     base_url: str
     api_key: str
     dimensions: int | None
-    interval_s: float
-    attempts: int
     timeout_s: float
-
-    _next_start: float = field(default=0.0, init=False)
+    policy: RequestPolicy
 
     def embed(self, texts: list[str]) -> Embeddings:
         """Embed texts in one request, repeated while that can help.
@@ -68,19 +54,23 @@ class EmbeddingService:
             ConnectionFailedError: It cannot be reached, refuses the key, or has no quota left.
             EncoderError: It does not know the model, or answers with something else.
         """
-        repeated = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_may_pass),
-            wait=_wait,
-            stop=tenacity.stop_after_attempt(self.attempts),
-            reraise=True,
-        )
+        # Before the pace begins: making the client takes as long as a short request.
+        client = self._client
+        return self.policy.send(lambda: self._embed(client, texts))
+
+    def _embed(self, client: openai.OpenAI, texts: list[str]) -> Embeddings:
         try:
-            return _answer(repeated(self._send, texts), len(texts))
+            response = client.embeddings.create(
+                model=self.model,
+                input=texts,
+                dimensions=openai.omit if self.dimensions is None else self.dimensions,
+            )
+            return _answer(response, len(texts))
         except openai.APIStatusError as error:
             raise self._translated(error) from error
         # The message is always "Connection error."; only the cause tells one from another.
         except openai.APIConnectionError as error:
-            raise ConnectionFailedError(
+            raise PassingFailureError(
                 f"cannot reach {self.base_url}: {error.__cause__ or error}",
                 "check base_url and the network; running again asks only for what is missing",
             ) from error
@@ -89,19 +79,6 @@ class EmbeddingService:
                 f"{self.base_url} answered with no embeddings: {error}",
                 "check that base_url speaks the OpenAI protocol",
             ) from error
-
-    def _send(self, texts: list[str]) -> CreateEmbeddingResponse:
-        client = self._client
-        now = time.monotonic()
-        time.sleep(max(0.0, self._next_start - now))
-        # From start to start, so that a slow answer does not add to the interval; idle time earns
-        # no burst afterwards.
-        self._next_start = max(now, self._next_start) + self.interval_s
-        return client.embeddings.create(
-            model=self.model,
-            input=texts,
-            dimensions=openai.omit if self.dimensions is None else self.dimensions,
-        )
 
     @cached_property
     def _client(self) -> openai.OpenAI:
@@ -121,9 +98,13 @@ class EmbeddingService:
             return ConnectionFailedError(text, "check the key and what it is allowed to do")
         if error.status_code == 404:
             return EncoderError(text, "check model and base_url (it usually ends in /v1)")
-        return ConnectionFailedError(
-            text, "lower requests_per_minute or check the quota, then run again"
-        )
+        hint = "lower requests_per_minute or check the quota, then run again"
+        # An exhausted quota is answered with 429 like a rate limit, but no waiting refills it.
+        exhausted = error.code == "insufficient_quota"
+        if not exhausted and (error.status_code in _REPEATED_STATUS or error.status_code >= 500):
+            waiting = parse_retry_after(error.response.headers.get("retry-after"))
+            return PassingFailureError(text, hint, waiting)
+        return ConnectionFailedError(text, hint)
 
 
 def _answer(response: CreateEmbeddingResponse, count: int) -> Embeddings:
@@ -134,36 +115,3 @@ def _answer(response: CreateEmbeddingResponse, count: int) -> Embeddings:
     vectors = np.array([row.embedding for row in rows], np.float32)
     # Some compatible services leave out `usage`; nothing is counted for them.
     return Embeddings(vectors, response.usage.total_tokens if response.usage else 0)
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether the same request may succeed later."""
-    if isinstance(error, openai.APIStatusError):
-        passing = error.status_code in _REPEATED_STATUS or error.status_code >= 500
-        # An exhausted quota is answered with 429 like a rate limit, but no waiting refills it.
-        exhausted = error.code == "insufficient_quota"
-        return passing and not exhausted and (_retry_after(error) or 0) <= _MAX_WAIT_S
-    return isinstance(error, openai.APIConnectionError)
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    """Wait as long as the service says, else longer each time."""
-    error = state.outcome.exception() if state.outcome else None
-    said = _retry_after(error) if isinstance(error, openai.APIStatusError) else None
-    # Random, so that clients refused together do not come back together.
-    return tenacity.wait_random_exponential(0.5, max=60)(state) if said is None else said
-
-
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Seconds that the service asks to wait: a number, or a date (RFC 9110, section 10.2.3)."""
-    value = error.response.headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
