@@ -206,10 +206,11 @@ class Artefacts:
     def load_baseline(self) -> pa.Table | None:
         """Read what some points were before the first write; None if that was not stored."""
         columns = {"id": pa.string(), "payload": pa.string(), "vectors": pa.binary()}
+        # Plans made before the file got its present name have it under the former one.
+        former = self.folder / "witness.parquet"
+        file = self.baseline_file if self.baseline_file.exists() else former
         try:
-            return read_parquet(
-                self.baseline_file, columns, "delete the file: it can be done without"
-            )
+            return read_parquet(file, columns, "delete the file: it is optional")
         except FileNotFoundError:
             return None
 

@@ -34,7 +34,7 @@ MIN_SECONDS = 2.0
 """A stage shows neither rate nor time left before, since its first batch holds its start-up."""
 
 
-class Stage:
+class StageProgress:
     """One stage under way: its figures, and what follows from them.
 
     Args:
@@ -94,7 +94,7 @@ class Stage:
         }
 
 
-class Progress:
+class ProgressDisplay:
     """Progress of one command on stderr; call it with a stage, what is done and the total.
 
     Args:
@@ -104,7 +104,7 @@ class Progress:
         clock: Seconds that only grow.
     """
 
-    current: ClassVar[Progress | None] = None
+    current: ClassVar[ProgressDisplay | None] = None
     """What a line of the log has to be printed above; None where nothing is redrawn."""
 
     def __init__(
@@ -118,12 +118,12 @@ class Progress:
         self._style = "live" if live else "plain" if style == "auto" else style
         self._color = color
         self._clock = clock
-        self._stage: Stage | None = None
+        self._stage: StageProgress | None = None
         self._shown = 0.0
         self._bar: RichProgress | None = None
 
     def __enter__(self) -> Self:
-        Progress.current = self
+        ProgressDisplay.current = self
         return self
 
     def __exit__(
@@ -133,7 +133,7 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-        Progress.current = None
+        ProgressDisplay.current = None
 
     def __call__(self, stage: str, done: int, total: int, note: str = "", /) -> None:
         """Show how far a stage has come; one without a total is a line by itself."""
@@ -148,7 +148,7 @@ class Progress:
         new = self._stage is None or self._stage.name != stage or done < self._stage.done
         if new:
             self.close()
-            self._stage = Stage(stage, now, done)
+            self._stage = StageProgress(stage, now, done)
         assert self._stage is not None
         self._stage.update(now, done, total, note)
         # The last figures of a stage are shown by `close`, which can tell that they are the last.
@@ -176,7 +176,7 @@ class Progress:
             self._bar.stop()
             self._bar = None
 
-    def _show(self, stage: Stage, now: float) -> None:
+    def _show(self, stage: StageProgress, now: float) -> None:
         stage.shown = (stage.done, stage.note)
         if self._style == "plain":
             sys.stderr.write(plain(f"{stage.name}: {stage.figures()}") + "\n")
@@ -185,7 +185,7 @@ class Progress:
         elif self._style == "live":
             self._draw(stage)
 
-    def _draw(self, stage: Stage) -> None:
+    def _draw(self, stage: StageProgress) -> None:
         if self._bar is None:
             self._bar = _bar(color=self._color)
             self._bar.add_task(plain(stage.name), figures="")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xbtmigrate.cli.next_command import complete
-from xbtmigrate.cli.progress import Progress, Style
+from xbtmigrate.cli.progress import ProgressDisplay, Style
 from xbtmigrate.cli.text import plain
 from xbtmigrate.errors import XbtMigrateError
 
@@ -59,9 +59,9 @@ def verbose() -> bool:
     return _output.verbose
 
 
-def progress() -> Progress:
+def progress() -> ProgressDisplay:
     """Return the progress display of this command."""
-    return Progress(_output.style, color=_output.color)
+    return ProgressDisplay(_output.style, color=_output.color)
 
 
 def document(content: Mapping[str, object]) -> None:
@@ -112,7 +112,7 @@ def whole_line(text: str) -> None:
 
 def note(text: str) -> None:
     """Print a line about the run on stderr, above the line of progress if there is one."""
-    shown = Progress.current
+    shown = ProgressDisplay.current
     if shown is None:
         sys.stderr.write(plain(text) + "\n")
     else:

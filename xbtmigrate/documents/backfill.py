@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing_extensions import TypedDict
 
-from xbtmigrate.documents.counts import Counts
+from xbtmigrate.documents.counts import GalleryCounts
 from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.types import Layout, Strategy
 
 
-class IntentDocument(Counts, NextDocument):
+class IntentDocument(GalleryCounts, NextDocument):
     """Without `--online`: what a run would do."""
 
     collection: str
@@ -91,7 +91,7 @@ class BackfillDocument(NextDocument):
     """Working time in seconds."""
     points_per_second: float
     """Vectors written per second."""
-    gallery: Counts
+    gallery: GalleryCounts
     """Exact counts of the collection."""
     quarantined: dict[str, str]
     """Id of a point -> why it was skipped; at most 100 points are listed."""

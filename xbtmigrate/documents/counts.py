@@ -7,7 +7,7 @@ from typing_extensions import TypedDict
 from xbtmigrate.types import WithoutVector
 
 
-class Counts(TypedDict):
+class GalleryCounts(TypedDict):
     """Exact counts of a gallery."""
 
     points: int

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from typing_extensions import TypedDict
 
 from xbtmigrate.backfill.pace import WaitReason
-from xbtmigrate.documents.counts import Counts
+from xbtmigrate.documents.counts import GalleryCounts
 from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.types import Strategy
@@ -69,7 +69,7 @@ class LoadDocument(LimitsDocument):
     """When the run reported this, UTC, ISO 8601."""
 
 
-class CountedDocument(Counts):
+class CountedDocument(GalleryCounts):
     """What `status` counts in the collection."""
 
     collection: str

@@ -6,7 +6,7 @@ from typing import Literal, final
 
 from typing_extensions import TypedDict
 
-from xbtmigrate.documents.counts import Counts
+from xbtmigrate.documents.counts import GalleryCounts
 from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.migration.phases import Phase
 
@@ -113,7 +113,7 @@ class BaselineDocument(TypedDict):
 
 
 @final
-class VerifyDocument(Counts, NextDocument):
+class VerifyDocument(GalleryCounts, NextDocument):
     """What a verification found."""
 
     collection: str

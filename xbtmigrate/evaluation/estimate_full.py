@@ -27,7 +27,7 @@ DRAWS = 16
 PRIOR = 0.05
 
 Mask = npt.NDArray[np.bool_]
-Counts = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
 
 
 def impute_full(
@@ -72,10 +72,10 @@ def _judged(
     asked: Relevance,
     rng: np.random.Generator,
     *,
-    before: Counts,
-    seen: Counts,
-    sampled: Counts,
-    unseen: Counts,
+    before: Integers,
+    seen: Integers,
+    sampled: Integers,
+    unseen: Integers,
 ) -> QueryScores:
     """Draw the ranks of the answers, judge each draw, and return the mean over the draws."""
     drawn = []

@@ -31,7 +31,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Version:
+class _CentringFormat:
     format: int
 
 
@@ -82,7 +82,7 @@ class Centring:
         """
         path, hint = folder / FILE, "fit it again with train-projector"
         try:
-            version = read_json(path, _Version, hint)
+            version = read_json(path, _CentringFormat, hint)
             if version.format != _FORMAT:
                 raise ArtefactError(
                     f"{path} was written by another version (format {version.format})", hint

@@ -32,7 +32,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Version:
+class _FusionFormat:
     """The parts of a file that decide whether this version can read it."""
 
     format: int
@@ -121,10 +121,9 @@ class Fusion:
         """
         path, hint = folder / FILE, "calibrate again with train-projector"
         try:
-            version = read_json(path, _Version, hint)
-            # The weights were fitted to a hubness over this many neighbours, wrong for another
-            # number.
-            if version != _Version(_FORMAT, NEIGHBOURS):
+            version = read_json(path, _FusionFormat, hint)
+            # The weights fit a hubness over this many neighbours and no other number.
+            if version != _FusionFormat(_FORMAT, NEIGHBOURS):
                 raise ArtefactError(
                     f"{path} was written by another version (format {version.format})", hint
                 )

@@ -21,7 +21,7 @@ from xbtmigrate.training.fit_uncertainty import fit_uncertainty
 from xbtmigrate.training.make_problem import check_task, make_problem
 from xbtmigrate.training.pairs import Pairs, PairSource, joined_pairs, pairs_digest
 from xbtmigrate.training.problem import Candidate, ModelSpace, Problem, Trainer
-from xbtmigrate.training.race import Progress, preference, race
+from xbtmigrate.training.race import OnFit, preference, race
 from xbtmigrate.training.refit import refit, refit_with_unseen
 from xbtmigrate.training.selection import Scores, SelectionTask, measure_retrieval
 from xbtmigrate.training.trainers import AUTO, find_trainer, find_trainers
@@ -101,7 +101,7 @@ def fit(
     pairs: Sequence[Pairs],
     task: SelectionTask,
     options: FitOptions,
-    progress: Progress | None = None,
+    progress: OnFit | None = None,
 ) -> FitReport:
     """Fit a projector.
 

@@ -27,15 +27,15 @@ FINALISTS = 1
 TRIAL_QUERIES = 300
 """Held-out queries that the settings of a closed form are compared on, before the kinds are."""
 
-Progress = Callable[[int, int, str], None]
-"""Called with the fits that are done, those there are, and the best so far in words."""
+OnFit = Callable[[int, int, str], None]
+"""Called with the number of finished fits, that of all, and a description of the best one."""
 
 
 def race(
     trainers: Sequence[Trainer],
     problems: Sequence[Problem],
     named: Collection[str],
-    progress: Progress,
+    progress: OnFit,
 ) -> list[Candidate]:
     """Fit every trainer to every problem.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from xbtmigrate.documents.counts import Counts
+from xbtmigrate.documents.counts import GalleryCounts
 from xbtmigrate.protocols import Gallery
 from xbtmigrate.types import WITHOUT, Kind, WithoutVector
 
@@ -67,7 +67,7 @@ class Tally:
         applied = max(0, with_new - self.projected - self.encoded)
         return replace(self, points=points, applied=applied)
 
-    def document(self) -> Counts:
+    def document(self) -> GalleryCounts:
         """Return the counts as documents show them."""
         return {
             "points": self.points,

@@ -11,6 +11,7 @@ from xbtmigrate import registry
 from xbtmigrate.artefacts import FOLDER, Artefacts
 from xbtmigrate.backfill.vector_cache import VectorCache
 from xbtmigrate.config import Config
+from xbtmigrate.evaluation.queries import Questions, read_questions
 from xbtmigrate.ordering import BenefitOrdering, UncertaintyOrdering
 from xbtmigrate.ordering.benefit import BenefitModel
 from xbtmigrate.projectors import Projector
@@ -50,6 +51,11 @@ class Workspace:
         if not folder.exists():
             return None
         return load_encoder(self.config, self.config.new_model, lora=str(folder.resolve()))
+
+    @cached_property
+    def judged_queries(self) -> list[Questions]:
+        """The configured judged queries, read once."""
+        return read_judged_questions(self.config)
 
     def ordering(
         self,
@@ -103,6 +109,12 @@ class Workspace:
         if learned is None or learned.trees is None:
             return UncertaintyOrdering(projector=projector)
         return BenefitOrdering(projector=projector, benefit=learned)
+
+
+def read_judged_questions(config: Config) -> list[Questions]:
+    """Read the configured judged queries; empty if no file is configured."""
+    path = config.plan.queries
+    return [] if path is None else read_questions(config.base / path)
 
 
 def artefacts_of(config: Config) -> Artefacts:

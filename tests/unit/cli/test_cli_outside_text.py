@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.progress import Progress
+from xbtmigrate.cli.progress import ProgressDisplay
 from xbtmigrate.cli.text import plain
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.workflows.plan import init
@@ -42,7 +42,7 @@ def test_nothing_that_is_printed_can(capsys):
     render.note(HOSTILE)
     render.table(HOSTILE, ["name", "value"], [[HOSTILE, 1]])
     render.facts(HOSTILE, [(HOSTILE, HOSTILE)])
-    with Progress("plain") as shown:
+    with ProgressDisplay("plain") as shown:
         shown(HOSTILE, 0, 0)
         shown(HOSTILE, 1, 2, HOSTILE)
         shown.write(HOSTILE)

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from tests.support.documents import check_as
-from xbtmigrate.cli.progress import Progress, Stage
+from xbtmigrate.cli.progress import ProgressDisplay, StageProgress
 
 
 class Clock:
@@ -33,7 +33,7 @@ class Terminal(io.StringIO):
 def run(style: str, *, seconds: int = 25, total: int = 2500) -> None:
     """Report a stage that does a hundred a second, once a second."""
     clock = Clock()
-    with Progress(style, clock=clock) as shown:
+    with ProgressDisplay(style, clock=clock) as shown:
         shown("surveying", 0, total)
         for second in range(1, seconds + 1):
             clock.now += 1
@@ -54,7 +54,7 @@ def test_a_pipe_gets_a_line_every_ten_seconds_and_one_at_the_end(capsys):
 
 
 def test_a_stage_that_is_done_at_once_is_one_line(capsys):
-    with Progress("auto", clock=Clock()) as shown:
+    with ProgressDisplay("auto", clock=Clock()) as shown:
         shown("reading the collection", 0, 0)
         shown("encoding", 64, 64)
         shown("encoding", 64, 64)
@@ -67,7 +67,7 @@ def test_a_stage_that_is_done_at_once_is_one_line(capsys):
 
 
 def test_a_second_pass_of_one_name_starts_again(capsys):
-    with Progress("auto", clock=Clock()) as shown:
+    with ProgressDisplay("auto", clock=Clock()) as shown:
         for done in (20, 20, 5, 20):
             shown("sweeping", done, 20)
     assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["20", "5", "20"]
@@ -75,7 +75,7 @@ def test_a_second_pass_of_one_name_starts_again(capsys):
 
 def test_a_program_gets_one_event_a_line(capsys):
     run("json", seconds=3)
-    Progress("json").write("a warning")
+    ProgressDisplay("json").write("a warning")
     *lines, note = capsys.readouterr().err.splitlines()
     check_as("note event", note)
     for line in lines:
@@ -95,7 +95,7 @@ def test_a_program_gets_one_event_a_line(capsys):
 
 
 def test_none_prints_nothing_but_the_log(capsys):
-    with Progress("none") as shown:
+    with ProgressDisplay("none") as shown:
         shown("judging", 0, 0)
         shown("encoding", 1, 2)
         shown.write("a warning")
@@ -107,7 +107,7 @@ def test_a_terminal_gets_one_line_that_is_redrawn(monkeypatch):
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
-    with Progress("auto") as shown:
+    with ProgressDisplay("auto") as shown:
         for done in (1, 2):
             shown("encoding", done, 2, "a note that is far too long for what is left of the line")
         shown.write("a line of the log")
@@ -119,7 +119,7 @@ def test_a_terminal_gets_one_line_that_is_redrawn(monkeypatch):
 
 def test_the_time_left_does_not_jump():
     """Batches come in bursts: the estimate of their rate alone would swing between 0 and 25 s."""
-    now, done, stage = 0.0, 0, Stage("encoding", 0.0, 0)
+    now, done, stage = 0.0, 0, StageProgress("encoding", 0.0, 0)
     shown = []
     for step in range(200):
         now += 0.1 if step % 2 else 3.0
@@ -135,6 +135,6 @@ def test_the_time_left_does_not_jump():
 
 
 def test_rates_below_one_a_second_are_shown():
-    stage = Stage("encoding", 0.0, 0)
+    stage = StageProgress("encoding", 0.0, 0)
     stage.update(60.0, 30, 90, "")
     assert stage.figures() == "30 of 90 (33%), 0.5/s, 2 min left"

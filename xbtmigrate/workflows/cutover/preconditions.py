@@ -26,10 +26,10 @@ from xbtmigrate.workflows.backfill.request import BackfillRequest
 from xbtmigrate.workflows.cutover.route import Route, is_silent
 from xbtmigrate.workflows.encode_points import encode_questions, encode_readable
 from xbtmigrate.workflows.evaluate.last_judgement import load_last_judgement
-from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.tally import Tally, count_by_reason, describe_without_vector
+from xbtmigrate.workflows.workspace import read_judged_questions
 
 QUERIES = 1000
 TRIED = 16

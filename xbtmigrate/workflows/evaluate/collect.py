@@ -18,16 +18,12 @@ from xbtmigrate.training.pairs import load_pairs
 from xbtmigrate.types import Kind, PointId, vectors_of
 from xbtmigrate.workflows.encode_points import Report, encode_gallery
 from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, embed_queries
-from xbtmigrate.workflows.evaluate.query_sources import (
-    make_neighbour_trial,
-    make_questions,
-    read_judged_questions,
-)
+from xbtmigrate.workflows.evaluate.query_sources import make_neighbour_trial, make_questions
 from xbtmigrate.workflows.evaluate.trial import Trial
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, survey, take
 from xbtmigrate.workflows.store import Store
-from xbtmigrate.workflows.workspace import Workspace
+from xbtmigrate.workflows.workspace import Workspace, read_judged_questions
 
 MAX_GENERATED = 2_000
 """Largest number of queries made from the points themselves."""

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from xbtmigrate.config import Config
 from xbtmigrate.errors import EvaluationError
-from xbtmigrate.evaluation.queries import Questions, make_excerpts, make_known_items, read_questions
+from xbtmigrate.evaluation.queries import Questions, make_excerpts, make_known_items
 from xbtmigrate.evaluation.retrieval import rank_top_k
 from xbtmigrate.types import Modality, Vectors
 from xbtmigrate.workflows.evaluate.trial import Trial
@@ -18,12 +17,6 @@ from xbtmigrate.workflows.store import Store
 
 NEIGHBOURS = 10
 MAX_POINTS_AS_QUERIES = 500
-
-
-def read_judged_questions(config: Config) -> list[Questions]:
-    """Read the configured judged queries; empty if no file is configured."""
-    path = config.plan.queries
-    return [] if path is None else read_questions(config.base / path)
 
 
 def make_questions(store: Store, models: Models, points: Points) -> Iterator[Questions]:

@@ -7,8 +7,8 @@ from functools import partial
 
 from xbtmigrate.errors import CollectionError
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
-from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.workspace import read_judged_questions
 
 
 def _check_old_model(facts: CollectionFacts, models: Models) -> None:

@@ -24,11 +24,7 @@ from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_qu
 from xbtmigrate.workflows.evaluate.cost import Workload, estimate_costs, to_compare
 from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, add_answers, build_trial
 from xbtmigrate.workflows.evaluate.experiment import CurveOptions, Maps, judge
-from xbtmigrate.workflows.evaluate.query_sources import (
-    make_neighbour_trial,
-    make_questions,
-    read_judged_questions,
-)
+from xbtmigrate.workflows.evaluate.query_sources import make_neighbour_trial, make_questions
 from xbtmigrate.workflows.evaluate.results import METRIC, Findings
 from xbtmigrate.workflows.evaluate.trial import Trial
 from xbtmigrate.workflows.models import Models
@@ -38,7 +34,7 @@ from xbtmigrate.workflows.train.calibrate import calibrate_on_points
 from xbtmigrate.workflows.train.centre import centre
 from xbtmigrate.workflows.train.make_pairs import EmbeddedRows, fit_options, make_material
 from xbtmigrate.workflows.train.text_side import add_text_side
-from xbtmigrate.workflows.workspace import Workspace
+from xbtmigrate.workflows.workspace import Workspace, read_judged_questions
 
 MAX_QUERIES = 500
 MIN_QUERIES = 20

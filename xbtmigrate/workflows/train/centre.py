@@ -16,7 +16,6 @@ from xbtmigrate.training.pairs import PairSource
 from xbtmigrate.types import Distance, Modality, PointId, Vectors
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, add_answers, embed_queries
-from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.evaluate.trial import Trial
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.store import Store
@@ -80,7 +79,7 @@ def centre_on_judged(
     # Before any query is embedded, which costs money with some models.
     if not _can_gain(models.stored, store.new_distance):
         return None
-    for questions in read_judged_questions(store.config):
+    for questions in workspace.judged_queries:
         asked = questions.sample(MAX_CENTRING, store.config.plan.seed)
         try:
             # The plan has encoded their vectors, so none is encoded for this.

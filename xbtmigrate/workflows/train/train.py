@@ -27,12 +27,11 @@ from xbtmigrate.scoring.centring import Centring
 from xbtmigrate.training.fit import FitOptions, FitReport, fit
 from xbtmigrate.training.kinds.lora import LoraReport, LoraTask, TextTower, fit_lora
 from xbtmigrate.training.pairs import joined_pairs, save_pairs
-from xbtmigrate.training.race import Progress
+from xbtmigrate.training.race import OnFit
 from xbtmigrate.training.trainers import find_trainers
 from xbtmigrate.types import Direction, Modality, PointId
 from xbtmigrate.workflows.encode_points import Report, encode_gallery
 from xbtmigrate.workflows.evaluate.collect import MIN_UNSEEN
-from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.next_step import find_next_step
 from xbtmigrate.workflows.points import Points, survey, take
@@ -169,17 +168,17 @@ def train(
         # Refuses an encoder without a text tower before anything is read.
         tower = _text_tower(models) if lora else None
         plan = _load_plan(store, models, workspace.artefacts)
-        points, fold = _sample(store, plan, pairs, report)
+        points, fold = _sample(store, workspace, plan, pairs, report)
         new = _known_or_encoded(models, workspace, points, report)
         points, text_side = add_text_side(store, models, workspace, points, report)
-        material = _spared(store, points, make_material(models, workspace, points, new, report))
+        material = _make_material(store, models, workspace, points, new, report=report)
         options = replace(fit_options(store, models, kinds, threads), text_side=text_side)
         reports = _fit(direction, material, options, report)
         _keep(workspace.artefacts, points, new, material, reports, fold=fold)
         tuned = None
         if tower is not None:
-            report("tuning the text tower", 0, 0)
             task = _lora_task(points, material, reports[Direction.BRIDGE].projector)
+            report("tuning the text tower", 0, 0)
             tuned = _tune(tower, task, workspace.artefacts, options, epochs=lora)
         learned, centring = learn_from_queries(
             store, models, workspace, (points, new), reports=reports, options=options, report=report
@@ -274,12 +273,12 @@ def _tune(
     )
 
 
-def _named(report: Report, direction: Direction) -> Progress:
+def _named(report: Report, direction: Direction) -> OnFit:
     return lambda done, total, best: report(f"fitting {direction}", done, total, best)
 
 
 def _sample(
-    store: Store, plan: Plan, pairs: int | None, report: Report
+    store: Store, workspace: Workspace, plan: Plan, pairs: int | None, report: Report
 ) -> tuple[Points, list[PointId]]:
     """Draw the points of the pairs, starting with those encoded for the plan.
 
@@ -289,7 +288,7 @@ def _sample(
     Returns:
         The points, and those held out by fold where not all that queries ask for could be.
     """
-    reader, judged = store.reader(), read_judged_questions(store.config)
+    reader, judged = store.reader(), workspace.judged_queries
     asked = {point for each in judged for points in each.relevant for point in points}
     count = plan.coverage.points if pairs is None else pairs
     # So many more that enough remain once the points that queries ask for are left out. With the
@@ -306,12 +305,21 @@ def _sample(
     return points, [] if held == asked else sorted(held)
 
 
-def _spared(store: Store, points: Points, material: Material) -> Material:
-    """Leave the held-out points to `evaluate` if it has no other points that no map has seen."""
-    # Points that judged queries ask for are no part of the sample in the first place.
-    if read_judged_questions(store.config) or store.facts.points - len(points) >= MIN_UNSEEN:
-        return material
-    return replace(material, task=replace(material.task, pairs=()))
+def _make_material(
+    store: Store,
+    models: Models,
+    workspace: Workspace,
+    points: Points,
+    new: EmbeddedRows,
+    *,
+    report: Report,
+) -> Material:
+    """Make pairs, and leave the held-out ones to `evaluate` if it has no other unseen points."""
+    made = make_material(models, workspace, points, new, report)
+    # Points that judged queries ask for are not in the sample in the first place.
+    if workspace.judged_queries or store.facts.points - len(points) >= MIN_UNSEEN:
+        return made
+    return replace(made, task=replace(made.task, pairs=()))
 
 
 def _known_or_encoded(

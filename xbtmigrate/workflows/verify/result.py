@@ -26,13 +26,13 @@ from xbtmigrate.qdrant.collection.index_recall import measure_index_recall
 from xbtmigrate.qdrant.gallery.baseline import BaselineChanges
 from xbtmigrate.types import Kind, Layout, PointId, Vectors, vectors_of
 from xbtmigrate.workflows.encode_points import encode_questions
-from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.next_step import BACKFILL, CUTOVER, VERIFY, next_step
 from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.tally import Tally, count_by_reason, describe_without_vector
 from xbtmigrate.workflows.verify.check_points import Fault
 from xbtmigrate.workflows.verify.checkpoint import MAX_MISMATCHES, VerifyCheckpoint
+from xbtmigrate.workflows.workspace import read_judged_questions
 
 EXAMPLES = 20
 QUERIES = 100
