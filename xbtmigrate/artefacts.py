@@ -71,6 +71,11 @@ class Artefacts:
         return self.folder / "queries-to-judge.csv"
 
     @property
+    def votes_file(self) -> Path:
+        """Queries that people answered on the page of `compare`, as judged queries."""
+        return self.folder / "compared.jsonl"
+
+    @property
     def serving_folder(self) -> Path:
         """Folder of the calibration and the learned benefit, for searches in a mixed gallery."""
         return self.folder / "serving"
@@ -131,7 +136,7 @@ class Artefacts:
         applications read until the next cutover.
         """
         # Everything else belongs to one plan, and would be taken for the next one's.
-        kept = {self.encoded_folder, self.template_file, self.switch_file}
+        kept = {self.encoded_folder, self.template_file, self.votes_file, self.switch_file}
         for path in {*self.folder.iterdir()} - kept:
             if path.is_dir():
                 shutil.rmtree(path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,19 +65,6 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answer("train-projector", "--kind", "procrustes,ridge", cwd=folder)
     answer("evaluate", "--report", "report.html", "--gate", "recall@10>=0.01", cwd=folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium on PATH: the reports are checked without a browser only")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 def test_the_reports_hold_every_finding(reports: Path):

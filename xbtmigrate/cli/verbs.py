@@ -134,6 +134,14 @@ VERBS = {
         "--sample 20000",
         WRITES,
     ),
+    "compare": Verb(
+        "switch",
+        "compare",
+        "compare",
+        "Look at what both models find, side by side",
+        "--no-browser",
+        FILES,
+    ),
     "cutover": Verb(
         "switch",
         "cutover",

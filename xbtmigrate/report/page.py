@@ -96,7 +96,12 @@ def require_libraries() -> None:
 
 
 def render(page: ReportPage) -> str:
-    """Render the page as HTML; everything but the figures is escaped."""
+    """Render the report as HTML; everything but the figures is escaped."""
+    return render_template("page.html.j2", page=page)
+
+
+def render_template(name: str, **values: object) -> str:
+    """Render one of the templates of this package; every value is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -107,4 +112,4 @@ def render(page: ReportPage) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(page=page)
+    return environment.get_template(name).render(**values)

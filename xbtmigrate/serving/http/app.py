@@ -99,6 +99,12 @@ def create_app(start: Start, api_key: str | None) -> FastAPI:
     # Added first, so it is inside the middleware that counts, which counts refusals too.
     app.add_middleware(Admission, api_key=api_key)
     _routes(app, [Security(KEY_HEADER)])
+    handle_errors(app)
+    return app
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Answer every error with a status, what is wrong and what to do."""
     app.exception_handler(RequestValidationError)(_handle_invalid)
     app.exception_handler(HTTPException)(_handle_http_error)
     app.exception_handler(XbtMigrateError)(_handle_error)
@@ -106,7 +112,6 @@ def create_app(start: Start, api_key: str | None) -> FastAPI:
     # By class: Starlette looks up handlers by the class of an error, and these share no base.
     for each in CLIENT_ERRORS:
         app.exception_handler(each)(_handle_client_error)
-    return app
 
 
 def _routes(app: FastAPI, keyed: list[Any]) -> None:

@@ -41,11 +41,13 @@ Vector: TypeAlias = Annotated[list[Number], Field(min_length=1, max_length=65_53
 Names: TypeAlias = Annotated[list[Text], Field(max_length=MAX_FIELDS, fail_fast=True)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A body with these keys and no others."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Request(_Body):
+class _Request(Body):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, content: object) -> object:
@@ -109,7 +111,7 @@ class SearchRequest(_Request):
         return Question(self.text, self.image, self.vector, self.old_vector, options)
 
 
-class Hit(_Body):
+class Hit(Body):
     """A point found."""
 
     id: int | str
@@ -117,7 +119,7 @@ class Hit(_Body):
     payload: dict[str, Any] | None = None
 
 
-class SearchResponse(_Body):
+class SearchResponse(Body):
     """Points, best first, and how they were found."""
 
     points: list[Hit]
@@ -142,7 +144,7 @@ class EmbedRequest(_Request):
         return self
 
 
-class EmbedResponse(_Body):
+class EmbedResponse(Body):
     """One vector for each item."""
 
     vectors: list[list[float]]
@@ -150,7 +152,7 @@ class EmbedResponse(_Body):
     fingerprint: str = Field(description="Equal fingerprints mean the same space.")
 
 
-class Health(_Body):
+class Health(Body):
     """Whether the service is ready."""
 
     status: Literal["ok", "not ready"]
@@ -158,7 +160,7 @@ class Health(_Body):
     problem: str = ""
 
 
-class ErrorResponse(_Body):
+class ErrorResponse(Body):
     """Why a request was refused, and what to do."""
 
     error: str
