@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from qdrant_client import QdrantClient, models
 
 from tests.support.clipart import DATA, Clipart
 from tests.support.collections import fresh_name
-from tests.support.command import inside
+from tests.support.command import type_inside
 
 COUNT, MOST = 150, 30
 
@@ -66,16 +65,10 @@ class Reader:
             return QdrantClient(url=self.url, check_compatibility=False)
         return QdrantClient(path=str(self.folder / "qdrant"))
 
-    def type(self, command: str, *, expect: int = 0) -> str | None:
+    def type(self, command: str) -> str | None:
         """Type a command; returns the one that it names next."""
-        program, *words = shlex.split(command)
-        assert program == "xbtmigrate"
         self.typed.append(command)
-        code, out, err = inside(*words, cwd=self.folder)
-        assert code == expect, "\n".join([*self.typed, f"exit {code}", out, err])
-        found = re.findall(r"^Next: (.+)$", out, re.MULTILINE)
-        assert len(found) <= 1
-        return found[0] if found else None
+        return type_inside(command, cwd=self.folder)
 
     def begin(self) -> str:
         """Type `init` as the README does, and fill in the models and the queries."""

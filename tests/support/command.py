@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -64,10 +66,21 @@ def inside(*arguments: str | Path, cwd: Path) -> tuple[int, str, str]:
     return int(end.value.code or 0), out.getvalue(), err.getvalue()
 
 
-def answer_inside(*arguments: str | Path, cwd: Path, expect: int = 0) -> dict[str, Any]:
+def type_inside(command: str, *, cwd: Path, expect: int | None = 0) -> str | None:
+    """Type a line within this process, as it was printed; returns the command it names next."""
+    program, *words = shlex.split(command)
+    assert program == "xbtmigrate"
+    code, out, err = inside(*words, cwd=cwd)
+    assert expect in (None, code), f"{command}\nexit {code}\n{out}\n{err}"
+    found = re.findall(r"^Next: (.+)$", out, re.MULTILINE)
+    assert len(found) <= 1, out
+    return found[0] if found else None
+
+
+def answer_inside(*arguments: str | Path, cwd: Path, expect: int | None = 0) -> dict[str, Any]:
     """Run one command with --json within this process and return its document."""
     code, out, err = inside(*arguments, "--json", cwd=cwd)
-    assert code == expect, f"exit {code}\n{out}\n{err}"
+    assert expect in (None, code), f"exit {code}\n{out}\n{err}"
     return json.loads(out)
 
 

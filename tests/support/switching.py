@@ -44,7 +44,7 @@ class Place:
             return QdrantClient(url=self.url, check_compatibility=False)
         return QdrantClient(path=str(self.folder / "qdrant"))
 
-    def run(self, *arguments: str, expect: int = 0) -> dict:
+    def run(self, *arguments: str, expect: int | None = 0) -> dict:
         return answer_inside(*arguments, cwd=self.folder, expect=expect)
 
     def leads_to(self) -> str:
