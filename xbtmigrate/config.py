@@ -247,7 +247,19 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: The file cannot be read, or has mistakes: all of them are listed.
     """
-    raw = _read(path)
+    return check_config(_read(path), path)
+
+
+def check_config(raw: dict[str, Any], path: Path) -> Config:
+    """Check what a configuration file holds.
+
+    Args:
+        raw: Its tables.
+        path: The file: it names the mistakes, and relative paths start from its folder.
+
+    Raises:
+        ConfigError: It has mistakes: all of them are listed.
+    """
     mistakes: list[tuple[str, str]] = []
     try:
         config = Config.model_validate(raw)

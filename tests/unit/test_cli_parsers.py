@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from xbtmigrate.cli.parsers import OFF, limit_of, parse_budget, parse_rate, parse_slowdown
+from xbtmigrate.cli.parsers import (
+    OFF,
+    limit_of,
+    parse_budget,
+    parse_model,
+    parse_rate,
+    parse_slowdown,
+)
 from xbtmigrate.errors import ConfigError
 
 
@@ -39,3 +46,16 @@ def test_slowdown_that_is_no_limit(text: str):
 def test_rate_that_is_no_limit(text: str):
     with pytest.raises(ConfigError, match="--max-rate"):
         parse_rate(text)
+
+
+def test_a_model_is_an_encoder_with_its_options():
+    assert parse_model("precomputed path='my old.parquet' normalize=true") == {
+        "encoder": "precomputed", "path": "my old.parquet", "normalize": True,
+    }  # fmt: skip
+    assert parse_model("open_clip model=ViT-B-32 batch_size=8")["batch_size"] == 8
+
+
+@pytest.mark.parametrize("text", ["", "precomputed old.parquet", "precomputed file=x", "'"])
+def test_text_that_is_no_model(text: str):
+    with pytest.raises(ConfigError, match="is not a model"):
+        parse_model(text)

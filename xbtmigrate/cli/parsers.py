@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
+import tomllib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from xbtmigrate.errors import ConfigError
@@ -82,4 +85,40 @@ def _parse_limit(option: str, text: str | float, above: float, example: str) -> 
             f"{option} '{text}' is neither a number above {above:g} nor off",
             f"for example {option} {example}",
         )
+    return value
+
+
+def parse_model(text: str) -> dict[str, object]:
+    """Read a model such as `openai model=text-embedding-3-small dimensions=512`.
+
+    Returns:
+        The encoder and its options, as a table of the configuration holds them.
+
+    Raises:
+        ConfigError: It is no encoder followed by KEY=VALUE, or the encoder takes no such options.
+    """
+    from xbtmigrate import registry
+
+    hint = "write an encoder and its options: precomputed path=vectors.parquet"
+    try:
+        encoder, *words = shlex.split(text)
+        pairs = [word.split("=", 1) for word in words]
+        options = {key: _toml(value) for key, value in pairs}
+    except ValueError as error:
+        raise ConfigError(f"'{text}' is not a model", hint) from error
+    mistakes = registry.check_options(registry.ENCODERS, encoder, options)
+    if mistakes:
+        raise ConfigError(
+            f"'{text}' is not a model: {'; '.join(f'{key}: {what}' for key, what in mistakes)}",
+            hint,
+        )
+    return {"encoder": encoder, **options}
+
+
+def _toml(value: str) -> object:
+    """Read a number or a truth value; anything else is a text."""
+    with suppress(tomllib.TOMLDecodeError):
+        found = tomllib.loads(f"value = {value}")["value"]
+        if isinstance(found, bool | int | float):
+            return found
     return value

@@ -34,16 +34,17 @@ def run() -> NoReturn:
             sys.exit(ConfigError.exit_code)
         hint = "`xbtmigrate --help` lists the verbs, `xbtmigrate VERB --help` its options"
         _end(ConfigError(error.format_message(), hint))
+    except (KeyboardInterrupt, typer.Abort):
+        # A second Ctrl-C, or one where nothing has to be finished first;
+        # at a question typer raises an error of its own.
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
     # A full disk or too little memory gets a message; any other such error keeps its traceback.
     except (MemoryError, OSError, RuntimeError) as error:
         exhausted = ExhaustedError.of(error)
         if exhausted is None:
             raise
         _end(exhausted)
-    except KeyboardInterrupt:
-        # A second Ctrl-C, or one where nothing has to be finished first.
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)
 
 
 def _end(failure: XbtMigrateError) -> NoReturn:

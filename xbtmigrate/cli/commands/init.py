@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.cli.parsers import parse_model
 from xbtmigrate.errors import ConfigError
+from xbtmigrate.types import Modality
 
 if TYPE_CHECKING:
     from xbtmigrate.documents.plan import InitDocument
+    from xbtmigrate.workflows.plan.write_config import Answers, Found, Server
+
+ModelOption: TypeAlias = Annotated[
+    Any,
+    typer.Option(
+        parser=parse_model,
+        metavar="MODEL",
+        help="An encoder with its options, such as 'precomputed path=new.parquet'; it is tried.",
+    ),
+]
 
 
 def init(
-    collection: Annotated[str, typer.Option(help="Collection to migrate.")],
+    collection: Annotated[
+        str | None, typer.Option(help="Collection to migrate, or its alias.")
+    ] = None,
     url: Annotated[
         str, typer.Option(help='Server, or "path:DIR" for an embedded database.')
     ] = "http://127.0.0.1:6333",
@@ -33,32 +47,121 @@ def init(
         Path | None,
         typer.Option(help="PEM file of certificates to trust, relative to the configuration."),
     ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Payload field, or template, of the embedded text.")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="Payload field of the image.")] = None,
+    stored: Annotated[
+        Modality | None, typer.Option(metavar="text|image", help="What the stored vectors embed.")
+    ] = None,
+    old_model: ModelOption = None,
+    new_model: ModelOption = None,
+    queries: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Judged queries, beside the configuration.")
+    ] = None,
     config: ConfigOption = CONFIG,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Inspect a collection and write a commented configuration with what was found."""
-    from xbtmigrate.workflows.plan.init import describe
+    """Inspect a collection and write a commented configuration with what was found.
 
-    # Checked before connecting to the server.
+    At a terminal it asks for what it cannot see. Each model is tried on a few points at once.
+    """
+    from xbtmigrate.workflows.plan.init import choose_vector, look
+    from xbtmigrate.workflows.plan.write_config import Answers, Server, write_config
+
+    # Before the server is read: a refusal needs no connection.
     if config.exists() and not force:
         raise ConfigError(f"{config} exists", "give --force to overwrite it, or another --config")
-    text = describe(
-        url=url,
-        collection=collection,
-        vector=vector,
-        api_key_env=api_key_env,
-        api_key_file=api_key_file,
-        ca_file=ca_file,
-        # Paths in a configuration are relative to its folder.
-        base=config.parent,
+    # Paths in a configuration are relative to its folder.
+    server = Server(url, api_key_env, api_key_file, ca_file, base=config.parent)
+    asks = not json and _can_ask()
+    found = look(server, collection or _collection(server, asks=asks))
+    if asks and vector is None:
+        vector = _vector(found)
+    answers = Answers.guessed(found, choose_vector(found, vector)).but(
+        text=text, image=image, stored=stored, old=old_model, new=new_model, queries=queries
     )
-    config.write_text(text, "utf-8")
+    _try_given(server, found, answers)
+    if asks:
+        named = text or image or stored
+        answers = _ask(server, found, answers, fields=not named)
+    written = write_config(server, found, answers)
+    config.write_text(written, "utf-8")
+    _show(config, written, answers, json=json)
+
+
+def _can_ask() -> bool:
+    from xbtmigrate.cli.ask import can_ask
+
+    return can_ask()
+
+
+def _collection(server: Server, *, asks: bool) -> str:
+    if not asks:
+        raise ConfigError("--collection is missing", "name the collection to migrate")
+    from xbtmigrate.cli.ask import choose
+    from xbtmigrate.workflows.plan.init import find_collections
+
+    names = find_collections(server)
+    if not names:
+        raise ConfigError(f"there is no collection at {server.url}", "give another --url")
+    return choose("Which collection?", names)
+
+
+def _vector(found: Found) -> str | None:
+    """Let one of several vectors be chosen; None where there is nothing to choose from."""
+    from xbtmigrate.cli.ask import choose
+
+    if len(found.vectors) < 2:
+        return None
+    rows = {
+        f"'{name}', {size} numbers, {distance}": name
+        for name, (size, distance) in found.vectors.items()
+    }
+    return rows[choose("Which vector?", list(rows))]
+
+
+def _try_given(server: Server, found: Found, answers: Answers) -> None:
+    """Try what was given by options.
+
+    Raises:
+        GateError: The old model did not make the stored vectors.
+        XbtMigrateError: A model or the file of queries cannot be used.
+    """
+    from xbtmigrate.workflows.plan.init import check_queries, require_old_model, try_new_model
+
+    if answers.old is not None:
+        require_old_model(server, found, answers)
+    if answers.new is not None:
+        try_new_model(server, found, answers)
+    if answers.queries is not None:
+        check_queries(server, answers.queries)
+
+
+def _ask(server: Server, found: Found, answers: Answers, *, fields: bool) -> Answers:
+    from xbtmigrate.cli.ask import ask_fields, ask_models, ask_queries
+
+    if found.alias_of:
+        render.say(f"'{found.collection}' is an alias of '{found.alias_of}'.")
+    if fields:
+        answers = ask_fields(found, answers)
+    return ask_queries(server, found, ask_models(server, found, answers))
+
+
+def _show(config: Path, text: str, answers: Answers, *, json: bool) -> None:
+    from xbtmigrate.cli.ask import TEMPLATE
+
+    note = None
+    if answers.queries == TEMPLATE:
+        note = f"Write what your users would type into {config.parent / TEMPLATE} first."
+    if answers.old is None or answers.new is None:
+        note = f"Fill in the two models in {config} first."
     written: InitDocument = {
         "config": str(config),
         "text": text,
         "next": "xbtmigrate plan",
-        "next_note": f"Fill in the two models in {config} first.",
+        "next_note": note,
     }
     if json:
         render.document(written)

@@ -208,14 +208,20 @@ def read_overview(connection: Connection, collection: str, sample: int = 64) -> 
     )
 
 
+def list_collections(connection: Connection) -> list[str]:
+    """Return the names of all collections, sorted."""
+    return sorted(
+        each.name for each in connection.call(connection.client.get_collections).collections
+    )
+
+
 def resolve_alias(connection: Connection, collection: str) -> str:
     """Resolve an alias.
 
     Raises:
         CollectionError: Neither a collection nor an alias has this name; lists what there is.
     """
-    listed = connection.call(connection.client.get_collections).collections
-    names = sorted(each.name for each in listed)
+    names = list_collections(connection)
     if collection in names:
         return collection
     aliases = {

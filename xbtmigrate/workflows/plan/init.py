@@ -1,142 +1,160 @@
-"""Run `init`: inspect a collection and write a commented configuration."""
+"""Run `init`: look at a collection, and try the answers that it does not give itself."""
 
 from __future__ import annotations
 
-import json
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from xbtmigrate import registry
-from xbtmigrate.config import read_key
+from xbtmigrate.config import Config, PlanSection, check_config, read_key
 from xbtmigrate.errors import CollectionError
-from xbtmigrate.qdrant.collection.facts import Overview, read_overview
+from xbtmigrate.evaluation.queries import read_questions
+from xbtmigrate.migration.plan import ModelMatch
+from xbtmigrate.qdrant.collection.aliases import list_aliases
+from xbtmigrate.qdrant.collection.facts import list_collections, read_overview
 from xbtmigrate.qdrant.wire.connect import connect
+from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.own_collection import JOURNAL
+from xbtmigrate.workflows.encode_points import encode_readable
+from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.plan.inputs import list_input_checks
+from xbtmigrate.workflows.plan.judging_template import ROWS, write_template
+from xbtmigrate.workflows.plan.model_match import match_old_model, require_match
+from xbtmigrate.workflows.plan.write_config import Answers, Found, Server, write_config
+from xbtmigrate.workflows.points import Points, take
+from xbtmigrate.workflows.store import Store, open_store
 
 # Data URLs, and how PNG, JPEG, GIF and WebP (RIFF) begin in base64.
 IMAGE_STARTS = ("data:image/", "iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
 DEEPEST = 16
 """Levels of a payload that are searched for texts."""
 IMAGE_ENDS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+TRIED = 8
+"""Points that a model is tried on: a service may charge for each."""
 
 
-def describe(
-    *,
-    url: str,
-    collection: str,
-    vector: str | None,
-    api_key_env: str | None,
-    api_key_file: Path | None,
-    ca_file: Path | None,
-    base: Path,
-) -> str:
-    """Return the text of a configuration with what was found in the collection.
+def find_collections(server: Server) -> list[str]:
+    """Return the names of all collections and aliases, without the tool's own."""
+    with _connected(server) as connection:
+        names = {*list_collections(connection), *list_aliases(connection)} - {JOURNAL}
+    return sorted(names)
 
-    Args:
-        url: Server, or "path:DIR" relative to `base`.
-        collection: Collection to migrate.
-        vector: Vector to migrate; None if there is only one.
-        api_key_env: Name of the variable that holds the API key.
-        api_key_file: File that holds it, relative to `base`.
-        ca_file: Certificates to trust, relative to `base`.
-        base: Folder the file will be in.
+
+def look(server: Server, collection: str) -> Found:
+    """Return what a collection shows of itself.
 
     Raises:
         ConfigError: The API key or the certificates are not there.
-        CollectionError: No such collection or vector, or it has to be chosen.
+        CollectionError: There is no such collection.
     """
-    key = read_key(api_key_env, api_key_file, base)
-    trusted = None if ca_file is None else base / ca_file
-    address = url
-    if url.startswith("path:"):
-        # Relative to the file that is written, since that is how it will be read.
-        address = f"path:{(base / url.removeprefix('path:')).resolve()}"
-    with connect(address, api_key=key, ca_file=trusted) as connection:
+    with _connected(server) as connection:
         seen = read_overview(connection, collection)
-    name = _chosen_vector(seen, collection, vector)
+        alias_of = list_aliases(connection).get(collection)
     texts, images = _fields(seen.payloads)
-    return "\n".join(
-        (
-            f"# What xbtmigrate found in {_quoted(collection)}, and what it needs to know. "
-            "Every key is\n# described in docs/configuration.md.\n",
-            _qdrant_table(url, collection, name, seen, (api_key_env, api_key_file, ca_file)),
-            _payload_table(texts, images),
-            _further_tables("text" if texts or not images else "image"),
-        )
-    )
+    return Found(collection, alias_of, seen.vectors, texts, images)
 
 
-def _qdrant_table(
-    url: str,
-    collection: str,
-    name: str,
-    seen: Overview,
-    secrets: tuple[str | None, Path | None, Path | None],
-) -> str:
-    size, distance = seen.vectors[name]
-    api_key_env, api_key_file, ca_file = secrets
-    return f"""\
-[qdrant]
-url = {_quoted(url)}
-{_value("api_key_env", api_key_env, "QDRANT_API_KEY")}   # the environment variable of the API key
-{_value("api_key_file", api_key_file, "key.txt")}         # or the file
-{_value("ca_file", ca_file, "ca.pem")}               # certificates to trust
-collection = {_quoted(collection)}
-vector = {_quoted(name)}            # the old vector: {size}-d, {distance}; "" is the unnamed one
-# new_vector = "new"     # name of the new vector
-# side_vector = "side"   # another vector that a forward projector may take beside the old one
-"""
+def choose_vector(found: Found, vector: str | None) -> str:
+    """Return the vector to migrate.
 
-
-def _payload_table(texts: Sequence[str], images: Sequence[str]) -> str:
-    # The first text field is proposed: the longest texts are most likely what was embedded.
-    return f"""\
-[payload]                # dotted paths, or templates such as "{{title}}. {{keywords}}"
-{_value("text", texts[0] if texts else None, "description")}            # found: {_listed(texts)}
-{_value("image", images[0] if images else None, "image")}            # found: {_listed(images)}
-# query = "title"        # another text field to make queries from, to measure quality
-"""
-
-
-def _further_tables(stored: str) -> str:
-    """Return the tables of the models and the plan, most of which the user has to fill in."""
-    encoders = ", ".join(registry.list_names(registry.ENCODERS))
-    return f"""\
-[old_model]              # the model that made the stored vectors
-encoder = "precomputed"  # one of: {encoders}
-path = "old.parquet"     # relative to this file
-stored = {_quoted(stored)}          # what the stored vectors embed: "text" or "image"
-
-[new_model]              # the model to move to
-encoder = "precomputed"
-path = "new.parquet"
-# distance = "Cosine"    # distance of the new space; that of the old vector by default
-
-[plan]
-strategy = "auto"        # auto | keep | bridge | forward | fastfill | full
-layout = "auto"          # auto | in_place | shadow
-seed = 0
-# sample = 2000          # points measured on
-# queries = "queries.parquet"   # columns text and relevant (list of point ids): judged queries
-# target = 0.95          # share of the new model's quality that is good enough
-"""
-
-
-def _chosen_vector(seen: Overview, collection: str, vector: str | None) -> str:
-    names = ", ".join(f"'{name}'" for name in seen.vectors)
-    if vector is None and len(seen.vectors) == 1:
-        return next(iter(seen.vectors))
-    if vector is None or vector not in seen.vectors:
+    Raises:
+        CollectionError: There is none of this name, or it has to be chosen.
+    """
+    names = ", ".join(f"'{name}'" for name in found.vectors)
+    if vector is None and len(found.vectors) == 1:
+        return next(iter(found.vectors))
+    if vector is None or vector not in found.vectors:
         wrong = "several dense vectors" if vector is None else f"no dense vector '{vector}'"
         raise CollectionError(
-            f"'{collection}' has {wrong}", f"choose one with --vector: {names or 'it has none'}"
+            f"'{found.collection}' has {wrong}",
+            f"choose one with --vector: {names or 'it has none'}",
         )
     return vector
 
 
-def _fields(payloads: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
-    """Return dotted paths of text and of image fields; longest texts first, identifiers last."""
+def try_old_model(server: Server, found: Found, answers: Answers) -> ModelMatch:
+    """Embed a few points by the old model, and compare them with the stored vectors.
+
+    Raises:
+        XbtMigrateError: The model cannot be loaded, embeds none of them, or has another length.
+    """
+    config = _config(server, found, answers)
+    with open_store(config) as store:
+        models = Models(config)
+        list_input_checks(store.facts, models)["old_model"]()
+        points = _some(store, TRIED)
+        threshold, distance = config.plan.old_model_match, store.facts.distance
+        return match_old_model(points, models.old, models.stored, threshold, distance)
+
+
+def try_new_model(server: Server, found: Found, answers: Answers) -> int:
+    """Embed one point by the new model; returns the length of its vector.
+
+    Raises:
+        XbtMigrateError: The model cannot be loaded, or cannot embed.
+    """
+    config = _config(server, found, answers)
+    with open_store(config) as store:
+        models, points = Models(config), _some(store, 1)
+        encode_readable(models.new, points.content(models.stored), models.stored, ids=points.ids)
+        return models.new.dimension
+
+
+def require_old_model(server: Server, found: Found, answers: Answers) -> None:
+    """Refuse an old model that did not make the stored vectors.
+
+    Raises:
+        GateError: It did not, by a few points.
+        XbtMigrateError: The model cannot be loaded, embeds none of them, or has another length.
+    """
+    threshold = PlanSection().old_model_match
+    require_match(try_old_model(server, found, answers), answers.stored, threshold)
+
+
+def check_queries(server: Server, name: str) -> None:
+    """Check a file of judged queries.
+
+    Raises:
+        ConfigError: It is not usable.
+    """
+    read_questions(server.base / name)
+
+
+def offer_template(server: Server, found: Found, answers: Answers, path: Path) -> None:
+    """Write a file in which judged queries about points of the collection can be written."""
+    with open_store(_config(server, found, answers)) as store:
+        write_template(path, _some(store, ROWS), answers.stored)
+
+
+def _some(store: Store, count: int) -> Points:
+    """Read some points with their content and old vectors."""
+    first = next(store.reader().read({"source"}))["id"].to_pylist()
+    points = take(store.reader(), first)
+    return points.rows(range(min(count, len(points))))
+
+
+def _config(server: Server, found: Found, answers: Answers) -> Config:
+    raw = tomllib.loads(write_config(server, found, answers))
+    return check_config(raw, server.base / "the answers")
+
+
+@contextmanager
+def _connected(server: Server) -> Iterator[Connection]:
+    key = read_key(server.api_key_env, server.api_key_file, server.base)
+    trusted = None if server.ca_file is None else server.base / server.ca_file
+    address = server.url
+    if address.startswith("path:"):
+        # Relative to the file that is written, since that is how it will be read.
+        address = f"path:{(server.base / address.removeprefix('path:')).resolve()}"
+    with connect(address, api_key=key, ca_file=trusted) as connection:
+        yield connection
+
+
+def _fields(payloads: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return text and image fields with a sample; longest texts first, identifiers last."""
     values: defaultdict[str, list[str]] = defaultdict(list)
     for payload in payloads:
         for path, value in _strings(payload):
@@ -147,13 +165,15 @@ def _fields(payloads: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]
         for path, found in values.items()
         if path not in images
     }
-    return sorted(words, key=lambda path: -words[path]), images
+    ordered = sorted(words, key=lambda path: -words[path])
+    texts, pictures = ({path: values[path][0] for path in each} for each in (ordered, images))
+    return texts, pictures
 
 
 def _strings(
     payload: Mapping[str, Any], prefix: str = "", depth: int = 0
 ) -> Iterator[tuple[str, str]]:
-    """Yield texts with their dotted paths, except for keys that no path can name."""
+    """Yield texts with their dotted paths, but for keys that no path can name."""
     for key, value in payload.items():
         # payload.text takes dotted paths and `{field}` templates: such a key cannot be named.
         if key != key.strip() or set(key) & set(".{}") or not key:
@@ -166,22 +186,3 @@ def _strings(
 
 def _is_image(value: str) -> bool:
     return value.startswith(IMAGE_STARTS) or value.lower().split("?")[0].endswith(IMAGE_ENDS)
-
-
-def _quoted(text: str) -> str:
-    """Write a TOML string, with invisible characters escaped."""
-    # A JSON string is also a TOML basic string, except for U+007F.
-    quoted = json.dumps(text, ensure_ascii=False)
-    return "".join(each if each.isprintable() else _escaped(ord(each)) for each in quoted)
-
-
-def _escaped(code: int) -> str:
-    return f"\\u{code:04x}" if code < 2**16 else f"\\U{code:08x}"
-
-
-def _value(key: str, value: object, example: str) -> str:
-    return f"{key} = {_quoted(str(value))}" if value else f'# {key} = "{example}"'
-
-
-def _listed(fields: Sequence[str]) -> str:
-    return ", ".join(map(_quoted, fields[:6])) or "none"
