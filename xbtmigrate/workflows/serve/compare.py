@@ -40,11 +40,10 @@ from xbtmigrate.serving.http.compare_page import (
 from xbtmigrate.serving.searcher import MigrationSearcher
 from xbtmigrate.types import Direction, Kind, Modality, Vectors
 from xbtmigrate.workflows.encode_points import encode_gallery
-from xbtmigrate.workflows.evaluate.query_sources import read_judged_questions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points, take
 from xbtmigrate.workflows.store import Store, open_store
-from xbtmigrate.workflows.workspace import Workspace
+from xbtmigrate.workflows.workspace import Workspace, read_judged_questions
 
 POOL = 20
 """Points that each search contributes to those that are ranked again."""
