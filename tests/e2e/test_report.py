@@ -76,6 +76,7 @@ def test_the_reports_hold_every_finding(reports: Path):
             "Cost against quality",
             "Predicted and true error",
             "Scores before and after calibration",
+            "What to do next",
         ):
             assert title in text, (name, title)
         assert "http:" not in text
@@ -122,8 +123,18 @@ def test_a_report_fits_a_phone_and_prints_as_on_a_desk(reports: Path, browser: A
     page = browser.new_page(viewport=PHONE)
     page.goto((reports / name).as_uri())
     width = "() => [document.documentElement.scrollWidth, innerWidth]"
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     scroll, inner = page.evaluate(width)
     assert scroll <= inner
+    # Nothing is cut off or scrolls within the page, either: at A4's width neither.
+    cut = """() => [...document.querySelectorAll('.table')].filter(
+      each => each.scrollWidth > each.clientWidth + 1).map(each => each.textContent.slice(0, 60))"""
+    assert page.evaluate("document.querySelectorAll('.table').length") >= 4
+    assert page.evaluate(cut) == []
+    for size in ({"width": 1280, "height": 900}, {"width": 718, "height": 1000}):
+        page.set_viewport_size(size)
+        assert page.evaluate(cut) == []
+    page.set_viewport_size(PHONE)
     shown = "name => [...document.querySelectorAll(name)].filter(e => e.getClientRects().length)"
     count = f"name => ({shown})(name).length"
     assert page.evaluate(count, "svg.narrow") > 0 == page.evaluate(count, "svg.wide")

@@ -36,6 +36,7 @@ class Line:
         band: Low and high end of the interval at each, n; empty for none.
         bound: It knows the true error: a bound that no usable order reaches.
         chosen: It is the recommended one.
+        crossover: Share from which it is at least as good as keep; None for none.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Line:
     band: Sequence[Sequence[float]] = ()
     bound: bool = False
     chosen: bool = False
+    crossover: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,9 @@ def plot_curves(
             _levels(ax, ends)
             for number, line in enumerate(lines):
                 _curve(ax, line, number)
+                # At 0 nothing is crossed: the curve begins at or above keep.
+                if line.crossover and "keep" in ends:
+                    _cross(ax, line.crossover, ends["keep"], label=line.chosen)
             ax.set(title=title, xlabel="share of points re-encoded", xlim=(0, 1))
             if columns == 1 or not place:
                 ax.set_ylabel(metric)
@@ -220,6 +225,19 @@ def _levels(ax: Axes, ends: Mapping[str, float]) -> None:
             ha="left" if above else "right",
             va="bottom" if above else "top",
             color=SOFT,
+            fontsize=8.5,
+        )
+
+
+def _cross(ax: Axes, share: float, level: float, *, label: bool) -> None:
+    ax.plot(share, level, "o", color=INK, markerfacecolor="none", markersize=7, zorder=4)
+    if label:
+        ax.annotate(
+            f"crossover {share:.0%}",
+            (share, level),
+            xytext=(6, 8),
+            textcoords="offset points",
+            ha="left" if share < 0.6 else "right",
             fontsize=8.5,
         )
 

@@ -13,12 +13,21 @@ LIBRARIES = ("jinja2", "matplotlib")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of cells, all text; the first cell names the row."""
+    """Rows of cells, all text; the first cell names the row.
+
+    Attributes:
+        columns: Heads of the columns.
+        rows: The cells of each row.
+        marked: Number of the recommended row; None for none.
+        title: What it shows, "" where the section says it.
+        folded: Show it only when it is opened.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    # Row number of the recommended one.
     marked: int | None = None
+    title: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +38,17 @@ class Section:
         title: Its heading.
         text: The finding in words.
         figure: Inline SVG, or "".
-        table: The figures behind it.
-        folded: Show the table only when it is opened.
+        tables: The figures behind it; those that are not folded stand side by side.
+        terms: Terms of this section and what they mean.
+        steps: Commands to run, and what each is for.
     """
 
     title: str
     text: str
     figure: str = ""
-    table: Table | None = None
-    folded: bool = False
+    tables: Sequence[Table] = ()
+    terms: Sequence[tuple[str, str]] = ()
+    steps: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ DRAWINGS = {
 
 
 def whole_page() -> str:
-    drawings = [Section(NASTY, NASTY, draw(), folded=True) for draw in DRAWINGS.values()]
+    drawings = [Section(NASTY, NASTY, draw()) for draw in DRAWINGS.values()]
     table = Table([NASTY, "b"], [[NASTY, "1"], ["x", NASTY]], marked=1)
     return render(
         ReportPage(
@@ -58,7 +58,12 @@ def whole_page() -> str:
             reason=NASTY,
             tiles=[Tile(NASTY, NASTY, NASTY)],
             notices=[Notice("bad", NASTY)],
-            sections=[*drawings, Section("table", "", table=table)],
+            sections=[
+                *drawings,
+                Section(
+                    "table", NASTY, tables=[table], terms=[(NASTY, NASTY)], steps=[(NASTY, NASTY)]
+                ),
+            ],
         )
     )
 

@@ -98,7 +98,7 @@ def measure(
         following = _next(store, workspace.artefacts, advice) if advice.strategy else JUDGE
         content = _document(findings, gates, advice, warnings, following)
         if page is not None:
-            write_page(page, store.facts, content, costs)
+            write_page(page, store.facts, content, costs, following)
     return content
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import xbtmigrate
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.files import write_atomically
 from xbtmigrate.migration.phases import utc_now
@@ -14,14 +15,16 @@ from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.report.page import Notice, ReportPage, Tile, render, require_libraries
 from xbtmigrate.types import Strategy
-from xbtmigrate.workflows.evaluate.report_sections import (
+from xbtmigrate.workflows.evaluate.report_curves import (
     Document,
-    estimate_hours,
     find_recommended,
     format_direction,
+    name_figure,
+)
+from xbtmigrate.workflows.evaluate.report_sections import (
+    estimate_hours,
     format_hours,
     make_sections,
-    name_figure,
     place,
 )
 from xbtmigrate.workflows.evaluate.results import METRIC
@@ -42,7 +45,11 @@ def check_page(path: Path) -> None:
 
 
 def write_page(
-    path: Path, facts: CollectionFacts, content: Document, costs: Sequence[Cost]
+    path: Path,
+    facts: CollectionFacts,
+    content: Document,
+    costs: Sequence[Cost],
+    following: NextDocument,
 ) -> None:
     """Write the report.
 
@@ -51,6 +58,7 @@ def write_page(
         facts: The collection.
         content: The document of `evaluate`.
         costs: What each strategy takes; empty where there is no plan.
+        following: The next command.
     """
     page = ReportPage(
         title=f"{facts.collection}: moving {facts.size}-d '{facts.vector}' to the new model",
@@ -65,7 +73,7 @@ def write_page(
         reason=_sentence(content["recommendation"]["reason"]),
         tiles=_tiles(content, costs),
         notices=_notices(content),
-        sections=make_sections(content, costs),
+        sections=make_sections(content, costs, following),
     )
     text = render(page)
     write_atomically(path, lambda file: file.write_text(text, "utf-8"))

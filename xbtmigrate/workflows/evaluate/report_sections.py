@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
 
+from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.migration.plan import Cost
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.report import figures
-from xbtmigrate.report.figures import Bar, Line, Offer
+from xbtmigrate.report.figures import Bar, Offer
 from xbtmigrate.report.page import Section, Table
 from xbtmigrate.types import Strategy
-from xbtmigrate.workflows.evaluate.experiment import ORACLE
+from xbtmigrate.workflows.evaluate.report_curves import (
+    NONE,
+    Document,
+    curve_section,
+    find_recommended,
+    format_direction,
+    format_share,
+    list_deployable,
+    name_figure,
+)
+from xbtmigrate.workflows.evaluate.report_next import what_next
 from xbtmigrate.workflows.evaluate.results import METRIC
 
-Document: TypeAlias = Mapping[str, Any]
-
 SHOWN = ("recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "map@100")
-NONE = "-"
+BRIEF = ("recall@1", METRIC, "mrr@10")
+MIN_DRAWN = 0.005
+"""Figures below it are 0.00 at the digits of an axis."""
+MIN_SECONDS = 60.0
+"""Where nothing takes longer, working time decides nothing."""
+GAP = ["gap closed"]
+_METRIC_TERMS = [
+    (METRIC, "share of the right answers among the first ten hits, 0 to 1"),
+    ("mrr@10", "mean of 1 / rank of the first right answer within ten"),
+    ("lost", "queries that keep answers within the first ten hits and the system does not"),
+]
+_GAP_TERM = [("gap closed", "share of the way from keep (0 %) to full (100 %)")]
 BETTER = {"better": True, "worse": False, "no difference": None}
 
 
-def make_sections(content: Document, costs: Sequence[Cost]) -> list[Section]:
-    """Return the sections of an `evaluate` document, further directions last."""
-    found = [_cells(content, "cells"), _curves(content, "curves")]
+def make_sections(
+    content: Document, costs: Sequence[Cost], following: NextDocument
+) -> list[Section]:
+    """Return the sections of an `evaluate` document; further directions, then what to do next."""
+    found = [_cells(content, "cells"), curve_section(content, "curves")]
     if costs:
         found.append(_offers(content, costs))
     # Blocks that were not measured are missing from the document's plots, not shown empty.
@@ -34,13 +55,17 @@ def make_sections(content: Document, costs: Sequence[Cost]) -> list[Section]:
     if any(content["examples"].values()):
         found.append(_examples(content["examples"]))
     for number, block in enumerate(content["directions"]):
-        found += [_cells(block, f"cells{number}"), _curves(block, f"curves{number}")]
-    return found
+        found += [_cells(block, f"cells{number}"), curve_section(block, f"curves{number}")]
+    return [*found, what_next(content["recommendation"], following)]
 
 
 def _cells(block: Document, name: str) -> Section:
+    """Plot and list the best system of each strategy, and fold all of them with every figure."""
     # `results` sorts the systems, keep first.
     rows, keep = block["systems"], block["systems"][0]
+    best = _best_of_each(rows)
+    # A bar at 0.00 shows nothing, and would stretch the axis until the others touch.
+    drawn = [row for row in best if row[METRIC] >= MIN_DRAWN]
     bars = [
         Bar(
             f"{row['name']}, by definition" if row["by_definition"] else row["name"],
@@ -48,29 +73,55 @@ def _cells(block: Document, name: str) -> Section:
             row["ci95"][METRIC],
             None if row["by_definition"] else BETTER[row["against_keep"][METRIC]],
         )
-        for row in rows
+        for row in drawn
     ]
+    # Without a gap between keep and full there is no share of it.
+    gap = any(row["gap_closed"][METRIC] is not None for row in rows)
     cells = [
         [
             row["name"],
-            *(NONE if row["by_definition"] else f"{row[metric]:.3f}" for metric in SHOWN),
+            *(_figure(row, metric) for metric in BRIEF),
             _verdict(row, keep),
-            NONE if row["gap_closed"][METRIC] is None else f"{row['gap_closed'][METRIC]:.0%}",
+            *([format_share(row["gap_closed"][METRIC])] if gap else []),
             f"{row['negative_flips']:.1%}",
         ]
-        for row in rows
+        for row in best
     ]
-    measured = [name_figure(block, metric) for metric in SHOWN]
-    columns = ["query/gallery", *measured, "against keep", "gap closed", "lost"]
+    every = [[row["name"], *(_figure(row, metric) for metric in SHOWN)] for row in rows]
+    lost = "".join(f" {row['name']} finds next to nothing." for row in best if row not in drawn)
     return Section(
         f"Quality before anything is re-encoded, {format_direction(block['direction'])}",
-        "Each system answers the same queries. Green is better than keeping the old model, orange "
-        "worse; grey cannot be told apart from it. Full is the new model on a fully re-encoded "
-        "gallery. Lost queries are those that keep answers within the first 10 and the system "
-        "does not.",
+        "Each system answers the same queries; of each strategy the best one is shown. Green is "
+        "better than keeping the old model, orange worse; grey cannot be told apart from it. Full "
+        f"is the new model on a fully re-encoded gallery.{lost}",
         figures.plot_intervals(name, name_figure(block, METRIC), bars, keep[METRIC]),
-        Table(columns, cells),
+        [
+            Table(["query/gallery", *BRIEF, "against keep", *GAP[:gap], "lost"], cells),
+            Table(["query/gallery", *SHOWN], every, title="Every system and figure", folded=True),
+        ],
+        [*_METRIC_TERMS, *(_GAP_TERM[:gap]), *_sample_term(block)],
     )
+
+
+def _best_of_each(rows: Sequence[Document]) -> list[Document]:
+    best: dict[str, Document] = {}
+    for row in rows:
+        strategy = row["name"].partition(":")[0]
+        known = best.setdefault(strategy, row)
+        if (row["chosen"], row[METRIC]) > (known["chosen"], known[METRIC]):
+            best[strategy] = row
+    return list(best.values())
+
+
+def _figure(row: Document, metric: str) -> str:
+    return NONE if row["by_definition"] else f"{row[metric]:.3f}"
+
+
+def _sample_term(block: Document) -> list[tuple[str, str]]:
+    if not block.get("task"):
+        return []
+    text = "figures of this page are of a sample of the points, so they are higher than in all"
+    return [(block["task"], text)]
 
 
 def _verdict(row: Document, keep: Document) -> str:
@@ -81,77 +132,10 @@ def _verdict(row: Document, keep: Document) -> str:
     return f"{row['against_keep'][METRIC]} (p = {row['p_value'][METRIC]:.2g})"
 
 
-def name_figure(block: Document, metric: str) -> str:
-    """Return the name of a figure; figures of a plan's sample get a prefix to tell them apart."""
-    return f"{block.get('task', '')} {metric}".lstrip()
-
-
-def _curves(block: Document, name: str) -> Section:
-    """Plot the best order of each serving, and every order of the best serving."""
-    curves = block["curves"]
-    # A recommendation of keep, bridge or full has no curve; then the best one is highlighted.
-    chosen = find_recommended(block) or max(_deployable(curves), key=lambda curve: curve["auc"])
-    servings = dict.fromkeys(curve["serving"] for curve in curves)
-    best = [
-        max(
-            (c for c in _deployable(curves) if c["serving"] == serving),
-            # The recommended curve stays, even where another order has a larger AUC.
-            key=lambda c: (c is chosen, c["auc"]),
-        )
-        for serving in servings
-    ]
-    same = [curve for curve in curves if curve["serving"] == chosen["serving"]]
-    panels = {
-        "each serving, by its best order": [_line(c, "serving", chosen) for c in best],
-        f"each order, served {chosen['serving']}": [_line(c, "ordering", chosen) for c in same],
-    }
-    ends = {row["name"]: row[METRIC] for row in block["systems"] if row["name"] in ("keep", "full")}
-    rows = sorted(curves, key=lambda curve: -curve["auc"])
-    return Section(
-        f"Backfilling curves, {format_direction(block['direction'])}",
-        "Quality while the gallery is mixed: it approaches full as more points are re-encoded. The "
-        "thick line is the recommended or best pair of order and serving, with its "
-        "95 % interval. The oracle order uses the true error of every projection; it is an upper "
-        "bound, not a choice.",
-        figures.plot_curves(name, name_figure(block, METRIC), panels, ends),
-        Table(
-            ["order, serving", "AUC", "no regret", "keep at", "90 % of full", "95 %", "98 %"],
-            [
-                [
-                    f"{curve['ordering']}, {curve['serving']}",
-                    f"{curve['auc']:.3f}",
-                    "yes" if curve["no_regret"] else "no",
-                    *(
-                        NONE if f is None else f"{f:.0%}"
-                        for f in (
-                            curve["fraction_to_keep"],
-                            *curve["fraction_to_full"].values(),
-                        )
-                    ),
-                ]
-                for curve in rows
-            ],
-            marked=rows.index(chosen),
-        ),
-        folded=True,
-    )
-
-
-def _line(curve: Document, key: str, chosen: Document) -> Line:
-    return Line(
-        f"{curve[key]} (AUC {curve['auc']:.3f})",
-        curve["fractions"],
-        curve[METRIC],
-        curve["ci95"],
-        bound=curve["ordering"] == ORACLE,
-        chosen=curve is chosen,
-    )
-
-
 def _offers(content: Document, costs: Sequence[Cost]) -> Section:
     """Plot every strategy and the recommended curve against the plan's estimate of the time."""
     advice, curves = content["recommendation"], content["curves"]
-    curve = find_recommended(content) or max(_deployable(curves), key=lambda each: each["auc"])
+    curve = find_recommended(content) or max(list_deployable(curves), key=lambda each: each["auc"])
     best: dict[str, float] = {}
     # All kinds of one strategy cost the same, so its best one is drawn; a fusion is no strategy.
     for row in content["systems"]:
@@ -171,26 +155,28 @@ def _offers(content: Document, costs: Sequence[Cost]) -> Section:
         name = f"fastfill, {curve['fractions'][at]:.0%} re-encoded"
         # Before `full`, which comes last.
         points.insert(-1, Offer(name, path[at].hours, path[at].value, chosen=True))
-    return Section(
-        "Cost against quality",
-        "The time of each strategy on this machine, as the plan estimates it, and its quality. The "
+    text = (
+        "What each strategy takes on this machine by the plan's estimate, and what it brings. The "
         f"line is a partial backfill in {curve['ordering']} order, served {curve['serving']}, "
-        "from nothing to everything re-encoded.",
-        figures.plot_offers(name_figure(content, METRIC), path, points),
-        Table(
-            ["strategy", "embedded", "vectors written", "time", "money"],
-            [
-                [
-                    cost.strategy.value,
-                    f"{cost.encodes:,}",
-                    f"{cost.writes:,}",
-                    format_hours(cost.seconds / 3600),
-                    NONE if cost.money is None else f"{cost.money:,.2f}",
-                ]
-                for cost in costs
-            ],
-        ),
+        "from nothing to everything re-encoded."
     )
+    figure = ""
+    if max(offer.hours for offer in (*path, *points)) * 3600 < MIN_SECONDS:
+        text = "Every strategy takes less than a minute here, so time does not decide."
+    else:
+        figure = figures.plot_offers(name_figure(content, METRIC), path, points)
+    cells = [
+        [
+            cost.strategy.value,
+            f"{cost.encodes:,}",
+            f"{cost.writes:,}",
+            format_hours(cost.seconds / 3600),
+            NONE if cost.money is None else f"{cost.money:,.2f}",
+        ]
+        for cost in costs
+    ]
+    table = Table(["strategy", "embedded", "vectors written", "time", "money"], cells)
+    return Section("Cost against quality", text, figure, [table])
 
 
 def _estimate(found: Document) -> Section:
@@ -201,6 +187,7 @@ def _estimate(found: Document) -> Section:
         f"the true one. Its rank correlation with the true distance is {correlation:.2f} (1 is "
         "perfect, 0 is chance).",
         figures.plot_error_estimate(found, correlation),
+        terms=[("sigma", "how far from the true vector the projector itself expects to be")],
     )
 
 
@@ -221,43 +208,25 @@ def _shapes(found: Document) -> Section:
 
 
 def _examples(found: Document) -> Section:
-    rows = [
-        [example["query"], *(str(example[key] or "> 10") for key in ("before", "after")), word]
-        for word, key in (("lost", "lost"), ("won", "gained"))
-        for example in found[key]
+    tables = [
+        Table(
+            ["query", "rank by keep", "rank after"],
+            [
+                [example["query"], *(str(example[key] or "> 10") for key in ("before", "after"))]
+                for example in found[key]
+            ],
+            title=title,
+        )
+        for title, key in (("Lost by the move", "lost"), ("Won by the move", "gained"))
+        if found[key]
     ]
     return Section(
-        "Queries that only one side answers",
+        "Queries that change sides",
         "Some of the queries that only one side answers within the first 10: keep, and the "
-        "recommended move (full, where keep is recommended).",
-        table=Table(["query", "rank by keep", "rank after", ""], rows),
+        "recommended move (full, where keep is recommended). xbtmigrate compare shows the hits "
+        "of both.",
+        tables=tables,
     )
-
-
-def _deployable(curves: Sequence[Document]) -> list[Document]:
-    # The oracle knows every true error, so it is drawn as an upper bound and never recommended.
-    return [curve for curve in curves if curve["ordering"] != ORACLE]
-
-
-def format_direction(direction: str) -> str:
-    """Format a direction such as "text->image" for people."""
-    return direction.replace("->", " → ")
-
-
-def find_recommended(block: Document) -> Document | None:
-    """Return the curve that the recommendation is based on; None where it is not based on one."""
-    advice = block.get("recommendation")
-    if advice is None or advice["strategy"] is None:
-        return None
-    if not STRATEGIES[Strategy(advice["strategy"])].projects:
-        return None
-    fits = (
-        curve
-        for curve in _deployable(block["curves"])
-        if curve["serving"] == advice["serving"]
-        and advice["ordering"] in (None, "", curve["ordering"])
-    )
-    return next(fits, None)
 
 
 def place(curve: Document, fraction: float) -> int:

@@ -30,6 +30,7 @@ from xbtmigrate.workflows.evaluate.cost import FLOAT, Workload, estimate_costs
 from xbtmigrate.workflows.evaluate.rates import guess_rates
 from xbtmigrate.workflows.evaluate.report import check_page, write_page
 from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.next_step import find_next_step
 from xbtmigrate.workflows.plan.bench import load_measured_rates
 from xbtmigrate.workflows.plan.check_plannable import check_plannable
 from xbtmigrate.workflows.plan.coverage import (
@@ -98,7 +99,8 @@ def make_plan(
             write_template(workspace.artefacts.template_file, found.points, models.stored)
         if page is not None:
             document = found.judged.document(found.recommendation, plan.warnings)
-            write_page(page, store.facts, document, plan.costs)
+            following = find_next_step(Phase.PLANNED, plan)
+            write_page(page, store.facts, document, plan.costs, following)
     if out is not None:
         write_atomically(out, lambda path: path.write_text(plan.model_dump_json(indent=2), "utf-8"))
     return plan
