@@ -49,6 +49,10 @@ class Coverage(_PlanPart):
     """Those of them that it cannot embed."""
     examples_unreadable: list[str] = []
     """Ids of some of them."""
+    sample_truncated: int = 0
+    """Those whose text is longer than the new model reads; 0 where its encoder cannot tell."""
+    examples_truncated: list[str] = []
+    """Ids of some of them."""
 
 
 class ModelMatch(_PlanPart):

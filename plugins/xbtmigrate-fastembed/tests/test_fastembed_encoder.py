@@ -95,6 +95,15 @@ def test_the_identity_is_the_files_and_what_changes_the_vectors(folder, small, t
     assert len(others) == 6
 
 
+def test_truncated_texts_are_found(folder, small):
+    texts = ["the sea", "sea " * LONGEST, "sea " * (LONGEST + 1)]
+    assert small.find_truncated(texts) == [2]
+    prefixed = FastEmbedEncoder(folder=folder, passage_prefix="the ")
+    assert prefixed.find_truncated(texts) == [1, 2]
+    cut = small.encode(texts[1:], Modality.TEXT, ids=["1", "2"])
+    np.testing.assert_allclose(cut[0], cut[1], atol=1e-6)
+
+
 def test_pooling_and_normalize(folder, small):
     raw = FastEmbedEncoder(folder=folder, normalize=False).encode(["red fox"], Modality.TEXT)
     unit = small.encode(["red fox"], Modality.TEXT)

@@ -118,6 +118,12 @@ class FastEmbedEncoder:
             ) from error
         return np.array(vectors, np.float32)
 
+    def find_truncated(self, texts: Sequence[str]) -> list[int]:
+        """Return the rows of the documents that are longer than the model reads."""
+        loaded: Any = self._model.model
+        encoded = loaded.tokenizer.encode_batch([self._passage_prefix + text for text in texts])
+        return [row for row, tokens in enumerate(encoded) if tokens.overflowing]
+
     @cached_property
     def _model(self) -> TextEmbedding:
         try:

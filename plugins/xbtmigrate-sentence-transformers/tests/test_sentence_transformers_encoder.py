@@ -61,13 +61,17 @@ def test_known_meaning(minilm):
 
 def test_queries_and_documents_have_their_own_prompts(folder, minilm):
     prompted = SentenceTransformersEncoder(
-        model=str(folder), device="cpu", prompt="passage: ", query_prompt="query: "
+        model=str(folder), device="cpu", passage_prefix="passage: ", query_prefix="query: "
     )
     queries = prompted.encode(["fox"], Modality.TEXT)
     documents = prompted.encode(["fox"], Modality.TEXT, ids=["1"])
     for vectors, text in [(queries, "query: fox"), (documents, "passage: fox")]:
         np.testing.assert_allclose(vectors, minilm.encode([text], Modality.TEXT), atol=1e-5)
     assert prompted.fingerprint != minilm.fingerprint
+    earlier = SentenceTransformersEncoder(
+        model=str(folder), device="cpu", prompt="passage: ", query_prompt="query: "
+    )
+    assert earlier.fingerprint == prompted.fingerprint
 
 
 def test_prompts_of_the_model_are_used(folder, minilm, tmp_path):
@@ -76,7 +80,19 @@ def test_prompts_of_the_model_are_used(folder, minilm, tmp_path):
     settings = json.loads(path.read_text()) | {"prompts": {"query": "ask: ", "document": "doc: "}}
     path.write_text(json.dumps(settings))
     encoder = SentenceTransformersEncoder(model=str(copied), device="cpu")
-    plain = SentenceTransformersEncoder(model=str(copied), device="cpu", prompt="", query_prompt="")
+    plain = SentenceTransformersEncoder(
+        model=str(copied), device="cpu", passage_prefix="", query_prefix=""
+    )
+    named = SentenceTransformersEncoder(
+        model=str(copied), device="cpu", query_prompt_name="document"
+    )
+    other = named.encode(["fox"], Modality.TEXT)
+    np.testing.assert_allclose(other, minilm.encode(["doc: fox"], Modality.TEXT), atol=1e-5)
+    with pytest.raises(EncoderError, match="no prompt 'answer'") as caught:
+        SentenceTransformersEncoder(
+            model=str(copied), device="cpu", passage_prompt_name="answer"
+        ).encode(["fox"], Modality.TEXT)
+    assert "query, document" in caught.value.hint
     asked = encoder.encode(["fox"], Modality.TEXT)
     np.testing.assert_allclose(asked, minilm.encode(["ask: fox"], Modality.TEXT), atol=1e-5)
     unprompted = plain.encode(["fox"], Modality.TEXT)
@@ -87,6 +103,20 @@ def test_max_seq_length_cuts_and_is_part_of_the_identity(folder, minilm):
     short = SentenceTransformersEncoder(model=str(folder), device="cpu", max_seq_length=4)
     cut = short.encode(["red fox in the snow"], Modality.TEXT)
     np.testing.assert_allclose(cut, minilm.encode(["red fox"], Modality.TEXT), atol=1e-5)
+    assert short.fingerprint != minilm.fingerprint
+    assert short.find_truncated(["red fox", "red fox in the snow", "fox"]) == [1]
+    prefixed = SentenceTransformersEncoder(
+        model=str(folder), device="cpu", max_seq_length=4, passage_prefix="the "
+    )
+    assert prefixed.find_truncated(["red fox", "fox"]) == [0]
+
+
+def test_truncate_dim_keeps_the_first_dimensions(folder, minilm):
+    short = SentenceTransformersEncoder(model=str(folder), device="cpu", truncate_dim=64)
+    assert short.dimension == 64
+    kept = minilm.encode(["fox"], Modality.TEXT)[:, :64]
+    expected = kept / np.linalg.norm(kept)
+    np.testing.assert_allclose(short.encode(["fox"], Modality.TEXT), expected, atol=1e-5)
     assert short.fingerprint != minilm.fingerprint
 
 
@@ -107,6 +137,10 @@ def test_normalize(folder, tmp_path):
 def test_bad_options_and_models(tmp_path):
     with pytest.raises(ConfigError):
         SentenceTransformersEncoder(model="x", batch_size=0)
+    with pytest.raises(ConfigError, match="query_prefix and query_prompt"):
+        SentenceTransformersEncoder(model="x", query_prefix="a", query_prompt="b")
+    with pytest.raises(ConfigError, match="passage_prefix and passage_prompt_name"):
+        SentenceTransformersEncoder(model="x", passage_prefix="a", passage_prompt_name="b")
     encoder = SentenceTransformersEncoder(model=str(tmp_path / "none"), device="cpu")
     with pytest.raises(EncoderError, match="cannot load the model") as caught:
         encoder.encode(["x"], Modality.TEXT)

@@ -29,14 +29,19 @@ class SentenceTransformersEncoder:
         device: "auto" (what sentence-transformers finds) or a torch device.
         batch_size: Texts embedded at once.
         normalize: Scale every vector to unit length.
-        prompt: Put before every document instead of the model's own prompt; "" for none.
-        query_prompt: The same for queries.
+        query_prefix: Put before every query instead of the model's own prompt; "" for none.
+        passage_prefix: The same for documents.
+        query_prompt_name: Name of the model's prompt for queries, instead of a prefix.
+        passage_prompt_name: The same for documents.
+        prompt: Earlier name of `passage_prefix`.
+        query_prompt: Earlier name of `query_prefix`.
+        truncate_dim: Keep only so many of the first dimensions, for models trained for it.
         max_seq_length: Tokens that are read of each text; unset, the model's own limit.
         trust_remote_code: Run Python code that comes with the model.
         threads: CPU threads of torch; unset, torch chooses. It holds for the whole process.
 
     Raises:
-        ConfigError: A number is below 1.
+        ConfigError: A number is below 1, or two options say what is put before a text.
     """
 
     def __init__(  # noqa: PLR0913  the options of the config table, each by name
@@ -46,19 +51,33 @@ class SentenceTransformersEncoder:
         device: str = "auto",
         batch_size: int = 32,
         normalize: bool = True,
+        query_prefix: str | None = None,
+        passage_prefix: str | None = None,
+        query_prompt_name: str | None = None,
+        passage_prompt_name: str | None = None,
         prompt: str | None = None,
         query_prompt: str | None = None,
+        truncate_dim: int | None = None,
         max_seq_length: int | None = None,
         trust_remote_code: bool = False,
         threads: int | None = None,
     ) -> None:
-        if min(batch_size, max_seq_length or 1, 1 if threads is None else threads) < 1:
+        numbers = [batch_size, max_seq_length, truncate_dim, threads]
+        if any(number is not None and number < 1 for number in numbers):
             raise ConfigError(
-                "batch_size, max_seq_length and threads must be at least 1", "correct the option"
+                "batch_size, max_seq_length, truncate_dim and threads must be at least 1",
+                "correct the option",
             )
+        self._prefixes = {
+            "query": _only(query_prefix=query_prefix, query_prompt=query_prompt),
+            "document": _only(passage_prefix=passage_prefix, prompt=prompt),
+        }
+        self._prompt_names = {"query": query_prompt_name, "document": passage_prompt_name}
+        _only(query_prefix=self._prefixes["query"], query_prompt_name=query_prompt_name)
+        _only(passage_prefix=self._prefixes["document"], passage_prompt_name=passage_prompt_name)
         self._name, self._device, self._batch_size = model, device, batch_size
         self._normalize, self._max_seq_length = normalize, max_seq_length
-        self._prompts = {"document": prompt, "query": query_prompt}
+        self._truncate_dim = truncate_dim
         self._trust_remote_code, self._threads = trust_remote_code, threads
 
     @cached_property
@@ -69,6 +88,9 @@ class SentenceTransformersEncoder:
         prompts = {**model.prompts, **{k: v for k, v in self._prompts.items() if v is not None}}
         modules = [type(module).__name__ for module in model]
         settings = [modules, sorted(prompts.items()), model.max_seq_length, self._normalize]
+        # Without it, the identity that earlier migrations recorded.
+        if self._truncate_dim is not None:
+            settings.append(self._truncate_dim)
         return f"sentence-transformers:{digest_of([weights_digest(model), repr(settings)])}"
 
     @property
@@ -109,6 +131,35 @@ class SentenceTransformersEncoder:
             raise EncoderError(f"{self._name} failed: {error}", "lower batch_size") from error
         return vectors.astype(np.float32, copy=False)
 
+    def find_truncated(self, texts: Sequence[str]) -> list[int]:
+        """Return the rows of the documents that are longer than the model reads."""
+        model = self._model
+        # The model's own prompt as `encode_document` chooses it.
+        names = ("document", "passage", "corpus")
+        own = next((model.prompts[name] for name in names if name in model.prompts), None)
+        given = self._prompts["document"]
+        prompt = (own if given is None else given) or ""
+        tokens = model.tokenizer([prompt + text for text in texts], truncation=False, verbose=False)
+        lengths = [len(each) for each in tokens["input_ids"]]
+        limit = model.max_seq_length
+        return [row for row, length in enumerate(lengths) if limit and length > limit]
+
+    @cached_property
+    def _prompts(self) -> dict[str, str | None]:
+        """What is put before documents and queries; None for the model's own prompt."""
+        prompts = self._model.prompts
+        for name in filter(None, self._prompt_names.values()):
+            if name not in prompts:
+                raise EncoderError(
+                    f"the model {self._name} has no prompt '{name}'",
+                    f"its prompts: {', '.join(prompts) or 'none'}; or give query_prefix and "
+                    "passage_prefix",
+                )
+        return {
+            kind: prompts[name] if name else self._prefixes[kind]
+            for kind, name in self._prompt_names.items()
+        }
+
     @cached_property
     def _model(self) -> SentenceTransformer:
         try:
@@ -122,6 +173,7 @@ class SentenceTransformersEncoder:
                 self._name,
                 device=None if self._device == "auto" else self._device,
                 trust_remote_code=self._trust_remote_code,
+                truncate_dim=self._truncate_dim,
             )
         # Errors of the hub, the weights and the tokenizer share no narrower class.
         except Exception as error:
@@ -133,3 +185,11 @@ class SentenceTransformersEncoder:
         if self._max_seq_length is not None:
             model.max_seq_length = self._max_seq_length
         return model
+
+
+def _only(**options: str | None) -> str | None:
+    """Return the one option that is given, None if none is."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} say the same in two ways", "give one of them")
+    return next(iter(given.values()), None)

@@ -73,7 +73,17 @@ def cut(texts: Sequence[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("stored", "encoder", "said"),
     [
-        (embed([f"passage: {text}" for text in TEXTS]), Declared(), 'the prefix "passage: "'),
+        (
+            embed([f"passage: {text}" for text in TEXTS]),
+            Declared(),
+            'the prefix "passage: ", which fits best (median cosine 1.0000): set passage_prefix = '
+            '"passage: " and query_prefix = "query: "',
+        ),
+        (
+            near(embed([f"search_document: {text}" for text in TEXTS]), 0.995),
+            Declared(),
+            'the prefix "search_document: ", which fits best (median cosine 0.9950)',
+        ),
         (embed(TEXTS), Declared(lambda texts: embed(cut(texts))), "truncation"),
         (near(embed(TEXTS), 0.995), Declared(), "another version or precision"),
         (

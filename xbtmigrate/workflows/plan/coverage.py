@@ -14,7 +14,7 @@ from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.gallery.open_gallery import copied_vectors, open_reader
 from xbtmigrate.qdrant.gallery.replicate import scroll_without
 from xbtmigrate.qdrant.wire.reader import Reader
-from xbtmigrate.types import Kind, Layout, PointId, Strategy
+from xbtmigrate.types import Kind, Layout, Modality, PointId, Strategy
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import SHOWN, Points, Survey
@@ -124,16 +124,28 @@ def count_without_vector(
     return {Kind.NO_OLD_VECTOR: lacking}
 
 
-def add_sample(coverage: Coverage, points: Points, new: EmbeddedRows) -> Coverage:
-    """Add how much of a sample, which has content, the new model cannot embed."""
+def add_sample(coverage: Coverage, models: Models, points: Points, new: EmbeddedRows) -> Coverage:
+    """Add how much of a sample, which has content, the new model cannot embed, or not whole."""
+    cut = _find_truncated(models, points)
     lost = [points.ids[row] for row in np.flatnonzero(~new.valid).tolist()]
     return coverage.model_copy(
         update={
             "sampled": len(points),
             "sample_unreadable": len(lost),
             "examples_unreadable": lost[:SHOWN],
+            "sample_truncated": len(cut),
+            "examples_truncated": cut[:SHOWN],
         }
     )
+
+
+def _find_truncated(models: Models, points: Points) -> list[PointId]:
+    """Return the points whose text the new model does not read to its end."""
+    # Optional beyond the protocol: services do not say how they cut a text.
+    find = getattr(models.new, "find_truncated", None)
+    if find is None or models.stored is not Modality.TEXT:
+        return []
+    return [points.ids[row] for row in find([str(text) for text in points.content(Modality.TEXT)])]
 
 
 def require_readable(coverage: Coverage, fraction: float, allowed: float) -> None:
@@ -169,6 +181,13 @@ def warn_of_coverage(facts: CollectionFacts, models: Models, coverage: Coverage)
             f"the new model cannot embed {coverage.sample_unreadable} of {coverage.sampled} "
             f"sampled points (for example {', '.join(coverage.examples_unreadable)}); costs leave "
             "out the same share of all points, and quality is measured on the others"
+        )
+    if coverage.sample_truncated:
+        found.append(
+            f"the texts of {coverage.sample_truncated} of {coverage.sampled} sampled points are "
+            f"longer than the new model reads (for example "
+            f"{', '.join(coverage.examples_truncated)}); their ends do not count, neither in the "
+            "new vectors nor in what is measured here"
         )
     missing = facts.points - facts.with_vector
     if missing:

@@ -150,7 +150,7 @@ def _measure(
     # From here on the new model is paid for, and each of its vectors goes to the cache.
     sampled = encode_sample(models, workspace, points, report)
     judged = judge_sample(store, models, workspace, sampled.points, sampled.new, report=report)
-    coverage = add_sample(coverage, sampled.points, sampled.new)
+    coverage = add_sample(coverage, models, sampled.points, sampled.new)
     work = _workload(store, models, workspace.artefacts, seen, sampled, layout=layout.layout)
     advised = judged.advise(work, settings.target, must_leave)
     return _Measured(seen, points, match, coverage, sampled, judged, work, advised)
