@@ -61,7 +61,7 @@ def test_gates_of_quality_and_age(place: Place, clipart: Clipart):
 def test_without_an_alias_applications_follow_the_switch(place: Place, clipart: Clipart):
     no_alias = place.run("cutover", "--alias", "other", "--yes", expect=3)
     assert "'other' is not an alias" in no_alias["error"]["message"]
-    assert "cannot be turned into an alias" in no_alias["error"]["hint"]
+    assert f"`xbtmigrate cutover --alias {place.alias}`" in no_alias["error"]["hint"]
     done = place.run("cutover", "--yes", "--by-switch")
     assert (done["phase"], done["alias"]) == ("cut_over", None)
     assert place.leads_to() == place.name

@@ -77,7 +77,7 @@ def test_by_switch_an_unchanged_reader_stays_where_it_is(folder: Path):
     ready = answer_inside("cutover", "--by-switch", cwd=folder)
     assert ready["ready"]
     assert "to 'texts__xbtmigrate' without `using`" in ready["readers"]
-    assert "goes on with the points of 'texts'" in ready["readers"]
+    assert "still gets the points of 'texts'" in ready["readers"]
 
 
 def test_what_was_judged_worse_is_not_switched_to_unasked(folder: Path):

@@ -92,11 +92,23 @@ def test_a_cutover_without_an_alias_is_said_beforehand(tmp_path: Path):
     folder = chain.configure(0, strategy="full", collection=chain.name)
     [finding] = chain.run(0, "plan")["findings"]
     assert finding["name"] == "no_alias"
-    assert f"`xbtmigrate cutover --alias {chain.live} --yes`" in finding["way_out"]
+    assert f"`xbtmigrate cutover --alias {chain.live}`" in finding["way_out"]
     assert "--by-switch" in finding["way_out"]
     chain.configure(0, strategy="full")
     code, out, err = inside("plan", cwd=folder)
     assert (code, "Needed:" in out) == (0, False), err
+
+
+def test_an_alias_that_stays_is_said_beforehand(tmp_path: Path):
+    chain = Chain("", "shadow", tmp_path)
+    chain.configure(0, strategy="full")
+    made = models.CreateAlias(collection_name=chain.name, alias_name="beside")
+    client = chain.open()
+    client.update_collection_aliases([models.CreateAliasOperation(create_alias=made)])
+    client.close()
+    [finding] = chain.run(0, "plan")["findings"]
+    assert (finding["name"], finding["blocks"]) == ("other_aliases", False)
+    assert "beside" in finding["message"]
 
 
 def test_settings_that_the_embedded_mode_does_not_keep_are_said(tmp_path: Path):

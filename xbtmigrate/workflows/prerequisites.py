@@ -84,15 +84,27 @@ def _refuse(findings: Sequence[Finding]) -> None:
 
 def _alias(store: Store, layout: Target) -> Iterator[Finding]:
     """Check that applications can read an alias, which the cutover to a shadow moves."""
-    facts = store.facts
-    # `requested` differs from the real name only where qdrant.collection is an alias.
-    if layout.layout is Layout.IN_PLACE or facts.requested != facts.collection:
+    facts, connection = store.facts, store.connection
+    if layout.layout is Layout.IN_PLACE:
         return
-    yield Finding(
-        name="no_alias",
-        message=f"'{facts.collection}' is a collection, not an alias: cutover has nothing to move",
-        way_out=describe_routes(store.connection, facts.collection),
-    )
+    # `requested` differs from the real name only where qdrant.collection is an alias.
+    if facts.requested == facts.collection:
+        yield Finding(
+            name="no_alias",
+            message=f"'{facts.collection}' is a collection, not an alias: cutover has nothing to "
+            "move",
+            way_out=describe_routes(connection, facts.collection),
+        )
+        return
+    leading = {each for each, to in list_aliases(connection).items() if to == facts.collection}
+    if others := sorted(leading - {facts.requested}):
+        yield Finding(
+            name="other_aliases",
+            message=f"{', '.join(others)} also lead to '{facts.collection}', and cutover moves "
+            f"'{facts.requested}' only",
+            way_out="move or delete them before `xbtmigrate finalize`, which deletes "
+            f"'{facts.collection}'",
+        )
 
 
 def route_option(connection: Connection, plan: Plan) -> str:

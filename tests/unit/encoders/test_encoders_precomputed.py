@@ -31,7 +31,8 @@ def write(tmp_path):
 @pytest.mark.parametrize("value_type", [pa.float16(), pa.float32(), pa.float64()])
 @pytest.mark.parametrize("size", [2, -1])
 def test_every_vector_type(write, value_type, size):
-    path = write(["a", "b", "c"], vector_type=pa.list_(value_type, size))
+    vectors = list(np.array(VECTORS, f"f{value_type.bit_width // 8}"))
+    path = write(["a", "b", "c"], vectors, pa.list_(value_type, size))
     encoder = PrecomputedEncoder(path=path)
     assert encoder.dimension == 2
     vectors = encoder.encode(["c", "a", "c"], Modality.TEXT)
@@ -88,7 +89,7 @@ def test_equal_duplicates_are_one_key(write):
     [
         (["a", "b", "a"], VECTORS, None, "different vectors for one key, 'a'"),
         (["a", None, "c"], VECTORS, None, "no key in row 1"),
-        (["a", "b", "c"], [[1, 2], None, [3, 4]], None, "missing vectors"),
+        (["a", "b", "c"], [[1, 2], None, [3, 4]], pa.list_(pa.float32()), "missing vectors"),
         (["a", "b"], [[1, 2], [1]], pa.list_(pa.float32()), "different lengths"),
         (["a", "b"], [[], []], pa.list_(pa.float32()), "different lengths"),
         (["a", "b"], [[1, 2], [float("nan"), 1]], None, "NaN or infinity in the vector of key 'b'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -187,8 +188,8 @@ def _advice(folder: Path, done: BackfillDocument) -> list[str]:
     return [
         f"Applications now search {gallery['encoded']:,} re-encoded and {gallery['projected']:,} "
         f"projected vectors; the {gallery['points']:,} old ones are still there.",
-        f"Next steps: cd {folder}, then xbtmigrate status, or xbtmigrate evaluate --report "
-        "report.html",
-        "Undo: xbtmigrate rollback --yes. Finish: xbtmigrate finalize shows what it would delete.",
-        "Your own collection: xbtmigrate init --url http://127.0.0.1:6333 --collection NAME",
+        f"In {folder}, `xbtmigrate evaluate --report report.html` draws the figures, `xbtmigrate "
+        "rollback --yes` goes back, and `xbtmigrate finalize` shows what the end would delete. "
+        "`xbtmigrate init` begins with your own collection.",
+        f"Next: xbtmigrate status -c {shlex.quote(str(folder / 'xbtmigrate.toml'))}",
     ]
