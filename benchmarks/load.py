@@ -30,37 +30,12 @@ from qdrant_client import QdrantClient, models
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.support.corpus import create_collection, write_vectors  # noqa: E402
+from tests.support.corpus import create_collection, write_precomputed_config, write_vectors  # noqa: E402
 from tests.support.qdrant_server import Server, running_server  # noqa: E402
 
 OLD, NEW = 128, 192
 NAME = "load"
 SETTINGS = {"QDRANT__STORAGE__WAL__WAL_CAPACITY_MB": "32"}
-CONFIG = """
-[qdrant]
-url = "{url}"
-grpc_port = {port}
-collection = "{name}"
-vector = "old"
-new_vector = "{new}"
-
-[payload]
-text = "text"
-
-[old_model]
-encoder = "precomputed"
-path = "old.parquet"
-stored = "text"
-
-[new_model]
-encoder = "precomputed"
-path = "new.parquet"
-
-[plan]
-strategy = "forward"
-layout = "in_place"
-sample = 500
-"""
 
 
 def fill(server: Server, points: int, folder: Path, runs: int) -> None:
@@ -155,8 +130,10 @@ def measure(server: Server, points: int, qps: float, rest: float) -> list[dict[s
                 folder.mkdir()
                 for file in ("old.parquet", "new.parquet"):
                     (folder / file).symlink_to(base / file)
-                (folder / "xbtmigrate.toml").write_text(
-                    CONFIG.format(url=server.url, port=server.grpc_port, name=NAME, new=f"new{run}")
+                write_precomputed_config(
+                    *(folder, server.url, NAME),
+                    qdrant={"grpc_port": server.grpc_port, "new_vector": f"new{run}"},
+                    plan={"strategy": "forward", "layout": "in_place", "sample": 500},
                 )
                 if run:
                     client.delete_collection("_xbtmigrate")

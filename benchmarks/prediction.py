@@ -28,29 +28,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.contenders import MATRIX, OLD, Target
 from benchmarks.data_path import SETTINGS, caption, fill
+from tests.support.corpus import write_precomputed_config
 from tests.support.qdrant_server import Server, running_server
 
 STRATEGIES = {"forward": 0.0, "fastfill": 0.5, "full": 1.0}
-CONFIG = """
-[qdrant]
-url = "{url}"
-grpc_port = {port}
-collection = "{name}"
-vector = "old"
-[payload]
-text = "text"
-[old_model]
-encoder = "precomputed"
-path = "old.parquet"
-stored = "text"
-[new_model]
-encoder = "precomputed"
-path = "new.parquet"
-[plan]
-strategy = "{strategy}"
-layout = "in_place"
-sample = 2000
-"""
 
 
 def models(folder: Path, points: int) -> None:
@@ -76,8 +57,11 @@ def row(folder: Path, server: Server, strategy: str, points: int) -> str:
     """Predict and run one strategy."""
     name = f"points-{uuid4().hex[:8]}"
     fill(Target(server.url, server.grpc_port, name, points), alone=False)
-    text = CONFIG.format(url=server.url, port=server.grpc_port, name=name, strategy=strategy)
-    (folder / "xbtmigrate.toml").write_text(text)
+    write_precomputed_config(
+        *(folder, server.url, name),
+        qdrant={"grpc_port": server.grpc_port},
+        plan={"strategy": strategy, "layout": "in_place", "sample": 2000},
+    )
     answer(folder, "plan")
     if strategy != "full":
         answer(folder, "train-projector", "--kind", "ridge")

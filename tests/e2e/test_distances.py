@@ -10,33 +10,15 @@ from qdrant_client import QdrantClient, models
 
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside
-from tests.support.corpus import create_collection, fill_collection, write_vectors
+from tests.support.corpus import (
+    create_collection,
+    fill_collection,
+    write_precomputed_config,
+    write_vectors,
+)
 from xbtmigrate import Projector
 
 COUNT = 300
-CONFIG = """
-[qdrant]
-url = "{url}"
-collection = "{name}"
-vector = "old"
-
-[payload]
-text = "text"
-query = "title"
-
-[old_model]
-encoder = "precomputed"
-path = "old.parquet"
-stored = "text"
-
-[new_model]
-encoder = "precomputed"
-path = "new.parquet"
-
-[plan]
-strategy = "fastfill"
-sample = 200
-"""
 
 
 @pytest.mark.server
@@ -57,7 +39,13 @@ def test_vectors_of_any_length_are_projected_encoded_and_kept_as_they_are(
     create_collection(client, name, {"old": 8, "new": 12}, distance)
     payloads = [{"text": f"text {n}", "title": f"title {n}"} for n in range(COUNT)]
     fill_collection(client, name, range(COUNT), {"old": old[:COUNT]}, payloads)
-    (tmp_path / "xbtmigrate.toml").write_text(CONFIG.format(url=qdrant_url, name=name))
+    write_precomputed_config(
+        tmp_path,
+        qdrant_url,
+        name,
+        payload={"query": "title"},
+        plan={"strategy": "fastfill", "sample": 200},
+    )
 
     plan = answer_inside("plan", cwd=tmp_path)
     assert plan["target"]["distance"] == distance.value

@@ -10,7 +10,7 @@ from qdrant_client import QdrantClient, models
 
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside, inside
-from tests.support.corpus import create_collection, write_vectors
+from tests.support.corpus import create_collection, write_precomputed_config, write_vectors
 from xbtmigrate import Projector
 from xbtmigrate.types import normalized
 
@@ -18,30 +18,11 @@ pytestmark = pytest.mark.server
 COUNT = 400
 LACKING = 7
 """The point without a side vector."""
-CONFIG = """
-[qdrant]
-url = "{url}"
-collection = "{name}"
-vector = "old"
-side_vector = "{side}"
 
-[payload]
-text = "text"
 
-[old_model]
-encoder = "precomputed"
-path = "old.parquet"
-stored = "text"
-
-[new_model]
-encoder = "precomputed"
-path = "new.parquet"
-
-[plan]
-strategy = "forward"
-layout = "{layout}"
-sample = 200
-"""
+def configure(folder: Path, url: str, name: str, *, side: str, layout: str) -> None:
+    plan = {"strategy": "forward", "layout": layout, "sample": 200}
+    write_precomputed_config(folder, url, name, qdrant={"side_vector": side}, plan=plan)
 
 
 @pytest.fixture
@@ -80,8 +61,7 @@ def test_the_side_vector_is_read_in_training_backfill_and_verification(
     tmp_path: Path,
 ):  # fmt: skip
     client, name, found = world
-    text = CONFIG.format(url=qdrant_url, name=name, side="side", layout=layout)
-    (tmp_path / "xbtmigrate.toml").write_text(text)
+    configure(tmp_path, qdrant_url, name, side="side", layout=layout)
     plan = answer_inside("plan", cwd=tmp_path)
     trained = answer_inside("train-projector", "--kind", "ridge,fct", cwd=tmp_path)
     forward, bridge = (trained["directions"][each] for each in ("forward", "bridge"))
@@ -116,8 +96,7 @@ def test_a_collection_without_the_side_vector_is_refused(
     world: tuple[QdrantClient, str, dict[str, np.ndarray]], qdrant_url: str, tmp_path: Path
 ):
     _, name, _ = world
-    text = CONFIG.format(url=qdrant_url, name=name, side="aside", layout="in_place")
-    (tmp_path / "xbtmigrate.toml").write_text(text)
+    configure(tmp_path, qdrant_url, name, side="aside", layout="in_place")
     code, _, err = inside("plan", cwd=tmp_path)
     assert code == 1
     assert "no dense vector 'aside'" in err
@@ -126,8 +105,7 @@ def test_a_collection_without_the_side_vector_is_refused(
 
 
 def test_the_side_vector_is_none_of_the_two(tmp_path: Path):
-    text = CONFIG.format(url="http://localhost:1", name="c", side="old", layout="in_place")
-    (tmp_path / "xbtmigrate.toml").write_text(text)
+    configure(tmp_path, "http://localhost:1", "c", side="old", layout="in_place")
     code, _, err = inside("plan", cwd=tmp_path)
     assert code == 2
     assert "side_vector" in err

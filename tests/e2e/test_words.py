@@ -10,36 +10,18 @@ from qdrant_client import QdrantClient
 
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside
-from tests.support.corpus import create_collection, fill_collection, write_vectors
+from tests.support.corpus import (
+    create_collection,
+    fill_collection,
+    write_precomputed_config,
+    write_vectors,
+)
 from xbtmigrate import Projector
 from xbtmigrate.types import normalized
 
 pytestmark = [pytest.mark.long, pytest.mark.server]
 COUNT, WORDS = 500, 240
-CONFIG = """
-[qdrant]
-url = "{url}"
-collection = "{name}"
-vector = "old"
-
-[payload]
-text = "text"
-
-[old_model]
-encoder = "precomputed"
-path = "old.parquet"
-stored = "text"
-
-[new_model]
-encoder = "precomputed"
-path = "new.parquet"
-{words}
-
-[plan]
-strategy = "forward"
-layout = "{layout}"
-sample = 300
-"""
+PLAN = {"strategy": "forward", "sample": 300}
 
 
 @pytest.fixture
@@ -69,8 +51,7 @@ def test_words_are_read_in_training_backfill_and_verification(
     tmp_path: Path,
 ):  # fmt: skip
     client, name, texts, old = world
-    text = CONFIG.format(url=qdrant_url, name=name, words="", layout=layout)
-    (tmp_path / "xbtmigrate.toml").write_text(text)
+    write_precomputed_config(tmp_path, qdrant_url, name, plan=PLAN | {"layout": layout})
     plan = answer_inside("plan", cwd=tmp_path)
     trained = answer_inside("train-projector", cwd=tmp_path)
     forward, bridge = (trained["directions"][each] for each in ("forward", "bridge"))
@@ -102,8 +83,8 @@ def test_words_can_be_left_out(
     world: tuple[QdrantClient, str, list[str], np.ndarray], qdrant_url: str, tmp_path: Path
 ):
     _, name, _, _ = world
-    text = CONFIG.format(url=qdrant_url, name=name, words="words = false", layout="in_place")
-    (tmp_path / "xbtmigrate.toml").write_text(text)
+    plan = PLAN | {"layout": "in_place"}
+    write_precomputed_config(tmp_path, qdrant_url, name, new_model={"words": False}, plan=plan)
     answer_inside("plan", cwd=tmp_path)
     forward = answer_inside("train-projector", cwd=tmp_path)["directions"]["forward"]
     assert forward["side_information"] == []

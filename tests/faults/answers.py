@@ -15,7 +15,7 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 
 from tests.faults.tool import Tool
-from tests.support.corpus import write_vectors
+from tests.support.corpus import write_precomputed_config, write_vectors
 from tests.support.proxy import (
     DroppedError,
     Proxy,
@@ -30,30 +30,6 @@ from tests.support.texts import PAGE, Texts
 
 POINTS, SECONDS = 60, 120.0
 NAME, LIVE, SHADOW = "answers", "answers_live", "answers__xbtmigrate"
-_CONFIG = """
-[qdrant]
-url = "{url}"
-collection = "{live}"
-vector = "old"
-grpc_port = 1
-
-[payload]
-text = "text"
-
-[old_model]
-encoder = "precomputed"
-path = "old.parquet"
-stored = "text"
-
-[new_model]
-encoder = "precomputed"
-path = "new.parquet"
-
-[plan]
-strategy = "full"
-layout = "{layout}"
-sample = 100
-"""
 LAYOUTS = ("shadow", "in_place")
 COMMANDS: Sequence[Sequence[str]] = (
     ("plan",),
@@ -162,8 +138,10 @@ class Journey:
                 folder = Path(name)
                 for file in self.folder.iterdir():
                     (folder / file.name).symlink_to(file)
-                text = _CONFIG.format(url=self.proxy.url, live=LIVE, layout=layout)
-                (folder / "xbtmigrate.toml").write_text(text)
+                plan = {"strategy": "full", "layout": layout, "sample": 100}
+                write_precomputed_config(
+                    folder, self.proxy.url, LIVE, qdrant={"grpc_port": 1}, plan=plan
+                )
                 for command in COMMANDS:
                     fault = Fault(self.proxy, failure, number, apart)
                     code, out, err = Tool([*command, "--json"], folder).start().end(SECONDS)

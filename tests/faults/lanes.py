@@ -17,36 +17,11 @@ from qdrant_client import QdrantClient, models
 from tests.faults.application import NEW_ROWS, OLD_ROWS, TEXTS, Application
 from tests.faults.network import Channel, rough_channel
 from tests.support.command import answer_inside
-from tests.support.corpus import create_collection, write_vectors
+from tests.support.corpus import create_collection, write_precomputed_config, write_vectors
 from tests.support.proxy import Proxy, proxied
 from tests.support.qdrant_server import MortalServer, mortal_server, running_cluster
 
 PAGE = 24
-_CONFIG = """
-[qdrant]
-url = "{url}"
-collection = "{collection}"
-vector = "old"
-grpc_port = {grpc_port}
-timeout = 20
-
-[payload]
-text = "text"
-
-[old_model]
-encoder = "precomputed"
-path = "{folder}/old.parquet"
-stored = "text"
-
-[new_model]
-encoder = "precomputed"
-path = "{folder}/new.parquet"
-
-[plan]
-strategy = "{strategy}"
-layout = "{layout}"
-sample = 100
-"""
 
 
 @dataclass(slots=True)
@@ -95,15 +70,13 @@ class Lane:
         if key not in self._templates:
             folder = self.folder / f"{layout}-{strategy}"
             folder.mkdir()
-            text = _CONFIG.format(
-                url=self.proxy.url,
-                collection=_name(layout, strategy),
-                grpc_port=1,
-                folder=self.folder,
-                strategy=strategy,
-                layout=layout,
+            write_precomputed_config(
+                *(folder, self.proxy.url, _name(layout, strategy)),
+                qdrant={"grpc_port": 1, "timeout": 20},
+                old_model={"path": f"{self.folder}/old.parquet"},
+                new_model={"path": f"{self.folder}/new.parquet"},
+                plan={"strategy": strategy, "layout": layout, "sample": 100},
             )
-            (folder / "xbtmigrate.toml").write_text(text)
             client = QdrantClient(url=self.server.server.url, check_compatibility=False)
             Application("", self.reset(client, layout, strategy), self.keys).fill(client)
             client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,3 +49,32 @@ def fill_collection(
     rows = {key: each.tolist() for key, each in vectors.items()}
     batch = models.Batch(ids=list(ids), vectors=rows, payloads=[dict(each) for each in payloads])
     client.upsert(name, batch, wait=True)
+
+
+def write_precomputed_config(
+    folder: Path, url: str, collection: str, **more: Mapping[str, object]
+) -> None:
+    """Write the configuration of a collection of texts whose models are files beside it.
+
+    Args:
+        folder: Where xbtmigrate.toml is written.
+        url: The server.
+        collection: The collection, with the old vector under the name "old".
+        **more: Keys to add or change, by table (qdrant, payload, old_model, new_model, plan); those
+            that are None are left out.
+    """
+    tables: dict[str, dict[str, object]] = {
+        "qdrant": {"url": url, "collection": collection, "vector": "old"},
+        "payload": {"text": "text"},
+        "old_model": {"encoder": "precomputed", "path": "old.parquet", "stored": "text"},
+        "new_model": {"encoder": "precomputed", "path": "new.parquet"},
+        "plan": {},
+    }
+    lines = []
+    for table, values in more.items():
+        tables[table] |= values
+    for table, values in tables.items():
+        # JSON writes strings, numbers and booleans as TOML does.
+        shown = [f"{key} = {json.dumps(each)}" for key, each in values.items() if each is not None]
+        lines += [f"[{table}]", *shown]
+    (folder / "xbtmigrate.toml").write_text("\n".join(lines), "utf-8")

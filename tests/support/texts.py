@@ -19,7 +19,12 @@ from pytest_httpserver import HTTPServer
 from qdrant_client import QdrantClient, models
 from werkzeug import Request, Response
 
-from tests.support.corpus import create_collection, fill_collection, write_vectors
+from tests.support.corpus import (
+    create_collection,
+    fill_collection,
+    write_precomputed_config,
+    write_vectors,
+)
 from xbtmigrate.testing.encoders import FakeEncoder
 from xbtmigrate.types import Modality
 
@@ -111,33 +116,16 @@ def write_text_config(
 ) -> None:
     """Write the configuration and the old model's vectors beside it."""
     write_vectors(folder / "old.parquet", texts.texts, texts.old)
-    (folder / "xbtmigrate.toml").write_text(
-        f"""
-[qdrant]
-url = "{url}"
-collection = "{collection}"
-vector = "old"
-
-[payload]
-text = "text"
-
-[old_model]
-encoder = "precomputed"
-path = "old.parquet"
-stored = "text"
-
-[new_model]
-encoder = "openai"
-model = "m"
-base_url = "{service.base_url}"
-api_key_env = ""
-dimensions = 24
-max_retries = 0
-
-[plan]
-strategy = "fastfill"
-layout = "{layout}"
-sample = 100
-""",
-        "utf-8",
+    write_precomputed_config(
+        *(folder, url, collection),
+        new_model={
+            "encoder": "openai",
+            "path": None,
+            "model": "m",
+            "base_url": service.base_url,
+            "api_key_env": "",
+            "dimensions": 24,
+            "max_retries": 0,
+        },
+        plan={"strategy": "fastfill", "layout": layout, "sample": 100},
     )
