@@ -67,7 +67,7 @@ class Artefacts:
 
     @property
     def template_file(self) -> Path:
-        """Points for which people write the queries that judge a migration."""
+        """Template in which people write judged queries."""
         return self.folder / "queries-to-judge.csv"
 
     @property
@@ -82,17 +82,17 @@ class Artefacts:
 
     @property
     def switch_file(self) -> Path:
-        """What applications query now; see `migration.switch`."""
+        """The collection, vector and model to query now; see `migration.switch`."""
         return self.folder / FILE
 
     @property
     def verification_file(self) -> Path:
-        """What the last verification found."""
+        """Findings of the last verification."""
         return self.folder / "verification.json"
 
     @property
     def evaluation_file(self) -> Path:
-        """What the last evaluation on judged queries recommended."""
+        """Recommendation of the last evaluation on judged queries."""
         return self.folder / "evaluation.json"
 
     @property
@@ -102,17 +102,17 @@ class Artefacts:
 
     @property
     def hubness_file(self) -> Path:
-        """Where the points keep their hubness."""
+        """The payload key that holds the points' hubness."""
         return self.serving_folder / "hubness.json"
 
     @property
     def encoded_folder(self) -> Path:
-        """Vectors of the new model that were paid for."""
+        """Cached vectors of the new model."""
         return self.folder / "encoded"
 
     @property
     def ledger_file(self) -> Path:
-        """Hashes of all points at the cutover, when both sides held the same."""
+        """Hashes of all points at the cutover, when both sides were equal."""
         return self.folder / "ledger.parquet"
 
     def projector_folder(self, direction: Direction) -> Path:
@@ -121,7 +121,7 @@ class Artefacts:
 
     @property
     def lora_folder(self) -> Path:
-        """PEFT directory of additions to the new model, for queries over the bridge."""
+        """PEFT directory with LoRA weights of the new model, for queries over the bridge."""
         return self.folder / "projector" / "lora"
 
     def further_folder(self, direction: Direction) -> Path:
@@ -166,7 +166,7 @@ class Artefacts:
             ) from error
 
     def save_switch(self, switch: Switch) -> None:
-        """Store what applications query now."""
+        """Store the switch."""
         write_json(self.switch_file, switch.model_dump(mode="json"))
 
     def save_order(self, batches: Iterable[pa.RecordBatch], name: str) -> OrderedIds:
@@ -184,11 +184,11 @@ class Artefacts:
         return _load_ids(self.folder / "spent.parquet")
 
     def save_fold(self, ids: Sequence[PointId]) -> None:
-        """Store which points were held out by fold; none where all that queries seek were."""
+        """Store which points were held out by fold; none if all that queries ask for were."""
         _save_ids(self.folder / "fold.parquet", ids)
 
     def load_fold(self) -> set[PointId]:
-        """Read which points were held out by fold; none where training left out all of them."""
+        """Read which points were held out by fold; none if training left out all of them."""
         return _load_ids(self.folder / "fold.parquet")
 
     def load_order(self) -> tuple[OrderedIds, str] | None:
@@ -205,11 +205,11 @@ class Artefacts:
         return order, name
 
     def save_baseline(self, table: pa.Table) -> None:
-        """Store what some points were before the first write."""
+        """Store the state of some points before the first write."""
         write_parquet(self.baseline_file, table)
 
     def load_baseline(self) -> pa.Table | None:
-        """Read what some points were before the first write; None if that was not stored."""
+        """Read the state of some points before the first write; None if it was not stored."""
         columns = {"id": pa.string(), "payload": pa.string(), "vectors": pa.binary()}
         # Plans made before the file got its present name have it under the former one.
         former = self.folder / "witness.parquet"
@@ -220,23 +220,25 @@ class Artefacts:
             return None
 
     def save_ledger(self, ledger: PointHashes) -> None:
-        """Store the hashes of all points at the cutover, when both sides held the same."""
+        """Store the hashes of all points at the cutover, when both sides were equal."""
         write_parquet(self.ledger_file, ledger.table())
 
     def load_ledger(self) -> PointHashes:
-        """Read the hashes of all points at the cutover, when both sides held the same.
+        """Read the hashes of all points at the cutover, when both sides were equal.
 
         Raises:
             ArtefactError: It is lost or damaged; then it is unknown which side is newer.
         """
         hint = (
             "restore it from a copy; without it, writes after the cutover cannot be told from "
-            "older ones. `xbtmigrate doctor` lists what is left to do"
+            "older ones. `xbtmigrate doctor` lists what to do"
         )
         try:
             table = read_parquet(self.ledger_file, {"id": pa.string(), "hash": pa.string()}, hint)
         except FileNotFoundError as error:
-            raise ArtefactError(f"{self.ledger_file} cannot be read: it is gone", hint) from error
+            raise ArtefactError(
+                f"{self.ledger_file} cannot be read: it is missing", hint
+            ) from error
         return PointHashes(table["id"].to_pylist(), table["hash"].to_pylist())
 
     def list_unpaid(self) -> list[PointId]:
@@ -246,11 +248,11 @@ class Artefacts:
         return list(table.filter(pc.invert(table["paid"]))["id"].to_pylist())
 
     def save_hubness(self, hubness: StoredHubness) -> None:
-        """Store under which key the points keep their hubness, for the present calibration."""
+        """Store the payload key that holds the points' hubness for the present calibration."""
         write_json(self.hubness_file, asdict(hubness))
 
     def load_hubness(self) -> StoredHubness | None:
-        """Read where the points keep their hubness; None if they keep none."""
+        """Read the payload key of the points' hubness; None if there is none."""
         hint = "run the backfill again: it stores the hubness again"
         try:
             return read_json(self.hubness_file, StoredHubness, hint)
@@ -258,13 +260,13 @@ class Artefacts:
             return None
 
     def save_calibration(self, calibration: Calibration) -> None:
-        """Store how the mixed gallery is searched; the stored hubness no longer fits it."""
+        """Store the calibration; the stored hubness no longer fits it."""
         calibration_files.save_calibration(self.serving_folder, calibration)
-        # Hubness depends on the bank of queries: that of another calibration must not be used.
+        # Hubness depends on the bank of queries: that of another calibration is invalid.
         self.hubness_file.unlink(missing_ok=True)
 
     def load_calibration(self) -> Calibration | None:
-        """Read how the mixed gallery is searched; None if nothing was calibrated."""
+        """Read the calibration; None if nothing was calibrated."""
         return calibration_files.load_calibration(self.serving_folder)
 
     def save_centring(self, centring: Centring | None) -> None:
@@ -284,16 +286,16 @@ class Artefacts:
         return found if found is not None and found.forward == forward else None
 
     def save_benefit(self, model: BenefitModel) -> None:
-        """Store what re-encoding a point is worth."""
+        """Store the learned benefit of re-encoding a point."""
         calibration_files.save_benefit(self.serving_folder, model)
 
     def load_benefit(self, calibration: Calibration) -> BenefitModel | None:
-        """Read what re-encoding a point is worth; None if it was not learned for these parts."""
+        """Read the learned benefit of re-encoding a point; None without one for these parts."""
         return calibration_files.load_benefit(self.serving_folder, calibration)
 
     def open_vector_cache(self, fingerprint: str, dimension: int) -> VectorCache:
-        """Open the cache of the new-model vectors paid for so far, for one model."""
-        # One folder a model: a fingerprint may hold characters that a file name cannot.
+        """Open the cache of the vectors of a new model."""
+        # One folder per model, named by a hash: a fingerprint may not be a valid file name.
         name = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
         return VectorCache(self.encoded_folder / name, fingerprint, dimension)
 

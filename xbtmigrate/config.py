@@ -36,7 +36,7 @@ class QdrantSection(_Section):
     side_vector: str | None = None
     grpc: bool = False
     grpc_port: int = Field(default=6334, ge=1, le=65535)
-    # Seconds until one request is given up.
+    # Time limit of one request, in seconds.
     timeout: int = Field(default=60, ge=1, le=3600)
 
     @pydantic.field_validator("url")
@@ -65,14 +65,14 @@ class QdrantSection(_Section):
 
     @property
     def new_vector_name(self) -> str:
-        """Name of the new vector; by default "new", or unnamed where the old one is unnamed."""
+        """Name of the new vector; by default "new", or unnamed if the old one is."""
         if self.new_vector is not None:
             return self.new_vector
         return "new" if self.vector else ""
 
 
 class PayloadSection(_Section):
-    """The payload fields with the content that the vectors embed, and those that judge them."""
+    """The payload fields with the embedded content, and those to make queries from."""
 
     text: str | None = None
     image: str | None = None
@@ -106,7 +106,7 @@ class NewModelSection(BaseModel):
 
 
 class PlanSection(_Section):
-    """What `plan` measures, and the limits that a migration must keep."""
+    """Options of `plan`, and the limits of a migration."""
 
     strategy: Literal["auto", "keep", "bridge", "forward", "fastfill", "full"] = "auto"
     layout: Literal["auto", "in_place", "shadow"] = "auto"
@@ -124,7 +124,7 @@ class PlanSection(_Section):
 
 
 class ServingSection(_Section):
-    """How `serve` answers, and what `evaluate` measures of it."""
+    """Options of serving, for `serve` and `evaluate`."""
 
     # Whether queries of the new space are centred as `train-projector` fitted it.
     centre_queries: bool = True
@@ -150,7 +150,7 @@ class Config(_Section):
     def migration(self) -> str:
         """Name of the migration, one for each collection and vector."""
         name = "-".join(filter(None, (self.qdrant.collection, self.qdrant.vector)))
-        # The name is a folder's, so characters that a path may not have are replaced. Two names may
+        # The name is also a folder's, so invalid characters are replaced. Two names may
         # then be alike: the hash tells them apart.
         slug = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")
         if slug == name:
@@ -175,16 +175,16 @@ class Config(_Section):
 
     @property
     def ca_file(self) -> Path | None:
-        """The certificates to trust; None for the usual ones."""
+        """The certificates to trust; None for the default ones."""
         return None if self.qdrant.ca_file is None else self.base / self.qdrant.ca_file
 
     def binding(self) -> dict[str, str]:
         """Flatten what a plan depends on into dotted key -> value, without any secret."""
         sections = self.model_dump(mode="json", exclude_none=True)
-        # How the server is reached may change under a plan; what was measured there may not.
+        # The way to reach the server may change under a plan; the measured collection may not.
         for key in ("api_key_env", "api_key_file", "ca_file", "grpc", "grpc_port", "timeout"):
             sections["qdrant"].pop(key, None)
-        # These may change under a plan (docs/configuration.md): they only measure and judge.
+        # These may change under a plan (docs/configuration.md): they only affect measuring.
         sections["payload"].pop("query", None)
         sections.pop("serving")
         sections["plan"] = {key: sections["plan"][key] for key in ("strategy", "layout", "seed")}
@@ -196,7 +196,7 @@ class Config(_Section):
 
 
 def read_key(variable: str | None, file: Path | None, base: Path) -> str | None:
-    """Read an API key from where the user keeps it.
+    """Read an API key from the environment or a file.
 
     Args:
         variable: Environment variable that holds it, None for none.
@@ -219,7 +219,7 @@ def read_key(variable: str | None, file: Path | None, base: Path) -> str | None:
 
 
 def key_in(file: Path, setting: str) -> str:
-    """Read the key that a file holds and nothing else.
+    """Read the key from a file that holds nothing else.
 
     Args:
         file: The file.
@@ -233,11 +233,11 @@ def key_in(file: Path, setting: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{setting} cannot be read: {file}: {type(error).__name__}",
-            "make the file readable for this user, or name another one",
+            "make the file readable for this user, or choose another one",
         ) from error
-    # Sent as an HTTP header, a key can hold neither line breaks nor other alphabets.
+    # An HTTP header can hold neither line breaks nor non-ASCII characters.
     if not key or not key.isascii() or any(map(str.isspace, key)):
-        raise ConfigError(f"{setting} {file} does not hold a key", "put the key alone into it")
+        raise ConfigError(f"{setting} {file} does not hold a key", "put only the key into it")
     return key
 
 

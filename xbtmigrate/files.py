@@ -1,4 +1,4 @@
-"""Write a file whole or not at all, and check on reading that it was not changed since.
+"""Write files atomically, and check when reading that they were not changed.
 
 The tool's own files are sealed: each holds a digest of all its other bytes and of its name, so that
 neither a flipped bit nor a file moved to another's place goes unnoticed. Parquet is in `tables`:
@@ -27,14 +27,14 @@ T = TypeVar("T")
 SEAL_KEY = "seal"
 SEAL = "sealed-by-xbtmigrate:"
 UNSEALED = {SEAL_KEY: SEAL + 64 * "0"}
-"""What a file holds to be sealed: an entry of a JSON object, or of a Parquet file's metadata."""
+"""Key of the seal in a JSON object, or in the metadata of a Parquet file."""
 _MARK = re.compile(SEAL.encode() + rb"([0-9a-f]{64})")
 _EDGE = 2**20
-"""Bytes at either end of a file in which its seal lies."""
+"""Bytes at either end of a file that contain its seal."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: beside its place, sealed, flushed, then moved there.
+    """Write a file atomically: under another name, sealed and flushed, then renamed.
 
     Args:
         path: Where the file shall be; missing folders are made.
@@ -54,7 +54,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             write(temporary)
             _seal(temporary, path.name)
             with temporary.open("rb+") as file:
-                # Before the rename: after a power cut the name must not lead to an empty file.
+                # Before the rename: after a power cut, the name must not point to an empty file.
                 os.fsync(file.fileno())
             temporary.replace(path)
             sync_folder(path.parent)
@@ -67,7 +67,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder, without which a power cut may undo a rename in it."""
+    """Flush a folder; otherwise a power cut may undo a rename in it."""
     # Windows cannot open a folder, and flushes its entries itself.
     if os.name == "nt":
         return
@@ -139,7 +139,7 @@ def parse(content: Mapping[str, Any], form: type[T], origin: str, hint: str) -> 
 
 
 def check_seal(path: Path, hint: str, error: type[XbtMigrateError] = ArtefactError) -> None:
-    """Check that a file is as it was written; one without a seal passes.
+    """Check that a file was not changed; a file without a seal passes.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -154,11 +154,11 @@ def check_seal(path: Path, hint: str, error: type[XbtMigrateError] = ArtefactErr
     except OSError as failure:
         raise error(f"{path} cannot be read: {failure}", hint) from failure
     if not whole:
-        raise error(f"{path} is damaged: it is not as it was written", hint)
+        raise error(f"{path} is damaged: it was changed after it was written", hint)
 
 
 def _seal(path: Path, name: str) -> None:
-    """Write the digest of a file into the place that the file reserves for it."""
+    """Write the digest of a file into its reserved place."""
     place, digest = _place(path)
     if place is not None and digest == UNSEALED[SEAL_KEY].removeprefix(SEAL):
         with path.open("rb+") as file:
@@ -181,10 +181,10 @@ def _place(path: Path) -> tuple[int | None, str]:
 
 def _digest(path: Path, name: str, place: int) -> str:
     """Hash a file and its name, but not the digest at this place."""
-    # With the name, so that a whole file moved to another's place does not pass.
+    # With the name, so that a file moved to the place of another does not pass.
     digest, position = hashlib.sha256(name.encode() + b"\0"), 0
     for chunk in _chunks(path):
-        # The digest may lie across two chunks, so each leaves out its part.
+        # The digest may span two chunks, so each leaves out its part.
         start, end = (min(max(at - position, 0), len(chunk)) for at in (place, place + 64))
         digest.update(chunk[:start] + chunk[end:])
         position += len(chunk)

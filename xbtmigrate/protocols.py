@@ -1,4 +1,4 @@
-"""Define the protocols between the packages; a plugin implements one of them, nothing else."""
+"""The protocols between the packages; a plugin implements one of them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Projector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of one write: ids stored, and ids that no longer exist."""
+    """Result of one write: ids stored, and ids that no longer exist."""
 
     written: Sequence[PointId]
     vanished: Sequence[PointId]
@@ -81,7 +81,7 @@ class Gallery(Protocol):
     """The points of one migrating collection, in either layout."""
 
     def count(self, kind: Kind | None = None) -> int:
-        """Count exactly: all points, or those that this plan dealt with in this way."""
+        """Count exactly: all points, or those to which this plan gave this kind."""
         ...
 
     def read(
@@ -154,7 +154,7 @@ class Journal(Protocol):
         ...
 
     def release(self) -> None:
-        """Give the lease back; safe to call twice."""
+        """Release the lease; safe to call twice."""
         ...
 
 

@@ -86,7 +86,7 @@ def build(group: str, name: str, options: Mapping[str, object], base: Path) -> A
 
 
 def check_options(group: str, name: str, options: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Check options without making anything; returns (key, what is wrong) for each mistake."""
+    """Check options without building the plugin; returns (key, mistake) pairs."""
     model = _options_model(name, load(group, name))
     try:
         model.model_validate(dict(options))
@@ -120,7 +120,7 @@ def _installed(group: str) -> Sequence[EntryPoint]:
 
 @cache
 def _on_path(group: str, path: Sequence[str]) -> Sequence[EntryPoint]:
-    """Return the entry points of a group in the packages on a path, which is the present one."""
+    """Return the entry points of a group in the packages on a path."""
     # Kept, because a command looks up several names, and reading all packages takes 40 ms.
     del path
     return list(entry_points(group=group))

@@ -63,7 +63,7 @@ def read_parquet(
         # Damaged offsets would otherwise crash the process where values are viewed.
         table.validate(full=True)
         arrays = {name: _fitting(table, name, form) for name, form in wanted.items()}
-    # As it is: a file that is not there means something else than a damaged one.
+    # Not translated: a missing file is not a damaged one.
     except FileNotFoundError:
         raise
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as failure:
@@ -74,7 +74,7 @@ def read_parquet(
 
 
 def _fitting(table: pa.Table, name: str, form: pa.DataType) -> pa.ChunkedArray:
-    """Return a column in the type that it has to have.
+    """Return a column in its required type.
 
     Raises:
         KeyError, ValueError, pa.ArrowException: It is missing, twice there, or of another type.
@@ -85,7 +85,7 @@ def _fitting(table: pa.Table, name: str, form: pa.DataType) -> pa.ChunkedArray:
     kind = column.type
     if not (isinstance(kind, pa.FixedSizeListType) and kind.value_type == pa.float32()):
         raise ValueError(f"its column {name} holds {kind}, not vectors")
-    # `vectors_of` views the values without their validity: a missing one would be read as a number.
+    # `vectors_of` ignores validity: a missing value would be read as a number.
     if column.combine_chunks().flatten().null_count:
         raise ValueError(f"its column {name} has vectors with empty places")
     return column

@@ -1,4 +1,4 @@
-"""Define the batch that passes through a run, and the small types that every package shares.
+"""The batch that passes through a run, and the small types that all packages share.
 
 A batch is one Arrow RecordBatch. Its columns, always in this order where present:
 
@@ -59,7 +59,7 @@ class Kind(StrEnum):
 
     @property
     def maker(self) -> str:
-        """What made the vector, in words."""
+        """The maker of the vector, for messages."""
         return "the projector" if self is Kind.PROJECTED else "the new model"
 
 
@@ -102,7 +102,7 @@ class Distance(StrEnum):
 
 
 class Direction(StrEnum):
-    """Which way a projector maps: queries new -> old, or gallery vectors old -> new."""
+    """Direction of a projector: queries new -> old, or gallery vectors old -> new."""
 
     BRIDGE = "bridge"
     FORWARD = "forward"
@@ -139,7 +139,7 @@ def content_hash(content: str | None) -> str:
     """Hash one embedded field: 128-bit BLAKE2b in hex, "" for a missing field."""
     if content is None:
         return ""
-    # Half a surrogate pair, as JSON can escape it, gets a hash, too, instead of ending the run.
+    # Half a surrogate pair, as JSON can escape it, also gets a hash instead of ending the run.
     return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
@@ -163,8 +163,8 @@ def normalized(vectors: Vectors) -> Vectors:
 def usable(vectors: Vectors) -> npt.NDArray[np.bool_]:
     """Return which rows are vectors that can be compared; shape (n, d) -> (n,).
 
-    Unusable are NaN and infinity, zero, and lengths whose square leaves the range of float32: no
-    distance to them means anything.
+    NaN, infinity, zero, and lengths whose square is outside the range of float32 are unusable:
+    distances to them mean nothing.
     """
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         # In float32, the type in which servers compute distances.
@@ -177,7 +177,7 @@ def usable(vectors: Vectors) -> npt.NDArray[np.bool_]:
 def require_usable(
     vectors: Vectors, ids: Sequence[PointId], maker: str, size: int | None = None
 ) -> None:
-    """Refuse to store vectors that cannot be compared.
+    """Raise for vectors that cannot be compared.
 
     Args:
         vectors: Float32 (n, d).
@@ -190,7 +190,7 @@ def require_usable(
     """
     if size is not None and vectors.shape[1] != size:
         raise VectorError(
-            f"{maker} made vectors of length {vectors.shape[1]}, the collection takes {size}",
+            f"{maker} made vectors of length {vectors.shape[1]}, the collection needs {size}",
             "none of this batch was written: correct what made them",
         )
     lost = [ids[row] for row in np.flatnonzero(~usable(vectors)).tolist()]
@@ -251,7 +251,7 @@ def keep_given(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def require_storable(batch: pa.RecordBatch, size: int, kind: Kind) -> None:
-    """Refuse to store a batch whose column `new`, if there is one, holds what cannot be compared.
+    """Raise if the column `new` of a batch, if there is one, holds unusable vectors.
 
     Raises:
         VectorError: See `require_usable`.
@@ -263,7 +263,7 @@ def require_storable(batch: pa.RecordBatch, size: int, kind: Kind) -> None:
 def canonical_id(name: str) -> PointId:
     """Spell a point id as batches do: plain digits, or a UUID in small letters with hyphens.
 
-    Qdrant takes UUIDs in capitals, without hyphens, in braces and as URNs. What is no id stays.
+    Qdrant accepts UUIDs in capitals, without hyphens, in braces and as URNs; other texts are kept.
     """
     # Qdrant's integer ids have 64 bits without a sign; "007" is the same point as "7".
     if name.isascii() and name.isdecimal() and int(name) < 2**64:
@@ -290,7 +290,7 @@ def find_sorted(
     """
     if not len(keys):
         return np.zeros(len(wanted), np.intp), np.zeros(len(wanted), np.bool_)
-    # A key above all others would get a row too many; the comparison below sorts it out.
+    # A key above all others would get a row too many; the comparison below excludes it.
     rows = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return rows, keys[rows] == wanted
 

@@ -112,7 +112,7 @@ def lose_what_a_cutover_needs(
     }  # fmt: skip
     assert names(place) == {"ledger_lost"}
     lost = place.run("rollback", "--yes", expect=1)
-    assert "ledger.parquet cannot be read: it is gone" in lost["error"]["message"]
+    assert "ledger.parquet cannot be read: it is missing" in lost["error"]["message"]
     (tmp_path / "ledger").rename(folder / "ledger.parquet")
     place.run("rollback", "--yes")
 

@@ -1,4 +1,4 @@
-"""Define what a backfill has to reach (its goal), how it reports progress, and how it ended."""
+"""The goal of a backfill, its progress reports, and its outcome."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a run has to reach.
+    """The goal of a run.
 
     Attributes:
         fraction: Share of the frozen order that gets true new vectors.

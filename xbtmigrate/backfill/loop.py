@@ -34,7 +34,7 @@ from xbtmigrate.types import (
     PointId,
 )
 
-# An application that never stops writing would keep sweeps busy for ever: after five, the points
+# An application that never stops writing would keep sweeps busy forever: after five, the points
 # that still change are reported and the migration is `paused`.
 SWEEP_PASSES = 5
 # Storing the record took 45 ms on a busy server, as long as a batch (docs/benchmarks-data-path.md).
@@ -85,7 +85,7 @@ class Backfill:
     _ticked: float = field(default_factory=time.monotonic)
 
     def run(self) -> Outcome:
-        """Go on from the record until the goal is reached or `should_stop` gives a reason.
+        """Continue from the record until the goal is reached or `should_stop` returns a reason.
 
         A failure leaves the record in phase `paused`, where it can still be stored, and is raised.
 
@@ -102,7 +102,7 @@ class Backfill:
         left = 0
         try:
             with self._later:
-                # Nothing is done yet: this obeys a stop that was requested during the start.
+                # Nothing is done yet; this checks for a stop that was requested during the start.
                 self._advance()
                 # 1. Whole passes; each is skipped when an earlier run has finished it.
                 for work in (self._project_all, self._encode_in_order):
@@ -119,7 +119,7 @@ class Backfill:
             self._finish(Phase.PAUSED if self.stopped or left else Phase.BACKFILLED)
         # OSError is a full disk, RuntimeError a machine out of threads (`errors.ExhaustedError`).
         except (XbtMigrateError, MemoryError, OSError, RuntimeError):
-            # Leave a record to resume from; if storing it fails too, the first error is worth more.
+            # Leave a record to resume from; if storing it fails too, raise the first error.
             with contextlib.suppress(XbtMigrateError, MemoryError):
                 self._finish(Phase.PAUSED)
             raise
@@ -173,7 +173,7 @@ class Backfill:
         if self.goal.fraction == 0:
             return
         ids, digest = self.order()
-        # A position counts places of one order only. Starting again in another order costs reads,
+        # A position is valid for one order only. Starting again in another order costs reads,
         # not encoding: finished points are skipped.
         if digest != self.record.order_digest:
             self.record = replace(self.record, order_digest=digest, position=0)
@@ -217,7 +217,7 @@ class Backfill:
             yield len(chunk), list(batches)
 
     def _sweep(self) -> int:
-        """Complete what arrived or changed behind the passes; returns what the last sweep found."""
+        """Complete points that arrived or changed meanwhile; returns those of the last sweep."""
         wanting, due = 0, self.goal.due(self.order)
         for _ in range(SWEEP_PASSES):
             wanting = seen = 0
@@ -228,7 +228,7 @@ class Backfill:
                 if self.stopped:
                     return wanting
             self._later.wait()
-            # A copy whose source point was deleted is work, too: it calls for one more sweep.
+            # A copy whose source point was deleted is work too, and needs one more sweep.
             wanting += self.gallery.prune()
             # Only a sweep that found nothing is proof: points may have changed behind the others.
             if wanting == 0:
@@ -247,7 +247,7 @@ class Backfill:
             yield from batches
 
     def _complete(self, batch: pa.RecordBatch, due: Due) -> int:
-        """Do for each point of a swept batch what it still lacks; returns how many lacked it.
+        """Complete each point of a swept batch; returns how many were due.
 
         A point may have lost its encoded vector again, to an application that wrote back what it
         had read before or to a request that arrived late. One that cannot be projected is encoded
@@ -255,7 +255,7 @@ class Backfill:
         """
         encode = pa.array(due.contains(batch["id"].to_pylist()))
         if self.goal.fraction > 0:
-            # The encoder may accept now what it refused in an earlier run.
+            # The encoder may now accept content that it refused in an earlier run.
             encode = pc.or_(encode, is_without(batch))
         encode = pc.and_(pc.and_(encode, _not_encoded(batch)), self._maker.encodable(batch))
         todo = batch.filter(pc.or_(pc.is_null(batch["kind"]), encode))
@@ -277,7 +277,7 @@ class Backfill:
     def _advance(
         self, stage: Stage | None = None, done: Done | None = None, **place: PointId | float
     ) -> None:
-        """Store how far the run came once all before is written; check whether to stop."""
+        """Store the progress once everything before it is written; check whether to stop."""
         changes = place if stage is None else {"stage": stage, **place}
         # Taken in the loop's thread: when the write is done, later batches are noted as well.
         noted = self._maker.take_noted()
@@ -289,7 +289,7 @@ class Backfill:
         self._count(**asdict(noted))
         stage = self.record.stage
         self.record = replace(self.record, **changes)
-        # On a busy server, to store the record takes as long as to write a batch.
+        # On a busy server, storing the record takes as long as writing a batch.
         if self.record.stage is not stage or time.monotonic() - self._ticked >= SAVE_SECONDS:
             self._store()
         if done is not None:

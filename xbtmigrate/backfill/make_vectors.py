@@ -1,8 +1,7 @@
-"""Make new vectors for the points of a batch, and mark each point that can get none.
+"""Make new vectors for the points of a batch, and mark points that can get none.
 
-A point is encoded where the run encodes, else projected. One of which neither can be made is
-marked with the reason: without the mark a shadow would lack it, and every sweep would find it
-again.
+A point is encoded if the run encodes, else projected. If neither is possible, it is marked with the
+reason: without the mark a shadow would lack it, and every sweep would find it again.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ class VectorMaker:
     _noted: Counts = field(default_factory=Counts)
 
     def complete(self, batch: pa.RecordBatch, *, encodes: bool) -> int:
-        """Do for each point of a batch what can be done.
+        """Encode, project or mark each point of a batch.
 
         Args:
             batch: The points, with source, kind and what is projected.
@@ -86,7 +85,7 @@ class VectorMaker:
         rest = batch
         if encodes:
             self.encode(batch)
-            # After encoding: what the encoder has just refused is projected instead.
+            # After encoding: points that the encoder has just refused are projected instead.
             rest = batch.filter(pc.invert(self.encodable(batch)))
         return self._settle(rest, encodes=encodes)
 
@@ -113,7 +112,7 @@ class VectorMaker:
             pending = self.project(pending)
         for kind, rows in _reasons(pending, encodes=encodes).items():
             part = pending.filter(rows)
-            # A point that bears the mark already counts as done; to write it again would be work in
+            # A point with the mark already counts as done; writing it again would be work in
             # every sweep, and none would end clean.
             new = part.filter(pc.not_equal(pc.fill_null(part["kind"], ""), kind.value))
             done += len(part) - len(new)
@@ -139,7 +138,7 @@ class VectorMaker:
         found = self._quarantine(batch.filter(missing), f"its payload has no {self.modality}")
         self.note(missing_source=found)
         batch = batch.filter(self.encodable(batch))
-        # Vectors paid for earlier need no encoder.
+        # Cached vectors need no encoder.
         vectors, valid = self.cache.find(batch["content_hash"].to_pylist())
         if valid.any():
             self._write_encoded(batch.filter(pa.array(valid)), vectors[valid])
@@ -179,7 +178,7 @@ class VectorMaker:
         self._refused.update(_contents(self._write_made(batch, vectors, Kind.ENCODED)))
 
     def _write_made(self, batch: pa.RecordBatch, vectors: Vectors, kind: Kind) -> pa.RecordBatch:
-        """Begin to write vectors; returns the points whose vectors cannot be compared."""
+        """Begin writing vectors; returns the points whose vectors cannot be compared."""
         fit = usable(vectors)
         unfit = batch.filter(pa.array(~fit))
         if len(unfit):
@@ -195,7 +194,7 @@ class VectorMaker:
         given = [] if kind is Kind.ENCODED else given_columns(batch)
         made = [] if kind in WITHOUT else ["new"]
         whole = batch.select(["id", "content_hash", *given, *made])
-        # At most two writes are under way, one a thread; a further batch waits here.
+        # At most two writes are in progress, one per thread; another batch waits here.
         self.later.wait_below(2)
         written = self.later.begin(partial(self.gallery.write, whole, kind))
         # Counted by `do`, in one thread at a time, and only after the write was applied.
@@ -205,7 +204,7 @@ class VectorMaker:
             self.later.do(written.result)
 
     def _quarantine(self, batch: pa.RecordBatch, reason: str) -> int:
-        """Note points that cannot be embedded; returns how many were not noted before.
+        """Record points that cannot be embedded; returns how many are new.
 
         Raises:
             GateError: They are more than the goal allows.
@@ -214,7 +213,7 @@ class VectorMaker:
         # Every sweep meets the same points: the first reason stays, and none is counted twice.
         for point in batch["id"].to_pylist():
             self.quarantined.setdefault(point, reason)
-        # So many failures mean a wrong field or model rather than some bad points.
+        # This many failures mean a wrong field or model rather than a few bad points.
         if len(self.quarantined) > self.most_quarantined:
             point, why = next(iter(self.quarantined.items()))
             raise GateError(

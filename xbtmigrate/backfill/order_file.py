@@ -32,7 +32,7 @@ BLOCK = 4_096
 GROUP = 65_536
 """Points in a row group of the file, and so in one read."""
 UNPAID = 2**32
-"""Smallest sort key of a point whose new vector is not paid for."""
+"""Smallest sort key of a point without a cached vector."""
 _SCORED = pa.schema([("key", pa.uint64()), ("id", pa.string()), ("score", pa.float32())])
 # Ids break ties, so equal scores give the same order in every run.
 _KEYS = [("key", "ascending"), ("id", "ascending")]

@@ -1,6 +1,6 @@
 """Decide how fast a backfill may go, so that other clients' queries stay fast.
 
-One number rules the pace: the share of its time that the run may spend on requests. It is halved
+One number sets the pace: the share of its time that the run may spend on requests. It is halved
 when queries are too slow and grows by a small step when they are not (AIMD: Chiu & Jain 1989).
 Points in a write and the wait after each request follow from it. It never falls below a floor, so
 a run always ends; at the floor the run checks, by writing nothing for a moment, whether the load
@@ -34,7 +34,7 @@ RATE_SECONDS = 10.0
 # Longest sleep in seconds, so that a new pace, a release or a stop takes effect at once.
 POLL = 0.1
 WINDOW = 20
-"""Queries that one p95 is taken of; fewer have none."""
+"""Queries needed for one p95."""
 WINDOWS = 3
 
 
@@ -176,11 +176,11 @@ class Pace:
 
     @property
     def idle(self) -> bool:
-        """Whether no request of the run is under way."""
+        """Whether no request of the run is in progress."""
         return self._busy == 0
 
     def wait(self, *, writes: bool) -> tuple[float, WaitReason]:
-        """Return the seconds that the next request still has to wait (0 for none), and why."""
+        """Return the seconds that the next request has to wait (0 for none), and why."""
         with self._lock:
             now = self._clock()
             if self.holds:

@@ -23,7 +23,7 @@ _MAX_TASKS = 8
 
 
 def read_ahead(source: Iterable[T]) -> Iterator[T]:
-    """Yield what `source` yields; while the caller works on one item, the next is fetched.
+    """Yield the items of `source`; the next one is fetched while the caller works on one.
 
     One item is held at most besides the caller's. A caller that stops early leaves behind a thread
     that ends after the item it is fetching.
@@ -97,7 +97,7 @@ class WorkQueue:
         trace: TracebackType | None,
     ) -> None:
         with self._changed:
-            # Ctrl-C: drop what has not begun, and wait for nothing.
+            # Ctrl-C: drop tasks that have not begun, and do not wait.
             if error is not None and not isinstance(error, Exception):
                 self._fail(error)
             self._closing = True
@@ -183,7 +183,7 @@ class WorkQueue:
                 self._changed.wait()
 
     def _fail(self, error: BaseException) -> None:
-        """Keep the first failure, and drop what has not begun."""
+        """Keep the first failure, and drop tasks that have not begun."""
         self._failure = self._failure or error
         for task in [each for each in self._tasks if not each.begun]:
             self._tasks.remove(task)

@@ -1,4 +1,4 @@
-"""Cache new-model vectors on disk by content hash, so that none is paid for twice.
+"""Cache new-model vectors on disk by content hash, so that no content is encoded twice.
 
 A cached vector is written to points as it is, so each file proves itself: its metadata name the
 model and hold a digest of hashes and vectors. A file that fails is set aside, never deleted, and
@@ -61,8 +61,8 @@ class VectorCache:
         return vectors, found
 
     def add(self, hashes: Sequence[str], vectors: Vectors) -> None:
-        """Keep more vectors, on disk first; they take the place of earlier ones of that content."""
-        # One unusable vector would have the whole part set aside when it is read again.
+        """Add vectors, on disk first; they replace earlier ones of the same content."""
+        # One unusable vector would make the next read set aside the whole part.
         rows = np.flatnonzero(usable(vectors))
         hashes, vectors = [hashes[int(row)] for row in rows], vectors[rows]
         if not hashes:
@@ -70,7 +70,7 @@ class VectorCache:
         digest = self._digest(hashes, vectors)
         table = pa.table({_HASH: pa.array(hashes), _VECTOR: vector_array(vectors)})
         table = table.replace_schema_metadata({"model": self._model, "digest": digest})
-        # The digest in the name keeps two commands that add at the same time apart.
+        # The digest in the name separates two commands that add at the same time.
         path = self.folder / f"{self._next_number():06d}-{digest[:8]}.parquet"
         write_parquet(path, table)
         self._merge(hashes, vectors)
@@ -111,10 +111,10 @@ class VectorCache:
 
 
 def _set_aside(path: Path, why: str) -> None:
-    """Rename a part, so that it is not read again but can be looked at."""
+    """Rename a part, so that it is not read again but can be inspected."""
     names = (f"{path.name}.wrong{number or ''}" for number in count())
     place = next(each for each in map(path.with_name, names) if not each.exists())
     with suppress(OSError):
-        # Where it cannot be renamed it is not used either.
+        # If it cannot be renamed, it is not used either.
         path.rename(place)
     _log.warning("%s; it is set aside as %s, and its vectors are made again", why, place.name)

@@ -1,4 +1,4 @@
-"""Check what any encoder returns, because plugins may get it wrong."""
+"""Check the results of encoders, because plugins may be wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xbtmigrate.types import Modality, PointId, Vectors, is_unicode, usable
 
 @dataclass(frozen=True, slots=True)
 class CheckedEncoder:
-    """Wrap an encoder: name the items for which it would fail or return bad vectors.
+    """Wraps an encoder, and names the items for which it fails or returns unusable vectors.
 
     Attributes:
         encoder: The encoder; its attributes beyond the protocol can be used here, too.
@@ -34,7 +34,7 @@ class CheckedEncoder:
         return self.encoder.dimension
 
     def __getattr__(self, name: str) -> Any:
-        """Return what only this encoder has, such as its price."""
+        """Return optional members of the encoder, such as its price."""
         return getattr(self.encoder, name)
 
     def encode(
@@ -55,7 +55,7 @@ class CheckedEncoder:
         try:
             vectors = np.asarray(self.encoder.encode(items, modality, ids=ids), np.float32)
         except UnreadableSourceError as error:
-            # Callers leave these rows out and try again: naming none would never end.
+            # Callers leave out these rows and try again; without a named row they would never end.
             if not error.failures or not error.failures.keys() <= {*range(len(items))}:
                 raise EncoderError(
                     f"the encoder refused rows {sorted(error.failures)} of {len(items)} items",
@@ -68,7 +68,7 @@ class CheckedEncoder:
                 f"not {(len(items), self.dimension)}",
                 "correct the encoder, or its option for the length of the vectors",
             )
-        # Single rows can be useless: a zero vector, or an overflow in half precision.
+        # Single rows can be unusable: a zero vector, or an overflow in half precision.
         lost = np.flatnonzero(~usable(vectors)).tolist()
         if lost:
             reason = "the model made a vector for it that is not finite, zero, or of absurd length"

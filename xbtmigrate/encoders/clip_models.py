@@ -113,7 +113,7 @@ def local_digest(weights: Path, config: Path) -> str:
     parts: list[str | bytes] = [json.dumps(settings, sort_keys=True)]
     for folder in sorted(set(_hugging_face_folders(settings, config).values())):
         for file in sorted(Path(folder).glob("*")):
-            # The tokenizer's files: with another vocabulary, equal weights embed texts elsewhere.
+            # The tokenizer's files too: with another vocabulary, equal weights give other vectors.
             if file.suffix in {".json", ".txt", ".model"}:
                 parts += [file.name, file.read_bytes()]
     with weights.open("rb") as content:
@@ -231,7 +231,7 @@ def _create(open_clip: Any, source: ClipSource, device: torch.device, precision:
         pretrained_hf=False,
         require_pretrained=True,
     ).eval()
-    # As open_clip understood it, defaults filled in: the fingerprint has to cover what is applied.
+    # As open_clip read it, with defaults, so that the fingerprint covers what is applied.
     used = network.visual.preprocess_cfg
     return ClipModel(
         network,

@@ -86,7 +86,7 @@ def open_images(
 
 
 def head_of(content: bytes) -> tuple[str, int]:
-    """Read from the head of an image what it is: its type in lower case, and its pixels.
+    """Read type (lower case) and number of pixels from the head of an image.
 
     Raises:
         UnreadableSourceError: It is no image of a known type; the reason as row 0.

@@ -154,7 +154,7 @@ class OpenClipEncoder:
         for start, part in _slices(references, self._batch_size):
             try:
                 images = open_images(part, self._images, self._model.preprocess)
-            # The call fails in any case: embedding the rest would be wasted, but naming every
+            # The call fails anyway: embedding the rest would be wasted, but naming every
             # unreadable image now saves further attempts.
             except UnreadableSourceError as error:
                 failures |= {start + row: reason for row, reason in error.failures.items()}

@@ -33,7 +33,7 @@ _SPELLINGS: tuple[Callable[[str], str], ...] = (
     "urn:uuid:{}".format,
     "{{{}}}".format,
 )
-"""How the keys of a file may spell a point's UUID."""
+"""Ways in which the keys of a file may spell a point's UUID."""
 
 _Hashes = npt.NDArray[np.bytes_]
 
@@ -75,7 +75,7 @@ class PrecomputedEncoder:
     def encode(
         self, items: Sequence[str], modality: Modality, *, ids: Sequence[PointId] | None = None
     ) -> Vectors:
-        """Look items up; see `xbtmigrate.protocols.Encoder.encode`. The modality does not matter.
+        """Look up items; see `xbtmigrate.protocols.Encoder.encode`. The modality does not matter.
 
         Raises:
             UnreadableSourceError: Some items are not in the file, neither by id.

@@ -1,4 +1,4 @@
-"""Send the requests of an embedding service: paced, and repeated when that can help."""
+"""Send the requests of an embedding service, paced and with retries."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _Answer = TypeVar("_Answer")
 
 
 class RefusedInputError(Exception):
-    """The service refuses the request for what is in it; nothing is charged."""
+    """The service refuses the content of a request; nothing is charged."""
 
 
 class PassingFailureError(ConnectionFailedError):
-    """A failure that the same request may not meet later: a rate limit, a lost connection.
+    """A transient failure: a rate limit, a lost connection.
 
     Attributes:
         retry_after_s: How long the service asks to wait, in seconds; None if it does not say.
@@ -34,7 +34,7 @@ class PassingFailureError(ConnectionFailedError):
 
 @dataclass(kw_only=True)
 class RequestPolicy:
-    """How often requests may start, and how often one is sent.
+    """Limits on the rate of requests and on retries.
 
     Attributes:
         requests_per_minute: Most requests a minute, None for any number.
@@ -94,7 +94,7 @@ def parse_retry_after(value: str | None) -> float | None:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the same request may succeed within a wait that is worth it."""
+    """Whether a retry may succeed within a reasonable wait."""
     return isinstance(error, PassingFailureError) and (error.retry_after_s or 0) <= _MAX_WAIT_S
 
 
@@ -102,5 +102,5 @@ def _wait(state: tenacity.RetryCallState) -> float:
     """Wait as long as the service says, else longer each time."""
     error = state.outcome.exception() if state.outcome else None
     said = error.retry_after_s if isinstance(error, PassingFailureError) else None
-    # Random, so that clients refused together do not come back together.
+    # Random, so that clients that were refused together do not retry together.
     return tenacity.wait_random_exponential(0.5, max=60)(state) if said is None else said

@@ -1,4 +1,4 @@
-"""Base of encoders that ask a paid service: what is sent, and what becomes of a refused text."""
+"""Base of encoders that use a paid service: requests, and the handling of refused texts."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class TextServiceEncoder(ABC):
         if failures:
             raise UnreadableSourceError(failures)
         vectors = np.array([self._answered[text, is_query] for text in texts], np.float32)
-        # Forgotten once handed over: what is kept would otherwise grow with the collection.
+        # Dropped once returned, or it would grow with the collection.
         for text in wanted:
             del self._answered[text, is_query]
         return vectors.reshape(len(items), self.dimension)
@@ -170,7 +170,7 @@ class TextServiceEncoder(ABC):
         return {}
 
     def _probe(self, refusal: RefusedInputError, *, is_query: bool) -> None:
-        """Tell refused texts from refused options: the service must take one harmless text."""
+        """Distinguish refused texts from refused options, by sending one harmless text."""
         try:
             self._ask([_PROBE], is_query=is_query)
         except RefusedInputError as error:
@@ -180,7 +180,7 @@ class TextServiceEncoder(ABC):
 
     def _ask(self, texts: list[str], *, is_query: bool) -> None:
         answer = self.request(texts, is_query=is_query)
-        # Counted before the check, because an unusable answer is charged for, too.
+        # Counted before the check, because an unusable answer is charged too.
         self.tokens_used += answer.tokens
         self._bytes_used += sum(map(_size, texts))
         self._check(answer, len(texts))

@@ -1,4 +1,4 @@
-"""Test whether a system is really better than keeping the old model, and by how much."""
+"""Test whether a system is significantly better than keeping the old model, and by how much."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xbtmigrate.errors import EvaluationError
 from xbtmigrate.evaluation.retrieval import METRICS, PerQuery, QueryScores
 
 LEVEL = 0.05
-"""Largest p-value of a difference that counts."""
+"""Largest p-value of a significant difference."""
 RESAMPLES = 2_000
 PERMUTATIONS = 10_000
 CELLS = 4_000_000  # entries of one block of resampled queries or random signs
@@ -38,7 +38,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One system beside keeping the old model, on the same queries; metric name -> figure.
+    """One system compared with keeping the old model, on the same queries; metric name -> figure.
 
     Attributes:
         means: Mean over the queries.
@@ -91,8 +91,8 @@ def compare(
     table, base = _table(system), _table(keep)
     if not table.shape == base.shape == _table(full).shape:
         raise EvaluationError(
-            "systems judged on different queries cannot be compared",
-            "judge keep, full and the system on the same query file",
+            "systems measured on different queries cannot be compared",
+            "measure keep, full and the system with the same query file",
         )
     means, least, most = system.means, keep.means, full.means
     intervals = bootstrap_intervals(table, seed=seed)
@@ -138,7 +138,7 @@ def bootstrap_intervals(
     from scipy import stats
 
     if len(table) == 1:
-        # Every resampled set is that one query; scipy refuses to draw them.
+        # With one query, every resample is the same; scipy refuses to draw them.
         return [Interval(value, value) for value in table[0].tolist()]
     found = stats.bootstrap(
         (table,),
@@ -166,9 +166,9 @@ def paired_permutation_test(
     """
     # scipy.stats.permutation_test takes 24 times as long for the same figures.
     rng, difference = np.random.default_rng(seed), system - keep
-    # A query on which both are equal adds zero under either sign.
+    # A query with equal results adds zero under either sign.
     difference = difference[difference.any(axis=1)]
-    # Sums that are equal but for rounding must count as reached.
+    # Sums that differ only by rounding must count as equal.
     observed = np.abs(difference.sum(axis=0)) - 1e-9
     reached = np.zeros(system.shape[1], dtype=np.int64)
     for size in _block_sizes(permutations, len(difference)):

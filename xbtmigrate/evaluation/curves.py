@@ -99,7 +99,7 @@ class Curve:
         Returns:
             Low and high end; None where the curve stays below keep in that many of the draws.
         """
-        # Resampling queries is drawing how often each counts: all draws are one matrix product.
+        # Resampling queries means drawing their counts, so all draws are one matrix product.
         gains = np.stack([p.values[metric] - keep.values[metric] for p in self.points], axis=1)
         count, steps = gains.shape
         drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), draws)

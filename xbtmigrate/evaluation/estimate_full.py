@@ -58,7 +58,7 @@ def impute_full(
         asked = relevance.part(chunk)
         scores = space.score(chunk)[asked.query]
         ahead = scores > scores[np.arange(len(scores)), asked.row][:, None]
-        # The answer is not a rival of itself: it leaves the sample, and the points to be drawn for.
+        # The answer does not compete with itself: leave it out of the sample and of the rest.
         own = sample[asked.row]
         unseen = points - int(encoded.sum()) - ~encoded[asked.row]
         before = ahead[:, encoded].sum(axis=1)

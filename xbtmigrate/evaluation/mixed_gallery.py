@@ -1,4 +1,4 @@
-"""Score a gallery in the middle of a backfill: the protocol of a serving, and the simple ones."""
+"""Score a gallery during a backfill: the protocol of a serving, and the simple servings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Serving(Protocol):
 
     @property
     def channels(self) -> frozenset[Channel]:
-        """The scores it needs."""
+        """The channels whose scores it needs."""
         ...
 
     def score(self, blocks: Blocks, encoded: Mask) -> Scores:
@@ -68,7 +68,7 @@ class Single:
 
     @property
     def channels(self) -> frozenset[Channel]:
-        """The scores it needs."""
+        """The channels whose scores it needs."""
         return frozenset({Channel.FORWARD, Channel.NEW})
 
     def score(self, blocks: Blocks, encoded: Mask) -> Scores:
@@ -108,7 +108,7 @@ class _CentredChunk:
     channels: frozenset[Channel] = frozenset({Channel.FORWARD, Channel.NEW})
 
     def score(self, blocks: Blocks, encoded: Mask) -> Scores:
-        """Take from the scores of one space what the mean adds to them."""
+        """Subtract the mean's contribution from the scores of one space."""
         raw = np.where(encoded, blocks[Channel.NEW], blocks[Channel.FORWARD])
         extent = np.where(encoded, self.along[Channel.NEW], self.along[Channel.FORWARD])
         # (q - s (q.m) m) . g = q.g - s (q.m)(g.m)
@@ -116,15 +116,15 @@ class _CentredChunk:
 
 
 class Merge:
-    """Two spaces, raw scores: the old query on the rest, the new one on re-encoded rows (Seo)."""
+    """Two spaces, raw scores: the new query on re-encoded rows, the old one on the rest (Seo)."""
 
     name = "merge"
     channels = frozenset({Channel.OLD, Channel.NEW})
 
     def score(self, blocks: Blocks, encoded: Mask) -> Scores:
         """Take the new score of re-encoded rows and the old score of the rest."""
-        # Scores of two spaces on one list: where one space scores higher on average, its points
-        # crowd the other's out.
+        # Scores of two spaces in one list: if one space scores higher on average, its points
+        # crowd out the other's.
         return np.where(encoded, blocks[Channel.NEW], blocks[Channel.OLD])
 
 

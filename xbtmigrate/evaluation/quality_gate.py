@@ -18,7 +18,7 @@ from xbtmigrate.evaluation.retrieval import METRICS
 
 Means: TypeAlias = Mapping[str, float]
 
-# The two ends only: which other systems there are differs between evaluations.
+# Only the two ends: the other systems differ between evaluations.
 ANCHORS = ("keep", "full")
 
 CROSSOVER = "recall@10>=keep"
@@ -116,7 +116,7 @@ class Gate:
         )
 
     def level(self, cells: Mapping[str, Means]) -> float:
-        """Compute what the metric is held against.
+        """Compute the level that the metric is compared with.
 
         Args:
             cells: Means by metric of `keep` and `full`, on the same queries as the system's; only

@@ -1,4 +1,4 @@
-"""Read the queries that quality is measured with, or make them from the data."""
+"""Read the queries for measuring quality, or make them from the data."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from xbtmigrate.errors import ConfigError
 from xbtmigrate.types import Modality, PointId, canonical_id
 
 EXCERPT = 6
-"""Words of an excerpt that serves as a query."""
+"""Words of an excerpt that is used as a query."""
 FREE = 1000
-"""Points that answer no query; with so many of them no fold has to be held out."""
+"""Points that answer no query; with this many of them, no fold has to be held out."""
 FOLD = 0.2
 """Share of the answers that a fold holds out."""
 COLUMNS = "it needs the columns text or image (string) and relevant (list of point ids as strings)"
-"""Hint for a file that is not one of queries."""
+"""Hint for a file that is not a query file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Questions:
         return [row for row, asked in enumerate(self.relevant) if points >= set(asked)]
 
     def keep_answerable(self, present: set[PointId]) -> Questions:
-        """Keep the queries of which some relevant point is present."""
+        """Keep the queries with a relevant point that is present."""
         return self.select(
             [row for row, points in enumerate(self.relevant) if not present.isdisjoint(points)]
         )
@@ -120,7 +120,7 @@ def _read_columns(
     """Read the queries of each modality and the relevant points, row by row."""
     try:
         table = _read_table(path)
-        # Before anything is checked, so that rows of another split cannot make the file unusable.
+        # Before the checks, so that rows of another split cannot make the file unusable.
         if split is not None:
             table = table.filter(pc.equal(table["split"], split))
         relevant = [
@@ -172,7 +172,7 @@ def _read_csv(path: Path) -> pa.Table:
 def choose_held_out(
     judged: Sequence[Questions], points: Collection[PointId], seed: int
 ) -> set[PointId]:
-    """Choose the points that no projector is fitted on: all that answer queries, or a fold.
+    """Choose the points to hold out from fitting: all that answer queries, or a fold.
 
     Where nearly every point answers a query, too few would be left to fit on. Then a fold of
     the queries is held out with its points, and only these queries can measure a projector.
@@ -208,15 +208,15 @@ def make_known_items(
         [[ids[row]] for row in rows],
         f"known items: the field '{field}' of a point asks for the point itself",
         provisional=True,
-        limits="they tell how well a point is found by one description of its own, not how well "
-        "your users' words or questions with several answers are served",
+        limits="they show how well a point is found by a description of itself, not how well your "
+        "users' words or questions with several answers are served",
     )
 
 
 def make_excerpts(ids: Sequence[PointId], texts: Sequence[str | None], seed: int) -> Questions:
-    """Make known-item queries out of the texts: a few words in a row are the query for the whole.
+    """Make known-item queries from the texts: a few consecutive words are the query for the text.
 
-    Longer ones are found by their very words, unlike what people type.
+    Longer excerpts are found by their exact words, unlike real queries.
     """
     rng, queries = np.random.default_rng(seed), []
     for text in texts:

@@ -1,4 +1,4 @@
-"""Turn measured figures into a recommendation, with the reason in plain words."""
+"""Turn measured figures into a recommendation with its reason."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ UNJUDGED = (
     "tell whether the new model serves your users better than the old one"
 )
 MAX_FRACTION = 0.9
-"""Above it the rest is not worth two kinds of vectors: re-encode everything."""
+"""Above this share, re-encode everything rather than keep two kinds of vectors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What the strategies cost, in one unit of the caller's choice (seconds, money).
+    """Costs of the strategies, in seconds or money.
 
     Attributes:
         forward: Project and write every point.
@@ -43,7 +43,7 @@ class Costs:
         return self.limit is None or self._spent(strategy, fraction) <= self.limit
 
     def saves(self, fraction: float) -> bool:
-        """Return whether mapping everything and re-encoding a part is cheaper than full."""
+        """Return whether projecting everything and re-encoding a part is cheaper than full."""
         return self.full == 0 or self._spent(Strategy.FASTFILL, fraction) < self.full
 
     def _spent(self, strategy: Strategy, fraction: float) -> float:
@@ -53,7 +53,7 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What is good enough.
+    """Criteria of a recommendation.
 
     Attributes:
         metric: The metric that decides.
@@ -105,7 +105,7 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """Something that can be done; `scores` at the first measured fraction that covers it."""
+    """One option; `scores` at the first measured fraction that covers it."""
 
     strategy: Strategy
     name: str
@@ -122,7 +122,7 @@ class _Option:
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """The two ends every option is held against."""
+    """The two ends with which every option is compared."""
 
     keep: QueryScores
     full: QueryScores
@@ -176,7 +176,7 @@ def recommend(
         curves: Backfilling curves on the same queries, without orders that need the answer; a
             point at fraction 0 counts as forward.
         costs: What each strategy costs and what may be spent.
-        criteria: What is good enough.
+        criteria: Criteria of a recommendation.
     """
     measured = _Ends(cells["keep"], cells["full"], criteria)
     keep, full = measured.ends
@@ -218,7 +218,7 @@ def _choose(
         if _good_enough(option, measured):
             dearer = partial if option.strategy is Strategy.FULL and not saving else []
             return option, _reason(option, measured) + _dearer(dearer)
-    # No option within the budget reaches the target: the best measured point of a curve will do.
+    # No option within the budget reaches the target: use the best measured point of a curve.
     affordable += [o for o in _grid(curves) if costs.allow(o.strategy, o.fraction)]
     better = [o for o in affordable if measured.beats_keep(o.scores)]
     if not better:
@@ -246,7 +246,7 @@ def _leave(curves: Sequence[Curve], costs: Costs, measured: _Ends) -> tuple[_Opt
     whole = _Option(Strategy.FULL, "full", SINGLE.name, measured.full, fraction=1.0)
     best = min(options, key=lambda option: option.fraction, default=whole)
     if best.fraction == 0:
-        # Projected vectors alone are as good: nothing has to be re-encoded.
+        # Projected vectors are already as good: nothing has to be re-encoded.
         best = replace(best, strategy=Strategy.FORWARD)
     return best, _reason(best, measured)
 
@@ -254,7 +254,7 @@ def _leave(curves: Sequence[Curve], costs: Costs, measured: _Ends) -> tuple[_Opt
 def _without_encoding(
     cells: Mapping[str, QueryScores], curves: Sequence[Curve]
 ) -> Iterator[_Option]:
-    """List what needs no encoding, bridges first: they write nothing."""
+    """List the options without encoding, bridges first, which write nothing."""
     for strategy in (Strategy.BRIDGE, Strategy.FORWARD):
         for name, scores in cells.items():
             if name.startswith(f"{strategy}:"):
@@ -318,14 +318,14 @@ def _good_enough(option: _Option, measured: _Ends) -> bool:
 
 
 def _dearer(partial: Sequence[_Option]) -> str:
-    """Return a note that a part would have been enough, but costs more than full."""
+    """Return a note if a part would be enough, but costs more than full."""
     if not partial:
         return ""
     return f"; {partial[0].name} would be enough, but to map every point first costs more"
 
 
 def _reason(option: _Option, measured: _Ends) -> str:
-    """State the figures, and warn where the gallery is worse than keep on the way."""
+    """State the figures, and warn if the gallery is worse than keep on the way."""
     (keep, full), metric = measured.ends, measured.criteria.metric
     text = (
         f"{option.name} reaches {measured.criteria.figure} {option.value(metric):.3f}; "
@@ -334,7 +334,7 @@ def _reason(option: _Option, measured: _Ends) -> str:
     if option.curve is None:
         return text
     points = zip(option.curve.fractions, option.curve.values(metric), strict=True)
-    # The worst stage of the way is worth a warning even where its end is better than keep.
+    # A stage worse than keep needs a warning even if the end is better.
     below = [(value, f) for f, value in points if value < keep and f < option.fraction]
     if not below:
         return text

@@ -28,7 +28,7 @@ BLOCK_BYTES = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class Relevance:
-    """Which gallery rows answer which query, as pairs sorted by query.
+    """Pairs of queries and their relevant gallery rows, sorted by query.
 
     Attributes:
         query_count: Number of queries; each has at least one relevant row.
@@ -117,7 +117,7 @@ class SearchSpace:
                 "check that both come from the same model or went through the right projector",
             )
         if self.distance is Distance.COSINE:
-            # Normalised once here, so that a cosine is a dot product in every chunk.
+            # Normalised once, so that a cosine is a dot product in every chunk.
             object.__setattr__(self, "query", normalized(self.query))
             object.__setattr__(self, "gallery", normalized(self.gallery))
 
@@ -154,7 +154,7 @@ def rank_top_k(scores: Scores, k: int) -> Rows:
         Column numbers, shape (m, min(k, n)).
     """
     k = min(k, scores.shape[1])
-    # Everything that ties with the k-th score is kept until the sort: argpartition alone would
+    # Everything that ties with the k-th score is kept until the sort: argpartition would
     # choose between ties arbitrarily.
     threshold = np.partition(scores, -k, axis=1)[:, -k]
     query, column = np.nonzero(scores >= threshold[:, None])
@@ -174,7 +174,7 @@ def judge(ranked: Rows, relevance: Relevance) -> QueryScores:
 
 
 def mark_right_places(ranked: Rows, relevance: Relevance) -> npt.NDArray[np.bool_]:
-    """Mark the places of ranked lists that hold a right row, shape (n_q, k)."""
+    """Mark the places of ranked lists that hold a relevant row, shape (n_q, k)."""
     # Query and row become one number, so that a single membership test marks every place.
     width = 1 + max(int(ranked.max(initial=0)), int(relevance.row.max(initial=0)))
     listed = np.arange(relevance.query_count)[:, None] * width + ranked
@@ -206,7 +206,7 @@ def judge_hits(hits: npt.NDArray[np.bool_], counts: Rows) -> QueryScores:
 
 
 def evaluate(space: SearchSpace, relevance: Relevance) -> QueryScores:
-    """Search every query of one space exactly and judge the lists.
+    """Search one space exactly with every query, and compute the metrics.
 
     Raises:
         EvaluationError: The numbers of queries differ.

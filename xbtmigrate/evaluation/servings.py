@@ -1,4 +1,4 @@
-"""The ways to answer a query over a mixed gallery: the one table to extend for another serving.
+"""The table of servings: a new serving is a row here.
 
 A row holds what a serving searches and needs, how a searcher runs it and how an evaluation measures
 it. Searchers serve only rows with a mixture, which the server's formula and the client's fusion run
@@ -29,12 +29,12 @@ from xbtmigrate.scoring.slerp import SlerpServing
 from xbtmigrate.types import Channel, Vectors
 
 UNCENTRED = "uncentred"
-"""The single space with queries as they are, where searchers centre them."""
+"""The single space without centring, as plain clients search it."""
 
 
 @dataclass(frozen=True, slots=True)
 class GalleryCalibration:
-    """What was fitted for a mixed gallery of n points.
+    """Fitted parameters for a mixed gallery of n points.
 
     Attributes:
         calibration: Calibrated weights and what was tuned beside them.
@@ -50,7 +50,7 @@ class GalleryCalibration:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Queries with known answers, to choose a number of a serving on.
+    """Queries with known answers, to tune the parameter of a serving.
 
     Attributes:
         uncertainty: Predicted error of each point's projection, shape (n,); None where the
@@ -126,8 +126,8 @@ _ROWS = (
         UNCENTRED,
         measure=lambda _: Single(UNCENTRED),
         is_usual=True,
-        only_measured="it is what a client without a searcher gets of `single`: open a searcher "
-        "with centre_queries=False",
+        only_measured="it is `single` without a searcher's centring: open a searcher with "
+        "centre_queries=False",
     ),
     ServingSpec(MERGE.name, mixture=lambda _: MERGE, measure=lambda _: Merge(), is_usual=True),
     ServingSpec(

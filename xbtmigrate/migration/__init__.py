@@ -1,1 +1,1 @@
-"""The record of one migration: plan, phases, switch, point hashes."""
+"""The record of one migration: plan, phases, switch, ledger."""

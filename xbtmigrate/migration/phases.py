@@ -35,13 +35,13 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.PLANNED: frozenset({Phase.TRAINED, Phase.BACKFILLING, Phase.ABORTING}),
     Phase.TRAINED: frozenset({Phase.PLANNED, Phase.TRAINED, Phase.BACKFILLING, Phase.ABORTING}),
     Phase.BACKFILLING: frozenset({Phase.PAUSED, Phase.BACKFILLED, Phase.ABORTING}),
-    # A sweep that still found points changing leaves a run paused; `verify` may find it complete.
+    # A run whose last sweep still found changes is paused; `verify` may find it complete.
     Phase.PAUSED: frozenset({Phase.BACKFILLING, Phase.VERIFIED, Phase.ABORTING}),
     Phase.BACKFILLED: frozenset({Phase.BACKFILLING, Phase.VERIFIED, Phase.ABORTING}),
     Phase.VERIFIED: frozenset(
         {Phase.BACKFILLING, Phase.BACKFILLED, Phase.CUTTING_OVER, Phase.ABORTING}
     ),
-    # After a killed cutover applications may already use the new side: go on, or go back in order.
+    # After a killed cutover, applications may already use the new side: continue or roll back.
     Phase.CUTTING_OVER: frozenset({Phase.CUT_OVER, Phase.ROLLING_BACK}),
     Phase.CUT_OVER: frozenset({Phase.ROLLING_BACK, Phase.FINALIZING}),
     Phase.ROLLING_BACK: frozenset({Phase.ROLLED_BACK}),
@@ -53,12 +53,12 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     # An abort keeps plan and projectors, so the same migration can start again.
     Phase.ABORTED: frozenset({Phase.PLANNED, Phase.TRAINED, Phase.BACKFILLING}),
 }
-"""Allowed next phases. A killed command is found in its phase in -ing and goes on from there."""
+"""Allowed next phases. A killed command leaves its phase in -ing, from which it continues."""
 
 OVER = (Phase.FINALIZED, Phase.ABORTED)
-"""Phases in which nothing of the migration is left to do; the next run starts a new one."""
+"""Phases of a migration that has ended; the next run starts a new one."""
 FREE = (Phase.PLANNED, Phase.TRAINED, *OVER)
-"""Phases in which nothing of the migration is in a collection."""
+"""Phases in which no collection holds anything of the migration."""
 
 
 class Stage(StrEnum):
@@ -76,7 +76,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a migration's backfill did so far, summed over its runs."""
+    """Counts of a migration's backfill, summed over its runs."""
 
     projected: int = 0
     encoded: int = 0
@@ -150,9 +150,9 @@ class MigrationRecord:
         Raises:
             GateError: The table of transitions does not allow it.
         """
-        # The same phase is no transition: a killed command is repeated in it.
+        # Staying in a phase is always allowed: a killed command is repeated in it.
         if phase is not self.phase and phase not in TRANSITIONS[self.phase]:
-            allowed = ", ".join(sorted(TRANSITIONS[self.phase])) or "nothing: it is over"
+            allowed = ", ".join(sorted(TRANSITIONS[self.phase])) or "nothing: it has ended"
             raise GateError(
                 f"migration '{self.migration}' is {self.phase}; it cannot become {phase}",
                 f"from {self.phase} the next phase can be: {allowed}",
@@ -167,10 +167,10 @@ def utc_now() -> str:
 
 
 def seconds_since(moment: str) -> float:
-    """Return the seconds since a moment of `utc_now`; below zero if the clock was put back."""
+    """Return the seconds since a time of `utc_now`; negative if the clock was set back."""
     return (_now() - datetime.fromisoformat(moment)).total_seconds()
 
 
 def _now() -> datetime:
-    """Read the wall clock, here alone: it may jump, so no lease or wait depends on it."""
+    """Read the wall clock, only here: it may jump, so no lease or wait depends on it."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Define the plan: what was measured, what will be done, and the digest that freezes both."""
+"""The plan: what was measured, what will be done, and the digest that freezes both."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ class Plan(_PlanPart):
 
     @property
     def serving(self) -> str:
-        """How to answer queries meanwhile; "" where what is done is not what was recommended."""
+        """How to answer queries meanwhile; "" if the strategy is not the recommended one."""
         advised = self.recommendation
         # Advice for another strategy does not apply, and `full` has no mixture to serve.
         followed = advised.strategy is self.strategy and not STRATEGIES[self.strategy].only_encodes
@@ -298,7 +298,7 @@ class Plan(_PlanPart):
         Raises:
             StaleError: Something differs; names each key with its former and present value.
         """
-        # A key on one side alone counts: an option that was added or removed is a change, too.
+        # A key on only one side counts: adding or removing an option is a change too.
         compared = self.binding.keys() | binding.keys()
         changes = [
             f"  {key}: was {self.binding.get(key, 'not set')}, is now {binding.get(key, 'not set')}"

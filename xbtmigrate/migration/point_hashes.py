@@ -1,4 +1,4 @@
-"""Keep a hash of every point at one moment, to see later which side of a cutover changed.
+"""The ledger: a hash of every point at a cutover, to see later which side changed.
 
 Old and new side were equal at that moment, so a point that now differs from its hash on one side
 only was changed on that side.
@@ -16,7 +16,7 @@ from xbtmigrate.types import PointId, find_sorted
 
 # 64 bits: a changed point passes as unchanged with a chance of 2^-64.
 LENGTH = 16
-"""Hexadecimal digits of a hash that are kept."""
+"""Hexadecimal digits of a stored hash."""
 
 # A UUID has 36 characters. Fixed width: Python strings would take twice as much, or more.
 _IDS = "S36"
@@ -24,7 +24,7 @@ _HASHES = f"S{LENGTH}"
 
 
 class PointHashes:
-    """Hashes of points, sorted by id; 52 bytes a point, and a little more for each change.
+    """Hashes of points, sorted by id: 52 bytes per point, and a little more per change.
 
     Args:
         ids: Point ids.
@@ -40,7 +40,7 @@ class PointHashes:
         self._changes: dict[PointId, str] = {}
 
     def find(self, ids: Sequence[PointId]) -> list[str | None]:
-        """Look up points; None for those that were not there."""
+        """Look up points; None for those without a hash."""
         rows, found = self._rows(ids)
         return [
             (self._changes[point] or None)
@@ -50,7 +50,7 @@ class PointHashes:
         ]
 
     def set(self, changes: Mapping[PointId, str | None]) -> None:
-        """Set the present hash of points; None for those that are gone."""
+        """Set the present hash of points; None for deleted ones."""
         for point, value in changes.items():
             self._changes[point] = (value or "")[:LENGTH]
 

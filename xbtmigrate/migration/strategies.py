@@ -27,18 +27,18 @@ class StrategySpec:
 
     @property
     def writes(self) -> bool:
-        """Whether it changes the collection at all."""
+        """Whether it changes the collection."""
         # `keep` changes nothing, `bridge` only maps queries.
         return self.projects or self.encodes
 
     @property
     def is_partial(self) -> bool:
-        """Whether points keep a projection until they are re-encoded, if ever."""
+        """Whether points keep a projected vector unless they are re-encoded."""
         return self.projects and self.encodes
 
     @property
     def only_encodes(self) -> bool:
-        """Whether every new vector is the new model's own, so that no projector is needed."""
+        """Whether the new model makes every new vector, so that no projector is needed."""
         return self.encodes and not self.projects
 
 

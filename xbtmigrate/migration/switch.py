@@ -1,4 +1,4 @@
-"""Define the switch: the document with the collection, vector and model to query now.
+"""The switch: the document with the collection, vector and model to query now.
 
 The journal's copy is the truth; `.xbtmigrate/<migration>/switch.json` is written after it, for
 applications that cannot read the journal. Reading needs pydantic alone.

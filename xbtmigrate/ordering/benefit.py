@@ -1,4 +1,4 @@
-"""Estimate what re-encoding a point would change in the answers.
+"""Estimate how much re-encoding a point would improve the answers.
 
 The error of a projection is not the loss it causes: a badly mapped point may be found all the same
 by its old vector, or lie where no query leads. Two things change when a point gets its true new
@@ -27,7 +27,7 @@ from xbtmigrate.scoring.calibration import Calibration, measure_hubness
 from xbtmigrate.types import Channel, Distance, PointId, Scores, Vectors
 
 NEAREST = (1, 5, 10, 50)
-"""Ranks of the neighbours whose similarity measures how crowded a place is."""
+"""Ranks of the neighbours whose similarities measure how crowded a region is."""
 
 # Points described at a time: `_block` compares each with every query of the bank, in two states.
 BLOCK = 1000
@@ -35,7 +35,7 @@ BLOCK = 1000
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A fair sample of the collection that crowding is measured against, m points.
+    """A random sample of m points of the collection, to measure crowding.
 
     Attributes:
         ids: Their ids.
@@ -74,7 +74,7 @@ class FeatureInputs:
         projected: Vectors,
         uncertainty: npt.NDArray[np.float32],
     ) -> npt.NDArray[np.float32]:
-        """Describe points by what can be known of them before they are re-encoded.
+        """Compute the features of points that are known before they are re-encoded.
 
         Args:
             ids: Ids of n points.
@@ -107,7 +107,7 @@ class FeatureInputs:
         hubs = measure_hubness(
             bank, ids, {channel: scores.__getitem__ for channel, scores in met.items()}
         )
-        # The fused score of each point as long as it is not re-encoded.
+        # The fused score of each point while it is not re-encoded.
         waiting = fusion.score(
             {channel: scores.T for channel, scores in met.items()} | _unused(fusion.channels, met),
             hubs,
@@ -170,7 +170,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class BenefitModel:
-    """All that the learned orders need.
+    """Everything that the learned orders need.
 
     Attributes:
         surroundings: Computes the features of points.
@@ -246,7 +246,7 @@ class _Learned:
 
 
 class BenefitOrdering(_Learned):
-    """Points whose re-encoding changes most in the answers come first, by boosted trees.
+    """Points whose re-encoding improves the answers most come first, by boosted trees.
 
     Args:
         projector: The forward projector.

@@ -31,7 +31,7 @@ class CentroidOrdering:
 
     def score(self, ids: Sequence[PointId], old: Vectors) -> PriorityScores:  # noqa: ARG002
         """Return the Euclidean distance to the nearest centroid. Shape (n,)."""
-        # Later batches are measured against the same centroids, or their scores would not compare.
+        # Later batches use the same centroids, so that scores are comparable.
         if self._centroids is None:
             known = old[np.isfinite(old).all(axis=1)]
             self._centroids = _mini_batch_kmeans(known, self._clusters, self._seed)

@@ -1,4 +1,4 @@
-"""Orders that need nothing or only a projector, and the step from scores to ranks."""
+"""Orders that are not learned, and the ranking of points by their scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PriorityScores = npt.NDArray[np.float32]
 
 
 class RandomOrdering:
-    """No preference: a stable hash of seed and id, so batches and restarts change nothing.
+    """Random order by a hash of seed and id, the same across batches and restarts.
 
     Args:
         seed: Chooses the order.
@@ -37,7 +37,7 @@ class RandomOrdering:
 
 
 class UncertaintyOrdering:
-    """Points whose projection is expected to be the worst come first (FastFill, section 3.2).
+    """Points with the largest expected projection error come first (FastFill, section 3.2).
 
     Args:
         projector: A forward projector that estimates its own error.
@@ -67,7 +67,7 @@ class UncertaintyOrdering:
 
 
 class DemandOrdering:
-    """Points that queries reach most often come first, by a log of the traffic.
+    """Points that queries find most often come first, by a traffic log.
 
     Args:
         demand: Point id -> how often queries reached it.
@@ -88,7 +88,7 @@ class DemandOrdering:
     ) -> None:
         if not demand:
             raise PluginError(
-                "the demand order needs a log of the points that queries reach",
+                "the demand order needs a log of the points that queries find",
                 "give it with --demand FILE, or choose another order",
             )
         self._demand = demand
@@ -104,8 +104,8 @@ class DemandOrdering:
         # first.
         hits = np.array([self._demand.get(point, 0) for point in ids], np.float32)
         other = np.nan_to_num(score_points(self._otherwise, ids, old, side), nan=np.inf)
-        # Squashed without looking at the other points, so that batches change nothing.
-        # Below one, so that no preference outweighs a single query more.
+        # Squashed for each point alone, so that batches change nothing.
+        # Below one, so that no preference outweighs one more query.
         below = 0.999 * (0.5 + np.arctan(other) / np.pi)
         return (hits + below).astype(np.float32)
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float32]
 Tensors: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
 
-# Bounds the arrays of one step, which have an entry for each row and tree.
+# Limits the arrays of one step, which have an entry for each row and tree.
 CHUNK = 4096
 
 
@@ -89,7 +89,7 @@ class Trees:
     def _chunk(self, x: Floats) -> Floats:
         tree, row = np.arange(len(self.feature)), np.arange(len(x))[:, None]
         node = np.zeros((len(x), len(tree)), np.int32)
-        # All rows go down all trees in step; a row that has reached a leaf stays there.
+        # All rows descend all trees together; a row that has reached a leaf stays there.
         for _ in range(int(self.depth[0])):
             asked = self.feature[tree, node]
             # A leaf's feature is -1; what column 0 gives in its place is discarded below.

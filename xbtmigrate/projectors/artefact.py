@@ -111,13 +111,13 @@ class Artefact:
 
 
 def write_artefact(directory: Path, artefact: Artefact) -> None:
-    """Write a directory beside its place and move it there, replacing an earlier projector.
+    """Write a folder atomically, replacing an earlier projector.
 
     Raises:
         ArtefactError: The place holds something that is not a projector, or cannot be written.
     """
     _refuse_foreign(directory)
-    # In memory, so that the digest is of the very bytes that are written.
+    # In memory, so that the digest is of the bytes that are written.
     data = safetensors.numpy.save({n: np.ascontiguousarray(t) for n, t in artefact.tensors.items()})
     manifest = artefact.manifest
     document = {
@@ -197,7 +197,7 @@ def read_names(directory: Path) -> list[str]:
 
 def _read_document(directory: Path) -> dict[str, Any]:
     document = parse_json(_read_bytes(directory, JSON_NAME), str(directory / JSON_NAME), _AGAIN)
-    # Before all else: the fields of another version would only be reported as damaged.
+    # First of all: the fields of another version would only be reported as damaged.
     version = document.get("schema_version")
     if version != SCHEMA_VERSION:
         raise ArtefactError(
@@ -224,17 +224,17 @@ def _refuse_foreign(directory: Path) -> None:
     """Raise unless a folder is empty, absent or an earlier projector."""
     if not directory.exists():
         return
-    # The place is the caller's choice, and its content is about to be replaced.
+    # The caller chose the folder, and its content is about to be replaced.
     names = {path.name for path in directory.iterdir()} if directory.is_dir() else {"a file"}
     if names - {JSON_NAME, TENSORS_NAME}:
         raise ArtefactError(
-            f"{directory} holds something else than a projector",
+            f"{directory} holds something other than a projector",
             "choose another folder for the projector",
         )
 
 
 def _write_synced(path: Path, data: bytes) -> None:
-    """Write a file through to the disk."""
+    """Write a file, and flush it to disk."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()

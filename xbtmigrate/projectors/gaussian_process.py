@@ -1,4 +1,4 @@
-"""Domain, projectors: mean and variance of a Gaussian process, computed around landmarks."""
+"""Mean and variance of a Gaussian process, computed around landmarks."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class GaussianProcess:
     def tensors(self) -> dict[str, Vectors]:
         """Return the parameters by name."""
         tensors = {name: getattr(self, name) for name in _PARTS}
-        # Half the file for no loss: training has rounded the landmarks before it solved for A.
+        # Half the file without loss: training rounds the landmarks before it solves for A.
         return {**tensors, "landmarks": self.landmarks.astype(np.float16)}
 
     @classmethod

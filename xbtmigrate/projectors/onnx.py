@@ -51,7 +51,7 @@ def model_of(projector: Projector) -> ModelProto:
     model = helper.make_model(
         made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="xbtmigrate"
     )
-    # Lets a service check which projector and models it has loaded.
+    # Services can check which projector and models they have loaded.
     facts = {
         "direction": str(projector.direction),
         "kind": projector.kind,
@@ -74,7 +74,7 @@ def difference(model: bytes, projector: Projector) -> float:
         ArtefactError: It is above `TOLERANCE`.
     """
     sample = np.random.default_rng(0).standard_normal((SAMPLE, projector.d_in), np.float32)
-    # A zero vector is where a careless normalisation divides by zero.
+    # A zero vector, for which a careless normalisation divides by zero.
     sample[0] = 0
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     [made] = session.run([OUTPUT], {INPUT: sample})
@@ -91,7 +91,7 @@ def difference(model: bytes, projector: Projector) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """Nodes and constants as they are added; every node has one output."""
+    """Collects nodes and constants; every node has one output."""
 
     nodes: list[NodeProto] = field(default_factory=list)
     constants: list[TensorProto] = field(default_factory=list)

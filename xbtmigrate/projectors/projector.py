@@ -65,7 +65,7 @@ class Projector:
                 f"makes {self.text_side.size}",
                 "train the projector again",
             )
-        # An estimate may take the stored vector alone although the map takes a side vector too.
+        # An estimate may take only the stored vector although the map also takes a side vector.
         taken = {manifest.d_in, manifest.d_in + manifest.d_side}
         if self.error is not None and self.error.d_in not in taken:
             raise ArtefactError(
@@ -107,7 +107,7 @@ class Projector:
     @property
     def digest(self) -> str:
         """Identity of the map: equal digests give equal vectors. Hex."""
-        # Neither metrics nor date: a second training that ends in the same map keeps every vector
+        # Without metrics and date: a second training that gives the same map keeps every vector
         # valid.
         manifest = self.manifest
         parts: list[str | bytes] = [
@@ -235,7 +235,7 @@ class Projector:
 
 
 def open_side(directory: Path) -> tuple[int, EmbedTexts | None]:
-    """Find out what a saved projector takes beside the stored vector, without reading its map.
+    """Read what a saved projector takes beside the stored vector, without reading its map.
 
     Returns:
         The length of the side vectors, 0 for none, and a function that makes them of texts; None

@@ -79,9 +79,9 @@ class HeteroscedasticHead:
 
 @dataclass(frozen=True, slots=True)
 class NeighbourResidual:
-    """Mean error of the nearest training pairs: where the map was wrong, it is wrong again.
+    """Mean error of the nearest training pairs.
 
-    Non-parametric: keeps inputs with the error a projector made on them that had not seen them.
+    Non-parametric: keeps inputs with the errors of a projector that was not fitted on them.
 
     Attributes:
         inputs: Training inputs, float32 (m, d_in), of the same normalisation as queries.

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Paint: TypeAlias = Callable[["Figure", int], None]
-"""Draws into a figure that has room for so many panels or columns side by side."""
+"""Draws into a figure with room for this many panels or columns side by side."""
 
-# Almost black and all different, so that each can be found in the SVG and replaced by a variable.
+# Almost black and all different, so that each can be replaced in the SVG by a variable.
 INK, SOFT, GRID, PAPER = "#010101", "#010102", "#010103", "#010104"
 SERIES = ("#010201", "#010202", "#010203", "#010204", "#010205", "#010206", "#010207", "#010208")
 

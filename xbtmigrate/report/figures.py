@@ -134,7 +134,7 @@ def plot_offers(metric: str, path: Sequence[Offer], points: Sequence[Offer]) -> 
     """Plot quality against working time: strategies, and the way through a partial backfill."""
     longest = max(offer.hours for offer in (*path, *points))
     units = {"hours": 1.0, "minutes": 60.0, "seconds": 3600.0}
-    # The largest unit in which the longest time is at least 2: easier to read than 0 to 0.3.
+    # The largest unit in which the longest time is at least 2, to avoid axes from 0 to 0.3.
     unit = next((name for name, scale in units.items() if longest * scale >= 2), "seconds")
     scale = units[unit]
 
@@ -176,7 +176,7 @@ def plot_error_estimate(found: Mapping[str, Sequence[float]], correlation: float
         ax.plot(found["predicted"], found["true"], color=SERIES[0], marker=".", label="mean")
         # The line where predicted and true error are equal.
         ends = [min(found["predicted"]), max(found["predicted"])]
-        ax.plot(ends, ends, color=SOFT, linestyle=BOUND, linewidth=1, label="a perfect forecast")
+        ax.plot(ends, ends, color=SOFT, linestyle=BOUND, linewidth=1, label="perfect prediction")
         ax.set(xlabel="predicted distance (sigma)", ylabel="true distance")
         ax.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=1)
 

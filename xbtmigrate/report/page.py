@@ -1,4 +1,4 @@
-"""Define the report's content, and render it as one HTML file that loads nothing else."""
+"""The report's content, rendered as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def require_libraries() -> None:
     Raises:
         ConfigError: A library is missing.
     """
-    # Looked for but not imported: `evaluate` checks this before work that may take an hour.
+    # Not imported: `evaluate` checks this before work that may take an hour.
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
         raise ConfigError(
@@ -118,7 +118,7 @@ def render_template(name: str, **values: object) -> str:
     environment = Environment(
         loader=PackageLoader("xbtmigrate.report", "."),
         autoescape=True,
-        # A name misspelled in the template is an error, not an empty place on the page.
+        # A misspelled name in the template is an error, not an empty place on the page.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,4 +1,4 @@
-"""Side information: vectors of texts, from the words they hold."""
+"""Side vectors of texts, made from their words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xbtmigrate.types import Vectors, normalized
 WORDS = "words"
 """Block: a static student of the new model, the mean of its vectors of a text's words."""
 LEXICAL = "lexical"
-"""Block: the text's words themselves, in as many numbers as matter (TF-IDF and SVD)."""
+"""Block: the text's words, reduced to their leading directions (TF-IDF and SVD)."""
 LEXICAL_SIZE = 256
 _BLOCKS = (WORDS, LEXICAL)
 
@@ -96,7 +96,7 @@ class TextSide:
 
 def fit_words(vectors: Vectors) -> Vectors:
     """Make the block `words` of the new model's vectors of the words, float32 (v, d)."""
-    # What all words share distinguishes no text, and is most of the vector in an anisotropic
+    # What all words share distinguishes no text, yet is most of the vector in an anisotropic
     # space.
     return _halved(vectors - vectors.mean(axis=0))
 
@@ -124,5 +124,5 @@ def fit_lexical(
 
 
 def _halved(table: npt.NDArray[np.floating]) -> Vectors:
-    """Round to the precision that a projector is kept in."""
+    """Round to the precision in which a projector is stored."""
     return np.ascontiguousarray(table.astype(np.float16), np.float32)

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from itertools import islice
 
 MAX_TOKENS = 400
-"""Words read of one text; by then a word's weight has halved twenty times."""
+"""Words that are read of a text; at the last, the weight has halved twenty times."""
 MAX_LENGTH = 40
-"""Characters of a word; what is longer is a hash, an address or a key."""
+"""Longest word in characters; longer ones are hashes, addresses or keys."""
 
 # Thai, Lao, Burmese, Khmer, kana and Han are written without spaces between words.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _FAR = "\U00020000-\U0003ffff"
-# Vowel signs and accents of their own code point are no letters to Python, yet parts of words.
+# Python does not count vowel signs and combining accents as letters, but they are parts of words.
 _MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff"
 _LETTER = rf"(?:[^\W{_UNSPACED}{_FAR}]|[{_MARKS}])"
 # A single letter is too common to be a word; a single Han character may be one.

@@ -1,4 +1,4 @@
-"""Side information: the words of a collection, and how much each counts in a text."""
+"""The words of a collection, and their weights in a text."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from scipy import sparse
 from xbtmigrate.side_information.tokens import MAX_TOKENS, split_words
 
 MAX_WORDS = 15_000
-"""Words kept: each is embedded once, which takes a fiftieth of the tokens of 20,000 texts."""
+"""Largest vocabulary; embedding it takes a fiftieth of the tokens of 20,000 texts."""
 MIN_TEXTS = 2
-"""A word of a single text relates it to no other."""
+"""A word that occurs in a single text relates it to no other."""
 MAX_COUNTED = 1_000_000
-"""Distinct words counted at a time; beyond that those seen once are forgotten."""
+"""Most distinct words counted at a time; beyond that, words seen once are dropped."""
 HALF_LIFE = 20
-"""After so many words a word counts half: a text's subject tends to come first."""
+"""Words after which a word's weight halves: a text's subject tends to come first."""
 
 _DECAY = [0.5 ** (place / HALF_LIFE) for place in range(MAX_TOKENS)]
 
@@ -94,7 +94,7 @@ def collect_vocabulary(texts: Iterable[str | None], *, most: int = MAX_WORDS) ->
             # Once per text: the count is the document frequency.
             counts.update(set(split_words(text)))
             if len(counts) > MAX_COUNTED:
-                # Bounds memory; a word forgotten here that recurs is counted from then on.
+                # Limits memory; a dropped word that recurs is counted from then on.
                 counts = Counter({word: count for word, count in counts.items() if count > 1})
     kept = [(word, count) for word, count in counts.items() if count >= MIN_TEXTS]
     # Equal counts by the alphabet, so that the same texts give the same vocabulary.

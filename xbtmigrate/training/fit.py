@@ -144,7 +144,7 @@ def _finish(
 ) -> tuple[list[Projector], Unseen | None]:
     """Fit the best candidate of every kind on all pairs; estimate the first one's uncertainty.
 
-    Nothing is compared any more, so the pairs that were held out for it can be learnt from.
+    Nothing is compared after this, so the held-out pairs can be trained on too.
     """
     direction = next(iter(problems.values())).direction
     every = {each.source: each for each in joined_pairs([*pairs, *task.pairs])}
@@ -211,12 +211,12 @@ def _problem(
 
 
 def _projector(found: Candidate, problem: Problem, options: FitOptions, digest: str) -> Projector:
-    """Describe a map, and put what its side vectors are made with beside it."""
+    """Describe a map, together with the table that makes its side vectors."""
     side = problem.with_inputs_for(found.settings).side
     manifest = Manifest(
         direction=problem.direction,
         kind=found.kind,
-        # The map's input is the stored vector with the side vector behind it.
+        # The map's input is the stored vector followed by the side vector.
         d_in=found.fitted.architecture.d_in - side,
         d_out=found.fitted.architecture.d_out,
         input_distance=problem.x_distance,
@@ -270,7 +270,7 @@ def _baselines(task: SelectionTask, options: FitOptions) -> dict[str, Scores]:
         baselines["keep"] = measure_retrieval(
             task.queries_old, task.gallery_old, task.relevant, options.old.distance
         )
-    # A point that asks for itself finds itself in `full`: the figure would always be 1.
+    # A point that searches for itself finds itself in `full`: the figure would always be 1.
     if task.gallery_new is not None and not task.self_asked:
         baselines["full"] = measure_retrieval(
             task.queries_new, task.gallery_new, task.relevant, options.new.distance
@@ -279,7 +279,7 @@ def _baselines(task: SelectionTask, options: FitOptions) -> dict[str, Scores]:
 
 
 def _libraries() -> dict[str, str]:
-    """Return the versions of the libraries that take part in a fit."""
+    """Return the versions of the libraries used in a fit."""
     # By its specification: importing torch only for its version takes seconds.
     names = [name for name in ("numpy", "torch", "safetensors") if find_spec(name) is not None]
     return {

@@ -18,8 +18,8 @@ STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Strengths that are tried; quality is flat around the best of them."""
 MIN_QUERIES = 40
 MIN_SURPLUS = 1.0
-"""Gain over raw queries, in standard errors of its mean, from which centring is used."""
-# Neighbouring shares differ in a tenth of the points: together they depend less on chance.
+"""Least gain over raw queries, in standard errors of its mean, to use centring."""
+# Neighbouring shares differ in a tenth of the points; averaging them reduces noise.
 _APART = np.abs(np.subtract.outer(np.arange(len(SHARES)), np.arange(len(SHARES))))
 _SMOOTHING = np.maximum(0, 2 - _APART) / np.maximum(0, 2 - _APART).sum(axis=1, keepdims=True)
 
@@ -78,7 +78,7 @@ def fit_centring(task: CentringTask, *, forward: str, basis: str) -> Centring | 
 def centre_in_place(
     space: SearchSpace, texts: Sequence[str], relevance: Relevance
 ) -> SearchSpace | None:
-    """Centre the queries of one space, each by a strength that was chosen without its fold.
+    """Centre the queries of one space, each with a strength chosen without its fold.
 
     Args:
         space: Queries and gallery of one model, such as those that are searched today.
@@ -153,7 +153,7 @@ def _first_rank(scores: Scores, answers: Relevance) -> npt.NDArray[np.intp]:
 
 
 def _choose(reciprocal: Gains) -> list[float]:
-    """Choose the strength of each share; 0 where none gains more than chance."""
+    """Choose the strength of each share; 0 if no gain is significant."""
     gains = reciprocal - reciprocal[:, :, :1]
     if gains.shape[1] == len(SHARES):
         gains = np.einsum("st,qtp->qsp", _SMOOTHING, gains)

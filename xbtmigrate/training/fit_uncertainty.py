@@ -82,7 +82,7 @@ def _fit_head(problem: Problem, errors: Vectors) -> HeteroscedasticHead:
     from torch import nn
 
     torch.set_num_threads(problem.threads)
-    # A generator apart: the result does not depend on the global random state.
+    # A separate generator: the result does not depend on the global random state.
     generator = torch.Generator().manual_seed(problem.seed)
     # The head learns the deviation from the mean error; the level returns in the last bias.
     level = float(np.log(errors.mean()))
@@ -93,7 +93,7 @@ def _fit_head(problem: Problem, errors: Vectors) -> HeteroscedasticHead:
         # Hidden units start with a spread near one, however short the vectors are.
         first.weight.normal_(0, 1 / (scale * math.sqrt(x.shape[1])), generator=generator)
         first.bias.zero_()
-        # Starts from the mean error everywhere, which is the best guess without looking.
+        # Starts from the mean error everywhere, the best constant guess.
         last.weight.zero_()
         last.bias.zero_()
     parameters = [*first.parameters(), *last.parameters()]

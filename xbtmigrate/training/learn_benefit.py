@@ -1,4 +1,4 @@
-"""Learn from queries with known answers what re-encoding a point would change.
+"""Learn from queries with known answers how much re-encoding a point improves retrieval.
 
 Old and true new vector of every point are known here, so the benefit is measured: the change of
 a smooth recall@10 when the point alone passes from waiting to re-encoded, averaged over random
@@ -149,7 +149,7 @@ def _trees(x: Floats, y: Floats, seed: int) -> Trees:
     grown = [each.tree_ for each in model.estimators_[:, 0]]
     width = max(tree.node_count for tree in grown)
 
-    # Trees grow to different sizes; nodes of padding are reached from no other node.
+    # Trees grow to different sizes; padding nodes are not reachable.
     def padded(name: str, dtype: type) -> npt.NDArray[np.generic]:
         rows = [np.asarray(getattr(tree, name)).reshape(tree.node_count) for tree in grown]
         return np.stack([np.pad(row, (0, width - len(row))) for row in rows]).astype(dtype)

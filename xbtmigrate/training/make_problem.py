@@ -1,4 +1,4 @@
-"""Check pairs and selection task, and turn them to one direction."""
+"""Check pairs and selection task, and arrange them for one direction."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_problem(
     threads: int,
     held_out: bool = True,
 ) -> Problem:
-    """Turn pairs and task to a direction and hold a share of the pairs out.
+    """Arrange pairs and task for a direction, and hold out a share of the pairs.
 
     Args:
         direction: Which way to map.
@@ -49,7 +49,7 @@ def make_problem(
     if len(pairs) < MIN_PAIRS:
         raise TrainingError(
             f"{len(pairs)} '{pairs.source}' pairs are too few to fit a projector",
-            f"give at least {MIN_PAIRS}, better a few thousand; where there are fewer points, set "
+            f"give at least {MIN_PAIRS}, preferably a few thousand; with fewer points, set "
             'plan.strategy = "full", which needs no projector',
         )
     sides = [(pairs.old, old.distance), (pairs.new, new.distance)]

@@ -42,7 +42,7 @@ class Pairs:
         TrainingError: The columns do not have the same length, or a matrix is not (n, d).
     """
 
-    # The hash shows whether a point still has the content that its pair was made of.
+    # The hash shows whether a point still has the content that its pair was made from.
     ids: Sequence[PointId]
     content_hashes: Sequence[str]
     old: Vectors
@@ -107,7 +107,7 @@ def load_pairs(path: Path) -> list[Pairs]:
     Raises:
         ArtefactError: The file is missing, damaged or not a file of pairs.
     """
-    hint = "run `xbtmigrate train-projector` again, which makes them anew"
+    hint = "run `xbtmigrate train-projector` again, which makes new ones"
     text = dict.fromkeys(("id", "content_hash", "source"), pa.string())
     columns = {**text, "old": VECTORS, "new": VECTORS}
     try:

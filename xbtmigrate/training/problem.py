@@ -109,7 +109,7 @@ class Problem:
         return replace(self, ids=ids, x=self.x[rows], y=self.y[rows])
 
     def shrink(self, pairs: int, queries: int) -> Problem:
-        """Return a smaller problem to compare settings on, of so many pairs and queries at most."""
+        """Return a problem for comparing settings, with at most this many pairs and queries."""
         task, rng = self.task, np.random.default_rng(self.seed)
         rows, asked = (
             np.sort(rng.permutation(count)[:most])
@@ -150,7 +150,7 @@ class Problem:
         )
 
     def quick_score(self, architecture: Architecture) -> Scores:
-        """Measure a map like `score`, but project only the answers where points ask for themselves.
+        """Measure a map like `score`, but project only the answers if points search for themselves.
 
         All other rows are true new vectors then, the hardest gallery for a projected answer.
         """
@@ -228,8 +228,8 @@ class Candidate:
 class Trainer(Protocol):
     """A method of fitting: the value of an entry point in the group xbtmigrate.projectors.
 
-    Whatever it does, it ends in one of the architectures of `xbtmigrate.projectors`, so that a
-    projector is applied without the code that fitted it.
+    Its result is always one of the architectures of `xbtmigrate.projectors`, so a projector is
+    applied without the code that fitted it.
     """
 
     @property
@@ -239,12 +239,12 @@ class Trainer(Protocol):
 
     @property
     def directions(self) -> Collection[Direction]:
-        """Ways it can map."""
+        """Directions it can map."""
         ...
 
     @property
     def closed_form(self) -> bool:
-        """Whether it takes no time to speak of, and no torch."""
+        """Whether it is fast and needs no torch."""
         ...
 
     def settings(self, problem: Problem, earlier: Sequence[Candidate]) -> Sequence[Settings]:

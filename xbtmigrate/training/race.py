@@ -19,13 +19,13 @@ from xbtmigrate.training.problem import Candidate, FittedMap, Problem, Settings,
 from xbtmigrate.types import Direction
 
 FEW_PAIRS = 2000
-"""So many pairs or fewer are trained on in full at once, without a heat."""
+"""With up to this many pairs, networks are trained in full at once, without a heat."""
 HEAT_PAIRS = 8000
 """Pairs of a heat, at most; from three sources two thirds of that, to keep the time."""
 HEAT_EPOCHS = 3
 FINALISTS = 1
 TRIAL_QUERIES = 300
-"""Held-out queries that the settings of a closed form are compared on, before the kinds are."""
+"""Held-out queries on which the settings of a closed form are compared."""
 
 OnFit = Callable[[int, int, str], None]
 """Called with the number of finished fits, that of all, and a description of the best one."""
@@ -69,12 +69,12 @@ def race(
         progress(len(rounds) + number, len(rounds) + len(finals), _best(done))
         done.append(attempt(each.trainer, each.problem, each.settings))
     progress(len(rounds) + len(finals), len(rounds) + len(finals), _best(done))
-    # Heats that were not followed up stay in the report, for comparison.
+    # Heats of other candidates stay in the report, for comparison.
     return done + [each.candidate for each in heats if each not in finals]
 
 
 def preference(candidate: Candidate, problem: Problem, *, closed: bool) -> tuple[float, ...]:
-    """Return the key that ranks candidates, the larger the better.
+    """Return the key by which candidates are ranked; larger is better.
 
     By retrieval, with two exceptions. A projected gallery of a dot or Euclidean space lives among
     true new vectors, and retrieval alone does not see that all of its vectors are too short: there

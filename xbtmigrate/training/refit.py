@@ -1,4 +1,4 @@
-"""Fit what was chosen on every pair, and project every pair as if it had not been among them."""
+"""Fit the chosen map on every pair, and project every pair as if it had been left out."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FOLDS = 2
 
 @runtime_checkable
 class LeavesOneOut(Protocol):
-    """A trainer that knows in closed form how each pair is projected without it."""
+    """A trainer with a closed form for leave-one-out projections."""
 
     def fit_leaving_out(self, problem: Problem, settings: Settings) -> tuple[FittedMap, Vectors]:
-        """Fit one map, and project every pair as if it had not been among them, (n, d_out)."""
+        """Fit one map, and project every pair as if it had been left out, (n, d_out)."""
         ...
 
 

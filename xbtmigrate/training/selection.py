@@ -63,8 +63,8 @@ class HeldOut(_HeldOut):
 class Scores:
     """Retrieval figures over queries, each between 0 and 1; compared in this order.
 
-    What is held out is a small part of the gallery: the tenth place there is a far one among all
-    points, so what counts first is how near the top a query's answer is.
+    The held-out points are a small part of the gallery, so the tenth place among them is far down
+    among all points. Therefore the reciprocal rank counts first.
 
     Attributes:
         mrr: Mean reciprocal rank of a query's first relevant row.
@@ -78,7 +78,7 @@ class Scores:
 
     @property
     def order(self) -> tuple[float, float, float]:
-        """Key to compare by: the larger is the better."""
+        """Key to compare by; larger is better."""
         return self.mrr, self.recall_at_10, self.recall_at_1
 
     @classmethod

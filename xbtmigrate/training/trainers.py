@@ -41,8 +41,8 @@ def find_trainers(kinds: Sequence[str]) -> list[Trainer]:
             f"unknown kind of projector: {', '.join(unknown) or 'none given'}",
             f"use one or more of: {AUTO}, {', '.join(known)}",
         )
-    # A kind that nobody named is imported only where "auto" may include it: a package that is
-    # broken does not stop the others.
+    # A kind that was not named is imported only if "auto" may include it, so that a
+    # broken package does not stop the others.
     found = [find_trainer(name) for name in known if name in kinds or AUTO in kinds]
     trainers = [
         each for each in found if each.kind in kinds or (AUTO in kinds and each.closed_form)

@@ -34,7 +34,7 @@ class GatedServing:
 
     @property
     def channels(self) -> frozenset[Channel]:
-        """The scores it needs."""
+        """The channels whose scores it needs."""
         return frozenset({Channel.OLD, Channel.FORWARD, Channel.NEW})
 
     def score(self, blocks: Mapping[Channel, Scores], encoded: Mask) -> Scores:

@@ -30,7 +30,7 @@ class TwoStage:
 
     @property
     def channels(self) -> frozenset[Channel]:
-        """The scores it needs."""
+        """The channels whose scores it needs."""
         return self.second.channels | {Channel.OLD}
 
     def score(self, blocks: Blocks, encoded: Mask) -> Scores:

@@ -69,10 +69,10 @@ def mean_shift(moments: Moments, settings: Settings) -> Affine:  # noqa: ARG001
 def procrustes(moments: Moments, settings: Settings) -> Affine:
     """Rotate: max tr(W'X'Y) over orthonormal W (Schönemann 1966; scale, Schönemann & Carroll 1970).
 
-    Between unequal dimensions W has orthonormal rows or columns. Centred, both means are taken away
+    Between unequal dimensions W has orthonormal rows or columns. Centred, both means are subtracted
     first and the target's is added back.
     """
-    # Not centred, the origin stays where it is, and with it every angle of a cosine space.
+    # Without centring, the origin stays where it is, and so does every angle of a cosine space.
     seen = moments if settings["centred"] else moments.uncentred
     left, values, right = np.linalg.svd(seen.cross, full_matrices=False)
     rotation = left @ right

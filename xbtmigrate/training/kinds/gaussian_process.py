@@ -23,14 +23,14 @@ from xbtmigrate.types import Direction, Vectors, normalized
 
 Matrix = npt.NDArray[np.float64]
 EXACT = 6000
-"""So many pairs or fewer are all landmarks; solving takes time by their number cubed."""
+"""Up to this many pairs are all landmarks; solving takes cubic time."""
 LANDMARKS = 2500
 """Landmarks among more pairs (Nystroem)."""
 VARIANCE_LANDMARKS = 1000
 JITTER = 1e-6
 """Keeps kernels among landmarks that lie close together from being singular."""
 TRIAL_PAIRS, TRIAL_QUERIES = 1500, 500
-"""Pairs whose errors settings are compared by, or queries whose retrieval by more pairs."""
+"""Pairs whose errors, or queries whose retrieval, settings are compared by."""
 MIN_GAIN = 0.002
 """Less is chance among so few queries; narrow or wide kernels look better than they are."""
 START: Settings = {"gamma": 2.0, "noise": 0.1}
@@ -60,7 +60,7 @@ class Process:
 
     def settings(self, problem: Problem, earlier: Sequence[Candidate]) -> Sequence[Settings]:  # noqa: ARG002
         """Choose on a part of the pairs, one setting at a time (coordinate search)."""
-        # Only a projected gallery lies among true vectors, which shrunken ones would push aside.
+        # Only projected galleries are among true vectors, which would outrank shrunken ones.
         halfway = problem.cosine and problem.direction is Direction.FORWARD
         share: Settings = {"share": 0.5 if halfway else 0.0}
         starts = [START, START_SIDE] if problem.side else [START]
@@ -235,7 +235,7 @@ def _variance(problem: Problem, settings: Settings) -> ProcessVariance:
     shrinking = np.sqrt(np.maximum(1 - noise / (noise + np.maximum(values, 0)), 0))
     known = solve_triangular(lower, vectors * shrinking, lower=True, trans="T")
     weight, bias = _prior(problem)
-    # At full variance nothing but the prior is known, so its error is the error to expect.
+    # At full variance only the prior is known, so its error is the expected error.
     level = np.mean((problem.y - (problem.x @ weight + bias)) ** 2)
     parts = (scale, landmarks, known, [max(level, 1e-12)])
     return ProcessVariance(*(np.asarray(part, np.float32) for part in parts))

@@ -1,4 +1,4 @@
-"""The losses that networks are trained by."""
+"""The losses of networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xbtmigrate.training.problem import Problem, Settings
 from xbtmigrate.types import Direction
 
 Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""From a batch of outputs, inputs, targets and their rows in the problem to one number."""
+"""Maps a batch of outputs, inputs, targets and their rows in the problem to a loss."""
 
 TEMPERATURE = 0.04
 ALIGNMENT = 1.0

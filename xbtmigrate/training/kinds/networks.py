@@ -26,7 +26,7 @@ INPUT_SCALE = 8.0
 DROPOUT = 0.1
 MAX_BATCH = 512
 MIN_STEPS = 16
-"""Steps an epoch has at least, as far as batches of 64 allow: few pairs need steps as well."""
+"""Least steps per epoch, as far as batches of 64 allow: few pairs need enough steps too."""
 RATE = 2.5e-3
 ROUND = 4
 """Epochs between measurements of the held-out retrieval; the best state is kept."""
@@ -50,7 +50,7 @@ def train(problem: Problem, name: str, settings: Settings, objective: Objective)
         for _ in _rounds(problem, network, objective, settings):
             present = network.exported()
             order = problem.score(present.architecture).order
-            # Early stopping by what the map is for: the loss still falls where retrieval no longer
+            # Early stopping by retrieval, the map's purpose: the loss still falls when it no longer
             # gains.
             if order > best_order:
                 best, best_order = present, order
@@ -171,7 +171,7 @@ def _rounds(
     objective: Objective,
     settings: Settings,
 ) -> Iterable[int]:
-    """Train in place; yields where it is to be measured: untrained, and at the end of rounds.
+    """Train in place; yields when the network should be measured: untrained, and after each round.
 
     A training of one round is only measured at its end: short as it is, it may not have come back
     to the level it started from, and still tell which settings learn most.

@@ -42,8 +42,8 @@ class Neural:
     def settings(self, problem: Problem, earlier: Sequence[Candidate]) -> Sequence[Settings]:
         """Cross the grid with the noise; start from the best ridge penalty so far.
 
-        The noise is XBT's means against the gap between texts and images. Pairs that reach across
-        the gap, or are images on both sides, need none.
+        The noise is XBT's remedy for the gap between texts and images. Pairs across the gap, or of
+        images, need none.
         """
         # The network corrects the ridge solution, so it starts from the best penalty known.
         ridges = [c for c in earlier if c.kind == RIDGE.kind and not c.settings.get("side")]
