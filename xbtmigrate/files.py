@@ -143,7 +143,7 @@ def check_seal(path: Path, hint: str, error: type[XbtMigrateError] = ArtefactErr
 
     Raises:
         FileNotFoundError: There is no such file.
-        XbtMigrateError: It cannot be read, or is not as it was written; of the kind `error`.
+        XbtMigrateError: It cannot be read, or was changed; of the kind `error`.
     """
     try:
         # No place means no seal: a user's file, or the plan, which has a digest already.
@@ -154,7 +154,7 @@ def check_seal(path: Path, hint: str, error: type[XbtMigrateError] = ArtefactErr
     except OSError as failure:
         raise error(f"{path} cannot be read: {failure}", hint) from failure
     if not whole:
-        raise error(f"{path} is damaged: it was changed after it was written", hint)
+        raise error(f"{path} is damaged: it was changed or moved after it was written", hint)
 
 
 def _seal(path: Path, name: str) -> None:

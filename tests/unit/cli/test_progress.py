@@ -96,7 +96,7 @@ def test_a_program_gets_one_event_a_line(capsys):
 
 def test_none_prints_nothing_but_the_log(capsys):
     with ProgressDisplay("none") as shown:
-        shown("judging", 0, 0)
+        shown("measuring", 0, 0)
         shown("encoding", 1, 2)
         shown.write("a warning")
     assert capsys.readouterr().err == "a warning\n"

@@ -48,7 +48,7 @@ def test_saving_again_replaces_the_earlier_and_leaves_nothing_beside(saved):
 
 def test_never_deletes_a_folder_of_something_else(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ArtefactError, match="something else"):
+    with pytest.raises(ArtefactError, match="something other"):
         make().save(tmp_path)
     assert (tmp_path / "thesis.tex").exists()
 

@@ -86,7 +86,7 @@ def cutover(
     settings = load_config(config)
     from xbtmigrate.evaluation.quality_gate import Gate
     from xbtmigrate.workflows.cutover.cutover import cutover as run
-    from xbtmigrate.workflows.cutover.preconditions import Accepted, CutoverOptions, Quality
+    from xbtmigrate.workflows.cutover.options import Accepted, CutoverOptions, Quality
 
     # Gates are parsed before anything is opened, so a typing error costs nothing.
     quality = Quality([Gate.parse(each) for each in gate or []], queries, split)

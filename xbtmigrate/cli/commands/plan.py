@@ -59,17 +59,19 @@ def plan(
     template = artefacts_of(settings).template_file if made.measurement.provisional else None
     readers, following = _readers(made), _next(made, template)
     if json:
-        # Neither frozen nor part of the plan's digest.
-        beside = {
-            "readers": readers,
-            "queries_template": None if template is None else str(template),
-            **following,
-        }
-        render.document(made.model_dump(mode="json") | beside)
+        render.document(made.model_dump(mode="json") | _beside(readers, template, following))
         return
     render.say(readers or "No reader has to change.")
     _show(made, every=every)
     render.next_step(following)
+
+
+def _beside(
+    readers: str | None, template: Path | None, following: NextDocument
+) -> dict[str, object]:
+    """Return what is printed beside the plan: neither frozen nor part of its digest."""
+    file = None if template is None else str(template)
+    return {"readers": readers, "queries_template": file, **following}
 
 
 def _readers(plan: Plan) -> str | None:

@@ -30,12 +30,8 @@ from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
 from xbtmigrate.workflows.backfill.make_loop import LoopTask, load_forward_projector, make_loop
 from xbtmigrate.workflows.backfill.request import BackfillRequest, load_request
 from xbtmigrate.workflows.cutover.late_writes import LateWrites, load_ledger, save_ledger
-from xbtmigrate.workflows.cutover.preconditions import (
-    Check,
-    CutoverOptions,
-    check_cutover,
-    check_without_vector,
-)
+from xbtmigrate.workflows.cutover.options import Check, CutoverOptions
+from xbtmigrate.workflows.cutover.preconditions import check_cutover, check_without_vector
 from xbtmigrate.workflows.cutover.route import (
     Route,
     choose_route,

@@ -84,10 +84,8 @@ def measure(
         workspace = Workspace(config, models)
         maps = _maps(models, workspace.artefacts)
         trials, warnings = make_trial(store, models, workspace, wanted, report, decides=bool(gates))
-        report("judging", 0, 0)
-        findings = [
-            _findings(store, models, workspace, maps, trial, curves=curves) for trial in trials
-        ]
+        report("measuring", 0, 0)
+        findings = [_findings(store, models, workspace, maps, one, curves=curves) for one in trials]
         if maps.bridge is None and maps.forward is None:
             warnings.append("no projector was trained yet: run `xbtmigrate train-projector`")
         costs = _load_costs(workspace.artefacts)

@@ -25,7 +25,7 @@ from xbtmigrate.types import vectors_of
 from xbtmigrate.workflows.backfill.backfill import run
 from xbtmigrate.workflows.backfill.request import BackfillOptions
 from xbtmigrate.workflows.cutover.cutover import cutover
-from xbtmigrate.workflows.cutover.preconditions import CutoverOptions
+from xbtmigrate.workflows.cutover.options import CutoverOptions
 from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.collect import EvaluationOptions
 from xbtmigrate.workflows.evaluate.curves import Curves

@@ -25,7 +25,7 @@ from xbtmigrate.workflows.backfill.control import is_running
 from xbtmigrate.workflows.backfill.request import BackfillOptions
 from xbtmigrate.workflows.cutover.cutover import check_switch
 from xbtmigrate.workflows.cutover.finalize import check_unused
-from xbtmigrate.workflows.cutover.preconditions import Check, CutoverOptions
+from xbtmigrate.workflows.cutover.options import Check, CutoverOptions
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.operate.case import Case, Inconsistency
 from xbtmigrate.workflows.plan.check_plannable import check_plannable
