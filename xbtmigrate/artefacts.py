@@ -135,7 +135,7 @@ class Artefacts:
         Vectors that were paid for stay, and so do queries that people wrote, and the switch, which
         applications read until the next cutover.
         """
-        # Everything else belongs to one plan, and would be taken for the next one's.
+        # Everything else belongs to one plan, and would be mistaken for the next one's.
         kept = {self.encoded_folder, self.template_file, self.votes_file, self.switch_file}
         for path in {*self.folder.iterdir()} - kept:
             if path.is_dir():

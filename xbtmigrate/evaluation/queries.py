@@ -101,7 +101,7 @@ def read_questions(path: Path, split: str | None = None) -> list[Questions]:
         raise ConfigError(f"{path} is not a query file: it has no column text or image", COLUMNS)
     if not relevant:
         raise ConfigError(f"{path} has no queries", f"write some, or leave the file out; {COLUMNS}")
-    # A row left out in silence would change every figure; only the template's CSV has empty rows.
+    # A row left out silently would change every figure; only the template's CSV has empty rows.
     if not all(relevant) or not all(map(any, zip(*asked.values(), strict=True))):
         raise ConfigError(f"{path} has rows without a query or without a relevant point", COLUMNS)
     basis = f"judged queries of {path.name}"
