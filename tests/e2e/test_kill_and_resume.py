@@ -200,6 +200,29 @@ def test_budget(job, proxy: Proxy):
     job.check()
 
 
+def test_max_cost(job, proxy: Proxy):
+    """The money given is kept, to the batch; the same command goes on."""
+    job = job("in_place", proxy.url)
+    config = job.folder / "xbtmigrate.toml"
+    # The service counts a token for each text, so that each costs 1.
+    priced = "[new_model]\nprice_per_million_tokens = 1e6"
+    config.write_text(config.read_text("utf-8").replace("[new_model]", priced), "utf-8")
+    answer_inside("plan", cwd=job.folder)
+    job.service.forget()
+    limit = 60
+    code, out, err = job.run("--max-cost", str(limit))
+    assert code == 0, err
+    stopped = json.loads(out)
+    assert (stopped["phase"], stopped["status"]) == ("paused", "stopped: cost limit reached")
+    assert limit <= stopped["cost"] < limit + BATCH
+    assert stopped["cost"] == job.service.charged.total()
+    assert stopped["next_note"] == "It continues from here."
+    code, out, err = job.run()
+    assert (code, json.loads(out)["phase"]) == (0, "backfilled"), err
+    assert job.repeated == 0
+    job.check()
+
+
 def test_the_server_dies(texts: Texts, service: Service, tmp_path: Path):
     """A restart goes unnoticed; staying away ends the run with a clear error; then it goes on."""
     with mortal_server() as mortal, proxied(mortal.server.url) as proxy:

@@ -66,7 +66,7 @@ class BackfillDocument(NextDocument):
     """Strategy of the plan."""
     status: str
     """`complete`, `already complete`, `complete except for points that keep changing`,
-    `stopped: interrupted` or `stopped: time budget used up`."""
+    `stopped: interrupted`, `stopped: time budget used up` or `stopped: cost limit reached`."""
     phase: Phase
     """Phase of the migration now."""
     fraction: float
@@ -87,6 +87,9 @@ class BackfillDocument(NextDocument):
     """Points whose content could not be embedded."""
     still_changing: int
     """Points that changed again in the last sweep."""
+    cost: float | None
+    """Money that this run spent on embedding, in the currency of the encoder's price; null where
+    the encoder does not count it."""
     seconds: float
     """Working time in seconds."""
     points_per_second: float

@@ -48,6 +48,14 @@ QueriesOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(help="Judged queries for --until; by default, queries are made from the points."),
 ]
+CostOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        metavar="MONEY",
+        help="Stop when embedding has cost this much, in the currency of the encoder's price.",
+    ),
+]
 MetricsPortOption: TypeAlias = Annotated[
     int | None, typer.Option(min=1, max=65535, help="Port to serve Prometheus metrics on.")
 ]
@@ -58,6 +66,7 @@ def backfill(
     online: OnlineOption = False,
     fraction: FractionOption = None,
     budget: BudgetOption = None,
+    max_cost: CostOption = None,
     order: Annotated[str | None, typer.Option(help=ORDER_HELP)] = None,
     demand: DemandOption = None,
     until: GateOption = None,
@@ -88,6 +97,7 @@ def backfill(
         order=order,
         batch_size=batch_size,
         limits=Limits(limit_of(max_slowdown), limit_of(max_rate)),
+        max_cost=max_cost,
         metrics_port=metrics_port,
         metrics_host=metrics_host,
         demand=demand,
@@ -148,6 +158,8 @@ def _show_result(result: BackfillResult, *, json: bool) -> None:
     # After a very short run, the rate would be that of the start-up.
     if content["projected"] + content["encoded"]:
         counted.append(("points/s", f"{content['points_per_second']:,.0f}"))
+    if content["cost"]:
+        counted.append(("cost", f"{content['cost']:,.4f}"))
     render.facts(f"Backfill of {content['collection']}", counted)
     # The first five show the kind of fault; `--json` has all of them.
     for point, reason in list(content["quarantined"].items())[:5]:

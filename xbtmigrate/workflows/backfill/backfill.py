@@ -23,6 +23,7 @@ from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
 from xbtmigrate.workflows.backfill.make_loop import LoopTask, load_forward_projector, make_loop
 from xbtmigrate.workflows.backfill.request import BackfillOptions, BackfillRequest, build_request
 from xbtmigrate.workflows.backfill.run_metrics import RunMetrics, serve_metrics
+from xbtmigrate.workflows.backfill.spending import Spending
 from xbtmigrate.workflows.backfill.stop_at_quality import QualityMonitor
 from xbtmigrate.workflows.backfill.throttle import pace_gallery, read_load
 from xbtmigrate.workflows.compare_baseline import distrust_replaced
@@ -48,12 +49,14 @@ class BackfillResult:
         outcome: What the loop did, and why it stopped.
         tally: Exact counts of the gallery.
         until: What the live gallery was measured to reach, where a gate was given.
+        cost: Money spent on embedding; None where the encoder does not count it.
     """
 
     request: BackfillRequest
     outcome: Outcome
     tally: Tally
     until: UntilDocument | None = None
+    cost: float | None = None
 
     @property
     def refused(self) -> bool:
@@ -86,6 +89,7 @@ class BackfillResult:
             "missing_source": counts.missing_source,
             "failed": counts.failed,
             "still_changing": outcome.left,
+            "cost": self.cost,
             "seconds": round(outcome.seconds, 3),
             "points_per_second": round(self._written / max(outcome.seconds, 1e-9), 1),
             "gallery": self.tally.document(),
@@ -179,6 +183,8 @@ def run(
         workspace = Workspace(config, models)
         record = store.journal.load()
         request, projector, order = check_run(store, models, workspace, options, record)
+        spending = Spending(models.new, options.max_cost)
+        should_stop = spending.or_stop(should_stop)
         check_writable(store.connection, store.facts.collection)
         # All checks come before this line: the lease is the first thing written.
         with _hold_lease(store, _bound(request, projector)) as held:
@@ -203,7 +209,8 @@ def run(
                 store_hubness(store, workspace.artefacts, request.plan, report)
                 publish_artefacts(store.connection, workspace.artefacts, request.plan)
         tally = Tally.take(store.gallery(request.plan))
-        return BackfillResult(request, outcome, tally, None if watch is None else watch.document())
+        until = None if watch is None else watch.document()
+        return BackfillResult(request, outcome, tally, until, spending.cost)
 
 
 @contextmanager

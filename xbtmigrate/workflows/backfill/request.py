@@ -36,6 +36,8 @@ class BackfillOptions:
         order: Name of the ordering; None for the plan's.
         batch_size: Points per batch.
         limits: How far the run may slow down the queries of others, and how fast it may write.
+        max_cost: Money after which the run stops, in the currency of the encoder's price; None for
+            no limit.
         metrics_port: Port at which Prometheus finds the figures; None for none.
         metrics_host: Address at which this port is opened.
         demand: Log of the traffic, for the orders that use it.
@@ -47,6 +49,7 @@ class BackfillOptions:
     order: str | None = None
     batch_size: int = 256
     limits: Limits = Limits(max_slowdown=None)  # noqa: RUF009
+    max_cost: float | None = None
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
     demand: Path | None = None
