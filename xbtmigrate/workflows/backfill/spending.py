@@ -31,8 +31,8 @@ class Spending:
         if self.limit is not None and self.cost is None:
             raise ConfigError(
                 "--max-cost needs an encoder that counts its cost, and [new_model] has none",
-                "set price_per_million_tokens in [new_model] before `xbtmigrate plan`, or leave out "
-                "--max-cost",
+                "set price_per_million_tokens in [new_model] before `xbtmigrate plan`, or leave "
+                "out --max-cost",
             )
 
     @property
