@@ -62,7 +62,7 @@ def switch_of(place: Place) -> Switch | None:
 
 def check_gates(place: Place) -> None:
     refused = place.run("cutover", expect=3)
-    assert refused["error"]["hint"] == "run `xbtmigrate verify` first"
+    assert refused["error"]["hint"] == "`xbtmigrate verify` comes first"
     place.run("verify")
 
     ready = place.run("cutover")

@@ -26,39 +26,48 @@ ModelOption: TypeAlias = Annotated[
     ),
 ]
 
+CollectionOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="Collection to migrate, or its alias.")
+]
+VectorOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="Name of the vector to migrate; the only one by default.")
+]
+KeyVariableOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="Environment variable that holds the API key.")
+]
+KeyFileOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="File with the API key, relative to the configuration.")
+]
+CertificatesOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(help="PEM file of certificates to trust, relative to the configuration."),
+]
+TextOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="Payload field, or template, of the embedded text.")
+]
+StoredOption: TypeAlias = Annotated[
+    Modality | None, typer.Option(metavar="text|image", help="What the stored vectors embed.")
+]
+QueriesOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Judged queries, beside the configuration.")
+]
+
 
 def init(
-    collection: Annotated[
-        str | None, typer.Option(help="Collection to migrate, or its alias.")
-    ] = None,
+    collection: CollectionOption = None,
     url: Annotated[
         str, typer.Option(help='Server, or "path:DIR" for an embedded database.')
     ] = "http://127.0.0.1:6333",
-    vector: Annotated[
-        str | None, typer.Option(help="Name of the vector to migrate; the only one by default.")
-    ] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(help="Environment variable that holds the API key.")
-    ] = None,
-    api_key_file: Annotated[
-        Path | None, typer.Option(help="File with the API key, relative to the configuration.")
-    ] = None,
-    ca_file: Annotated[
-        Path | None,
-        typer.Option(help="PEM file of certificates to trust, relative to the configuration."),
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(help="Payload field, or template, of the embedded text.")
-    ] = None,
+    vector: VectorOption = None,
+    api_key_env: KeyVariableOption = None,
+    api_key_file: KeyFileOption = None,
+    ca_file: CertificatesOption = None,
+    text: TextOption = None,
     image: Annotated[str | None, typer.Option(help="Payload field of the image.")] = None,
-    stored: Annotated[
-        Modality | None, typer.Option(metavar="text|image", help="What the stored vectors embed.")
-    ] = None,
+    stored: StoredOption = None,
     old_model: ModelOption = None,
     new_model: ModelOption = None,
-    queries: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Judged queries, beside the configuration.")
-    ] = None,
+    queries: QueriesOption = None,
     config: ConfigOption = CONFIG,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     json: JsonOption = False,

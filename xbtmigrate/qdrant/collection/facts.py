@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 from qdrant_client import models
@@ -152,7 +151,7 @@ def _gather(
         quantization=_quantization(params.quantization_config or info.config.quantization_config),
         hnsw_m=_edges(info, params),
         hnsw_ef_construct=index_effort(info, params),
-        dense=_spaces(others),
+        dense=dense_spaces(others),
         index_efforts={each: index_effort(info, config) for each, config in others.items()},
         datatypes={each: _datatype(config) for each, config in dense_vectors(info).items()},
         sparse=tuple(sorted(info.config.params.sparse_vectors or {})),
@@ -174,37 +173,6 @@ def _gather(
         unindexed_filters=False
         not in (strict.unindexed_filtering_retrieve, strict.unindexed_filtering_update),
         status=info.status.value,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """The vectors and some payloads of a collection, for `init` to choose from.
-
-    Attributes:
-        vectors: Name -> size and distance of each single dense vector, "" for the unnamed one.
-        payloads: Payloads of some points.
-    """
-
-    vectors: Mapping[str, tuple[int, Distance]]
-    payloads: Sequence[Mapping[str, Any]]
-
-
-def read_overview(connection: Connection, collection: str, sample: int = 64) -> Overview:
-    """List the dense vectors of a collection and read some payloads.
-
-    Raises:
-        CollectionError: There is no such collection.
-    """
-    client, name = connection.client, resolve_alias(connection, collection)
-    info = connection.call(lambda: client.get_collection(name))
-    limit = min(sample, strict_mode(info.config).max_query_limit or sample)
-    records, _ = connection.call(
-        lambda: client.scroll(name, limit=limit, with_payload=True, with_vectors=False)
-    )
-    return Overview(
-        vectors=_spaces(dense_vectors(info)),
-        payloads=[record.payload or {} for record in records],
     )
 
 
@@ -285,7 +253,7 @@ def _least(*limits: int | None) -> int | None:
     return min((each for each in limits if each is not None), default=None)
 
 
-def _spaces(
+def dense_spaces(
     vectors: Mapping[str, models.VectorParams],
 ) -> dict[str, tuple[int, Distance]]:
     """Return size and distance of the single dense vectors."""

@@ -96,7 +96,7 @@ class Votes(Body):
     command: str
 
 
-class Comparison(Protocol):
+class CompareBackend(Protocol):
     """What the page asks for."""
 
     @property
@@ -122,7 +122,7 @@ class Comparison(Protocol):
         ...
 
 
-def create_compare_page(comparison: Comparison, token: str) -> FastAPI:
+def create_compare_page(comparison: CompareBackend, token: str) -> FastAPI:
     """Make the application.
 
     Args:

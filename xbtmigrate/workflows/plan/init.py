@@ -14,7 +14,8 @@ from xbtmigrate.errors import CollectionError
 from xbtmigrate.evaluation.queries import read_questions
 from xbtmigrate.migration.plan import ModelMatch
 from xbtmigrate.qdrant.collection.aliases import list_aliases
-from xbtmigrate.qdrant.collection.facts import list_collections, read_overview
+from xbtmigrate.qdrant.collection.facts import list_collections
+from xbtmigrate.qdrant.collection.overview import read_overview
 from xbtmigrate.qdrant.wire.connect import connect
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL
