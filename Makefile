@@ -16,7 +16,8 @@ endif
 # The plugins that need no torch.
 LIGHT := ./plugins/xbtmigrate-fastembed ./plugins/xbtmigrate-openai ./plugins/xbtmigrate-research
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-PYTEST := XBTMIGRATE_INSTALLED=wheel $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# One thread a worker: two workers that each use every core wait for one another.
+PYTEST := OMP_NUM_THREADS=1 XBTMIGRATE_INSTALLED=wheel $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: demo install test test-long test-all coverage lint docs release clean
 

@@ -62,7 +62,6 @@ class Workspace:
         name: str,
         projector: Projector | None,
         demand: Mapping[PointId, int] | None = None,
-        benefit: BenefitModel | None = None,
     ) -> Ordering:
         """Make an ordering from those of the parts below that its factory has as parameters.
 
@@ -70,7 +69,6 @@ class Workspace:
             name: Name of the ordering.
             projector: The forward projector, where there is one.
             demand: How often queries reached points, where a log was given.
-            benefit: What re-encoding a point is worth; None for what train-projector kept.
 
         Raises:
             PluginError: There is no such ordering, or it needs what there is not.
@@ -85,7 +83,7 @@ class Workspace:
         }
         # Built on demand: both read files, which other orders do not need.
         if "benefit" in wanted:
-            offered["benefit"] = benefit or self._benefit(projector)
+            offered["benefit"] = self._benefit(projector)
         if "otherwise" in wanted:
             offered["otherwise"] = self._otherwise(projector)
         options = {key: value for key, value in offered.items() if key in wanted}

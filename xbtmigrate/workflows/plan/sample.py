@@ -40,6 +40,7 @@ MAX_QUERIES = 500
 MIN_QUERIES = 20
 # Closed forms fit in seconds and need no torch, so `plan` runs in the basic installation.
 QUICK_KINDS = ("procrustes", "ridge", "gaussian_process")
+QUICK_ORDERS = ("random", "uncertainty")
 SAMPLE = "sample"
 """Prefix of a plan's figures: its gallery is a sample, so they differ from those of `evaluate`."""
 
@@ -153,7 +154,7 @@ def _system(row: Mapping[str, Any]) -> System:
 
 
 def _asked_curves(workspace: Workspace, maps: Maps, paid: npt.NDArray[np.intp]) -> CurveOptions:
-    """Return the usual curves.
+    """Return the curves of the orders that need no training of their own.
 
     Args:
         workspace: The migration's files.
@@ -161,7 +162,8 @@ def _asked_curves(workspace: Workspace, maps: Maps, paid: npt.NDArray[np.intp]) 
         paid: Rows that it was fitted on.
     """
     return CurveOptions(
-        make=lambda name: workspace.ordering(name, maps.forward, benefit=maps.benefit),
+        make=lambda name: workspace.ordering(name, maps.forward),
+        orders=QUICK_ORDERS,
         spent=paid,
     )
 
@@ -239,8 +241,8 @@ def _quick_maps(
     options = replace(fit_options(store, models, QUICK_KINDS), text_side=text_side)
     bridge = fit(Direction.BRIDGE, material.pairs, material.task, options)
     forward = fit(Direction.FORWARD, material.pairs, material.task, options)
-    learned = calibrate_on_points(store, models, points, new, (bridge, forward))
-    if learned is None:
-        return Maps(bridge.projector, forward.projector), forward
-    maps = Maps(bridge.projector, forward.projector, learned.calibration, learned.benefit)
-    return maps, forward
+    learned = calibrate_on_points(
+        *(store, models, points, new, (bridge, forward)), learn_benefit=False
+    )
+    calibration = None if learned is None else learned.calibration
+    return Maps(bridge.projector, forward.projector, calibration), forward

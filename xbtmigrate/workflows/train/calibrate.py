@@ -68,11 +68,16 @@ def calibrate_on_points(
     points: Points,
     new: EmbeddedRows,
     fits: tuple[FitReport, FitReport],
+    *,
+    learn_benefit: bool,
 ) -> CalibrationResult | None:
     """Calibrate on the first kind of queries that can be made and embedded; None without any."""
     made = make_questions(store, models, points)
     found = (
-        fit_calibration(store, models, points, new, fits, questions=questions) for questions in made
+        fit_calibration(
+            *(store, models, points, new, fits), questions=questions, learn_benefit=learn_benefit
+        )
+        for questions in made
     )
     return next((each for each in found if each is not None), None)
 
@@ -85,6 +90,7 @@ def fit_calibration(
     fits: tuple[FitReport, FitReport],
     *,
     questions: Questions,
+    learn_benefit: bool = True,
 ) -> CalibrationResult | None:
     """Calibrate, and learn what to re-encode first, on points whose true new vectors are known.
 
@@ -95,6 +101,7 @@ def fit_calibration(
         new: Their true new vectors.
         fits: Fits of the bridge and of the forward projector.
         questions: Queries, each asking for one of the points.
+        learn_benefit: Learn what to re-encode first as well, where the projector allows it.
 
     Returns:
         What was learned, or None where there are too few queries that both models can embed.
@@ -121,7 +128,8 @@ def fit_calibration(
         _tune(sides, asked, points, forward.projector),
     )
     trial = _trial(store, points, true, embedded[0], everything)
-    if not forward.projector.has_uncertainty or forward.projector.d_side:
+    has_features = forward.projector.has_uncertainty and not forward.projector.d_side
+    if not (learn_benefit and has_features):
         return CalibrationResult(calibration, None, trial, questions.basis)
     mixed = _Mixed(sides, points, calibration, hubness, forward.projector)
     # Ranks grow with the gallery, and the benefit is meant for the whole collection.

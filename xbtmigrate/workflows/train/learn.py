@@ -80,7 +80,7 @@ def _calibrate(
     reports: Mapping[Direction, FitReport],
 ) -> CalibrationResult | None:
     fits = reports[Direction.BRIDGE], reports[Direction.FORWARD]
-    learned = calibrate_on_points(store, models, points, new, fits)
+    learned = calibrate_on_points(store, models, points, new, fits, learn_benefit=True)
     if learned is not None:
         artefacts.save_calibration(learned.calibration)
         if learned.benefit is not None:
