@@ -20,6 +20,7 @@ from xbtmigrate import calibration_files
 from xbtmigrate.backfill.order_file import OrderedIds, write_sorted
 from xbtmigrate.backfill.vector_cache import VectorCache
 from xbtmigrate.errors import ArtefactError
+from xbtmigrate.evaluation.quality_gate import LiveQuality
 from xbtmigrate.files import (
     check_seal,
     read_json,
@@ -94,6 +95,11 @@ class Artefacts:
     def evaluation_file(self) -> Path:
         """Recommendation of the last evaluation on judged queries."""
         return self.folder / "evaluation.json"
+
+    @property
+    def live_quality_file(self) -> Path:
+        """What the last backfill with `--until` measured on its way."""
+        return self.folder / "quality.json"
 
     @property
     def baseline_file(self) -> Path:
@@ -246,6 +252,19 @@ class Artefacts:
         columns, hint = {"id": pa.string(), "paid": pa.bool_()}, "delete the file"
         table = read_parquet(self.order_file, columns, hint)
         return list(table.filter(pc.invert(table["paid"]))["id"].to_pylist())
+
+    def save_live_quality(self, quality: LiveQuality) -> None:
+        """Store what a backfill has measured of its live gallery."""
+        write_json(self.live_quality_file, asdict(quality))
+
+    def load_live_quality(self, plan: str) -> LiveQuality | None:
+        """Read what a backfill under this plan (a digest) has measured; None for nothing."""
+        try:
+            hint = "delete the file: the next backfill --until writes it again"
+            found = read_json(self.live_quality_file, LiveQuality, hint)
+        except FileNotFoundError:
+            return None
+        return found if found.plan == plan else None
 
     def save_hubness(self, hubness: StoredHubness) -> None:
         """Store the payload key that holds the points' hubness for the present calibration."""

@@ -55,6 +55,13 @@ def test_a_backfill_ends_where_the_live_gallery_is_good_enough(
     assert 0 < done["fraction"] < 1
     assert done["gallery"]["encoded"] == pytest.approx(done["fraction"] * COUNT, abs=1)
     check_vectors(client, name, clipart, tmp_path, encoded=done["gallery"]["encoded"])
+    seen = answer("status", cwd=tmp_path)
+    assert (seen["quality"]["gate"], seen["late_writes"]) == (gate, 0)
+    assert seen["quality"]["values"][-1] == done["until"]["value"]
+    assert seen["quality"]["fractions"] == sorted(seen["quality"]["fractions"])
+    client.delete_vectors(name, ["new"], points=clipart.ids[:2])
+    assert answer("status", cwd=tmp_path)["late_writes"] == 2
+    answer("backfill", "--online", cwd=tmp_path)
     again = answer("backfill", "--online", cwd=tmp_path)
     assert (again["status"], again["encoded"]) == ("already complete", 0)
     last = answer(

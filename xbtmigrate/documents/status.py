@@ -69,6 +69,19 @@ class LoadDocument(LimitsDocument):
     """When the run reported this, UTC, ISO 8601."""
 
 
+class QualityDocument(TypedDict):
+    """Quality of the live gallery, as `backfill --until` measured it."""
+
+    gate: str
+    """The gate that it was held against, as it was written."""
+    level: float
+    """The level of the gate at the last measurement, 0 to 1."""
+    fractions: list[float]
+    """Shares re-encoded at each measurement, 0 to 1, ascending."""
+    values: list[float]
+    """The metric of the gate at each of them, 0 to 1."""
+
+
 class CountedDocument(GalleryCounts):
     """What `status` counts in the collection."""
 
@@ -76,6 +89,9 @@ class CountedDocument(GalleryCounts):
     """The collection."""
     by_application: int
     """Points whose new vector an application has written since the cutover."""
+    late_writes: int | None
+    """Points that wait for a new vector although the backfill has ended: written since; null before
+    its end."""
     left: int
     """Vectors still to be written for this fraction."""
     eta_seconds: float | None
@@ -106,6 +122,8 @@ class StatusDocument(CountedDocument, NextDocument):
     """When the record was stored, UTC, ISO 8601; null without a record."""
     load: LoadDocument
     """Pace of the present or last run."""
+    quality: QualityDocument | None
+    """Quality so far; null where no backfill under this plan ran with `--until`."""
     artefacts: dict[Artefact, str]
     """Paths of the files there are."""
     last_error: str | None

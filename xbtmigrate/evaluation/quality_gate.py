@@ -39,6 +39,36 @@ _HINT = (
 
 
 @dataclass(frozen=True, slots=True)
+class LiveQuality:
+    """What a backfill has measured of its live gallery so far.
+
+    Attributes:
+        plan: Digest of the plan.
+        gate: The gate that it was held against, as it was written.
+        level: The level of the gate at the last measurement.
+        fractions: Shares re-encoded, ascending, n.
+        values: The metric of the gate at each, n.
+    """
+
+    plan: str
+    gate: str
+    level: float
+    fractions: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+
+    def add(self, fraction: float, found: GateResult) -> LiveQuality:
+        """Return it with one more measurement; a repeated share replaces the earlier one."""
+        kept = [row for row, each in enumerate(self.fractions) if each < fraction]
+        return LiveQuality(
+            self.plan,
+            self.gate,
+            found.level,
+            (*(self.fractions[row] for row in kept), fraction),
+            (*(self.values[row] for row in kept), found.value),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class GateResult:
     """The outcome of a gate for one system.
 

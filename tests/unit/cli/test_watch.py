@@ -33,6 +33,8 @@ def content(encoded: int) -> dict[str, Any]:
         "projected": 200,
         "encoded": encoded,
         "by_application": 0,
+        "late_writes": 0,
+        "quality": None,
         "without_new": 0,
         "without_vector": {},
         "eta_seconds": 30.0,
@@ -89,6 +91,24 @@ def test_a_terminal_gets_one_screen(
     # Only the title is bold, and each screen takes the place of the one before.
     assert "\x1b[0m\n  phase" in shown.getvalue()
     assert "\x1b[2K" in shown.getvalue()
+
+
+def test_what_is_known_of_late_writes_queries_and_quality_is_shown():
+    known = content(1)
+    known["late_writes"] = 12
+    known["load"]["probe_p95_ms"] = 4.25
+    known["quality"] = {
+        "gate": "recall@10>=keep",
+        "level": 0.5,
+        "fractions": [each / 10 for each in range(10)],
+        "values": [0.3 + each / 50 for each in range(10)],
+    }
+    line = status._line(known)
+    assert "queries p95 4.2 ms, 12 late writes, recall@10>=keep: 0.480" in line
+    shown = dict(status._progress(known))
+    assert shown["late writes"] == "12 points since the backfill"
+    curve = "0.300 at 0%, 0.360 at 30%, 0.420 at 60%, 0.480 at 90%"
+    assert shown["quality so far"] == f"{curve}; recall@10>=keep is 0.500"
 
 
 def test_a_watch_prints_no_json(tmp_path: Path):

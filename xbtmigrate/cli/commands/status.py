@@ -17,7 +17,7 @@ from xbtmigrate.cli.text import duration
 from xbtmigrate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from xbtmigrate.documents.status import LoadDocument, StatusDocument
+    from xbtmigrate.documents.status import LoadDocument, QualityDocument, StatusDocument
 
 EVERY = 2.0
 """Seconds between two updates: each exact count costs the server a scan."""
@@ -76,6 +76,12 @@ def _line(content: StatusDocument) -> str:
         parts.append(f"{load['points_per_second']:,.0f}/s")
     if content["eta_seconds"] is not None:
         parts.append(f"{duration(content['eta_seconds'])} left")
+    if load["probe_p95_ms"] is not None:
+        parts.append(f"queries p95 {load['probe_p95_ms']:.1f} ms")
+    if content["late_writes"]:
+        parts.append(f"{content['late_writes']:,} late writes")
+    if content["quality"] is not None:
+        parts.append(f"{content['quality']['gate']}: {content['quality']['values'][-1]:.3f}")
     parts += [str(value) for value in (load["state"], load["reason"]) if value]
     return ", ".join(parts)
 
@@ -88,6 +94,10 @@ def _progress(content: StatusDocument) -> list[tuple[str, object]]:
     pairs.append(("fraction", f"{content['fraction']:.0%}"))
     pairs += render.named(content, "points", "projected", "encoded")
     pairs += render.counts(content, "by_application", "without_new")
+    if content["late_writes"]:
+        pairs.append(("late writes", f"{content['late_writes']:,} points since the backfill"))
+    if content["quality"] is not None:
+        pairs.append(("quality so far", _curve(content["quality"])))
     if content["without_new"]:
         described = describe_without_vector(content["without_vector"])
         pairs.append(("of these get none", described))
@@ -96,6 +106,15 @@ def _progress(content: StatusDocument) -> list[tuple[str, object]]:
     if content["last_error"] is not None:
         pairs.append(("the last run ended", content["last_error"]))
     return pairs + _load(content["load"])
+
+
+def _curve(quality: QualityDocument) -> str:
+    """Return a curve as its first, some middle and its last values, by the share re-encoded."""
+    count = len(quality["values"])
+    # Four fit the line of a terminal of 80 columns.
+    rows = sorted({round(step * (count - 1) / 3) for step in range(4)})
+    steps = [f"{quality['values'][row]:.3f} at {quality['fractions'][row]:.0%}" for row in rows]
+    return f"{', '.join(steps)}; {quality['gate']} is {quality['level']:.3f}"
 
 
 def _artefacts(content: StatusDocument) -> list[tuple[str, object]]:

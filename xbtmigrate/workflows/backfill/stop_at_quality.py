@@ -24,7 +24,7 @@ from xbtmigrate.documents.backfill import UntilDocument
 from xbtmigrate.errors import EncoderError, EvaluationError
 from xbtmigrate.evaluation.estimate_full import impute_full
 from xbtmigrate.evaluation.mixed_gallery import Merge, Serving, Single
-from xbtmigrate.evaluation.quality_gate import Gate, GateResult
+from xbtmigrate.evaluation.quality_gate import Gate, GateResult, LiveQuality
 from xbtmigrate.evaluation.queries import Questions, read_questions
 from xbtmigrate.evaluation.retrieval import (
     DEPTH,
@@ -113,8 +113,17 @@ class QualityMonitor:
             live.look(self.work.gallery, self.work.order()[0][self._looked : position])
         self._looked = position
         self.verdict = live.judge(self.gate)
+        self._note(float(live.encoded.mean()), self.verdict)
         self.report(Stage.ENCODE.doing, position, places, f"{self.verdict}")
         return self.verdict.met
+
+    def _note(self, fraction: float, found: GateResult) -> None:
+        """Keep the curve so far for `status`; a run that goes on continues it."""
+        artefacts, plan = self.workspace.artefacts, self.work.request.plan.digest
+        known = artefacts.load_live_quality(plan)
+        if known is None or known.gate != found.gate:
+            known = LiveQuality(plan, found.gate, found.level)
+        artefacts.save_live_quality(known.add(fraction, found))
 
     def document(self) -> UntilDocument | None:
         """Return what was measured; None before the first measurement."""

@@ -7,7 +7,13 @@ from typing import cast
 
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
-from xbtmigrate.documents.status import Artefact, CountedDocument, LoadDocument, StatusDocument
+from xbtmigrate.documents.status import (
+    Artefact,
+    CountedDocument,
+    LoadDocument,
+    QualityDocument,
+    StatusDocument,
+)
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.plan import Plan
@@ -27,6 +33,8 @@ from xbtmigrate.workflows.workspace import artefacts_of
 
 ENDING = (Phase.ABORTING, Phase.FINALIZING, Phase.FINALIZED)
 """Phases in which one of the collections may be gone."""
+ENDED = (Phase.BACKFILLED, Phase.VERIFIED, Phase.CUTTING_OVER, Phase.CUT_OVER)
+"""Phases after a backfill: whatever is due now, an application has written since."""
 
 
 def report_status(config: Config) -> StatusDocument:
@@ -54,6 +62,7 @@ def report_status(config: Config) -> StatusDocument:
             **tally.document(),
             "collection": store.facts.collection,
             "by_application": tally.applied,
+            "late_writes": tally.pending if phase in ENDED else None,
             "left": left,
             "eta_seconds": round(left / rate, 1) if (rate := _rate(record)) and left else None,
         }
@@ -89,6 +98,7 @@ def _ending(config: Config, connection: Connection, record: MigrationRecord) -> 
         "collection": there,
         "by_application": 0,
         "without_new": 0,
+        "late_writes": None,
         "left": 0,
         "eta_seconds": None,
     }
@@ -120,6 +130,7 @@ def _document(
         "owner": record.owner or None if record else None,
         "updated_at": record.updated_at if record else None,
         "load": _load(config, connection, record),
+        "quality": _quality(config, plan),
         "artefacts": _artefacts(artefacts_of(config)),
         **find_next_step(
             phase,
@@ -129,6 +140,18 @@ def _document(
             route="" if plan is None else route_option(connection, plan),
         ),
         "last_error": None if trouble is None else trouble[0],
+    }
+
+
+def _quality(config: Config, plan: Plan | None) -> QualityDocument | None:
+    found = None if plan is None else artefacts_of(config).load_live_quality(plan.digest)
+    if found is None:
+        return None
+    return {
+        "gate": found.gate,
+        "level": found.level,
+        "fractions": list(found.fractions),
+        "values": list(found.values),
     }
 
 
