@@ -158,7 +158,7 @@ def test_another_model_of_the_same_dimension(world: World, tmp_path: Path):
 def test_an_old_model_of_another_dimension(world: World, tmp_path: Path):
     write_config(tmp_path, world.url, world.name)
     replaced(tmp_path, str(DATA / "old.parquet"), str(DATA / "new.parquet"))
-    world.refuses(tmp_path, "plan", exit_code=1, says="256 dimensions", hint="[old_model]")
+    world.refuses(tmp_path, "plan", exit_code=1, says="256-d vectors", hint="[old_model]")
 
 
 def test_a_model_file_that_is_missing_or_broken(world: World, tmp_path: Path):
@@ -379,7 +379,7 @@ def test_a_key_that_may_only_read(world: World, tmp_path: Path, monkeypatch: pyt
         answer_inside("backfill", cwd=tmp_path)
         guarded.refuses(
             tmp_path, "backfill", "--online",
-            exit_code=1, says="may not write points", hint="api_key_env",
+            exit_code=1, says="no right to write points", hint="api_key_env",
         )  # fmt: skip
         monkeypatch.setenv("XBT_KEY", "wrong")
         guarded.refuses(tmp_path, "plan", exit_code=1, says="refused the credentials")
