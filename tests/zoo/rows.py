@@ -39,6 +39,10 @@ FOUND: list[tuple[str, Specimen]] = [
     ("fewer points than a projector needs", Specimen(strategy="fastfill", count=30)),
     ("one point, which no query can be made from", Specimen(count=1)),
     ("an old model that is away at the cutover", Specimen(strategy="forward", outage=True)),
+    (
+        "a second run of a shadow with as many indexes as strict mode allows",
+        Specimen(place="server", texts=("too long",), strict=("indexes",), indexes=True),
+    ),
     ("one judged query", Specimen(count=3, texts=("empty", "long"), judged=True)),
 ]
 """What was wrong once, and the shortest specimen that showed it."""

@@ -219,10 +219,13 @@ def create_index(
     schema: models.PayloadSchemaType | models.PayloadSchemaParams,
 ) -> None:
     """Index a field of the payload, unless it already has this index."""
+    client = connection.client
+    # A server at strict mode's number of indexes refuses even one that exists.
+    found = connection.call(lambda: client.get_collection(collection)).payload_schema.get(field)
+    if found and (found.params or models.PayloadSchemaType(found.data_type.value)) == schema:
+        return
     connection.write(
-        lambda: connection.client.create_payload_index(
-            collection, field, field_schema=schema, wait=True
-        )
+        lambda: client.create_payload_index(collection, field, field_schema=schema, wait=True)
     )
 
 
