@@ -12,6 +12,8 @@ DECIDES = "recall@10"
 SHARES = (0.0, 0.1, 0.3, 0.5, 1.0)
 BOUND = "oracle"
 """The order that uses the true error: no run can have it."""
+BY_WORDS = ("lexical", "keep+lexical")
+"""Searches by words: what a sparse vector would bring, alone and beside the old model."""
 COSTS = {
     "keep": "nothing",
     "bridge": "no point is embedded or written; queries are projected into the old space",
@@ -120,7 +122,10 @@ def in_words(rows: Sequence[Row], strategy: str | None, share: float, points: in
     found = [f"{_part(best['keep'])} by search as it is (keep)"]
     if not best["full"].by_definition:
         found.append(f"{_part(best['full'])} by the new model on every point (full)")
-    between = [row for row in best.values() if row.name not in ("keep", "full")]
+    words = [
+        row for row in best.values() if row.strategy in BY_WORDS and row.against_keep == "better"
+    ]
+    between = [row for row in best.values() if row.strategy not in {"keep", "full", *BY_WORDS}]
     better = [row for row in between if row.against_keep == "better"]
     sentences = [f"Share of the right answers among the first ten ({DECIDES}): "]
     sentences[0] += ", ".join(found) + "."
@@ -129,6 +134,11 @@ def in_words(rows: Sequence[Row], strategy: str | None, share: float, points: in
         sentences.append(f"{top.name} reaches {_part(top)} and embeds no point again.")
     elif between:
         sentences.append("Nothing is better than keep that embeds no point again.")
+    if words:
+        top = max(words, key=lambda row: row.metrics[DECIDES])
+        sentences.append(
+            f"{top.name} reaches {_part(top)} without a new model: add a sparse vector first."
+        )
     if strategy is not None:
         cost = COSTS[strategy].format(points=points, share=share)
         sentences.append(f"The cost of {strategy}: {cost}.")

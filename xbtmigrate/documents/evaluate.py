@@ -52,8 +52,8 @@ class SystemDocument(Means):
     """Quality of one way to answer queries, the mean over the queries, and how it compares."""
 
     name: str
-    """`keep`, `bridge:<kind>`, `bridge:<kind>+lora`, `forward:<kind>`, `fusion:<serving>` with
-    nothing re-encoded, or `full`."""
+    """`keep`, `keep:centred`, `lexical`, `keep+lexical`, `bridge:<kind>`, `bridge:<kind>+lora`,
+    `forward:<kind>`, `fusion:<serving>` with nothing re-encoded, or `full`."""
     by_definition: bool
     """True for `full` where the answers are what the new model finds: its figures mean nothing."""
     chosen: bool

@@ -105,8 +105,8 @@ class System(_PlanPart):
     """Quality of one way to answer queries."""
 
     name: str
-    """`keep`, `bridge:<kind>`, `forward:<kind>`, `fusion:<serving>` or `full`; a fusion row is a
-    mixed gallery before anything is re-encoded."""
+    """`keep`, `keep:centred`, `lexical`, `keep+lexical`, `bridge:<kind>`, `forward:<kind>`,
+    `fusion:<serving>` or `full`; a fusion row is a mixed gallery before anything is re-encoded."""
     metrics: dict[str, float]
     """Quality in the sample: metric, named `sample_<metric>` -> mean over the queries, 0 to 1."""
     against_keep: str = ""

@@ -35,6 +35,14 @@ def test_another_way_to_search_as_it_is_does_not_stand_for_keep():
     assert "keep:centred reaches 0.700" in in_words(rows, None, 0, 10)
 
 
+def test_a_search_by_words_that_beats_keep_comes_before_a_new_model():
+    words = [row("lexical", 0.6), row("keep+lexical", 0.8, "better")]
+    told = in_words([*ROWS, *words], "forward", 0, 10)
+    assert "keep+lexical reaches 0.800 without a new model: add a sparse vector first." in told
+    assert "fusion:calibrated reaches 0.600 and embeds no point again." in told
+    assert "sparse" not in in_words([*ROWS, words[0]], "forward", 0, 10)
+
+
 def test_rows_of_nothing_and_what_is_folded_away(capsys: pytest.CaptureFixture[str]):
     show_systems("Found", ROWS, every=False)
     short = capsys.readouterr().out

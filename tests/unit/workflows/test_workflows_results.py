@@ -166,3 +166,24 @@ def test_a_serving_that_rotates_the_new_space_ranks_as_one_space_does(
     assert {curve.serving for curve in judged.deployable} == {"single"}
     unpaid = judge(partly.trial, partly.maps, asked)
     assert {curve.serving for curve in unpaid.curves} == {"single"}
+
+
+def test_what_a_sparse_vector_would_bring_stands_beside_keep_where_queries_were_judged():
+    found = findings(MEANING, turned(MEANING), noisy(MEANING[:ASKED], 3), turned(MEANING[:ASKED]))
+    # Every tenth point shares no word with its query.
+    texts = [f"query {row}" if row % 10 else "other words" for row in range(POINTS)]
+    trial = replace(found.trial, texts=texts)
+    asked = asked_of(found.maps.forward)
+    judged = judge(trial, found.maps, asked)
+    shown = replace(found, trial=trial, judged=judged)
+    rows = {row["name"]: row for row in shown.figures()["systems"]}
+    # "query" is in nearly every text; the number decides, and a single figure is no word.
+    answered = np.mean([row % 10 != 0 and row > 9 for row in range(ASKED)])
+    assert rows["lexical"]["recall@1"] == pytest.approx(answered, abs=0.03)
+    assert rows["keep+lexical"]["recall@10"] > rows["keep"]["recall@10"]
+    assert next(iter(rows)) == "keep"
+    assert shown.advise(0.95, Costs()).strategy is not None
+    provisional = replace(trial, questions=replace(trial.questions, provisional=True))
+    assert "lexical" not in judge(provisional, found.maps, asked).cells
+    pictures = replace(trial, questions=replace(trial.questions, modality=Modality.IMAGE))
+    assert "lexical" not in judge(pictures, found.maps, asked).cells

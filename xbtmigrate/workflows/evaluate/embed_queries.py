@@ -127,4 +127,5 @@ def build_trial(
         old_distance=store.facts.distance,
         new_distance=store.new_distance,
         side=points.side,
+        texts=points.texts,
     )

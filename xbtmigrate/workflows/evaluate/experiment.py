@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.evaluation.curves import Curve, measure_curves
+from xbtmigrate.evaluation.lexical import LexicalIndex, measure_lexical
 from xbtmigrate.evaluation.mixed_gallery import Centred, Serving, in_step
-from xbtmigrate.evaluation.retrieval import QueryScores, Rows, SearchSpace, evaluate
+from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Rows, SearchSpace, evaluate
 from xbtmigrate.evaluation.servings import (
     SERVED,
     SERVINGS,
@@ -28,7 +29,7 @@ from xbtmigrate.scoring.centring import Centring
 from xbtmigrate.scoring.mixture import SINGLE
 from xbtmigrate.scoring.slerp import slerp
 from xbtmigrate.training.fit_centring import centre_in_place
-from xbtmigrate.types import Channel, Distance, Vectors, normalized
+from xbtmigrate.types import Channel, Distance, Modality, Vectors, normalized
 from xbtmigrate.workflows.evaluate.trial import ChannelVectors, Trial
 
 ORACLE = "oracle"
@@ -37,6 +38,10 @@ ORDERS = ("random", "uncertainty", "benefit", ORACLE)
 
 KEEP_CENTRED = "keep:centred"
 """The old model with centred queries: free, and no migration."""
+
+LEXICAL = "lexical"
+HYBRID = "keep+lexical"
+"""The old model fused with a search by words: what a sparse vector would bring to it."""
 
 USUAL_SERVINGS = tuple(name for name, spec in SERVINGS.items() if spec.is_usual)
 """Servings that are measured by default."""
@@ -118,6 +123,7 @@ def judge(trial: Trial, maps: Maps, asked: CurveOptions) -> TrialResult:
     sides = None if maps.forward is None else trial.channel_vectors(maps.forward)
     spaces, relevance = _spaces(trial, maps, sides), trial.relevance
     rows = {name: evaluate(space, relevance) for name, space in _cells(trial, maps, spaces)}
+    rows |= _lexical(trial, relevance)
     # 2. The curves. Orders are compared by the points that are still to be paid for.
     ranked = {
         name: in_step(rank(trial.ids, scores), asked.spent)
@@ -172,6 +178,17 @@ def _cells(
             )
     if maps.forward is not None:
         yield f"forward:{maps.forward.kind}", spaces[Channel.FORWARD]
+
+
+def _lexical(trial: Trial, relevance: Relevance) -> dict[str, QueryScores]:
+    """Measure what a sparse vector would bring, where judged queries and the gallery are texts."""
+    questions = trial.questions
+    # Queries made from the texts share their very words, and would flatter a search by words.
+    if questions.provisional or questions.modality is not Modality.TEXT or not any(trial.texts):
+        return {}
+    index = LexicalIndex.build(trial.texts)
+    alone, fused = measure_lexical(index, questions.texts, trial.old_space, relevance)
+    return {LEXICAL: alone, HYBRID: fused}
 
 
 def _orders(

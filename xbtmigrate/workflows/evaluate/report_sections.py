@@ -22,7 +22,7 @@ from xbtmigrate.workflows.evaluate.report_curves import (
     name_figure,
 )
 from xbtmigrate.workflows.evaluate.report_next import what_next
-from xbtmigrate.workflows.evaluate.results import METRIC
+from xbtmigrate.workflows.evaluate.results import METRIC, name_group
 
 SHOWN = ("recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "map@100")
 BRIEF = ("recall@1", METRIC, "mrr@10")
@@ -106,10 +106,9 @@ def _cells(block: Document, name: str) -> Section:
 def _best_of_each(rows: Sequence[Document]) -> list[Document]:
     best: dict[str, Document] = {}
     for row in rows:
-        strategy = row["name"].partition(":")[0]
-        known = best.setdefault(strategy, row)
+        known = best.setdefault(name_group(row["name"]), row)
         if (row["chosen"], row[METRIC]) > (known["chosen"], known[METRIC]):
-            best[strategy] = row
+            best[name_group(row["name"])] = row
     return list(best.values())
 
 
@@ -137,10 +136,10 @@ def _offers(content: Document, costs: Sequence[Cost]) -> Section:
     advice, curves = content["recommendation"], content["curves"]
     curve = find_recommended(content) or max(list_deployable(curves), key=lambda each: each["auc"])
     best: dict[str, float] = {}
-    # All kinds of one strategy cost the same, so its best one is drawn; a fusion is no strategy.
+    # All kinds of one strategy cost the same, so its best one is drawn. Other rows are none.
     for row in content["systems"]:
-        strategy = row["name"].partition(":")[0]
-        if strategy != "fusion" and row["chosen"]:
+        strategy = name_group(row["name"])
+        if strategy in STRATEGIES and row["chosen"]:
             best[strategy] = max(best.get(strategy, 0.0), row[METRIC])
     points = [
         Offer(name, estimate_hours(costs, name, 0.0) or 0.0, value, name == advice["strategy"])

@@ -29,11 +29,11 @@ from xbtmigrate.workflows.evaluate.diagnostics import (
     find_flips,
     measure_score_shapes,
 )
-from xbtmigrate.workflows.evaluate.experiment import Maps, TrialResult
+from xbtmigrate.workflows.evaluate.experiment import HYBRID, LEXICAL, Maps, TrialResult
 from xbtmigrate.workflows.evaluate.trial import Trial
 
 METRIC: Final = "recall@10"
-SYSTEMS = ("keep", "bridge", "forward", "fusion", "full")
+SYSTEMS = ("keep", LEXICAL, HYBRID, "bridge", "forward", "fusion", "full")
 """Order of the table."""
 
 
@@ -189,6 +189,11 @@ class Findings:
             # Keys of JSON objects are strings.
             "fraction_to_full": {f"{share:g}": fraction for share, fraction in shares.items()},
         }
+
+
+def name_group(system: str) -> str:
+    """Return the strategy of a system; another way to search the old vectors is its own group."""
+    return system if system.startswith("keep") else system.partition(":")[0]
 
 
 def _system(system: str, found: Comparison, *, chosen: bool, by_definition: bool) -> SystemDocument:

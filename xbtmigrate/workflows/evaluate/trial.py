@@ -29,6 +29,7 @@ class Trial:
         old_distance: Distance of the old space.
         new_distance: Distance of the new space.
         side: Side vectors of the gallery, (n, d_side); None where none is configured.
+        texts: Texts of the gallery rows, None where missing; empty where they were not read.
     """
 
     questions: Questions
@@ -40,6 +41,7 @@ class Trial:
     old_distance: Distance
     new_distance: Distance
     side: Vectors | None = None
+    texts: Sequence[str | None] = ()
 
     @property
     def relevance(self) -> Relevance:
