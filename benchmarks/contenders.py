@@ -12,11 +12,14 @@ import json
 import os
 import resource
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,21 +38,26 @@ from qdrant_client.grpc import (
 
 from xbtmigrate.backfill.goal import Goal
 from xbtmigrate.backfill.loop import Backfill
+from xbtmigrate.backfill.pace import Limits, Pace
+from xbtmigrate.backfill.paced_gallery import PacedGallery
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.qdrant.collection.facts import inspect
+from xbtmigrate.qdrant.collection.health import OptimizerQueue
+from xbtmigrate.qdrant.gallery.create import prepare
 from xbtmigrate.qdrant.gallery.layout import NewSpace, choose_layout
+from xbtmigrate.qdrant.gallery.open_gallery import PAGE as TOOL_PAGE
 from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
 from xbtmigrate.qdrant.journal.journal import QdrantJournal
+from xbtmigrate.qdrant.journal.run_control import Control
 from xbtmigrate.qdrant.wire.connect import connect
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.points import EmbeddedFields
 from xbtmigrate.qdrant.wire.protobuf import encode_vector_updates
 from xbtmigrate.qdrant.wire.transport import PLAIN
-from xbtmigrate.types import Direction, Distance, Modality, Vectors
+from xbtmigrate.types import Direction, Distance, Layout, Modality, Vectors
+from xbtmigrate.workflows.backfill.throttle import LoadMonitor
 
-OLD, NEW = 512, 768
 PAGE = 512
-MATRIX = np.random.default_rng(1).standard_normal((OLD, NEW), dtype=np.float32) / np.float32(22.6)
 MAKE_ADAPTER = """
 import sys, numpy as np
 from pathlib import Path
@@ -65,12 +73,26 @@ save_adapter(ProcrustesAdapter(turn, input_dim=512, output_dim=512), Path(sys.ar
 
 @dataclass(frozen=True)
 class Target:
-    """One collection on one server, and where a copy of it may go."""
+    """One collection on one server, and where a copy of it may go.
+
+    Attributes:
+        url: Address of the server.
+        grpc_port: Port of its gRPC interface.
+        collection: Name of the collection.
+        points: How many it has.
+        old: Length of the stored vectors.
+        new: Length of those that are written.
+        indexed: Whether the optimizer is on and the stored vectors are indexed.
+        other_url: Address of the server that a copy goes to.
+    """
 
     url: str
     grpc_port: int
     collection: str
     points: int
+    old: int = 512
+    new: int = 768
+    indexed: bool = False
     other_url: str = ""
 
     def client(self, *, prefer_grpc: bool) -> QdrantClient:
@@ -94,14 +116,24 @@ class Target:
         return grpc.insecure_channel(address, [*options, *PLAIN.items()])
 
 
+def matrix_of(target: Target) -> Vectors:
+    """Return the matrix that every contender multiplies with, (old, new)."""
+    rng = np.random.default_rng(1)
+    matrix: Vectors = rng.standard_normal((target.old, target.new), dtype=np.float32)
+    return matrix / np.float32(np.sqrt(target.old))
+
+
 class Multiply:
     """The projector of this benchmark."""
 
     direction = Direction.FORWARD
 
+    def __init__(self, matrix: Vectors) -> None:
+        self._matrix = matrix
+
     def apply(self, vectors: Vectors) -> Vectors:
-        """Map (n, 512) to (n, 768)."""
-        mapped: Vectors = vectors @ MATRIX
+        """Map (n, old) to (n, new)."""
+        mapped: Vectors = vectors @ self._matrix
         return mapped
 
     def uncertainty(self, vectors: Vectors) -> Vectors:
@@ -120,6 +152,7 @@ class Nothing:
 def plain(target: Target, *, prefer_grpc: bool) -> None:
     """Loop as a tutorial does."""
     client, offset, done = target.client(prefer_grpc=prefer_grpc), None, 0
+    matrix = matrix_of(target)
     while done < target.points:
         records, offset = client.scroll(
             target.collection, limit=256, offset=offset, with_payload=True, with_vectors=["old"]
@@ -127,7 +160,7 @@ def plain(target: Target, *, prefer_grpc: bool) -> None:
         old = np.array([record.vector["old"] for record in records], np.float32)
         points = [
             models.PointVectors(id=record.id, vector={"new": row.tolist()})
-            for record, row in zip(records, old @ MATRIX, strict=True)
+            for record, row in zip(records, old @ matrix, strict=True)
         ]
         client.update_vectors(target.collection, points, wait=True)
         done += len(points)
@@ -179,7 +212,7 @@ def write_ceiling(target: Target, streams: int) -> float:
     send = target.channel().unary_unary(
         "/qdrant.Points/UpdateVectors", None, PointsOperationResponse.FromString
     )
-    rows = np.random.default_rng(2).standard_normal((PAGE, NEW), dtype=np.float32)
+    rows = np.random.default_rng(2).standard_normal((PAGE, target.new), dtype=np.float32)
     seconds = [0.0] * streams
 
     def write(first: int, last: int) -> None:
@@ -201,25 +234,33 @@ def _shared(work: Callable[[int, int], None], points: int, streams: int) -> None
         list(pool.map(work, bounds[:-1], bounds[1:]))
 
 
-def forward(target: Target) -> None:
-    """Run the tool's own backfill to its end, sweep included."""
-    with target.connect() as connection:
+def forward(target: Target, layout: Layout | None = None, *, paced: bool) -> None:
+    """Run the tool's own backfill to its end, sweep included; `paced` with its default limits."""
+    with target.connect() as connection, ExitStack() as ends:
         facts = inspect(connection, target.collection, "old")
-        choice = choose_layout(
-            facts, connection, None, NewSpace("new", NEW, Distance.COSINE), resuming=True
-        )
+        space = NewSpace("new", target.new, Distance.COSINE)
+        choice = choose_layout(facts, connection, layout, space, resuming=True)
+        prepare(connection, facts, choice)
         fields = EmbeddedFields("text", None, Modality.TEXT)
+        gallery = open_gallery(connection, facts, choice, fields, "p" * 64)
+        limits = Limits() if paced else Limits(max_slowdown=None)
+        pace = Pace(limits, TOOL_PAGE, partial(print, file=sys.stderr))
+        backlog = OptimizerQueue(connection, choice.collection)
+        control = Control(connection, target.collection)
+        watch = LoadMonitor(connection, facts, control, backlog, limits, 0, pace)
         journal = QdrantJournal(connection, target.collection)
         record = journal.acquire(MigrationRecord(target.collection, Phase.PLANNED, "p" * 64))
+        ends.callback(watch.end)
+        watch.start()
         outcome = Backfill(
-            gallery=open_gallery(connection, facts, choice, fields, "p" * 64),
+            gallery=PacedGallery(gallery, pace),
             journal=journal,
             record=record,
             goal=Goal(0.0, projects=True, max_quarantined=0.0),
             order=lambda: ([], ""),
             modality=Modality.TEXT,
             encoder=None,
-            projector=Multiply(),
+            projector=Multiply(matrix_of(target)),
             cache=Nothing(),
             batch_size=256,
             on_progress=lambda _: None,
@@ -243,10 +284,11 @@ def run(name: str, target: Target, python: str) -> float | None:
             return write_ceiling(target, int(streams))
         case ["client", "migrate"]:
             copied(target)
-        case ["forward", *torch]:
-            if torch:
+        case ["forward", *how]:
+            if "torch" in how:
                 __import__("torch")
-            forward(target)
+            layout = Layout.SHADOW if "shadow" in how else None
+            forward(target, layout, paced="default" in how)
     return None
 
 

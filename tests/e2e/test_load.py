@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,24 @@ def wait_until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> N
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@contextmanager
+def querying(db: Connection, name: str) -> Iterator[None]:
+    """Query the collection meanwhile, as an application does."""
+    ended = threading.Event()
+
+    def query() -> None:
+        while not ended.wait(0.02):
+            db.client.query_points(name, query=[0.1] * 16, using="old", limit=1)
+
+    thread = threading.Thread(target=query)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 class Gate:
@@ -180,7 +199,8 @@ def test_slows_down_where_queries_become_slow(
     control = Control(server_db, f"{name}-old")
     try:
         wait_until(gate.reached.is_set, run)
-        wait_until(lambda: control.read_load().get("state") == "throttled", run)
+        with querying(server_db, name):
+            wait_until(lambda: control.read_load().get("state") == "throttled", run)
         load = answer_inside("status", cwd=tmp_path)["load"]
         assert load["probe_p95_ms"] > 50 > load["baseline_p95_ms"]
         assert load["slowdown"] > load["max_slowdown"] == 1.5

@@ -175,6 +175,14 @@ class Pace:
         return self.p95 / self.baseline
 
     @property
+    def suffering(self) -> bool:
+        """Whether queries take longer than the limit allows, by the last measurement."""
+        limit = self.limits.max_slowdown
+        if limit is None or self.p95 is None or self.baseline is None:
+            return False
+        return not self._is_fine(self.p95, limit)
+
+    @property
     def idle(self) -> bool:
         """Whether no request of the run is in progress."""
         return self._busy == 0
@@ -235,8 +243,16 @@ class Pace:
             self.limits = limits
             self._rate_ready = self._clock()
             if limits.max_slowdown is None:
-                self.share, self.slow_because, self._ready = 1.0, "", self._clock()
-                self.release(WaitReason.CHECK)
+                self.run_free()
+
+    def run_free(self) -> None:
+        """Go at full speed from now on, until queries are judged again."""
+        with self._lock:
+            self.share, self.slow_because, self._ready = 1.0, "", self._clock()
+            # What queries took before says nothing about the time that now begins.
+            self.p95, self._starved = None, 0
+            self.release(WaitReason.CHECK)
+            self.release(WaitReason.BACKLOG)
 
     def judge(self, p95: float, *, settled: bool = True) -> None:
         """Adapt the pace to the time that queries take now.

@@ -4,8 +4,8 @@ The process is separate because the threads of a run wait for each other: a quer
 would look slow when only the run is busy. It is started as a file, imports little, and ends when
 its input ends, so it never outlives the run.
 
-Input: one line of JSON (see `Probes`). Output: a line for each query, its milliseconds; or
-"refused REASON", after which it ends.
+Input: one line of JSON (see `Probes`). Output: a line for each query, its milliseconds and how many
+queries the server has answered so far; or "refused REASON", after which it ends.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ def main() -> None:
     """Send the queries in turn until the input ends."""
     asked = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_input, daemon=True).start()
-    pool = _pool(asked)
+    pool, answered = _pool(asked), 0
     for number, body in enumerate(itertools.cycle(asked["bodies"])):
         begun = time.perf_counter()
-        pause = _ask(pool, asked, body)
+        status, pause = _ask(pool, asked, body)
         spent = time.perf_counter() - begun
+        answered += status == 200
         if pause is None:
             if number >= WARM_UP:
-                sys.stdout.write(f"{1000 * spent:.3f}\n")
+                sys.stdout.write(f"{1000 * spent:.3f} {answered}\n")
                 sys.stdout.flush()
             quick = number < WARM_UP + QUICK
             # During the run, probes are busy at most a third of the time, to add little load.
@@ -49,23 +50,28 @@ def main() -> None:
         time.sleep(max(pause, asked["spacing"]))
 
 
-def _ask(pool: urllib3.PoolManager, asked: dict[str, Any], body: str) -> float | None:
-    """Send one query; returns the seconds to pause if its time is not to be used, else None."""
+def _ask(pool: urllib3.PoolManager, asked: dict[str, Any], body: str) -> tuple[int, float | None]:
+    """Send one query.
+
+    Returns:
+        The status of the answer, 0 for none, and the seconds to pause if the time it took is not to
+        be used, else None.
+    """
     try:
         answer = pool.request(
             "POST", asked["url"], body=body, headers=asked["headers"], retries=False
         )
     # A query that timed out counts as a slow one; a broken connection does not count.
     except urllib3.exceptions.TimeoutError:
-        return None
+        return 0, None
     except urllib3.exceptions.HTTPError:
-        return 1.0
+        return 0, 1.0
     if answer.status == 200:
-        return None
+        return 200, None
     # A refusal is fast and would look like a fast query.
     if answer.status == 429 or answer.status >= 500:
         patience = answer.headers.get("retry-after", "")
-        return float(patience) if patience.isdecimal() else 1.0
+        return answer.status, float(patience) if patience.isdecimal() else 1.0
     sys.stdout.write(f"refused {answer.data[:300].decode(errors='replace')}\n")
     sys.exit(0)
 

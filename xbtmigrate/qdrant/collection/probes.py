@@ -34,10 +34,15 @@ class Probes:
         collection: Real name of the collection.
         queries: Bodies of the queries.
         spacing: Least seconds between two queries.
+
+    Attributes:
+        refused: Why the server refuses the queries, "" while it does not.
+        answered: How many queries the server has answered.
     """
 
     def __init__(self, rest: Rest, collection: str, queries: list[str], spacing: float) -> None:
         self.refused = ""
+        self.answered = 0
         self._times: deque[float] = deque()
         # Its own session: Ctrl-C should reach only the run, which then ends this process.
         self._process = subprocess.Popen(  # noqa: S603
@@ -81,7 +86,9 @@ class Probes:
                 if line.startswith("refused "):
                     self.refused = line.removeprefix("refused ").strip()
                 else:
-                    self._times.append(float(line))
+                    spent, answered = line.split()
+                    self._times.append(float(spent))
+                    self.answered = int(answered)
 
 
 def draw_queries(connection: Connection, facts: CollectionFacts, seed: int) -> list[str]:

@@ -149,6 +149,20 @@ class Rest:
             raise ResponseHandlingException(cut)
         return answer.data
 
+    def metrics(self) -> str:
+        """Return the server's metrics in the text format of Prometheus, "" where it has none."""
+        try:
+            answer = self._pool.request(
+                *("GET", f"{self.root}/metrics"),
+                headers=self.headers,
+                timeout=_PING_SECONDS,
+                redirect=False,
+                retries=False,
+            )
+        except urllib3.exceptions.HTTPError:
+            return ""
+        return answer.data.decode(errors="replace") if answer.status == 200 else ""
+
     def answers(self) -> bool:
         """Return whether a server answers within a few seconds."""
         try:

@@ -18,6 +18,7 @@ from xbtmigrate.migration.phases import utc_now
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.qdrant.collection.health import OptimizerQueue
+from xbtmigrate.qdrant.collection.other_clients import OtherClients
 from xbtmigrate.qdrant.collection.probes import Probes, draw_queries, spacing_of
 from xbtmigrate.qdrant.gallery.open_gallery import EMBEDDED_PAGE, PAGE
 from xbtmigrate.qdrant.journal.run_control import Control
@@ -62,7 +63,11 @@ class LoadMonitor:
     seed: int
     pace: Pace
     _windows: Windows = field(default_factory=Windows)
+    _queries: list[str] = field(default_factory=list)
     _probes: Probes | None = None
+    _probed: int = 0
+    _others: OtherClients | None = None
+    _alone: bool = False
     _blind: bool = False
     _token: str = ""
     _published: tuple[str | None, str] = ("", "")
@@ -91,8 +96,7 @@ class LoadMonitor:
         # Joined before publishing, or a late tick could overwrite "ended".
         if self._thread is not None:
             self._thread.join()
-        if self._probes is not None:
-            self._probes.close()
+        self._end_probes()
         with suppress(XbtMigrateError):
             self.control.publish_load({**self.state(), "state": "ended", "reason": ""})
 
@@ -143,7 +147,7 @@ class LoadMonitor:
 
     def _probe(self, now: float) -> None:
         """Pass the times of the probe queries to the pace."""
-        if self.pace.limits.max_slowdown is None or self._blind:
+        if self.pace.limits.max_slowdown is None or self._blind or self._alone:
             return
         if self._probes is None and not self._start_probes():
             return
@@ -173,24 +177,51 @@ class LoadMonitor:
             self._go_blind("Qdrant is reached by gRPC alone")
             return False
         try:
-            queries = draw_queries(self.connection, self.facts, self.seed)
+            self._queries = self._queries or draw_queries(self.connection, self.facts, self.seed)
         except XbtMigrateError as error:
             self._go_blind(error.message)
             return False
-        if not queries:
+        if not self._queries:
             self._go_blind("no stored vector was found to search with")
             return False
-        self._probes = Probes(rest, self.facts.collection, queries, spacing_of(self.facts))
-        # The baseline is the time of queries without the run: write nothing until it is known.
-        self.pace.hold(WaitReason.CHECK, "measuring how long queries take without this run")
+        if self._others is None:
+            self._others = OtherClients(rest, self._count_probes)
+            # Before the first probe: whether the server counts the probes shows whose count it is.
+            self._others.look(time.monotonic())
+        self._probes = Probes(rest, self.facts.collection, self._queries, spacing_of(self.facts))
+        if self.pace.baseline is None:
+            # The baseline is the time of queries without the run: write nothing until it is known.
+            self.pace.hold(WaitReason.CHECK, "measuring how long queries take without this run")
         return True
+
+    def _end_probes(self) -> None:
+        if self._probes is not None:
+            self._probes.close()
+            self._probed += self._probes.answered
+            self._probes = None
+            self._windows.clear()
+
+    def _count_probes(self) -> int:
+        return self._probed + (0 if self._probes is None else self._probes.answered)
+
+    def _look_for_others(self, now: float) -> None:
+        """Go at full speed, without probes, while no other client queries the server."""
+        if self._others is None or self.pace.baseline is None:
+            return
+        alone = not self._others.look(now)
+        if alone and not self._alone:
+            self._end_probes()
+            self._others.restart()
+            self.pace.run_free()
+            log.info("no other client queries the server: the run goes at full speed")
+        elif self._alone and not alone:
+            log.info("other clients query the server: the run spares their queries again")
+        self._alone = alone
 
     def _go_blind(self, why: str) -> None:
         """Continue without probes, and log it: nothing is slowed down by guesses."""
         self._blind = True
-        if self._probes is not None:
-            self._probes.close()
-            self._probes = None
+        self._end_probes()
         log.warning("queries cannot be timed, so their slowdown is not limited: %s", why)
         self.pace.release(WaitReason.CHECK)
         self.pace.limit_to(replace(self.pace.limits, max_slowdown=None))
@@ -201,19 +232,24 @@ class LoadMonitor:
         refusal = self.connection.retries.pauses.get(WaitReason.SERVER_LIMIT)
         if refusal is not None and refusal.count > self._refusals:
             self._refusals = refusal.count
-            self.pace.back_off("the server refused requests (429)")
+            # Only measurements of queries would make the run faster again.
+            if not self._alone:
+                self.pace.back_off("the server refused requests (429)")
         # `--max-slowdown off` goes as fast as it can: it does not wait for the optimizer either.
         if self.pace.limits.max_slowdown is None:
-            self.pace.release(WaitReason.BACKLOG)
             return
+        self._look_for_others(now)
         self._busy, why = self.backlog.look()
+        # The backlog is mostly this run's own: it is no reason to wait while queries are fast.
+        wait = bool(why) and self.pace.suffering
         # One clock for both: during a wait when it ends, after it when the next one may begin.
         held = WaitReason.BACKLOG in self.pace.holds
-        if held and (not why or now >= self._backlog_ends):
-            done = "the server has caught up" if not why else "the server is still behind"
+        if held and (not wait or now >= self._backlog_ends):
+            behind = "the server is still behind" if wait else "queries are fast again"
+            done = behind if why else "the server has caught up"
             self.pace.release(WaitReason.BACKLOG, f"going on: {done}")
             self._backlog_ends = now + BACKLOG_REST
-        elif why and not held and now >= self._backlog_ends:
+        elif wait and not held and now >= self._backlog_ends:
             self._backlog_ends = now + BACKLOG_PATIENCE
             self.pace.hold(WaitReason.BACKLOG, why)
 
