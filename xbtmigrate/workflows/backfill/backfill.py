@@ -186,7 +186,7 @@ def run(
         spending = Spending(models.new, options.max_cost)
         should_stop = spending.or_stop(should_stop)
         check_writable(store.connection, store.facts.collection)
-        # All checks come before this line: the lease is the first thing written.
+        # After all checks: the lease is the first thing written.
         with _hold_lease(store, _bound(request, projector)) as held:
             _prepare(store, workspace.artefacts, request.plan)
             with (

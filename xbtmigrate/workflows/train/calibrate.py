@@ -104,7 +104,7 @@ def fit_calibration(
         learn_benefit: Learn what to re-encode first as well, where the projector allows it.
 
     Returns:
-        What was learned, or None where there are too few queries that both models can embed.
+        What was learned, or None where both models can embed too few queries.
     """
     seed = store.config.plan.seed
     # The sample is in random order, so its first points are a fair part of it.
@@ -127,13 +127,12 @@ def fit_calibration(
         (bridge.projector.digest, forward.projector.digest),
         _tune(sides, asked, points, forward.projector),
     )
+    benefit = None
+    if learn_benefit and forward.projector.has_uncertainty and not forward.projector.d_side:
+        mixed = _Mixed(sides, points, calibration, hubness, forward.projector)
+        # Ranks grow with the gallery, and the benefit is meant for the whole collection.
+        benefit = _benefit(mixed, everything, store.facts.points / len(points), seed)
     trial = _trial(store, points, true, embedded[0], everything)
-    has_features = forward.projector.has_uncertainty and not forward.projector.d_side
-    if not (learn_benefit and has_features):
-        return CalibrationResult(calibration, None, trial, questions.basis)
-    mixed = _Mixed(sides, points, calibration, hubness, forward.projector)
-    # Ranks grow with the gallery, and the benefit is meant for the whole collection.
-    benefit = _benefit(mixed, everything, store.facts.points / len(points), seed)
     return CalibrationResult(calibration, benefit, trial, questions.basis)
 
 
