@@ -95,6 +95,6 @@ def test_a_collection_has_to_be_named_where_nobody_can_be_asked(folder: Path):
 
 def test_ctrl_c_at_a_question_ends_it(folder: Path):
     code, shown = at_terminal(*INIT, answers=["\x03"], cwd=folder)
-    assert code == 130
+    assert code == 130, shown
     assert "Traceback" not in shown
     assert not (folder / "xbtmigrate.toml").exists()

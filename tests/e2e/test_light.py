@@ -67,7 +67,9 @@ def test_searches_and_writes_of_every_serving(tmp_path: Path):
     answer_inside("backfill", "--online", "--fraction", "0.5", cwd=tmp_path)
     imported = imported_by(SEARCHES, tmp_path)
     assert {"numpy", "qdrant_client", "xbtmigrate"} <= imported
-    assert imported.isdisjoint(HEAVY), imported & HEAVY
+    # Where FastEmbed is installed, the client library itself imports it, with onnxruntime.
+    ours = imported - imported_by("import qdrant_client", tmp_path)
+    assert ours.isdisjoint(HEAVY), ours & HEAVY
 
 
 def draw(*shape: int) -> np.ndarray:

@@ -47,8 +47,9 @@ def test_unusable_old_vectors_stop_nothing(
     assert (coverage["unusable_old"], coverage["with_old_vector"]) == (4, COUNT - 4)
     assert sorted(coverage["examples_unusable"]) == sorted(map(str, broken))
     assert any("4 points have a vector 'old' that is not finite" in w for w in plan["warnings"])
-    (finding,) = answer_inside("doctor", cwd=tmp_path, expect=3)["findings"]
-    assert finding["name"] == "unusable_vectors"
+    # Others may be about what earlier tests left on the server.
+    found = answer_inside("doctor", cwd=tmp_path, expect=3)["findings"]
+    (finding,) = (each for each in found if each["name"] == "unusable_vectors")
     assert all(str(each) in finding["message"] for each in broken)
     answer_inside("train-projector", "--kind", "ridge", cwd=tmp_path)
     done = answer_inside("backfill", "--online", "--fraction", "0", cwd=tmp_path)

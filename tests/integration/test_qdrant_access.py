@@ -70,7 +70,7 @@ def test_a_key_that_may_not_migrate(
     with connect(
         guarded.url, api_key=key, prefer_grpc=prefer_grpc, grpc_port=guarded.grpc_port
     ) as connection:
-        with pytest.raises(ConnectionFailedError, match=f"may not {lacking}") as caught:
+        with pytest.raises(ConnectionFailedError, match=f"no right to {lacking}") as caught:
             check_writable(connection, "c")
         assert "api_key_env" in caught.value.hint
 
