@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.support.command import PROGRAM, SETTINGS
 
 QUESTION = re.compile(r"(?:: |\] ?)$")
-SECONDS = 120.0
+SECONDS, QUIET = 120.0, 0.3
 
 
 def at_terminal(*arguments: str, answers: Sequence[str], cwd: Path) -> tuple[int, str]:
@@ -36,7 +36,9 @@ def at_terminal(*arguments: str, answers: Sequence[str], cwd: Path) -> tuple[int
         if not read:
             break
         shown += read.decode("utf-8", "replace").replace("\r", "")
-        if left and QUESTION.search(shown.rpartition("\n")[2]):
+        # What is read may end within a line: a question is followed by nothing.
+        waits = not select.select([terminal], [], [], QUIET)[0]
+        if left and waits and QUESTION.search(shown.rpartition("\n")[2]):
             answer = left.pop(0)
             os.write(terminal, (answer if answer == "\x03" else f"{answer}\n").encode())
     os.close(terminal)
