@@ -171,7 +171,7 @@ def test_a_serving_that_rotates_the_new_space_ranks_as_one_space_does(
 def test_what_a_sparse_vector_would_bring_stands_beside_keep_where_queries_were_judged():
     found = findings(MEANING, turned(MEANING), noisy(MEANING[:ASKED], 3), turned(MEANING[:ASKED]))
     # Every tenth point shares no word with its query.
-    texts = [f"query {row}" if row % 10 else "other words" for row in range(POINTS)]
+    texts = [f"the query {row}" if row % 10 else "other words" for row in range(POINTS)]
     trial = replace(found.trial, texts=texts)
     asked = asked_of(found.maps.forward)
     judged = judge(trial, found.maps, asked)
@@ -185,5 +185,7 @@ def test_what_a_sparse_vector_would_bring_stands_beside_keep_where_queries_were_
     assert shown.advise(0.95, Costs()).strategy is not None
     provisional = replace(trial, questions=replace(trial.questions, provisional=True))
     assert "lexical" not in judge(provisional, found.maps, asked).cells
+    captions = replace(trial, texts=[*trial.questions.texts, *texts[ASKED:]])
+    assert "lexical" not in judge(captions, found.maps, asked).cells
     pictures = replace(trial, questions=replace(trial.questions, modality=Modality.IMAGE))
     assert "lexical" not in judge(pictures, found.maps, asked).cells

@@ -186,9 +186,24 @@ def _lexical(trial: Trial, relevance: Relevance) -> dict[str, QueryScores]:
     # Queries made from the texts share their very words, and would flatter a search by words.
     if questions.provisional or questions.modality is not Modality.TEXT or not any(trial.texts):
         return {}
+    if _are_own_texts(trial):
+        return {}
     index = LexicalIndex.build(trial.texts)
     alone, fused = measure_lexical(index, questions.texts, trial.old_space, relevance)
     return {LEXICAL: alone, HYBRID: fused}
+
+
+def _are_own_texts(trial: Trial) -> bool:
+    """Return whether most queries are the very text of their answer, such as a picture's caption.
+
+    Any search by words finds these, whatever users would find.
+    """
+    text_of = dict(zip(trial.ids, trial.texts, strict=True))
+    same = [
+        any(text_of.get(point) == query for point in points)
+        for query, points in zip(trial.questions.texts, trial.questions.relevant, strict=True)
+    ]
+    return sum(same) * 2 > len(same)
 
 
 def _orders(
