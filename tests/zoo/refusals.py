@@ -105,7 +105,8 @@ def ways_out(outcome: Outcome, application: Application) -> Iterator[str]:
     offered = f"{outcome.advice}\n{outcome.sentence}"
     for count in re.findall(r"--accept-without-vector[ =](\d+)", offered):
         yield f"--accept-without-vector {count}"
-    if "--alias" in offered and application.specimen.alias == "beside":
+    alias_is_beside = application.specimen.alias == "beside"
+    if "--alias" in offered and "--alias" not in outcome.command and alias_is_beside:
         yield f"--alias {application.alias}"
         return
     if "--vector" in offered and outcome.command[0] == "init":
