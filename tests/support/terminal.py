@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def at_terminal(*arguments: str, answers: Sequence[str], cwd: Path) -> tuple[int
     """
     child, terminal = pty.fork()
     if child == 0:
+        # Ignored where the tests run in the background, and a child inherits that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.chdir(cwd)
         os.execve(PROGRAM[0], [*PROGRAM, *arguments], os.environ | SETTINGS | {"COLUMNS": "80"})
     shown, left = "", list(answers)
