@@ -28,8 +28,10 @@ _OFFERS = {
     "another name for the new vector": "set qdrant.new_vector renamed",
 }
 """What is offered, and what is typed then; `set` stands for a key of the configuration."""
+# An option whose value is a name belongs to the command that was refused.
 _COMMAND = re.compile(
-    r"xbtmigrate ((?:backfill|verify|plan|train-projector|cutover)(?: --[a-z-]+(?: \d[\w.]*)?)*)"
+    r"xbtmigrate ((?:backfill|verify|plan|train-projector|cutover)"
+    r"(?: --[a-z-]+\b(?: \d[\w.]*)?(?! [^\s-]))*)"
 )
 _LIMITS = re.compile(r'PATCH /collections/.+? (\{"strict_mode_config".*?\}\})')
 
@@ -119,5 +121,6 @@ def ways_out(outcome: Outcome, application: Application) -> Iterator[str]:
         yield command if verb != outcome.command[0] else options or "again"
     if "plan.queries" in offered:
         yield "judge"
-    if "same command again" in offered or "run it again" in offered:
+    same = shlex.split(str(outcome.document.get("next") or ""))[1:] == [*outcome.command]
+    if same or "same command again" in offered or "run it again" in offered:
         yield "again"
