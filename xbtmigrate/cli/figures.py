@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from xbtmigrate.cli import render
+from xbtmigrate.evaluation.systems import BY_WORDS, name_group
 
 METRICS = ("recall@1", "recall@10", "mrr@10")
 DECIDES = "recall@10"
 SHARES = (0.0, 0.1, 0.3, 0.5, 1.0)
 BOUND = "oracle"
 """The order that uses the true error: no run can have it."""
-BY_WORDS = ("lexical", "keep+lexical")
-"""Searches by words: what a sparse vector would bring, alone and beside the old model."""
 COSTS = {
     "keep": "nothing",
     "bridge": "no point is embedded or written; queries are projected into the old space",
@@ -47,7 +46,7 @@ class Row(NamedTuple):
     @property
     def strategy(self) -> str:
         """Name of the strategy alone; another way to search as it is stands by itself."""
-        return self.name if self.name.startswith("keep") else self.name.partition(":")[0]
+        return name_group(self.name)
 
 
 def evaluated(content: Mapping[str, Any]) -> list[Row]:

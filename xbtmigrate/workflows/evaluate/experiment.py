@@ -20,6 +20,7 @@ from xbtmigrate.evaluation.servings import (
     ServingSpec,
     find_measured,
 )
+from xbtmigrate.evaluation.systems import HYBRID, KEEP_CENTRED, LEXICAL
 from xbtmigrate.ordering import rank, score_points
 from xbtmigrate.ordering.benefit import BenefitModel
 from xbtmigrate.projectors import Projector
@@ -35,13 +36,6 @@ from xbtmigrate.workflows.evaluate.trial import ChannelVectors, Trial
 ORACLE = "oracle"
 ORDERS = ("random", "uncertainty", "benefit", ORACLE)
 """Orders that are measured by default."""
-
-KEEP_CENTRED = "keep:centred"
-"""The old model with centred queries: free, and no migration."""
-
-LEXICAL = "lexical"
-HYBRID = "keep+lexical"
-"""The old model fused with a search by words: what a sparse vector would bring to it."""
 
 USUAL_SERVINGS = tuple(name for name, spec in SERVINGS.items() if spec.is_usual)
 """Servings that are measured by default."""
@@ -123,7 +117,7 @@ def judge(trial: Trial, maps: Maps, asked: CurveOptions) -> TrialResult:
     sides = None if maps.forward is None else trial.channel_vectors(maps.forward)
     spaces, relevance = _spaces(trial, maps, sides), trial.relevance
     rows = {name: evaluate(space, relevance) for name, space in _cells(trial, maps, spaces)}
-    rows |= _lexical(trial, relevance)
+    rows |= _lexical(trial, spaces[Channel.OLD], relevance)
     # 2. The curves. Orders are compared by the points that are still to be paid for.
     ranked = {
         name: in_step(rank(trial.ids, scores), asked.spent)
@@ -180,7 +174,7 @@ def _cells(
         yield f"forward:{maps.forward.kind}", spaces[Channel.FORWARD]
 
 
-def _lexical(trial: Trial, relevance: Relevance) -> dict[str, QueryScores]:
+def _lexical(trial: Trial, old: SearchSpace, relevance: Relevance) -> dict[str, QueryScores]:
     """Measure what a sparse vector would bring, where judged queries and the gallery are texts."""
     questions = trial.questions
     # Queries made from the texts share their very words, and would flatter a search by words.
@@ -189,7 +183,7 @@ def _lexical(trial: Trial, relevance: Relevance) -> dict[str, QueryScores]:
     if _are_own_texts(trial):
         return {}
     index = LexicalIndex.build(trial.texts)
-    alone, fused = measure_lexical(index, questions.texts, trial.old_space, relevance)
+    alone, fused = measure_lexical(index, questions.texts, old, relevance)
     return {LEXICAL: alone, HYBRID: fused}
 
 

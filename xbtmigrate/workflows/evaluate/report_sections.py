@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xbtmigrate.documents.next_step import NextDocument
+from xbtmigrate.evaluation.systems import name_group
 from xbtmigrate.migration.plan import Cost
 from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.report import figures
@@ -22,7 +23,7 @@ from xbtmigrate.workflows.evaluate.report_curves import (
     name_figure,
 )
 from xbtmigrate.workflows.evaluate.report_next import what_next
-from xbtmigrate.workflows.evaluate.results import METRIC, name_group
+from xbtmigrate.workflows.evaluate.results import METRIC
 
 SHOWN = ("recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "map@100")
 BRIEF = ("recall@1", METRIC, "mrr@10")

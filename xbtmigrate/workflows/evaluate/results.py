@@ -22,6 +22,7 @@ from xbtmigrate.evaluation.curves import Curve
 from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.evaluation.recommendation import Costs, Criteria, Recommendation, recommend
 from xbtmigrate.evaluation.retrieval import METRICS, QueryScores
+from xbtmigrate.evaluation.systems import rank_system
 from xbtmigrate.scoring.mixture import SINGLE
 from xbtmigrate.types import Modality, Strategy
 from xbtmigrate.workflows.evaluate.diagnostics import (
@@ -29,12 +30,10 @@ from xbtmigrate.workflows.evaluate.diagnostics import (
     find_flips,
     measure_score_shapes,
 )
-from xbtmigrate.workflows.evaluate.experiment import HYBRID, LEXICAL, Maps, TrialResult
+from xbtmigrate.workflows.evaluate.experiment import Maps, TrialResult
 from xbtmigrate.workflows.evaluate.trial import Trial
 
 METRIC: Final = "recall@10"
-SYSTEMS = ("keep", LEXICAL, HYBRID, "bridge", "forward", "fusion", "full")
-"""Order of the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ class Findings:
         cells = {**self.judged.cells, **self.further}
         comparisons = self.comparisons(cells)
         # `sorted` is stable: within a group the chosen projector stays first.
-        order = sorted(cells, key=lambda name: SYSTEMS.index(name.partition(":")[0]))
+        order = sorted(cells, key=rank_system)
         return {
             "direction": self.direction,
             "basis": questions.basis,
@@ -189,11 +188,6 @@ class Findings:
             # Keys of JSON objects are strings.
             "fraction_to_full": {f"{share:g}": fraction for share, fraction in shares.items()},
         }
-
-
-def name_group(system: str) -> str:
-    """Return the strategy of a system; another way to search the old vectors is its own group."""
-    return system if system.startswith("keep") else system.partition(":")[0]
 
 
 def _system(system: str, found: Comparison, *, chosen: bool, by_definition: bool) -> SystemDocument:
