@@ -8,12 +8,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from qdrant_client import QdrantClient
 
-from tests.support.clipart import Clipart, write_config
+from tests.support.clipart import Clipart, make_judged_folder
 from tests.support.command import answer_inside, start
 from tests.support.migrating import old_model
 from xbtmigrate.evaluation.retrieval import SearchSpace, rank_top_k
@@ -27,16 +25,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backfilled migration whose payloads hold markup, with judged queries."""
     folder = tmp_path_factory.mktemp("compare")
     clipart = Clipart.load(COUNT)
+    make_judged_folder(folder, clipart, 40)
     client = QdrantClient(path=str(folder / "qdrant"))
-    clipart.fill(client, "clipart")
     client.set_payload("clipart", {"note": NASTY}, points=clipart.ids)
     client.close()
-    queries = {
-        "text": clipart.captions[:40],
-        "relevant": [[str(each)] for each in clipart.ids[:40]],
-    }
-    pq.write_table(pa.table(queries), folder / "queries.parquet")
-    write_config(folder, "path:qdrant", "clipart", plan='queries = "queries.parquet"')
     answer_inside("plan", cwd=folder)
     answer_inside("train-projector", "--kind", "procrustes,ridge", cwd=folder)
     answer_inside("backfill", "--online", "--fraction", "0.3", cwd=folder)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from qdrant_client import QdrantClient
 
-from tests.support.clipart import Clipart, write_config
+from tests.support.clipart import Clipart, make_judged_folder
 from tests.support.command import answer
 from tests.support.documents import DOCS, rows, sections
 
@@ -23,17 +21,10 @@ def migration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A planned, trained and partly backfilled collection; one of its images is unreadable."""
     folder = tmp_path_factory.mktemp("output")
     clipart = Clipart.load(COUNT)
+    make_judged_folder(folder, clipart, 60, images_from=20)
     client = QdrantClient(path=str(folder / "qdrant"))
-    clipart.fill(client, "clipart")
     client.set_payload("clipart", {"image": "no such image"}, points=[clipart.ids[0]])
     client.close()
-    queries = {
-        "text": clipart.captions[:60],
-        "image": [None] * 20 + clipart.images[20:60],
-        "relevant": [[str(i)] for i in clipart.ids[:60]],
-    }
-    pq.write_table(pa.table(queries), folder / "queries.parquet")
-    write_config(folder, "path:qdrant", "clipart", plan='queries = "queries.parquet"')
     return folder
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from qdrant_client import QdrantClient
 
-from tests.support.clipart import Clipart, write_config
+from tests.support.clipart import Clipart, make_judged_folder
 from tests.support.command import answer, xbtmigrate
 
 COUNT = 300
@@ -50,17 +47,7 @@ CONTRASTS = """() => {
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the reports of a plan and of an evaluation by text and image queries."""
     folder = tmp_path_factory.mktemp("report")
-    clipart = Clipart.load(COUNT)
-    client = QdrantClient(path=str(folder / "qdrant"))
-    clipart.fill(client, "clipart")
-    client.close()
-    queries = {
-        "text": clipart.captions[:80],
-        "image": [None] * 40 + clipart.images[40:80],
-        "relevant": [[str(i)] for i in clipart.ids[:80]],
-    }
-    pq.write_table(pa.table(queries), folder / "queries.parquet")
-    write_config(folder, "path:qdrant", "clipart", plan='queries = "queries.parquet"')
+    make_judged_folder(folder, Clipart.load(COUNT), 80, images_from=40)
     answer("plan", "--report", "plan.html", cwd=folder)
     answer("train-projector", "--kind", "procrustes,ridge", cwd=folder)
     answer("evaluate", "--report", "report.html", "--gate", "recall@10>=0.01", cwd=folder)

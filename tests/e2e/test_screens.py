@@ -13,12 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from qdrant_client import QdrantClient
 
-from tests.support.clipart import Clipart, write_config
+from tests.support.clipart import Clipart, make_judged_folder
 from tests.support.command import inside
 from xbtmigrate.cli import render
 
@@ -103,16 +100,7 @@ def recorded(calls: list[tuple[str, tuple[Any, ...]]]) -> Iterator[None]:
 def path(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """Run every step once: its command, what it printed, and its stderr."""
     folder = tmp_path_factory.mktemp("screens")
-    clipart = Clipart.load(COUNT)
-    client = QdrantClient(path=str(folder / "qdrant"))
-    clipart.fill(client, "clipart")
-    client.close()
-    queries = {
-        "text": clipart.captions[:60],
-        "relevant": [[str(each)] for each in clipart.ids[:60]],
-    }
-    pq.write_table(pa.table(queries), folder / "queries.parquet")
-    write_config(folder, "path:qdrant", "clipart", plan='queries = "queries.parquet"')
+    make_judged_folder(folder, Clipart.load(COUNT), 60)
     steps: Recorded = []
     for command in PATH:
         calls: list[tuple[str, tuple[Any, ...]]] = []

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 from qdrant_client import QdrantClient
 
-from tests.support.clipart import Clipart, write_config
+from tests.support.clipart import Clipart, make_judged_folder
 from tests.support.command import answer_inside, inside
 from tests.support.migrating import new_model, old_model
 from tests.support.tiny_clip import png
@@ -57,15 +55,7 @@ def clipart() -> Clipart:
 def folder(clipart: Clipart, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A planned migration of an embedded collection, with judged queries."""
     folder = tmp_path_factory.mktemp("compare")
-    client = QdrantClient(path=str(folder / "qdrant"))
-    clipart.fill(client, "clipart")
-    client.close()
-    queries = {
-        "text": clipart.captions[:40],
-        "relevant": [[str(each)] for each in clipart.ids[:40]],
-    }
-    pq.write_table(pa.table(queries), folder / "queries.parquet")
-    write_config(folder, "path:qdrant", "clipart", plan='queries = "queries.parquet"')
+    make_judged_folder(folder, clipart, 40)
     answer_inside("plan", cwd=folder)
     return folder
 

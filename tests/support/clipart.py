@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from qdrant_client import QdrantClient
 
@@ -59,6 +60,24 @@ def vectors(model: str, keys: list[str]) -> np.ndarray:
     matrix = array.values.to_numpy(zero_copy_only=False).reshape(len(array), -1)
     found = matrix[[row[key] for key in keys]].astype(np.float32)
     return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def make_judged_folder(
+    folder: Path, clipart: Clipart, asked: int, *, images_from: int | None = None
+) -> None:
+    """Make an embedded collection with its configuration and judged queries.
+
+    The first captions are the queries; from a certain row on, the images as well.
+    """
+    client = QdrantClient(path=str(folder / "qdrant"))
+    clipart.fill(client, "clipart")
+    client.close()
+    relevant = [[str(each)] for each in clipart.ids[:asked]]
+    queries = {"text": clipart.captions[:asked], "relevant": relevant}
+    if images_from is not None:
+        queries["image"] = [None] * images_from + clipart.images[images_from:asked]
+    pq.write_table(pa.table(queries), folder / "queries.parquet")
+    write_config(folder, "path:qdrant", "clipart", plan='queries = "queries.parquet"')
 
 
 def write_config(folder: Path, url: str, collection: str, **changes: str) -> Path:
