@@ -215,5 +215,5 @@ def _settings(connection: Connection, layout: Target) -> Iterator[Finding]:
         yield Finding(
             name="settings_not_kept",
             message=f"the embedded mode keeps no index settings of '{layout.vector}'",
-            way_out="nothing: the embedded mode searches without an index",
+            way_out="none is needed, because the embedded mode searches without an index",
         )

@@ -82,6 +82,6 @@ def _show(content: FinalizeDocument) -> None:
     render.say(f"Afterwards the data is in {place}, {using}, model {data['model']}.")
     for change in content["configuration"]:
         render.say(f"In the configuration: {change}")
-    if not content["snapshots_possible"]:
+    if not content["snapshots_possible"] and content["status"] == "nothing was deleted":
         render.say("The embedded mode has no snapshots: copy its folder first.")
     render.next_step(content)

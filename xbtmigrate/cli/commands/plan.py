@@ -121,7 +121,8 @@ def _show(plan: Plan, *, every: bool) -> None:
     for warning in plan.warnings:
         render.say(f"Warning: {warning}")
     for finding in plan.findings:
-        render.say(f"Needed: {finding.message}. Way out: {finding.way_out}.")
+        label = "Needed" if finding.blocks else "Note"
+        render.say(f"{label}: {finding.message}. Way out: {finding.way_out}.")
     advised = plan.recommendation
     render.say(f"Recommended: {advised.strategy or 'nothing'}. {advised.reason}.")
     render.say("")

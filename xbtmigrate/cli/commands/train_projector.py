@@ -11,7 +11,7 @@ from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
 from xbtmigrate.cli.text import duration
 
 if TYPE_CHECKING:
-    from xbtmigrate.documents.train import CandidateDocument
+    from xbtmigrate.documents.train import CandidateDocument, CentringDocument
     from xbtmigrate.workflows.train.train import TrainResult
 
 
@@ -65,6 +65,14 @@ def train_projector(
         _show(trained)
 
 
+def _describe_centring(centred: CentringDocument) -> str:
+    tried = f"on {centred['queries']:,} queries"
+    if not any(centred["strengths"]):
+        return f"Queries are not centred: it gained nothing {tried}"
+    strengths = " ".join(f"{each:g}" for each in centred["strengths"])
+    return f"Queries centred by {strengths} (0, 0.1 ... 1 re-encoded), fitted {tried}"
+
+
 def _show(trained: TrainResult) -> None:
     content = trained.document()
     counts = ", ".join(f"{count:,} {source}" for source, count in content["pairs"].items())
@@ -98,11 +106,7 @@ def _show(trained: TrainResult) -> None:
     if fitted := content["calibration"]:
         render.say(f"Calibrated on {fitted['queries']:,} queries; {fitted['basis']}")
     if centred := content["centring"]:
-        strengths = " ".join(f"{each:g}" for each in centred["strengths"])
-        render.say(
-            f"Queries centred by {strengths} (0, 0.1 ... 1 re-encoded), "
-            f"fitted on {centred['queries']:,} queries; {centred['basis']}"
-        )
+        render.say(f"{_describe_centring(centred)}; {centred['basis']}")
     render.say(
         "Held-out figures only compare maps: each held-out point searches for itself. To compare "
         "a map with keep, run `xbtmigrate evaluate`."

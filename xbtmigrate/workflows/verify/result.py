@@ -167,7 +167,7 @@ class VerifyFindings:
     def _proven(self) -> list[str]:
         state, kept = self.state, self.baseline
         found = [
-            f"{state.checked:,} points were asked for their new vector and what it was made from",
+            f"{state.checked:,} points were checked for their new vector and what it was made from",
             f"{state.compared.get(Kind.PROJECTED, 0):,} projected and "
             f"{state.compared.get(Kind.ENCODED, 0):,} encoded vectors were made again and compared",
         ]
@@ -179,9 +179,9 @@ class VerifyFindings:
             )
         if kept is not None:
             found.append(
-                f"{kept.same:,} of {kept.points:,} source points that were looked at while "
-                "planning have the same payload and the same old vectors to the bit, "
-                f"{kept.rounded:,} more but for the last digit"
+                f"{kept.same:,} of the {kept.points:,} source points that `plan` recorded have the "
+                "same payload and bit for bit the same old vectors"
+                + (f", {kept.rounded:,} more up to rounding" if kept.rounded else "")
             )
             # Put there by an application: the tool writes neither a source nor old vectors.
             if kept.replaced:
@@ -202,10 +202,11 @@ class VerifyFindings:
             found.append("how the points were before the first write: no copy of it was kept")
         else:
             rest = self.tally.points - kept.same - kept.rounded
-            found.append(
-                f"payload and old vectors of {rest:,} points were not compared with what they "
-                "were: not looked at while planning, or changed since, by whom only they know"
-            )
+            if rest > 0:
+                found.append(
+                    f"that payload and old vectors of {rest:,} points are as before the first "
+                    "write: `plan` did not record these points, or they have changed since"
+                )
         return found
 
     def _next(self) -> NextDocument:
