@@ -16,6 +16,8 @@ endif
 # The plugins that need no torch.
 LIGHT := ./plugins/xbtmigrate-fastembed ./plugins/xbtmigrate-openai ./plugins/xbtmigrate-research
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+# Empty is off: without bytecode files, each command of the tests would compile the libraries again.
+export PYTHONDONTWRITEBYTECODE :=
 # One thread a worker: two workers that each use every core wait for one another.
 PYTEST := OMP_NUM_THREADS=1 XBTMIGRATE_INSTALLED=wheel $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
