@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from xbtmigrate.encoders import precomputed
+from xbtmigrate.encoders import vector_files
 from xbtmigrate.encoders.precomputed import PrecomputedEncoder
 from xbtmigrate.errors import EncoderError, UnreadableSourceError
 from xbtmigrate.types import Modality
@@ -130,8 +132,9 @@ def test_wrong_columns_are_an_error_at_once(tmp_path, table, message):
 
 
 def test_missing_file_and_other_file(tmp_path):
-    with pytest.raises(EncoderError, match="does not exist"):
-        PrecomputedEncoder(path=tmp_path / "none.parquet")
+    for missing in ("none.parquet", "none/*.parquet"):
+        with pytest.raises(EncoderError, match="does not exist"):
+            PrecomputedEncoder(path=tmp_path / missing)
     (tmp_path / "text.parquet").write_text("key,vector")
     with pytest.raises(EncoderError, match="is not a Parquet file"):
         PrecomputedEncoder(path=tmp_path / "text.parquet")
@@ -156,8 +159,8 @@ def test_fingerprint_is_of_the_content(write):
 
 
 def test_fingerprint_of_a_large_file_reads_its_ends(write, monkeypatch):
-    monkeypatch.setattr(precomputed, "_HASHED_WHOLE", 100)
-    monkeypatch.setattr(precomputed, "_SAMPLED", 300)
+    monkeypatch.setattr(vector_files, "_HASHED_WHOLE", 100)
+    monkeypatch.setattr(vector_files, "_SAMPLED", 300)
     keys = [f"key {number}" for number in range(200)]
     vectors = [[float(number), 1.0] for number in range(200)]
     path = write(keys, vectors)
@@ -165,3 +168,114 @@ def test_fingerprint_of_a_large_file_reads_its_ends(write, monkeypatch):
     assert PrecomputedEncoder(path=path).fingerprint == first
     write([*keys[:-1], "other"], vectors)
     assert PrecomputedEncoder(path=path).fingerprint != first
+
+
+UUID = uuid.UUID("3f2504e0-4f89-41d3-9a0c-0305e82c3301")
+
+
+@pytest.mark.parametrize(
+    ("keys", "point"),
+    [
+        (pa.array([UUID.bytes], pa.binary(16)), str(UUID)),
+        (pa.array([Decimal(2**64 - 1)], pa.decimal128(20, 0)), str(2**64 - 1)),
+        (pa.array([7], pa.int8()), "7"),
+        (pa.array(["7"]).dictionary_encode(), "7"),
+        (pa.array([7]).dictionary_encode(), "7"),
+        (pa.array(["7"], pa.string_view()), "7"),
+        (pa.array([b"7"], pa.binary()), "7"),
+        (pa.array([b"7"], pa.large_binary()), "7"),
+        (pa.array(["7"], pa.large_string()), "7"),
+        (pa.array([str(UUID).upper()]), str(UUID)),
+        (pa.array([UUID.hex]), str(UUID)),
+        (pa.array([UUID.urn]), str(UUID)),
+        (pa.array([f"{{{UUID}}}"]), str(UUID)),
+        (pa.array(["007"]), "7"),
+    ],
+)  # fmt: skip
+def test_ids_of_every_type_and_spelling(write, keys, point):
+    encoder = PrecomputedEncoder(path=write(keys, VECTORS[:1]))
+    np.testing.assert_array_equal(encoder.encode(["x"], Modality.TEXT, ids=[point]), VECTORS[:1])
+    # Only ids have spellings: a text is what it is.
+    text = keys[0].as_py() if pa.types.is_string(keys.type) else point
+    assert encoder.find_missing([str(text), "x"]).tolist() == [False, True]
+
+
+def test_ids_of_the_extension_type(tmp_path):
+    # As Arrow marks it in a file: pyarrow 17 reads the bytes, later versions the extension type.
+    marks = {"ARROW:extension:name": "arrow.uuid", "ARROW:extension:metadata": ""}
+    fields = [
+        pa.field("key", pa.binary(16), metadata=marks),
+        pa.field("vector", pa.list_(pa.float32(), 2)),
+    ]
+    table = pa.table([[UUID.bytes], VECTORS[:1]], schema=pa.schema(fields))
+    pq.write_table(table, tmp_path / "v.parquet")
+    encoder = PrecomputedEncoder(path=tmp_path / "v.parquet")
+    assert not encoder.find_missing(["x"], ids=[str(UUID)]).any()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder as Spark writes it, with two files of vectors in another precision each."""
+    folder = tmp_path / "new"
+    for name, keys, kind in (("a", ["1", "2"], "float16"), ("b/c", ["3"], "float32")):
+        path = folder / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [VECTORS[int(key) - 1] for key in keys]
+        column = pa.array(list(np.array(rows, kind)), pa.list_(pa.type_for_alias(kind), 2))
+        pq.write_table(pa.table({"key": keys, "vector": column}), path)
+    (folder / "_SUCCESS").touch()
+    (folder / "_temporary").mkdir()
+    (folder / "_temporary" / "part.parquet").write_text("half")
+    (folder / ".a.parquet.crc").write_text("sum")
+    return folder
+
+
+def test_a_folder_is_read_whole_and_a_pattern_in_part(folder):
+    encoder = PrecomputedEncoder(path=folder)
+    np.testing.assert_array_equal(encoder.encode(["3", "1"], Modality.TEXT), VECTORS[::-2])
+    for pattern, missing in (("*.parquet", [False, True]), ("*/*", [True, False])):
+        found = PrecomputedEncoder(path=folder / pattern).find_missing(["1", "3"])
+        assert found.tolist() == missing, pattern
+
+
+@pytest.mark.parametrize("pattern", ["", "/*.parquet"])
+def test_files_at_a_url(folder, pattern):
+    encoder = PrecomputedEncoder(path=f"file://{folder}{pattern}")
+    np.testing.assert_array_equal(encoder.encode(["1"], Modality.TEXT), VECTORS[:1])
+
+
+def test_files_at_a_url_of_fsspec(folder):
+    fsspec = pytest.importorskip("fsspec")
+    fsspec.filesystem("memory").put(str(folder), "/vectors", recursive=True)
+    encoder = PrecomputedEncoder(path="memory://vectors")
+    np.testing.assert_array_equal(encoder.encode(["3"], Modality.TEXT), VECTORS[2:])
+
+
+@pytest.mark.parametrize("url", ["nowhere://x/y", "file://host/x", "s3:///"])
+def test_a_url_that_cannot_be_opened(url):
+    with pytest.raises(EncoderError) as caught:
+        PrecomputedEncoder(path=url)
+    assert caught.value.hint
+
+
+def test_one_key_in_two_files(folder):
+    path = folder / "d.parquet"
+    close, apart = [3.01, 4.0], [3.0, 4.1]
+    for vector, refused in ((close, False), (apart, True)):
+        column = pa.array([vector], pa.list_(pa.float32(), 2))
+        pq.write_table(pa.table({"key": ["1"], "vector": column}), path)
+        encoder = PrecomputedEncoder(path=folder)
+        if refused:
+            with pytest.raises(EncoderError, match=r"d\.parquet has different vectors .* '1'"):
+                encoder.encode(["1"], Modality.TEXT)
+        else:
+            np.testing.assert_array_equal(encoder.encode(["1"], Modality.TEXT), VECTORS[:1])
+
+
+def test_files_may_be_added_to_a_named_model(folder):
+    first, named = PrecomputedEncoder(path=folder), PrecomputedEncoder(path=folder, model="m")
+    column = pa.array([VECTORS[0]], pa.list_(pa.float32(), 2))
+    pq.write_table(pa.table({"key": ["9"], "vector": column}), folder / "e.parquet")
+    assert PrecomputedEncoder(path=folder).fingerprint != first.fingerprint
+    assert PrecomputedEncoder(path=folder, model="m").fingerprint == named.fingerprint
+    assert PrecomputedEncoder(path=folder, model="n").fingerprint != named.fingerprint
