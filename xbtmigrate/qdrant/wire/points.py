@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from string import Formatter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow as pa
 from qdrant_client import models
 
 from xbtmigrate.errors import CollectionError, ConfigError
+from xbtmigrate.qdrant.wire.payload_field import Payload, parse_field
 from xbtmigrate.types import (
     Modality,
     PointId,
@@ -25,7 +25,6 @@ from xbtmigrate.types import (
     vector_array,
 )
 
-Payload: TypeAlias = Mapping[str, Any]
 StoredId: TypeAlias = int | str
 
 
@@ -34,7 +33,8 @@ class EmbeddedFields:
     """Where the embedded text and the image are in a payload.
 
     Attributes:
-        text: Dotted path ("meta.title"), or a template of them ("{title}. {keywords}").
+        text: Dotted path ("meta.title"), or a template of them ("{title}. {keywords}"); see
+            `payload_field`.
         image: Dotted path of the image reference.
         stored: Which of the two the stored vectors embed.
     """
@@ -50,19 +50,28 @@ class EmbeddedFields:
                 f"set payload.{self.stored}, or correct old_model.stored",
             )
         for field in (self.text, self.image):
-            if field is not None and not all(paths_of(field)):
+            parsed = None if field is None else parse_field(field)
+            if field is not None and parsed is None:
                 raise ConfigError(
                     f"'{field}' is neither a dotted path nor a template of dotted paths",
-                    'write "description", "meta.title" or "{title}. {keywords}"',
+                    'write "description", "meta.title" or "{title}. {keywords}"; a key with dots, '
+                    "braces or colons stands in quotes",
                 )
+            # Qdrant's own quoted keys have no escapes.
+            for root in {path[0] for path in parsed.paths} if parsed else ():
+                if not root or '"' in root:
+                    raise ConfigError(
+                        f"'{field}' starts at the payload key {root!r}, which Qdrant cannot select",
+                        "copy the text to a key that is not empty and has no quotation mark",
+                    )
 
     def text_of(self, payload: Payload) -> str | None:
         """Render the embedded text; None where every field of it is missing or empty."""
-        return None if self.text is None else _rendered(self.text, payload)
+        return _render(self.text, payload)
 
     def image_of(self, payload: Payload) -> str | None:
         """Return the image reference, None where it is missing."""
-        return None if self.image is None else _rendered(self.image, payload)
+        return _render(self.image, payload)
 
     def content_of(self, payload: Payload) -> str | None:
         """Render the field that the stored vectors embed."""
@@ -74,64 +83,17 @@ class EmbeddedFields:
 
     def keys(self) -> list[str]:
         """Return the payload's top-level keys that the fields lie under, quoted for Qdrant."""
-        fields = [field for field in (self.text, self.image) if field is not None]
-        roots = [path.split(".")[0] for field in fields for path in paths_of(field)]
+        parsed = [parse_field(field) for field in (self.text, self.image) if field is not None]
+        roots = [path[0] for field in parsed if field is not None for path in field.paths]
         return [f'"{root}"' for root in dict.fromkeys(roots)]
 
     def _stored_field(self) -> str | None:
         return self.text if self.stored is Modality.TEXT else self.image
 
 
-def paths_of(field: str) -> list[str]:
-    """Return the dotted paths of a field; an invalid template gives an empty path."""
-    if "{" not in field and "}" not in field:
-        return [field.strip()]
-    try:
-        parts = list(Formatter().parse(field))
-    except ValueError:
-        return [""]
-    paths = [
-        # Format specs and conversions ("{a:>3}", "{a!r}") are refused: an empty path is invalid.
-        "" if form or convert else name
-        for _, name, form, convert in parts
-        if name is not None
-    ]
-    return paths or [""]
-
-
-def _rendered(field: str, payload: Payload) -> str | None:
-    # The common case, a text under a top-level key, needs no parsing of the field.
-    plain = payload.get(field)
-    if isinstance(plain, str) and "." not in field and "{" not in field:
-        return plain if plain.strip() else None
-    values = [_value(payload, path) for path in paths_of(field)]
-    # One present field is enough; the literals of a template alone are not content.
-    if not any(values):
-        return None
-    if "{" not in field:
-        return values[0]
-    # parse() yields the text before each field; text after the last one has no field.
-    literals = [(literal, name is not None) for literal, name, _, _ in Formatter().parse(field)]
-    remaining = iter(values)
-    return "".join(text + (next(remaining) if slot else "") for text, slot in literals).strip()
-
-
-def _value(payload: Payload, path: str) -> str:
-    return ", ".join(_texts_at(payload, path.split(".")))
-
-
-def _texts_at(node: object, path: Sequence[str]) -> Iterator[str]:
-    if isinstance(node, list):
-        for each in node:
-            yield from _texts_at(each, path)
-    elif path and isinstance(node, Mapping):
-        yield from _texts_at(node.get(path[0]), path[1:])
-    elif not path and isinstance(node, str):
-        if node.strip():
-            yield node
-    # In Python a bool is an int, but it is not content to embed.
-    elif not path and isinstance(node, int | float) and not isinstance(node, bool):
-        yield str(node)
+def _render(field: str | None, payload: Payload) -> str | None:
+    parsed = None if field is None else parse_field(field)
+    return None if parsed is None else parsed.render(payload)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from xbtmigrate.qdrant.collection.overview import read_overview
 from xbtmigrate.qdrant.wire.connect import connect
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL
+from xbtmigrate.qdrant.wire.payload_field import read_json, write_path
 from xbtmigrate.workflows.encode_points import encode_readable
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.plan.inputs import list_input_checks
@@ -32,6 +33,8 @@ from xbtmigrate.workflows.store import Store, open_store
 IMAGE_STARTS = ("data:image/", "iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
 DEEPEST = 16
 """Levels of a payload that are searched for texts."""
+ITEMS = 8
+"""Items of a list that are searched for texts."""
 IMAGE_ENDS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 TRIED = 8
 """Points that a model is tried on: a service may charge for each."""
@@ -171,18 +174,19 @@ def _fields(payloads: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dict
     return texts, pictures
 
 
-def _strings(
-    payload: Mapping[str, Any], prefix: str = "", depth: int = 0
-) -> Iterator[tuple[str, str]]:
-    """Yield texts with their dotted paths, but for keys that no path can name."""
-    for key, value in payload.items():
-        # payload.text takes dotted paths and `{field}` templates: such a key cannot be named.
-        if key != key.strip() or set(key) & set(".{}") or not key:
-            continue
-        if isinstance(value, str) and value:
-            yield prefix + key, value
-        elif isinstance(value, Mapping) and depth < DEEPEST:
-            yield from _strings(value, f"{prefix}{key}.", depth + 1)
+def _strings(node: object, path: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
+    """Yield the texts in a payload, also in lists and in texts that hold JSON, with their paths."""
+    if isinstance(node, str):
+        node = read_json(node) or node
+    if isinstance(node, Mapping) and len(path) <= DEEPEST:
+        for key, value in node.items():
+            yield from _strings(value, (*path, key))
+    elif isinstance(node, list):
+        for each in node[:ITEMS]:
+            yield from _strings(each, path)
+    # Qdrant cannot select a top-level key that is empty or has a quotation mark.
+    elif isinstance(node, str) and node and path and path[0] and '"' not in path[0]:
+        yield write_path(path), node
 
 
 def _is_image(value: str) -> bool:
