@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse.linalg import svds
 
 from xbtmigrate.side_information.vocabulary import Vocabulary
 from xbtmigrate.types import Vectors, normalized
@@ -114,6 +113,8 @@ def fit_lexical(
     Returns:
         Float32 (v, size).
     """
+    from scipy.sparse.linalg import svds
+
     weights = vocabulary.weigh(texts)
     narrow = min(weights.shape)
     # svds starts from a random vector unless it is given one.

@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from xbtmigrate.side_information.tokens import MAX_TOKENS, split_words
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 MAX_WORDS = 15_000
 """Largest vocabulary; embedding it takes a fiftieth of the tokens of 20,000 texts."""
@@ -55,6 +58,9 @@ class Vocabulary:
         Returns:
             Float32 (n, v), each row of unit length, or empty where no word is known.
         """
+        # Every command loads this module, and few of them weigh words.
+        from scipy import sparse
+
         places: list[int] = []
         weights: list[float] = []
         ends = [0]

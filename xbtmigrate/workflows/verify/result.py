@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 import pyarrow.compute as pc
-from scipy.stats import sem
 
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.documents.next_step import NextDocument
@@ -282,6 +281,9 @@ def _measured(
     own: Sequence[PointId] | None,
     hnsw_ef: int | None,
 ) -> IndexRecallDocument:
+    # It takes as long to import as all of this package.
+    from scipy.stats import sem
+
     facts = store.facts
     places = ((facts.collection, facts.vector), (target.collection, target.vector))
     old, new = (
