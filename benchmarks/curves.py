@@ -236,7 +236,8 @@ def learn_benefit(
         return waiting, encoded
 
     own = np.arange(len(known)), halves[0]
-    bank = Bank([str(row) for row in known], corpus.queries_old[known], corpus.queries_new[known])
+    old, new = corpus.queries_old[known], corpus.queries_new[known]
+    bank = Bank([str(row) for row in known], old, new, maps.bridge.apply(new))
     around = FeatureInputs(
         Calibration(fusion, 0.0, bank, ("", "")),
         np.stack([state[own] for state in states(slice(0, len(known)))], axis=1),

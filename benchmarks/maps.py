@@ -60,6 +60,7 @@ class Corpus:
     rel: npt.NDArray[np.intp]
     captions: Vectors | None = None
     words: dict[str, Vectors] | None = None
+    old_words: dict[str, Vectors] | None = None
 
 
 def by_key(name: str) -> dict[str, Vectors]:
@@ -68,7 +69,9 @@ def by_key(name: str) -> dict[str, Vectors]:
     return dict(zip(table["key"].to_pylist(), np.float32(vectors_of(table, "vector")), strict=True))
 
 
-def text_corpus(old: str, new: str, queries: str, words: str, documents: str = "") -> Corpus:
+def text_corpus(
+    old: str, new: str, queries: str, words: str, *, documents: str = "", old_words: str = ""
+) -> Corpus:
     """Descriptions, asked for by synopses."""
     first, second = by_key(old), by_key(new)
     rows = pq.read_table(DATA / "text" / "debian-packages.parquet").to_pylist()
@@ -86,7 +89,8 @@ def text_corpus(old: str, new: str, queries: str, words: str, documents: str = "
         normalized(np.stack([m[t] for t in ts])) for ts in (texts, queried) for m in (first, second)
     ]
     rel = np.array([place[each["relevant"][0]] for each in asked])
-    return Corpus(texts, queried, *of, rel, words=by_key(words))
+    first_words = by_key(old_words) if old_words else None
+    return Corpus(texts, queried, *of, rel, words=by_key(words), old_words=first_words)
 
 
 def clipart() -> Corpus:
@@ -108,7 +112,7 @@ def read(name: str) -> Corpus:
         return clipart()
     if name == "neural":
         files = "new-minilm384-by-text", "e5-small384-by-text", "e5-queries", "words-e5-small384"
-        return text_corpus(*files, documents="e5-documents")
+        return text_corpus(*files, documents="e5-documents", old_words="words-minilm384")
     return text_corpus("old-svd128-by-text", "new-minilm384-by-text", "queries", "words-minilm384")
 
 
@@ -145,24 +149,37 @@ def fixed_rows(corpus: Corpus, vocabulary: Vocabulary) -> dict[str, Vectors]:
     }
 
 
-def side_of(corpus: Corpus, vocabulary: Vocabulary, rows: npt.NDArray[np.intp]) -> TextSide | None:
-    """The table of words, where the words were embedded."""
-    if corpus.words is None:
-        return None
-    kept = [n for n, word in enumerate(vocabulary.words) if word in corpus.words]
-    vocabulary = Vocabulary([vocabulary.words[n] for n in kept], vocabulary.rarity[kept])
-    words = fit_words(np.stack([corpus.words[word] for word in vocabulary.words]))
-    lexical = fit_lexical(vocabulary, [corpus.texts[row] for row in rows[:6000]])
-    return TextSide(vocabulary, {"words": words, "lexical": lexical})
+def sides_of(
+    corpus: Corpus, vocabulary: Vocabulary, rows: npt.NDArray[np.intp]
+) -> dict[Direction, TextSide]:
+    """The tables of words, where the words were embedded."""
+    made = {}
+    embedded = {Direction.FORWARD: corpus.words, Direction.BRIDGE: corpus.old_words}
+    for direction, of in embedded.items():
+        if of is None:
+            continue
+        kept = [n for n, word in enumerate(vocabulary.words) if word in of]
+        known = Vocabulary([vocabulary.words[n] for n in kept], vocabulary.rarity[kept])
+        blocks = {"words": fit_words(np.stack([of[word] for word in known.words]))}
+        if direction is Direction.FORWARD:
+            blocks["lexical"] = fit_lexical(known, [corpus.texts[row] for row in rows[:6000]])
+        made[direction] = TextSide(known, blocks)
+    return made
 
 
-def pairs_of(corpus: Corpus, rows: npt.NDArray[np.intp], side: Vectors | None) -> list[Pairs]:
+def pairs_of(
+    corpus: Corpus,
+    rows: npt.NDArray[np.intp],
+    side: Vectors | None,
+    query_side: Vectors | None,
+) -> list[Pairs]:
     """Pair the vectors of these rows; pictures with their own new vectors and with captions'."""
     source = PairSource.TEXT if corpus.captions is None else PairSource.IMAGE
     targets = {source: corpus.new, PairSource.CAPTION_IMAGE: corpus.captions}
-    ids, given = [str(row) for row in rows], None if side is None else side[rows]
+    ids = [str(row) for row in rows]
+    given = [None if each is None else each[rows] for each in (side, query_side)]
     return [
-        Pairs(ids, [""] * len(rows), corpus.old[rows], target[rows], source, given)
+        Pairs(ids, [""] * len(rows), corpus.old[rows], target[rows], source, *given)
         for source, target in targets.items()
         if target is not None
     ]
@@ -176,8 +193,11 @@ def run(corpus: Corpus, vocabulary: Vocabulary, given: argparse.Namespace, seed:
     )
     rows = free[:count]
     started, cpu = time.monotonic(), time.process_time()
-    text_side = side_of(corpus, vocabulary, rows)
-    side = None if text_side is None else text_side.embed(corpus.texts)
+    sides = sides_of(corpus, vocabulary, rows)
+    side, query_side = (
+        sides[each].embed(corpus.texts) if each in sides else None
+        for each in (Direction.FORWARD, Direction.BRIDGE)
+    )
     held, kept = np.split(rows, [min(HELD_OUT, count // 5)])
     gallery = np.concatenate([held, kept])[:5000]
     task = SelectionTask(
@@ -186,12 +206,14 @@ def run(corpus: Corpus, vocabulary: Vocabulary, given: argparse.Namespace, seed:
         relevant=[np.array([row]) for row in range(len(held))],
         gallery_new=corpus.new[gallery],
         gallery_side=None if side is None else side[gallery],
+        queries_side=None if query_side is None else query_side[held],
         self_asked=corpus.captions is None,
-        pairs=pairs_of(corpus, held, side),
+        pairs=pairs_of(corpus, held, side, query_side),
     )
     spaces = ModelSpace("old", Distance.COSINE), ModelSpace("new", Distance.COSINE)
-    options = FitOptions(*spaces, given.kinds, text_side=text_side, seed=seed)
-    report = fit(Direction.FORWARD, pairs_of(corpus, kept, side), task, options)
+    options = FitOptions(*spaces, given.kinds, text_sides=sides, seed=seed)
+    pairs = pairs_of(corpus, kept, side, query_side)
+    report = fit(Direction.FORWARD, pairs, task, options)
     print(
         f"seed {seed}, {count} pairs: {time.process_time() - cpu:.1f} s of processor time "
         f"({time.monotonic() - started:.1f} s)",
@@ -206,6 +228,14 @@ def run(corpus: Corpus, vocabulary: Vocabulary, given: argparse.Namespace, seed:
     chosen = report.projector
     projected, uncertainty = chosen.apply(corpus.old, side), chosen.uncertainty(corpus.old, side)
     curves(corpus, projected, uncertainty, seed, given.figure)
+    bridge = fit(Direction.BRIDGE, pairs, task, options)
+    print("  settings", dict(bridge.projector.manifest.hyperparameters), f"{bridge.seconds:.1f} s")
+    for projector in (*bridge.others, bridge.projector):
+        bridged = projector.apply_to_queries(corpus.asked_new, corpus.asked)
+        show(
+            f"bridge:{projector.kind}{', words' if projector.d_side else ''}",
+            measured(bridged @ corpus.old.T, corpus.rel, slice(1, None, 2)),
+        )
 
 
 def curves(

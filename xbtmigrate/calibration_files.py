@@ -30,6 +30,7 @@ def save_calibration(folder: Path, calibration: Calibration) -> None:
             "id": pa.array(bank.ids, pa.string()),
             "old": vector_array(bank.old),
             "new": vector_array(bank.new),
+            "bridged": vector_array(bank.bridged),
         }
     ).replace_schema_metadata(
         {
@@ -50,10 +51,11 @@ def load_calibration(folder: Path) -> Calibration | None:
     if not path.exists():
         return None
     hint = "calibrate again with train-projector"
-    table = read_parquet(path, {"id": pa.string(), "old": VECTORS, "new": VECTORS}, hint)
+    names = ("old", "new", "bridged")
+    table = read_parquet(path, {"id": pa.string(), **dict.fromkeys(names, VECTORS)}, hint)
     try:
         facts = _facts(table)
-        bank = Bank(table["id"].to_pylist(), vectors_of(table, "old"), vectors_of(table, "new"))
+        bank = Bank(table["id"].to_pylist(), *(vectors_of(table, name) for name in names))
         return Calibration(
             Fusion.load(folder),
             float(facts["blend"]),

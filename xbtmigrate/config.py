@@ -87,6 +87,8 @@ class OldModelSection(BaseModel):
 
     encoder: str
     stored: Modality
+    # Whether the collection's words are embedded once, for a better bridge.
+    words: bool = True
 
 
 class NewModelSection(BaseModel):

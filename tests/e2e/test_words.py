@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from tests.support.corpus import (
     write_vectors,
 )
 from xbtmigrate import Projector
-from xbtmigrate.types import normalized
+from xbtmigrate.encoders.precomputed import PrecomputedEncoder
+from xbtmigrate.serving import MigrationSearcher
+from xbtmigrate.types import Modality, normalized
 
 pytestmark = [pytest.mark.long, pytest.mark.server]
 COUNT, WORDS = 500, 240
@@ -89,3 +92,54 @@ def test_words_can_be_left_out(
     forward = answer_inside("train-projector", cwd=tmp_path)["directions"]["forward"]
     assert forward["side_information"] == []
     assert Projector.load(Path(forward["folder"])).d_side == 0
+
+
+def test_a_bridge_keeps_the_old_models_words_after_that_model_is_gone(
+    qdrant_url: str, tmp_path: Path
+):
+    """The old vector says what the words say; the new one knows little of it."""
+    rng = np.random.default_rng(1)
+    meanings = rng.standard_normal((WORDS, 24)).astype(np.float32)
+    chosen = np.array([rng.choice(WORDS, 6, replace=False) for _ in range(COUNT)])
+    texts = [" ".join(f"word{n:03}" for n in row) for row in chosen]
+    asked = [" ".join(f"word{n:03}" for n in row[:3]) for row in chosen[:100]]
+    words = [f"word{n:03}" for n in range(WORDS)]
+    vague = rng.standard_normal((24, 4)).astype(np.float32)
+    sums = [meanings[chosen].sum(axis=1), meanings[chosen[:100, :3]].sum(axis=1), meanings]
+    known = normalized(np.concatenate(sums))
+    write_vectors(tmp_path / "old.parquet", texts + asked + words, known)
+    write_vectors(tmp_path / "new.parquet", texts + asked, normalized(known[:-WORDS] @ vague))
+    judged = [json.dumps({"text": q, "relevant": [str(n)]}) for n, q in enumerate(asked)]
+    (tmp_path / "asked.jsonl").write_text("\n".join(judged))
+    client, name = QdrantClient(url=qdrant_url, check_compatibility=False), fresh_name()
+    create_collection(client, name, {"old": 24})
+    old = {"old": known[:COUNT]}
+    fill_collection(client, name, range(COUNT), old, [{"text": each} for each in texts])
+
+    plan = {"strategy": "bridge", "sample": 300, "queries": "asked.jsonl"}
+    write_precomputed_config(tmp_path, qdrant_url, name, plan=plan)
+    answer_inside("plan", cwd=tmp_path)
+    bridge = answer_inside("train-projector", cwd=tmp_path)["directions"]["bridge"]
+    assert bridge["side_information"] == ["words"]
+    systems = {row["name"]: row for row in answer_inside("evaluate", cwd=tmp_path)["systems"]}
+    with_words = systems[f"bridge:{bridge['kind']}"]["recall@10"]
+
+    model = PrecomputedEncoder(path=tmp_path / "new.parquet")
+    searcher = MigrationSearcher.open(
+        *(client, name), new_encoder=model, folder=Path(bridge["folder"]).parents[1],
+        serving="bridge",
+    )  # fmt: skip
+    found = [searcher.search(text=query, limit=10) for query in asked]
+    blind = [searcher.search(vector=model.encode([each], Modality.TEXT)[0]) for each in asked]
+    served, unaware = (
+        np.mean([n in {point.id for point in each} for n, each in enumerate(answers)])
+        for answers in (found, blind)
+    )
+    assert {each.serving for each in found} == {"bridge"}
+    assert served == pytest.approx(with_words, abs=0.03)
+    assert served > unaware + 0.3
+
+    write_precomputed_config(tmp_path, qdrant_url, name, plan=plan, old_model={"words": False})
+    answer_inside("plan", cwd=tmp_path)
+    bridge = answer_inside("train-projector", cwd=tmp_path)["directions"]["bridge"]
+    assert bridge["side_information"] == []

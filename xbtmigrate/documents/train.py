@@ -38,8 +38,8 @@ class DirectionDocument(TypedDict):
     """Name of the vector that it takes beside the stored one; null for none, and for a bridge
     always."""
     side_information: list[str]
-    """What it takes of a point's text beside the stored vector: `words`, `lexical`; empty for
-    nothing."""
+    """What it takes of a point's text beside the stored vector, or a bridge of a query's: `words`,
+    `lexical`; empty for nothing."""
     folder: str
     """Folder that it is in."""
     digest: str

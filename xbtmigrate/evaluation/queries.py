@@ -55,6 +55,11 @@ class Questions:
         """Return the number of queries."""
         return len(self.texts)
 
+    @property
+    def wording(self) -> Sequence[str | None]:
+        """The texts of the queries, None for each that is an image."""
+        return self.texts if self.modality is Modality.TEXT else [None] * len(self)
+
     def sample(self, count: int, seed: int) -> Questions:
         """Keep at most `count` queries, drawn with a seed, in file order."""
         if len(self) <= count:

@@ -91,6 +91,7 @@ class _Parts:
 
     architecture: str
     uncertainty: str | None
+    plain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +102,14 @@ class Artefact:
         manifest: What the projector is.
         architecture: Name of its architecture.
         uncertainty: Name of its uncertainty estimate, or None.
+        plain: Name of the architecture of its map without side vectors, or None.
         tensors: All parameters, by name.
     """
 
     manifest: Manifest
     architecture: str
     uncertainty: str | None
+    plain: str | None
     tensors: Tensors
 
 
@@ -124,6 +127,7 @@ def write_artefact(directory: Path, artefact: Artefact) -> None:
         "schema_version": SCHEMA_VERSION,
         "architecture": artefact.architecture,
         "uncertainty": artefact.uncertainty,
+        "plain": artefact.plain,
         **asdict(manifest),
         "normalizes_input": manifest.normalizes_input,
         "normalizes_output": manifest.normalizes_output,
@@ -168,7 +172,7 @@ def read_artefact(directory: Path) -> Artefact:
         tensors = safetensors.numpy.load(data)
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise _damaged(directory, f"{type(error).__name__}: {error}") from error
-    return Artefact(manifest, parts.architecture, parts.uncertainty, tensors)
+    return Artefact(manifest, parts.architecture, parts.uncertainty, parts.plain, tensors)
 
 
 def read_manifest(directory: Path) -> Manifest:

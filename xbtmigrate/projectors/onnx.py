@@ -30,6 +30,9 @@ def model_of(projector: Projector) -> ModelProto:
     Raises:
         UnsupportedError: The architecture has no ONNX form, or the projector takes side vectors.
     """
+    if projector.plain is not None:
+        # What the model computes of queries whose words are unknown.
+        projector = projector.without_side()
     if projector.d_side:
         raise UnsupportedError(
             f"this {projector.direction} projector takes side vectors, and the model has one input",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -40,14 +40,17 @@ class Projector:
         manifest: What it is and where it comes from.
         architecture: The function it computes.
         error: Estimate of its error at a point, or None.
-        text_side: Makes the side vectors of the points' texts; None where the map takes none, or
-            takes another vector of the point.
+        text_side: Makes the side vectors of texts; None where the map takes none, or takes another
+            vector of the point.
+        plain: The map of inputs without a side vector, or with a zero one: queries whose words are
+            unknown; None where every input has one.
     """
 
     manifest: Manifest
     architecture: Architecture
     error: Uncertainty | None = None
     text_side: TextSide | None = None
+    plain: Architecture | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts have the manifest's dimensions."""
@@ -63,6 +66,12 @@ class Projector:
             raise ArtefactError(
                 f"the projector takes side vectors of length {manifest.d_side}, its table of words "
                 f"makes {self.text_side.size}",
+                "train the projector again",
+            )
+        if self.plain is not None and (self.plain.d_in, self.plain.d_out) != found:
+            raise ArtefactError(
+                f"the projector maps {found[0]} -> {found[1]} dimensions, without side vectors "
+                f"{self.plain.d_in} -> {self.plain.d_out}",
                 "train the projector again",
             )
         # An estimate may take only the stored vector although the map also takes a side vector.
@@ -116,6 +125,7 @@ class Projector:
             manifest.output_distance,
             self.architecture.name,
             self.error.name if self.error else "",
+            self.plain.name if self.plain else "",
         ]
         # Type and shape too: equal bytes of another shape are another map.
         for name, tensor in sorted(self._tensors().items()):
@@ -136,6 +146,15 @@ class Projector:
             ArtefactError: The vectors do not have the projector's dimensions.
         """
         rows, manifest = self._checked(vectors), self.manifest
+        if self.plain is not None:
+            if side is None:
+                return self.without_side().apply(rows)
+            unknown = ~np.asarray(side).any(axis=1)
+            if unknown.any():
+                mapped = self.without_side().apply(rows)
+                known = ~unknown
+                mapped[known] = self.apply(rows[known], side[known])
+                return mapped
         if self.d_side:
             # `beside` scales the input alone: scaling both together would change their shares.
             rows = beside(rows, self._checked_side(rows, side), cosine=manifest.normalizes_input)
@@ -145,6 +164,30 @@ class Projector:
             normalize_input=manifest.normalizes_input and not self.d_side,
             normalize_output=manifest.normalizes_output,
         )
+
+    def apply_to_queries(self, vectors: Vectors, texts: Sequence[str | None]) -> Vectors:
+        """Map queries; their words help a map that takes side vectors of texts.
+
+        Args:
+            vectors: Float32 (n, d_in).
+            texts: The queries' texts, n; None where a query has none.
+        """
+        return self.apply(vectors, None if self.text_side is None else self.text_side.embed(texts))
+
+    def without_side(self) -> Projector:
+        """Return the projector of inputs without side vectors; itself where it takes none.
+
+        Raises:
+            ArtefactError: It has no map without side vectors.
+        """
+        if not self.d_side:
+            return self
+        if self.plain is None:
+            raise ArtefactError(
+                f"this {self.direction} projector ({self.kind}) needs side vectors",
+                "give it vectors of qdrant.side_vector, or what its text_side makes of texts",
+            )
+        return Projector(replace(self.manifest, d_side=0), self.plain)
 
     def uncertainty(self, vectors: Vectors, side: Vectors | None = None) -> npt.NDArray[np.float32]:
         """Estimate the log of the squared error per coordinate that `apply` makes at each row.
@@ -177,7 +220,8 @@ class Projector:
             ArtefactError: The place holds something else, or cannot be written.
         """
         name = self.error.name if self.error else None
-        artefact = Artefact(self.manifest, self.architecture.name, name, self._tensors())
+        plain = self.plain.name if self.plain else None
+        artefact = Artefact(self.manifest, self.architecture.name, name, plain, self._tensors())
         write_artefact(Path(directory), artefact)
 
     @classmethod
@@ -198,17 +242,23 @@ class Projector:
                 error = estimate.from_tensors(parts["uncertainty"])
             fitted = architecture.from_tensors(parts["map"])
             text_side = _text_side(parts["side"], directory) if "side" in parts else None
-            return cls(artefact.manifest, fitted, error, text_side)
+            plain = None
+            if artefact.plain is not None:
+                known = _known(ARCHITECTURES, artefact.plain, directory)
+                plain = known.from_tensors(parts["plain"])
+            return cls(artefact.manifest, fitted, error, text_side, plain)
         except (KeyError, ValueError) as problem:
             raise _misfit(directory, problem) from problem
 
     def _tensors(self) -> Tensors:
-        """Collect all parameters under the prefixes `map.`, `uncertainty.` and `side.`."""
+        """Collect all parameters under the prefixes `map.`, `uncertainty.`, `side.`, `plain.`."""
         tensors: Tensors = {f"map.{n}": t for n, t in self.architecture.tensors().items()}
         if self.error is not None:
             tensors |= {f"uncertainty.{n}": t for n, t in self.error.tensors().items()}
         if self.text_side is not None:
             tensors |= {f"side.{n}": t for n, t in self.text_side.tensors().items()}
+        if self.plain is not None:
+            tensors |= {f"plain.{n}": t for n, t in self.plain.tensors().items()}
         return tensors
 
     def _checked(self, vectors: Vectors) -> Vectors:

@@ -24,11 +24,18 @@ class Bank:
         ids: The points that answer them, m.
         old: Their vectors in the old model, float32 (m, d_old).
         new: Their vectors in the new model, float32 (m, d_new).
+        bridged: Those projected into the old space, float32 (m, d_old).
     """
 
     ids: Sequence[PointId]
     old: Vectors
     new: Vectors
+    bridged: Vectors
+
+    def first(self, count: int) -> Bank:
+        """Keep the first queries."""
+        some = slice(count)
+        return Bank(self.ids[some], self.old[some], self.new[some], self.bridged[some])
 
     def of(self, channel: Channel) -> Vectors:
         """Return the vectors of the queries in the space of a channel's gallery."""

@@ -204,7 +204,7 @@ class Core:
             given = question.vector
             made = _embed_question(self._new, question) if given is None else given
             new = check_vector(made, state.new.size, "new")
-        return place_query(state, serving, old, new, question.options)
+        return place_query(state, serving, (old, new), question.options, text=question.text)
 
     def _look(self) -> Procedure[None]:
         """Re-read the state if it has changed; the caller holds the lock `_looking`.
@@ -250,10 +250,13 @@ class Core:
         # The bank holds both models' vectors of known queries: nothing has to be embedded for this.
         options = SearchOptions(limit=ANSWERS, with_payload=False)
         bank = calibration.bank
-        rows = list(zip(sample_queries(bank.old), sample_queries(bank.new), strict=True))
+        rows = list(zip(*map(sample_queries, (bank.old, bank.new, bank.bridged)), strict=True))
         scores = []
         for each in (state.activate(KEEP), active):
-            known = [place_query(state, each, old[None], new[None], options) for old, new in rows]
+            known = [
+                place_query(state, each, (old[None], new[None]), options, bridged=bridged[None])
+                for old, new, bridged in rows
+            ]
             found = yield from run_together(list(map(_find_points, known)))
             sign = {"old": state.old.sign, "new": state.new.sign}.get(each.space or "", 1.0)
             scores.append([sign * point.score for points in found for point in points])
@@ -280,25 +283,32 @@ def remove_mark(point: Any) -> Any:
 def place_query(
     state: ServingState,
     serving: ActiveServing,
-    old: Vectors | None,
-    new: Vectors | None,
+    vectors: tuple[Vectors | None, Vectors | None],
     options: SearchOptions,
+    *,
+    text: str | None = None,
+    bridged: Vectors | None = None,
 ) -> PreparedQuery:
     """Prepare a query: make the vectors with which a serving searches each space.
 
     Args:
         state: Where the migration stands.
         serving: How to serve.
-        old: The query in the old model, shape (1, d_old); None where it is not needed.
-        new: The query in the new model, shape (1, d_new); None where it is not needed.
+        vectors: The query in the old model, shape (1, d_old), and in the new one, (1, d_new); None
+            where it is not needed.
         options: What to return.
+        text: The query's text, whose words help the bridge; None where it is unknown.
+        bridged: The new vector in the old space, where it was projected before, (1, d_old).
     """
+    old, new = vectors
     space, asks = serving.space, serving.mixture.asks
     # The query for the old vectors: the old model's (keep, merge, calibrated), the bridged one
     # (bridge, and single for waiting points), or a blend of both (slerp, arXiv 2609.39836).
     met = old
     if space != "new" and asks is not Channel.OLD and new is not None:
-        met = state.bridge.apply(new) if state.bridge is not None else None
+        met = bridged
+        if met is None and state.bridge is not None:
+            met = state.bridge.apply_to_queries(new, [text])
         if asks is Channel.BLEND and old is not None and met is not None:
             met = slerp(old, met, state.calibration.blend if state.calibration else 0.0)
     # A threshold that is not translated applies to queries without centring.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import cast
@@ -36,7 +36,8 @@ class FitOptions:
         old: Space of the old model.
         new: Space of the new model.
         kinds: Names of kinds to try; "auto" means the closed forms.
-        text_side: What made the side vectors of the pairs; None where they were stored.
+        text_sides: What made the side vectors of the pairs from texts, by direction; none where
+            they were stored.
         seed: Seed of every random choice.
         threads: Threads torch may use.
     """
@@ -44,7 +45,7 @@ class FitOptions:
     old: ModelSpace
     new: ModelSpace
     kinds: Sequence[str] = (AUTO,)
-    text_side: TextSide | None = None
+    text_sides: Mapping[Direction, TextSide] = field(default_factory=dict)
     seed: int = 0
     threads: int = 2
 
@@ -161,7 +162,12 @@ def _finish(
     # Only stored projections are ordered by their error and calibrated; a bridge maps queries.
     if direction is Direction.BRIDGE:
         found = refit(best, wholes[best.source])
-        return [_projector(found, wholes[best.source], options, digest), *made], None
+        made = [_projector(found, wholes[best.source], options, digest), *made]
+        plain = next((each for each in candidates if not each.settings.get("side")), None)
+        if plain is None:
+            return made, None
+        without = refit(plain, wholes[plain.source]).fitted.architecture
+        return [replace(each, plain=without if each.d_side else None) for each in made], None
     found, projected = refit_with_unseen(best, wholes[best.source])
     unseen = Unseen(best.source, wholes[best.source].ids, projected)
     error, figures = _uncertainty(best, unseen, problems)
@@ -206,7 +212,8 @@ def _problem(
         held_out=held_out,
     )
     # A side vector stored in the collection is a single block.
-    blocks = options.text_side.sizes if options.text_side else {"stored": problem.side}
+    text_side = options.text_sides.get(direction)
+    blocks = text_side.sizes if text_side else {"stored": problem.side}
     return replace(problem, blocks=blocks)
 
 
@@ -239,7 +246,9 @@ def _projector(found: Candidate, problem: Problem, options: FitOptions, digest: 
     # The table of words is most of a projector's size: 25 MB that a map without side vectors can do
     # without.
     return Projector(
-        manifest, found.fitted.architecture, text_side=options.text_side if side else None
+        manifest,
+        found.fitted.architecture,
+        text_side=options.text_sides.get(problem.direction) if side else None,
     )
 
 

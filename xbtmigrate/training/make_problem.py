@@ -56,10 +56,11 @@ def make_problem(
     (x, x_distance), (y, y_distance) = sides if direction is Direction.FORWARD else sides[::-1]
     x = normalized(x) if x_distance is Distance.COSINE else np.asarray(x, np.float32)
     y = normalized(y) if y_distance is Distance.COSINE else np.asarray(y, np.float32)
+    beside_x = pairs.side if direction is Direction.FORWARD else pairs.query_side
     side = 0
-    if direction is Direction.FORWARD and pairs.side is not None:
-        check_vectors(f"side vectors of the '{pairs.source}' pairs", pairs.side)
-        side, x = pairs.side.shape[1], beside(x, pairs.side, cosine=False)
+    if beside_x is not None:
+        check_vectors(f"side vectors of the '{pairs.source}' pairs", beside_x)
+        side, x = beside_x.shape[1], beside(x, beside_x, cosine=False)
     order = np.random.default_rng(seed).permutation(len(pairs))
     count = min(MAX_HELD_OUT, max(2, int(HELD_OUT_SHARE * len(order)))) if held_out else 0
     held = order[:count]

@@ -37,6 +37,8 @@ class Pairs:
         new: Vectors of the new model, float32 (n, d_new).
         source: What the two sides embed.
         side: Side vectors of the points, float32 (n, d_side); None for none.
+        query_side: Side vectors of their texts for a bridge, which maps queries, float32
+            (n, d_query_side); None for none. Not written to files.
 
     Raises:
         TrainingError: The columns do not have the same length, or a matrix is not (n, d).
@@ -49,10 +51,11 @@ class Pairs:
     new: Vectors
     source: PairSource
     side: Vectors | None = None
+    query_side: Vectors | None = None
 
     def __post_init__(self) -> None:
         """Check that the columns belong together."""
-        columns = (self.ids, self.content_hashes, self.old, self.new, self.side)
+        columns = (self.ids, self.content_hashes, self.old, self.new, self.side, self.query_side)
         lengths = {len(each) for each in columns if each is not None}
         if len(lengths) != 1 or self.old.ndim != 2 or self.new.ndim != 2:
             raise TrainingError(
@@ -77,7 +80,7 @@ def pairs_digest(pairs: Sequence[Pairs]) -> str:
     parts: list[str | bytes] = []
     for group in pairs:
         parts += [group.source, *group.ids, *group.content_hashes]
-        for vectors in (group.old, group.new, group.side):
+        for vectors in (group.old, group.new, group.side, group.query_side):
             parts += [] if vectors is None else [np.ascontiguousarray(vectors).data.tobytes()]
     return digest_of(parts)
 
@@ -124,15 +127,20 @@ def load_pairs(path: Path) -> list[Pairs]:
 
 def _joined(groups: Sequence[Pairs]) -> Pairs:
     """Join pairs of one source."""
-    sides = [each.side for each in groups if each.side is not None]
     return Pairs(
         [point for each in groups for point in each.ids],
         [digest for each in groups for digest in each.content_hashes],
         np.concatenate([each.old for each in groups]),
         np.concatenate([each.new for each in groups]),
         groups[0].source,
-        np.concatenate(sides) if len(sides) == len(groups) else None,
+        _joined_sides([each.side for each in groups]),
+        _joined_sides([each.query_side for each in groups]),
     )
+
+
+def _joined_sides(sides: Sequence[Vectors | None]) -> Vectors | None:
+    given = [each for each in sides if each is not None]
+    return np.concatenate(given) if len(given) == len(sides) else None
 
 
 def _group(table: pa.Table, source: PairSource) -> Pairs:

@@ -87,7 +87,7 @@ class Problem:
         if not self.side:
             return self
         x, x_held = self.x[:, : -self.side], self.x_held[:, : -self.side]
-        task = replace(self.task, gallery_side=None)
+        task = replace(self.task, gallery_side=None, queries_side=None)
         return replace(self, x=x, x_held=x_held, task=task, side=0)
 
     @property
@@ -97,6 +97,14 @@ class Problem:
         if not self.side or task.gallery_side is None:
             return task.gallery_old
         return beside(task.gallery_old, task.gallery_side, cosine=cosine)
+
+    @property
+    def queries(self) -> Vectors:
+        """Inputs of the task's queries for a bridge, (q, d_in)."""
+        task, cosine = self.task, self.x_distance is Distance.COSINE
+        if not self.side or task.queries_side is None:
+            return task.queries_new
+        return beside(task.queries_new, task.queries_side, cosine=cosine)
 
     @cached_property
     def moments(self) -> Moments:
@@ -115,10 +123,15 @@ class Problem:
             np.sort(rng.permutation(count)[:most])
             for count, most in ((len(self.x), pairs), (len(task.queries_new), queries))
         )
-        old = None if task.queries_old is None else task.queries_old[asked]
-        relevant = [task.relevant[row] for row in asked]
+        old, side = (
+            None if each is None else each[asked] for each in (task.queries_old, task.queries_side)
+        )
         less = replace(
-            task, queries_new=task.queries_new[asked], queries_old=old, relevant=relevant
+            task,
+            queries_new=task.queries_new[asked],
+            queries_old=old,
+            queries_side=side,
+            relevant=[task.relevant[row] for row in asked],
         )
         small = self if len(rows) == len(self.x) else self.take_subset(rows)
         return replace(small, task=less)
@@ -140,7 +153,7 @@ class Problem:
         """
         task = self.task
         if self.direction is Direction.BRIDGE:
-            queries, galleries = self.project(architecture, task.queries_new), [task.gallery_old]
+            queries, galleries = self.project(architecture, self.queries), [task.gallery_old]
         else:
             queries, galleries = task.queries_new, [self.project(architecture, self.gallery)]
             if task.gallery_new is not None:

@@ -96,7 +96,7 @@ def preference(candidate: Candidate, problem: Problem, *, closed: bool) -> tuple
 
 def _promising(trainer: Trainer, problem: Problem, found: Sequence[Settings]) -> Sequence[Settings]:
     """Keep the best settings of a closed form, with and without side vectors."""
-    if not trainer.closed_form or len(found) < 2:
+    if not trainer.closed_form:
         return found
     small = problem.shrink(len(problem.x), TRIAL_QUERIES)
 
@@ -107,7 +107,7 @@ def _promising(trainer: Trainer, problem: Problem, found: Sequence[Settings]) ->
         return preference(measured, problem, closed=True)
 
     views = [[each for each in found if bool(each.get("side")) is side] for side in (False, True)]
-    return [max(view, key=order) for view in views if view]
+    return [max(view, key=order) if len(view) > 1 else view[0] for view in views if view]
 
 
 def attempt(trainer: Trainer, problem: Problem, settings: Settings) -> Candidate:

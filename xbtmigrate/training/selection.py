@@ -29,6 +29,8 @@ class SelectionTask:
         queries_old: Queries in the old model, float32 (q, d_old), where the old model can be run.
         gallery_new: Gallery in the new model, float32 (m, d_new), where it was encoded.
         gallery_side: Side vectors of the gallery, float32 (m, d_side), where there are any.
+        queries_side: Side vectors of the queries' texts for a bridge, float32 (q, d_query_side),
+            where there are any.
         self_asked: Whether points ask for themselves: then `full` is perfect by definition, and a
             row that answers a query is not to be replaced by its true vector, which is the query.
         pairs: Pairs of the points that answer the queries. No map that is compared has seen them;
@@ -41,6 +43,7 @@ class SelectionTask:
     queries_old: Vectors | None = None
     gallery_new: Vectors | None = None
     gallery_side: Vectors | None = None
+    queries_side: Vectors | None = None
     self_asked: bool = False
     pairs: Sequence[Pairs] = ()
 

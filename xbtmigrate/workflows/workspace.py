@@ -44,6 +44,12 @@ class Workspace:
         return self.artefacts.open_vector_cache(encoder.fingerprint, encoder.dimension)
 
     @cached_property
+    def old_words(self) -> VectorCache:
+        """Cached vectors of words by the old model."""
+        encoder = self.models.old
+        return self.artefacts.open_vector_cache(encoder.fingerprint, encoder.dimension)
+
+    @cached_property
     def tuned_encoder(self) -> Encoder | None:
         """The new model with the LoRA weights trained for the bridge, if there are any."""
         folder = self.artefacts.lora_folder

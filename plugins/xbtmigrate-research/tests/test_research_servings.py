@@ -65,7 +65,7 @@ def test_the_gate_is_kept_with_the_calibration(gate, tmp_path):
     calibration = Calibration(
         Fusion({Channel.OLD: Weights(1.0)}, {Channel.NEW: Weights(2.0)}, 0.5, 40, 1.0),
         0.3,
-        Bank(["1", "2", "3"], vectors, vectors),
+        Bank(["1", "2", "3"], vectors, vectors, vectors),
         ("b", "f"),
         {"gated": gate},
     )
@@ -140,7 +140,7 @@ def test_points_above_the_gate_are_left_to_the_old_space():
     """Without a gate as one space, with every point left as merge; no curve without a number."""
     trial = trial_of(np.random.default_rng(0))
     forward = forward_of(trial)
-    bank = Bank(["0", "1"], trial.old[:2], trial.new[:2])
+    bank = Bank(["0", "1"], trial.old[:2], trial.new[:2], trial.old[:2])
     asked = CurveOptions(lambda _: RandomOrdering(), ["random"], ["single", "merge", "gated"])
 
     def curves(tuned: dict[str, float]) -> dict[str, list[float]]:

@@ -39,7 +39,7 @@ def world(seed=0):
 
 
 def model(ids, old, waiting, encoded):
-    bank = Bank(ids[1::2], old[1::2], old[1::2])
+    bank = Bank(ids[1::2], old[1::2], old[1::2], old[1::2])
     weights = {Channel.OLD: Weights(1.0), Channel.FORWARD: Weights(1.0)}
     fusion = Fusion(weights, {Channel.NEW: Weights(2.0)}, 0.1, 200, 1.0)
     around = FeatureInputs(

@@ -40,7 +40,7 @@ class Client:
 
 def searcher(client: Any, serving: str) -> MigrationSearcher:
     """A searcher after a backfill, whose server fuses."""
-    bank = Bank(["1", "2"], np.eye(2, 4, dtype=np.float32), np.eye(2, 6, dtype=np.float32))
+    bank = Bank(["1", "2"], *(np.eye(2, size, dtype=np.float32) for size in (4, 6, 4)))
     fusion = Fusion(
         {Channel.OLD: Weights(1.0), Channel.FORWARD: Weights(0.5)},
         {Channel.NEW: Weights(2.0)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_what_is_asked_for_is_served_or_the_old_model_stands_in():
 def test_queries_are_centred_where_the_new_space_alone_answers(asked: str):
     away = np.ones(6, np.float32)
     fusion = Fusion({Channel.OLD: Weights(1.0)}, {Channel.NEW: Weights(2.0)}, 0.5, 40, 1.0)
-    bank = Bank([], np.empty((0, 4), np.float32), np.empty((0, 6), np.float32))
+    bank = Bank([], *(np.empty((0, size), np.float32) for size in (4, 6, 4)))
     known = Calibration(fusion, 0.3, bank, ("b", "f"))
     backfilled = situation(Phase.BACKFILLED, asked=asked)
     now = replace(backfilled, away=away, calibration=known, one_request=False)
@@ -99,7 +100,24 @@ def test_queries_are_centred_where_the_new_space_alone_answers(asked: str):
 def test_a_threshold_that_cannot_be_translated_is_one_of_queries_as_they_are():
     now = replace(situation(Phase.CUT_OVER), away=np.full(6, 0.5, np.float32))
     serving, new = now.choose(old_model=False, new_model=True), np.ones((1, 6), np.float32)
-    centred = place_query(now, serving, None, new, SearchOptions())
+    centred = place_query(now, serving, (None, new), SearchOptions())
     assert centred.new == [1 - 3 * 0.5] * 6  # q - (q.a) a
-    limited = place_query(now, serving, None, new, SearchOptions(score_threshold=0.5))
+    limited = place_query(now, serving, (None, new), SearchOptions(score_threshold=0.5))
     assert limited.new == [1.0] * 6
+
+
+def test_a_query_is_bridged_with_its_words_or_as_it_was_before():
+    """Thresholds are measured with known queries, whose texts are not kept."""
+    asked = []
+
+    def apply_to_queries(vectors, texts):
+        asked.append(texts)
+        return np.full((1, 4), 2, np.float32)
+
+    bridge: Any = SimpleNamespace(apply_to_queries=apply_to_queries)
+    now = replace(situation(Phase.BACKFILLED, asked="bridge"), bridge=bridge)
+    serving, new = now.choose(old_model=False, new_model=True), np.ones((1, 6), np.float32)
+    by_text = place_query(now, serving, (None, new), SearchOptions(), text="green tea")
+    before = np.full((1, 4), 3, np.float32)
+    known = place_query(now, serving, (None, new), SearchOptions(), bridged=before)
+    assert (by_text.old, known.old, asked) == ([2.0] * 4, [3.0] * 4, [["green tea"]])

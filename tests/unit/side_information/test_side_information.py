@@ -1,5 +1,7 @@
 """Side information: texts of any language become vectors, the same everywhere."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -132,3 +134,37 @@ def test_a_projector_keeps_what_its_side_vectors_are_made_with(tmp_path):
     assert mapped.shape == (len(TEXTS), 5)
     with pytest.raises(ArtefactError, match="table of words"):
         projector_with(TextSide(made.vocabulary, {}), made.size)
+
+
+def bridge_with(made):
+    """A bridge from 4 to 5 dimensions, with another map for queries without a known word."""
+    whole, rng = projector_with(made, made.size), np.random.default_rng(2)
+    plain = Affine(rng.standard_normal((4, 5)).astype(np.float32), np.ones(5, np.float32))
+    manifest = dataclasses.replace(whole.manifest, direction=Direction.BRIDGE)
+    return dataclasses.replace(whole, manifest=manifest, plain=plain)
+
+
+def test_queries_without_a_known_word_take_the_map_without_side_vectors(tmp_path):
+    made = side()
+    bridge_with(made).save(tmp_path / "bridge")
+    bridge = Projector.load(tmp_path / "bridge")
+    assert bridge.digest == bridge_with(made).digest
+    assert bridge.digest != dataclasses.replace(bridge, plain=None).digest
+    texts = [TEXTS[0], "unheardof", None, TEXTS[1]]
+    queries = np.random.default_rng(3).standard_normal((4, 4)).astype(np.float32)
+    mapped, plain = bridge.apply_to_queries(queries, texts), bridge.without_side()
+    np.testing.assert_array_equal(mapped[1:3], plain.apply(queries[1:3]))
+    known = projector_with(made, made.size).apply(queries[[0, 3]], made.embed([texts[0], texts[3]]))
+    np.testing.assert_allclose(mapped[[0, 3]], known, atol=1e-6)
+    np.testing.assert_array_equal(bridge.apply(queries), plain.apply(queries))
+    assert plain.d_side == 0
+    assert plain.without_side() is plain
+
+
+def test_a_map_that_needs_side_vectors_is_none_without_them():
+    made = side()
+    with pytest.raises(ArtefactError, match="needs side vectors"):
+        projector_with(made, made.size).without_side()
+    narrow = Affine(np.ones((3, 5), np.float32), np.zeros(5, np.float32))
+    with pytest.raises(ArtefactError, match="without side vectors 3 -> 5"):
+        dataclasses.replace(bridge_with(made), plain=narrow)

@@ -87,7 +87,9 @@ def test_words_are_a_prior_that_needs_few_pairs():
         gallery_new=new,
         gallery_side=side,
     )
-    chosen = dataclasses.replace(options("ridge", "gaussian_process"), text_side=text_side)
+    chosen = dataclasses.replace(
+        options("ridge", "gaussian_process"), text_sides={Direction.FORWARD: text_side}
+    )
     report = fit(Direction.FORWARD, [pairs], task, chosen)
     projector, best = report.projector, report.candidates[0]
     assert (projector.kind, projector.d_side) == ("gaussian_process", d_new)
@@ -96,6 +98,44 @@ def test_words_are_a_prior_that_needs_few_pairs():
     blind = [c for c in report.candidates if not c.settings.get("side")]
     assert best.scores.mrr > max(c.scores.mrr for c in blind) + 0.1
     assert all(other.text_side is None for other in report.others if not other.d_side)
+
+
+def test_a_bridge_takes_the_words_of_queries_and_does_without_them_where_it_must():
+    """The old vector is mostly what the words say; queries have one word, or an unknown one."""
+    pairs, task = world()
+    rng = np.random.default_rng(5)
+    size, d_old = 40, pairs.old.shape[1]
+    table = rng.standard_normal((size, d_old)).astype(np.float32)
+    text_side = TextSide(
+        Vocabulary([f"w{n:02}" for n in range(size)], np.ones(size, np.float32)),
+        {"words": (table - table.mean(axis=0)).astype(np.float16).astype(np.float32)},
+    )
+    count = len(task.gallery_old)
+    texts = [" ".join(f"w{n:02}" for n in rng.choice(size, 3, replace=False)) for _ in range(count)]
+    side = text_side.embed(texts)
+    old = normalized(side + 0.5 * task.gallery_old)
+    pairs = dataclasses.replace(pairs, old=old[HELD:], query_side=side[HELD:])
+    task = dataclasses.replace(
+        task, gallery_old=old, queries_old=old[:HELD], queries_side=side[:HELD], self_asked=True
+    )
+    chosen = dataclasses.replace(options("auto"), text_sides={Direction.BRIDGE: text_side})
+    bridge = fit(Direction.BRIDGE, [pairs], task, chosen).projector
+    assert bridge.d_side == d_old
+
+    blind = fit(
+        *(Direction.BRIDGE, [dataclasses.replace(pairs, query_side=None)]),
+        dataclasses.replace(task, queries_side=None),
+        options("auto"),
+    ).projector
+    queries, one_word = task.queries_new, [text.split()[0] for text in texts[:HELD]]
+
+    def near(mapped):
+        return float((mapped * old[:HELD]).sum(axis=1).mean())
+
+    assert near(bridge.apply_to_queries(queries, texts[:HELD])) > near(blind.apply(queries)) + 0.1
+    assert near(bridge.apply_to_queries(queries, one_word)) > near(blind.apply(queries))
+    unknown = bridge.apply_to_queries(queries, ["unheardof"] * HELD)
+    np.testing.assert_allclose(unknown, blind.apply(queries), atol=1e-5)
 
 
 def test_variance_grows_with_the_distance_from_the_pairs():

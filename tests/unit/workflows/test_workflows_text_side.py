@@ -8,9 +8,9 @@ import pytest
 from xbtmigrate.backfill.vector_cache import VectorCache
 from xbtmigrate.errors import EncoderError, UnreadableSourceError
 from xbtmigrate.side_information import collect_vocabulary, vocabulary
-from xbtmigrate.types import make_batch
+from xbtmigrate.types import Direction, make_batch
 from xbtmigrate.workflows.points import Points
-from xbtmigrate.workflows.train.text_side import add_text_side
+from xbtmigrate.workflows.train.text_side import add_text_sides
 
 RNG = np.random.default_rng(0)
 ENGLISH = [" ".join(f"word{n:03}" for n in RNG.choice(300, 6, replace=False)) for _ in range(400)]
@@ -46,24 +46,33 @@ class Words:
         return np.stack([np.random.default_rng(s).standard_normal(8) for s in seeds]).astype("f4")
 
 
-def add(tmp_path, texts, *, field="text", words=True, encoder=None):
-    """Make side vectors of all texts; returns them, what made them, reader, encoder, messages."""
+def add(tmp_path, texts, *, field="text", words=True, encoder=None, old=None, side_vector=None):
+    """Make side vectors of all texts; returns them, what made them, reader, encoder, messages.
+
+    What made them is None for nothing, and by direction where there is an old model.
+    """
     reader, encoder, messages = Reader(texts), encoder or Words(), []
     config = SimpleNamespace(
-        qdrant=SimpleNamespace(side_vector=None),
+        qdrant=SimpleNamespace(side_vector=side_vector),
         payload=SimpleNamespace(text=field),
         new_model=SimpleNamespace(words=words),
+        old_model=SimpleNamespace(words=old is not None),
     )
     count = len(texts)
     points = Points([""] * count, texts, [None] * count, [""] * count, np.ones((count, 4), "f4"))
-    found, made = add_text_side(
+    caches = {
+        name: VectorCache(tmp_path / name, each.fingerprint, each.dimension)
+        for name, each in (("cache", encoder), ("old_words", old or encoder))
+    }
+    found, made = add_text_sides(
         SimpleNamespace(config=config, reader=lambda: reader),
-        SimpleNamespace(new=encoder),
-        SimpleNamespace(cache=VectorCache(tmp_path / "encoded", "words", 8)),
+        SimpleNamespace(new=encoder, old=old),
+        SimpleNamespace(**caches),
         points,
         lambda stage, *_: messages.append(stage),
     )
-    return found.side, made, reader, encoder, messages
+    shown = made if old is not None else made.get(Direction.FORWARD)
+    return found.side, shown, reader, encoder, messages
 
 
 @pytest.mark.parametrize("texts", [ENGLISH, HAN], ids=["words", "no spaces"])
@@ -112,6 +121,26 @@ def test_words_are_embedded_once(tmp_path):
     second = add(tmp_path, ENGLISH)
     assert (first[3].items > 0, second[3].items) == (True, 0)
     np.testing.assert_array_equal(first[0], second[0])
+
+
+@pytest.mark.parametrize("side_vector", [None, "stored"])
+def test_a_bridge_gets_the_words_by_the_old_model(side_vector, tmp_path):
+    old = Words()
+    side, made, reader, _, _ = add(tmp_path, ENGLISH, old=old, side_vector=side_vector)
+    # Queries have no stored side vector, so one that is configured is for the forward map alone.
+    assert set(made) == {Direction.BRIDGE} | (set() if side_vector else {Direction.FORWARD})
+    assert made[Direction.BRIDGE].sizes == {"words": 8}
+    assert (reader.reads, side is None) == (1, side_vector is not None)
+    add(tmp_path, ENGLISH, old=old)
+    assert old.items == len(made[Direction.BRIDGE].vocabulary)
+
+
+def test_an_old_model_that_refuses_single_words_leaves_the_new_ones(tmp_path):
+    gone = Words(lambda items: EncoderError("the service was shut down", "none"))
+    side, made, _, _, messages = add(tmp_path, ENGLISH, old=gone)
+    assert set(made) == {Direction.FORWARD}
+    assert len(side) == len(ENGLISH)
+    assert any("the old model cannot embed single words" in message for message in messages)
 
 
 def test_countless_words_take_bounded_memory(monkeypatch):

@@ -35,6 +35,9 @@ MIN_GAIN = 0.002
 """Less is chance among so few queries; narrow or wide kernels look better than they are."""
 START: Settings = {"gamma": 2.0, "noise": 0.1}
 START_SIDE: Settings = {**START, "side": True, "side_weight": 0.5, "lexical": 0.3}
+BRIDGE_SIDE: Settings = {"gamma": 1.0, "noise": 0.1, "side": True, "side_weight": 0.2}
+"""A bridge is fitted on documents, which have many words, for queries, which have few: what is best
+among documents leans too far on the words."""
 GRID: Mapping[str, Sequence[float]] = {
     "gamma": (1.0, 4.0),
     "noise": (0.03, 0.3),
@@ -58,8 +61,11 @@ class Process:
     directions: tuple[Direction, ...] = tuple(Direction)
     closed_form: bool = True
 
-    def settings(self, problem: Problem, earlier: Sequence[Candidate]) -> Sequence[Settings]:  # noqa: ARG002
+    def settings(self, problem: Problem, earlier: Sequence[Candidate]) -> Sequence[Settings]:
         """Choose on a part of the pairs, one setting at a time (coordinate search)."""
+        if problem.side and problem.direction is Direction.BRIDGE:
+            # Both: queries without a known word are mapped without side vectors.
+            return [{**BRIDGE_SIDE, "share": 0.0}, *self.settings(problem.alone, earlier)]
         # Only projected galleries are among true vectors, which would outrank shrunken ones.
         halfway = problem.cosine and problem.direction is Direction.FORWARD
         share: Settings = {"share": 0.5 if halfway else 0.0}

@@ -163,7 +163,7 @@ def _train(tower: TextTower, tuned: Any, task: LoraTask, kept: Rows, epochs: int
     steps = epochs * math.ceil(len(kept) / BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps, pct_start=0.15)
     device = parameters[0].device
-    bridged = _in_torch(task.bridge.architecture, device)
+    bridged = _in_torch(task.bridge.without_side().architecture, device)
     targets = torch.from_numpy(normalized(task.old)).to(device)
     tuned.train()
     for _ in range(epochs):

@@ -170,7 +170,8 @@ def _findings(
 def _cell(trial: Trial, projector: Projector) -> QueryScores:
     """Return the scores of one projector, used without fusion."""
     if projector.direction is Direction.BRIDGE:
-        space = SearchSpace(projector.apply(trial.queries_new), trial.old, trial.old_distance)
+        bridged = projector.apply_to_queries(trial.queries_new, trial.questions.wording)
+        space = SearchSpace(bridged, trial.old, trial.old_distance)
     else:
         projected = projector.apply(trial.old, trial.side)
         space = SearchSpace(trial.queries_new, projected, trial.new_distance)

@@ -143,7 +143,7 @@ def _spaces(trial: Trial, maps: Maps, sides: ChannelVectors | None) -> dict[Chan
     """Return the query and gallery vectors of every channel that the maps allow."""
     spaces = {Channel.OLD: trial.old_space, Channel.NEW: trial.full_space}
     if maps.bridge is not None:
-        bridged = maps.bridge.apply(trial.queries_new)
+        bridged = maps.bridge.apply_to_queries(trial.queries_new, trial.questions.wording)
         spaces[Channel.BRIDGE] = SearchSpace(bridged, trial.old, trial.old_distance)
         if maps.calibration is not None:
             # Both queries meet the same stored vectors, so one search with a blend is enough.
@@ -165,7 +165,7 @@ def _cells(
     if maps.bridge is not None:
         yield f"bridge:{maps.bridge.kind}", spaces[Channel.BRIDGE]
         if maps.tuned is not None:
-            tuned = maps.bridge.apply(maps.tuned)
+            tuned = maps.bridge.apply_to_queries(maps.tuned, trial.questions.wording)
             yield (
                 f"bridge:{maps.bridge.kind}+lora",
                 SearchSpace(tuned, trial.old, trial.old_distance),

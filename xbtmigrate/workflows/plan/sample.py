@@ -33,7 +33,7 @@ from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.train.calibrate import calibrate_on_points
 from xbtmigrate.workflows.train.centre import centre
 from xbtmigrate.workflows.train.make_pairs import EmbeddedRows, fit_options, make_material
-from xbtmigrate.workflows.train.text_side import add_text_side
+from xbtmigrate.workflows.train.text_side import add_text_sides
 from xbtmigrate.workflows.workspace import Workspace, read_judged_questions
 
 MAX_QUERIES = 500
@@ -100,8 +100,9 @@ def judge_sample(
         report: Called with progress.
     """
     seed = store.config.plan.seed
-    points, text_side = add_text_side(store, models, workspace, points, report)
-    trial, warnings = _trial(store, models, workspace, points, new, text_side=text_side)
+    points, text_sides = add_text_sides(store, models, workspace, points, report)
+    forward_side = text_sides.get(Direction.FORWARD)
+    trial, warnings = _trial(store, models, workspace, points, new, text_side=forward_side)
     if trial.questions.provisional:
         warnings.append(f"made queries ({trial.questions.basis}): {trial.questions.limits}")
     # A map fitted on the answers to the queries would look better than it is.
@@ -116,7 +117,7 @@ def judge_sample(
             *(store, models, workspace),
             points.rows(free),
             known,
-            text_side=text_side,
+            text_sides=text_sides,
             report=report,
         )
         if store.config.serving.centre_queries:
@@ -233,12 +234,14 @@ def _quick_maps(
     points: Points,
     new: EmbeddedRows,
     *,
-    text_side: TextSide | None,
+    text_sides: Mapping[Direction, TextSide],
     report: Report,
 ) -> tuple[Maps, FitReport]:
     """Fit both directions in closed form, and calibrate where queries can be made."""
-    material = make_material(models, workspace, points, new, report)
-    options = replace(fit_options(store, models, QUICK_KINDS), text_side=text_side)
+    material = make_material(
+        *(models, workspace, points, new), text_sides=text_sides, report=report
+    )
+    options = replace(fit_options(store, models, QUICK_KINDS), text_sides=text_sides)
     bridge = fit(Direction.BRIDGE, material.pairs, material.task, options)
     forward = fit(Direction.FORWARD, material.pairs, material.task, options)
     learned = calibrate_on_points(

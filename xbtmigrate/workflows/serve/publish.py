@@ -24,7 +24,7 @@ from xbtmigrate.qdrant.gallery.store_hubness import (
 )
 from xbtmigrate.qdrant.journal.published import Published, fetch, publish
 from xbtmigrate.qdrant.wire.connection import Connection
-from xbtmigrate.scoring.calibration import Bank, Calibration
+from xbtmigrate.scoring.calibration import Calibration
 from xbtmigrate.scoring.centring import Centring
 from xbtmigrate.scoring.hubness import StoredHubness, compute_stored_hubness, key_of
 from xbtmigrate.serving.artefact_source import names_of
@@ -183,14 +183,10 @@ def _files(artefacts: Artefacts, plan: Plan) -> dict[str, bytes]:
         calibration = artefacts.load_calibration()
         if calibration is not None:
             # Hubness is stored on the points, so searchers need the bank only for thresholds.
-            fresh.save_calibration(replace(calibration, bank=_cut(calibration.bank)))
+            fresh.save_calibration(replace(calibration, bank=calibration.bank.first(BANK_ROWS)))
             hubness = artefacts.load_hubness()
             # Compared with the full bank: its queries are part of the key, and the cut one differs.
             if hubness is not None and hubness.key == key_of(calibration):
                 fresh.save_hubness(hubness)
         paths = sorted(path for path in fresh.folder.rglob("*") if path.is_file())
         return {str(path.relative_to(fresh.folder)): path.read_bytes() for path in paths}
-
-
-def _cut(bank: Bank) -> Bank:
-    return Bank(bank.ids[:BANK_ROWS], bank.old[:BANK_ROWS], bank.new[:BANK_ROWS])

@@ -116,13 +116,13 @@ def fit_calibration(
         return None
     bridge, forward = fits
     sides = _channels(store, models, points, true, forward)
-    everything = _embed_known_queries(points, *embedded)
+    everything = _embed_known_queries(points, *embedded, bridge.projector)
     # Disjoint halves: hubness measured with the same queries would leak their answers.
     asked, bank = everything.rest(0), everything.rest(1).bank(points)
     hubness = sides.hubness(bank, points.ids)
     calibration = Calibration(
         calibrate(_calibration_set(sides, asked, hubness), seed=seed),
-        _blend(sides, asked, bridge.projector),
+        _blend(sides, asked),
         bank,
         (bridge.projector.digest, forward.projector.digest),
         _tune(sides, asked, points, forward.projector),
@@ -143,25 +143,26 @@ class _KnownQueries:
     rows: npt.NDArray[np.intp]
     old: Vectors
     new: Vectors
+    bridged: Vectors
 
     def rest(self, remainder: int) -> _KnownQueries:
         """Every other query, starting with the first or the second."""
         half = slice(remainder, None, 2)
-        return _KnownQueries(self.rows[half], self.old[half], self.new[half])
+        return _KnownQueries(self.rows[half], self.old[half], self.new[half], self.bridged[half])
 
     def bank(self, points: Points) -> Bank:
         """Make these queries the bank."""
-        return Bank([points.ids[row] for row in self.rows], self.old, self.new)
+        ids = [points.ids[row] for row in self.rows]
+        return Bank(ids, self.old, self.new, self.bridged)
 
 
 def _embed_known_queries(
-    points: Points, questions: Questions, old: Vectors, new: Vectors
+    points: Points, questions: Questions, old: Vectors, new: Vectors, bridge: Projector
 ) -> _KnownQueries:
     # Made queries ask for one point each, so the first relevant one is the answer.
     place = {point: row for row, point in enumerate(points.ids)}
-    return _KnownQueries(
-        np.array([place[relevant[0]] for relevant in questions.relevant]), old, new
-    )
+    rows = np.array([place[relevant[0]] for relevant in questions.relevant])
+    return _KnownQueries(rows, old, new, bridge.apply_to_queries(new, questions.wording))
 
 
 def _channels(
@@ -243,12 +244,12 @@ def _benefit(mixed: _Mixed, everything: _KnownQueries, scale: float, seed: int) 
     return BenefitModel(surroundings, combined, trees, mixed.forward.digest)
 
 
-def _blend(sides: ChannelVectors, asked: _KnownQueries, bridge: Projector) -> float:
+def _blend(sides: ChannelVectors, asked: _KnownQueries) -> float:
     """Choose how far the old query is rotated towards the bridged one."""
     relevance = Relevance.from_rows(asked.rows[:, None].tolist())
     chosen, _ = choose_alpha(
         asked.old,
-        bridge.apply(asked.new),
+        asked.bridged,
         # Blended queries search the stored old vectors, so the blend needs no backfill.
         lambda queries: evaluate(sides.space(Channel.OLD, queries), relevance).means["mrr@10"],
     )

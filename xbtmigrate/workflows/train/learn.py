@@ -60,7 +60,7 @@ def learn_from_queries(
             *(store, models, workspace),
             CollectedPoints(points.rows(rows), new.vectors[rows]),
             forward=forward,
-            text_side=options.text_side,
+            text_side=options.text_sides.get(Direction.FORWARD),
             report=report,
         )
         # Made queries only stand in for real ones, and fitting on them takes seconds.

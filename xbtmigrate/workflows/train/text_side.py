@@ -1,9 +1,9 @@
-"""Make the table of words that turns texts into side vectors, before anything is fitted."""
+"""Make the tables of words that turn texts into side vectors, before anything is fitted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from xbtmigrate.side_information import (
     fit_lexical,
     fit_words,
 )
-from xbtmigrate.types import Modality, Vectors, content_hash
+from xbtmigrate.types import Direction, Modality, Vectors, content_hash
 from xbtmigrate.workflows.encode_points import Report, encode_readable
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
@@ -33,10 +33,33 @@ MIN_WORDS = 200
 """A smaller vocabulary adds little to what the stored vector says of a text."""
 
 
-def add_text_side(
-    store: Store, models: Models, workspace: Workspace, points: Points, report: Report
-) -> tuple[Points, TextSide | None]:
-    """Give points the side vectors of their texts.
+@dataclass(frozen=True)
+class _Source:
+    """What embeds the words for the side vectors of one direction.
+
+    Attributes:
+        name: The model in words.
+        encoder: The model.
+        cache: Its vectors of an earlier run.
+        lexical: Whether side vectors also tell which words a text has.
+    """
+
+    name: str
+    encoder: Encoder
+    cache: VectorCache
+    lexical: bool
+
+
+def add_text_sides(
+    store: Store,
+    models: Models,
+    workspace: Workspace,
+    points: Points,
+    report: Report,
+    *,
+    directions: Collection[Direction] = tuple(Direction),
+) -> tuple[Points, dict[Direction, TextSide]]:
+    """Give points the side vectors of their texts for a forward projector.
 
     Args:
         store: What the migration has in Qdrant.
@@ -44,54 +67,71 @@ def add_text_side(
         workspace: The migration's files.
         points: A sample of the collection.
         report: Called with progress.
+        directions: Directions that are fitted.
 
     Returns:
-        The points, and what makes such vectors; None where they keep the stored ones, if any.
+        The points, and what makes side vectors of texts in each direction where that is possible.
+        For a forward projector it is the words by the new model, unless a stored side vector is
+        configured; for a bridge, which maps queries, the words by the old model: once embedded,
+        they outlive it.
     """
-    # A configured side vector takes precedence; a projector takes only one.
-    if store.config.qdrant.side_vector:
-        return points, None
-    text_side = _make(store, models, workspace, points.texts, report)
+    config, sources = store.config, {}
+    stored = config.qdrant.side_vector is not None
+    if Direction.FORWARD in directions and config.new_model.words and not stored:
+        sources[Direction.FORWARD] = _Source("new model", models.new, workspace.cache, lexical=True)
+    if Direction.BRIDGE in directions and config.old_model.words:
+        # Which words a query has is no help: it has too few.
+        sources[Direction.BRIDGE] = _Source(
+            "old model", models.old, workspace.old_words, lexical=False
+        )
+    made = _make(store, sources, points.texts, report)
+    if stored:
+        return points, made
     # An earlier projector may have made side vectors with another table of words.
-    side = None if text_side is None else text_side.embed(points.texts)
-    return replace(points, side=side), text_side
+    forward = made.get(Direction.FORWARD)
+    return replace(points, side=forward.embed(points.texts) if forward else None), made
 
 
 def _make(
     store: Store,
-    models: Models,
-    workspace: Workspace,
+    sources: Mapping[Direction, _Source],
     texts: Sequence[str | None],
     report: Report,
-) -> TextSide | None:
-    """Embed the words of the collection once with the new model, if it can embed words.
+) -> dict[Direction, TextSide]:
+    """Embed the words of the collection once with each model that can embed words.
 
     Args:
         store: What the migration has in Qdrant.
-        models: Both models.
-        workspace: The migration's files.
+        sources: What embeds them for each direction.
         texts: Texts of a sample of the points.
         report: Called with progress.
 
     Returns:
-        None where there are no texts, too few words, or nothing that embeds them.
+        Nothing where there are no texts or too few words, or for a model that embeds too few.
     """
-    config = store.config
-    if not (config.payload.text and config.new_model.words):
-        return None
+    if not (store.config.payload.text and sources):
+        return {}
     vocabulary = collect_vocabulary(_texts_of(store.reader()))
     if len(vocabulary) < MIN_WORDS:
-        return None
-    # A precomputed encoder may know no single words; `done` then has few rows.
-    vectors, done = _embedded(models.new, workspace.cache, vocabulary, report)
-    rows = np.flatnonzero(done).tolist()
-    if len(rows) < MIN_WORDS:
-        report("side information: the new model cannot embed single words, so none is used", 0, 0)
-        return None
-    # The table and its vectors must have the same rows.
-    vocabulary = Vocabulary([vocabulary.words[row] for row in rows], vocabulary.rarity[rows])
-    lexical = fit_lexical(vocabulary, texts[:MAX_LEXICAL])
-    return TextSide(vocabulary, {WORDS: fit_words(vectors[rows]), LEXICAL: lexical})
+        return {}
+    made = {}
+    for direction, source in sources.items():
+        # A precomputed encoder may know no single words; `done` then has few rows.
+        vectors, done = _embedded(source, vocabulary, report)
+        rows = np.flatnonzero(done).tolist()
+        if len(rows) < MIN_WORDS:
+            report(
+                f"side information: the {source.name} cannot embed single words, so none is used",
+                *(0, 0),
+            )
+            continue
+        # The table and its vectors must have the same rows.
+        known = Vocabulary([vocabulary.words[row] for row in rows], vocabulary.rarity[rows])
+        blocks = {WORDS: fit_words(vectors[rows])}
+        if source.lexical:
+            blocks[LEXICAL] = fit_lexical(known, texts[:MAX_LEXICAL])
+        made[direction] = TextSide(known, blocks)
+    return made
 
 
 def _texts_of(reader: Gallery) -> Iterator[str | None]:
@@ -104,22 +144,22 @@ def _texts_of(reader: Gallery) -> Iterator[str | None]:
 
 
 def _embedded(
-    encoder: Encoder, known: VectorCache, vocabulary: Vocabulary, report: Report
+    source: _Source, vocabulary: Vocabulary, report: Report
 ) -> tuple[Vectors, np.ndarray]:
     """Return the vectors of the words; those of an earlier run come from the cache."""
     # Not as a text that is this word alone: models may embed queries and texts differently.
     hashes = [content_hash(f"word: {word}") for word in vocabulary.words]
-    vectors, done = known.find(hashes)
+    vectors, done = source.cache.find(hashes)
     missing = np.flatnonzero(~done)
     if not missing.size:
         return vectors, done
     words = [vocabulary.words[row] for row in missing.tolist()]
     try:
         found, readable = encode_readable(
-            encoder, words, Modality.TEXT, report=report, stage="words, new model"
+            source.encoder, words, Modality.TEXT, report=report, stage=f"words, {source.name}"
         )
     except EncoderError:
         return vectors, done
     vectors[missing], done[missing] = found, readable
-    known.add([hashes[row] for row in missing[readable]], found[readable])
+    source.cache.add([hashes[row] for row in missing[readable]], found[readable])
     return vectors, done

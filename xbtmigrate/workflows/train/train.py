@@ -24,6 +24,7 @@ from xbtmigrate.migration.phases import Phase
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.centring import Centring
+from xbtmigrate.side_information import TextSide
 from xbtmigrate.training.fit import FitOptions, FitReport, fit
 from xbtmigrate.training.kinds.lora import LoraReport, LoraTask, TextTower, fit_lora
 from xbtmigrate.training.pairs import joined_pairs, save_pairs
@@ -39,7 +40,7 @@ from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.train.calibrate import CalibrationResult
 from xbtmigrate.workflows.train.learn import learn_from_queries
 from xbtmigrate.workflows.train.make_pairs import EmbeddedRows, Material, fit_options, make_material
-from xbtmigrate.workflows.train.text_side import add_text_side
+from xbtmigrate.workflows.train.text_side import add_text_sides
 from xbtmigrate.workflows.workspace import Workspace
 
 IMAGE_PAIRS = 2000
@@ -170,10 +171,15 @@ def train(
         plan = _load_plan(store, models, workspace.artefacts)
         points, fold = _sample(store, workspace, plan, pairs, report)
         new = _known_or_encoded(models, workspace, points, report)
-        points, text_side = add_text_side(store, models, workspace, points, report)
-        material = _make_material(store, models, workspace, points, new, report=report)
-        options = replace(fit_options(store, models, kinds, threads), text_side=text_side)
-        reports = _fit(direction, material, options, report)
+        directions = list(Direction) if direction == "both" else [Direction(direction)]
+        points, text_sides = add_text_sides(
+            *(store, models, workspace, points, report), directions=directions
+        )
+        material = _make_material(
+            *(store, models, workspace, points, new), text_sides=text_sides, report=report
+        )
+        options = replace(fit_options(store, models, kinds, threads), text_sides=text_sides)
+        reports = _fit(directions, material, options, report)
         _keep(workspace.artefacts, points, new, material, reports, fold=fold)
         tuned = None
         if tower is not None:
@@ -202,9 +208,8 @@ def _load_plan(store: Store, models: Models, artefacts: Artefacts) -> Plan:
 
 
 def _fit(
-    direction: str, material: Material, options: FitOptions, report: Report
+    directions: Sequence[Direction], material: Material, options: FitOptions, report: Report
 ) -> dict[Direction, FitReport]:
-    directions = list(Direction) if direction == "both" else [Direction(direction)]
     return {
         each: fit(each, material.pairs, material.task, options, _named(report, each))
         for each in directions
@@ -312,10 +317,11 @@ def _make_material(
     points: Points,
     new: EmbeddedRows,
     *,
+    text_sides: Mapping[Direction, TextSide],
     report: Report,
 ) -> Material:
     """Make pairs, and leave the held-out ones to `evaluate` if it has no other unseen points."""
-    made = make_material(models, workspace, points, new, report)
+    made = make_material(*(models, workspace, points, new), text_sides=text_sides, report=report)
     # Points that judged queries ask for are not in the sample in the first place.
     if workspace.judged_queries or store.facts.points - len(points) >= MIN_UNSEEN:
         return made
