@@ -93,6 +93,14 @@ def test_the_page_refers_to_nothing_outside_and_shows_text_as_text():
     assert "&lt;script&gt;" in html
 
 
+def test_commands_in_a_sentence_are_shown_as_code():
+    text = "Run `xbtmigrate verify`, then `xbtmigrate cutover`."
+    shown = render(ReportPage("t", [], "h", text, [], [], []))
+    assert (
+        "<p>Run <code>xbtmigrate verify</code>, then <code>xbtmigrate cutover</code>.</p>" in shown
+    )
+
+
 def test_ids_are_unique_and_all_references_lead_somewhere():
     html = whole_page()
     ids = Counter(re.findall(r' id="([^"]+)"', html))
