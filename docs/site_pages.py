@@ -1,4 +1,4 @@
-"""Extend the site of mkdocs.yml: pages from outside docs/, and a list of every error message.
+"""Extend the site of mkdocs.yml: pages from outside docs/, every error message, the Python API.
 
 mkdocs calls `on_files` and `on_page_markdown`. Links keep the form that works in the repository.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,14 @@ OUTSIDE = {
     )
 }
 SOURCES = {place: source for source, place in OUTSIDE.items()}
+API = ("xbtmigrate", "xbtmigrate.serving", "xbtmigrate.protocols")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)]*)?\)")
+
+
+def reference() -> list[str]:
+    """Return a directive for each public name, which mkdocstrings replaces by its docstring."""
+    names = [f"{module}.{name}" for module in API for name in import_module(module).__all__]
+    return [f"::: {name}\n" for name in names if not name.rpartition(".")[2].startswith("__")]
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -42,6 +50,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     source = SOURCES.get(place, f"docs/{place}")
     if place == "troubleshooting.md":
         markdown += "\n" + "\n".join(table_of_messages())
+    if place == "python.md":
+        markdown += "\n## Reference\n\n" + "\n".join(reference())
 
     def lead(link: re.Match[str]) -> str:
         image, text, target, anchor = link.groups()

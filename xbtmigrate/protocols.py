@@ -13,6 +13,8 @@ import pyarrow as pa
 from xbtmigrate.migration.phases import MigrationRecord
 from xbtmigrate.types import Direction, Kind, Modality, PointId, Vectors
 
+__all__ = ["Encoder", "Gallery", "Journal", "Ordering", "Projector", "Written"]
+
 
 @runtime_checkable
 class Encoder(Protocol):
