@@ -23,7 +23,7 @@ from qdrant_client import models
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.contenders import Multiply, Nothing, Target
+from benchmarks.contenders import Nothing, Target
 from benchmarks.data_path import SETTINGS
 from tests.support.qdrant_server import running_server
 from xbtmigrate import registry
@@ -91,7 +91,7 @@ def whole(target: Target, encoder: Encoder, texts: list[str]) -> float:
             order=lambda: (ids, ""),
             modality=Modality.TEXT,
             encoder=encoder,
-            projector=Multiply(),
+            projector=None,
             cache=Nothing(),
             batch_size=BATCH,
             on_progress=lambda _: None,

@@ -4,8 +4,9 @@ python benchmarks/prediction.py --points 100000          # 4 minutes
 
 For each strategy a fresh collection of random vectors, 512 -> 768, whose new ones are precomputed,
 so that no encoder hides what the loop takes: `plan`, `train-projector`, `bench --yes`, then
-`backfill --online` to its end. Compared are the predicted seconds and the run's own. The projector
-is always a matrix: what `bench` and the run go through is then the same in every round.
+`backfill --online` to its end. Compared are the predicted seconds and the run's own; then follows
+where the time of each strategy's last run went. The projector is always a matrix: what `bench` and
+the run go through is then the same in every round.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.contenders import MATRIX, OLD, Target
+from benchmarks.contenders import Target, matrix_of
 from benchmarks.data_path import SETTINGS, caption, fill
 from tests.support.corpus import write_precomputed_config
 from tests.support.qdrant_server import Server, running_server
@@ -36,8 +37,9 @@ STRATEGIES = {"forward": 0.0, "fastfill": 0.5, "full": 1.0}
 
 def models(folder: Path, points: int) -> None:
     """Write both models' vectors of every caption, those that `fill` stores."""
-    old = np.random.default_rng(0).standard_normal((points, OLD), dtype=np.float32)
-    new = old @ MATRIX
+    target = Target("", 0, "", points)
+    old = np.random.default_rng(0).standard_normal((points, target.old), dtype=np.float32)
+    new = old @ matrix_of(target)
     new += np.random.default_rng(3).standard_normal(new.shape, dtype=np.float32) * 0.3
     keys = [caption(number) for number in range(points)]
     for name, rows in (("old", old), ("new", new)):
@@ -53,8 +55,8 @@ def answer(folder: Path, *arguments: str) -> dict[str, Any]:
     return document
 
 
-def row(folder: Path, server: Server, strategy: str, points: int) -> str:
-    """Predict and run one strategy."""
+def row(folder: Path, server: Server, strategy: str, points: int) -> tuple[float, dict[str, Any]]:
+    """Predict and run one strategy; returns the predicted seconds and the run's document."""
     name = f"points-{uuid4().hex[:8]}"
     fill(Target(server.url, server.grpc_port, name, points), alone=False)
     write_precomputed_config(
@@ -71,8 +73,23 @@ def row(folder: Path, server: Server, strategy: str, points: int) -> str:
     )
     share = str(STRATEGIES[strategy])
     run = answer(folder, "backfill", "--online", "--max-slowdown", "off", "--fraction", share)
-    seconds = run["seconds"]
-    return f"| {strategy} | {predicted:.1f} | {seconds:.1f} | {predicted / seconds - 1:+.0%} |"
+    return predicted, run
+
+
+def profile(runs: dict[str, dict[str, Any]], points: int) -> str:
+    """Lay out the microseconds a point of each step, and its share of the run, in Markdown."""
+    names = list(next(iter(runs.values()))["steps"])
+    lines = [
+        f"| microseconds a point | {' | '.join(names)} | run |",
+        "|---" * (len(names) + 2) + "|",
+    ]
+    for strategy, run in runs.items():
+        cells = [
+            f"{each / points * 1e6:.0f} ({each / run['seconds']:.0%})" if each else "-"
+            for each in run["steps"].values()
+        ]
+        lines.append(f"| {strategy} | {' | '.join(cells)} | {run['seconds'] / points * 1e6:.0f} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -86,8 +103,13 @@ def main() -> None:
     print(f"| {arguments.points:,} points | predicted, s | run, s | error |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as root, running_server(SETTINGS) as server:
         models(Path(root), arguments.points)
+        runs = {}
         for strategy in arguments.strategies * arguments.rounds:
-            print(row(Path(root), server, strategy, arguments.points), flush=True)
+            predicted, runs[strategy] = row(Path(root), server, strategy, arguments.points)
+            seconds = runs[strategy]["seconds"]
+            error = f"{predicted / seconds - 1:+.0%}"
+            print(f"| {strategy} | {predicted:.1f} | {seconds:.1f} | {error} |", flush=True)
+    print(f"\n{profile(runs, arguments.points)}")
 
 
 if __name__ == "__main__":

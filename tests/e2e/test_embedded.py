@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,10 @@ def test_the_main_job(
     assert (done["projected"], done["encoded"], done["status"]) == (COUNT, 120, "complete")
     status = answer_inside("status", cwd=tmp_path)
     assert (status["phase"], status["projected"], status["encoded"]) == ("backfilled", 280, 120)
+    # Threads work side by side, two of them writing, so no step can take more than twice the time.
+    taken = {step for step, spent in done["steps"].items() if 0 < spent < 2 * done["seconds"]}
+    # Nothing was encoded: training had paid for every vector.
+    assert taken == {"order", "read", "project", "write", "mark", "sweep"}
 
     queries = pa.table({"text": clipart.captions, "relevant": [[str(i)] for i in clipart.ids]})
     pq.write_table(queries, tmp_path / "q.parquet")
@@ -70,8 +75,11 @@ def test_the_main_job(
     assert systems.keys() >= {"keep", "bridge", "forward", "full"}
     assert systems["full"]["recall@10"] > systems["keep"]["recall@10"]
 
-    last = answer_inside("backfill", "--online", "--fraction", "1", cwd=tmp_path)
-    assert (last["projected"], last["encoded"]) == (0, COUNT - 120)
+    _, last, _ = inside("backfill", "--online", "--fraction", "1", "--profile", cwd=tmp_path)
+    assert re.search(rf"encoded +{COUNT - 120}\n", last)
+    shown = last.partition("Where the time goes")[2]
+    assert re.search(r"^ *read +\d.*%", shown, re.MULTILINE)
+    assert "project" not in shown
     client = QdrantClient(path=str(tmp_path / "qdrant"))
     check_vectors(client, target, clipart, tmp_path, encoded=COUNT, vector=new)
     assert stored(client, "c", vector).keys() == set(clipart.ids)

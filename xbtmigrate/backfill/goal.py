@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbtmigrate.backfill.id_set import IdSet
+from xbtmigrate.backfill.step_times import Step
 from xbtmigrate.migration.phases import Counts, MigrationRecord, Stage
 from xbtmigrate.types import PointId, Vectors
 
@@ -107,6 +108,7 @@ class Outcome:
         quarantined: Point id -> why it cannot be embedded.
         stopped: Why the run stopped early, "" if it went to its end.
         seconds: Working time of this run.
+        steps: Seconds spent in each step, added up over the run's threads.
     """
 
     record: MigrationRecord
@@ -115,6 +117,7 @@ class Outcome:
     quarantined: dict[PointId, str]
     stopped: str
     seconds: float
+    steps: Mapping[Step, float]
 
 
 class VectorLookup(Protocol):

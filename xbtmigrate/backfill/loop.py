@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from xbtmigrate.backfill.goal import Due, Goal, Outcome, Progress, StopCheck, VectorLookup
 from xbtmigrate.backfill.make_vectors import VectorMaker, is_without
 from xbtmigrate.backfill.pipeline import WorkQueue, read_ahead
+from xbtmigrate.backfill.step_times import Step, StepTimes
 from xbtmigrate.errors import XbtMigrateError
 from xbtmigrate.migration.phases import Counts, MigrationRecord, Phase, Stage
 from xbtmigrate.protocols import Encoder, Gallery, Journal, Projector, Written
@@ -60,6 +61,7 @@ class Backfill:
         on_progress: Called after each batch that is written, in a writing thread.
         should_stop: Called after each batch; a reason stops the run, "" lets it continue.
         until: Checked between batches of the encoding; may end it before the goal's fraction.
+        times: Measures where the time goes.
     """
 
     gallery: Gallery
@@ -75,6 +77,7 @@ class Backfill:
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], str]
     until: StopCheck | None = None
+    times: StepTimes = field(default_factory=StepTimes)
     counts: Counts = field(default_factory=Counts)
     quarantined: dict[PointId, str] = field(default_factory=dict)
     stopped: str = ""
@@ -124,7 +127,10 @@ class Backfill:
                 self._finish(Phase.PAUSED)
             raise
         spent = self.record.seconds - before
-        return Outcome(self.record, self.counts, left, self.quarantined, self.stopped, spent)
+        return Outcome(
+            *(self.record, self.counts, left, self.quarantined, self.stopped, spent),
+            dict(self.times.seconds),
+        )
 
     def catch_up(self) -> int:
         """Sweep alone, in any phase, and leave the phase as it is.
@@ -146,6 +152,7 @@ class Backfill:
             cache=self.cache,
             batch_size=self.batch_size,
             later=self._later,
+            times=self.times,
             on_written=self._count_written,
             most_quarantined=int(self.goal.max_quarantined * self._points),
             points=self._points,
@@ -159,7 +166,7 @@ class Backfill:
             return
         done = 0
         batches = self.gallery.read({"source", "kind", "old"}, after=self.record.cursor)
-        for batch in read_ahead(batches):
+        for batch in read_ahead(self.times.each(Step.READ, batches)):
             self._maker.project(batch.filter(pc.is_null(batch["kind"])))
             done += len(batch)
             # Queued behind the batch's writes: write, then advance, so a crash only repeats work.
@@ -172,7 +179,8 @@ class Backfill:
         """Encode the first share of the frozen order; skip what is already encoded."""
         if self.goal.fraction == 0:
             return
-        ids, digest = self.order()
+        with self.times.time(Step.ORDER):
+            ids, digest = self.order()
         # A position is valid for one order only. Starting again in another order costs reads,
         # not encoding: finished points are skipped.
         if digest != self.record.order_digest:
@@ -180,7 +188,8 @@ class Backfill:
         total, position = self.goal.places(len(ids)), self.record.position
         # What proves the expected kind is read in the same request instead of a second one.
         found = Kind.PROJECTED if self.goal.projects else None
-        for asked, batches in read_ahead(self._chunks(ids[position:total], found)):
+        chunks = self.times.each(Step.READ, self._chunks(ids[position:total], found))
+        for asked, batches in read_ahead(chunks):
             if self._enough(position, len(ids)):
                 return
             for batch in batches:
@@ -221,7 +230,7 @@ class Backfill:
         wanting, due = 0, self.goal.due(self.order)
         for _ in range(SWEEP_PASSES):
             wanting = seen = 0
-            for batch in read_ahead(self._swept()):
+            for batch in read_ahead(self.times.each(Step.SWEEP, self._swept())):
                 wanting += self._complete(batch, due)
                 seen += len(batch)
                 self._advance(Stage.SWEEP, (seen, self._points))
@@ -229,7 +238,8 @@ class Backfill:
                     return wanting
             self._later.wait()
             # A copy whose source point was deleted is work too, and needs one more sweep.
-            wanting += self.gallery.prune()
+            with self.times.time(Step.SWEEP):
+                wanting += self.gallery.prune()
             # Only a sweep that found nothing is proof: points may have changed behind the others.
             if wanting == 0:
                 break
@@ -262,7 +272,8 @@ class Backfill:
         settled = 0
         # Read again just before the work, with the old vector: sweeps leave it out to read less,
         # and the point may have changed since.
-        for current in self.gallery.read({"source", "kind", "old"}, ids=todo["id"].to_pylist()):
+        again = self.gallery.read({"source", "kind", "old"}, ids=todo["id"].to_pylist())
+        for current in self.times.each(Step.SWEEP, again):
             settled += self._maker.complete(current, encodes=self.goal.fraction > 0)
         return len(todo) - settled
 

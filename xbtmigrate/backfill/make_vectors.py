@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from xbtmigrate.backfill.goal import VectorLookup
 from xbtmigrate.backfill.pipeline import WorkQueue
+from xbtmigrate.backfill.step_times import Step, StepTimes
 from xbtmigrate.errors import GateError, UnreadableSourceError
 from xbtmigrate.migration.phases import Counts
 from xbtmigrate.protocols import Encoder, Gallery, Projector, Written
@@ -51,6 +52,7 @@ class VectorMaker:
         cache: New vectors paid for earlier.
         batch_size: Points per batch.
         later: Does the writes.
+        times: Measures where the time goes.
         on_written: Called with what became of each write of vectors.
         most_quarantined: Points that may turn out impossible to embed.
         points: Points of the collection.
@@ -64,6 +66,7 @@ class VectorMaker:
     cache: VectorLookup
     batch_size: int
     later: WorkQueue
+    times: StepTimes
     on_written: Callable[[Written, Kind], None]
     most_quarantined: int
     points: int
@@ -127,7 +130,9 @@ class VectorMaker:
         given = keep_given(batch)
         if not len(given):
             return batch
-        unfit = self._write_made(given, self.projector.apply(*given_of(given)), Kind.PROJECTED)
+        with self.times.time(Step.PROJECT):
+            made = self.projector.apply(*given_of(given))
+        unfit = self._write_made(given, made, Kind.PROJECTED)
         # Finite input can still give an unusable output, for example a zero vector.
         left = pc.or_(pc.invert(has_given(batch)), pc.is_in(batch["id"], unfit["id"]))
         return batch.filter(left)
@@ -156,7 +161,8 @@ class VectorMaker:
         while len(batch):
             try:
                 items, ids = (batch[name].to_pylist() for name in (self.modality.value, "id"))
-                vectors = self.encoder.encode(items, self.modality, ids=ids)
+                with self.times.time(Step.ENCODE):
+                    vectors = self.encoder.encode(items, self.modality, ids=ids)
                 self._write_encoded(batch, vectors)
                 break
             # The error names the rows that cannot be embedded: try again without them.
@@ -196,12 +202,16 @@ class VectorMaker:
         whole = batch.select(["id", "content_hash", *given, *made])
         # At most two writes are in progress, one per thread; another batch waits here.
         self.later.wait_below(2)
-        written = self.later.begin(partial(self.gallery.write, whole, kind))
+        written = self.later.begin(partial(self._send, whole, kind))
         # Counted by `do`, in one thread at a time, and only after the write was applied.
         if kind not in WITHOUT:
             self.later.do(lambda: self.on_written(written.result(), kind))
         else:
             self.later.do(written.result)
+
+    def _send(self, batch: pa.RecordBatch, kind: Kind) -> Written:
+        with self.times.time(Step.WRITE):
+            return self.gallery.write(batch, kind)
 
     def _quarantine(self, batch: pa.RecordBatch, reason: str) -> int:
         """Record points that cannot be embedded; returns how many are new.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from xbtmigrate.backfill.pace import POLL, Pace, WaitReason
+from xbtmigrate.backfill.step_times import Step, StepTimes
 from xbtmigrate.protocols import Gallery, Written
 from xbtmigrate.types import Kind, PointId
 
@@ -22,6 +23,7 @@ class PacedGallery:
         gallery: The gallery.
         pace: The pace to keep.
         should_stop: A reason to wait no longer, "" for none; a run that ends is not held up.
+        times: Measures the waits.
         clock: Seconds that only grow.
         sleep: Waits so many seconds.
     """
@@ -29,6 +31,7 @@ class PacedGallery:
     gallery: Gallery
     pace: Pace
     should_stop: Callable[[], str] = lambda: ""
+    times: StepTimes = field(default_factory=StepTimes)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -85,7 +88,8 @@ class PacedGallery:
             if left <= 0 or self.should_stop():
                 return
             begun = self.clock()
-            self.sleep(min(left, POLL))
+            with self.times.time(Step.WAIT):
+                self.sleep(min(left, POLL))
             # Many short sleeps for one reason count as one wait.
             self.pace.add_wait(reason, self.clock() - begun, begins=reason is not present)
             present = reason

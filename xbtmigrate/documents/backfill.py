@@ -94,6 +94,9 @@ class BackfillDocument(NextDocument):
     """Working time in seconds."""
     points_per_second: float
     """Vectors written per second."""
+    steps: dict[str, float]
+    """Step (`order`, `read`, `encode`, `project`, `write`, `mark`, `sweep`, `wait`) -> seconds,
+    added up over threads that work side by side."""
     gallery: GalleryCounts
     """Exact counts of the collection."""
     quarantined: dict[str, str]

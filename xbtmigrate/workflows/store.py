@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
+from xbtmigrate.backfill.step_times import StepTimes
 from xbtmigrate.config import Config
 from xbtmigrate.errors import ArtefactError, CollectionError, GateError
 from xbtmigrate.migration.phases import FREE, Phase
@@ -79,10 +80,8 @@ class Store:
         )
         _, text_side = self._side()
         # Side vectors are stored ones or made from the text, never both.
-        side = None if text_side else self.config.qdrant.side_vector
-        return open_gallery(
-            self.connection, facts, as_it_is, fields, "", side=side, text_side=text_side
-        )
+        side = text_side or self.config.qdrant.side_vector
+        return open_gallery(self.connection, facts, as_it_is, fields, "", side=side)
 
     def _side(self) -> tuple[int, EmbedTexts | None]:
         """Return the length of the projector's side vectors, and what makes them from texts.
@@ -92,20 +91,20 @@ class Store:
         folder = artefacts_of(self.config).projector_folder(Direction.FORWARD)
         return open_side(folder) if folder.exists() else (0, None)
 
-    def gallery(self, plan: Plan) -> Gallery:
-        """Open the collection as the plan migrates it."""
+    def gallery(self, plan: Plan, times: StepTimes | None = None) -> Gallery:
+        """Open the collection as the plan migrates it; `times` measures how long marks take."""
         target = plan.target
         size, text_side = self._side()
         # A stored side vector is read only if the projector takes it: vectors make pages large.
-        stored = size > 0 and text_side is None
+        stored = self.config.qdrant.side_vector if size else None
         return open_gallery(
             self.connection,
             self.facts,
             target,
             self.fields,
             plan.digest,
-            side=self.config.qdrant.side_vector if stored else None,
-            text_side=text_side,
+            side=text_side or stored,
+            times=times,
         )
 
     def layout(self, dimension: int, *, resuming: bool) -> Target:

@@ -27,6 +27,7 @@ ORDER_HELP = (
 )
 
 if TYPE_CHECKING:
+    from xbtmigrate.documents.backfill import BackfillDocument
     from xbtmigrate.workflows.backfill.backfill import BackfillResult
     from xbtmigrate.workflows.backfill.request import BackfillRequest
 
@@ -60,6 +61,10 @@ MetricsPortOption: TypeAlias = Annotated[
     int | None, typer.Option(min=1, max=65535, help="Port to serve Prometheus metrics on.")
 ]
 
+ProfileOption: TypeAlias = Annotated[
+    bool, typer.Option("--profile", help="Show at the end where the time went.")
+]
+
 
 def backfill(
     config: ConfigOption = CONFIG,
@@ -76,6 +81,7 @@ def backfill(
     max_rate: RateOption = None,
     metrics_port: MetricsPortOption = None,
     metrics_host: Annotated[str, typer.Option(help="Address of that port.")] = "127.0.0.1",
+    profile: ProfileOption = False,
     json: JsonOption = False,
 ) -> None:
     """Write the new vectors while the collection keeps serving.
@@ -111,7 +117,7 @@ def backfill(
     seconds = math.inf if budget is None else budget
     with render.progress() as bars, stop_on_interrupt(seconds) as asked_to_stop:
         result = run(settings, request, should_stop=asked_to_stop, report=bars)
-    _show_result(result, json=json)
+    _show_result(result, profile=profile, json=json)
     end(passed=not result.refused, interrupted=result.interrupted)
 
 
@@ -139,7 +145,7 @@ def _show_request(request: BackfillRequest, *, json: bool) -> None:
     render.next_step(content)
 
 
-def _show_result(result: BackfillResult, *, json: bool) -> None:
+def _show_result(result: BackfillResult, *, profile: bool, json: bool) -> None:
     from xbtmigrate.workflows.tally import describe_without_vector
 
     content = result.document()
@@ -161,7 +167,26 @@ def _show_result(result: BackfillResult, *, json: bool) -> None:
     if content["cost"]:
         counted.append(("cost", f"{content['cost']:,.4f}"))
     render.facts(f"Backfill of {content['collection']}", counted)
+    if profile:
+        _show_profile(content)
     # The first five show the kind of fault; `--json` has all of them.
     for point, reason in list(content["quarantined"].items())[:5]:
         render.say(f"Not encoded: point {point}, {reason}")
     render.next_step(content)
+
+
+def _show_profile(content: BackfillDocument) -> None:
+    """Print the seconds of each step; steps that took no time are left out."""
+    written, seconds = content["projected"] + content["encoded"], content["seconds"]
+    rows = [
+        (
+            step,
+            f"{spent:.1f}",
+            f"{spent / max(seconds, 1e-3):.0%}",
+            f"{1e6 * spent / written:,.0f}" if written else None,
+        )
+        for step, spent in content["steps"].items()
+        if spent
+    ]
+    title = f"Where the time goes: {seconds:.1f} s; steps run beside each other"
+    render.table(title, ["step", "seconds", "of the run", "microseconds a point"], rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from qdrant_client import models
 
+from xbtmigrate.backfill.step_times import Step, StepTimes
 from xbtmigrate.errors import CollectionError
 from xbtmigrate.projectors import EmbedTexts
 from xbtmigrate.protocols import Written
@@ -69,6 +70,7 @@ class GallerySettings:
         halves: Names of the vectors that are stored in half precision.
         page: Points in a batch of `read`, at most.
         write_limit: Points in one write, at most.
+        times: Measures how long marks take.
     """
 
     fields: EmbeddedFields
@@ -81,6 +83,7 @@ class GallerySettings:
     halves: Collection[str] = ()
     page: int = 512
     write_limit: int = 512
+    times: StepTimes = field(default_factory=StepTimes)
 
     def read_for(self, columns: Collection[str]) -> dict[str, NamedVector]:
         """Return the vectors behind these columns of a batch."""
@@ -266,30 +269,42 @@ class InPlaceGallery:
                 np.where(there[:, None], rows, np.nan)
                 for there, rows in zip(present, vectors, strict=True)
             ]
-        sketches = self._sketches(vectors, kind)
-        groups = rows_by_key(ids, keys)
-        for key, rows in groups.items():
+        with self._settings.times.time(Step.MARK):
+            sketches = self._sketches(vectors, kind)
+        for key, rows in rows_by_key(ids, keys).items():
             members = [ids[row] for row in rows]
-            marks = []
-            # Sixteen points share one mark: an operation on payloads costs a server as much as a
-            # vector, however many points it names.
-            for start in range(0, len(rows), GROUP):
-                group = rows[start : start + GROUP]
-                made_from = {ids[row]: hashes[row] for row in group}
-                mark = build_shared_provenance(
-                    self._settings.plan, kind, made_from, sketches[group]
-                )
-                marks.append((list(made_from), {PROVENANCE: mark}))
+            with self._settings.times.time(Step.MARK):
+                self._mark(members, [hashes[row] for row in rows], kind, sketches[rows], key)
             if kind in WITHOUT:
-                # No vector write follows to wait for, so this write waits for itself.
-                self._writer.merge_payloads(marks, key)
                 continue
-            # The vectors of the same points go to the same shards, which apply them behind the
-            # marks: waiting for these is waiting for both. A mark without its vector is not valid.
-            self._writer.enqueue_payloads(marks, key)
             # The first vector of `bound` is the new one; without shard keys its rows need no copy.
             chosen = vectors[0] if len(rows) == len(ids) else vectors[0][rows]
             self._writer.update_vectors(members, self._settings.new.name, chosen, key)
+
+    def _mark(
+        self,
+        ids: Sequence[PointId],
+        hashes: Sequence[str],
+        kind: Kind,
+        sketches: Sketches,
+        key: models.ShardKey | None,
+    ) -> None:
+        """Send the marks of points under one shard key, ahead of their vectors."""
+        marks = []
+        # Sixteen points share one mark: an operation on payloads costs a server as much as a
+        # vector, however many points it names.
+        for start in range(0, len(ids), GROUP):
+            group = slice(start, start + GROUP)
+            made_from = dict(zip(ids[group], hashes[group], strict=True))
+            mark = build_shared_provenance(self._settings.plan, kind, made_from, sketches[group])
+            marks.append((list(made_from), {PROVENANCE: mark}))
+        if kind in WITHOUT:
+            # No vector write follows to wait for, so this write waits for itself.
+            self._writer.merge_payloads(marks, key)
+        else:
+            # The vectors of the same points go to the same shards, which apply them behind the
+            # marks: waiting for these is waiting for both. A mark without its vector is not valid.
+            self._writer.enqueue_payloads(marks, key)
 
 
 def made_by(settings: GallerySettings, kind: Kind) -> models.Filter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xbtmigrate.backfill.step_times import StepTimes
 from xbtmigrate.errors import CollectionError
 from xbtmigrate.migration.plan import Target
 from xbtmigrate.projectors import EmbedTexts
@@ -27,8 +28,8 @@ def open_gallery(
     fields: EmbeddedFields,
     plan_digest: str,
     *,
-    side: str | None = None,
-    text_side: EmbedTexts | None = None,
+    side: str | EmbedTexts | None = None,
+    times: StepTimes | None = None,
 ) -> Gallery:
     """Open the gallery of a prepared layout.
 
@@ -38,8 +39,9 @@ def open_gallery(
         target: The layout; for writes `prepare` has been called with it.
         fields: Where the embedded content is.
         plan_digest: Digest of the plan that the writes belong to.
-        side: Name of the vector that the projector takes beside the stored one, if any.
-        text_side: Makes what it takes of the text in place of such a vector.
+        side: Name of the vector that the projector takes beside the stored one, or what makes that
+            vector of the text; None for neither.
+        times: Measures how long marks take.
 
     Raises:
         CollectionError: The collection has no such side vector.
@@ -50,12 +52,13 @@ def open_gallery(
         plan=plan_digest,
         old=NamedVector(facts.vector, facts.size),
         new=NamedVector(target.vector, target.size),
-        side=None if side is None else _side(facts, side),
-        text_side=text_side,
+        side=_side(facts, side) if isinstance(side, str) else None,
+        text_side=None if isinstance(side, str) else side,
         shard_keys=facts.shard_keys,
         halves=_halves(facts, target),
         page=page,
         write_limit=min(page, facts.write_limit or page),
+        times=times or StepTimes(),
     )
     if target.layout is Layout.IN_PLACE:
         return InPlaceGallery(connection, target.collection, settings)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from xbtmigrate.backfill.step_times import Step
 from xbtmigrate.protocols import Written
 from xbtmigrate.qdrant.gallery.in_place import (
     GallerySettings,
@@ -184,7 +185,8 @@ class ShadowGallery:
         chosen = part.take(pa.array([row_of[each] for each in sources.ids], pa.int64()))
         # The mark has the content hash of the batch: if the text has changed since it was read,
         # the mark does not match and the point is due again.
-        marks = self._marks(chosen, kind, sources)
+        with self._settings.times.time(Step.MARK):
+            marks = self._marks(chosen, kind, sources)
         made: list[dict[str, Vector]] = [{} for _ in sources.ids]
         if kind not in WITHOUT:
             made = [{self._settings.new.name: row} for row in vectors_of(chosen, "new")]

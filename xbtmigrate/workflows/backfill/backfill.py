@@ -10,6 +10,7 @@ from functools import partial
 import xbtmigrate
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.backfill.goal import Outcome, Progress
+from xbtmigrate.backfill.step_times import StepTimes
 from xbtmigrate.config import Config
 from xbtmigrate.documents.backfill import BackfillDocument, UntilDocument
 from xbtmigrate.documents.next_step import NextDocument
@@ -92,6 +93,7 @@ class BackfillResult:
             "cost": self.cost,
             "seconds": round(outcome.seconds, 3),
             "points_per_second": round(self._written / max(outcome.seconds, 1e-9), 1),
+            "steps": {step.value: round(each, 6) for step, each in outcome.steps.items()},
             "gallery": self.tally.document(),
             "quarantined": dict(list(outcome.quarantined.items())[:QUARANTINE_SHOWN]),
             **self._next(),
@@ -186,17 +188,20 @@ def run(
         spending = Spending(models.new, options.max_cost)
         should_stop = spending.or_stop(should_stop)
         check_writable(store.connection, store.facts.collection)
+        times = StepTimes()
         # After all checks: the lease is the first thing written.
         with _hold_lease(store, _bound(request, projector)) as held:
             _prepare(store, workspace.artefacts, request.plan)
             with (
                 note_error(config, store.connection),
-                pace_gallery(store, request.plan, options, should_stop) as sparing,
+                pace_gallery(store, request.plan, options, should_stop, times) as sparing,
             ):
                 metrics.load = lambda: read_load(sparing.pace, store.connection)
                 # Scoring reads every point once, so it is paced like any other pass.
                 order = replace(order, gallery=sparing)
-                work = LoopTask(request, held, projector, sparing, order, options.batch_size)
+                work = LoopTask(
+                    *(request, held, projector, sparing, order), options.batch_size, times
+                )
                 watch = _watch(store, models, workspace, work, options=options, report=report)
                 outcome = _run_loop(
                     *(store, models, workspace, work),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.backfill.goal import Goal, Progress, StopCheck, VectorLookup
 from xbtmigrate.backfill.loop import Backfill
+from xbtmigrate.backfill.step_times import StepTimes
 from xbtmigrate.config import Config
 from xbtmigrate.errors import StaleError
 from xbtmigrate.migration.phases import MigrationRecord
@@ -39,6 +40,7 @@ class LoopTask:
         gallery: The points.
         order: The frozen order of re-encoding.
         batch_size: Points per batch.
+        times: Measures where the time goes.
     """
 
     request: BackfillRequest
@@ -47,6 +49,7 @@ class LoopTask:
     gallery: Gallery
     order: FrozenOrder
     batch_size: int = 256
+    times: StepTimes = field(default_factory=StepTimes)
 
 
 def make_loop(
@@ -88,6 +91,7 @@ def make_loop(
         on_progress=on_progress,
         should_stop=should_stop,
         until=until,
+        times=work.times,
     )
 
 

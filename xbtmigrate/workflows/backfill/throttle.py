@@ -12,6 +12,7 @@ from typing import Literal
 
 from xbtmigrate.backfill.pace import Limits, Pace, WaitReason, Windows
 from xbtmigrate.backfill.paced_gallery import PacedGallery
+from xbtmigrate.backfill.step_times import StepTimes
 from xbtmigrate.documents.status import LoadDocument
 from xbtmigrate.errors import XbtMigrateError
 from xbtmigrate.migration.phases import utc_now
@@ -256,7 +257,11 @@ class LoadMonitor:
 
 @contextmanager
 def pace_gallery(
-    store: Store, plan: Plan, request: BackfillOptions, should_stop: Callable[[], str]
+    store: Store,
+    plan: Plan,
+    request: BackfillOptions,
+    should_stop: Callable[[], str],
+    times: StepTimes,
 ) -> Iterator[PacedGallery]:
     """Yield the plan's gallery, paced so that other clients' queries stay fast.
 
@@ -267,12 +272,13 @@ def pace_gallery(
         plan: Its plan.
         request: The options of the run.
         should_stop: A reason to end the run, "" for none.
+        times: Measures the waits, and how long marks take.
     """
     connection, limits = store.connection, request.limits
-    gallery, size = store.gallery(plan), request.batch_size
+    gallery, size = store.gallery(plan, times), request.batch_size
     if connection.embedded:
         alone = Pace(replace(limits, max_slowdown=None), max(size, EMBEDDED_PAGE), log.info)
-        yield PacedGallery(gallery, alone, should_stop)
+        yield PacedGallery(gallery, alone, should_stop, times)
         return
     pace = Pace(limits, max(size, PAGE), log.info)
     watch = LoadMonitor(
@@ -286,7 +292,7 @@ def pace_gallery(
     )
     try:
         watch.start()
-        yield PacedGallery(gallery, pace, should_stop)
+        yield PacedGallery(gallery, pace, should_stop, times)
     finally:
         watch.end()
 
