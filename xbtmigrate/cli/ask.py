@@ -17,7 +17,7 @@ from xbtmigrate.workflows.plan.init import (
     try_new_model,
     try_old_model,
 )
-from xbtmigrate.workflows.plan.known_models import propose_models
+from xbtmigrate.workflows.plan.known_models import model_named, propose_models
 from xbtmigrate.workflows.plan.write_config import Answers, Found, Server
 
 TEMPLATE = "queries-to-judge.csv"
@@ -55,7 +55,7 @@ def choose(question: str, options: Sequence[str], *, own: str = "") -> str:
 
 def ask_fields(found: Found, answers: Answers) -> Answers:
     """Ask which field the stored vectors embed; where there is only one, it is that."""
-    fields = {**found.texts, **found.images}
+    fields = {**found.fields.texts, **found.fields.images}
     if len(fields) < 2:
         return answers
     rows = [f'{name}: "{sample[:SHOWN]}"' for name, sample in fields.items()]
@@ -65,7 +65,7 @@ def ask_fields(found: Found, answers: Answers) -> Answers:
         own='a template of several, such as "{title}. {keywords}"',
     )
     field = dict(zip(rows, fields, strict=True)).get(chosen, chosen)
-    if field in found.images:
+    if field in found.fields.images:
         return answers.but(image=field, stored=Modality.IMAGE)
     return answers.but(text=field, stored=Modality.TEXT)
 
@@ -77,7 +77,7 @@ def ask_models(server: Server, found: Found, answers: Answers) -> Answers:
         size = found.vectors[answers.vector][0]
         answers = _until_tried(
             f"Which model made the stored vectors ({size} numbers)?",
-            propose_models(server.base, size),
+            _old_models(server, answers, size),
             own,
             lambda text: _try_old(server, found, answers.but(old=parse_model(text))),
             answers,
@@ -142,8 +142,14 @@ def _until_tried(
             return tried
 
 
+def _old_models(server: Server, answers: Answers, size: int) -> list[str]:
+    named = model_named(answers.vector)
+    first = [f"{named['encoder']} model={named['model']}"] if named else []
+    return list(dict.fromkeys(first + propose_models(server.base, size, answers.stored)))
+
+
 def _try_old(server: Server, found: Found, answers: Answers) -> Answers | None:
-    match = try_old_model(server, found, answers)
+    answers, match = try_old_model(server, found, answers)
     cosine = match.median_cosine[answers.stored.value]
     render.say(f"Median cosine with the stored vectors: {cosine:.4f} on {match.sample} points.")
     if match.matches:

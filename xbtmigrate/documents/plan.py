@@ -9,6 +9,15 @@ from xbtmigrate.migration.plan import Plan
 from xbtmigrate.types import Layout, Strategy
 
 
+class WriterDocument(TypedDict):
+    """What wrote the collection."""
+
+    name: str
+    """The framework."""
+    sign: str
+    """What shows it, in words."""
+
+
 class InitDocument(NextDocument):
     """The configuration that was written."""
 
@@ -16,6 +25,8 @@ class InitDocument(NextDocument):
     """Path of the file that was written."""
     text: str
     """Its content."""
+    writer: WriterDocument | None
+    """What wrote the collection; null where its payloads do not show it, or fields were given."""
 
 
 class PlanDocument(Plan):

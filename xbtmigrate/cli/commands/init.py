@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -76,7 +77,7 @@ def init(
 
     At a terminal it asks for what it cannot see. Each model is tried on a few points at once.
     """
-    from xbtmigrate.workflows.plan.init import choose_vector, look
+    from xbtmigrate.workflows.plan.init import choose_vector, look, require_fields
     from xbtmigrate.workflows.plan.write_config import Answers, Server, write_config
 
     # Before the server is read: a refusal needs no connection.
@@ -86,18 +87,25 @@ def init(
     server = Server(url, api_key_env, api_key_file, ca_file, base=config.parent)
     asks = not json and _can_ask()
     found = look(server, collection or _collection(server, asks=asks))
+    named = text or image or stored
+    if named:
+        # What is said needs no guess, and is not replaced by one.
+        found = replace(found, writer=None)
+    else:
+        require_fields(found)
     if asks and vector is None:
         vector = _vector(found)
     answers = Answers.guessed(found, choose_vector(found, vector)).but(
         text=text, image=image, stored=stored, old=old_model, new=new_model, queries=queries
     )
-    _try_given(server, found, answers)
+    answers = _try_given(server, found, answers)
+    if not json and found.writer:
+        render.say(f"Written by {found.writer.name}: {found.writer.sign}.")
     if asks:
-        named = text or image or stored
         answers = _ask(server, found, answers, fields=not named)
     written = write_config(server, found, answers)
     config.write_text(written, "utf-8")
-    _show(config, written, answers, json=json)
+    _show(config, written, found, answers, json=json)
 
 
 def _can_ask() -> bool:
@@ -131,8 +139,11 @@ def _vector(found: Found) -> str | None:
     return rows[choose("Which vector?", list(rows))]
 
 
-def _try_given(server: Server, found: Found, answers: Answers) -> None:
+def _try_given(server: Server, found: Found, answers: Answers) -> Answers:
     """Try what was given by options.
+
+    Returns:
+        The answers, with the text that the old model has embedded.
 
     Raises:
         GateError: The old model did not make the stored vectors.
@@ -141,11 +152,12 @@ def _try_given(server: Server, found: Found, answers: Answers) -> None:
     from xbtmigrate.workflows.plan.init import check_queries, require_old_model, try_new_model
 
     if answers.old is not None:
-        require_old_model(server, found, answers)
+        answers = require_old_model(server, found, answers)
     if answers.new is not None:
         try_new_model(server, found, answers)
     if answers.queries is not None:
         check_queries(server, answers.queries)
+    return answers
 
 
 def _ask(server: Server, found: Found, answers: Answers, *, fields: bool) -> Answers:
@@ -158,10 +170,10 @@ def _ask(server: Server, found: Found, answers: Answers, *, fields: bool) -> Ans
     return ask_queries(server, found, ask_models(server, found, answers))
 
 
-def _show(config: Path, text: str, answers: Answers, *, json: bool) -> None:
+def _show(config: Path, text: str, found: Found, answers: Answers, *, json: bool) -> None:
     from xbtmigrate.cli.ask import TEMPLATE
 
-    note = None
+    note, writer = None, found.writer
     if answers.queries == TEMPLATE:
         note = f"Write what your users would type into {config.parent / TEMPLATE} first."
     if answers.old is None or answers.new is None:
@@ -169,6 +181,7 @@ def _show(config: Path, text: str, answers: Answers, *, json: bool) -> None:
     written: InitDocument = {
         "config": str(config),
         "text": text,
+        "writer": {"name": writer.name, "sign": writer.sign} if writer else None,
         "next": "xbtmigrate plan",
         "next_note": note,
     }

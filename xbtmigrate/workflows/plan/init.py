@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from xbtmigrate.config import Config, PlanSection, check_config, read_key
-from xbtmigrate.errors import CollectionError
+from xbtmigrate.errors import CollectionError, EncoderError
 from xbtmigrate.evaluation.queries import read_questions
 from xbtmigrate.migration.plan import ModelMatch
 from xbtmigrate.qdrant.collection.aliases import list_aliases
@@ -19,23 +17,17 @@ from xbtmigrate.qdrant.collection.overview import read_overview
 from xbtmigrate.qdrant.wire.connect import connect
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import JOURNAL
-from xbtmigrate.qdrant.wire.payload_field import read_json, write_path
 from xbtmigrate.workflows.encode_points import encode_readable
 from xbtmigrate.workflows.models import Models
+from xbtmigrate.workflows.plan.find_fields import find_fields
 from xbtmigrate.workflows.plan.inputs import list_input_checks
 from xbtmigrate.workflows.plan.judging_template import ROWS, write_template
-from xbtmigrate.workflows.plan.model_match import match_old_model, require_match
+from xbtmigrate.workflows.plan.model_match import EXACT, match_old_model, require_match
 from xbtmigrate.workflows.plan.write_config import Answers, Found, Server, write_config
+from xbtmigrate.workflows.plan.writers import recognise
 from xbtmigrate.workflows.points import Points, take
 from xbtmigrate.workflows.store import Store, open_store
 
-# Data URLs, and how PNG, JPEG, GIF and WebP (RIFF) begin in base64.
-IMAGE_STARTS = ("data:image/", "iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
-DEEPEST = 16
-"""Levels of a payload that are searched for texts."""
-ITEMS = 8
-"""Items of a list that are searched for texts."""
-IMAGE_ENDS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 TRIED = 8
 """Points that a model is tried on: a service may charge for each."""
 
@@ -57,8 +49,24 @@ def look(server: Server, collection: str) -> Found:
     with _connected(server) as connection:
         seen = read_overview(connection, collection)
         alias_of = list_aliases(connection).get(collection)
-    texts, images = _fields(seen.payloads)
-    return Found(collection, alias_of, seen.vectors, texts, images)
+    writer = recognise(seen.payloads, seen.vectors)
+    fields = find_fields(seen.payloads, writer)
+    return Found(collection, alias_of, seen.vectors, fields, writer)
+
+
+def require_fields(found: Found) -> None:
+    """Refuse a collection whose payloads hold nothing that a model could embed.
+
+    Raises:
+        CollectionError: They hold neither texts nor images.
+    """
+    if not found.fields.texts and not found.fields.images:
+        raise CollectionError(
+            f"the payloads of '{found.collection}' hold no text and no image, so no model can "
+            "embed them again",
+            "what keeps its texts elsewhere, as txtai does, needs them in a payload: write them "
+            'there with set_payload, for example under "text", or name the field with --text',
+        )
 
 
 def choose_vector(found: Found, vector: str | None) -> str:
@@ -79,12 +87,40 @@ def choose_vector(found: Found, vector: str | None) -> str:
     return vector
 
 
-def try_old_model(server: Server, found: Found, answers: Answers) -> ModelMatch:
+def try_old_model(server: Server, found: Found, answers: Answers) -> tuple[Answers, ModelMatch]:
     """Embed a few points by the old model, and compare them with the stored vectors.
+
+    Where the writer of the collection may have embedded one of several texts, the one that the
+    stored vectors match best is taken.
+
+    Returns:
+        The answers with that text, and how it matches.
 
     Raises:
         XbtMigrateError: The model cannot be loaded, embeds none of them, or has another length.
     """
+    texts = found.writer.texts if found.writer else ()
+    best, failed = None, None
+    for text in texts if answers.text in texts else (answers.text,):
+        tried = answers.but(text=text)
+        try:
+            match = _match(server, found, tried)
+        # A model that knows the vectors of given texts alone has none of the other text.
+        except EncoderError as error:
+            failed = failed or error
+            continue
+        cosine = match.median_cosine[answers.stored.value]
+        if best is None or cosine > best[1].median_cosine[answers.stored.value]:
+            best = tried, match
+        if cosine >= EXACT:
+            break
+    if best is None:
+        assert failed is not None
+        raise failed
+    return best
+
+
+def _match(server: Server, found: Found, answers: Answers) -> ModelMatch:
     config = _config(server, found, answers)
     with open_store(config) as store:
         models = Models(config)
@@ -107,15 +143,20 @@ def try_new_model(server: Server, found: Found, answers: Answers) -> int:
         return models.new.dimension
 
 
-def require_old_model(server: Server, found: Found, answers: Answers) -> None:
+def require_old_model(server: Server, found: Found, answers: Answers) -> Answers:
     """Refuse an old model that did not make the stored vectors.
+
+    Returns:
+        The answers, with the text that it has embedded.
 
     Raises:
         GateError: It did not, by a few points.
         XbtMigrateError: The model cannot be loaded, embeds none of them, or has another length.
     """
     threshold = PlanSection().old_model_match
-    require_match(try_old_model(server, found, answers), answers.stored, threshold)
+    answers, match = try_old_model(server, found, answers)
+    require_match(match, answers.stored, threshold)
+    return answers
 
 
 def check_queries(server: Server, name: str) -> None:
@@ -155,39 +196,3 @@ def _connected(server: Server) -> Iterator[Connection]:
         address = f"path:{(server.base / address.removeprefix('path:')).resolve()}"
     with connect(address, api_key=key, ca_file=trusted) as connection:
         yield connection
-
-
-def _fields(payloads: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return text and image fields with a sample; longest texts first, identifiers last."""
-    values: defaultdict[str, list[str]] = defaultdict(list)
-    for payload in payloads:
-        for path, value in _strings(payload):
-            values[path].append(value)
-    images = [path for path, found in values.items() if all(map(_is_image, found))]
-    words = {
-        path: sum(len(value.split()) for value in found) / len(found)
-        for path, found in values.items()
-        if path not in images
-    }
-    ordered = sorted(words, key=lambda path: -words[path])
-    texts, pictures = ({path: values[path][0] for path in each} for each in (ordered, images))
-    return texts, pictures
-
-
-def _strings(node: object, path: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
-    """Yield the texts in a payload, also in lists and in texts that hold JSON, with their paths."""
-    if isinstance(node, str):
-        node = read_json(node) or node
-    if isinstance(node, Mapping) and len(path) <= DEEPEST:
-        for key, value in node.items():
-            yield from _strings(value, (*path, key))
-    elif isinstance(node, list):
-        for each in node[:ITEMS]:
-            yield from _strings(each, path)
-    # Qdrant cannot select a top-level key that is empty or has a quotation mark.
-    elif isinstance(node, str) and node and path and path[0] and '"' not in path[0]:
-        yield write_path(path), node
-
-
-def _is_image(value: str) -> bool:
-    return value.startswith(IMAGE_STARTS) or value.lower().split("?")[0].endswith(IMAGE_ENDS)

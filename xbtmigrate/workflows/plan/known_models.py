@@ -11,6 +11,7 @@ import pyarrow as pa
 from xbtmigrate import registry
 from xbtmigrate.encoders.precomputed import PrecomputedEncoder
 from xbtmigrate.errors import XbtMigrateError
+from xbtmigrate.types import Modality
 
 KNOWN: Mapping[str, Mapping[str, int]] = {
     "openai": {
@@ -21,6 +22,7 @@ KNOWN: Mapping[str, Mapping[str, int]] = {
     "fastembed": {
         "model=sentence-transformers/all-MiniLM-L6-v2": 384,
         "model=BAAI/bge-small-en-v1.5": 384,
+        "model=BAAI/bge-small-en": 384,
         "model=BAAI/bge-base-en-v1.5": 768,
     },
     "sentence-transformers": {
@@ -40,13 +42,29 @@ KNOWN: Mapping[str, Mapping[str, int]] = {
 }
 """Options of widely used models by encoder, with the length of their vectors."""
 
+FASTEMBED = "fast-"
+"""How FastEmbed's mixin and Qdrant's MCP server begin the name of a vector; the model's follows."""
 
-def propose_models(folder: Path, size: int | None = None) -> list[str]:
+
+def model_named(vector: str) -> Mapping[str, str] | None:
+    """Return encoder and model by the name of a vector; None where it names no known one."""
+    name = vector.removeprefix(FASTEMBED)
+    for options in KNOWN["fastembed"] if name != vector else ():
+        model = options.removeprefix("model=")
+        if model.rpartition("/")[2].lower() == name:
+            return {"encoder": "fastembed", "model": model}
+    return None
+
+
+def propose_models(
+    folder: Path, size: int | None = None, stored: Modality = Modality.TEXT
+) -> list[str]:
     """Return models as `--old-model` takes them, those of files first.
 
     Args:
         folder: Folder of the configuration.
         size: Length of the vectors; None for any.
+        stored: What the model embeds: of the known encoders, only open_clip takes images.
     """
     installed = registry.list_names(registry.ENCODERS)
     known = [
@@ -54,6 +72,7 @@ def propose_models(folder: Path, size: int | None = None) -> list[str]:
         for encoder, models in KNOWN.items()
         for options, length in models.items()
         if encoder in installed and size in (None, length)
+        if stored is Modality.TEXT or encoder == "open_clip"
     ]
     return [*_files(folder, size), *known]
 

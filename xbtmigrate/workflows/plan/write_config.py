@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from xbtmigrate import registry
 from xbtmigrate.types import Distance, Modality
+from xbtmigrate.workflows.plan.find_fields import Fields
+from xbtmigrate.workflows.plan.known_models import model_named, propose_models
+from xbtmigrate.workflows.plan.writers import Writer
 
 ModelTable = Mapping[str, Any]
 """Encoder and options of a model, as a table of the configuration holds them."""
+IMAGE_VECTORS = ("image", "img", "picture", "photo", "visual", "clip")
+"""Parts of a vector's name that mean an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +47,15 @@ class Found:
         collection: Its name as it was given.
         alias_of: The collection that this name is an alias of; None where it is none.
         vectors: Name -> size and distance of each single dense vector, "" for the unnamed one.
-        texts: Payload paths of texts with a sample of each, the wordiest first.
-        images: Payload paths of image references with a sample of each.
+        fields: Fields of the payloads that hold texts or images.
+        writer: What wrote it; None where its payloads do not show it.
     """
 
     collection: str
     alias_of: str | None
     vectors: Mapping[str, tuple[int, Distance]]
-    texts: Mapping[str, str]
-    images: Mapping[str, str]
+    fields: Fields
+    writer: Writer | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +82,14 @@ class Answers:
 
     @classmethod
     def guessed(cls, found: Found, vector: str) -> Answers:
-        """Return the likeliest answers: the longest texts are most likely what was embedded."""
-        text, image = next(iter(found.texts), None), next(iter(found.images), None)
-        return cls(vector, text, image, Modality.TEXT if text or not image else Modality.IMAGE)
+        """Return the likeliest answers."""
+        fields = found.fields
+        text, image = next(iter(fields.texts), None), next(iter(fields.images), None)
+        named = any(word in vector.lower() for word in IMAGE_VECTORS)
+        # Beside images, a text of single words is more likely a name than a caption.
+        embeds_image = image and (named or not fields.wordy)
+        stored = Modality.IMAGE if embeds_image else Modality.TEXT
+        return cls(vector, text, image, stored)
 
     def but(self, **changed: Any) -> Answers:
         """Return the answers with some changed; those that are None stay."""
@@ -91,12 +101,16 @@ def write_config(server: Server, found: Found, answers: Answers) -> str:
     return "\n".join(
         (
             f"# What xbtmigrate found in {_quoted(found.collection)}, and what it needs to know. "
-            "Every key is\n# described in docs/configuration.md.\n",
+            f"Every key is\n# described in docs/configuration.md.\n{_writer_line(found)}",
             _qdrant_table(server, found, answers.vector),
             _payload_table(found, answers),
-            _further_tables(answers),
+            _further_tables(server, found, answers),
         )
     )
+
+
+def _writer_line(found: Found) -> str:
+    return f"# Written by {found.writer.name}: {found.writer.sign}.\n" if found.writer else ""
 
 
 def _qdrant_table(server: Server, found: Found, vector: str) -> str:
@@ -118,22 +132,27 @@ vector = {_quoted(vector)}            # the old vector: {size}-d, {distance}; ""
 def _payload_table(found: Found, answers: Answers) -> str:
     return f"""\
 [payload]                # dotted paths, or templates such as "{{title}}. {{keywords}}"
-{_value("text", answers.text, "description")}            # found: {_listed(found.texts)}
-{_value("image", answers.image, "image")}            # found: {_listed(found.images)}
+{_value("text", answers.text, "description")}            # found: {_listed(found.fields.texts)}
+{_value("image", answers.image, "image")}            # found: {_listed(found.fields.images)}
 # query = "title"        # another text field to make queries from, to measure quality
 """
 
 
-def _further_tables(answers: Answers) -> str:
+def _further_tables(server: Server, found: Found, answers: Answers) -> str:
     """Return the tables of the models and the plan, which the collection does not show."""
     encoders = ", ".join(registry.list_names(registry.ENCODERS))
     old, new = (
         _model(each or {"encoder": "precomputed", "path": example}, encoders)
-        for each, example in ((answers.old, "old.parquet"), (answers.new, "new.parquet"))
+        for each, example in (
+            (answers.old or model_named(answers.vector), "old.parquet"),
+            (answers.new, "new.parquet"),
+        )
     )
+    size = found.vectors[answers.vector][0]
+    proposed = "" if answers.old else _proposed(propose_models(server.base, size, answers.stored))
     return f"""\
 [old_model]              # the model that made the stored vectors
-{old}
+{proposed}{old}
 stored = {_quoted(answers.stored)}          # what the stored vectors embed: "text" or "image"
 
 [new_model]              # the model to move to
@@ -148,6 +167,10 @@ seed = 0
 {_value("queries", answers.queries, "queries.parquet")}   # judged queries, see docs/judging.md
 # target = 0.95          # share of the new model's quality that is good enough
 """
+
+
+def _proposed(models: Sequence[str]) -> str:
+    return f"# vectors of this length: {', '.join(models[:4])}\n" if models else ""
 
 
 def _model(table: ModelTable, encoders: str) -> str:
