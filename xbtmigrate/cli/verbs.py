@@ -54,6 +54,14 @@ VERBS = {
         "--url http://127.0.0.1:6333 --collection packages",
         "writes the configuration file",
     ),
+    "export-texts": Verb(
+        "measure",
+        "export_texts",
+        "export_texts",
+        "Write down what to embed, for a model elsewhere",
+        "--out to-embed --all",
+        "reads the collection and writes Parquet files",
+    ),
     "plan": Verb(
         "measure",
         "plan",

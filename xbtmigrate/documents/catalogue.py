@@ -23,7 +23,12 @@ from xbtmigrate.documents.cutover import (
 from xbtmigrate.documents.error import DryRunDocument, ErrorDocument
 from xbtmigrate.documents.evaluate import EvaluateDocument
 from xbtmigrate.documents.operate import DemoDocument, DoctorDocument
-from xbtmigrate.documents.plan import BenchDocument, InitDocument, PlanDocument
+from xbtmigrate.documents.plan import (
+    BenchDocument,
+    ExportTextsDocument,
+    InitDocument,
+    PlanDocument,
+)
 from xbtmigrate.documents.progress import NoteEvent, ProgressEvent
 from xbtmigrate.documents.serve import ExportDocument, PublishDocument
 from xbtmigrate.documents.status import ControlDocument, StatusDocument
@@ -35,6 +40,7 @@ DOCUMENTS: dict[str, Any] = {
     "error": ErrorDocument,
     "dry run": DryRunDocument,
     "init": InitDocument,
+    "export-texts": ExportTextsDocument,
     "plan": PlanDocument,
     "train-projector": TrainDocument,
     "backfill": IntentDocument,

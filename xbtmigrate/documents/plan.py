@@ -1,4 +1,4 @@
-"""Types of the documents of `init`, `plan` and `bench`."""
+"""Types of the documents of `init`, `export-texts`, `plan` and `bench`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,25 @@ class PlanDocument(Plan):
     """Command to run next, complete as it stands; null where none is due. Not in `plan.json`."""
     next_note: str | None
     """What to do or to know before that, for people; null for nothing. Not in `plan.json`."""
+
+
+class ExportedDocument(TypedDict):
+    """The files of one part."""
+
+    files: int
+    """Number of files."""
+    rows: int
+    """Number of rows in them."""
+
+
+class ExportTextsDocument(TypedDict):
+    """What has to be embedded, as it was written."""
+
+    folder: str
+    """Folder of the files."""
+    parts: dict[str, ExportedDocument]
+    """Files by the part of what is embedded: `sample`, `captions`, `queries`, `made-queries`,
+    `words` and `gallery`; or `missing` alone."""
 
 
 class RatesDocument(TypedDict):

@@ -122,3 +122,13 @@ def test_made_queries_say_what_they_cannot_tell():
     assert "cannot tell" in made.limits
     long = " ".join(map(str, range(500)))
     assert len(make_excerpts(["1"], [long], seed=0).texts[0].split()) == EXCERPT
+
+
+def test_a_text_gives_the_same_excerpt_in_every_sample():
+    texts = [" ".join(f"{text}-{word}" for word in range(60)) for text in range(40)]
+    made = make_excerpts([str(row) for row in range(40)], texts, seed=0)
+    alone = [make_excerpts(["1"], [text], seed=0).texts[0] for text in texts]
+    assert made.texts == alone
+    places = {text.split()[0].partition("-")[2] for text in alone}
+    assert len(places) > 20, "excerpts start anywhere in a text"
+    assert make_excerpts(["1"], texts[:1], seed=1).texts != alone[:1]

@@ -109,10 +109,8 @@ def _make(
     Returns:
         Nothing where there are no texts or too few words, or for a model that embeds too few.
     """
-    if not (store.config.payload.text and sources):
-        return {}
-    vocabulary = collect_vocabulary(_texts_of(store.reader()))
-    if len(vocabulary) < MIN_WORDS:
+    vocabulary = collect_words(store) if sources else None
+    if vocabulary is None:
         return {}
     made = {}
     for direction, source in sources.items():
@@ -132,6 +130,14 @@ def _make(
             blocks[LEXICAL] = fit_lexical(known, texts[:MAX_LEXICAL])
         made[direction] = TextSide(known, blocks)
     return made
+
+
+def collect_words(store: Store) -> Vocabulary | None:
+    """Return the words of the collection's texts; None where there are none or too few."""
+    if not store.config.payload.text:
+        return None
+    vocabulary = collect_vocabulary(_texts_of(store.reader()))
+    return vocabulary if len(vocabulary) >= MIN_WORDS else None
 
 
 def _texts_of(reader: Gallery) -> Iterator[str | None]:
