@@ -18,6 +18,9 @@ from xbtmigrate.types import Distance, Modality
 
 Share: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
 
+GONE = "none"
+"""The encoder of an old model that is gone: shut down, or nobody knows which it was."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -89,6 +92,11 @@ class OldModelSection(BaseModel):
     stored: Modality
     # Whether the collection's words are embedded once, for a better bridge.
     words: bool = True
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the model cannot be run: only its stored vectors are left."""
+        return self.encoder == GONE
 
 
 class NewModelSection(BaseModel):
@@ -271,7 +279,7 @@ def check_config(raw: dict[str, Any], path: Path) -> Config:
     for section in ("old_model", "new_model"):
         # Also after an invalid section, from the raw text: one run lists all mistakes of a file.
         mistakes += _encoder_mistakes(section, raw.get(section))
-    mistakes += _payload_mistakes(raw)
+    mistakes += _mistakes_across(raw)
     if config is None or mistakes:
         # Several checks may find the same key: a dict keeps one line for each.
         lines = "\n".join(f"  {key}: {text}" for key, text in dict(mistakes).items())
@@ -301,6 +309,8 @@ def _encoder_mistakes(section: str, raw: object) -> list[tuple[str, str]]:
         return []
     own = OldModelSection if section == "old_model" else NewModelSection
     options = {key: value for key, value in raw.items() if key not in own.model_fields}
+    if section == "old_model" and raw["encoder"] == GONE:
+        return [(f"{section}.{key}", f'encoder = "{GONE}" takes no options') for key in options]
     try:
         found = registry.check_options(registry.ENCODERS, raw["encoder"], options)
     except PluginError as error:
@@ -308,13 +318,16 @@ def _encoder_mistakes(section: str, raw: object) -> list[tuple[str, str]]:
     return [(f"{section}.{key}", text) for key, text in found]
 
 
-def _payload_mistakes(raw: dict[str, Any]) -> list[tuple[str, str]]:
+def _mistakes_across(raw: dict[str, Any]) -> list[tuple[str, str]]:
     # These rules span two sections, so no section's validator can check them.
-    payload, old = raw.get("payload") or {}, raw.get("old_model") or {}
-    if not isinstance(payload, dict) or not isinstance(old, dict):
+    payload, old, plan = (raw.get(name) or {} for name in ("payload", "old_model", "plan"))
+    if not all(isinstance(each, dict) for each in (payload, old, plan)):
         return []
     if old.get("stored") == "text" and not payload.get("text"):
         return [("payload.text", 'is required where old_model.stored = "text"')]
     if old.get("stored") == "image" and not (payload.get("text") or payload.get("image")):
         return [("payload.text", "a text (caption) or an image field is required to make pairs")]
+    if old.get("encoder") == GONE and plan.get("strategy") == "keep":
+        lost = f'"keep" needs the old model, and old_model.encoder = "{GONE}" says that it is gone'
+        return [("plan.strategy", f"{lost}: choose auto, bridge, forward, fastfill or full")]
     return []

@@ -78,7 +78,7 @@ def ask_models(server: Server, found: Found, answers: Answers) -> Answers:
         answers = _until_tried(
             f"Which model made the stored vectors ({size} numbers)?",
             _old_models(server, answers, size),
-            own,
+            f"{own}, or none where it is gone or unknown",
             lambda text: _try_old(server, found, answers.but(old=parse_model(text))),
             answers,
         )
@@ -149,6 +149,9 @@ def _old_models(server: Server, answers: Answers, size: int) -> list[str]:
 
 
 def _try_old(server: Server, found: Found, answers: Answers) -> Answers | None:
+    if answers.old_is_gone:
+        render.say("Nothing checks then what the stored vectors embed.")
+        return answers
     answers, match = try_old_model(server, found, answers)
     cosine = match.median_cosine[answers.stored.value]
     render.say(f"Median cosine with the stored vectors: {cosine:.4f} on {match.sample} points.")

@@ -34,6 +34,7 @@ class Row(NamedTuple):
         against_keep: "better", "worse" or "no difference".
         gap: Share of the way from keep to full; None where there is no gap.
         chosen: Whether it would be used; False for a projector that lost in training.
+        estimated: Whether something stands for the old model, which is gone.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Row(NamedTuple):
     against_keep: str
     gap: float | None = None
     chosen: bool = True
+    estimated: bool = False
 
     @property
     def strategy(self) -> str:
@@ -59,6 +61,7 @@ def evaluated(content: Mapping[str, Any]) -> list[Row]:
             system["against_keep"][DECIDES],
             system["gap_closed"][DECIDES],
             system["chosen"],
+            system["estimated"],
         )
         for system in content["systems"]
     ]
@@ -118,7 +121,9 @@ def show_curves(curves: Sequence[Mapping[str, Any]], *, every: bool) -> None:
 def in_words(rows: Sequence[Row], strategy: str | None, share: float, points: int) -> str:
     """Return what was found and what the recommended strategy costs, as a paragraph."""
     best = {row.strategy: row for row in best_of_each(rows)}
-    found = [f"{_part(best['keep'])} by search as it is (keep)"]
+    keep = best["keep"]
+    what = "by the old model, which is gone (keep, an estimate)"
+    found = [f"{_part(keep)} {what if keep.estimated else 'by search as it is (keep)'}"]
     if not best["full"].by_definition:
         found.append(f"{_part(best['full'])} by the new model on every point (full)")
     words = [
@@ -150,7 +155,7 @@ def _cells(row: Row) -> list[object]:
         given = ["1 by definition" if name == DECIDES else None for name in METRICS]
         return [row.name, *given, None, None]
     return [
-        row.name,
+        f"{row.name} (estimate)" if row.estimated else row.name,
         *(row.metrics[name] for name in METRICS),
         # Keep is not compared with itself, and closes nothing.
         None if row.name == "keep" else row.against_keep,

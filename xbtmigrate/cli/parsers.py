@@ -98,6 +98,7 @@ def parse_model(text: str) -> dict[str, object]:
         ConfigError: It is no encoder followed by KEY=VALUE, or the encoder takes no such options.
     """
     from xbtmigrate import registry
+    from xbtmigrate.config import GONE
 
     hint = "write an encoder and its options: precomputed path=vectors.parquet"
     try:
@@ -106,6 +107,8 @@ def parse_model(text: str) -> dict[str, object]:
         options = {key: _toml(value) for key, value in pairs}
     except ValueError as error:
         raise ConfigError(f"'{text}' is not a model", hint) from error
+    if text.strip() == GONE:
+        return {"encoder": GONE}
     mistakes = registry.check_options(registry.ENCODERS, encoder, options)
     if mistakes:
         raise ConfigError(

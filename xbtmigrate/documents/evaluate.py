@@ -56,6 +56,9 @@ class SystemDocument(Means):
     `forward:<kind>`, `fusion:<serving>` with nothing re-encoded, or `full`."""
     by_definition: bool
     """True for `full` where the answers are what the new model finds: its figures mean nothing."""
+    estimated: bool
+    """True for `keep` where the old model is gone, see
+    [a provider shut down](how-to/provider-shut-down.md)."""
     chosen: bool
     """False for a projector that was fitted but not chosen: it is shown and never recommended."""
     ci95: dict[Metric, list[float]]

@@ -113,6 +113,9 @@ class System(_PlanPart):
     """`better` or `worse` by `sample_recall@10`, or `no difference` where it is not significant."""
     by_definition: bool = False
     """True for `full` where the answers are what the new model finds: its figures mean nothing."""
+    estimated: bool = False
+    """True for `keep` where the old model is gone, see
+    [a provider shut down](how-to/provider-shut-down.md)."""
 
 
 class CurvePoint(_PlanPart):
@@ -234,8 +237,8 @@ class Plan(_PlanPart):
     """Where the new vectors go, and why there."""
     coverage: Coverage
     """How many points have content and old vectors; counted exactly."""
-    model_match: ModelMatch
-    """Whether the declared old model made the stored vectors."""
+    model_match: ModelMatch | None
+    """Whether the declared old model made the stored vectors; null where it is gone."""
     throughput: Throughput
     """Rates measured on this machine against this collection."""
     costs: list[Cost]
@@ -246,7 +249,7 @@ class Plan(_PlanPart):
     """The recommended way."""
     strategy: Strategy
     """What will be done: the configured strategy, else the recommended one, `keep` where there is
-    none."""
+    none, and `bridge` where the old model is gone as well."""
     fraction: float
     """Share of the points, 0 to 1, to re-encode unless `backfill --fraction` sets another."""
     ordering: str

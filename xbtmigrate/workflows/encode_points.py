@@ -67,23 +67,29 @@ def encode_readable(
 
 def encode_questions(
     models: Models, questions: Questions, *, report: Report = lambda *_: None
-) -> tuple[Questions, Vectors, Vectors]:
+) -> tuple[Questions, Vectors | None, Vectors]:
     """Embed queries with both models, leaving out those that one of them cannot embed.
 
     Comparisons are paired, so every system must answer the same queries.
 
     Returns:
-        The m queries that are left, and their old and new vectors, (m, d_old) and (m, d_new).
+        The m queries that are left, and their old and new vectors, (m, d_old) and (m, d_new); None
+        for the old ones where the old model is gone.
 
     Raises:
         EncoderError: A model failed as a whole.
     """
-    (old, readable), (new, readable_too) = (
-        encode_readable(
+
+    def embed(encoder: Encoder, name: str) -> tuple[Vectors, npt.NDArray[np.bool_]]:
+        return encode_readable(
             encoder, questions.texts, questions.modality, report=report, stage=f"queries, {name}"
         )
-        for encoder, name in ((models.old, "old model"), (models.new, "new model"))
-    )
+
+    new, readable = embed(models.new, "new model")
+    if not models.has_old:
+        rows = np.flatnonzero(readable)
+        return questions.select(rows), None, new[rows]
+    old, readable_too = embed(models.old, "old model")
     rows = np.flatnonzero(readable & readable_too)
     return questions.select(rows), old[rows], new[rows]
 

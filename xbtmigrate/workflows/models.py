@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from xbtmigrate import registry
-from xbtmigrate.config import Config, NewModelSection, OldModelSection
+from xbtmigrate.config import GONE, Config, NewModelSection, OldModelSection
 from xbtmigrate.encoders.checked import CheckedEncoder
+from xbtmigrate.errors import ConfigError
 from xbtmigrate.protocols import Encoder
 from xbtmigrate.types import Modality
 
@@ -28,10 +29,43 @@ class Models:
         """Modality that both the stored and the new vectors embed."""
         return self.config.old_model.stored
 
+    @property
+    def has_old(self) -> bool:
+        """Whether the old model can be run; if not, only its stored vectors are left."""
+        return not self.config.old_model.is_gone
+
     @cached_property
     def old(self) -> Encoder:
-        """The old model."""
+        """The old model.
+
+        Raises:
+            ConfigError: It is gone.
+            PluginError: Its encoder is not installed, or does not take its options.
+        """
+        self.require_old("this")
         return load_encoder(self.config, self.config.old_model)
+
+    @property
+    def old_fingerprint(self) -> str:
+        """Identity of the old model; the word for it in the configuration where it is gone."""
+        return self.old.fingerprint if self.has_old else self.config.old_model.encoder
+
+    def require_old(self, what: str, instead: str = "") -> None:
+        """Refuse what needs the old model where that is gone.
+
+        Args:
+            what: What needs it.
+            instead: What to do without it; "" for nothing.
+
+        Raises:
+            ConfigError: The old model is gone.
+        """
+        if not self.has_old:
+            raise ConfigError(
+                f'{what} needs the old model, and old_model.encoder = "{GONE}" says that it is '
+                "gone",
+                f"{instead}, or name the model in [old_model] if it can still be run".lstrip(", "),
+            )
 
     @cached_property
     def new(self) -> Encoder:

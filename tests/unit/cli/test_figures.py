@@ -55,6 +55,13 @@ def test_rows_of_nothing_and_what_is_folded_away(capsys: pytest.CaptureFixture[s
     assert "--all" not in long
 
 
+def test_an_estimate_is_marked_in_the_table_and_in_words(capsys: pytest.CaptureFixture[str]):
+    rows = [row("keep", 0.5, estimated=True), *ROWS[1:]]
+    show_systems("T", rows, every=False)
+    assert "keep (estimate)" in capsys.readouterr().out
+    assert "0.500 by the old model, which is gone (keep, an estimate)" in in_words(rows, None, 0, 9)
+
+
 def test_a_figure_that_is_1_by_definition_is_not_compared(capsys: pytest.CaptureFixture[str]):
     given = [ROWS[0], row("full", 1.0, "better", by_definition=True)]
     show_systems("Found", given, every=False)

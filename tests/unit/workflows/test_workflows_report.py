@@ -23,6 +23,7 @@ def system(name: str, value: float, gap: float | None = None) -> dict[str, Any]:
         **dict.fromkeys(METRICS, value),
         "name": name,
         "by_definition": False,
+        "estimated": False,
         "chosen": True,
         "ci95": {metric: [value - 0.02, value + 0.02] for metric in METRICS},
         "p_value": dict.fromkeys(METRICS, 0.01),

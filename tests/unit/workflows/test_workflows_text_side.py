@@ -66,7 +66,7 @@ def add(tmp_path, texts, *, field="text", words=True, encoder=None, old=None, si
     }
     found, made = add_text_sides(
         SimpleNamespace(config=config, reader=lambda: reader),
-        SimpleNamespace(new=encoder, old=old),
+        SimpleNamespace(new=encoder, old=old, has_old=old is not None),
         SimpleNamespace(**caches),
         points,
         lambda stage, *_: messages.append(stage),

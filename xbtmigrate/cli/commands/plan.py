@@ -13,7 +13,7 @@ from xbtmigrate.cli.text import duration, size
 
 if TYPE_CHECKING:
     from xbtmigrate.documents.next_step import NextDocument
-    from xbtmigrate.migration.plan import Plan
+    from xbtmigrate.migration.plan import ModelMatch, Plan
 
 
 def plan(
@@ -94,7 +94,6 @@ def _show(plan: Plan, *, every: bool) -> None:
     found, target, coverage, match = plan.collection, plan.target, plan.coverage, plan.model_match
     unreadable = f"{coverage.sample_unreadable:,} of {coverage.sampled:,}"
     lacking = any(plan.without_vector.values())
-    cosines = ", ".join(f"{name} {value:.4f}" for name, value in match.median_cosine.items())
     render.facts(
         f"Plan {plan.digest[:12]} for {found.name}",
         [
@@ -112,7 +111,7 @@ def _show(plan: Plan, *, every: bool) -> None:
                 "get no new vector",
                 describe_without_vector(plan.without_vector) if lacking else None,
             ),
-            ("old model check", f"median cosine {cosines} on {match.sample} points"),
+            ("old model check", "none: the old model is gone" if match is None else _check(match)),
             ("encoding rate", f"{plan.throughput.encode:,.0f} items/s on this machine"),
         ],
     )
@@ -128,6 +127,11 @@ def _show(plan: Plan, *, every: bool) -> None:
     render.say("")
     words = figures.in_words(_rows(plan), advised.strategy, advised.fraction, coverage.points)
     render.say(f"{words} {_chosen(plan)}")
+
+
+def _check(match: ModelMatch) -> str:
+    cosines = ", ".join(f"{name} {value:.4f}" for name, value in match.median_cosine.items())
+    return f"median cosine {cosines} on {match.sample} points"
 
 
 def _chosen(plan: Plan) -> str:
@@ -178,6 +182,7 @@ def _rows(plan: Plan) -> list[figures.Row]:
             {name: row.metrics.get(f"sample_{name}", 0.0) for name in figures.METRICS},
             row.by_definition,
             row.against_keep,
+            estimated=row.estimated,
         )
         for row in plan.measurement.systems
     ]

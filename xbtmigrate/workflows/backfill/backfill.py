@@ -14,6 +14,7 @@ from xbtmigrate.backfill.step_times import StepTimes
 from xbtmigrate.config import Config
 from xbtmigrate.documents.backfill import BackfillDocument, UntilDocument
 from xbtmigrate.documents.next_step import NextDocument
+from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.migration.strategies import STRATEGIES
@@ -145,9 +146,12 @@ def check_run(
 
     Raises:
         GateError: The plan forbids it or is stale.
+        ConfigError: The gate of `--until` needs the old model, which is gone.
         XbtMigrateError: A part is missing.
     """
     request = build_request(store, models, workspace.artefacts, options, record)
+    if options.until is not None:
+        _check_until(models, request, options.until)
     projector = load_forward_projector(store.facts, models, workspace.artefacts, request)
     # Passed as a function: the log is read only where the order is not frozen yet.
     read_hits = None
@@ -158,6 +162,19 @@ def check_run(
     if request.fraction > 0:
         order.check()
     return request, projector, order
+
+
+def _check_until(models: Models, request: BackfillRequest, gate: Gate) -> None:
+    """Refuse a gate whose measuring needs the old model where that is gone.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if gate.anchor == "keep":
+        models.require_old(f"--until '{gate.text}'", "compare with a number, or with full")
+    # Without projected vectors, points that wait for theirs are searched by the old model.
+    if not request.projects:
+        models.require_old("--until where nothing is projected", 'set plan.strategy = "fastfill"')
 
 
 def run(

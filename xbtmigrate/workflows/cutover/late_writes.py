@@ -240,7 +240,9 @@ class LateWrites:
         return found
 
     def _old_vectors(self, page: Page) -> Mapping[PointId, Vectors]:
-        """Encode with the old model."""
+        """Encode with the old model; nothing where it is gone."""
+        if not self.models.has_old:
+            return {}
         # A bridge could map new vectors back, but only roughly; a rollback restores true ones.
         points = self._points(page)
         items = points.content(self.models.stored)

@@ -135,6 +135,12 @@ def _way_back(store: Store, models: Models) -> Check:
         "run `xbtmigrate cutover` again when the old model answers, or repair [old_model] in the "
         "configuration first"
     )
+    if not models.has_old and facts.with_vector:
+        detail = (
+            f"{facts.with_vector:,} points have old vectors; the old model is gone, so points that "
+            "are written after the cutover can get none, and a rollback leaves them behind"
+        )
+        return Check(name, passed=True, detail=detail, way_out=way_out)
     # A rollback encodes later writes with the old model, and searches the old vectors.
     if facts.with_vector == 0:
         return Check(name, passed=False, detail="there are no old vectors", way_out=way_out)
@@ -210,6 +216,8 @@ def _quality(
     """Compare the quality gates with indexed searches as the application makes them."""
     if not quality.gates:
         return
+    if any(gate.anchor == "keep" for gate in quality.gates):
+        models.require_old("a gate on keep", "hold the new model against a number, or full")
     for questions in _questions(store.config, quality):
         # A query whose relevant points are all deleted measures nothing in either space.
         relevant = sorted({point for points in questions.relevant for point in points})
@@ -222,7 +230,7 @@ def _judged(
     store: Store, models: Models, request: BackfillRequest, quality: Quality, asked: Questions
 ) -> Iterator[Check]:
     facts, target = store.facts, request.plan.target
-    asked, *spaces = encode_questions(models, asked)
+    asked, old, new = encode_questions(models, asked)
     if not len(asked):
         name = f"quality ({asked.modality} queries)"
         detail = "no judged query can be asked in both spaces"
@@ -230,13 +238,13 @@ def _judged(
         yield Check(name, passed=False, detail=detail, way_out=way_out)
         return
     # Through the index, not by exact search: that is what readers get after the switch.
-    places = ((facts.collection, facts.vector), (target.collection, target.vector))
-    keep, single = (
-        _means(store.connection, asked, place, vectors)
-        for place, vectors in zip(places, spaces, strict=True)
-    )
+    cells = {}
+    if old is not None:
+        cells["keep"] = _means(store.connection, asked, (facts.collection, facts.vector), old)
+    single = _means(store.connection, asked, (target.collection, target.vector), new)
     # The figure of `full` is known only if no vector is projected: then it is the measured one.
-    cells = {"keep": keep} | ({"full": single} if request.tally.projected == 0 else {})
+    if request.tally.projected == 0:
+        cells["full"] = single
     for gate in quality.gates:
         verdict = gate.judge(single, cells)
         what = f"{verdict} on {len(asked):,} {asked.modality} queries"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from xbtmigrate.artefacts import Artefacts
-from xbtmigrate.config import Config, NewModelSection, OldModelSection
+from xbtmigrate.config import GONE, Config, NewModelSection, OldModelSection
 from xbtmigrate.errors import GateError, XbtMigrateError
 from xbtmigrate.migration.phases import MigrationRecord, Phase, utc_now
 from xbtmigrate.migration.plan import Plan
@@ -99,6 +99,12 @@ def describe_reader_change(plan: Plan, alias: str | None, *, back: bool = False)
     binding = plan.binding
     name = binding.get(f"{model}_model.model") or binding[f"{model}_model.encoder"]
     using = f'with using="{vector}"' if vector else "without `using`"
+    if name == GONE:
+        return (
+            "The old model is gone: from the rollback on every reader must search "
+            f"'{alias or there}' {using} over the bridge, with vectors of the new model; an "
+            f"unchanged reader {unchanged}."
+        )
     return (
         f"From the {event} on every reader must send vectors of the {model} model ({name}, "
         f"{size:,} numbers) to '{alias or there}' {using}; "

@@ -106,7 +106,7 @@ def embed_queries(
 
 
 def build_trial(
-    store: Store, points: Points, true: Vectors, embedded: tuple[Questions, Vectors, Vectors]
+    store: Store, points: Points, true: Vectors, embedded: tuple[Questions, Vectors | None, Vectors]
 ) -> Trial:
     """Build a trial of m embedded queries and n points.
 
@@ -114,13 +114,14 @@ def build_trial(
         store: What the migration has in Qdrant.
         points: The points that are searched.
         true: Their true new vectors, (n, d_new).
-        embedded: The queries, their old vectors (m, d_old) and their new ones (m, d_new).
+        embedded: The queries, their old vectors (m, d_old) and their new ones (m, d_new); None for
+            the old ones where the old model is gone, see `estimate_keep`.
     """
     questions, old, new = embedded
     return Trial(
         questions=questions,
         ids=points.ids,
-        queries_old=old,
+        queries_old=np.zeros((len(new), points.old.shape[1]), np.float32) if old is None else old,
         queries_new=new,
         old=points.old,
         new=true,
@@ -128,4 +129,5 @@ def build_trial(
         new_distance=store.new_distance,
         side=points.side,
         texts=points.texts,
+        has_old_model=old is not None,
     )

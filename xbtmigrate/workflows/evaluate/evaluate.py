@@ -25,6 +25,7 @@ from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.collect import EvaluationOptions, make_trial
 from xbtmigrate.workflows.evaluate.cost import to_compare
 from xbtmigrate.workflows.evaluate.curves import USUAL, Curves, choose_curves
+from xbtmigrate.workflows.evaluate.estimate_keep import estimate_keep
 from xbtmigrate.workflows.evaluate.experiment import Maps, judge
 from xbtmigrate.workflows.evaluate.last_judgement import save_judgement
 from xbtmigrate.workflows.evaluate.report import check_page, write_page
@@ -85,6 +86,12 @@ def measure(
         maps = _maps(models, workspace.artefacts)
         trials, warnings = make_trial(store, models, workspace, wanted, report, decides=bool(gates))
         report("measuring", 0, 0)
+        trials = [estimate_keep(one, maps.bridge, models.stored) for one in trials]
+        warnings += [
+            one.questions.limits
+            for one in trials
+            if not (one.has_old_model or one.questions.provisional)
+        ]
         findings = [_findings(store, models, workspace, maps, one, curves=curves) for one in trials]
         if maps.bridge is None and maps.forward is None:
             warnings.append("no projector was trained yet: run `xbtmigrate train-projector`")

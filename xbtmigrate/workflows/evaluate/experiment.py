@@ -123,9 +123,11 @@ def judge(trial: Trial, maps: Maps, asked: CurveOptions) -> TrialResult:
         name: in_step(rank(trial.ids, scores), asked.spent)
         for name, scores in _orders(trial, sides, maps, asked).items()
     }
+    # Without the old model no serving can ask in the old space, however good its estimate looks.
+    asking = spaces if trial.has_old_model else _without_old_queries(spaces)
     curves = [
         curve
-        for searched, servings in _searches(specs, trial, sides, maps, spaces, spent=asked.spent)
+        for searched, servings in _searches(specs, trial, sides, maps, asking, spent=asked.spent)
         for curve in measure_curves(searched, relevance, orders=ranked, servings=servings)
     ]
     # 3. A fusion with nothing re-encoded is a cell, too. All orders agree at fraction 0, so the
@@ -154,12 +156,20 @@ def _spaces(trial: Trial, maps: Maps, sides: ChannelVectors | None) -> dict[Chan
     return spaces
 
 
+def _without_old_queries(spaces: Mapping[Channel, SearchSpace]) -> dict[Channel, SearchSpace]:
+    asks_old = (Channel.OLD, Channel.BLEND)
+    return {channel: space for channel, space in spaces.items() if channel not in asks_old}
+
+
 def _cells(
     trial: Trial, maps: Maps, spaces: Mapping[Channel, SearchSpace]
 ) -> Iterator[tuple[str, SearchSpace]]:
     """Yield the systems that search one space and re-encode nothing, keep first."""
     yield "keep", spaces[Channel.OLD]
-    centred = centre_in_place(spaces[Channel.OLD], trial.questions.texts, trial.relevance)
+    # What can be had beside keep needs the old model as keep does.
+    centred = None
+    if trial.has_old_model:
+        centred = centre_in_place(spaces[Channel.OLD], trial.questions.texts, trial.relevance)
     if centred is not None:
         yield KEEP_CENTRED, centred
     if maps.bridge is not None:
@@ -179,6 +189,8 @@ def _lexical(trial: Trial, old: SearchSpace, relevance: Relevance) -> dict[str, 
     questions = trial.questions
     # Queries made from the texts share their very words, and would flatter a search by words.
     if questions.provisional or questions.modality is not Modality.TEXT or not any(trial.texts):
+        return {}
+    if not trial.has_old_model:
         return {}
     if _are_own_texts(trial):
         return {}

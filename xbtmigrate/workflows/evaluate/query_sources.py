@@ -20,7 +20,12 @@ MAX_POINTS_AS_QUERIES = 500
 
 
 def make_questions(store: Store, models: Models, points: Points) -> Iterator[Questions]:
-    """Yield queries made from the points themselves: another field, captions, or excerpts."""
+    """Yield queries made from the points themselves: another field, captions, or excerpts.
+
+    None where the old model is gone: it could embed none, and there is `make_neighbour_trial`.
+    """
+    if not models.has_old:
+        return
     payload, seed = store.config.payload, store.config.plan.seed
     # A field such as a title is nearest to what people type; excerpts share words with the text.
     if payload.query is not None:
@@ -63,6 +68,7 @@ def make_neighbour_trial(store: Store, models: Models, points: Points, new: Vect
         old_distance=store.facts.distance,
         new_distance=store.new_distance,
         side=None if points.side is None else points.side[rest],
+        has_old_model=models.has_old,
     )
     # The new model's own neighbours count as right, so `full` is 1 by definition.
     near = rank_top_k(trial.full_space.score(), NEIGHBOURS)

@@ -80,7 +80,7 @@ def _cells(block: Document, name: str) -> Section:
     gap = any(row["gap_closed"][METRIC] is not None for row in rows)
     cells = [
         [
-            row["name"],
+            _named(row),
             *(_figure(row, metric) for metric in BRIEF),
             _verdict(row, keep),
             *([format_share(row["gap_closed"][METRIC])] if gap else []),
@@ -88,7 +88,7 @@ def _cells(block: Document, name: str) -> Section:
         ]
         for row in best
     ]
-    every = [[row["name"], *(_figure(row, metric) for metric in SHOWN)] for row in rows]
+    every = [[_named(row), *(_figure(row, metric) for metric in SHOWN)] for row in rows]
     lost = "".join(f" {row['name']} finds next to nothing." for row in best if row not in drawn)
     return Section(
         f"Quality before anything is re-encoded, {format_direction(block['direction'])}",
@@ -111,6 +111,10 @@ def _best_of_each(rows: Sequence[Document]) -> list[Document]:
         if (row["chosen"], row[METRIC]) > (known["chosen"], known[METRIC]):
             best[name_group(row["name"])] = row
     return list(best.values())
+
+
+def _named(row: Document) -> str:
+    return f"{row['name']} (estimate)" if row["estimated"] else str(row["name"])
 
 
 def _figure(row: Document, metric: str) -> str:

@@ -34,6 +34,8 @@ from xbtmigrate.workflows.evaluate.experiment import Maps, TrialResult
 from xbtmigrate.workflows.evaluate.trial import Trial
 
 METRIC: Final = "recall@10"
+OLD_MODEL_GONE = "it is gone"
+"""Why the old model cannot be kept where no encoder runs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Findings:
             provisional=provisional,
             seed=self.seed,
             task=self.task,
-            must_leave=must_leave,
+            must_leave=must_leave or ("" if self.trial.has_old_model else OLD_MODEL_GONE),
         )
         return recommend(self.judged.cells, self.judged.deployable, costs, criteria)
 
@@ -130,6 +132,7 @@ class Findings:
                     comparisons[name],
                     chosen=name in self.judged.cells,
                     by_definition=name == "full" and questions.by_definition,
+                    estimated=name == "keep" and not self.trial.has_old_model,
                 )
                 for name in order
             ],
@@ -190,13 +193,16 @@ class Findings:
         }
 
 
-def _system(system: str, found: Comparison, *, chosen: bool, by_definition: bool) -> SystemDocument:
+def _system(
+    system: str, found: Comparison, *, chosen: bool, by_definition: bool, estimated: bool
+) -> SystemDocument:
     """Return the figures of one system, its intervals and its comparison with keep."""
     return {
         **cast("Means", {name: found.means[name] for name in METRICS}),
         "name": system,
         "chosen": chosen,
         "by_definition": by_definition,
+        "estimated": estimated,
         "ci95": {name: [found.ci95[name].low, found.ci95[name].high] for name in METRICS},
         "p_value": {name: found.p_value[name] for name in METRICS},
         "compatible": {name: found.compatible[name] for name in METRICS},

@@ -41,7 +41,8 @@ def read_demand(store: Store, models: Models, path: Path) -> Mapping[PointId, in
         Point id -> hits, more than 0 each.
 
     Raises:
-        ConfigError: The file is not such a log, or has no hits.
+        ConfigError: The file is not such a log, has no hits, or has queries where the old model is
+            gone.
         EncoderError: The old model cannot embed its queries.
     """
     try:
@@ -61,6 +62,9 @@ def read_demand(store: Store, models: Models, path: Path) -> Mapping[PointId, in
         # Rows of one point may spell its UUID differently.
         found[canonical_id(name) if by_point else name] += hit
     if not by_point:
+        models.require_old(
+            f"a log of queries ({path.name})", "give a log with the column id: the points found"
+        )
         found = _reached(store, models, found)
     # Unary plus drops the points with no hits.
     found = +found

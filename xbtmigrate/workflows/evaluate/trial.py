@@ -30,6 +30,8 @@ class Trial:
         new_distance: Distance of the new space.
         side: Side vectors of the gallery, (n, d_side); None where none is configured.
         texts: Texts of the gallery rows, None where missing; empty where they were not read.
+        has_old_model: Whether the old model embedded the queries. If it is gone, `queries_old` are
+            zero until something stands for them, and every figure of keep is an estimate.
     """
 
     questions: Questions
@@ -42,6 +44,7 @@ class Trial:
     new_distance: Distance
     side: Vectors | None = None
     texts: Sequence[str | None] = ()
+    has_old_model: bool = True
 
     @property
     def relevance(self) -> Relevance:

@@ -144,7 +144,7 @@ def try_new_model(server: Server, found: Found, answers: Answers) -> int:
 
 
 def require_old_model(server: Server, found: Found, answers: Answers) -> Answers:
-    """Refuse an old model that did not make the stored vectors.
+    """Refuse an old model that did not make the stored vectors; one that is gone is not tried.
 
     Returns:
         The answers, with the text that it has embedded.
@@ -153,6 +153,8 @@ def require_old_model(server: Server, found: Found, answers: Answers) -> Answers
         GateError: It did not, by a few points.
         XbtMigrateError: The model cannot be loaded, embeds none of them, or has another length.
     """
+    if answers.old_is_gone:
+        return answers
     threshold = PlanSection().old_model_match
     answers, match = try_old_model(server, found, answers)
     require_match(match, answers.stored, threshold)

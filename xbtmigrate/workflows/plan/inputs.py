@@ -12,6 +12,8 @@ from xbtmigrate.workflows.workspace import read_judged_questions
 
 
 def _check_old_model(facts: CollectionFacts, models: Models) -> None:
+    if not models.has_old:
+        return
     found, stored = models.old.dimension, facts.size
     if found != stored:
         raise CollectionError(

@@ -112,7 +112,7 @@ class _Measured:
 
     seen: Survey
     points: Points
-    match: ModelMatch
+    match: ModelMatch | None
     coverage: Coverage
     sampled: EncodedSample
     judged: SampleResult
@@ -142,10 +142,12 @@ def _measure(
     coverage = make_coverage(store.facts, models, seen)
     points = take(store.reader(), seen.sample)
     require_sample(store.facts, seen, points)
-    match = match_old_model(
-        points, models.old, models.stored, settings.old_model_match, store.facts.distance
-    )
-    if not allow_model_mismatch:
+    match = None
+    if models.has_old:
+        match = match_old_model(
+            points, models.old, models.stored, settings.old_model_match, store.facts.distance
+        )
+    if match is not None and not allow_model_mismatch:
         require_match(match, models.stored, settings.old_model_match)
     # From here on the new model is paid for, and each of its vectors goes to the cache.
     sampled = encode_sample(models, workspace, points, report)
@@ -160,7 +162,7 @@ def _freeze(store: Store, models: Models, layout: Target, found: _Measured, repo
     """Check what the recommendation needs, and freeze the plan."""
     config, advice, coverage = store.config, advice_of(found.recommendation), found.coverage
     costs = estimate_costs(found.work, _partial_share(advice))
-    strategy, fraction = _strategy(config, advice), _fraction(config, advice)
+    strategy, fraction = _choose_strategy(config, advice), _fraction(config, advice)
     # Only now, because how much may fail depends on the share that is to be re-encoded.
     require_readable(coverage, fraction, config.plan.max_missing)
     without = count_without_vector(coverage, strategy, fraction, config.plan.max_missing)
@@ -263,27 +265,32 @@ def _partial_share(advice: Advice) -> float | None:
     return advice.fraction if partial else None
 
 
-def _strategy(config: Config, advice: Advice) -> Strategy:
-    """Return the configured strategy, else the recommended one, else `keep`."""
-    chosen = config.plan.strategy
-    return (advice.strategy or Strategy.KEEP) if chosen == "auto" else Strategy(chosen)
+def _choose_strategy(config: Config, advice: Advice) -> Strategy:
+    """Return the configured strategy, else the recommended one, else what writes nothing."""
+    if config.plan.strategy != "auto":
+        return Strategy(config.plan.strategy)
+    # Without the old model only a bridge can search the old vectors.
+    return advice.strategy or (Strategy.BRIDGE if config.old_model.is_gone else Strategy.KEEP)
 
 
 def _fraction(config: Config, advice: Advice) -> float:
     """Return the default share to re-encode: the recommended one if the strategy is recommended."""
-    strategy = _strategy(config, advice)
+    strategy = _choose_strategy(config, advice)
     return advice.fraction if strategy is advice.strategy else STRATEGIES[strategy].fraction
 
 
 def _ordering(config: Config, advice: Advice) -> str:
     """Return the recommended order; re-encoding everything needs none, nor a projector."""
-    unordered = STRATEGIES[_strategy(config, advice)].only_encodes
+    unordered = STRATEGIES[_choose_strategy(config, advice)].only_encodes
     return "random" if unordered else advice.ordering or "uncertainty"
 
 
-def _warnings(
-    store: Store, models: Models, coverage: Coverage, match: ModelMatch, layout: Target
-) -> list[str]:
+def _warn_of_old_model(match: ModelMatch | None) -> list[str]:
+    if match is None:
+        return [
+            "the old model is gone (old_model.encoder): nothing checks what the stored vectors "
+            "embed, so payload and old_model.stored must be right"
+        ]
     found = []
     if match.remark is not None:
         found.append(f"old model check: {match.remark}")
@@ -292,6 +299,13 @@ def _warnings(
             "the declared old model did not make the stored vectors: the figures of keep are those "
             "of a model that does not fit its own gallery"
         )
+    return found
+
+
+def _warnings(
+    store: Store, models: Models, coverage: Coverage, match: ModelMatch | None, layout: Target
+) -> list[str]:
+    found = _warn_of_old_model(match)
     found += warn_of_coverage(store.facts, models, coverage)
     facts = store.facts
     # With different lengths, the server refuses a query in the wrong space.

@@ -23,6 +23,7 @@ from xbtmigrate.types import Direction
 from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_questions
 from xbtmigrate.workflows.evaluate.cost import Workload, estimate_costs, to_compare
 from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, add_answers, build_trial
+from xbtmigrate.workflows.evaluate.estimate_keep import estimate_keep
 from xbtmigrate.workflows.evaluate.experiment import CurveOptions, Maps, judge
 from xbtmigrate.workflows.evaluate.query_sources import make_neighbour_trial, make_questions
 from xbtmigrate.workflows.evaluate.results import METRIC, Findings
@@ -123,9 +124,13 @@ def judge_sample(
         if store.config.serving.centre_queries:
             maps = replace(maps, centring=centre(trial, forward, models.stored))
     except TrainingError as error:
-        # Too few pairs for a projector are no reason to fail: `keep` and `full` need none.
+        # Too few pairs for a projector are no reason to fail: `keep` and `full` need none, unless
+        # only a bridge can stand for keep.
         maps = Maps()
         warnings.append(f"no projector was measured: {error.message}")
+    trial = estimate_keep(trial, maps.bridge, models.stored)
+    if not (trial.has_old_model or trial.questions.provisional):
+        warnings.append(trial.questions.limits)
     trained = {points.ids[row] for row in free}
     paid = np.flatnonzero([point in trained for point in trial.ids])
     judged = judge(trial, maps, _asked_curves(workspace, maps, paid))
@@ -151,6 +156,7 @@ def _system(row: Mapping[str, Any]) -> System:
         metrics={f"{SAMPLE}_{name}": row[name] for name in METRICS},
         against_keep=row["against_keep"][METRIC],
         by_definition=row["by_definition"],
+        estimated=row["estimated"],
     )
 
 
@@ -171,7 +177,10 @@ def _asked_curves(workspace: Workspace, maps: Maps, paid: npt.NDArray[np.intp]) 
 
 def _curve_points(curves: Sequence[Curve]) -> list[CurvePoint]:
     """Return the curve that the plan shows: the best one of the single space, by its mean."""
-    # It answers after the cutover, in one search and without the old model.
+    # It answers after the cutover, in one search and without the old model. Where that is gone and
+    # nothing can be projected, there is no curve.
+    if not curves:
+        return []
     single = [curve for curve in curves if curve.serving == SINGLE.name]
     shown = max(single or curves, key=lambda curve: curve.auc())
     return [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xbtmigrate import registry
+from xbtmigrate.config import GONE
 from xbtmigrate.types import Distance, Modality
 from xbtmigrate.workflows.plan.find_fields import Fields
 from xbtmigrate.workflows.plan.known_models import model_named, propose_models
@@ -79,6 +80,11 @@ class Answers:
     old: ModelTable | None = None
     new: ModelTable | None = None
     queries: str | None = None
+
+    @property
+    def old_is_gone(self) -> bool:
+        """Whether the old model cannot be run."""
+        return self.old is not None and self.old["encoder"] == GONE
 
     @classmethod
     def guessed(cls, found: Found, vector: str) -> Answers:

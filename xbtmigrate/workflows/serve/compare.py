@@ -259,6 +259,7 @@ def open_side_by_side(config: Config, votes: Path | None) -> Iterator[SideBySide
     """
     with open_store(config) as store:
         models = Models(config)
+        models.require_old("the page of `compare`", "ask the new model with `xbtmigrate serve`")
         workspace = Workspace(config, models)
         artefacts = workspace.artefacts
         # Applications may be without a plan, but not the page: before it nothing is known of new.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from xbtmigrate.config import Config, key_in
 from xbtmigrate.errors import ConfigError, EncoderError, PluginError, UnreadableSourceError
 from xbtmigrate.protocols import Encoder
 from xbtmigrate.qdrant.wire.connect import open_async
+from xbtmigrate.scoring.mixture import BRIDGE, SINGLE
 from xbtmigrate.serving.searcher import AsyncMigrationSearcher
 from xbtmigrate.serving.traffic_log import DemandLog
 from xbtmigrate.types import Modality, PointId, Vectors
@@ -85,15 +86,33 @@ def make_application(config: Config, service: Service) -> FastAPI:
             f"the service needs a library that is missing: {error.name}",
             "pip install 'xbtmigrate[serve]'",
         ) from error
+    models = Models(config)
+    if not models.has_old:
+        service = _without_old_model(models, service)
     split = _traffic_split(service)
     with open_store(config):  # an unusable collection is refused before the server starts
-        encoders = _encoders(Models(config), service)
+        encoders = _encoders(models, service)
 
     async def start() -> Backend:
         # In the server's event loop, which the async client has to share.
         return await _opened(config, service, split, encoders)
 
     return create_app(start, service.key)
+
+
+def _without_old_model(models: Models, service: Service) -> Service:
+    """Return the options of a service that asks with the new model alone.
+
+    Raises:
+        ConfigError: They need the old model.
+    """
+    possible = (BRIDGE.name, SINGLE.name)
+    if service.canary is not None or service.shadow_read is not None:
+        models.require_old("--canary or --shadow-read", "leave it out")
+    if service.serving and service.serving not in possible:
+        models.require_old(f"the serving '{service.serving}'", f"use {' or '.join(possible)}")
+    # Old vectors can only be searched over the bridge, which the other one falls back to.
+    return replace(service, with_old_model=False, serving=service.serving or BRIDGE.name)
 
 
 async def _opened(

@@ -71,7 +71,10 @@ def calibrate_on_points(
     *,
     learn_benefit: bool,
 ) -> CalibrationResult | None:
-    """Calibrate on the first kind of queries that can be made and embedded; None without any."""
+    """Calibrate on the first kind of queries that can be made and embedded; None without any.
+
+    None as well where the old model is gone: every calibrated serving asks in the old space.
+    """
     made = make_questions(store, models, points)
     found = (
         fit_calibration(
@@ -281,8 +284,8 @@ def _tune(
 def _embedded(models: Models, questions: Questions) -> tuple[Questions, Vectors, Vectors] | None:
     """Return queries that both models can embed, with their vectors; None if they are too few."""
     try:
-        embedded = encode_questions(models, questions)
+        asked, old, new = encode_questions(models, questions)
     except EncoderError:
         return None
     # Twice, since half of them become the bank.
-    return embedded if len(embedded[0]) >= 2 * MIN_QUERIES else None
+    return None if old is None or len(asked) < 2 * MIN_QUERIES else (asked, old, new)

@@ -83,7 +83,9 @@ def make_material(
         return pair_texts(points, new, seed, query_side)
     # Captions are not kept in the cache: its keys are hashes of the embedded field, the image.
     new_captions = embed(models.new, points, Modality.TEXT, report, "captions, new model")
-    old_captions = embed(models.old, points, Modality.TEXT, report, "captions, old model")
+    old_captions = None
+    if models.has_old:
+        old_captions = embed(models.old, points, Modality.TEXT, report, "captions, old model")
     return pair_captions(
         *(points, new_captions, old_captions, new), seed=seed, query_side=query_side
     )
@@ -92,7 +94,7 @@ def make_material(
 def fit_options(store: Store, models: Models, kinds: Sequence[str], threads: int = 2) -> FitOptions:
     """Return the options of a fit between this migration's two models."""
     return FitOptions(
-        old=ModelSpace(models.old.fingerprint, store.facts.distance),
+        old=ModelSpace(models.old_fingerprint, store.facts.distance),
         new=ModelSpace(models.new.fingerprint, store.new_distance),
         kinds=kinds,
         seed=store.config.plan.seed,

@@ -79,7 +79,7 @@ def add_text_sides(
     stored = config.qdrant.side_vector is not None
     if Direction.FORWARD in directions and config.new_model.words and not stored:
         sources[Direction.FORWARD] = _Source("new model", models.new, workspace.cache, lexical=True)
-    if Direction.BRIDGE in directions and config.old_model.words:
+    if Direction.BRIDGE in directions and config.old_model.words and models.has_old:
         # Which words a query has is no help: it has too few.
         sources[Direction.BRIDGE] = _Source(
             "old model", models.old, workspace.old_words, lexical=False

@@ -244,8 +244,9 @@ def compare_index_recall(
     """
     if store.connection.embedded:
         return None
-    # Judged queries look like traffic; stored points as queries are the second best.
-    for questions in read_judged_questions(store.config):
+    # Judged queries look like traffic; stored points as queries are the second best, and all that
+    # can ask in both spaces where the old model is gone.
+    for questions in read_judged_questions(store.config) if models.has_old else ():
         return _recall_of_questions(store, models, questions, target, hnsw_ef)
     before = artefacts.load_baseline()
     # The baseline is a random sample; without one, the first page is used.
@@ -267,7 +268,7 @@ def _recall_of_questions(
 ) -> IndexRecallDocument | None:
     some = questions.sample(QUERIES, store.config.plan.seed)
     asked, old, new = encode_questions(models, some)
-    if not len(asked):
+    if old is None or not len(asked):
         return None
     return _measured(store, questions.basis, (old, new), target, own=None, hnsw_ef=hnsw_ef)
 
