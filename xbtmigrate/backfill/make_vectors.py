@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from xbtmigrate.backfill.equal_contents import RecentVectors, find_distinct
 from xbtmigrate.backfill.goal import VectorLookup
 from xbtmigrate.backfill.pipeline import WorkQueue
 from xbtmigrate.backfill.step_times import Step, StepTimes
@@ -74,6 +76,7 @@ class VectorMaker:
     # Kept with the content hash: a point whose content changes during the run is tried again.
     _refused: set[tuple[PointId, str]] = field(default_factory=set)
     _noted: Counts = field(default_factory=Counts)
+    _recent: RecentVectors | None = None
 
     def complete(self, batch: pa.RecordBatch, *, encodes: bool) -> int:
         """Encode, project or mark each point of a batch.
@@ -157,22 +160,46 @@ class VectorMaker:
 
     def _encode_readable(self, batch: pa.RecordBatch) -> None:
         """Encode a batch, leaving out the items that cannot be embedded."""
-        assert self.encoder is not None
         while len(batch):
+            firsts, places = find_distinct(batch["content_hash"].to_pylist())
             try:
-                items, ids = (batch[name].to_pylist() for name in (self.modality.value, "id"))
-                with self.times.time(Step.ENCODE):
-                    vectors = self.encoder.encode(items, self.modality, ids=ids)
-                self._write_encoded(batch, vectors)
+                vectors = self._encode_once(batch.take(pa.array(firsts)))
+                self._write_encoded(batch, vectors[places])
                 break
-            # The error names the rows that cannot be embedded: try again without them.
+            # The error names the items that cannot be embedded: try again without them.
             except UnreadableSourceError as error:
-                for row, reason in error.failures.items():
+                lost = np.isin(places, [*error.failures])
+                for row in np.flatnonzero(lost).tolist():
                     self._refused.update(_contents(batch.slice(row, 1)))
-                    self._quarantine(batch.slice(row, 1), reason)
-                self.note(failed=len(error.failures))
-                kept = [row for row in range(len(batch)) if row not in error.failures]
-                batch = batch.take(pa.array(kept, pa.int64()))
+                    self._quarantine(batch.slice(row, 1), error.failures[int(places[row])])
+                self.note(failed=int(lost.sum()))
+                batch = batch.filter(pa.array(~lost))
+
+    def _encode_once(self, batch: pa.RecordBatch) -> Vectors:
+        """Return vectors of distinct contents, of which the run's latest are remembered.
+
+        Raises:
+            UnreadableSourceError: Rows of the batch cannot be embedded.
+        """
+        assert self.encoder is not None
+        if self._recent is None:
+            self._recent = RecentVectors(self.encoder.dimension)
+        vectors, known = self._recent.find(batch["content_hash"].to_pylist())
+        rows = np.flatnonzero(~known)
+        if not len(rows):
+            return vectors
+        rest = batch.take(pa.array(rows))
+        items, ids, hashes = (
+            rest[name].to_pylist() for name in (self.modality.value, "id", "content_hash")
+        )
+        try:
+            with self.times.time(Step.ENCODE):
+                vectors[rows] = self.encoder.encode(items, self.modality, ids=ids)
+        except UnreadableSourceError as error:
+            failures = {int(rows[row]): reason for row, reason in error.failures.items()}
+            raise UnreadableSourceError(failures) from error
+        self._recent.add(hashes, vectors[rows])
+        return vectors
 
     def encodable(self, batch: pa.RecordBatch) -> pa.Array:
         """Return which points have a source that the encoder has not refused in this run."""

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from xbtmigrate.backfill.equal_contents import find_distinct
 from xbtmigrate.backfill.vector_cache import VectorCache
 from xbtmigrate.errors import UnreadableSourceError
 from xbtmigrate.evaluation.queries import Questions
@@ -112,16 +113,19 @@ def encode_gallery(
     hashes = np.array(points.hashes, dtype=object)
     vectors, done = known.find(points.hashes)
     todo = np.flatnonzero(~done)
-    for start in range(0, len(todo), 4 * BATCH):
-        rows = todo[start : start + 4 * BATCH]
+    firsts, places = find_distinct(hashes[todo].tolist())
+    distinct, contents = todo[firsts], points.content(modality)
+    for start in range(0, len(distinct), 4 * BATCH):
+        rows = distinct[start : start + 4 * BATCH]
         found, readable = encode_readable(
             encoder,
-            [points.content(modality)[row] for row in rows],
+            [contents[row] for row in rows],
             modality,
             ids=[points.ids[row] for row in rows],
         )
         vectors[rows], done[rows] = found, readable
         # Saved after every 1,024 points: a kill loses only those of the present block.
         known.add(list(hashes[rows[readable]]), found[readable])
-        report(stage, min(start + 4 * BATCH, len(todo)), len(todo))
+        report(stage, min(start + 4 * BATCH, len(distinct)), len(distinct))
+    vectors[todo], done[todo] = vectors[distinct[places]], done[distinct[places]]
     return vectors, done

@@ -143,6 +143,20 @@ def test_fastfill_encodes_the_first_share_of_the_order_then_the_rest_on_request(
     world.check_vectors()
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_equal_texts_are_embedded_once(refused: bool):
+    world = World(40)
+    for number, point in enumerate(world.points.values()):
+        point.text = f"text {number % 4}"
+    world.encoder = FakeEncoder(dimension=NEW, failing=["text 1"] if refused else [])
+    outcome = world.run(1, allow=0.5)
+    left = {0, 2, 3} if refused else {0, 1, 2, 3}
+    assert sorted(world.encoder.encoded) == [f"text {each}" for each in sorted(left)]
+    assert outcome.counts.encoded == 10 * len(left)
+    assert len(outcome.quarantined) == 40 - 10 * len(left)
+    world.check_vectors()
+
+
 def test_a_point_that_lost_its_encoded_vector_to_an_older_state_is_encoded_again():
     world = World()
     world.run(0)
