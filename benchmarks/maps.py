@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 from matplotlib.figure import Figure
+from xbtmigrate_research.corpora import CORPORA, Corpus, read_corpus
+from xbtmigrate_research.trial import Trial
 
 from xbtmigrate.evaluation.curves import Curve, measure_curves
 from xbtmigrate.evaluation.mixed_gallery import Single
@@ -32,88 +32,11 @@ from xbtmigrate.evaluation.retrieval import (
     judge,
     rank_top_k,
 )
-from xbtmigrate.side_information import (
-    TextSide,
-    Vocabulary,
-    collect_vocabulary,
-    fit_lexical,
-    fit_words,
-)
-from xbtmigrate.training import FitOptions, ModelSpace, Pairs, PairSource, SelectionTask, fit
-from xbtmigrate.types import Channel, Direction, Distance, Vectors, normalized, vectors_of
+from xbtmigrate.side_information import Vocabulary, collect_vocabulary
+from xbtmigrate.types import Channel, Direction, Vectors, normalized
 
 DATA = Path("../shared/data")
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-HELD_OUT = 1000
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Queries and gallery in both models; `rel` is each query's row."""
-
-    texts: list[str]
-    asked: list[str]
-    old: Vectors
-    new: Vectors
-    asked_old: Vectors
-    asked_new: Vectors
-    rel: npt.NDArray[np.intp]
-    captions: Vectors | None = None
-    words: dict[str, Vectors] | None = None
-    old_words: dict[str, Vectors] | None = None
-
-
-def by_key(name: str) -> dict[str, Vectors]:
-    """Read a Parquet of keys and vectors."""
-    table = pq.read_table(DATA / "text" / f"{name}.parquet")
-    return dict(zip(table["key"].to_pylist(), np.float32(vectors_of(table, "vector")), strict=True))
-
-
-def text_corpus(
-    old: str, new: str, queries: str, words: str, *, documents: str = "", old_words: str = ""
-) -> Corpus:
-    """Descriptions, asked for by synopses."""
-    first, second = by_key(old), by_key(new)
-    rows = pq.read_table(DATA / "text" / "debian-packages.parquet").to_pylist()
-    if documents:
-        kept = set(pq.read_table(DATA / "text" / f"{documents}.parquet")["id"].to_pylist())
-        rows = [row for row in rows if row["id"] in kept]
-    place = {str(row["id"]): number for number, row in enumerate(rows)}
-    asked = [
-        each
-        for each in pq.read_table(DATA / "text" / f"{queries}.parquet").to_pylist()
-        if each.get("split", "test") == "test" and each["relevant"][0] in place
-    ]
-    texts, queried = [row["description"] for row in rows], [each["text"] for each in asked]
-    of = [
-        normalized(np.stack([m[t] for t in ts])) for ts in (texts, queried) for m in (first, second)
-    ]
-    rel = np.array([place[each["relevant"][0]] for each in asked])
-    first_words = by_key(old_words) if old_words else None
-    return Corpus(texts, queried, *of, rel, words=by_key(words), old_words=first_words)
-
-
-def clipart() -> Corpus:
-    """Pictures of all splits, asked for by the captions of val."""
-    pairs = pq.read_table(DATA / "clipart" / "pairs.parquet", columns=["id", "caption", "split"])
-    table = pq.read_table(DATA / "clipart" / "embeddings.parquet")
-    assert table["id"].equals(pairs["id"])
-    names = ("old_img", "new_img", "old_txt", "new_txt")
-    old, new, old_text, new_text = (normalized(np.float32(vectors_of(table, n))) for n in names)
-    rel = np.flatnonzero(np.array(pairs["split"].to_pylist()) == "val")
-    texts = pairs["caption"].to_pylist()
-    asked = [texts[row] for row in rel]
-    return Corpus(texts, asked, old, new, old_text[rel], new_text[rel], rel, captions=new_text)
-
-
-def read(name: str) -> Corpus:
-    """Read a corpus."""
-    if name == "clipart":
-        return clipart()
-    if name == "neural":
-        files = "new-minilm384-by-text", "e5-small384-by-text", "e5-queries", "words-e5-small384"
-        return text_corpus(*files, documents="e5-documents", old_words="words-minilm384")
-    return text_corpus("old-svd128-by-text", "new-minilm384-by-text", "queries", "words-minilm384")
 
 
 def measured(scores: Vectors, rel: npt.NDArray[np.intp], part: slice) -> QueryScores:
@@ -149,76 +72,17 @@ def fixed_rows(corpus: Corpus, vocabulary: Vocabulary) -> dict[str, Vectors]:
     }
 
 
-def sides_of(
-    corpus: Corpus, vocabulary: Vocabulary, rows: npt.NDArray[np.intp]
-) -> dict[Direction, TextSide]:
-    """The tables of words, where the words were embedded."""
-    made = {}
-    embedded = {Direction.FORWARD: corpus.words, Direction.BRIDGE: corpus.old_words}
-    for direction, of in embedded.items():
-        if of is None:
-            continue
-        kept = [n for n, word in enumerate(vocabulary.words) if word in of]
-        known = Vocabulary([vocabulary.words[n] for n in kept], vocabulary.rarity[kept])
-        blocks = {"words": fit_words(np.stack([of[word] for word in known.words]))}
-        if direction is Direction.FORWARD:
-            blocks["lexical"] = fit_lexical(known, [corpus.texts[row] for row in rows[:6000]])
-        made[direction] = TextSide(known, blocks)
-    return made
-
-
-def pairs_of(
-    corpus: Corpus,
-    rows: npt.NDArray[np.intp],
-    side: Vectors | None,
-    query_side: Vectors | None,
-) -> list[Pairs]:
-    """Pair the vectors of these rows; pictures with their own new vectors and with captions'."""
-    source = PairSource.TEXT if corpus.captions is None else PairSource.IMAGE
-    targets = {source: corpus.new, PairSource.CAPTION_IMAGE: corpus.captions}
-    ids = [str(row) for row in rows]
-    given = [None if each is None else each[rows] for each in (side, query_side)]
-    return [
-        Pairs(ids, [""] * len(rows), corpus.old[rows], target[rows], source, *given)
-        for source, target in targets.items()
-        if target is not None
-    ]
-
-
-def run(corpus: Corpus, vocabulary: Vocabulary, given: argparse.Namespace, seed: int) -> None:
+def run(corpus: Corpus, given: argparse.Namespace, seed: int) -> None:
     """Fit on pairs of one seed and print what the maps are worth."""
-    count = given.pairs
-    free = np.random.default_rng(seed).permutation(
-        np.setdiff1d(np.arange(len(corpus.old)), corpus.rel)
-    )
-    rows = free[:count]
+    trial = Trial(corpus, given.pairs, seed)
     started, cpu = time.monotonic(), time.process_time()
-    sides = sides_of(corpus, vocabulary, rows)
-    side, query_side = (
-        sides[each].embed(corpus.texts) if each in sides else None
-        for each in (Direction.FORWARD, Direction.BRIDGE)
-    )
-    held, kept = np.split(rows, [min(HELD_OUT, count // 5)])
-    gallery = np.concatenate([held, kept])[:5000]
-    task = SelectionTask(
-        queries_new=(corpus.new if corpus.captions is None else corpus.captions)[held],
-        gallery_old=corpus.old[gallery],
-        relevant=[np.array([row]) for row in range(len(held))],
-        gallery_new=corpus.new[gallery],
-        gallery_side=None if side is None else side[gallery],
-        queries_side=None if query_side is None else query_side[held],
-        self_asked=corpus.captions is None,
-        pairs=pairs_of(corpus, held, side, query_side),
-    )
-    spaces = ModelSpace("old", Distance.COSINE), ModelSpace("new", Distance.COSINE)
-    options = FitOptions(*spaces, given.kinds, text_sides=sides, seed=seed)
-    pairs = pairs_of(corpus, kept, side, query_side)
-    report = fit(Direction.FORWARD, pairs, task, options)
+    report = trial.fit(Direction.FORWARD, given.kinds, words=True)
     print(
-        f"seed {seed}, {count} pairs: {time.process_time() - cpu:.1f} s of processor time "
+        f"seed {seed}, {given.pairs} pairs: {time.process_time() - cpu:.1f} s of processor time "
         f"({time.monotonic() - started:.1f} s)",
     )
     print("  settings", dict(report.projector.manifest.hyperparameters))
+    side = trial.sides.get(Direction.FORWARD)
     for projector in (*report.others, report.projector):
         scores = corpus.asked_new @ projector.apply(corpus.old, side).T
         show(
@@ -228,7 +92,7 @@ def run(corpus: Corpus, vocabulary: Vocabulary, given: argparse.Namespace, seed:
     chosen = report.projector
     projected, uncertainty = chosen.apply(corpus.old, side), chosen.uncertainty(corpus.old, side)
     curves(corpus, projected, uncertainty, seed, given.figure)
-    bridge = fit(Direction.BRIDGE, pairs, task, options)
+    bridge = trial.fit(Direction.BRIDGE, given.kinds, words=True)
     print("  settings", dict(bridge.projector.manifest.hyperparameters), f"{bridge.seconds:.1f} s")
     for projector in (*bridge.others, bridge.projector):
         bridged = projector.apply_to_queries(corpus.asked_new, corpus.asked)
@@ -289,20 +153,20 @@ def show(name: str, found: QueryScores) -> None:
 def main() -> None:
     """Run from the checkout's root."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", choices=("debian", "neural", "clipart"), default="debian")
+    parser.add_argument("--corpus", choices=CORPORA, default="debian")
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--kinds", nargs="+", default=["auto"])
     parser.add_argument("--figure", type=Path, help="SVG file for the curves of the last seed")
     given = parser.parse_args()
-    corpus = read(given.corpus)
+    corpus = read_corpus(given.corpus, DATA)
     vocabulary = collect_vocabulary(corpus.texts)
     print(f"{given.corpus}: {len(corpus.old)} points, {len(corpus.rel) // 2} queries")
     print(f"  {'':28s} recall@1 recall@10")
     for name, scores in fixed_rows(corpus, vocabulary).items():
         show(name, measured(scores, corpus.rel, slice(1, None, 2)))
     for seed in given.seeds:
-        run(corpus, vocabulary, given, seed)
+        run(corpus, given, seed)
 
 
 if __name__ == "__main__":

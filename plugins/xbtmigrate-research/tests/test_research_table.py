@@ -1,0 +1,140 @@
+"""The table: what is measured, kept and printed."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from xbtmigrate_research.measure import Run, measure_all, measure_method, read_runs
+from xbtmigrate_research.method import Method, Needs, answer_in_new, answer_in_old
+from xbtmigrate_research.page import list_methods, show_runs
+from xbtmigrate_research.trial import Trial
+
+from tests.support.documents import ROOT
+from tests.support.made_corpus import made_corpus
+from xbtmigrate.types import vector_array
+
+PERFECT = Method(
+    "perfect", "nobody",
+    lambda trial: answer_in_new(trial, trial.corpus.new, -trial.corpus.new[:, 0]),
+    Needs(), "no", beside="keeping",
+)  # fmt: skip
+KEEPING = Method(
+    "keeping", "nobody", lambda trial: answer_in_old(trial, trial.corpus.asked_old), Needs(), "no",
+    epochs=80,
+)  # fmt: skip
+
+
+def test_pairs_are_those_of_no_query_and_the_same_for_every_method():
+    corpus = made_corpus()
+    trial = Trial(corpus, 300, seed=1)
+    assert len(trial.rows) == 300
+    assert not np.isin(trial.rows, corpus.rel).any()
+    np.testing.assert_array_equal(trial.rows, Trial(corpus, 300, seed=1).rows)
+    assert (trial.rows != Trial(corpus, 300, seed=2).rows).any()
+
+
+def test_figures_are_of_queries_that_nothing_was_tuned_by():
+    corpus = made_corpus()
+    trial = Trial(corpus, 300)
+    # Wrong answers to the queries that are tuned by change no figure.
+    spoilt = corpus.asked_old.copy()
+    spoilt[0::2] *= -1
+    lying = Method("lying", "nobody", lambda each: answer_in_old(each, spoilt), Needs(), "no")
+    assert measure_method("x", lying, trial).figures == measure_method("x", KEEPING, trial).figures
+
+
+def test_what_is_measured_is_kept_and_not_measured_again(tmp_path):
+    results = tmp_path / "papers.jsonl"
+    trials = [Trial(made_corpus(), 300, seed, epochs=40) for seed in range(2)]
+    done = list(measure_all("clipart", trials, [PERFECT, KEEPING], results))
+    assert [(run.method, run.seed) for run in done] == [
+        ("keep", 0), ("full", 0), ("perfect", 0), ("keeping", 0), ("perfect", 1), ("keeping", 1),
+    ]  # fmt: skip
+    assert read_runs(results) == done
+    assert list(measure_all("clipart", trials, [PERFECT, KEEPING], results)) == []
+    keep, full, perfect, keeping = done[:4]
+    assert perfect.figures["recall@10"] == full.figures["recall@10"] > keep.figures["recall@10"]
+    assert perfect.figures["AUC own"] == pytest.approx(full.figures["recall@10"])
+    assert (keeping.epochs, keeping.published, keeping.figures["negative flips"]) == (40, 80, 0)
+
+
+def run_of(method: str, seed: int, recall: float, **changes: object) -> Run:
+    figures = {"recall@1": recall / 2, "recall@10": recall}
+    given = {"corpus": "clipart", "pairs": 9, "epochs": 0, "published": 0, "seconds": 1.0}
+    return Run(method=method, seed=seed, figures=figures, **given | changes)
+
+
+def test_the_page_says_who_is_above_whom_and_what_was_shortened():
+    runs = [run_of("keep", 0, 0.5, pairs=0), run_of("full", 0, 0.9, pairs=0)]
+    runs += [run_of("keeping", seed, 0.4 + seed / 10, epochs=40, published=80) for seed in (0, 1)]
+    runs += [run_of("perfect", seed, 0.7 + seed / 10) for seed in (0, 1)]
+    page = show_runs(runs, {"keeping": KEEPING, "perfect": PERFECT})
+    rows = {line.split(" | ")[0]: line for line in page.splitlines() if line.startswith("| ")}
+    assert rows["| perfect"].endswith("Above the old model by 0.250, above keeping by 0.300. |")
+    assert rows["| keeping"].endswith(
+        "| No different from the old model. Shortened: 40 of 80 epochs. |"
+    )
+    assert "0.750 (0.700 to 0.800)" in rows["| perfect"]
+    assert "| yes |" in list_methods([PERFECT])
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """The made-up corpus, in the files that pictures are read from."""
+    corpus = made_corpus()
+    folder = tmp_path / "clipart"
+    folder.mkdir()
+    rows = len(corpus.old)
+    split = np.where(np.isin(np.arange(rows), corpus.rel), "val", "train").tolist()
+    ids = list(range(rows))
+    pq.write_table(
+        pa.table({"id": ids, "caption": corpus.texts, "split": split}), folder / "pairs.parquet"
+    )
+    vectors = {
+        "old_img": corpus.old, "new_img": corpus.new,
+        "old_txt": corpus.questions[0], "new_txt": corpus.questions[1],
+    }  # fmt: skip
+    columns = {name: vector_array(each) for name, each in vectors.items()}
+    pq.write_table(pa.table({"id": ids} | columns), folder / "embeddings.parquet")
+    return tmp_path
+
+
+@pytest.mark.long
+def test_the_command_trains_measures_and_prints_the_page(pictures, capsys, monkeypatch):
+    from xbtmigrate_research.cli import main
+
+    results = pictures / "papers.jsonl"
+    arguments = ["--corpus", "clipart", "--methods", "procrustes,ridge,slerp", "--seeds", "2"]
+    paths = ["--data", str(pictures), "--results", str(results), "--pairs", "300"]
+    monkeypatch.setattr("sys.argv", ["xbtmigrate-research", "table", *arguments, *paths])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    page = capsys.readouterr().out
+    measured = [json.loads(line)["method"] for line in results.read_text().splitlines()]
+    assert measured == ["keep", "full", *["procrustes", "ridge", "slerp"] * 2]
+    assert page.count("\n| ridge |") == 2
+    assert "300 pairs, 2 seeds" in page
+
+
+@pytest.mark.long
+def test_unknown_names_are_refused_before_anything_is_read(tmp_path, capsys, monkeypatch):
+    from xbtmigrate_research.cli import main
+
+    for option, value in (("--methods", "nothing"), ("--corpus", "nothing")):
+        given = ["xbtmigrate-research", "table", option, value, "--data", str(tmp_path)]
+        monkeypatch.setattr("sys.argv", given)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert "there is no" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_the_documentation_lists_every_method():
+    from xbtmigrate_research.methods import load_methods
+
+    page = (ROOT / "docs" / "papers.md").read_text("utf-8")
+    assert list_methods(list(load_methods().values())) in page

@@ -1,0 +1,5 @@
+"""`python -m xbtmigrate_research`."""
+
+from xbtmigrate_research.cli import main
+
+main()

@@ -1,0 +1,134 @@
+"""Run methods on trials, and keep what was measured in a file, one line a run."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xbtmigrate.evaluation.comparison import negative_flips
+from xbtmigrate.evaluation.curves import measure_curves
+from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, SearchSpace
+from xbtmigrate_research.method import Backfill, Method
+from xbtmigrate_research.trial import TEST, Trial
+
+KEEP, FULL = "keep", "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One method on one corpus with one seed.
+
+    Attributes:
+        corpus: Name of the corpus.
+        method: Name of the method; `keep` and `full` for the two models alone.
+        seed: Seed of the pairs and of the training.
+        pairs: Number of pairs.
+        epochs: Passes over the pairs; 0 for closed forms and what the tool trains itself.
+        published: How many the paper takes.
+        seconds: Processor time of the training and the projection.
+        figures: Name of a metric -> its value on the test queries.
+        note: Settings that were chosen.
+    """
+
+    corpus: str
+    method: str
+    seed: int
+    pairs: int
+    epochs: int
+    published: int
+    seconds: float
+    figures: dict[str, float]
+    note: str = ""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells this run from others."""
+        return self.corpus, self.method, self.seed, self.pairs, self.epochs
+
+
+def measure_ends(name: str, trial: Trial) -> list[Run]:
+    """Measure the old model on its vectors and the new model on its own."""
+    corpus = trial.corpus
+    spaces = {
+        KEEP: SearchSpace(corpus.asked_old, corpus.old),
+        FULL: SearchSpace(corpus.asked_new, corpus.new),
+    }
+    return [
+        Run(name, end, 0, 0, 0, 0, 0.0, _figures(trial.judge(space, TEST)))
+        for end, space in spaces.items()
+    ]
+
+
+def measure_method(name: str, method: Method, trial: Trial) -> Run:
+    """Train a method and measure what it answers."""
+    started = time.process_time()
+    outcome = method.run(trial)
+    seconds = time.process_time() - started
+    corpus = trial.corpus
+    keep = trial.judge(SearchSpace(corpus.asked_old, corpus.old), TEST)
+    found = trial.judge(outcome.space, TEST)
+    figures = _figures(found) | {"negative flips": negative_flips(found, keep)}
+    if outcome.own is not None:
+        own = _figures(trial.judge(outcome.own, TEST))
+        figures |= {f"own {metric}": value for metric, value in own.items()}
+    if outcome.backfill is not None:
+        figures |= _curves(outcome.backfill, trial)
+    epochs = trial.cut(method.epochs)
+    return Run(
+        name, method.name, trial.seed, trial.pairs, epochs, method.epochs, seconds, figures,
+        outcome.note,
+    )  # fmt: skip
+
+
+def measure_all(
+    name: str, trials: Sequence[Trial], methods: Sequence[Method], results: Path
+) -> Iterator[Run]:
+    """Measure what the file does not hold yet; every run is appended to it at once."""
+    known = {run.key for run in read_runs(results)}
+    for run in measure_ends(name, trials[0]):
+        if run.key not in known:
+            yield _kept(run, results)
+    for trial in trials:
+        for method in methods:
+            key = name, method.name, trial.seed, trial.pairs, trial.cut(method.epochs)
+            if name in method.corpora and key not in known:
+                # A copy, so that the next method pays for its own words and problems.
+                yield _kept(measure_method(name, method, replace(trial)), results)
+
+
+def read_runs(results: Path) -> list[Run]:
+    """Read what was measured; nothing where there is no file."""
+    if not results.exists():
+        return []
+    return [Run(**json.loads(line)) for line in results.read_text("utf-8").splitlines() if line]
+
+
+def _kept(run: Run, results: Path) -> Run:
+    with results.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(run)) + "\n")
+    return run
+
+
+def _figures(found: QueryScores) -> dict[str, float]:
+    return {name: found.means[name] for name in ("recall@1", "recall@10", "map@100")}
+
+
+def _curves(backfill: Backfill, trial: Trial) -> dict[str, float]:
+    """Mean recall@10 over the shares embedded again, in random order and in the method's."""
+    count = len(trial.corpus.old)
+    orders = {"random": np.random.default_rng(1000 + trial.seed).permutation(count)}
+    if backfill.order is not None:
+        orders["own"] = backfill.order
+    spaces = {
+        channel: SearchSpace(space.query[TEST], space.gallery)
+        for channel, space in backfill.spaces.items()
+    }
+    relevance = Relevance.from_rows(trial.corpus.rel[TEST, None].tolist())
+    curves = measure_curves(spaces, relevance, orders=orders, servings=[backfill.serving])
+    return {f"AUC {curve.ordering}": curve.auc() for curve in curves}

@@ -1,0 +1,26 @@
+"""The methods, one module each; most need torch when they are imported."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from xbtmigrate.errors import ConfigError
+from xbtmigrate_research.method import Method
+
+MODULES = ("kinds", "slerp", "online_backfilling", "fct", "fastfill")
+"""In the order of the table."""
+
+
+def load_methods() -> dict[str, Method]:
+    """Import every method, by name.
+
+    Raises:
+        ConfigError: A library is missing.
+    """
+    try:
+        modules = [import_module(f"{__name__}.{name}") for name in MODULES]
+    except ImportError as error:
+        raise ConfigError(
+            f"the methods need a library: {error}", "pip install 'xbtmigrate[research,train]'"
+        ) from error
+    return {method.name: method for module in modules for method in module.METHODS}
