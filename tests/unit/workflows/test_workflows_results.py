@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -111,6 +113,20 @@ def test_full_where_the_old_vectors_say_nothing():
     found = findings(OTHER, turned(MEANING), noisy(MEANING[:ASKED], 0.7), turned(MEANING[:ASKED]))
     advice = found.advise(0.95, Costs())
     assert (advice.strategy, advice.fraction) == (Strategy.FULL, 1.0), advice.reason
+
+
+def test_words_that_the_queries_repeat_recommend_nothing():
+    found = findings(
+        MEANING, turned(MEANING), noisy(MEANING[:ASKED], 2.5), noisy(turned(MEANING[:ASKED]), 0.3)
+    )
+    captions = [*found.trial.questions.texts, *[None] * (POINTS - ASKED)]
+    repeated = replace(found, trial=replace(found.trial, texts=captions))
+    # A projector of vectors alone gains nothing from the texts.
+    assert repeated.advise(0.95, Costs()).strategy is Strategy.BRIDGE
+    reading = Maps(forward=cast("Projector", SimpleNamespace(text_side=object())))
+    assert not replace(found, maps=reading).flattered
+    assert replace(repeated, maps=reading).flattered
+    assert replace(repeated, maps=reading).advise(0.95, Costs()).strategy is Strategy.FULL
 
 
 @pytest.fixture(scope="module")

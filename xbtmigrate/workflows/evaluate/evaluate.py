@@ -29,7 +29,7 @@ from xbtmigrate.workflows.evaluate.estimate_keep import estimate_keep
 from xbtmigrate.workflows.evaluate.experiment import Maps, judge
 from xbtmigrate.workflows.evaluate.last_judgement import save_judgement
 from xbtmigrate.workflows.evaluate.report import check_page, write_page
-from xbtmigrate.workflows.evaluate.results import METRIC, Findings
+from xbtmigrate.workflows.evaluate.results import FLATTERED, METRIC, Findings
 from xbtmigrate.workflows.evaluate.trial import Trial
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.next_step import (
@@ -93,6 +93,7 @@ def measure(
             if not (one.has_old_model or one.questions.provisional)
         ]
         findings = [_findings(store, models, workspace, maps, one, curves=curves) for one in trials]
+        warnings += [FLATTERED] * any(each.flattered for each in findings)
         if maps.bridge is None and maps.forward is None:
             warnings.append("no projector was trained yet: run `xbtmigrate train-projector`")
         costs = _load_costs(workspace.artefacts)

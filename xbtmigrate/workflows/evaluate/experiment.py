@@ -81,6 +81,12 @@ class Maps:
     tuned: Vectors | None = None
     centring: Centring | None = None
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether a projector takes the words of texts, beside the vectors."""
+        fitted = (self.bridge, self.forward)
+        return any(each is not None and each.text_side is not None for each in fitted)
+
 
 @dataclass(frozen=True, slots=True)
 class CurveOptions:
@@ -192,24 +198,11 @@ def _lexical(trial: Trial, old: SearchSpace, relevance: Relevance) -> dict[str, 
         return {}
     if not trial.has_old_model:
         return {}
-    if _are_own_texts(trial):
+    if trial.repeats_texts:
         return {}
     index = LexicalIndex.build(trial.texts)
     alone, fused = measure_lexical(index, questions.texts, old, relevance)
     return {LEXICAL: alone, HYBRID: fused}
-
-
-def _are_own_texts(trial: Trial) -> bool:
-    """Return whether most queries are the very text of their answer, such as a picture's caption.
-
-    Any search by words finds these, whatever users would find.
-    """
-    text_of = dict(zip(trial.ids, trial.texts, strict=True))
-    same = [
-        any(text_of.get(point) == query for point in points)
-        for query, points in zip(trial.questions.texts, trial.questions.relevant, strict=True)
-    ]
-    return sum(same) * 2 > len(same)
 
 
 def _orders(

@@ -34,6 +34,11 @@ from xbtmigrate.workflows.evaluate.experiment import Maps, TrialResult
 from xbtmigrate.workflows.evaluate.trial import Trial
 
 METRIC: Final = "recall@10"
+FLATTERED = (
+    "most queries are the very text of the point they ask for, which a projector that reads texts "
+    "finds by its words: its figures are too high and recommend nothing; set plan.queries to "
+    "queries as users type them"
+)
 OLD_MODEL_GONE = "it is gone"
 """Why the old model cannot be kept where no encoder runs it."""
 
@@ -82,6 +87,11 @@ class Findings:
         """The new model's own figures."""
         return self.judged.cells["full"]
 
+    @property
+    def flattered(self) -> bool:
+        """Whether a projector reads the words of texts that the queries repeat."""
+        return self.trial.repeats_texts and self.maps.reads_texts
+
     def advise(self, target: float, costs: Costs, must_leave: str = "") -> Recommendation:
         """Recommend a strategy, or none where the queries were not judged."""
         provisional = self.trial.questions.provisional
@@ -93,7 +103,11 @@ class Findings:
             task=self.task,
             must_leave=must_leave or ("" if self.trial.has_old_model else OLD_MODEL_GONE),
         )
-        return recommend(self.judged.cells, self.judged.deployable, costs, criteria)
+        cells, curves = self.judged.cells, self.judged.deployable
+        if self.flattered:
+            # What the new model itself finds does not rest on the words that a projector reads.
+            cells, curves = {name: cells[name] for name in ("keep", "full")}, []
+        return recommend(cells, curves, costs, criteria)
 
     def document(self, advice: Recommendation) -> JudgedDocument:
         """Return all figures with their explanations, and the recommendation."""

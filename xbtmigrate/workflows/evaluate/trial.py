@@ -65,6 +65,19 @@ class Trial:
         """New queries and true new vectors."""
         return SearchSpace(self.queries_new, self.new, self.new_distance)
 
+    @property
+    def repeats_texts(self) -> bool:
+        """Whether most queries are the very text of their answer, such as a picture's caption.
+
+        Any search by words finds these, whatever users would find.
+        """
+        text_of = dict(zip(self.ids, self.texts, strict=False))
+        same = [
+            any(text_of.get(point) == query for point in points)
+            for query, points in zip(self.questions.texts, self.questions.relevant, strict=True)
+        ]
+        return sum(same) * 2 > len(same)
+
     def with_questions(self, questions: Questions) -> Trial:
         """Return the same vectors with other questions."""
         return replace(self, questions=questions)

@@ -26,7 +26,7 @@ from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, add_ans
 from xbtmigrate.workflows.evaluate.estimate_keep import estimate_keep
 from xbtmigrate.workflows.evaluate.experiment import CurveOptions, Maps, judge
 from xbtmigrate.workflows.evaluate.query_sources import make_neighbour_trial, make_questions
-from xbtmigrate.workflows.evaluate.results import METRIC, Findings
+from xbtmigrate.workflows.evaluate.results import FLATTERED, METRIC, Findings
 from xbtmigrate.workflows.evaluate.trial import Trial
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
@@ -135,6 +135,8 @@ def judge_sample(
     paid = np.flatnonzero([point in trained for point in trial.ids])
     judged = judge(trial, maps, _asked_curves(workspace, maps, paid))
     findings = Findings(models.stored, trial, maps, judged, seed, task=SAMPLE)
+    if findings.flattered:
+        warnings.append(FLATTERED)
     return SampleResult(_measurement(trial, findings, judged.deployable), findings, warnings)
 
 
