@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -70,6 +71,42 @@ class ModelMatch(_PlanPart):
     remark: str | None = None
     """The likely cause of a match below 0.999, or of other lengths where the distance sees them;
     null for a match."""
+
+
+class Relation(StrEnum):
+    """How the new model's vectors relate to the stored ones."""
+
+    SAME = "same"
+    """They are the same."""
+    LONGER = "longer"
+    """They begin with the stored ones."""
+    CUT = "cut"
+    """They are the first numbers of the stored ones."""
+    COMPATIBLE = "compatible"
+    """Their queries find in the stored ones nearly what those of the old model find."""
+    DIFFERENT = "different"
+    """The two spaces have nothing in common."""
+
+
+class Compatibility(_PlanPart):
+    """What the new model's vectors have in common with the stored ones."""
+
+    relation: Relation
+    """`same`; `longer`, which begin with the stored ones; `cut`, which are the first numbers of the
+    stored ones; `compatible`, whose queries find in the stored ones nearly what those of the old
+    model find; or `different`."""
+    sample: int
+    """Points compared."""
+    numbers: int
+    """Leading numbers of both vectors that were compared."""
+    median_cosine: float
+    """Median cosine between them."""
+    old_old: float
+    """`sample_recall@10` of queries of the old model in the stored vectors."""
+    new_old: float
+    """The same of queries of the new model in the stored vectors, cut or padded with zeros."""
+    new_new: float
+    """The same of queries of the new model in its own vectors."""
 
 
 class Throughput(_PlanPart):
@@ -239,6 +276,8 @@ class Plan(_PlanPart):
     """How many points have content and old vectors; counted exactly."""
     model_match: ModelMatch | None
     """Whether the declared old model made the stored vectors; null where it is gone."""
+    compatibility: Compatibility
+    """What the new model's vectors have in common with the stored ones."""
     throughput: Throughput
     """Rates measured on this machine against this collection."""
     costs: list[Cost]

@@ -86,13 +86,10 @@ def encode_questions(
             encoder, questions.texts, questions.modality, report=report, stage=f"queries, {name}"
         )
 
-    new, readable = embed(models.new, "new model")
-    if not models.has_old:
-        rows = np.flatnonzero(readable)
-        return questions.select(rows), None, new[rows]
-    old, readable_too = embed(models.old, "old model")
-    rows = np.flatnonzero(readable & readable_too)
-    return questions.select(rows), old[rows], new[rows]
+    old, readable = embed(models.old, "old model") if models.has_old else (None, None)
+    new, readable_too = embed(models.new, "new model")
+    rows = np.flatnonzero(readable_too if readable is None else readable & readable_too)
+    return questions.select(rows), None if old is None else old[rows], new[rows]
 
 
 def encode_gallery(

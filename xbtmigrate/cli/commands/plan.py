@@ -13,7 +13,7 @@ from xbtmigrate.cli.text import duration, size
 
 if TYPE_CHECKING:
     from xbtmigrate.documents.next_step import NextDocument
-    from xbtmigrate.migration.plan import ModelMatch, Plan
+    from xbtmigrate.migration.plan import Compatibility, ModelMatch, Plan
 
 
 def plan(
@@ -112,6 +112,7 @@ def _show(plan: Plan, *, every: bool) -> None:
                 describe_without_vector(plan.without_vector) if lacking else None,
             ),
             ("old model check", "none: the old model is gone" if match is None else _check(match)),
+            ("new model", _shared(plan.compatibility)),
             ("encoding rate", f"{plan.throughput.encode:,.0f} items/s on this machine"),
         ],
     )
@@ -132,6 +133,22 @@ def _show(plan: Plan, *, every: bool) -> None:
 def _check(match: ModelMatch) -> str:
     cosines = ", ".join(f"{name} {value:.4f}" for name, value in match.median_cosine.items())
     return f"median cosine {cosines} on {match.sample} points"
+
+
+def _shared(found: Compatibility) -> str | None:
+    """Return what both models' vectors have in common; None for nothing."""
+    if found.relation == "different":
+        return None
+    relation = {
+        "same": "makes the stored vectors",
+        "longer": f"makes the stored vectors, and more numbers behind the first {found.numbers}",
+        "cut": f"makes the first {found.numbers} numbers of the stored vectors",
+        "compatible": "asks in the stored vectors as well as in its own space",
+    }[found.relation]
+    return (
+        f"{relation} (median cosine {found.median_cosine:.4f}; recall@10 old/old "
+        f"{found.old_old:.3f}, new/old {found.new_old:.3f}, new/new {found.new_new:.3f})"
+    )
 
 
 def _chosen(plan: Plan) -> str:

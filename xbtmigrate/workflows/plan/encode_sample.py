@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xbtmigrate.types import Vectors
 from xbtmigrate.workflows.encode_points import Report, encode_gallery, encode_readable
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
@@ -23,6 +24,11 @@ class EncodedSample:
     points: Points
     new: EmbeddedRows
     rate: float
+
+    @property
+    def pairs(self) -> tuple[Vectors, Vectors]:
+        """Stored and new vectors of the points that could be embedded, (n, d_old), (n, d_new)."""
+        return self.points.old[self.new.valid], self.new.vectors[self.new.valid]
 
 
 def encode_sample(

@@ -15,6 +15,7 @@ from xbtmigrate.migration.phases import MigrationRecord, Phase, utc_now
 from xbtmigrate.migration.plan import (
     Advice,
     Collection,
+    Compatibility,
     Coverage,
     ModelMatch,
     Plan,
@@ -46,6 +47,11 @@ from xbtmigrate.workflows.plan.coverage import (
 from xbtmigrate.workflows.plan.encode_sample import EncodedSample, encode_sample
 from xbtmigrate.workflows.plan.judging_template import write_template
 from xbtmigrate.workflows.plan.model_match import match_old_model, require_match
+from xbtmigrate.workflows.plan.same_vectors import (
+    advise_by_vectors,
+    compare_spaces,
+    warn_of_compatibility,
+)
 from xbtmigrate.workflows.plan.sample import SampleResult, advice_of, judge_sample
 from xbtmigrate.workflows.points import Points, Survey, survey, take
 from xbtmigrate.workflows.prerequisites import require_prerequisites
@@ -117,6 +123,7 @@ class _Measured:
     sampled: EncodedSample
     judged: SampleResult
     work: Workload
+    compatibility: Compatibility
     recommendation: Recommendation
 
 
@@ -154,8 +161,11 @@ def _measure(
     judged = judge_sample(store, models, workspace, sampled.points, sampled.new, report=report)
     coverage = add_sample(coverage, models, sampled.points, sampled.new)
     work = _workload(store, models, workspace.artefacts, seen, sampled, layout=layout.layout)
-    advised = judged.advise(work, settings.target, must_leave)
-    return _Measured(seen, points, match, coverage, sampled, judged, work, advised)
+    shared = compare_spaces(*sampled.pairs, judged.findings)
+    advised = advise_by_vectors(
+        shared, judged.advise(work, settings.target, must_leave), judged.findings
+    )
+    return _Measured(seen, points, match, coverage, sampled, judged, work, shared, advised)
 
 
 def _freeze(store: Store, models: Models, layout: Target, found: _Measured, report: Report) -> Plan:
@@ -176,6 +186,7 @@ def _freeze(store: Store, models: Models, layout: Target, found: _Measured, repo
         target=layout,
         coverage=coverage,
         model_match=found.match,
+        compatibility=found.compatibility,
         throughput=Throughput(scan=found.seen.rate, encode=found.sampled.rate),
         costs=costs,
         measurement=found.judged.measurement,
@@ -187,6 +198,7 @@ def _freeze(store: Store, models: Models, layout: Target, found: _Measured, repo
         without_vector=count_by_reason(without),
         warnings=[
             *found.judged.warnings,
+            *warn_of_compatibility(found.compatibility),
             *_warnings(store, models, coverage, found.match, layout),
             *copies,
         ],

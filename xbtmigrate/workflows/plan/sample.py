@@ -40,7 +40,7 @@ from xbtmigrate.workflows.workspace import Workspace, read_judged_questions
 MAX_QUERIES = 500
 MIN_QUERIES = 20
 # Closed forms fit in seconds and need no torch, so `plan` runs in the basic installation.
-QUICK_KINDS = ("procrustes", "ridge", "gaussian_process")
+QUICK_KINDS = ("compatible", "procrustes", "ridge", "gaussian_process")
 QUICK_ORDERS = ("random", "uncertainty")
 SAMPLE = "sample"
 """Prefix of a plan's figures: its gallery is a sample, so they differ from those of `evaluate`."""
