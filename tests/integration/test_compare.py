@@ -18,7 +18,7 @@ from xbtmigrate.config import load_config
 from xbtmigrate.encoders.images import ImagePolicy
 from xbtmigrate.encoders.thumbnails import make_thumbnails
 from xbtmigrate.errors import GateError
-from xbtmigrate.evaluation.queries import read_questions
+from xbtmigrate.evaluation.query_files import read_questions
 from xbtmigrate.evaluation.retrieval import SearchSpace, rank_top_k
 from xbtmigrate.projectors import Projector
 from xbtmigrate.serving.http.compare_page import create_compare_page

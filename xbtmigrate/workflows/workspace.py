@@ -11,7 +11,8 @@ from xbtmigrate import registry
 from xbtmigrate.artefacts import FOLDER, Artefacts
 from xbtmigrate.backfill.vector_cache import VectorCache
 from xbtmigrate.config import Config
-from xbtmigrate.evaluation.queries import Questions, read_questions
+from xbtmigrate.evaluation.queries import Questions
+from xbtmigrate.evaluation.query_files import read_questions
 from xbtmigrate.ordering import BenefitOrdering, UncertaintyOrdering
 from xbtmigrate.ordering.benefit import BenefitModel
 from xbtmigrate.projectors import Projector

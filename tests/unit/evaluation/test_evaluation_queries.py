@@ -15,8 +15,8 @@ from xbtmigrate.evaluation.queries import (
     Questions,
     choose_held_out,
     make_excerpts,
-    read_questions,
 )
+from xbtmigrate.evaluation.query_files import read_questions
 from xbtmigrate.types import Modality
 
 

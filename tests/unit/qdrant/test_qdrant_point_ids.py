@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from xbtmigrate.encoders.precomputed import PrecomputedEncoder
-from xbtmigrate.evaluation.queries import read_questions
+from xbtmigrate.evaluation.query_files import read_questions
 from xbtmigrate.types import Modality, canonical_id
 
 POINT = "0b8f0f6e-0f0e-4c63-8f0a-2f6f8a3f7e11"

@@ -25,7 +25,8 @@ from xbtmigrate.errors import EncoderError, EvaluationError
 from xbtmigrate.evaluation.estimate_full import impute_full
 from xbtmigrate.evaluation.mixed_gallery import Merge, Serving, Single
 from xbtmigrate.evaluation.quality_gate import Gate, GateResult, LiveQuality
-from xbtmigrate.evaluation.queries import Questions, read_questions
+from xbtmigrate.evaluation.queries import Questions
+from xbtmigrate.evaluation.query_files import read_questions
 from xbtmigrate.evaluation.retrieval import (
     DEPTH,
     QueryScores,

@@ -11,7 +11,8 @@ from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
 from xbtmigrate.errors import ConfigError, XbtMigrateError
 from xbtmigrate.evaluation.quality_gate import Gate
-from xbtmigrate.evaluation.queries import Questions, read_questions
+from xbtmigrate.evaluation.queries import Questions
+from xbtmigrate.evaluation.query_files import read_questions
 from xbtmigrate.evaluation.retrieval import DEPTH, Relevance, judge
 from xbtmigrate.migration.phases import MigrationRecord, Phase, seconds_since
 from xbtmigrate.migration.plan import Plan
@@ -266,7 +267,7 @@ def _questions(config: Config, quality: Quality) -> list[Questions]:
         found = read_questions(quality.queries, quality.split)
     else:
         found = read_judged_questions(config)
-    if not found:
+    if all(each.provisional for each in found):
         raise ConfigError(
             "a quality gate needs judged queries", "give --queries FILE, or set plan.queries"
         )

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.config import Config
 from xbtmigrate.errors import CollectionError, ConfigError, EncoderError
-from xbtmigrate.evaluation.queries import Questions, read_questions
+from xbtmigrate.evaluation.queries import Questions
+from xbtmigrate.evaluation.query_files import read_questions
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.training.pairs import load_pairs
 from xbtmigrate.types import Kind, PointId, vectors_of
@@ -81,7 +82,7 @@ def make_trial(
     seed = store.config.plan.seed
     judged = [each.sample(wanted.max_queries, seed) for each in _judged(store.config, wanted)]
     # Before anything is encoded, so that a gate that cannot be decided costs nothing.
-    if decides and not judged:
+    if decides and all(each.provisional for each in judged):
         raise ConfigError(
             "a gate needs judged queries, and there are none: queries made from the collection "
             "cannot tell which model is better",
@@ -99,6 +100,7 @@ def make_trial(
             most=min(wanted.max_queries, MAX_GENERATED),
             report=report,
         )
+    collected.warnings.extend({each.limits for each in judged if each.limits})
     return _embed_each(store, models, workspace, collected, judged, report=report)
 
 

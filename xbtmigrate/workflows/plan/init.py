@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xbtmigrate.config import Config, PlanSection, check_config, read_key
 from xbtmigrate.errors import CollectionError, EncoderError
-from xbtmigrate.evaluation.queries import read_questions
+from xbtmigrate.evaluation.query_files import read_questions
 from xbtmigrate.migration.plan import ModelMatch
 from xbtmigrate.qdrant.collection.aliases import list_aliases
 from xbtmigrate.qdrant.collection.facts import list_collections

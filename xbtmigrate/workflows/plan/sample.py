@@ -104,8 +104,10 @@ def judge_sample(
     points, text_sides = add_text_sides(store, models, workspace, points, report)
     forward_side = text_sides.get(Direction.FORWARD)
     trial, warnings = _trial(store, models, workspace, points, new, text_side=forward_side)
-    if trial.questions.provisional:
-        warnings.append(f"made queries ({trial.questions.basis}): {trial.questions.limits}")
+    questions = trial.questions
+    if questions.limits:
+        made = f"made queries ({questions.basis}): " if questions.provisional else ""
+        warnings.append(f"{made}{questions.limits}")
     # A map fitted on the answers to the queries would look better than it is.
     held = choose_held_out([trial.questions], trial.ids, seed)
     trial = trial.keep_queries(trial.questions.find_within(held))
