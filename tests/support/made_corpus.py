@@ -13,15 +13,17 @@ POINTS, QUERIES = 700, 200
 def made_corpus(
     *,
     d_old: int = 8,
+    seen: int | None = None,
     d_new: int = 24,
     curve: float = 0.0,
     noise: float = 0.4,
     blurred: bool = False,
 ) -> Corpus:
-    """The new model sees 16 latent coordinates, the old one only the first ones.
+    """The new model sees all 16 latent coordinates, the old one only the first ones.
 
     Args:
         d_old: Length of the old vectors.
+        seen: How many latent coordinates the old model sees; `d_old` by default.
         d_new: Length of the new vectors.
         curve: How far the new model bends the latent space.
         noise: Difference between a question and its point.
@@ -36,7 +38,7 @@ def made_corpus(
         extra[:, :1] = 0
 
     def old(z: Vectors) -> Vectors:
-        return normalized(z[:, :d_old])
+        return normalized(np.pad(z[:, : seen or d_old], ((0, 0), (0, d_old - (seen or d_old)))))
 
     def new(z: Vectors) -> Vectors:
         bent = z + curve * np.roll(z**2 - 1, 1, axis=1) + (extra if blurred else 0)

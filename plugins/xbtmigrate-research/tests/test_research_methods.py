@@ -1,23 +1,30 @@
 """Every method does what its paper says it must, on a corpus that is made so that it can."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import pytest
 from xbtmigrate_research.measure import measure_method
+from xbtmigrate_research.method import Method, Needs, answer_in_old
 from xbtmigrate_research.trial import TUNING, Trial
 
 from tests.support.made_corpus import made_corpus
 from xbtmigrate.evaluation.retrieval import SearchSpace
+from xbtmigrate.types import Direction
 
 pytestmark = pytest.mark.long
+
+
+KEEPING = Method(
+    "keep", "", lambda trial: answer_in_old(trial, trial.corpus.asked_old), Needs(), ""
+)
 
 
 def figures(name, trial, **settings):
     """Measure a method, in a smaller form where it takes settings."""
     from xbtmigrate_research.methods import load_methods
 
-    method = load_methods()[name]
+    method = KEEPING if name == "keep" else load_methods()[name]
     smaller = replace(method, run=partial(method.run, **settings))
     return measure_method("made", smaller, trial).figures
 
@@ -55,3 +62,60 @@ def test_merging_is_never_below_the_old_model_and_psi_saves_the_old_query():
 def test_drift_compensation_undoes_a_shift_only():
     trial = Trial(made_corpus(d_old=16, d_new=16), 300)
     assert recall("drift_compensation", trial) < recall("procrustes", trial)
+
+
+COMPATIBLE = ("bct", "oca", "bt2", "advbct", "prototype_perturbation", "l2r")
+
+
+@cache
+def trained(name, d_old=24):
+    """A compatible model's figures; several tests look at the same ones."""
+    return figures(name, Trial(made_corpus(d_old=d_old, seen=8, noise=0.8), 400, epochs=15))
+
+
+@pytest.mark.parametrize("name", COMPATIBLE)
+def test_a_model_trained_to_be_compatible_searches_the_old_gallery(name):
+    found, alone, keep = trained(name), trained("head"), trained("keep")
+    # Its own vectors answer better than the old model, and the stored ones far better than by a
+    # head that has never seen them.
+    assert found["own recall@10"] > keep["recall@10"]
+    assert found["recall@10"] > alone["recall@10"] + 0.2
+
+
+@pytest.mark.parametrize("name", ["oca", "bt2"])
+def test_more_coordinates_leave_the_new_model_more_of_its_own(name):
+    short, more = trained("bct", d_old=8), trained(name, d_old=8)
+    assert more["own recall@10"] > short["own recall@10"] + 0.1
+
+
+@pytest.mark.parametrize(("name", "recognised"), [("bct", True), ("head", False)])
+def test_the_tool_recognises_a_compatible_model(name, recognised):
+    from xbtmigrate_research.methods import load_methods
+
+    trial = Trial(made_corpus(d_old=24, seen=8, noise=0.8), 400, epochs=15)
+    outcome = load_methods()[name].run(trial)
+    model = replace(trial.corpus, new=outcome.own.gallery, asked_new=outcome.own.query)
+    report = Trial(model, 400).fit(Direction.BRIDGE, ["compatible"])
+    found = report.candidates[0].scores.recall_at_10
+    assert found > 0.9 if recognised else found < 0.3
+
+
+def test_a_basis_transformation_keeps_every_angle():
+    import torch
+    from xbtmigrate_research.methods.bt2 import BasisTransformation
+
+    made = BasisTransformation(6, 10, extra=2)
+    torch.testing.assert_close(made.basis @ made.basis.T, torch.eye(10))
+
+
+def test_perturbed_prototypes_are_further_apart():
+    import torch
+    from xbtmigrate_research.methods.prototype_perturbation import perturb
+
+    old, new = (torch.from_numpy(each[:300]) for each in (made_corpus().old, made_corpus().new))
+    moved = perturb(old, new)
+
+    def nearest(vectors):
+        return (vectors @ vectors.T).fill_diagonal_(-1).max(dim=1).values.mean()
+
+    assert nearest(moved) < nearest(old)

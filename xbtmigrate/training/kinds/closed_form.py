@@ -54,7 +54,8 @@ def compatible(moments: Moments, settings: Settings) -> Affine:  # noqa: ARG001
     """Take the vectors as they are, cut or padded with zeros to the other dimension.
 
     For a new model that was trained to be compatible: BCT (Shen et al., CVPR 2020), BT2 (Zhou et
-    al., ICCV 2023: extra dimensions), OCA (Biondi et al., CVPR 2024: an orthogonal extension).
+    al., ICCV 2023: extra dimensions), OCA (Ricci et al. 2024, arXiv 2408.08793: an orthogonal
+    extension).
     """
     d_in, d_out = moments.cross.shape
     # A rectangular identity cuts or pads.

@@ -7,7 +7,19 @@ from importlib import import_module
 from xbtmigrate.errors import ConfigError
 from xbtmigrate_research.method import Method
 
-MODULES = ("kinds", "slerp", "online_backfilling", "fct", "fastfill")
+MODULES = (
+    "kinds",
+    "slerp",
+    "online_backfilling",
+    "fct",
+    "fastfill",
+    "bct",
+    "oca",
+    "bt2",
+    "advbct",
+    "prototype_perturbation",
+    "l2r",
+)
 """In the order of the table."""
 
 
