@@ -6,6 +6,8 @@ import hashlib
 import os
 import re
 import tomllib
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -251,13 +253,74 @@ def key_in(file: Path, setting: str) -> str:
     return key
 
 
-def load_config(path: Path) -> Config:
+COLLECTION = "XBTMIGRATE_COLLECTION"
+"""Environment variable that chooses one collection of a configuration of many."""
+
+
+def load_config(path: Path, collection: str | None = None) -> Config:
     """Read and check a configuration file.
+
+    Args:
+        path: The file.
+        collection: The collection to work on, where the file names many; None for that in the
+            environment.
 
     Raises:
         ConfigError: The file cannot be read, or has mistakes: all of them are listed.
     """
-    return check_config(_read(path), path)
+    raw = _read(path)
+    patterns = _patterns_in(raw, path)
+    if not patterns:
+        return check_config(raw, path)
+    name = collection or os.environ.get(COLLECTION)
+    if name is None or not is_among(name, patterns):
+        raise ConfigError(
+            f"{path} is for many collections, and "
+            + (f"'{name}' is none of them" if name else "this command works on one"),
+            f"name one in the environment: {COLLECTION}=NAME, as in {', '.join(patterns)}",
+        )
+    del raw["qdrant"]["collections"]
+    raw["qdrant"]["collection"] = name
+    # Not in [payload]: a template there may name a field that is called collection.
+    filled = {
+        key: each if key == "payload" else _filled_in(each, name) for key, each in raw.items()
+    }
+    return check_config(filled, path)
+
+
+def read_patterns(path: Path) -> list[str]:
+    """Return `qdrant.collections`: names and patterns of many collections; none for a single one.
+
+    Raises:
+        ConfigError: The file cannot be read, or the key has a mistake.
+    """
+    return _patterns_in(_read(path), path)
+
+
+def is_among(name: str, patterns: Iterable[str]) -> bool:
+    """Return whether a collection's name is one of the names, or matches one of the patterns."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _patterns_in(raw: dict[str, Any], path: Path) -> list[str]:
+    section = raw.get("qdrant")
+    if not isinstance(section, dict) or "collections" not in section:
+        return []
+    found = section["collections"]
+    if not (isinstance(found, list) and found and all(isinstance(e, str) and e for e in found)):
+        mistake = "must be a list of names and patterns"
+    elif "collection" in section:
+        mistake = "cannot stand beside collection: keep one of them"
+    else:
+        return found
+    raise ConfigError(f"{path} has 1 mistake:\n  qdrant.collections: {mistake}", "correct the file")
+
+
+def _filled_in(value: Any, name: str) -> Any:
+    """Return values of the file with the collection's name in place of {collection}."""
+    if isinstance(value, dict):
+        return {key: _filled_in(each, name) for key, each in value.items()}
+    return value.replace("{collection}", name) if isinstance(value, str) else value
 
 
 def check_config(raw: dict[str, Any], path: Path) -> Config:

@@ -46,6 +46,8 @@ def check_document(printed: str, *arguments: object) -> None:
     name = str(arguments[0])
     if "error" in content:
         name = "error"
+    elif "collections" in content:
+        name = "many collections"
     elif "dry_run" in content:
         name = "dry run"
     elif name == "backfill" and {"--online", "--yes"}.intersection(arguments):

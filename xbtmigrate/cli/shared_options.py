@@ -13,6 +13,7 @@ import typer
 from typer.models import OptionInfo
 
 from xbtmigrate.cli import render
+from xbtmigrate.cli.verbs import MANY
 
 if TYPE_CHECKING:
     from xbtmigrate.documents.error import DryRunDocument
@@ -37,6 +38,12 @@ NO_COLOR = Annotated[
 ]
 DRY_RUN = Annotated[
     bool, typer.Option("--dry-run", help="Only say what this command would change.")
+]
+PARALLEL = Annotated[
+    int,
+    typer.Option(
+        min=1, metavar="N", help="Collections at a time, where the configuration is for many."
+    ),
 ]
 SHARED: dict[str, tuple[Any, Any]] = {
     "quiet": (QUIET, False),
@@ -64,6 +71,8 @@ def with_shared_options(
     added = dict(SHARED)
     if not any("--dry-run" in spelling for each in own for spelling in _spellings(each)):
         added["dry_run"] = (DRY_RUN, False)
+    if name in MANY:
+        added["parallel"] = (PARALLEL, 2)
     parameters = own + [
         inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
         for key, (kind, default) in added.items()
@@ -83,6 +92,12 @@ def with_shared_options(
             text = f"`xbtmigrate {name}` {effect}. Nothing was done."
             _tell(text, as_json=given.get("json", False))
             return
+        if name in MANY:
+            from xbtmigrate.cli import many
+
+            if many.is_for_many(given["config"]):
+                many.run(name, given["config"], given, shared["parallel"])
+                return
         function(**given)
 
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -232,6 +232,9 @@ VERBS = {
     ),
 }
 
+MANY = ("plan", "backfill", "verify", "cutover", "rollback", "finalize", "abort")
+"""Verbs that run for each collection of a configuration of many."""
+
 OPTIONS = {
     "--version": "Print the version and exit",
     "--install-completion": "Set up completion for your shell",

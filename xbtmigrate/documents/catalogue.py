@@ -22,6 +22,7 @@ from xbtmigrate.documents.cutover import (
 )
 from xbtmigrate.documents.error import DryRunDocument, ErrorDocument
 from xbtmigrate.documents.evaluate import EvaluateDocument
+from xbtmigrate.documents.many import ManyDocument
 from xbtmigrate.documents.operate import DemoDocument, DoctorDocument
 from xbtmigrate.documents.plan import (
     BenchDocument,
@@ -62,6 +63,7 @@ DOCUMENTS: dict[str, Any] = {
     "switch.json": Switch,
     "bench": BenchDocument,
     "demo": DemoDocument,
+    "many collections": ManyDocument,
     "progress event": ProgressEvent,
     "note event": NoteEvent,
 }
