@@ -57,10 +57,12 @@ image = "image"
 encoder = "precomputed"
 path = "old.parquet"
 stored = "image"
+words = false                 # the file has vectors of pictures and captions, not of single words
 
 [new_model]
 encoder = "precomputed"
 path = "new.parquet"
+words = false
 
 [plan]
 strategy = "fastfill"
