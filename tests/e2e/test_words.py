@@ -79,7 +79,17 @@ def test_words_are_read_in_training_backfill_and_verification(
     again = projector.apply(old[[3]], projector.text_side.embed([texts[4]]))[0]
     np.testing.assert_allclose(record.vector["new"], again, atol=1e-4)
     systems = answer_inside("evaluate", cwd=tmp_path)["systems"]
-    assert "forward:gaussian_process" in {each["name"] for each in systems}
+    names = {each["name"] for each in systems}
+    # These models know no excerpts, so points stood in for queries.
+    assert trained["calibration"]["basis"].startswith("neighbours")
+    assert {"forward:gaussian_process", "fusion:calibrated"} <= names
+
+    given = {"vector": [1.0] * 24, "old_vector": [1.0] * 4, "limit": 5}
+    searcher = MigrationSearcher.open(
+        *(client, name), folder=Path(forward["folder"]).parents[1], serving="calibrated"
+    )
+    found = searcher.search(**given)
+    assert (found.serving, len(found)) == ("calibrated", 5)
 
 
 def test_words_can_be_left_out(

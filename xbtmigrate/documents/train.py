@@ -107,8 +107,8 @@ class TrainDocument(NextDocument):
     lora: LoraDocument | None
     """Results of tuning the new text tower; null without `--lora`."""
     calibration: CalibrationDocument | None
-    """What the servings of a mixed gallery were fitted on; null where no query could be made, or
-    one direction was trained."""
+    """What the servings of a mixed gallery were fitted on; null where no query could be made nor
+    points stand in for them, or one direction was trained."""
     centring: CentringDocument | None
     """How far queries of the new space are centred; null among images, where too few queries have
     known answers, without a forward projector, and under Euclid and Manhattan."""

@@ -85,7 +85,7 @@ class FitReport:
         candidates: All that was tried, best first.
         baselines: Scores of "keep" and "full" on the same task, where it has their vectors.
         seconds: Time of the whole.
-        unseen: Honest projections of the pairs, for a forward map.
+        unseen: Honest projections of the pairs; None for a bridge that is no closed form.
         others: The best candidate of every other kind, to be measured beside the chosen one.
     """
 
@@ -161,13 +161,17 @@ def _finish(
     ]
     # Only stored projections are ordered by their error and calibrated; a bridge maps queries.
     if direction is Direction.BRIDGE:
-        found = refit(best, wholes[best.source])
+        found, unseen = refit(best, wholes[best.source]), None
+        # Networks would have to be trained twice more.
+        if find_trainer(best.kind).closed_form:
+            found, projected = refit_with_unseen(best, wholes[best.source])
+            unseen = Unseen(best.source, wholes[best.source].ids, projected)
         made = [_projector(found, wholes[best.source], options, digest), *made]
         plain = next((each for each in candidates if not each.settings.get("side")), None)
         if plain is None:
-            return made, None
+            return made, unseen
         without = refit(plain, wholes[plain.source]).fitted.architecture
-        return [replace(each, plain=without if each.d_side else None) for each in made], None
+        return [replace(each, plain=without if each.d_side else None) for each in made], unseen
     found, projected = refit_with_unseen(best, wholes[best.source])
     unseen = Unseen(best.source, wholes[best.source].ids, projected)
     error, figures = _uncertainty(best, unseen, problems)

@@ -79,3 +79,12 @@ def test_pairs_of_one_source_are_joined():
     assert len(both) == len(pairs) + HELD
     np.testing.assert_array_equal(both.new[-HELD:], task.gallery_new[:HELD])
     assert both.side is None
+
+
+@pytest.mark.parametrize("kind", ["ridge", "gaussian_process"])
+def test_a_bridge_in_closed_form_projects_its_pairs_as_if_unseen(kind):
+    pairs, task = world(noise=0.5)
+    report = fit(Direction.BRIDGE, [pairs], task, options(kind))
+    seen, unseen = report.projector.apply(pairs.new), report.unseen.projected
+    assert list(report.unseen.ids) == list(pairs.ids)
+    assert np.mean((unseen - pairs.old) ** 2) > np.mean((seen - pairs.old) ** 2)

@@ -8,25 +8,24 @@ on the point that it projects.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from xbtmigrate.errors import EncoderError
 from xbtmigrate.evaluation.mixed_gallery import Serving
 from xbtmigrate.evaluation.queries import Questions
-from xbtmigrate.evaluation.retrieval import DEPTH, Relevance, evaluate, judge, rank_top_k
+from xbtmigrate.evaluation.retrieval import DEPTH, evaluate, judge, rank_top_k
 from xbtmigrate.evaluation.servings import Tuning, find_serving, list_measured
 from xbtmigrate.ordering.benefit import BenefitModel, FeatureInputs, Reference
 from xbtmigrate.projectors import Projector
-from xbtmigrate.scoring.calibration import Bank, Calibration
+from xbtmigrate.scoring.calibration import Calibration
 from xbtmigrate.scoring.conditional_logit import MIN_QUERIES, CalibrationSet, calibrate
 from xbtmigrate.scoring.fusion import PerPoint
 from xbtmigrate.scoring.slerp import choose_alpha
 from xbtmigrate.training.fit import FitReport
 from xbtmigrate.training.learn_benefit import fit_estimates, measure_benefit
-from xbtmigrate.types import Channel, Scores, Vectors
+from xbtmigrate.types import Channel, Modality, Scores, Vectors
 from xbtmigrate.workflows.encode_points import encode_questions
 from xbtmigrate.workflows.evaluate.embed_queries import build_trial
 from xbtmigrate.workflows.evaluate.query_sources import make_questions
@@ -35,6 +34,13 @@ from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.points import Points
 from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.train.centre import MAX_CENTRING, project_unseen
+from xbtmigrate.workflows.train.known_queries import (
+    MAX_POINTS_AS_QUERIES,
+    POINTS,
+    KnownQueries,
+    ask_with_points,
+    know_questions,
+)
 from xbtmigrate.workflows.train.make_pairs import EmbeddedRows
 
 MAX_QUERIES = 6000
@@ -51,14 +57,15 @@ class CalibrationResult:
     Attributes:
         calibration: How a mixed gallery is searched.
         benefit: What re-encoding a point is worth; None without an uncertainty of the projection,
-            or where the projection needs more than the stored vector.
-        trial: Some of the queries among the known points, as centring is fitted on.
+            where the projection needs more than the stored vector, or where points were queries.
+        trial: Some of the queries among the known points, as centring is fitted on; None where
+            points were queries.
         basis: What served as queries and relevance, in words.
     """
 
     calibration: Calibration
     benefit: BenefitModel | None
-    trial: Trial
+    trial: Trial | None
     basis: str
 
 
@@ -71,31 +78,7 @@ def calibrate_on_points(
     *,
     learn_benefit: bool,
 ) -> CalibrationResult | None:
-    """Calibrate on the first kind of queries that can be made and embedded; None without any.
-
-    None as well where the old model is gone: every calibrated serving asks in the old space.
-    """
-    made = make_questions(store, models, points)
-    found = (
-        fit_calibration(
-            *(store, models, points, new, fits), questions=questions, learn_benefit=learn_benefit
-        )
-        for questions in made
-    )
-    return next((each for each in found if each is not None), None)
-
-
-def fit_calibration(
-    store: Store,
-    models: Models,
-    points: Points,
-    new: EmbeddedRows,
-    fits: tuple[FitReport, FitReport],
-    *,
-    questions: Questions,
-    learn_benefit: bool = True,
-) -> CalibrationResult | None:
-    """Calibrate, and learn what to re-encode first, on points whose true new vectors are known.
+    """Calibrate on the first kind of queries that can be made and embedded.
 
     Args:
         store: What the migration has in Qdrant.
@@ -103,85 +86,111 @@ def fit_calibration(
         points: Sampled points.
         new: Their true new vectors.
         fits: Fits of the bridge and of the forward projector.
-        questions: Queries, each asking for one of the points.
         learn_benefit: Learn what to re-encode first as well, where the projector allows it.
 
     Returns:
-        What was learned, or None where both models can embed too few queries.
+        What was learned. Where both models can embed too few queries, it is learned from the
+        points themselves if they are texts and many enough; else None. None as well where the old
+        model is gone: every calibrated serving asks in the old space.
     """
-    seed = store.config.plan.seed
+    if not models.has_old:
+        return None
     # The sample is in random order, so its first points are a fair part of it.
     rows = np.flatnonzero(new.valid)[:MAX_POINTS]
     points, true = points.rows(rows), new.vectors[rows]
-    questions = questions.keep_answerable(set(points.ids)).sample(MAX_QUERIES, seed)
-    embedded = _embedded(models, questions)
-    if embedded is None:
-        return None
-    bridge, forward = fits
-    sides = _channels(store, models, points, true, forward)
-    everything = _embed_known_queries(points, *embedded, bridge.projector)
-    # Disjoint halves: hubness measured with the same queries would leak their answers.
-    asked, bank = everything.rest(0), everything.rest(1).bank(points)
-    hubness = sides.hubness(bank, points.ids)
-    calibration = Calibration(
-        calibrate(_calibration_set(sides, asked, hubness), seed=seed),
-        _blend(sides, asked),
-        bank,
-        (bridge.projector.digest, forward.projector.digest),
-        _tune(sides, asked, points, forward.projector),
-    )
-    benefit = None
-    if learn_benefit and forward.projector.has_uncertainty and not forward.projector.d_side:
-        mixed = _Mixed(sides, points, calibration, hubness, forward.projector)
-        # Ranks grow with the gallery, and the benefit is meant for the whole collection.
-        benefit = _benefit(mixed, everything, store.facts.points / len(points), seed)
-    trial = _trial(store, points, true, embedded[0], everything)
-    return CalibrationResult(calibration, benefit, trial, questions.basis)
+    known = _Known(store, models, points, true, fits)
+    made = make_questions(store, models, points)
+    found = (known.calibrate(questions, learn_benefit=learn_benefit) for questions in made)
+    first = next((each for each in found if each is not None), None)
+    return known.calibrate_on_neighbours() if first is None else first
 
 
 @dataclass(frozen=True, slots=True)
-class _KnownQueries:
-    """Queries in both models, and the row that answers each."""
+class _Known:
+    """Points whose true new vectors are known, and the fits that are calibrated for them.
 
-    rows: npt.NDArray[np.intp]
-    old: Vectors
-    new: Vectors
-    bridged: Vectors
+    Attributes:
+        store: What the migration has in Qdrant.
+        models: Both models.
+        points: The points, n.
+        true: Their true new vectors, (n, d_new).
+        fits: Fits of the bridge and of the forward projector.
+    """
 
-    def rest(self, remainder: int) -> _KnownQueries:
-        """Every other query, starting with the first or the second."""
-        half = slice(remainder, None, 2)
-        return _KnownQueries(self.rows[half], self.old[half], self.new[half], self.bridged[half])
+    store: Store
+    models: Models
+    points: Points
+    true: Vectors
+    fits: tuple[FitReport, FitReport]
 
-    def bank(self, points: Points) -> Bank:
-        """Make these queries the bank."""
-        ids = [points.ids[row] for row in self.rows]
-        return Bank(ids, self.old, self.new, self.bridged)
+    def calibrate(self, questions: Questions, *, learn_benefit: bool) -> CalibrationResult | None:
+        """Calibrate on queries that ask for one point each; None for too few of them."""
+        seed, points = self.store.config.plan.seed, self.points
+        questions = questions.keep_answerable(set(points.ids)).sample(MAX_QUERIES, seed)
+        embedded = _embedded(self.models, questions)
+        if embedded is None:
+            return None
+        bridge, forward = (each.projector for each in self.fits)
+        everything = know_questions(points, *embedded, bridge)
+        sides = self._channels()
+        calibration, hubness = self._calibrate(sides, everything)
+        benefit = None
+        if learn_benefit and forward.has_uncertainty and not forward.d_side:
+            mixed = _Mixed(sides, points, calibration, hubness, forward)
+            # Ranks grow with the gallery, and the benefit is meant for the whole collection.
+            benefit = _benefit(mixed, everything, self.store.facts.points / len(points), seed)
+        trial = _trial(self.store, points, self.true, embedded[0], everything)
+        return CalibrationResult(calibration, benefit, trial, questions.basis)
 
+    def calibrate_on_neighbours(self) -> CalibrationResult | None:
+        """Calibrate on points that ask for their nearest points; None among images or few points.
 
-def _embed_known_queries(
-    points: Points, questions: Questions, old: Vectors, new: Vectors, bridge: Projector
-) -> _KnownQueries:
-    # Made queries ask for one point each, so the first relevant one is the answer.
-    place = {point: row for row, point in enumerate(points.ids)}
-    rows = np.array([place[relevant[0]] for relevant in questions.relevant])
-    return _KnownQueries(rows, old, new, bridge.apply_to_queries(new, questions.wording))
+        The new model's neighbours count as right, which favours its scores. Measured, that does
+        no harm (docs/benchmarks.md).
+        """
+        count = min(MAX_POINTS_AS_QUERIES, len(self.points) // 4)
+        # Half of them become the bank.
+        if self.models.stored is not Modality.TEXT or count < 2 * MIN_QUERIES:
+            return None
+        # Queries leave the gallery, or each point would find itself first.
+        asking, rest = np.split(np.arange(len(self.points)), [count])
+        searched = replace(self, points=self.points.rows(rest), true=self.true[rest])
+        asked, new, (bridge, _) = self.points.rows(asking), self.true[asking], self.fits
+        bridged = bridge.projector.apply_to_queries(new, asked.texts)
+        if bridge.unseen is not None:
+            bridged = bridge.unseen.of(asked.ids, bridged)
+        distance = self.store.new_distance
+        queries = ask_with_points(asked, new, bridged, searched.true, distance)
+        calibration, _ = searched._calibrate(searched._channels(), queries)
+        return CalibrationResult(calibration, None, None, POINTS)
 
+    def _channels(self) -> ChannelVectors:
+        points = self.points
+        forward, stored = self.fits[1], self.models.stored
+        projected = project_unseen(forward, points.ids, points.old, points.side, stored)
+        distances = self.store.facts.distance, self.store.new_distance
+        return ChannelVectors(points.old, projected, self.true, *distances)
 
-def _channels(
-    store: Store, models: Models, points: Points, true: Vectors, forward: FitReport
-) -> ChannelVectors:
-    return ChannelVectors(
-        points.old,
-        project_unseen(forward, points.ids, points.old, points.side, models.stored),
-        true,
-        store.facts.distance,
-        store.new_distance,
-    )
+    def _calibrate(
+        self, sides: ChannelVectors, queries: KnownQueries
+    ) -> tuple[Calibration, Mapping[Channel, PerPoint]]:
+        """Return the calibration, and the hubness of the points that it was fitted with."""
+        bridge, forward = (each.projector for each in self.fits)
+        # Disjoint halves: hubness measured with the same queries would leak their answers.
+        asked, bank = queries.rest(0), queries.rest(1).bank()
+        hubness = sides.hubness(bank, self.points.ids)
+        calibration = Calibration(
+            calibrate(_calibration_set(sides, asked, hubness), seed=self.store.config.plan.seed),
+            _blend(sides, asked),
+            bank,
+            (bridge.digest, forward.digest),
+            _tune(sides, asked, self.points, forward),
+        )
+        return calibration, hubness
 
 
 def _trial(
-    store: Store, points: Points, true: Vectors, questions: Questions, asked: _KnownQueries
+    store: Store, points: Points, true: Vectors, questions: Questions, asked: KnownQueries
 ) -> Trial:
     """Take the first queries as a trial among the known points."""
     some = slice(0, MAX_CENTRING)
@@ -190,12 +199,13 @@ def _trial(
 
 
 def _calibration_set(
-    sides: ChannelVectors, asked: _KnownQueries, hubness: Mapping[Channel, PerPoint]
+    sides: ChannelVectors, asked: KnownQueries, hubness: Mapping[Channel, PerPoint]
 ) -> CalibrationSet:
+    count, answers = asked.rows.shape
     return CalibrationSet(
         blocks=sides.blocks(asked.old, asked.new),
-        query=np.arange(len(asked.rows)),
-        row=asked.rows,
+        query=np.repeat(np.arange(count), answers),
+        row=asked.rows.ravel(),
         hubness=hubness,
     )
 
@@ -210,7 +220,7 @@ class _Mixed:
     hubness: Mapping[Channel, PerPoint]
     forward: Projector
 
-    def states(self, asked: _KnownQueries, part: slice) -> tuple[Scores, Scores]:
+    def states(self, asked: KnownQueries, part: slice) -> tuple[Scores, Scores]:
         """Fused scores of some queries with all points waiting, and with all re-encoded."""
         blocks = self.sides.blocks(asked.old[part], asked.new[part])
         count = len(self.points)
@@ -222,13 +232,13 @@ class _Mixed:
         return waiting, encoded
 
 
-def _benefit(mixed: _Mixed, everything: _KnownQueries, scale: float, seed: int) -> BenefitModel:
+def _benefit(mixed: _Mixed, everything: KnownQueries, scale: float, seed: int) -> BenefitModel:
     """Measure what re-encoding each known point changes, and learn it from its features."""
     points, sides = mixed.points, mixed.sides
     bank = everything.rest(1)
     states = mixed.states(bank, slice(None))
     # Picks the score of the answer from each query's row.
-    own = np.arange(len(bank.rows)), bank.rows
+    own = np.arange(len(bank.rows)), bank.rows[:, 0]
     some = slice(0, MAX_REFERENCE)
     surroundings = FeatureInputs(
         mixed.calibration,
@@ -241,15 +251,15 @@ def _benefit(mixed: _Mixed, everything: _KnownQueries, scale: float, seed: int) 
         points.ids, points.old, sides.projected, mixed.forward.uncertainty(points.old)
     )
     measured = measure_benefit(
-        lambda part: mixed.states(everything, part), everything.rows, scale=scale, seed=seed
+        lambda part: mixed.states(everything, part), everything.rows[:, 0], scale=scale, seed=seed
     )
-    combined, trees = fit_estimates(features, everything.rows, measured, seed=seed)
+    combined, trees = fit_estimates(features, everything.rows[:, 0], measured, seed=seed)
     return BenefitModel(surroundings, combined, trees, mixed.forward.digest)
 
 
-def _blend(sides: ChannelVectors, asked: _KnownQueries) -> float:
+def _blend(sides: ChannelVectors, asked: KnownQueries) -> float:
     """Choose how far the old query is rotated towards the bridged one."""
-    relevance = Relevance.from_rows(asked.rows[:, None].tolist())
+    relevance = asked.relevance
     chosen, _ = choose_alpha(
         asked.old,
         asked.bridged,
@@ -260,16 +270,16 @@ def _blend(sides: ChannelVectors, asked: _KnownQueries) -> float:
 
 
 def _tune(
-    sides: ChannelVectors, asked: _KnownQueries, points: Points, forward: Projector
+    sides: ChannelVectors, asked: KnownQueries, points: Points, forward: Projector
 ) -> dict[str, float]:
     """Choose the parameter of each serving that is tuned by measuring, with nothing re-encoded."""
     specs = [find_serving(name) for name in list_measured()]
     tuned = [(spec.name, spec.tune) for spec in specs if spec.tune is not None]
     if not tuned:
         return {}
-    some = slice(0, MAX_TUNING)
-    relevance = Relevance.from_rows(asked.rows[some, None].tolist())
-    blocks, none = sides.blocks(asked.old[some], asked.new[some]), np.zeros(len(points), np.bool_)
+    asked = asked.part(slice(0, MAX_TUNING))
+    relevance = asked.relevance
+    blocks, none = sides.blocks(asked.old, asked.new), np.zeros(len(points), np.bool_)
 
     def quality(serving: Serving) -> float:
         return judge(rank_top_k(serving.score(blocks, none), DEPTH), relevance).means["mrr@10"]

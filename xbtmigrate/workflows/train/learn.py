@@ -64,7 +64,7 @@ def learn_from_queries(
             report=report,
         )
         # Made queries only stand in for real ones, and fitting on them takes seconds.
-        if centring is None and learned is not None:
+        if centring is None and learned is not None and learned.trial is not None:
             centring = centre(learned.trial, forward, models.stored)
         workspace.artefacts.save_centring(centring)
     return learned, centring
