@@ -239,7 +239,7 @@ def learn_benefit(
     old, new = corpus.queries_old[known], corpus.queries_new[known]
     bank = Bank([str(row) for row in known], old, new, maps.bridge.apply(new))
     around = FeatureInputs(
-        Calibration(fusion, 0.0, bank, ("", "")),
+        Calibration(fusion, fusion, 0.0, bank, ("", "")),
         np.stack([state[own] for state in states(slice(0, len(known)))], axis=1),
         Reference(ids[:2000], corpus.old[spent[:2000]], maps.unseen[:2000]),
         Distance.COSINE,

@@ -17,7 +17,7 @@ from xbtmigrate.errors import ArtefactError
 from xbtmigrate.files import UNSEALED, check_seal, write_atomically
 from xbtmigrate.ordering.benefit import BenefitModel, FeatureInputs, Reference
 from xbtmigrate.scoring.calibration import Bank, Calibration
-from xbtmigrate.scoring.fusion import Fusion
+from xbtmigrate.scoring.fusion import BRIDGED_FILE, Fusion
 from xbtmigrate.tables import VECTORS, read_parquet, write_parquet
 from xbtmigrate.types import Distance, vector_array, vectors_of
 
@@ -43,6 +43,7 @@ def save_calibration(folder: Path, calibration: Calibration) -> None:
     )
     write_parquet(folder / "bank.parquet", table)
     calibration.fusion.save(folder)
+    calibration.bridged.save(folder, BRIDGED_FILE)
 
 
 def load_calibration(folder: Path) -> Calibration | None:
@@ -58,6 +59,7 @@ def load_calibration(folder: Path) -> Calibration | None:
         bank = Bank(table["id"].to_pylist(), *(vectors_of(table, name) for name in names))
         return Calibration(
             Fusion.load(folder),
+            Fusion.load(folder, BRIDGED_FILE),
             float(facts["blend"]),
             bank,
             (facts["bridge"], facts["forward"]),

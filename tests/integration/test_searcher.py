@@ -103,6 +103,19 @@ def test_the_fused_answers_are_those_of_the_evaluation(migrating, client, search
     schema = client.get_collection(migrating.name).payload_schema
     assert len([each for each in schema if ".hub_" in each]) == (not migrating.shadow)
 
+    alone = MigrationSearcher.open(
+        client,
+        migrating.name,
+        new_encoder=new_model,
+        folder=migrating.artefacts.folder,
+        serving="calibrated_bridge",
+    )
+    found = [alone.search(text=text) for text in texts]
+    assert {answer.serving for answer in found} == {"calibrated_bridge"}
+    expected = migrating.expected(texts, encoded, 10, old_model_runs=False)
+    same = [a == b for a, b in zip([ids(answer) for answer in found], expected, strict=True)]
+    assert np.mean(same) >= 0.95
+
 
 def test_single_centres_its_queries_by_what_is_re_encoded(migrating, client, layout):
     new, texts = migrating.clipart.new, asked(migrating)

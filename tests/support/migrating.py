@@ -17,7 +17,7 @@ from xbtmigrate.config import load_config
 from xbtmigrate.evaluation.retrieval import SearchSpace, rank_top_k
 from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.fusion import CalibratedServing
-from xbtmigrate.types import Channel, Direction, Distance, Kind
+from xbtmigrate.types import Direction, Distance, Kind
 from xbtmigrate.workflows.evaluate.trial import ChannelVectors
 from xbtmigrate.workflows.store import open_store
 from xbtmigrate.workflows.workspace import artefacts_of
@@ -70,21 +70,25 @@ class Migrating:
         kinds = {record.id: record.payload["_xbtmigrate"]["kind"] for record in records}
         return np.array([kinds[point] == "encoded" for point in self.clipart.ids])
 
-    def expected(self, texts: list[str], encoded: np.ndarray, k: int) -> list[list[int]]:
+    def expected(
+        self, texts: list[str], encoded: np.ndarray, k: int, *, old_model_runs: bool = True
+    ) -> list[list[int]]:
         """The calibrated answers over the whole gallery, computed as an evaluation does."""
         calibration = self.artefacts.load_calibration()
-        forward = Projector.load(self.artefacts.projector_folder(Direction.FORWARD))
+        bridge, forward = (
+            Projector.load(self.artefacts.projector_folder(direction)) for direction in Direction
+        )
         clipart = self.clipart
         sides = ChannelVectors(
             clipart.old, forward.apply(clipart.old), clipart.new, Distance.COSINE, Distance.COSINE
         )
         hubs = sides.hubness(calibration.bank, [str(each) for each in clipart.ids])
-        queries = {Channel.OLD: old_model(texts)}
-        blocks = {
-            channel: sides.space(channel, queries.get(channel, new_model(texts))).score()
-            for channel in (Channel.OLD, Channel.FORWARD, Channel.NEW)
-        }
-        scores = CalibratedServing(calibration.fusion, hubs).score(blocks, encoded)
+        new = new_model(texts)
+        blocks = sides.blocks(old_model(texts), new, bridge.apply(new))
+        serving = CalibratedServing(calibration.fusion, hubs)
+        if not old_model_runs:
+            serving = CalibratedServing(calibration.bridged, {})
+        scores = serving.score(blocks, encoded)
         return [[clipart.ids[row] for row in rows] for rows in rank_top_k(scores, k)]
 
     def nearest(self, queries: np.ndarray, gallery: np.ndarray, k: int) -> list[list[int]]:

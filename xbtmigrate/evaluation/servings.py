@@ -18,6 +18,8 @@ from xbtmigrate.scoring.calibration import Calibration
 from xbtmigrate.scoring.fusion import CalibratedServing, PerPoint
 from xbtmigrate.scoring.mixture import (
     BRIDGE,
+    CALIBRATED,
+    CALIBRATED_BRIDGE,
     KEEP,
     MERGE,
     SINGLE,
@@ -107,8 +109,20 @@ def _measure_calibrated(known: GalleryCalibration | None) -> Serving | None:
     return None if known is None else CalibratedServing(known.calibration.fusion, known.hubness)
 
 
+def _measure_bridged(known: GalleryCalibration | None) -> Serving | None:
+    if known is None:
+        return None
+    return CalibratedServing(known.calibration.bridged, {}, CALIBRATED_BRIDGE)
+
+
 def _mix_calibrated(calibration: Calibration | None) -> Mixture | None:
     return None if calibration is None else make_calibrated_mixture(calibration.fusion)
+
+
+def _mix_bridged(calibration: Calibration | None) -> Mixture | None:
+    if calibration is None:
+        return None
+    return make_calibrated_mixture(calibration.bridged, CALIBRATED_BRIDGE, Channel.BRIDGE)
 
 
 # Their order is that of options and tables.
@@ -140,9 +154,19 @@ _ROWS = (
         fuses=True,
     ),
     ServingSpec(
-        "calibrated",
+        CALIBRATED,
         mixture=_mix_calibrated,
         measure=_measure_calibrated,
+        needs_calibration=True,
+        needs_cover=True,
+        is_usual=True,
+        fuses=True,
+    ),
+    ServingSpec(
+        CALIBRATED_BRIDGE,
+        mixture=_mix_bridged,
+        measure=_measure_bridged,
+        maps_query=True,
         needs_calibration=True,
         needs_cover=True,
         is_usual=True,

@@ -48,7 +48,9 @@ class Calibration:
     """Fitted parameters for searching a mixed gallery.
 
     Attributes:
-        fusion: Calibrated weights of the channels.
+        fusion: Calibrated weights of the channels, for queries in both models.
+        bridged: The same with the bridged query in the place of the old one, so that the old model
+            is not needed; its weights have no part of hubness, which gained little.
         blend: Share of the bridged query in the slerp blend.
         bank: Queries for the hubness.
         projectors: Digests of the bridge and the forward projector it was fitted with.
@@ -56,6 +58,7 @@ class Calibration:
     """
 
     fusion: Fusion
+    bridged: Fusion
     blend: float
     bank: Bank
     projectors: tuple[str, str]

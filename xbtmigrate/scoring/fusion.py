@@ -28,6 +28,7 @@ NEIGHBOURS = 10
 """Number of bank queries over which a point's hubness is averaged."""
 
 FILE = "fusion.json"
+BRIDGED_FILE = "fusion-bridged.json"
 _FORMAT = 1
 
 
@@ -99,8 +100,8 @@ class Fusion:
             total = part if total is None else np.add(total, part, out=total)
         return bias[None, :] if total is None else np.add(total, bias, out=total)
 
-    def save(self, folder: Path) -> None:
-        """Write fusion.json into a folder, atomically."""
+    def save(self, folder: Path, name: str = FILE) -> None:
+        """Write a file into a folder, atomically."""
         content: dict[str, object] = {
             "format": _FORMAT,
             "waiting": _weights_out(self.waiting),
@@ -110,16 +111,16 @@ class Fusion:
             "queries": self.queries,
             "loss": self.loss,
         }
-        write_json(folder / FILE, content)
+        write_json(folder / name, content)
 
     @classmethod
-    def load(cls, folder: Path) -> Fusion:
-        """Read fusion.json from a folder.
+    def load(cls, folder: Path, name: str = FILE) -> Fusion:
+        """Read a file from a folder.
 
         Raises:
             ArtefactError: The file is missing, damaged or of another version.
         """
-        path, hint = folder / FILE, "calibrate again with train-projector"
+        path, hint = folder / name, "calibrate again with train-projector"
         try:
             version = read_json(path, _FusionFormat, hint)
             # The weights fit a hubness over this many neighbours and no other number.

@@ -92,18 +92,25 @@ SINGLE = _mixture("single", Channel.BRIDGE, NEW_ONLY, NEW_ONLY)
 MERGE = _mixture("merge", Channel.OLD, NEW_ONLY, OLD_ONLY)
 SLERP = _mixture("slerp", Channel.BLEND, NEW_ONLY, OLD_ONLY)
 
+CALIBRATED, CALIBRATED_BRIDGE = "calibrated", "calibrated_bridge"
 
-def make_calibrated_mixture(fusion: Fusion) -> Mixture:
+
+def make_calibrated_mixture(
+    fusion: Fusion, name: str = CALIBRATED, asks: Channel = Channel.OLD
+) -> Mixture:
     """Turn a calibration into a mixture.
 
-    A point without a new vector has no forward score; the old one replaces it.
+    A point without a new vector has no forward score; the one in the old space replaces it.
+
+    Args:
+        fusion: The weights.
+        name: Name of the serving.
+        asks: Which query meets the old vectors.
     """
     none = Weights(0.0)
     wait, done = fusion.waiting, fusion.encoded
-    old, forward = wait.get(Channel.OLD, none), wait.get(Channel.FORWARD, none)
-    encoded = Part(
-        done.get(Channel.OLD, none).score, done.get(Channel.NEW, none).score, fusion.offset
-    )
+    old, forward = wait.get(asks, none), wait.get(Channel.FORWARD, none)
+    encoded = Part(done.get(asks, none).score, done.get(Channel.NEW, none).score, fusion.offset)
     parts = {
         State.ENCODED: encoded,
         State.PROJECTED: Part(old.score, forward.score),
@@ -111,4 +118,4 @@ def make_calibrated_mixture(fusion: Fusion) -> Mixture:
         State.WAITING: Part(old.score + forward.score, 0.0),
     }
     weights = [*wait.values(), *done.values()]
-    return Mixture("calibrated", Channel.OLD, parts, any(each.hubness for each in weights))
+    return Mixture(name, asks, parts, any(each.hubness for each in weights))

@@ -75,8 +75,8 @@ class Answer:
         points: Qdrant's own points.
         serving: The serving that answered. Scores of `keep` and `bridge` are those of the old
             space and those of `single` of the new one; `merge` and `slerp` mix both as they are;
-            `calibrated` are log-odds up to a constant of the query. Scores of different servings
-            never compare, and calibrated ones compare only within one answer.
+            both calibrated ones are log-odds up to a constant of the query. Scores of different
+            servings never compare, and calibrated ones compare only within one answer.
         note: Why it is not the serving that should be used, "" where it is.
     """
 
@@ -303,7 +303,8 @@ def place_query(
     old, new = vectors
     space, asks = serving.space, serving.mixture.asks
     # The query for the old vectors: the old model's (keep, merge, calibrated), the bridged one
-    # (bridge, and single for waiting points), or a blend of both (slerp, arXiv 2609.39836).
+    # (bridge, calibrated_bridge, and single for waiting points), or a blend of both (slerp, arXiv
+    # 2609.39836).
     met = old
     if space != "new" and asks is not Channel.OLD and new is not None:
         met = bridged

@@ -22,8 +22,8 @@ class OpenOptions(TypedDict, total=False):
         folder: `.xbtmigrate/<migration>`; None looks for it under the working directory, then for
             what `xbtmigrate publish` or a backfill stored in Qdrant.
         vector: Name of the old vector, where the collection has several migrations.
-        serving: The way to serve before the cutover: keep, bridge, single, merge, slerp or
-            calibrated. "" changes nothing until then.
+        serving: The way to serve before the cutover: keep, bridge, single, merge, slerp,
+            calibrated or calibrated_bridge. "" changes nothing until then.
         interval: Seconds between two looks at the journal, at least.
         demand: Where the points found are counted.
         centre_queries: Whether queries of the new space are centred as training fitted it.

@@ -62,8 +62,9 @@ def test_none_is_left_without_a_reason():
 @pytest.mark.parametrize("gate", [-1.25, np.inf, -np.inf])
 def test_the_gate_is_kept_with_the_calibration(gate, tmp_path):
     vectors = np.eye(3, dtype=np.float32)
+    fusion = Fusion({Channel.OLD: Weights(1.0)}, {Channel.NEW: Weights(2.0)}, 0.5, 40, 1.0)
     calibration = Calibration(
-        Fusion({Channel.OLD: Weights(1.0)}, {Channel.NEW: Weights(2.0)}, 0.5, 40, 1.0),
+        *(fusion, fusion),
         0.3,
         Bank(["1", "2", "3"], vectors, vectors, vectors),
         ("b", "f"),
@@ -144,7 +145,8 @@ def test_points_above_the_gate_are_left_to_the_old_space():
     asked = CurveOptions(lambda _: RandomOrdering(), ["random"], ["single", "merge", "gated"])
 
     def curves(tuned: dict[str, float]) -> dict[str, list[float]]:
-        calibration = Calibration(Fusion({}, {}, 0.0, 0, 0.0), 0.0, bank, ("", ""), tuned)
+        none = Fusion({}, {}, 0.0, 0, 0.0)
+        calibration = Calibration(none, none, 0.0, bank, ("", ""), tuned)
         judged = judge(trial, Maps(forward=forward, calibration=calibration), asked)
         return {each.serving: each.values() for each in judged.curves}
 

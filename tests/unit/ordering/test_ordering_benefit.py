@@ -1,5 +1,7 @@
 """What is learned of the benefit of re-encoding a point, and the orders made of it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -43,7 +45,7 @@ def model(ids, old, waiting, encoded):
     weights = {Channel.OLD: Weights(1.0), Channel.FORWARD: Weights(1.0)}
     fusion = Fusion(weights, {Channel.NEW: Weights(2.0)}, 0.1, 200, 1.0)
     around = FeatureInputs(
-        Calibration(fusion, 0.5, bank, ("bridge", "forward")),
+        Calibration(fusion, fusion, 0.5, bank, ("bridge", "forward")),
         np.zeros((len(bank.ids), 2), np.float32),
         Reference(ids[:100], old[:100], old[:100]),
         Distance.COSINE,
@@ -140,7 +142,7 @@ def test_what_was_learned_comes_back_from_disk(tmp_path):
     artefacts.save_benefit(learned)
     calibration = learned.surroundings.calibration
     assert artefacts.load_benefit(calibration) is None  # made for another projector
-    fitting = Calibration(calibration.fusion, 0.5, calibration.bank, ("bridge", "f"))
+    fitting = dataclasses.replace(calibration, projectors=("bridge", "f"))
     loaded = artefacts.load_benefit(fitting)
     assert isinstance(loaded.trees.own, Trees)
     for kind in (BenefitOrdering, CombinedOrdering):

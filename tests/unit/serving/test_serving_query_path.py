@@ -63,7 +63,7 @@ def searcher(client: Any, serving: str) -> MigrationSearcher:
         asked=serving,
         bridge=None,
         forward=None,
-        calibration=Calibration(fusion, 0.3, bank, ("b", "f"), np.inf),
+        calibration=Calibration(fusion, fusion, 0.3, bank, ("b", "f"), np.inf),
         hubness=None,
         away=np.full(6, 0.3, np.float32) if serving == "single" else None,
         one_request=True,

@@ -14,6 +14,7 @@ from xbtmigrate.evaluation.servings import SERVED
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.scoring.calibration import Bank, Calibration
 from xbtmigrate.scoring.fusion import Fusion, Weights
+from xbtmigrate.scoring.mixture import Part, State
 from xbtmigrate.serving.engine import place_query
 from xbtmigrate.serving.server_fusion import SearchOptions
 from xbtmigrate.serving.space import ServingSpace
@@ -85,7 +86,8 @@ def test_queries_are_centred_where_the_new_space_alone_answers(asked: str):
     away = np.ones(6, np.float32)
     fusion = Fusion({Channel.OLD: Weights(1.0)}, {Channel.NEW: Weights(2.0)}, 0.5, 40, 1.0)
     bank = Bank([], *(np.empty((0, size), np.float32) for size in (4, 6, 4)))
-    known = Calibration(fusion, 0.3, bank, ("b", "f"))
+    bridged = Fusion({Channel.BRIDGE: Weights(1.0)}, {Channel.NEW: Weights(2.0)}, 0.5, 40, 1.0)
+    known = Calibration(fusion, bridged, 0.3, bank, ("b", "f"))
     backfilled = situation(Phase.BACKFILLED, asked=asked)
     now = replace(backfilled, away=away, calibration=known, one_request=False)
     serving = now.choose(old_model=True, new_model=True)
@@ -104,6 +106,31 @@ def test_a_threshold_that_cannot_be_translated_is_one_of_queries_as_they_are():
     assert centred.new == [1 - 3 * 0.5] * 6  # q - (q.a) a
     limited = place_query(now, serving, (None, new), SearchOptions(score_threshold=0.5))
     assert limited.new == [1.0] * 6
+
+
+def test_the_bridged_query_is_fused_without_the_old_model():
+    fusion = Fusion({Channel.OLD: Weights(1.0)}, {Channel.NEW: Weights(2.0)}, 0.5, 40, 1.0)
+    both = {Channel.BRIDGE: Weights(0.5), Channel.FORWARD: Weights(1.5)}
+    bridged = Fusion(both, {Channel.NEW: Weights(2.0), Channel.BRIDGE: Weights(0.25)}, 0.5, 40, 1.0)
+    bank = Bank([], *(np.empty((0, size), np.float32) for size in (4, 6, 4)))
+    known = Calibration(fusion, bridged, 0.3, bank, ("b", "f"))
+    asked = situation(Phase.BACKFILLED, asked="calibrated_bridge")
+    now = replace(asked, calibration=known, one_request=False)
+    serving = now.choose(old_model=False, new_model=True)
+    assert (serving.mixture.name, serving.space, serving.needs_old) == (
+        *("calibrated_bridge", None),
+        False,
+    )
+    assert serving.mixture.parts == {
+        State.ENCODED: Part(0.25, 2.0, 0.5),
+        State.PROJECTED: Part(0.5, 1.5),
+        State.WAITING: Part(2.0, 0.0),
+    }
+    # Before a backfill the bridge alone answers; without a bridge nothing does.
+    early = replace(now, phase=Phase.TRAINED)
+    assert early.choose(old_model=False, new_model=True).space == "old"
+    with pytest.raises(UnsupportedError):
+        replace(now, bridge=None).choose(old_model=False, new_model=True)
 
 
 def test_a_query_is_bridged_with_its_words_or_as_it_was_before():

@@ -45,7 +45,8 @@ OrdersOption: TypeAlias = Annotated[
 ServingsOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Servings: single, uncentred, merge, slerp, calibrated, and those of plugins."
+        help="Servings: single, uncentred, merge, slerp, calibrated, calibrated_bridge, and those "
+        "of plugins."
     ),
 ]
 DemandOption: TypeAlias = Annotated[

@@ -110,7 +110,7 @@ class ChannelVectors:
 
     def space(self, channel: Channel, queries: Vectors) -> SearchSpace:
         """Pair queries with the vectors they meet in a channel."""
-        if channel is Channel.OLD:
+        if channel in (Channel.OLD, Channel.BRIDGE):
             return SearchSpace(queries, self.old, self.old_distance)
         gallery = self.projected if channel is Channel.FORWARD else self.new
         return SearchSpace(queries, gallery, self.new_distance)
@@ -119,9 +119,19 @@ class ChannelVectors:
         """Keep these points."""
         return replace(self, old=self.old[rows], projected=self.projected[rows], new=self.new[rows])
 
-    def blocks(self, old: Vectors, new: Vectors) -> dict[Channel, Scores]:
-        """Score queries in both models against all points in every channel, each (m, n)."""
+    def blocks(
+        self, old: Vectors, new: Vectors, bridged: Vectors | None = None
+    ) -> dict[Channel, Scores]:
+        """Score queries against all points in every channel, each (m, n).
+
+        Args:
+            old: The queries in the old model, (m, d_old).
+            new: The queries in the new model, (m, d_new).
+            bridged: Those projected into the old space, (m, d_old); None leaves the channel out.
+        """
         asked = {Channel.OLD: old, Channel.FORWARD: new, Channel.NEW: new}
+        if bridged is not None:
+            asked[Channel.BRIDGE] = bridged
         return {channel: self.space(channel, each).score() for channel, each in asked.items()}
 
     def hubness(self, bank: Bank, ids: Sequence[str]) -> dict[Channel, PerPoint]:

@@ -90,11 +90,8 @@ def calibrate_on_points(
 
     Returns:
         What was learned. Where both models can embed too few queries, it is learned from the
-        points themselves if they are texts and many enough; else None. None as well where the old
-        model is gone: every calibrated serving asks in the old space.
+        points themselves if they are texts and many enough; else None.
     """
-    if not models.has_old:
-        return None
     # The sample is in random order, so its first points are a fair part of it.
     rows = np.flatnonzero(new.valid)[:MAX_POINTS]
     points, true = points.rows(rows), new.vectors[rows]
@@ -143,7 +140,7 @@ class _Known:
         return CalibrationResult(calibration, benefit, trial, questions.basis)
 
     def calibrate_on_neighbours(self) -> CalibrationResult | None:
-        """Calibrate on points that ask for their nearest points; None among images or few points.
+        """Calibrate on points that ask for their nearest point; None among images or few points.
 
         The new model's neighbours count as right, which favours its scores. Measured, that does
         no harm (docs/benchmarks.md).
@@ -179,8 +176,16 @@ class _Known:
         # Disjoint halves: hubness measured with the same queries would leak their answers.
         asked, bank = queries.rest(0), queries.rest(1).bank()
         hubness = sides.hubness(bank, self.points.ids)
+        known = _calibration_set(sides, asked, hubness)
+        seed, without = self.store.config.plan.seed, (Channel.BRIDGE, Channel.FORWARD)
         calibration = Calibration(
-            calibrate(_calibration_set(sides, asked, hubness), seed=self.store.config.plan.seed),
+            calibrate(known, seed=seed),
+            calibrate(
+                replace(known, hubness={}),
+                waiting=without,
+                encoded=(Channel.NEW, Channel.BRIDGE),
+                seed=seed,
+            ),
             _blend(sides, asked),
             bank,
             (bridge.digest, forward.digest),
@@ -201,11 +206,10 @@ def _trial(
 def _calibration_set(
     sides: ChannelVectors, asked: KnownQueries, hubness: Mapping[Channel, PerPoint]
 ) -> CalibrationSet:
-    count, answers = asked.rows.shape
     return CalibrationSet(
-        blocks=sides.blocks(asked.old, asked.new),
-        query=np.repeat(np.arange(count), answers),
-        row=asked.rows.ravel(),
+        blocks=sides.blocks(asked.old, asked.new, asked.bridged),
+        query=np.arange(len(asked.rows)),
+        row=asked.rows,
         hubness=hubness,
     )
 
@@ -238,7 +242,7 @@ def _benefit(mixed: _Mixed, everything: KnownQueries, scale: float, seed: int) -
     bank = everything.rest(1)
     states = mixed.states(bank, slice(None))
     # Picks the score of the answer from each query's row.
-    own = np.arange(len(bank.rows)), bank.rows[:, 0]
+    own = np.arange(len(bank.rows)), bank.rows
     some = slice(0, MAX_REFERENCE)
     surroundings = FeatureInputs(
         mixed.calibration,
@@ -251,9 +255,9 @@ def _benefit(mixed: _Mixed, everything: KnownQueries, scale: float, seed: int) -
         points.ids, points.old, sides.projected, mixed.forward.uncertainty(points.old)
     )
     measured = measure_benefit(
-        lambda part: mixed.states(everything, part), everything.rows[:, 0], scale=scale, seed=seed
+        lambda part: mixed.states(everything, part), everything.rows, scale=scale, seed=seed
     )
-    combined, trees = fit_estimates(features, everything.rows[:, 0], measured, seed=seed)
+    combined, trees = fit_estimates(features, everything.rows, measured, seed=seed)
     return BenefitModel(surroundings, combined, trees, mixed.forward.digest)
 
 

@@ -15,11 +15,10 @@ from xbtmigrate.scoring.calibration import Bank
 from xbtmigrate.types import Distance, PointId, Vectors
 from xbtmigrate.workflows.points import Points
 
-NEIGHBOURS = 10
 MAX_POINTS_AS_QUERIES = 1000
 POINTS = (
-    "neighbours: the ten points nearest to a point by the new model answer it, since both models "
-    "can embed too few queries"
+    "neighbours: the point nearest to a point by the new model answers it, since both models can "
+    "embed too few queries"
 )
 """What serves as queries where points do."""
 
@@ -30,7 +29,7 @@ class KnownQueries:
 
     Attributes:
         ids: The point that each query was made from, m.
-        rows: Rows of the points that answer each query, (m, k).
+        rows: Row of the point that answers each query, (m,).
         old: The queries in the old model, (m, d_old).
         new: The queries in the new model, (m, d_new).
         bridged: Those projected into the old space, (m, d_old).
@@ -55,7 +54,7 @@ class KnownQueries:
     @property
     def relevance(self) -> Relevance:
         """The rows that answer each query."""
-        return Relevance.from_rows(self.rows.tolist())
+        return Relevance.from_rows(self.rows[:, None].tolist())
 
     def bank(self) -> Bank:
         """Make these queries the bank; a query says nothing of the point it was made from."""
@@ -77,14 +76,14 @@ def know_questions(
     place = {point: row for row, point in enumerate(points.ids)}
     # Made queries ask for one point each, so the first relevant one is the answer.
     ids = [relevant[0] for relevant in questions.relevant]
-    rows = np.array([[place[point]] for point in ids])
+    rows = np.array([place[point] for point in ids])
     return KnownQueries(ids, rows, old, new, bridge.apply_to_queries(new, questions.wording))
 
 
 def ask_with_points(
     asking: Points, new: Vectors, bridged: Vectors, searched: Vectors, distance: Distance
 ) -> KnownQueries:
-    """Let points ask for their nearest points by the new model.
+    """Let points ask for their nearest point by the new model.
 
     Args:
         asking: Points that are not among those searched, m.
@@ -93,5 +92,6 @@ def ask_with_points(
         searched: True new vectors of the points that are searched, (n, d_new).
         distance: Distance of the new space.
     """
-    near = rank_top_k(SearchSpace(new, searched, distance).score(), NEIGHBOURS)
+    # Only the nearest one: with ten among few points, far ones count as right.
+    [near] = rank_top_k(SearchSpace(new, searched, distance).score(), 1).T
     return KnownQueries(asking.ids, near, asking.old, new, bridged)
