@@ -6,7 +6,9 @@ python benchmarks/maps.py --corpus clipart --pairs 4000 --kinds gaussian_process
 Corpora: `debian` (TF-IDF/SVD to MiniLM), `neural` (MiniLM to multilingual-e5-small), `clipart`
 (pictures found by captions, without words). Nothing but the pairs is re-encoded for the rows; no
 test query asks for a point of the pairs. Strengths (centring, weight of the lexical score) are
-chosen on the queries of even number; every figure is of those of odd number.
+chosen on the queries of even number; every figure is of those of odd number. Fusions are calibrated
+as `train-projector` does it: on captions of the pairs' pictures, and where points are texts, on
+points that ask for their nearest point.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +26,24 @@ from xbtmigrate_research.corpora import CORPORA, Corpus, read_corpus
 from xbtmigrate_research.trial import Trial
 
 from xbtmigrate.evaluation.curves import Curve, measure_curves
-from xbtmigrate.evaluation.mixed_gallery import Single
+from xbtmigrate.evaluation.mixed_gallery import Centred, Serving, Single
 from xbtmigrate.evaluation.retrieval import (
     QueryScores,
     Relevance,
+    Rows,
     SearchSpace,
     evaluate,
     judge,
     rank_top_k,
 )
+from xbtmigrate.scoring.conditional_logit import CalibrationSet, calibrate
+from xbtmigrate.scoring.fusion import CalibratedServing
 from xbtmigrate.side_information import Vocabulary, collect_vocabulary
-from xbtmigrate.types import Channel, Direction, Vectors, normalized
+from xbtmigrate.training import FitReport
+from xbtmigrate.training.fit_centring import CentringTask, fit_centring
+from xbtmigrate.types import Channel, Direction, Distance, Vectors, normalized
+from xbtmigrate.workflows.evaluate.trial import ChannelVectors
+from xbtmigrate.workflows.train.known_queries import MAX_POINTS_AS_QUERIES, KnownQueries
 
 DATA = Path("../shared/data")
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -89,9 +99,6 @@ def run(corpus: Corpus, given: argparse.Namespace, seed: int) -> None:
             f"{projector.kind}{', words' if projector.d_side else ''}",
             measured(scores, corpus.rel, slice(1, None, 2)),
         )
-    chosen = report.projector
-    projected, uncertainty = chosen.apply(corpus.old, side), chosen.uncertainty(corpus.old, side)
-    curves(corpus, projected, uncertainty, seed, given.figure)
     bridge = trial.fit(Direction.BRIDGE, given.kinds, words=True)
     print("  settings", dict(bridge.projector.manifest.hyperparameters), f"{bridge.seconds:.1f} s")
     for projector in (*bridge.others, bridge.projector):
@@ -100,31 +107,99 @@ def run(corpus: Corpus, given: argparse.Namespace, seed: int) -> None:
             f"bridge:{projector.kind}{', words' if projector.d_side else ''}",
             measured(bridged @ corpus.old.T, corpus.rel, slice(1, None, 2)),
         )
+    curves(trial, report, bridge, given.figure)
 
 
-def curves(
-    corpus: Corpus, projected: Vectors, uncertainty: Vectors, seed: int, figure: Path | None
-) -> None:
-    """Print and draw the one space on its way, and where it reaches keep."""
-    odd = slice(1, None, 2)
+def curves(trial: Trial, forward: FitReport, bridge: FitReport, figure: Path | None) -> None:
+    """Print and draw the mixed gallery on its way, and where it reaches keep."""
+    corpus, odd = trial.corpus, slice(1, None, 2)
     relevance = Relevance.from_rows(corpus.rel[odd, None].tolist())
     keep = evaluate(SearchSpace(corpus.asked_old[odd], corpus.old), relevance)
-    spaces = {
-        Channel.FORWARD: SearchSpace(corpus.asked_new[odd], projected),
-        Channel.NEW: SearchSpace(corpus.asked_new[odd], corpus.new),
-    }
+    side, projector = trial.sides.get(Direction.FORWARD), forward.projector
+    projected = projector.apply(corpus.old, side)
+    uncertainty = projector.uncertainty(corpus.old, side)
     orders = {
-        "random": np.random.default_rng(1000 + seed).permutation(len(projected)),
+        "random": np.random.default_rng(1000 + trial.seed).permutation(len(projected)),
         "uncertainty": np.argsort(-uncertainty, kind="stable"),
     }
-    found = measure_curves(spaces, relevance, orders=orders, servings=[Single()])
+    sides = ChannelVectors(corpus.old, projected, corpus.new, Distance.COSINE, Distance.COSINE)
+    bridged = bridge.projector.apply_to_queries(corpus.asked_new, corpus.asked)
+    asked = {Channel.OLD: corpus.asked_old, Channel.BRIDGE: bridged}
+    spaces = {
+        channel: sides.space(channel, asked.get(channel, corpus.asked_new)[odd])
+        for channel in (Channel.OLD, Channel.BRIDGE, Channel.FORWARD, Channel.NEW)
+    }
+    servings: list[Serving | Centred] = [Single("uncentred"), *fused(trial, forward, bridge, sides)]
+    single = centred_single(corpus, projected, orders["uncertainty"])
+    # Without centring both would be the same curve.
+    servings = [Single(), *servings[1:]] if single is None else [single, *servings]
+    found = measure_curves(spaces, relevance, orders=orders, servings=servings)
     if figure is not None:
-        draw(found, keep.means["recall@10"], figure)
+        draw(
+            [curve for curve in found if curve.serving == "single"], keep.means["recall@10"], figure
+        )
     for curve in found:
         values = " ".join(f"{value:.3f}" for value in curve.values())
         at = curve.smallest_fraction(keep.means["recall@10"])
-        print(f"  {curve.ordering}: AUC {curve.auc():.3f}; {values}; keep at {at}, "
-              f"95 % {curve.crossover_interval(keep, seed=0)}")  # fmt: skip
+        interval = curve.crossover_interval(keep, seed=0)
+        print(
+            f"  {curve.serving}, {curve.ordering}: AUC {curve.auc():.3f}; {values}; "
+            f"keep at {at}, 95 % {interval}",
+            flush=True,
+        )
+
+
+def centred_single(corpus: Corpus, projected: Vectors, order: Rows) -> Centred | None:
+    """The single space with queries centred as the queries of even number have it."""
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+    if corpus.pictures:
+        return None
+    relevance = Relevance.from_rows(corpus.rel[even, None].tolist())
+    texts, queries = corpus.asked[even], corpus.asked_new[even]
+    task = CentringTask(texts, queries, relevance, projected, corpus.new, order, Distance.COSINE)
+    found = fit_centring(task, forward="", basis="")
+    if found is None or not any(found.strengths):
+        return None
+    print("  centred by", " ".join(f"{each:.2f}" for each in found.strengths))
+    mean = np.asarray(found.mean, np.float32)
+    strengths = np.tile(np.asarray(found.strengths, np.float32), (len(corpus.rel[odd]), 1))
+    along = {Channel.FORWARD: projected @ mean, Channel.NEW: corpus.new @ mean}
+    return Centred(corpus.asked_new[odd] @ mean, strengths, along)
+
+
+def fused(
+    trial: Trial, forward: FitReport, bridge: FitReport, gallery: ChannelVectors
+) -> list[Serving | Centred]:
+    """The calibrated fusions, with and without the old model."""
+    corpus, rows = trial.corpus, trial.rows
+    ids, projector = [str(row) for row in rows], forward.projector
+    side = trial.sides.get(Direction.FORWARD)
+    projected = projector.apply(corpus.old[rows], None if side is None else side[rows])
+    assert forward.unseen is not None
+    projected = forward.unseen.of(ids, projected)
+    count = min(MAX_POINTS_AS_QUERIES, len(rows) // 4)
+    searched = slice(None) if corpus.pictures else slice(count, None)
+    points = [ids[row] for row in range(len(rows))[searched]]
+    sides = ChannelVectors(
+        corpus.old[rows][searched], projected[searched], corpus.new[rows][searched],
+        Distance.COSINE, Distance.COSINE,
+    )  # fmt: skip
+    first = rows[:count]
+    old, new = (each[first] for each in (corpus.questions if corpus.pictures else
+                                         (corpus.old, corpus.new)))  # fmt: skip
+    bridged = bridge.projector.apply_to_queries(new, [corpus.texts[row] for row in first])
+    if not corpus.pictures and bridge.unseen is not None:
+        bridged = bridge.unseen.of(ids[:count], bridged)
+    answers = np.arange(count) if corpus.pictures else (new @ sides.new.T).argmax(axis=1)
+    known = KnownQueries(ids[:count], answers, old, new, bridged)
+    asked, bank = known.rest(0), known.rest(1).bank()
+    hubness, order = sides.hubness(bank, points), np.arange(len(asked.rows))
+    sample = CalibrationSet(sides.blocks(asked.old, asked.new, asked.bridged), order, asked.rows)
+    waiting, encoded = (Channel.BRIDGE, Channel.FORWARD), (Channel.NEW, Channel.BRIDGE)
+    found = calibrate(replace(sample, hubness=hubness), seed=trial.seed)
+    without = calibrate(sample, waiting=waiting, encoded=encoded, seed=trial.seed)
+    hubs = gallery.hubness(bank, [str(row) for row in range(len(corpus.old))])
+    return [CalibratedServing(found, hubs), CalibratedServing(without, {}, "calibrated_bridge")]
 
 
 def draw(found: Sequence[Curve], keep: float, file: Path) -> None:
