@@ -38,6 +38,7 @@ class RequestPolicy:
 
     Attributes:
         requests_per_minute: Most requests a minute, None for any number.
+        tokens_per_minute: Most tokens a minute, None for any number.
         max_retries: Most repetitions of one request.
 
     Raises:
@@ -45,16 +46,30 @@ class RequestPolicy:
     """
 
     requests_per_minute: float | None
+    tokens_per_minute: float | None
     max_retries: int
 
     _next_start: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        if self.max_retries < 0 or (self.requests_per_minute or 1) <= 0:
+        rates = [self.requests_per_minute, self.tokens_per_minute]
+        if self.max_retries < 0 or any(rate is not None and rate <= 0 for rate in rates):
             raise ConfigError("limits must be positive", "correct the option")
 
-    def send(self, request: Callable[[], _Answer]) -> _Answer:
+    def cap(self, max_tokens: int) -> int:
+        """Return the most tokens of one request: a service refuses more than a minute allows."""
+        return (
+            max_tokens
+            if self.tokens_per_minute is None
+            else min(max_tokens, max(1, int(self.tokens_per_minute)))
+        )
+
+    def send(self, request: Callable[[], _Answer], tokens: int) -> _Answer:
         """Send a request, and again after each `PassingFailureError` while that can help.
+
+        Args:
+            request: Sends it once.
+            tokens: About how many tokens it has.
 
         Raises:
             PassingFailureError: It failed too often, or the service asks for a wait of more than
@@ -66,16 +81,17 @@ class RequestPolicy:
             stop=tenacity.stop_after_attempt(self.max_retries + 1),
             reraise=True,
         )
-        answer: _Answer = repeated(self._send, request)
+        answer: _Answer = repeated(self._send, request, tokens)
         return answer
 
-    def _send(self, request: Callable[[], _Answer]) -> _Answer:
+    def _send(self, request: Callable[[], _Answer], tokens: int) -> _Answer:
         now = time.monotonic()
         time.sleep(max(0.0, self._next_start - now))
         # From start to start, so that a slow answer does not add to the interval; idle time earns
         # no burst afterwards.
-        interval_s = 60 / self.requests_per_minute if self.requests_per_minute else 0.0
-        self._next_start = max(now, self._next_start) + interval_s
+        by_request = 60 / self.requests_per_minute if self.requests_per_minute else 0.0
+        by_token = 60 * tokens / self.tokens_per_minute if self.tokens_per_minute else 0.0
+        self._next_start = max(now, self._next_start) + max(by_request, by_token)
         return request()
 
 

@@ -42,6 +42,7 @@ class LiteLLMEncoder(TextServiceEncoder):
         max_tokens_per_request: Most tokens in one request, as estimated by `count_tokens`; unset,
             the provider's limit.
         requests_per_minute: Pace of the requests; unset, as fast as the service answers.
+        tokens_per_minute: Pace of the tokens, as estimated by `count_tokens`; unset, the same.
         max_retries: Repetitions of one request after a rate limit, a server error or a lost
             connection.
         timeout_s: Longest wait for one answer, in seconds.
@@ -67,6 +68,7 @@ class LiteLLMEncoder(TextServiceEncoder):
         max_items_per_request: int | None = None,
         max_tokens_per_request: int | None = None,
         requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
         max_retries: int = 6,
         timeout_s: float = 60.0,
         price_per_million_tokens: float | None = None,
@@ -75,6 +77,11 @@ class LiteLLMEncoder(TextServiceEncoder):
         known = find_provider(*self._provider(model))
         if price_per_million_tokens is None:
             price_per_million_tokens = self._listed_price(model)
+        self._policy = RequestPolicy(
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            max_retries=max_retries,
+        )
         super().__init__(
             "litellm",
             dimensions=dimensions,
@@ -83,13 +90,10 @@ class LiteLLMEncoder(TextServiceEncoder):
             max_items_per_request=(
                 known.max_items if max_items_per_request is None else max_items_per_request
             ),
-            max_tokens_per_request=(
+            max_tokens_per_request=self._policy.cap(
                 known.max_tokens if max_tokens_per_request is None else max_tokens_per_request
             ),
             price_per_million_tokens=price_per_million_tokens,
-        )
-        self._policy = RequestPolicy(
-            requests_per_minute=requests_per_minute, max_retries=max_retries
         )
         self._model = model
         given = {"api_base": api_base, "api_version": api_version, "dimensions": dimensions}
@@ -107,7 +111,9 @@ class LiteLLMEncoder(TextServiceEncoder):
 
     def request(self, texts: list[str], *, is_query: bool) -> Embeddings:
         """Embed texts in one request, repeated while that can help."""
-        return self._policy.send(lambda: self._embed(texts, is_query=is_query))
+        return self._policy.send(
+            lambda: self._embed(texts, is_query=is_query), self.count_tokens(texts)
+        )
 
     def _embed(self, texts: list[str], *, is_query: bool) -> Embeddings:
         input_type = self._query_type if is_query else self._passage_type
@@ -140,8 +146,8 @@ class LiteLLMEncoder(TextServiceEncoder):
         if status == 404:
             return EncoderError(text, "check model and api_base")
         hint = (
-            "check the network and the quota, or lower requests_per_minute; running again asks "
-            "only for what is missing"
+            "check the network and the quota, or lower requests_per_minute or tokens_per_minute; "
+            "running again asks only for what is missing"
         )
         # OpenAI answers an exhausted quota with 429 like a rate limit, but no waiting refills it.
         # LiteLLM keeps this code in the answer alone.

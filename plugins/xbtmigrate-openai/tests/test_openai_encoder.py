@@ -14,6 +14,7 @@ import pytest
 from werkzeug import Request, Response
 from xbtmigrate_openai import OpenAIEncoder
 
+from xbtmigrate.encoders.service_requests import RequestPolicy
 from xbtmigrate.errors import (
     ConfigError,
     ConnectionFailedError,
@@ -287,7 +288,15 @@ def test_a_missing_key_is_told_at_once(connect, monkeypatch):
     assert connect(api_key_env="", dimensions=3).dimension == 3
 
 
-@pytest.mark.parametrize("options", [{"max_items_per_request": 0}, {"requests_per_minute": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_items_per_request": 0},
+        {"requests_per_minute": -1},
+        {"requests_per_minute": 0},
+        {"tokens_per_minute": 0},
+    ],
+)
 def test_options_out_of_range(connect, options):
     with pytest.raises(ConfigError):
         connect(**options)
@@ -392,6 +401,29 @@ def test_the_pace_is_kept(service, connect):
     assert service.times[-1] - service.times[0] >= 0.35
 
 
+def test_queries_may_have_a_model_of_their_own(service, connect):
+    encoder = connect(query_model="q")
+    encoder.encode(["fox"], Modality.TEXT)
+    encoder.encode(["fox"], Modality.TEXT, ids=["1"])
+    assert [each["model"] for each in service.requests] == ["q", "m"]
+
+
+def test_the_pace_of_tokens_is_kept(service, connect):
+    # By the first estimate each of these texts has three tokens.
+    texts = ["the a sea", "one a sea", "two a sea", "six a sea"]
+    connect(tokens_per_minute=900).encode(texts, Modality.TEXT)
+    assert len(service.times) == 1
+    service.times.clear()
+    connect(tokens_per_minute=900, max_items_per_request=1).encode(texts, Modality.TEXT)
+    # From start to start: three intervals of three tokens, at 15 tokens a second.
+    assert service.times[-1] - service.times[0] >= 0.55
+
+
+def test_no_request_has_more_tokens_than_a_minute_allows():
+    policy = RequestPolicy(requests_per_minute=None, tokens_per_minute=10_000, max_retries=0)
+    assert (policy.cap(200_000), policy.cap(500)) == (10_000, 500)
+
+
 def test_the_identity_is_service_model_and_dimensions(connect):
     found = {
         connect().fingerprint,
@@ -400,6 +432,7 @@ def test_the_identity_is_service_model_and_dimensions(connect):
         connect(base_url="http://127.0.0.1:1/v1").fingerprint,
         connect(query_prefix="query: ").fingerprint,
         connect(passage_prefix="query: ").fingerprint,
+        connect(query_model="q").fingerprint,
     }
-    assert len(found) == 6
+    assert len(found) == 7
     assert connect(max_retries=1).fingerprint in found

@@ -31,7 +31,6 @@ class EmbeddingService:
     """The embeddings endpoint of one service.
 
     Attributes:
-        model: Name of the model.
         base_url: Address of the service.
         api_key: Its key.
         dimensions: Length of vectors to ask for, None for the model's own.
@@ -39,15 +38,14 @@ class EmbeddingService:
         policy: Pace and repetitions of the requests.
     """
 
-    model: str
     base_url: str
     api_key: str
     dimensions: int | None
     timeout_s: float
     policy: RequestPolicy
 
-    def embed(self, texts: list[str]) -> Embeddings:
-        """Embed texts in one request, repeated while that can help.
+    def embed(self, model: str, texts: list[str], tokens: int) -> Embeddings:
+        """Embed texts of about so many tokens in one request, repeated while that can help.
 
         Raises:
             RefusedInputError: The service takes the key, but not this request.
@@ -56,12 +54,12 @@ class EmbeddingService:
         """
         # Before the pace begins: making the client takes as long as a short request.
         client = self._client
-        return self.policy.send(lambda: self._embed(client, texts))
+        return self.policy.send(lambda: self._embed(client, model, texts), tokens)
 
-    def _embed(self, client: openai.OpenAI, texts: list[str]) -> Embeddings:
+    def _embed(self, client: openai.OpenAI, model: str, texts: list[str]) -> Embeddings:
         try:
             response = client.embeddings.create(
-                model=self.model,
+                model=model,
                 input=texts,
                 dimensions=openai.omit if self.dimensions is None else self.dimensions,
             )
@@ -98,7 +96,7 @@ class EmbeddingService:
             return ConnectionFailedError(text, "check the key and what it is allowed to do")
         if error.status_code == 404:
             return EncoderError(text, "check model and base_url (it usually ends in /v1)")
-        hint = "lower requests_per_minute or check the quota, then run again"
+        hint = "lower requests_per_minute or tokens_per_minute, or check the quota, then run again"
         # An exhausted quota is answered with 429 like a rate limit, but no waiting refills it.
         exhausted = error.code == "insufficient_quota"
         if not exhausted and (error.status_code in _REPEATED_STATUS or error.status_code >= 500):
