@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import zlib
 from pathlib import Path
 
@@ -162,3 +163,48 @@ def test_three_tasks_have_three_names(captions: Clipart, tmp_path: Path):
         assert "recall@10" not in direction["candidates"][0]
     found = answer_inside("evaluate", cwd=tmp_path)
     assert all("recall@10" in row for row in found["systems"])
+
+
+def test_made_queries_measure_but_decide_nothing_until_they_are_rewritten(
+    captions: Clipart, tmp_path: Path
+):
+    write_config(tmp_path)
+    done = answer_inside("make-queries", "--field", "asked", "--count", "60", cwd=tmp_path)
+    assert (done["field"], done["queries"]) == ("asked", 60)
+    code, _, err = inside("make-queries", "--field", "asked", cwd=tmp_path)
+    assert (code, "exists" in err) == (2, True)
+    code, _, err = inside("make-queries", "--force", cwd=tmp_path)
+    assert (code, "--field" in err) == (2, True)
+    code, _, err = inside("make-queries", "--force", "--field", "caption", cwd=tmp_path)
+    assert (code, "payload.text" in err) == (2, True)
+    file = tmp_path / "queries-made.jsonl"
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    caption_of = dict(zip(map(str, captions.ids), captions.captions, strict=True))
+    for row in rows:
+        same = [point for point, text in caption_of.items() if text.split() == row["text"].split()]
+        assert (sorted(row["relevant"]), row["made"]) == (sorted(same), "asked")
+    write_config(tmp_path, plan='queries = "queries-made.jsonl"')
+    plan = answer_inside("plan", cwd=tmp_path)
+    assert plan["measurement"]["provisional"] is True
+    assert plan["recommendation"]["strategy"] is None
+    assert any("description of itself" in each for each in plan["warnings"])
+    code, _, err = inside("evaluate", "--gate", "recall@10>=0", cwd=tmp_path)
+    assert (code, "needs judged queries" in err) == (2, True)
+    for row in rows:
+        del row["made"]
+    file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    plan = answer_inside("plan", cwd=tmp_path)
+    assert plan["measurement"]["provisional"] is False
+    assert plan["recommendation"]["strategy"] is not None
+
+
+def test_clicks_decide_and_say_what_they_favour(captions: Clipart, tmp_path: Path):
+    write_config(tmp_path, plan='queries = "clicks.csv"')
+    with (tmp_path / "clicks.csv").open("w", encoding="utf-8", newline="") as opened:
+        log = csv.writer(opened)
+        log.writerow(["text", "id", "clicks"])
+        pairs = zip(captions.captions[:60], captions.ids, strict=False)
+        log.writerows([text, point, 5] for text, point in pairs)
+    plan = answer_inside("plan", cwd=tmp_path)
+    assert plan["recommendation"]["strategy"] is not None
+    assert any("favour what the old model showed" in each for each in plan["warnings"])

@@ -62,6 +62,14 @@ VERBS = {
         "--out to-embed --all",
         "reads the collection and writes Parquet files",
     ),
+    "make-queries": Verb(
+        "measure",
+        "make_queries",
+        "make_queries",
+        "Write queries made from the collection's titles",
+        "--field title --count 300",
+        "reads the collection and writes one file",
+    ),
     "plan": Verb(
         "measure",
         "plan",

@@ -28,6 +28,7 @@ from xbtmigrate.documents.plan import (
     BenchDocument,
     ExportTextsDocument,
     InitDocument,
+    MakeQueriesDocument,
     PlanDocument,
 )
 from xbtmigrate.documents.progress import NoteEvent, ProgressEvent
@@ -42,6 +43,7 @@ DOCUMENTS: dict[str, Any] = {
     "dry run": DryRunDocument,
     "init": InitDocument,
     "export-texts": ExportTextsDocument,
+    "make-queries": MakeQueriesDocument,
     "plan": PlanDocument,
     "train-projector": TrainDocument,
     "backfill": IntentDocument,

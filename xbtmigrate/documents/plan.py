@@ -1,4 +1,4 @@
-"""Types of the documents of `init`, `export-texts`, `plan` and `bench`."""
+"""Types of the documents of `init`, `export-texts`, `make-queries`, `plan` and `bench`."""
 
 from __future__ import annotations
 
@@ -61,6 +61,19 @@ class ExportTextsDocument(TypedDict):
     parts: dict[str, ExportedDocument]
     """Files by the part of what is embedded: `sample`, `captions`, `queries`, `made-queries`,
     `words` and `gallery`; or `missing` alone."""
+
+
+class MakeQueriesDocument(NextDocument):
+    """Queries that were made from the collection's titles."""
+
+    file: str
+    """The file that was written."""
+    field: str
+    """Payload field of the titles."""
+    queries: int
+    """Number of queries."""
+    answers: int
+    """Points that answer them, each counted for each of its queries."""
 
 
 class RatesDocument(TypedDict):
