@@ -20,7 +20,7 @@ from xbtmigrate.evaluation.mixed_gallery import Single
 from xbtmigrate.evaluation.retrieval import SearchSpace
 from xbtmigrate.types import Channel
 from xbtmigrate_research.method import Backfill, Needs, Outcome
-from xbtmigrate_research.optimise import Recipe, mapped, minimise, seeded
+from xbtmigrate_research.optimise import Recipe, choose_batch, mapped, minimise, seeded
 from xbtmigrate_research.trial import Trial
 
 NEEDS = Needs(labels=True, encoder=True)
@@ -31,7 +31,6 @@ DROPOUT = 0.1
 TEMPERATURE = 0.05
 EPOCHS = 30
 """As in AdvBCT's code; the other papers train whole networks, for as long as these take."""
-MIN_BATCH, MAX_BATCH, MIN_STEPS = 32, 256, 16
 
 
 class Head(nn.Module):
@@ -135,9 +134,9 @@ def train_head(trial: Trial, make: Callable[[], Training]) -> nn.Module:
             phi_asked, phi_point = (normalize(head(each[at])) for each in (asked, point))
             return training.loss(Batch(phi_asked, phi_point, old[at], at))
 
-        batch = min(MAX_BATCH, max(MIN_BATCH, len(rows) // MIN_STEPS))
         parameters = [*head.parameters(), *training.extra]
-        minimise(parameters, loss_of, len(rows), Recipe(trial.cut(EPOCHS), batch, warmup=1))
+        recipe = Recipe(trial.cut(EPOCHS), choose_batch(len(rows)), warmup=1)
+        minimise(parameters, loss_of, len(rows), recipe)
     return head
 
 

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from xbtmigrate.types import Vectors, normalized
 
 PART = 4096
+MIN_BATCH, MAX_BATCH = 32, 256
+MIN_STEPS = 16
+"""Steps of an epoch, as far as batches of MIN_BATCH allow: few pairs need enough steps too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class Recipe:
     rate: float = 1e-3
     decay: float = 0.0
     warmup: float = 0.0
+
+
+def choose_batch(count: int) -> int:
+    """Choose the size of batches for a number of pairs."""
+    return min(MAX_BATCH, max(MIN_BATCH, count // MIN_STEPS))
 
 
 @contextmanager

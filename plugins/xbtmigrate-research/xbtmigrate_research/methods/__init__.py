@@ -9,10 +9,15 @@ from xbtmigrate_research.method import Method
 
 MODULES = (
     "kinds",
+    "drift_adapter",
+    "mini_vec2vec",
     "slerp",
     "online_backfilling",
     "fct",
     "fastfill",
+    "embedding_converter",
+    "asymmetric_fusion",
+    "muscle",
     "bct",
     "oca",
     "bt2",

@@ -6,14 +6,15 @@ coordinates (32), phi(x) = B [x, e(x)], B orthonormal and learned: what x holds 
 whatever the first coordinates are made to match.
 
 Changed: the frozen new model stands for the network that the paper trains, so the terms that match
-it are zero; the paper applies a second transformation within the extra coordinates. B is the matrix
-exponential of a skew-symmetric matrix.
+it are zero; the second transformation, within the extra coordinates, is left out. B is the Cayley
+map of a skew-symmetric matrix, which is faster than its exponential.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import orthogonal
 
 from xbtmigrate_research.heads import (
     EPOCHS,
@@ -45,18 +46,13 @@ class BasisTransformation(nn.Module):
         super().__init__()
         self.pad = size - d_new - extra
         self.beside = nn.Linear(d_new, extra)
-        self.skew = nn.Parameter(torch.randn(size, size) * 0.01)
-
-    @property
-    def basis(self) -> Tensor:
-        """B, (size, size): the exponential of a skew-symmetric matrix is orthonormal."""
-        basis: Tensor = torch.linalg.matrix_exp(self.skew - self.skew.T)
-        return basis
+        self.basis = orthogonal(nn.Linear(size, size, bias=False), orthogonal_map="cayley")
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute (n, d_new) -> (n, size)."""
         joined = torch.cat([x, self.beside(x)], dim=1)
-        return nn.functional.pad(joined, (0, self.pad)) @ self.basis
+        found: Tensor = self.basis(nn.functional.pad(joined, (0, self.pad)))
+        return found
 
 
 def run(trial: Trial) -> Outcome:

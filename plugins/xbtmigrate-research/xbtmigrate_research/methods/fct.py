@@ -25,14 +25,18 @@ from torch import Tensor, nn
 
 from xbtmigrate.types import Direction, Vectors
 from xbtmigrate_research.method import Method, Needs, Outcome, answer_in_new
-from xbtmigrate_research.optimise import Recipe, freeze_norms, mapped, minimise, seeded
+from xbtmigrate_research.optimise import (
+    Recipe,
+    choose_batch,
+    freeze_norms,
+    mapped,
+    minimise,
+    seeded,
+)
 from xbtmigrate_research.trial import Trial
 
 TRUNK = 2048
 EPOCHS = 80
-MIN_BATCH, MAX_BATCH = 32, 256
-MIN_STEPS = 16
-"""Steps of an epoch, as far as batches of MIN_BATCH allow: few pairs need enough steps too."""
 RATE = 5e-4
 DECAY = 2.0**-15
 WARMUP = 5
@@ -140,8 +144,7 @@ def train_forward(
                 freeze_norms(network)
 
         # A shortened training has a shorter warm-up.
-        batch = min(MAX_BATCH, max(MIN_BATCH, len(x) // MIN_STEPS))
-        recipe = Recipe(epochs, batch, RATE, DECAY, WARMUP * epochs / EPOCHS)
+        recipe = Recipe(epochs, choose_batch(len(x)), RATE, DECAY, WARMUP * epochs / EPOCHS)
         minimise(
             network.parameters(), lambda at: loss_of(network(x[at]), y[at]), len(x), recipe, prepare
         )
