@@ -153,3 +153,38 @@ def test_a_bridge_keeps_the_old_models_words_after_that_model_is_gone(
     answer_inside("plan", cwd=tmp_path)
     bridge = answer_inside("train-projector", cwd=tmp_path)["directions"]["bridge"]
     assert bridge["side_information"] == []
+
+
+def test_a_bridge_does_without_words_that_mislead_judged_queries(qdrant_url: str, tmp_path: Path):
+    """Words say much of the documents, and nothing of what is asked for."""
+    rng = np.random.default_rng(2)
+    meanings = rng.standard_normal((WORDS, 24)).astype(np.float32)
+    chosen = np.array([rng.choice(WORDS, 6, replace=False) for _ in range(COUNT)])
+    texts = [" ".join(f"word{n:03}" for n in row) for row in chosen]
+    asked = [" ".join(f"word{n:03}" for n in rng.choice(WORDS, 3)) + f" {q}" for q in range(100)]
+    words = [f"word{n:03}" for n in range(WORDS)]
+    known = normalized(meanings[chosen].sum(axis=1))
+    write_vectors(
+        tmp_path / "old.parquet",
+        texts + asked + words,
+        np.concatenate([known, known[:100], normalized(meanings)]),
+    )
+    noise = [rng.standard_normal((n, 24)).astype(np.float32) / 8 for n in (COUNT, 100)]
+    new = normalized(np.concatenate([known + noise[0], known[:100] + noise[1]]))
+    write_vectors(tmp_path / "new.parquet", texts + asked, new)
+    client, name = QdrantClient(url=qdrant_url, check_compatibility=False), fresh_name()
+    create_collection(client, name, {"old": 24})
+    old = {"old": known}
+    fill_collection(client, name, range(COUNT), old, [{"text": each} for each in texts])
+    judged = [json.dumps({"text": q, "relevant": [str(n)]}) for n, q in enumerate(asked)]
+    (tmp_path / "asked.jsonl").write_text("\n".join(judged))
+
+    def train(**more: str) -> list[str]:
+        plan = {"strategy": "bridge", "sample": 300, **more}
+        write_precomputed_config(tmp_path, qdrant_url, name, plan=plan)
+        answer_inside("plan", cwd=tmp_path)
+        trained = answer_inside("train-projector", "--direction", "bridge", cwd=tmp_path)
+        return trained["directions"]["bridge"]["side_information"]
+
+    assert train() == ["words"]
+    assert train(queries="asked.jsonl") == []

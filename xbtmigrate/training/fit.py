@@ -167,11 +167,7 @@ def _finish(
             found, projected = refit_with_unseen(best, wholes[best.source])
             unseen = Unseen(best.source, wholes[best.source].ids, projected)
         made = [_projector(found, wholes[best.source], options, digest), *made]
-        plain = next((each for each in candidates if not each.settings.get("side")), None)
-        if plain is None:
-            return made, unseen
-        without = refit(plain, wholes[plain.source]).fitted.architecture
-        return [replace(each, plain=without if each.d_side else None) for each in made], unseen
+        return [_with_plain(each, candidates, wholes) for each in made], unseen
     found, projected = refit_with_unseen(best, wholes[best.source])
     unseen = Unseen(best.source, wholes[best.source].ids, projected)
     error, figures = _uncertainty(best, unseen, problems)
@@ -180,6 +176,19 @@ def _finish(
     projector = _projector(found, wholes[best.source], options, digest)
     manifest = replace(projector.manifest, uncertainty_metrics=figures)
     return [replace(projector, manifest=manifest, error=kept), *made], unseen
+
+
+def _with_plain(
+    projector: Projector, candidates: Sequence[Candidate], wholes: Mapping[PairSource, Problem]
+) -> Projector:
+    """Add the best map of the same kind without side vectors to a bridge that takes them."""
+    alike = (
+        each for each in candidates if each.kind == projector.kind and not each.settings.get("side")
+    )
+    best = next(alike, None)
+    if best is None or not projector.d_side:
+        return projector
+    return replace(projector, plain=refit(best, wholes[best.source]).fitted.architecture)
 
 
 def _trainers(direction: Direction, kinds: Sequence[str]) -> list[Trainer]:

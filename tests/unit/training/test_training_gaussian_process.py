@@ -125,7 +125,7 @@ def test_a_bridge_takes_the_words_of_queries_and_does_without_them_where_it_must
     blind = fit(
         *(Direction.BRIDGE, [dataclasses.replace(pairs, query_side=None)]),
         dataclasses.replace(task, queries_side=None),
-        options("auto"),
+        options(bridge.kind),
     ).projector
     queries, one_word = task.queries_new, [text.split()[0] for text in texts[:HELD]]
 

@@ -38,6 +38,7 @@ from xbtmigrate.workflows.next_step import find_next_step
 from xbtmigrate.workflows.points import Points, survey, take
 from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.train.calibrate import CalibrationResult
+from xbtmigrate.workflows.train.check_words import check_words
 from xbtmigrate.workflows.train.learn import learn_from_queries
 from xbtmigrate.workflows.train.make_pairs import EmbeddedRows, Material, fit_options, make_material
 from xbtmigrate.workflows.train.text_side import add_text_sides
@@ -180,6 +181,12 @@ def train(
         )
         options = replace(fit_options(store, models, kinds, threads), text_sides=text_sides)
         reports = _fit(directions, material, options, report)
+        if Direction.BRIDGE in reports:
+            reports[Direction.BRIDGE] = check_words(
+                *(store, models, workspace.judged_queries, points),
+                found=reports[Direction.BRIDGE],
+                report=report,
+            )
         _keep(workspace.artefacts, points, new, material, reports, fold=fold)
         tuned = None
         if tower is not None:
