@@ -94,6 +94,8 @@ class OldModelSection(BaseModel):
     stored: Modality
     # Whether the collection's words are embedded once, for a better bridge.
     words: bool = True
+    # How texts longer than the model reads were embedded; None where they were cut.
+    chunk: Literal["mean"] | None = None
 
     @property
     def is_gone(self) -> bool:
@@ -390,6 +392,8 @@ def _mistakes_across(raw: dict[str, Any]) -> list[tuple[str, str]]:
         return [("payload.text", 'is required where old_model.stored = "text"')]
     if old.get("stored") == "image" and not (payload.get("text") or payload.get("image")):
         return [("payload.text", "a text (caption) or an image field is required to make pairs")]
+    if old.get("chunk") is not None and (old.get("encoder") == GONE or old.get("stored") != "text"):
+        return [("old_model.chunk", "needs an old model that can be run, and texts: remove it")]
     if old.get("encoder") == GONE and plan.get("strategy") == "keep":
         lost = f'"keep" needs the old model, and old_model.encoder = "{GONE}" says that it is gone'
         return [("plan.strategy", f"{lost}: choose auto, bridge, forward, fastfill or full")]

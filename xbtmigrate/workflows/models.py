@@ -9,6 +9,7 @@ from functools import cached_property
 from xbtmigrate import registry
 from xbtmigrate.config import GONE, Config, NewModelSection, OldModelSection
 from xbtmigrate.encoders.checked import CheckedEncoder
+from xbtmigrate.encoders.mean_of_windows import MeanOfWindows
 from xbtmigrate.errors import ConfigError
 from xbtmigrate.protocols import Encoder
 from xbtmigrate.types import Modality
@@ -98,7 +99,10 @@ def load_encoder(
 
     Raises:
         PluginError: There is no such encoder, or it does not take these options.
+        ConfigError: It is to average windows, and does not split texts.
     """
     # Keys that the section does not declare are the options of the plugin.
     options = {**(section.model_extra or {}), **more}
-    return CheckedEncoder(registry.build(registry.ENCODERS, section.encoder, options, config.base))
+    encoder = registry.build(registry.ENCODERS, section.encoder, options, config.base)
+    # What the writer did with long texts is done with those of the new model, too.
+    return CheckedEncoder(MeanOfWindows(encoder) if config.old_model.chunk else encoder)

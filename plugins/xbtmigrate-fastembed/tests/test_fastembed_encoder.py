@@ -11,9 +11,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from qdrant_client import QdrantClient
 from tokenizers import Tokenizer, models, pre_tokenizers
 from xbtmigrate_fastembed import FastEmbedEncoder
 
+from tests.support.command import answer_inside, inside
+from tests.support.corpus import create_collection, fill_collection, write_precomputed_config
+from xbtmigrate.encoders.mean_of_windows import MeanOfWindows
 from xbtmigrate.errors import ConfigError, EncoderError
 from xbtmigrate.registry import ENCODERS, load
 from xbtmigrate.testing.encoders import EncoderContract
@@ -22,6 +26,7 @@ from xbtmigrate.types import Modality
 TEXTS = ["a red fox", "a blue bird and the sea", "the sea"]
 WORDS = ["[PAD]", "[UNK]", *sorted({word for text in TEXTS for word in text.split()}), "ask:"]
 LONGEST = 6
+MODELS = ("old", "new")
 
 
 def write_model(folder: Path, seed: int = 0) -> Path:
@@ -102,6 +107,64 @@ def test_truncated_texts_are_found(folder, small):
     assert prefixed.find_truncated(texts) == [1, 2]
     cut = small.encode(texts[1:], Modality.TEXT, ids=["1", "2"])
     np.testing.assert_allclose(cut[0], cut[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("prefix", ["", "the "])
+def test_windows_are_read_whole_and_cover_the_text(prefix, folder):
+    encoder = FastEmbedEncoder(folder=folder, passage_prefix=prefix)
+    words = ["sea", "red", "fox"] * LONGEST
+    windows = encoder.split_windows(" ".join(words))
+    assert len(windows) >= 3
+    assert [word for text, _ in windows for word in text.split()] == words
+    assert sum(count for _, count in windows) == len(words)
+    assert encoder.find_truncated([text for text, _ in windows]) == []
+    assert encoder.find_truncated([f"{windows[0][0]} sea"]) == [0]
+    assert [text for text, _ in encoder.split_windows("the sea ")] == ["the sea "]
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_a_plan_averages_long_texts_only_where_the_writer_did(averaged, tmp_path):
+    words, rng = WORDS[2:-1], np.random.default_rng(0)
+    texts = [" ".join(rng.choice(words, 1 + row % (3 * LONGEST))) for row in range(150)]
+    old, ids = FastEmbedEncoder(folder=write_model(tmp_path / "old")), list(range(1, 151))
+    write_model(tmp_path / "new", seed=1)
+    writer = MeanOfWindows(old) if averaged else old
+    made = writer.encode(texts, Modality.TEXT, ids=[str(point) for point in ids])
+    client = QdrantClient(path=str(tmp_path / "qdrant"))
+    create_collection(client, "c", {"old": 8})
+    fill_collection(client, "c", ids, {"old": made}, [{"text": text} for text in texts])
+    client.close()
+
+    def write(**more: object) -> None:
+        models = {name: {"encoder": "fastembed", "path": None, "folder": name} for name in MODELS}
+        write_precomputed_config(
+            *(tmp_path, "path:qdrant", "c"),
+            old_model=models["old"] | more,
+            new_model=models["new"],
+            plan={"strategy": "full"},
+        )
+
+    write()
+    remark = answer_inside("plan", "--allow-model-mismatch", cwd=tmp_path)["model_match"]["remark"]
+    assert ('set chunk = "mean" in [old_model]' in str(remark)) is averaged
+    write(chunk="mean")
+    if not averaged:
+        code, _, said = inside("plan", cwd=tmp_path)
+        assert (code, "the first window by 1.0000" in said) == (3, True), said
+        assert "remove the key" in said
+        return
+    plan = answer_inside("plan", cwd=tmp_path)
+    assert plan["model_match"]["median_cosine"]["text"] > 0.9999
+    assert plan["model_match"]["remark"] is None
+    assert plan["coverage"]["sample_truncated"] == 0
+    answer_inside("backfill", "--online", "--fraction", "1", cwd=tmp_path)
+    client = QdrantClient(path=str(tmp_path / "qdrant"))
+    records = client.retrieve("c", ids, with_vectors=["new"])
+    client.close()
+    new = MeanOfWindows(FastEmbedEncoder(folder=tmp_path / "new"))
+    expected = dict(zip(ids, new.encode(texts, Modality.TEXT, ids=texts), strict=True))
+    for record in records:
+        np.testing.assert_allclose(record.vector["new"], expected[record.id], atol=1e-5)
 
 
 def test_pooling_and_normalize(folder, small):

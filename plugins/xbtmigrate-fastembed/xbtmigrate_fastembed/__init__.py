@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from xbtmigrate.encoders.mean_of_windows import cut_windows
 from xbtmigrate.errors import ConfigError, EncoderError
 from xbtmigrate.types import Modality, PointId, Vectors, digest_of
 
@@ -120,9 +121,27 @@ class FastEmbedEncoder:
 
     def find_truncated(self, texts: Sequence[str]) -> list[int]:
         """Return the rows of the documents that are longer than the model reads."""
-        loaded: Any = self._model.model
-        encoded = loaded.tokenizer.encode_batch([self._passage_prefix + text for text in texts])
+        encoded = self._loaded.tokenizer.encode_batch(
+            [self._passage_prefix + text for text in texts]
+        )
         return [row for row, tokens in enumerate(encoded) if tokens.overflowing]
+
+    def split_windows(self, text: str) -> list[tuple[str, int]]:
+        """Split a document into windows that the model reads whole, with the tokens of each."""
+        tokenizer = self._loaded.tokenizer
+        whole = tokenizer.encode(text)
+        places = [
+            place
+            for part in (whole, *whole.overflowing)
+            for place, special in zip(part.offsets, part.special_tokens_mask, strict=True)
+            if not special
+        ]
+        around = len(tokenizer.encode(self._passage_prefix).ids)
+        return cut_windows(text, places, int(tokenizer.truncation["max_length"]) - around)
+
+    @property
+    def _loaded(self) -> Any:
+        return self._model.model
 
     @cached_property
     def _model(self) -> TextEmbedding:

@@ -111,6 +111,21 @@ def test_max_seq_length_cuts_and_is_part_of_the_identity(folder, minilm):
     assert prefixed.find_truncated(["red fox", "fox"]) == [0]
 
 
+@pytest.mark.parametrize("prefix", ["", "the "])
+def test_windows_are_read_whole_and_cover_the_text(prefix, folder):
+    encoder = SentenceTransformersEncoder(
+        model=str(folder), device="cpu", max_seq_length=8, passage_prefix=prefix
+    )
+    words = ["red", "fox", "snow"] * 9
+    windows = encoder.split_windows(" ".join(words))
+    assert len(windows) > 3
+    assert [word for text, _ in windows for word in text.split()] == words
+    assert sum(count for _, count in windows) == len(words)
+    assert encoder.find_truncated([text for text, _ in windows]) == []
+    assert encoder.find_truncated([f"{windows[0][0]} fox"]) == [0]
+    assert [text for text, _ in encoder.split_windows("red fox ")] == ["red fox "]
+
+
 def test_truncate_dim_keeps_the_first_dimensions(folder, minilm):
     short = SentenceTransformersEncoder(model=str(folder), device="cpu", truncate_dim=64)
     assert short.dimension == 64

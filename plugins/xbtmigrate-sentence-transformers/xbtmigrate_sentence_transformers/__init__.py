@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xbtmigrate.encoders.mean_of_windows import cut_windows
 from xbtmigrate.encoders.weights import weights_digest
 from xbtmigrate.errors import ConfigError, EncoderError
 from xbtmigrate.types import Modality, PointId, Vectors, digest_of
@@ -133,16 +135,28 @@ class SentenceTransformersEncoder:
 
     def find_truncated(self, texts: Sequence[str]) -> list[int]:
         """Return the rows of the documents that are longer than the model reads."""
-        model = self._model
-        # The model's own prompt as `encode_document` chooses it.
-        names = ("document", "passage", "corpus")
-        own = next((model.prompts[name] for name in names if name in model.prompts), None)
-        given = self._prompts["document"]
-        prompt = (own if given is None else given) or ""
+        model, prompt = self._model, self._passage_prompt
         tokens = model.tokenizer([prompt + text for text in texts], truncation=False, verbose=False)
         lengths = [len(each) for each in tokens["input_ids"]]
         limit = model.max_seq_length
         return [row for row, length in enumerate(lengths) if limit and length > limit]
+
+    def split_windows(self, text: str) -> list[tuple[str, int]]:
+        """Split a document into windows that the model reads whole, with the tokens of each."""
+        model = self._model
+        around = len(model.tokenizer(self._passage_prompt, verbose=False)["input_ids"])
+        places = model.tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )["offset_mapping"]
+        return cut_windows(text, places, (model.max_seq_length or sys.maxsize) - around)
+
+    @property
+    def _passage_prompt(self) -> str:
+        """What is put before documents, the model's own prompt as `encode_document` chooses it."""
+        prompts, given = self._model.prompts, self._prompts["document"]
+        names = ("document", "passage", "corpus")
+        own = next((prompts[name] for name in names if name in prompts), None)
+        return (own if given is None else given) or ""
 
     @cached_property
     def _prompts(self) -> dict[str, str | None]:

@@ -53,6 +53,7 @@ from xbtmigrate.workflows.plan.same_vectors import (
     warn_of_compatibility,
 )
 from xbtmigrate.workflows.plan.sample import SampleResult, advice_of, judge_sample
+from xbtmigrate.workflows.plan.window_match import match_windows
 from xbtmigrate.workflows.points import Points, Survey, survey, take
 from xbtmigrate.workflows.prerequisites import require_prerequisites
 from xbtmigrate.workflows.store import Store, open_store
@@ -154,6 +155,7 @@ def _measure(
         match = match_old_model(
             points, models.old, models.stored, settings.old_model_match, store.facts.distance
         )
+        match = match_windows(match, models, points, required=not allow_model_mismatch)
     if match is not None and not allow_model_mismatch:
         require_match(match, models.stored, settings.old_model_match)
     # From here on the new model is paid for, and each of its vectors goes to the cache.
