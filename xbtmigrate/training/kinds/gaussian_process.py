@@ -221,13 +221,16 @@ def _solve_by_landmarks(
     return found, errors / (1 - np.einsum("mn,mn->n", hat, hat))[:, None]
 
 
-def _variance(problem: Problem, settings: Settings) -> ProcessVariance:
-    """Compute the variance of the process, around fewer landmarks.
+def _variance(problem: Problem, settings: Settings) -> ProcessVariance | None:
+    """Compute the variance of the process, around fewer landmarks; None for a bridge.
 
     With k the kernel to the landmarks, L L' the kernel among them, and M M' = noise I + F'F where F
     are the pairs' coordinates L^-1 k, the variance is 1 - |L^-1 k|^2 + noise |M^-1 L^-1 k|^2.
     Kept as one matrix: the root of what is taken away from 1.
     """
+    # Points are ordered by it; nothing reads that of a query.
+    if problem.direction is Direction.BRIDGE:
+        return None
     x, scale = problem.x.astype(np.float64), _scale(problem, settings)
     chosen = _landmarks(problem, VARIANCE_LANDMARKS)
     landmarks = (x[chosen] * scale).astype(np.float16).astype(np.float64)
