@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from qdrant_client import QdrantClient, models
 
@@ -21,7 +22,7 @@ from tests.support.corpus import (
     write_vectors,
 )
 from xbtmigrate.testing.encoders import FakeEncoder
-from xbtmigrate.types import Modality
+from xbtmigrate.types import Modality, content_hash
 
 pytestmark = pytest.mark.server
 OLD, NEW = FakeEncoder(dimension=16, seed=1), FakeEncoder(dimension=24, seed=2)
@@ -134,6 +135,39 @@ def test_a_shadow_is_no_collection_of_its_own(world: World):
     config.write_text(config.read_text().replace('"in_place"', '"shadow"'))
     for verb in (["plan"], ["backfill", "--online"], ["verify"]):
         assert world.outcomes(*verb, expect=0) == dict.fromkeys(world.good, "done")
+
+
+@pytest.mark.long
+def test_projectors_are_fitted_once_and_kept_for_each(world: World):
+    config = world.folder / "xbtmigrate.toml"
+    config.write_text(config.read_text().replace('"full"', '"forward"'))
+    world.outcomes("plan", expect=1)
+    arguments = ("train-projector", "--pairs", "120", "--kind", "ridge")
+    document = answer_inside(*arguments, cwd=world.folder, expect=1)
+    rows = {row["collection"]: row for row in document["collections"]}
+    assert next(iter(rows)) == world.broken
+    assert "has no vector" in rows[world.broken]["message"]
+    fits = [rows[name]["document"]["directions"] for name in world.good]
+    for direction in ("bridge", "forward"):
+        assert len({each[direction]["digest"] for each in fits}) == 1
+        assert len({each[direction]["folder"] for each in fits}) == 3
+    # Each keeps its own pairs alone: 40 points of it, a fifth of the pool held out.
+    counts = [sum(rows[name]["document"]["pairs"].values()) for name in world.good]
+    assert sum(counts) == 96
+    for name in world.good:
+        folder = next(world.folder.glob(f".xbtmigrate/{name}*"))
+        pairs = pq.read_table(folder / "pairs.parquet")
+        points, _ = world.client.scroll(name, limit=COUNT)
+        hashes = {str(point.id): content_hash(point.payload["text"]) for point in points}
+        found = zip(pairs["id"].to_pylist(), pairs["content_hash"].to_pylist(), strict=True)
+        assert 0 < len(pairs) <= 40
+        assert all(hashes[point] == hashed for point, hashed in found)
+    world.client.delete_collection(world.broken)
+    assert set(world.outcomes("evaluate", expect=0).values()) == {"done"}
+    assert set(world.outcomes("backfill", "--online", expect=0).values()) == {"done"}
+    # Under way, a projector is not replaced.
+    document = answer_inside(*arguments, cwd=world.folder, expect=1)
+    assert "under plan" in document["error"]["message"]
 
 
 @pytest.mark.long

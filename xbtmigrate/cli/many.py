@@ -24,7 +24,12 @@ from xbtmigrate.errors import ConfigError, GateError, XbtMigrateError
 if TYPE_CHECKING:
     from xbtmigrate.documents.many import ManyDocument, OneOfManyDocument, Outcome
 
-NEXT = {"plan": "train-projector", "backfill": "verify", "verify": "cutover"}
+NEXT = {
+    "plan": "train-projector",
+    "train-projector": "backfill --online",
+    "backfill": "verify",
+    "verify": "cutover",
+}
 # Each process would write the same file, or open the same port.
 _SINGLE = ("out", "report", "metrics_port")
 _ATTENTION: Sequence[Outcome] = (
@@ -84,7 +89,7 @@ def run(verb: str, config: Path, given: Mapping[str, Any], parallel: int) -> Non
     if load_config(config, names[0]).url.startswith("path:"):
         parallel = 1
     before = [name for name in names if name in progress.done]
-    rows: list[OneOfManyDocument] = [_row(name, "done before") for name in before]
+    rows: list[OneOfManyDocument] = [row(name, "done before") for name in before]
     if before:
         render.note(
             f"{len(before)} of {len(names)} collections were done by an earlier call of this "
@@ -92,14 +97,14 @@ def run(verb: str, config: Path, given: Mapping[str, Any], parallel: int) -> Non
         )
     with render.progress() as bars, stop_on_interrupt() as asked_to_stop:
         todo = [name for name in names if name not in before]
-        for row in _Processes(words, asked_to_stop).run(todo, parallel):
-            rows.append(row)
-            if row["outcome"] == "done":
-                progress.note(row["collection"])
-            bars(verb, len(rows), len(names), row["collection"])
-    if all(row["outcome"].startswith("done") for row in rows):
+        for ended in _Processes(words, asked_to_stop).run(todo, parallel):
+            rows.append(ended)
+            if ended["outcome"] == "done":
+                progress.note(ended["collection"])
+            bars(verb, len(rows), len(names), ended["collection"])
+    if all(each["outcome"].startswith("done") for each in rows):
         progress.finish()
-    _finish(verb, rows, as_json=bool(given.get("json")))
+    finish(verb, rows, as_json=bool(given.get("json")))
 
 
 @dataclass(slots=True)
@@ -145,7 +150,7 @@ class _Processes:
     def _run_one(self, name: str) -> OneOfManyDocument:
         with self._lock:
             if self._stopping:
-                return _row(name, "not started")
+                return row(name, "not started")
             process = _start(self.words, name)
             self._running.add(process)
         out, err = process.communicate()
@@ -175,21 +180,23 @@ def _read_result(name: str, code: int, out: str, err: str) -> OneOfManyDocument:
         document: dict[str, Any] = json.loads(out)
     except ValueError:
         last = err.strip().splitlines()[-1:] or [f"it ended with exit code {code}"]
-        return _row(name, outcome, message=last[0] if outcome == "error" else "")
+        return row(name, outcome, message=last[0] if outcome == "error" else "")
     if failure := document.get("error"):
-        return _row(name, outcome, failure["message"], failure["hint"])
-    # A plan has a strategy in place of a status.
-    status = document.get("status") or document.get("strategy") or ""
-    return _row(name, outcome, str(status), document=document)
+        return row(name, outcome, failure["message"], failure["hint"])
+    # `plan` and `evaluate` have a strategy in place of a status.
+    advice = document.get("recommendation") or {}
+    said = document.get("status") or document.get("strategy") or advice.get("strategy") or ""
+    return row(name, outcome, str(said), document=document)
 
 
-def _row(
+def row(
     name: str,
     outcome: Outcome,
     message: str = "",
     hint: str = "",
     document: dict[str, Any] | None = None,
 ) -> OneOfManyDocument:
+    """Return how a command ended for one collection."""
     return {
         "collection": name,
         "outcome": outcome,
@@ -197,6 +204,11 @@ def _row(
         "hint": hint,
         "document": document,
     }
+
+
+def row_of_error(name: str, error: XbtMigrateError) -> OneOfManyDocument:
+    """Return how a command ended with an error for one collection."""
+    return row(name, _OUTCOMES.get(error.exit_code, "error"), error.message, error.hint)
 
 
 def _without_own(words: Sequence[str]) -> Iterator[str]:
@@ -210,10 +222,10 @@ def _without_own(words: Sequence[str]) -> Iterator[str]:
             next(rest, None)
 
 
-def _finish(verb: str, rows: list[OneOfManyDocument], *, as_json: bool) -> None:
+def finish(verb: str, rows: list[OneOfManyDocument], *, as_json: bool) -> None:
     """Print how the collections ended, those that need attention first, and exit."""
-    rows.sort(key=lambda row: (_ATTENTION.index(row["outcome"]), row["collection"]))
-    counts = Counter(row["outcome"] for row in rows)
+    rows.sort(key=lambda each: (_ATTENTION.index(each["outcome"]), each["collection"]))
+    counts = Counter(each["outcome"] for each in rows)
     passed = not any(counts[outcome] for outcome in _ATTENTION[:4])
     following = f"xbtmigrate {NEXT[verb]}" if passed and verb in NEXT else None
     note = None if passed else "The same command goes on with the collections that are not done."
@@ -231,8 +243,8 @@ def _finish(verb: str, rows: list[OneOfManyDocument], *, as_json: bool) -> None:
             f"{verb} of {len(rows)} collections",
             ["collection", "outcome", "what it says"],
             [
-                (row["collection"], row["outcome"], "; ".join(filter(None, _said(row))))
-                for row in rows
+                (each["collection"], each["outcome"], "; ".join(filter(None, _said(each))))
+                for each in rows
             ],
         )
         render.next_step(content)
@@ -241,5 +253,5 @@ def _finish(verb: str, rows: list[OneOfManyDocument], *, as_json: bool) -> None:
     end(passed=passed, interrupted=bool(counts["interrupted"] or counts["not started"]))
 
 
-def _said(row: OneOfManyDocument) -> tuple[str, str]:
-    return row["message"].partition("\n")[0], row["hint"]
+def _said(ended: OneOfManyDocument) -> tuple[str, str]:
+    return ended["message"].partition("\n")[0], ended["hint"]

@@ -240,7 +240,7 @@ VERBS = {
     ),
 }
 
-MANY = ("plan", "backfill", "verify", "cutover", "rollback", "finalize", "abort")
+MANY = ("plan", "evaluate", "backfill", "verify", "cutover", "rollback", "finalize", "abort")
 """Verbs that run for each collection of a configuration of many."""
 
 OPTIONS = {

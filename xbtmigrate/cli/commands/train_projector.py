@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -43,8 +44,12 @@ def train_projector(
     Every kind is fitted and compared by held-out retrieval; the best one of each direction is
     kept under .xbtmigrate/, with the pairs it was made from.
     """
+    from xbtmigrate.cli import many
     from xbtmigrate.config import load_config
 
+    if many.is_for_many(config):
+        _train_many(config, pairs or None, direction, kind.split(","), threads, lora, json=json)
+        return
     settings = load_config(config)
     from xbtmigrate.workflows.train.train import train
 
@@ -71,6 +76,43 @@ def _describe_centring(centred: CentringDocument) -> str:
         return f"Queries are not centred: it gained nothing {tried}"
     strengths = " ".join(f"{each:g}" for each in centred["strengths"])
     return f"Queries centred by {strengths} (0, 0.1 ... 1 re-encoded), fitted {tried}"
+
+
+def _train_many(
+    config: Path,
+    pairs: int | None,
+    direction: Literal["both", "bridge", "forward"],
+    kinds: list[str],
+    threads: int,
+    lora: int,
+    *,
+    json: bool,
+) -> None:
+    """Fit once for all collections of a configuration."""
+    from xbtmigrate.cli import many
+    from xbtmigrate.config import load_config
+    from xbtmigrate.errors import ConfigError, XbtMigrateError
+    from xbtmigrate.workflows.many import list_collections
+    from xbtmigrate.workflows.train.train_many import train_many
+
+    if lora:
+        raise ConfigError("--lora is for one collection", "leave out --lora")
+    with render.progress() as bars:
+        found = train_many(
+            [load_config(config, name) for name in list_collections(config)],
+            pairs=pairs,
+            direction=direction,
+            kinds=kinds,
+            threads=threads,
+            report=bars,
+        )
+    rows = [
+        many.row_of_error(name, each)
+        if isinstance(each, XbtMigrateError)
+        else many.row(name, "done", document={**each.document()})
+        for name, each in found.items()
+    ]
+    many.finish("train-projector", rows, as_json=json)
 
 
 def _show(trained: TrainResult) -> None:

@@ -18,8 +18,7 @@ from xbtmigrate.documents.train import (
     LoraDocument,
     TrainDocument,
 )
-from xbtmigrate.errors import ConfigError, TrainingError
-from xbtmigrate.evaluation.queries import FREE, choose_held_out
+from xbtmigrate.errors import ConfigError
 from xbtmigrate.migration.phases import Phase
 from xbtmigrate.migration.plan import Plan
 from xbtmigrate.projectors import Projector
@@ -30,22 +29,24 @@ from xbtmigrate.training.kinds.lora import LoraReport, LoraTask, TextTower, fit_
 from xbtmigrate.training.pairs import joined_pairs, save_pairs
 from xbtmigrate.training.race import OnFit
 from xbtmigrate.training.trainers import find_trainers
-from xbtmigrate.types import Direction, Modality, PointId
-from xbtmigrate.workflows.encode_points import Report, encode_gallery
+from xbtmigrate.types import Direction, PointId
+from xbtmigrate.workflows.encode_points import Report
 from xbtmigrate.workflows.evaluate.collect import MIN_UNSEEN
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.next_step import find_next_step
-from xbtmigrate.workflows.points import Points, survey, take
+from xbtmigrate.workflows.points import Points
 from xbtmigrate.workflows.store import Store, open_store
 from xbtmigrate.workflows.train.calibrate import CalibrationResult
 from xbtmigrate.workflows.train.check_words import check_words
 from xbtmigrate.workflows.train.learn import learn_from_queries
 from xbtmigrate.workflows.train.make_pairs import EmbeddedRows, Material, fit_options, make_material
 from xbtmigrate.workflows.train.text_side import add_text_sides
+from xbtmigrate.workflows.train.training_sample import (
+    draw_points,
+    embed_points,
+    load_trainable_plan,
+)
 from xbtmigrate.workflows.workspace import Workspace
-
-IMAGE_PAIRS = 2000
-"""Most images encoded for pairs: unlike captions they are slow, and not always needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +164,15 @@ def train(
         StaleError: The plan no longer fits.
         TrainingError: The collection does not give enough pairs.
     """
-    _refuse_request(direction, kinds, lora)
+    refuse_request(direction, kinds, lora)
     with open_store(config) as store:
         models = Models(config)
         workspace = Workspace(config, models)
         # Refuses an encoder without a text tower before anything is read.
         tower = _text_tower(models) if lora else None
-        plan = _load_plan(store, models, workspace.artefacts)
-        points, fold = _sample(store, workspace, plan, pairs, report)
-        new = _known_or_encoded(models, workspace, points, report)
+        plan = load_trainable_plan(store, models, workspace.artefacts)
+        points, fold = draw_points(store, workspace, plan, pairs, report)
+        new = embed_points(models, workspace, points, report)
         directions = list(Direction) if direction == "both" else [Direction(direction)]
         points, text_sides = add_text_sides(
             *(store, models, workspace, points, report), directions=directions
@@ -180,14 +181,14 @@ def train(
             *(store, models, workspace, points, new), text_sides=text_sides, report=report
         )
         options = replace(fit_options(store, models, kinds, threads), text_sides=text_sides)
-        reports = _fit(directions, material, options, report)
+        reports = fit_directions(directions, material, options, report)
         if Direction.BRIDGE in reports:
             reports[Direction.BRIDGE] = check_words(
                 *(store, models, workspace.judged_queries, points),
                 found=reports[Direction.BRIDGE],
                 report=report,
             )
-        _keep(workspace.artefacts, points, new, material, reports, fold=fold)
+        keep_fits(workspace.artefacts, points, new, material, reports, fold=fold)
         tuned = None
         if tower is not None:
             task = _lora_task(points, material, reports[Direction.BRIDGE].projector)
@@ -199,31 +200,25 @@ def train(
     return TrainResult(plan, workspace.artefacts, material, reports, tuned, learned, centring)
 
 
-def _refuse_request(direction: str, kinds: Sequence[str], lora: int) -> None:
+def refuse_request(direction: str, kinds: Sequence[str], lora: int) -> None:
+    """Raise for kinds that do not exist, and for LoRA that nothing would use."""
     # Called only to raise: an unknown kind must fail before anything is encoded.
     find_trainers(kinds)
     if lora and direction == "forward":
         raise ConfigError("--lora tunes queries for the bridge", "leave out --direction forward")
 
 
-def _load_plan(store: Store, models: Models, artefacts: Artefacts) -> Plan:
-    """Load the plan; raise if it is stale or already being carried out."""
-    plan = artefacts.load_plan()
-    plan.check_current(store.binding(models.new.fingerprint))
-    store.refuse_while_under_way("with a new projector, the gallery would mix vectors of two maps")
-    return plan
-
-
-def _fit(
+def fit_directions(
     directions: Sequence[Direction], material: Material, options: FitOptions, report: Report
 ) -> dict[Direction, FitReport]:
+    """Fit the projector of each direction."""
     return {
         each: fit(each, material.pairs, material.task, options, _named(report, each))
         for each in directions
     }
 
 
-def _keep(
+def keep_fits(
     artefacts: Artefacts,
     points: Points,
     new: EmbeddedRows,
@@ -289,34 +284,6 @@ def _named(report: Report, direction: Direction) -> OnFit:
     return lambda done, total, best: report(f"fitting {direction}", done, total, best)
 
 
-def _sample(
-    store: Store, workspace: Workspace, plan: Plan, pairs: int | None, report: Report
-) -> tuple[Points, list[PointId]]:
-    """Draw the points of the pairs, starting with those encoded for the plan.
-
-    Points that the configured queries ask for are left out: pairs of them would bias the
-    measurement.
-
-    Returns:
-        The points, and those held out by fold where not all that queries ask for could be.
-    """
-    reader, judged = store.reader(), workspace.judged_queries
-    asked = {point for each in judged for points in each.relevant for point in points}
-    count = plan.coverage.points if pairs is None else pairs
-    # So many more that enough remain once the points that queries ask for are left out. With the
-    # seed of `plan` the survey draws that sample first, and its vectors are in the cache.
-    seen = survey(reader, sample=max(count, FREE) + len(asked), seed=plan.seed, report=report)
-    held = choose_held_out(judged, seen.sample, plan.seed)
-    points = take(reader, [point for point in seen.sample if point not in held][:count])
-    if not len(points):
-        raise TrainingError(
-            "no point has both its source and an old vector",
-            "check payload and qdrant.vector, and plan again",
-        )
-    # Recorded only where it narrows the queries that may measure these maps.
-    return points, [] if held == asked else sorted(held)
-
-
 def _make_material(
     store: Store,
     models: Models,
@@ -333,24 +300,3 @@ def _make_material(
     if workspace.judged_queries or store.facts.points - len(points) >= MIN_UNSEEN:
         return made
     return replace(made, task=replace(made.task, pairs=()))
-
-
-def _known_or_encoded(
-    models: Models, workspace: Workspace, points: Points, report: Report
-) -> EmbeddedRows:
-    """Return new vectors of the embedded field; images are encoded up to IMAGE_PAIRS in all."""
-    if models.stored is Modality.TEXT:
-        found = encode_gallery(models.new, workspace.cache, points, Modality.TEXT, report=report)
-        return EmbeddedRows(*found)
-    vectors, valid = workspace.cache.find(points.hashes)
-    # Cached vectors count towards the limit, so a repeated command encodes no more.
-    missing = np.flatnonzero(~valid)[: max(0, IMAGE_PAIRS - int(valid.sum()))]
-    vectors[missing], valid[missing] = encode_gallery(
-        models.new,
-        workspace.cache,
-        points.rows(missing),
-        Modality.IMAGE,
-        report=report,
-        stage="images, new model",
-    )
-    return EmbeddedRows(vectors, valid)
