@@ -14,8 +14,7 @@ from xbtmigrate.cli import render
 from xbtmigrate.cli.progress import ProgressDisplay
 from xbtmigrate.cli.text import plain
 from xbtmigrate.errors import ConfigError
-from xbtmigrate.workflows.plan import init
-from xbtmigrate.workflows.plan.init import _fields
+from xbtmigrate.workflows.plan import find_fields
 from xbtmigrate.workflows.plan.write_config import _listed, _value
 
 HOSTILE = "1.0\x1b[2J\x1b]0;title\x07\r\nerror: all is lost\x9b31m\u202eevil\u2066\x00\ud800\u2028b"
@@ -104,5 +103,9 @@ def test_only_keys_that_a_path_can_name_are_offered():
     for _ in range(5_000):
         deep = {"deep": deep}
     payload = {"a.b": "x y", "{a}": "x y", " a": "x y", "": "x y", "ok": "x y", "in": {"k": "x"}}
-    assert _fields([payload | {"deep": deep}]) == ({"ok": "x y", "in.k": "x"}, {})
-    assert init.DEEPEST < 100
+    found = find_fields.find_fields([payload | {"deep": deep}], None)
+    # Odd keys are quoted; an empty one, and what lies too deep, has no path.
+    quoted = {'"a.b"': "x y", '"{a}"': "x y", '" a"': "x y"}
+    assert found.texts == quoted | {"ok": "x y", "in.k": "x"}
+    assert not found.images
+    assert find_fields.DEEPEST < 100
