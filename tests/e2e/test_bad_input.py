@@ -286,7 +286,8 @@ def test_a_fraction_of_forward(world: World, tmp_path: Path):
         ({"text": ["a"], "relevant": ["1"]}, 2, "is not a query file"),
         ({"text": [], "relevant": []}, 2, "has no queries"),
         ({"text": ["a", None], "relevant": [["1"], ["1"]]}, 2, "without a query"),
-        ({"text": ["a"], "relevant": [["no-such-point"]]}, 1, "none of the relevant points"),
+        ({"text": ["a"], "relevant": [["no-such-point"]]}, 1, "'no-such-point' is not a point id"),
+        ({"text": ["a"], "relevant": [["999999999"]]}, 1, "such as '999999999', is in"),
     ],
 )
 def test_queries(world: World, ready: Path, columns: dict, exit_code: int, says: str):

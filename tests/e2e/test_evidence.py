@@ -208,3 +208,36 @@ def test_clicks_decide_and_say_what_they_favour(captions: Clipart, tmp_path: Pat
     plan = answer_inside("plan", cwd=tmp_path)
     assert plan["recommendation"]["strategy"] is not None
     assert any("favour what the old model showed" in each for each in plan["warnings"])
+
+
+def test_judged_queries_of_documents_are_translated_to_points(captions: Clipart, tmp_path: Path):
+    write_config(tmp_path, plan='queries = "queries.jsonl"')
+    client = QdrantClient(path=str(tmp_path / "qdrant"))
+    # Two points a document, as chunks of it.
+    for row, point in enumerate(captions.ids):
+        client.set_payload("captions", {"meta": {"doc": f"MED-{row // 2}"}}, [point])
+    client.close()
+    beir = tmp_path / "beir"
+    (beir / "qrels").mkdir(parents=True)
+    rows = [{"_id": f"q{row}", "text": captions.captions[2 * row]} for row in range(60)]
+    (beir / "queries.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    judgements = [f"q{row}\tMED-{row}\t1" for row in range(60)] + ["q1\tMED-x\t2"]
+    table = "\n".join(["query-id\tcorpus-id\tscore", *judgements])
+    (beir / "qrels" / "test.tsv").write_text(table, "utf-8")
+
+    write_config(tmp_path, plan='queries = "beir"')
+    code, _, err = inside("plan", cwd=tmp_path)
+    assert (code, "'MED-0' is not a point id" in err) == (1, True), err
+    assert "make-queries --judged" in err
+    assert "encoding" not in err
+    given = ("make-queries", "--judged", "beir", "--out", "queries.jsonl", "--id-field")
+    code, _, err = inside(*given, "asked", cwd=tmp_path)
+    assert (code, "'MED-0', in the field 'asked'" in err) == (2, True), err
+    code, _, err = inside(*given[:-1], cwd=tmp_path)
+    assert (code, "need each other" in err) == (2, True), err
+    done = answer_inside(*given, "meta.doc", cwd=tmp_path)
+    assert (done["queries"], done["answers"], done["missing"]) == (60, 120, 1)
+    write_config(tmp_path, plan='queries = "queries.jsonl"')
+    plan = answer_inside("plan", cwd=tmp_path)
+    assert plan["measurement"]["provisional"] is False
+    assert plan["recommendation"]["strategy"] is not None

@@ -64,16 +64,18 @@ class ExportTextsDocument(TypedDict):
 
 
 class MakeQueriesDocument(NextDocument):
-    """Queries that were made from the collection's titles."""
+    """Queries that were made from the collection's titles, or translated."""
 
     file: str
     """The file that was written."""
     field: str
-    """Payload field of the titles."""
+    """Payload field of the titles, or of the ids."""
     queries: int
     """Number of queries."""
     answers: int
     """Points that answer them, each counted for each of its queries."""
+    missing: int
+    """Ids of judged queries that no point has; 0 for titles."""
 
 
 class RatesDocument(TypedDict):

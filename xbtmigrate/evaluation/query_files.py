@@ -12,6 +12,7 @@ from xbtmigrate.errors import ConfigError
 from xbtmigrate.evaluation.queries import DESCRIBED, Questions
 from xbtmigrate.evaluation.query_rows import (
     Row,
+    read_id,
     read_rows,
     read_text,
     read_topics,
@@ -131,11 +132,12 @@ def _by_row(path: Path, rows: Sequence[Row], column: str) -> Grades:
     """Read rows that hold one answer of a query in the column `id`, with a grade or clicks."""
     grades: defaultdict[Query, dict[PointId, float]] = defaultdict(dict)
     for number, row in enumerate(rows, 1):
-        query, points = _query(row), split_ids(row.get("id"), path)
+        query, given = _query(row), row.get("id")
+        points = [] if given in (None, "") else [read_id(given, path)]
         _require(path, number, query, points)
-        for point in points:
-            # Rows of the same point add up, as the clicks of several days do.
-            grades[query][point] = grades[query].get(point, 0) + _grade(path, number, row, column)
+        # Rows of the same point add up, as the clicks of several days do.
+        grade = _grade(path, number, row, column)
+        grades[query][points[0]] = grades[query].get(points[0], 0) + grade
     return grades
 
 

@@ -84,7 +84,7 @@ def read_topics(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def split_ids(value: object, path: Path) -> list[PointId]:
-    """Return the ids in a cell: a list, one id, or a text of several.
+    """Return the ids in a cell: a list, one number, or a text of several.
 
     Args:
         value: The cell; None for an empty one.
@@ -93,19 +93,28 @@ def split_ids(value: object, path: Path) -> list[PointId]:
     Raises:
         ConfigError: A number has lost digits.
     """
-    if value is None:
-        return []
     if isinstance(value, list | tuple):
-        return [point for each in value for point in split_ids(each, path)]
-    if isinstance(value, float):
-        # pandas turns whole numbers into floats where a cell is empty.
-        if abs(value) >= EXACT or not value.is_integer():
-            raise ConfigError(
-                f"{path} holds the id {value!r} as a floating-point number, which loses digits",
-                "write the ids as strings",
-            )
-        value = int(value)
-    return [spell_id(each) for each in _BETWEEN_IDS.split(str(value)) if each]
+        return [read_id(each, path) for each in value if each not in (None, "")]
+    if not isinstance(value, str):
+        return [] if value is None else [read_id(value, path)]
+    return [spell_id(each) for each in _BETWEEN_IDS.split(value) if each]
+
+
+def read_id(value: object, path: Path) -> PointId:
+    """Return the one id in a cell.
+
+    Raises:
+        ConfigError: It is a number that has lost digits.
+    """
+    if not isinstance(value, float):
+        return spell_id(str(value))
+    # pandas turns whole numbers into floats where a cell is empty.
+    if abs(value) >= EXACT or not value.is_integer():
+        raise ConfigError(
+            f"{path} holds the id {value!r} as a floating-point number, which loses digits",
+            "write the ids as strings",
+        )
+    return str(int(value))
 
 
 def spell_id(text: str) -> PointId:

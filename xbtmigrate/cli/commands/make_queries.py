@@ -9,6 +9,7 @@ import typer
 
 from xbtmigrate.cli import render
 from xbtmigrate.cli.options import CONFIG, ConfigOption, JsonOption
+from xbtmigrate.errors import ConfigError
 
 
 def make_queries(
@@ -17,6 +18,12 @@ def make_queries(
         str | None,
         typer.Option(help="Payload field of the titles; payload.query, or one called title."),
     ] = None,
+    judged: Annotated[
+        Path | None,
+        typer.Option(help="Judged queries, BEIR or TREC, whose ids are in a payload field."),
+    ] = None,
+    id_field: Annotated[str | None, typer.Option(help="That payload field.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the judged queries.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Queries to write, at most.")] = 300,
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="File to write, beside the configuration.")
@@ -26,15 +33,25 @@ def make_queries(
 ) -> None:
     """Write titles of the collection as queries for their points, marked as made.
 
-    They measure, but recommend nothing, until somebody rewrites them.
+    They measure, but recommend nothing, until somebody rewrites them. With --judged, translate
+    judged queries from the ids of a payload field to those of points.
     """
+    if (judged is None) != (id_field is None):
+        raise ConfigError("--judged and --id-field need each other", "give both, or neither")
     from xbtmigrate.config import load_config
 
     settings = load_config(config)
+    from xbtmigrate.evaluation.query_files import read_questions
+    from xbtmigrate.workflows.plan.make_queries import QueriesFile, translate_queries
     from xbtmigrate.workflows.plan.make_queries import make_queries as make
 
+    file = QueriesFile(out, force)
     with render.progress() as bars:
-        done = make(settings, name=field, count=count, out=out, force=force, report=bars)
+        if judged is not None and id_field is not None:
+            asked = read_questions(judged, split)
+            done = translate_queries(settings, asked, id_field, file, report=bars)
+        else:
+            done = make(settings, name=field, count=count, file=file, report=bars)
     if json:
         render.document(done)
         return
@@ -42,4 +59,6 @@ def make_queries(
         f"Wrote {done['queries']:,} queries for {done['answers']:,} points, from the field "
         f"'{done['field']}', to {done['file']}."
     )
+    if done["missing"]:
+        render.note(f"{done['missing']:,} ids of the judged queries are those of no point.")
     render.next_step(done)

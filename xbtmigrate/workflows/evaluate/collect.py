@@ -18,6 +18,7 @@ from xbtmigrate.migration.plan import Plan
 from xbtmigrate.training.pairs import load_pairs
 from xbtmigrate.types import Kind, PointId, vectors_of
 from xbtmigrate.workflows.encode_points import Report, encode_gallery
+from xbtmigrate.workflows.evaluate.check_answers import require_answers
 from xbtmigrate.workflows.evaluate.embed_queries import CollectedPoints, embed_queries
 from xbtmigrate.workflows.evaluate.query_sources import make_neighbour_trial, make_questions
 from xbtmigrate.workflows.evaluate.trial import Trial
@@ -88,6 +89,7 @@ def make_trial(
             "cannot tell which model is better",
             "name a file with --queries or plan.queries; docs/judging.md shows how to make one",
         )
+    require_answers(store, judged)
     collected = collect(
         store, models, workspace, judged, max_gallery=wanted.max_gallery, report=report
     )

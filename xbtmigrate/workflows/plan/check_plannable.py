@@ -10,10 +10,12 @@ from xbtmigrate.qdrant.collection.duplicate_ids import refuse_duplicate_ids
 from xbtmigrate.qdrant.journal.rivals import refuse_rivals
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.types import Strategy
+from xbtmigrate.workflows.evaluate.check_answers import require_answers
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.plan.inputs import require_inputs
 from xbtmigrate.workflows.prerequisites import refuse_impossible
 from xbtmigrate.workflows.store import Store
+from xbtmigrate.workflows.workspace import read_judged_questions
 
 
 def check_plannable(store: Store, models: Models) -> tuple[Target, MigrationRecord | None]:
@@ -33,6 +35,7 @@ def check_plannable(store: Store, models: Models) -> tuple[Target, MigrationReco
     _refuse_rivals(store.config, store.connection, store.facts.collection)
     refuse_duplicate_ids(store.connection, store.facts)
     require_inputs(store.facts, models)
+    require_answers(store, read_judged_questions(store.config))
     layout = store.layout(
         models.new.dimension, resuming=record is not None and record.phase not in OVER
     )

@@ -1,17 +1,21 @@
-"""Write queries made from the collection's own titles, marked as made."""
+"""Write queries made from the collection's own titles, or judged ones by the ids of points."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from xbtmigrate.config import Config
 from xbtmigrate.documents.plan import MakeQueriesDocument
 from xbtmigrate.errors import ConfigError, EvaluationError
+from xbtmigrate.evaluation.queries import Questions
+from xbtmigrate.evaluation.query_rows import spell_id
 from xbtmigrate.files import write_atomically
 from xbtmigrate.qdrant.collection.overview import read_overview
 from xbtmigrate.qdrant.wire.payload_field import parse_field
@@ -72,13 +76,39 @@ class TitleSample:
         return {title: self._points[title] for title in fit[: self.count]}
 
 
+@dataclass(frozen=True, slots=True)
+class QueriesFile:
+    """Where queries are written.
+
+    Attributes:
+        out: The file, relative to the configuration.
+        force: Whether to overwrite it.
+    """
+
+    out: Path
+    force: bool
+
+    def check(self, config: Config) -> Path:
+        """Return the path if it may be written.
+
+        Raises:
+            ConfigError: It exists, or is no file of queries.
+        """
+        path = config.base / self.out
+        # Somebody may have rewritten the queries, so they are not overwritten unasked.
+        if path.exists() and not self.force:
+            raise ConfigError(f"{path} exists", "give --force to overwrite it, or another --out")
+        if path.suffix != ".jsonl":
+            raise ConfigError(f"--out {self.out} does not end in .jsonl", f"write {FILE}")
+        return path
+
+
 def make_queries(
     config: Config,
     *,
     name: str | None,
     count: int,
-    out: Path,
-    force: bool,
+    file: QueriesFile,
     report: Report = lambda *_: None,
 ) -> MakeQueriesDocument:
     """Write titles as queries for the points that have them.
@@ -87,20 +117,14 @@ def make_queries(
         config: The configuration.
         name: Payload field of the titles; None for `payload.query`, or one of a usual name.
         count: Queries to write, at most.
-        out: File to write, relative to the configuration.
-        force: Whether to overwrite it.
+        file: Where they are written.
         report: Called with progress.
 
     Raises:
         ConfigError: The file exists, or the field is none to take queries from.
         EvaluationError: No title asks for a few points.
     """
-    path = config.base / out
-    # Somebody may have rewritten the queries, so they are not overwritten unasked.
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists", "give --force to overwrite it, or another --out")
-    if path.suffix != ".jsonl":
-        raise ConfigError(f"--out {out} does not end in .jsonl", f"write for example {FILE}")
+    path = file.check(config)
     with open_store(config) as store:
         chosen = _choose_field(store, name)
         sample, done = TitleSample(count, config.plan.seed), 0
@@ -114,17 +138,74 @@ def make_queries(
             f"no text of the field '{chosen}' is that of one to {MOST_ANSWERS} points",
             "name another field with --field",
         )
-    _write(path, titles.items(), chosen)
+    _write(path, ({"text": each, "relevant": ids, "made": chosen} for each, ids in titles.items()))
     return {
         "file": str(path),
         "field": chosen,
         "queries": len(titles),
         "answers": sum(map(len, titles.values())),
+        "missing": 0,
         **next_step(
             PLAN,
-            f'Set plan.queries = "{out}" first. The queries measure, but recommend nothing until '
-            "you write what your users would type, and remove `made` from those rows.",
+            f'Set plan.queries = "{file.out}" first. The queries measure, but recommend nothing '
+            "until you write what your users would type, and remove `made` from those rows.",
         ),
+    }
+
+
+def translate_queries(
+    config: Config,
+    judged: Sequence[Questions],
+    field: str,
+    file: QueriesFile,
+    report: Report = lambda *_: None,
+) -> MakeQueriesDocument:
+    """Write judged queries with the ids of points in place of those of a payload field.
+
+    Args:
+        config: The configuration.
+        judged: The queries; all points that have one of a query's ids answer it.
+        field: Payload field of the ids.
+        file: Where they are written.
+        report: Called with progress.
+
+    Raises:
+        ConfigError: The file exists, or no point has any of the ids.
+    """
+    path = file.check(config)
+    wanted = {each for questions in judged for ids in questions.relevant for each in ids}
+    points: defaultdict[str, list[PointId]] = defaultdict(list)
+    with open_store(config) as store:
+        done = 0
+        for batch in store.reader(query_field=field).read({"source"}):
+            for point, text in zip(batch["id"].to_pylist(), batch["text"].to_pylist(), strict=True):
+                if text is not None and (name := spell_id(text)) in wanted:
+                    points[name].append(point)
+            done += len(batch)
+            report("reading ids", done, store.facts.points)
+    if not points:
+        raise ConfigError(
+            f"no point has an id of the judged queries, such as '{min(wanted)}', in the field "
+            f"'{field}'",
+            "name the payload field of these ids with --id-field",
+        )
+    rows: list[dict[str, Any]] = [
+        {
+            questions.modality.value: query,
+            "relevant": [p for each in ids for p in points.get(each, ())],
+        }
+        for questions in judged
+        for query, ids in zip(questions.texts, questions.relevant, strict=True)
+        if any(each in points for each in ids)
+    ]
+    _write(path, rows)
+    return {
+        "file": str(path),
+        "field": field,
+        "queries": len(rows),
+        "answers": sum(len(row["relevant"]) for row in rows),
+        "missing": len(wanted - points.keys()),
+        **next_step(PLAN, f'Set plan.queries = "{file.out}" first.'),
     }
 
 
@@ -168,9 +249,6 @@ def _find_titles(store: Store) -> str:
     return best
 
 
-def _write(path: Path, titles: Iterable[tuple[str, list[PointId]]], field: str) -> None:
-    rows = [
-        json.dumps({"text": title, "relevant": points, "made": field}, ensure_ascii=False)
-        for title, points in titles
-    ]
-    write_atomically(path, lambda each: each.write_text("\n".join(rows) + "\n", "utf-8"))
+def _write(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_atomically(path, lambda each: each.write_text(text, "utf-8"))
