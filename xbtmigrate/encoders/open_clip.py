@@ -141,6 +141,19 @@ class OpenClipEncoder:
         # For LoRA, whose training needs gradients and so the network itself.
         return self._model.network, self._model.tokenize
 
+    def image_tower(self) -> tuple[Any, Callable[[Sequence[str]], torch.Tensor]]:
+        """Return the loaded network, whose `encode_image` embeds pixels, and what opens images.
+
+        Raises:
+            EncoderError: The model cannot be loaded.
+        """
+        import torch
+
+        def open_pixels(references: Sequence[str]) -> torch.Tensor:
+            return torch.stack(open_images(references, self._images, self._model.preprocess))
+
+        return self._model.network, open_pixels
+
     def _texts(self, texts: Sequence[str]) -> Iterator[Vectors]:
         for _, part in _slices(texts, self._batch_size):
             tokens = self._model.tokenize(list(part))

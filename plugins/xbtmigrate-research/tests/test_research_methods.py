@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache, partial
 
+import numpy as np
 import pytest
 from xbtmigrate_research.measure import measure_method
 from xbtmigrate_research.method import Method, Needs, answer_in_old
@@ -154,3 +155,35 @@ def test_clustered_spaces_are_aligned_without_a_pair():
     trial = Trial(made_corpus(d_old=16, clusters=12), 250)
     # The answer is among 700 points: chance finds it in one of 70 lists.
     assert recall("mini_vec2vec", trial, clusters=12, neighbours=5) > 0.3
+
+
+def test_a_gallery_that_is_mapped_at_each_update_stays_searchable():
+    trial = Trial(made_corpus(noise=0.4, d_old=16), 400)
+    found = figures("continual_compatible", trial)
+    assert list(found)[-3:] == ["step v1", "step v2", "step v3"]
+    assert min(found["step v2"], found["step v3"]) > 0.5 * found["step v1"]
+    # Without a transfer no vector of the new model means anything in the old space.
+    assert found["recall@10"] > recall("head", trial) + 0.5
+
+
+def test_xbt_learns_its_map_from_texts_alone():
+    trial = Trial(made_corpus(), 400)
+    assert recall("xbt_texts", trial) > recall("procrustes", trial) - 0.1
+
+
+def test_a_map_is_the_remedy_for_small_queries(monkeypatch):
+    from xbtmigrate_research.methods import large_to_small
+
+    corpus = made_corpus()
+    turn = np.linalg.qr(np.random.default_rng(1).standard_normal((24, 24)))[0].astype(np.float32)
+
+    class Tower:
+        """To it, the vector of a small picture is that of the large one, turned."""
+
+        def encode(self, rows, modality):
+            return corpus.new[rows] @ turn
+
+    monkeypatch.setattr(large_to_small, "new_model", lambda trial: Tower())
+    monkeypatch.setattr(large_to_small, "read_pictures", lambda trial, rows, size: rows)
+    trial = Trial(corpus, 400)
+    assert recall("large_to_small", trial) > recall("small_queries", trial) + 0.5

@@ -39,6 +39,7 @@ class Corpus:
         pictures: Whether points are pictures.
         words: Words embedded by the new model, where they were.
         old_words: The same by the old model.
+        folder: The folder that holds pictures and models, for methods that embed anew.
     """
 
     texts: Sequence[str]
@@ -52,12 +53,13 @@ class Corpus:
     pictures: bool = False
     words: Mapping[str, Vectors] | None = None
     old_words: Mapping[str, Vectors] | None = None
+    folder: Path | None = None
 
 
 def read_corpus(name: str, data: Path) -> Corpus:
     """Read a corpus by its name from the folder that holds all of them."""
     if name == "clipart":
-        return _pictures(data / "clipart")
+        return _pictures(data)
     folder = data / "text"
     if name == "neural":
         kept = set(pq.read_table(folder / "e5-documents.parquet")["id"].to_pylist())
@@ -103,8 +105,9 @@ def _texts(
     )  # fmt: skip
 
 
-def _pictures(folder: Path) -> Corpus:
+def _pictures(data: Path) -> Corpus:
     """Read pictures of all splits, asked for by the captions of val."""
+    folder = data / "clipart"
     pairs = pq.read_table(folder / "pairs.parquet", columns=["id", "caption", "split"])
     table = pq.read_table(folder / "embeddings.parquet")
     assert table["id"].equals(pairs["id"])
@@ -115,8 +118,9 @@ def _pictures(folder: Path) -> Corpus:
     asked = [texts[row] for row in rel]
     questions = old_text, new_text
     return Corpus(
-        texts, asked, old, new, old_text[rel], new_text[rel], rel, questions, pictures=True
-    )
+        texts, asked, old, new, old_text[rel], new_text[rel], rel, questions, pictures=True,
+        folder=data,
+    )  # fmt: skip
 
 
 def _by_key(folder: Path, name: str) -> dict[str, Vectors]:

@@ -77,6 +77,8 @@ def measure_method(name: str, method: Method, trial: Trial) -> Run:
     if outcome.own is not None:
         own = _figures(trial.judge(outcome.own, TEST))
         figures |= {f"own {metric}": value for metric, value in own.items()}
+    for step, space in outcome.steps.items():
+        figures[f"step {step}"] = trial.judge(space, TEST).means["map@100"]
     if outcome.backfill is not None:
         figures |= _curves(outcome.backfill, trial)
     epochs = trial.cut(method.epochs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -55,12 +55,14 @@ class Outcome:
         space: What is searched while nothing but the pairs is embedded again.
         own: What is searched at the end, where that is another space than the new model's.
         backfill: What is searched in between, where the method says.
+        steps: What is searched after each of several updates, in their order.
         note: Settings that were chosen.
     """
 
     space: SearchSpace
     own: SearchSpace | None = None
     backfill: Backfill | None = None
+    steps: Mapping[str, SearchSpace] = field(default_factory=dict)
     note: str = ""
 
 
@@ -78,6 +80,7 @@ class Method:
         epochs: Passes over the pairs as published; 0 for closed forms and for what the tool trains
             itself.
         corpora: Where it can be measured.
+        compares_with_old: Whether its queries are those of the old model's row.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Method:
     beside: str = ""
     epochs: int = 0
     corpora: Collection[str] = CORPORA
+    compares_with_old: bool = True
 
 
 def answer_in_old(trial: Trial, bridged: Vectors, note: str = "") -> Outcome:

@@ -87,14 +87,19 @@ def _verdict(
     methods: Methods,
 ) -> str:
     """Say in a sentence how a method compares with the old model and with what it is built on."""
-    parts = [_against("the old model", runs, found.get(KEEP, []))]
-    method = methods.get(name)
+    method, parts = methods.get(name), []
+    if method is None or method.compares_with_old:
+        parts.append(_against("the old model", runs, found.get(KEEP, [])))
     if method and method.beside:
         parts.append(_against(method.beside, runs, found.get(method.beside, [])))
     said = ", ".join(part for part in parts if part)
     verdict = said[:1].upper() + said[1:] + "." if said else ""
     if runs[0].epochs < runs[0].published:
         verdict += f" Shortened: {runs[0].epochs} of {runs[0].published} epochs."
+    steps = [metric for metric in runs[0].figures if metric.startswith("step ")]
+    if steps:
+        shown = ", ".join(f"{each.removeprefix('step ')} {_range(runs, each)}" for each in steps)
+        verdict += f" map@100 over the updates: {shown}."
     return verdict.strip()
 
 

@@ -108,13 +108,23 @@ class Trial:
         """Side vectors of all points, (m, d_side), by direction."""
         return {way: side.embed(self.corpus.texts) for way, side in self.text_sides.items()}
 
-    def pairs_of(self, rows: Rows, *, words: bool) -> list[Pairs]:
-        """Pair the vectors of rows; pictures with their own new vectors and with captions'."""
+    def pairs_of(self, rows: Rows, *, words: bool, texts: bool = False) -> list[Pairs]:
+        """Pair the vectors of rows; pictures with their own new vectors and with captions'.
+
+        Args:
+            rows: Gallery rows.
+            words: Whether side vectors come with them.
+            texts: Whether the captions of pictures are paired with each other instead.
+        """
         corpus = self.corpus
-        source = PairSource.IMAGE if corpus.pictures else PairSource.TEXT
-        targets = {source: corpus.new}
-        if corpus.pictures:
-            targets[PairSource.CAPTION_IMAGE] = corpus.questions[1]
+        sides_of = {PairSource.TEXT: (corpus.old, corpus.new)}
+        if corpus.pictures and texts:
+            sides_of = {PairSource.TEXT: corpus.questions}
+        elif corpus.pictures:
+            sides_of = {
+                PairSource.IMAGE: (corpus.old, corpus.new),
+                PairSource.CAPTION_IMAGE: (corpus.old, corpus.questions[1]),
+            }
         sides = self.sides if words else {}
         given = [
             sides[way][rows] if way in sides else None
@@ -122,11 +132,11 @@ class Trial:
         ]
         ids = [str(row) for row in rows]
         return [
-            Pairs(ids, [""] * len(rows), corpus.old[rows], target[rows], source, *given)
-            for source, target in targets.items()
+            Pairs(ids, [""] * len(rows), old[rows], new[rows], source, *given)
+            for source, (old, new) in sides_of.items()
         ]
 
-    def task(self, *, words: bool) -> SelectionTask:
+    def task(self, *, words: bool, texts: bool = False) -> SelectionTask:
         """Make the held-out retrieval that the product chooses its maps by."""
         corpus, (held, kept) = self.corpus, self.split
         gallery = np.concatenate([held, kept])[:MAX_GALLERY]
@@ -141,14 +151,28 @@ class Trial:
             gallery_side=None if forward is None else forward[gallery],
             queries_side=None if bridge is None else bridge[held],
             self_asked=not corpus.pictures,
-            pairs=self.pairs_of(held, words=words),
+            pairs=self.pairs_of(held, words=words, texts=texts),
         )
 
-    def fit(self, direction: Direction, kinds: Sequence[str], *, words: bool = False) -> FitReport:
-        """Fit a map as `train-projector` does, with or without the words of the texts."""
+    def fit(
+        self,
+        direction: Direction,
+        kinds: Sequence[str],
+        *,
+        words: bool = False,
+        texts: bool = False,
+    ) -> FitReport:
+        """Fit a map as `train-projector` does.
+
+        Args:
+            direction: Which way to map.
+            kinds: Kinds to try.
+            words: Whether the map may look at the words of the texts.
+            texts: Whether a map for pictures learns from their captions alone.
+        """
         spaces = ModelSpace("old", Distance.COSINE), ModelSpace("new", Distance.COSINE)
         sides = self.text_sides if words else {}
         options = FitOptions(*spaces, kinds, text_sides=sides, seed=self.seed, threads=1)
         _, kept = self.split
-        pairs = self.pairs_of(kept, words=words)
-        return fit(direction, pairs, self.task(words=words), options)
+        pairs = self.pairs_of(kept, words=words, texts=texts)
+        return fit(direction, pairs, self.task(words=words, texts=texts), options)

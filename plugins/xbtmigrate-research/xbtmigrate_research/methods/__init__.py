@@ -9,6 +9,7 @@ from xbtmigrate_research.method import Method
 
 MODULES = (
     "kinds",
+    "xbt",
     "drift_adapter",
     "mini_vec2vec",
     "slerp",
@@ -24,6 +25,9 @@ MODULES = (
     "advbct",
     "prototype_perturbation",
     "l2r",
+    "taca",
+    "continual_compatible",
+    "large_to_small",
 )
 """In the order of the table."""
 
@@ -38,6 +42,7 @@ def load_methods() -> dict[str, Method]:
         modules = [import_module(f"{__name__}.{name}") for name in MODULES]
     except ImportError as error:
         raise ConfigError(
-            f"the methods need a library: {error}", "pip install 'xbtmigrate[research,train]'"
+            f"the methods need a library: {error}",
+            "pip install 'xbtmigrate[research,train,openclip]'",
         ) from error
     return {method.name: method for module in modules for method in module.METHODS}
