@@ -283,7 +283,8 @@ def test_a_fraction_of_forward(world: World, tmp_path: Path):
     ("columns", "exit_code", "says"),
     [
         ({"query": ["a"], "relevant": [["1"]]}, 2, "is not a query file"),
-        ({"text": ["a"], "relevant": ["1"]}, 2, "is not a query file"),
+        ({"text": ["a"], "answers": ["1"]}, 2, "is not a query file"),
+        ({"text": ["a"], "relevant": [[0.5]]}, 2, "loses digits"),
         ({"text": [], "relevant": []}, 2, "has no queries"),
         ({"text": ["a", None], "relevant": [["1"], ["1"]]}, 2, "without a query"),
         ({"text": ["a"], "relevant": [["no-such-point"]]}, 1, "'no-such-point' is not a point id"),
