@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xbtmigrate.encoders.mean_of_windows import cut_windows
-from xbtmigrate.encoders.weights import weights_digest
 from xbtmigrate.errors import ConfigError, EncoderError
 from xbtmigrate.types import Modality, PointId, Vectors, digest_of
+from xbtmigrate_sentence_transformers.backends import Backend, Processes, network_digest
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -41,9 +41,15 @@ class SentenceTransformersEncoder:
         max_seq_length: Tokens that are read of each text; unset, the model's own limit.
         trust_remote_code: Run Python code that comes with the model.
         threads: CPU threads of torch; unset, torch chooses. It holds for the whole process.
+        backend: What runs the model; "onnx" and "openvino" export a model that has no such file.
+        model_file: The file that the backend "onnx" or "openvino" runs, such as a quantized one;
+            unset, its usual one.
+        parallel: Processes for calls of at least `batch_size` texts, of the backend "torch". With
+            several GPUs they take turns; the model of this process then stays on the CPU.
 
     Raises:
-        ConfigError: A number is below 1, or two options say what is put before a text.
+        ConfigError: A number is below 1, two options say what is put before a text, or an option
+            belongs to another backend.
     """
 
     def __init__(  # noqa: PLR0913  the options of the config table, each by name
@@ -63,12 +69,22 @@ class SentenceTransformersEncoder:
         max_seq_length: int | None = None,
         trust_remote_code: bool = False,
         threads: int | None = None,
+        backend: Backend = "torch",
+        model_file: str | None = None,
+        parallel: int | None = None,
     ) -> None:
-        numbers = [batch_size, max_seq_length, truncate_dim, threads]
+        numbers = [batch_size, max_seq_length, truncate_dim, threads, parallel]
         if any(number is not None and number < 1 for number in numbers):
             raise ConfigError(
-                "batch_size, max_seq_length, truncate_dim and threads must be at least 1",
+                "batch_size, max_seq_length, truncate_dim, threads and parallel must be at least 1",
                 "correct the option",
+            )
+        if backend == "torch" and model_file is not None:
+            raise ConfigError("model_file is of the backends onnx and openvino", "set backend")
+        if backend != "torch" and parallel is not None:
+            raise ConfigError(
+                f"parallel is of the backend torch, and {backend} uses all cores by itself",
+                "leave out parallel or backend",
             )
         self._prefixes = {
             "query": _only(query_prefix=query_prefix, query_prompt=query_prompt),
@@ -81,6 +97,9 @@ class SentenceTransformersEncoder:
         self._normalize, self._max_seq_length = normalize, max_seq_length
         self._truncate_dim = truncate_dim
         self._trust_remote_code, self._threads = trust_remote_code, threads
+        self._backend: Backend = backend
+        self._model_file = model_file
+        self._processes = Processes(parallel, device, threads) if parallel else None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -93,7 +112,8 @@ class SentenceTransformersEncoder:
         # Without it, the identity that earlier migrations recorded.
         if self._truncate_dim is not None:
             settings.append(self._truncate_dim)
-        return f"sentence-transformers:{digest_of([weights_digest(model), repr(settings)])}"
+        digest = network_digest(model, self._backend)
+        return f"sentence-transformers:{digest_of([digest, repr(settings)])}"
 
     @property
     def dimension(self) -> int:
@@ -119,6 +139,7 @@ class SentenceTransformersEncoder:
         model = self._model
         kind = "query" if ids is None else "document"
         embed = model.encode_query if ids is None else model.encode_document
+        many = self._processes is not None and len(items) >= self._batch_size
         try:
             vectors = embed(
                 list(items),
@@ -127,6 +148,7 @@ class SentenceTransformersEncoder:
                 normalize_embeddings=self._normalize,
                 show_progress_bar=False,
                 convert_to_numpy=True,
+                pool=self._processes.of(model) if self._processes and many else None,
             )
         # torch reports exhausted memory as a RuntimeError, hence the hint.
         except RuntimeError as error:
@@ -188,12 +210,17 @@ class SentenceTransformersEncoder:
                 device=None if self._device == "auto" else self._device,
                 trust_remote_code=self._trust_remote_code,
                 truncate_dim=self._truncate_dim,
+                backend=self._backend,
+                model_kwargs={"file_name": self._model_file} if self._model_file else None,
             )
         # Errors of the hub, the weights and the tokenizer share no narrower class.
         except Exception as error:
             raise EncoderError(
                 f"cannot load the model {self._name}: {error}",
-                "check the name or folder; a name is downloaded from the hub on first use",
+                "check the name or folder; a name is downloaded from the hub on first use"
+                if self._backend == "torch"
+                else f"check the name or folder, and pip install 'sentence-transformers"
+                f"[{self._backend}]'",
             ) from error
         # Set on loading, because the fingerprint reads it from the model.
         if self._max_seq_length is not None:
