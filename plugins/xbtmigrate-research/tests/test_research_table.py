@@ -1,6 +1,7 @@
 """The table: what is measured, kept and printed."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -78,6 +79,14 @@ def test_the_page_says_who_is_above_whom_and_what_was_shortened():
     )
     assert "0.750 (0.700 to 0.800)" in rows["| perfect"]
     assert "| yes |" in list_methods([PERFECT])
+
+
+def test_the_page_compares_with_the_paper_where_it_can():
+    runs = [run_of("keep", 0, 0.5, pairs=0), run_of("full", 0, 0.9, pairs=0)]
+    runs.append(run_of("perfect", 0, 0.8))
+    method = replace(PERFECT, published="70 % on ImageNet")
+    page = show_runs(runs, {"perfect": method})
+    assert "Gap closed: 70 % on ImageNet, 75 % here. |" in page
 
 
 @pytest.fixture

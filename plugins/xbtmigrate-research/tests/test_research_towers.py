@@ -87,6 +87,31 @@ def test_pictures_are_shrunk(pictures):
     assert sizes == [(32, 32)] * 2 + [(6, 6)] * 2
 
 
+def test_pixels_are_read_as_towers_take_them(pictures):
+    from xbtmigrate_research.pictures import read_pixels
+
+    pixels = read_pixels(Trial(pictures, 100), np.array([3, 5]), 24)
+    assert pixels.shape == (2, 3, 24, 24)
+    assert 0 <= pixels.min() < 0.5 < pixels.max() <= 1
+
+
+def test_views_of_a_picture_find_each_other():
+    import torch
+    from xbtmigrate_research.methods.fct_simclr import network, train_views, view
+    from xbtmigrate_research.optimise import mapped
+
+    torch.manual_seed(0)
+    colours = torch.rand(300, 3, 3, 3)
+    pixels = torch.nn.functional.interpolate(colours, size=(24, 24), mode="bilinear")
+    first, second = (view(pixels[200:]).numpy() for _ in range(2))
+
+    def found(made):
+        near = mapped(made, first) @ mapped(made, second).T
+        return (near.argmax(axis=1) == np.arange(len(near))).mean()
+
+    assert found(train_views(pixels[:200], 0, epochs=10)) > found(network()) + 0.2
+
+
 def test_additions_learn_what_texts_alone_cannot_tell(pictures):
     trial = Trial(pictures, 330)
     tuned = figures("xbt", trial, epochs=40)["recall@10"]

@@ -80,6 +80,7 @@ class Method:
         epochs: Passes over the pairs as published; 0 for closed forms and for what the tool trains
             itself.
         corpora: Where it can be measured.
+        published: Share of the gap between old and new model that the paper closes, in words.
         compares_with_old: Whether its queries are those of the old model's row.
     """
 
@@ -91,6 +92,7 @@ class Method:
     beside: str = ""
     epochs: int = 0
     corpora: Collection[str] = CORPORA
+    published: str = ""
     compares_with_old: bool = True
 
 

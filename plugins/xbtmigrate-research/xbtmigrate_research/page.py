@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import TypeAlias
 
+from xbtmigrate.evaluation.comparison import gap_closed
 from xbtmigrate_research.measure import FULL, KEEP, Run
 from xbtmigrate_research.method import Method
 
@@ -94,6 +95,11 @@ def _verdict(
         parts.append(_against(method.beside, runs, found.get(method.beside, [])))
     said = ", ".join(part for part in parts if part)
     verdict = said[:1].upper() + said[1:] + "." if said else ""
+    ends = [found[end][0].figures[MAIN] for end in (KEEP, FULL) if end in found]
+    if method and method.published and len(ends) == 2:
+        gap = gap_closed(mean(run.figures[MAIN] for run in runs), *ends)
+        ours = "there is none here" if gap is None else f"{100 * gap:.0f} % here"
+        verdict += f" Gap closed: {method.published}, {ours}."
     if runs[0].epochs < runs[0].published:
         verdict += f" Shortened: {runs[0].epochs} of {runs[0].published} epochs."
     steps = [metric for metric in runs[0].figures if metric.startswith("step ")]

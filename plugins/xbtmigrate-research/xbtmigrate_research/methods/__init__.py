@@ -15,6 +15,7 @@ MODULES = (
     "slerp",
     "online_backfilling",
     "fct",
+    "fct_simclr",
     "fastfill",
     "embedding_converter",
     "asymmetric_fusion",

@@ -10,7 +10,7 @@ side-information the old vector feeds both branches.
 Changed: batches of at most 256 rather than 1,024, as there are thousands of pairs and not a
 million; vectors are of unit length, scaled so that coordinates are near one. Side-information is
 the words of the text embedded by the new model (`fct_words`) or the text's TF-IDF reduced by SVD
-(`fct_lexical`), where the paper has a 128-d SimCLR vector of the image.
+(`fct_lexical`); `fct_simclr` has the paper's own, a 128-d SimCLR vector of the image.
 """
 
 from __future__ import annotations
@@ -167,15 +167,18 @@ METHODS = (
     Method(
         "fct", SOURCE, run, Needs(), "forward, kind `fct`, smaller", beside="forward_ridge",
         epochs=EPOCHS,
+        published="70 % of CMC@1 on ImageNet",
     ),
     Method(
         "fct_words", SOURCE, partial(run, block="words"), Needs(),
         "forward, kind `fct` with words, smaller", beside="fct", epochs=EPOCHS,
         corpora=("debian", "neural"),
+        published="85 % of CMC@1 on ImageNet, with SimCLR vectors",
     ),
     Method(
         "fct_lexical", SOURCE, partial(run, block="lexical"), Needs(),
         "forward, kind `fct` with `qdrant.side_vector`, smaller", beside="fct", epochs=EPOCHS,
         corpora=("debian", "neural"),
+        published="85 % of CMC@1 on ImageNet, with SimCLR vectors",
     ),
 )  # fmt: skip

@@ -62,5 +62,6 @@ METHODS = (
     Method(
         "xbt", SOURCE, run, Needs(old_model=True, labels=True, encoder=True),
         "`train-projector --lora`", beside="xbt_texts", epochs=EPOCHS, corpora=("clipart",),
+        published="23 % of R@1 on Flickr30k, image to text, L/14 to B/32",
     ),
 )  # fmt: skip
