@@ -166,7 +166,7 @@ class Load:
                 self._check(row, answer)
                 self.answered.append((started, answer.serving))
             except Exception as error:  # noqa: BLE001
-                self.wrong.append(repr(error))
+                self.wrong.append(f"{error!r}: {error}")
 
     def _check(self, row: int, answer: Answer) -> None:
         ids = [point.id for point in answer]
