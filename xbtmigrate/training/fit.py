@@ -161,8 +161,8 @@ def _finish(
     ]
     # Only stored projections are ordered by their error and calibrated; a bridge maps queries.
     if direction is Direction.BRIDGE:
-        found, unseen = refit(best, wholes[best.source]), None
-        # Networks would have to be trained twice more.
+        found, unseen = best, None
+        # Networks, which stay as they are, would have to be trained twice more.
         if find_trainer(best.kind).closed_form:
             found, projected = refit_with_unseen(best, wholes[best.source])
             unseen = Unseen(best.source, wholes[best.source].ids, projected)

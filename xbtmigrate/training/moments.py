@@ -13,7 +13,8 @@ from xbtmigrate.types import Vectors
 Matrix: TypeAlias = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+# Compared by identity: closed forms keep what they have decomposed.
+@dataclass(frozen=True, eq=False, slots=True)
 class Moments:
     """Moments of inputs x and targets y, about their means unless these are given as zero.
 

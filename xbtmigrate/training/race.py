@@ -55,12 +55,12 @@ def race(
         # Only candidates of the same pairs: networks start from the ridge penalty that was best on
         # these.
         found = trainer.settings(problem, [c for c in done if c.source == problem.source])
-        for settings in _promising(trainer, problem, found):
+        for settings, solved in _promising(trainer, problem, found):
             tried = [*done, *(each.candidate for each in heats)]
             progress(number, len(rounds), _best(tried))
             # Only networks have epochs to save on.
             if "epochs" not in settings or len(problem.x) <= FEW_PAIRS:
-                done.append(attempt(trainer, problem, settings))
+                done.append(attempt(trainer, problem, settings, solved))
             else:
                 count = min(HEAT_PAIRS, 2 * HEAT_PAIRS // len(problems))
                 heats.append(_heat(trainer, problem, settings, count))
@@ -94,29 +94,54 @@ def preference(candidate: Candidate, problem: Problem, *, closed: bool) -> tuple
     return candidate.scores.order
 
 
-def _promising(trainer: Trainer, problem: Problem, found: Sequence[Settings]) -> Sequence[Settings]:
-    """Keep the best settings of a closed form, with and without side vectors."""
+def _promising(
+    trainer: Trainer, problem: Problem, found: Sequence[Settings]
+) -> list[tuple[Settings, _Solved | None]]:
+    """Keep the best settings of a closed form, with and without side vectors, as they were solved.
+
+    Settings without a rival are not solved yet.
+    """
     if not trainer.closed_form:
-        return found
+        return [(each, None) for each in found]
     small = problem.shrink(len(problem.x), TRIAL_QUERIES)
 
-    def order(settings: Settings) -> tuple[float, ...]:
-        # Solved on `problem`, which measures the moments of its pairs only once.
-        fitted = trainer.fit(problem.with_inputs_for(settings), settings)
-        measured = _measured(trainer, small, settings, fitted, quick=True)
+    def order(tried: tuple[Settings, _Solved]) -> tuple[float, ...]:
+        measured = _measured(trainer, small, tried[0], tried[1].fitted, quick=True)
         return preference(measured, problem, closed=True)
 
-    views = [[each for each in found if bool(each.get("side")) is side] for side in (False, True)]
-    return [max(view, key=order) if len(view) > 1 else view[0] for view in views if view]
+    leaders: list[tuple[Settings, _Solved | None]] = []
+    for side in (False, True):
+        view = [each for each in found if bool(each.get("side")) is side]
+        if len(view) > 1:
+            # Solved on `problem`, which measures the moments of its pairs only once.
+            rivals = [(each, _solve(trainer, problem, each)) for each in view]
+            leaders.append(max(rivals, key=order))
+        else:
+            leaders += [(each, None) for each in view]
+    return leaders
 
 
-def attempt(trainer: Trainer, problem: Problem, settings: Settings) -> Candidate:
-    """Fit and measure once."""
-    started, given = time.monotonic(), problem.with_inputs_for(settings)
-    fitted = trainer.fit(given, settings)
-    # Before the scoring, which costs the same for every kind.
-    seconds = time.monotonic() - started
-    return replace(_measured(trainer, problem, settings, fitted), seconds=seconds)
+def attempt(
+    trainer: Trainer, problem: Problem, settings: Settings, solved: _Solved | None = None
+) -> Candidate:
+    """Fit, unless that is done already, and measure once."""
+    solved = solved or _solve(trainer, problem, settings)
+    measured = _measured(trainer, problem, settings, solved.fitted)
+    return replace(measured, seconds=solved.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Solved:
+    """A fitted map, and the seconds that it took without its scoring."""
+
+    fitted: FittedMap
+    seconds: float
+
+
+def _solve(trainer: Trainer, problem: Problem, settings: Settings) -> _Solved:
+    started = time.monotonic()
+    fitted = trainer.fit(problem.with_inputs_for(settings), settings)
+    return _Solved(fitted, time.monotonic() - started)
 
 
 def _measured(

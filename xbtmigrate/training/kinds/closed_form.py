@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
@@ -88,14 +89,8 @@ def whitened(moments: Moments, settings: Settings) -> Affine:
     Canonical directions are weighted by their correlation to the power `reweight`: 0 is a rotation
     between whitened spaces, 1 the regression of one on the other.
     """
-    whiten, _ = _roots(moments.gram / moments.count)
-    whiten_y, colour = _roots(moments.gram_y / moments.count)
-    # The singular values of the whitened cross-covariance are the canonical correlations.
-    correlation = whiten @ (moments.cross / moments.count) @ whiten_y
-    left, values, right = np.linalg.svd(correlation, full_matrices=False)
-    return _through_means(
-        moments, whiten @ (left * values ** float(settings["reweight"])) @ right @ colour
-    )
+    left, values, right = _canonical(moments)
+    return _through_means(moments, (left * values ** float(settings["reweight"])) @ right)
 
 
 def ridge(moments: Moments, settings: Settings) -> Affine:
@@ -109,10 +104,9 @@ def ridge(moments: Moments, settings: Settings) -> Affine:
 
 def low_rank(moments: Moments, settings: Settings) -> Affine:
     """Regress through a narrow waist: reduced rank (Izenman 1975; r = 64 in Drift-Adapter)."""
-    weight = _ridge(moments, float(settings["penalty"]))
-    # Principal directions of the fitted values; eigh sorts ascending, so the leading ones are last.
-    _, vectors = np.linalg.eigh(weight.T @ moments.gram @ weight)
-    kept = vectors[:, -int(settings["rank"]) :]
+    weight, directions = _principal(moments, float(settings["penalty"]))
+    # Ascending, so the leading ones are last.
+    kept = directions[:, -int(settings["rank"]) :]
     return _through_means(moments, weight @ kept @ kept.T)
 
 
@@ -132,6 +126,26 @@ def _ridge(moments: Moments, penalty: float) -> Matrix:
     # The mean of the diagonal makes one grid of penalties fit vectors of any length.
     gram[np.diag_indices_from(gram)] += penalty * max(np.trace(gram) / len(gram), 1e-12)
     return cast("Matrix", np.linalg.solve(gram, moments.cross))
+
+
+# Kept for the other settings of the same grid, which share it: it takes most of the time.
+@lru_cache(maxsize=4)
+def _canonical(moments: Moments) -> tuple[Matrix, Matrix, Matrix]:
+    """Return canonical directions of both sides, in coordinates of each, and their correlations."""
+    whiten, _ = _roots(moments.gram / moments.count)
+    whiten_y, colour = _roots(moments.gram_y / moments.count)
+    # The singular values of the whitened cross-covariance are the canonical correlations.
+    correlation = whiten @ (moments.cross / moments.count) @ whiten_y
+    left, values, right = np.linalg.svd(correlation, full_matrices=False)
+    return whiten @ left, values, right @ colour
+
+
+@lru_cache(maxsize=4)
+def _principal(moments: Moments, penalty: float) -> tuple[Matrix, Matrix]:
+    """Return a ridge regression, and the principal directions of its fitted values, ascending."""
+    weight = _ridge(moments, penalty)
+    _, directions = np.linalg.eigh(weight.T @ moments.gram @ weight)
+    return weight, directions
 
 
 def _roots(covariance: Matrix) -> tuple[Matrix, Matrix]:
