@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -34,8 +35,7 @@ def list_collections(path: Path) -> list[str]:
     """
     patterns = read_patterns(path)
     with open_connection(load_config(path, patterns[0])) as connection:
-        found = _match(connection, patterns)
-        names = [name for name in found if not _is_part_of_another(connection, path, name)]
+        names = _leave_out_parts(connection, path, _match(connection, patterns))
     if not names:
         raise CollectionError(
             f"no collection or alias is named as in qdrant.collections: {', '.join(patterns)}",
@@ -55,10 +55,17 @@ def _match(connection: Connection, patterns: Sequence[str]) -> list[str]:
     return sorted(found - (behind - plain))
 
 
-def _is_part_of_another(connection: Connection, path: Path, name: str) -> bool:
-    own = load_config(path, name).migration
-    records = find_records(connection, [name]).values()
-    return bool(records) and all(record.get("migration") != own for record in records)
+def _leave_out_parts(connection: Connection, path: Path, names: Sequence[str]) -> list[str]:
+    """Leave out what only migrations of other collections use, such as their shadows."""
+    users: defaultdict[str, set[str]] = defaultdict(set)
+    for record in find_records(connection, names).values():
+        for name in record["collections"]:
+            users[name].add(str(record.get("migration")))
+    return [
+        name
+        for name in names
+        if not users[name] or load_config(path, name).migration in users[name]
+    ]
 
 
 @dataclass(slots=True)
