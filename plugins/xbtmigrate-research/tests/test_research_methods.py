@@ -187,3 +187,16 @@ def test_a_map_is_the_remedy_for_small_queries(monkeypatch):
     monkeypatch.setattr(large_to_small, "read_pictures", lambda trial, rows, size: rows)
     trial = Trial(corpus, 400)
     assert recall("large_to_small", trial) > recall("small_queries", trial) + 0.5
+
+
+def test_a_gate_is_above_projecting_everything_where_half_cannot_be_projected():
+    trial = Trial(made_corpus(d_old=16, blurred=True), 500)
+    assert recall("darwinian_gate", trial) > recall("forward_kernel", trial) + 0.05
+
+
+def test_both_kinds_of_vectors_share_a_space_with_the_old_model_in_it():
+    trial = Trial(made_corpus(), 400)
+    found, ridge = figures("shared_space", trial), figures("forward_ridge", trial)
+    assert found["AUC random"] > ridge["recall@10"]
+    # B leaves a rotation, which costs the new model little.
+    assert found["own recall@10"] > ridge["recall@10"]

@@ -14,6 +14,8 @@ MODULES = (
     "mini_vec2vec",
     "slerp",
     "online_backfilling",
+    "darwinian_gate",
+    "shared_space",
     "fct",
     "fct_simclr",
     "fastfill",
