@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.training.test_training_fit import HELD, options, world
 from xbtmigrate.side_information import TextSide, Vocabulary
-from xbtmigrate.training import fit
+from xbtmigrate.training import PairSource, fit
 from xbtmigrate.training.kinds import gaussian_process as module
 from xbtmigrate.training.kinds.gaussian_process import PROCESS
 from xbtmigrate.training.make_problem import make_problem
@@ -56,6 +56,22 @@ def test_outputs_move_away_from_the_mean_to_where_true_vectors_lie():
     assert away[0] < 0.9 * true
     assert away[1] == pytest.approx((away[0] + true) / 2, rel=1e-3)
     assert away[2] == pytest.approx(true, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("direction", "distance", "source", "share"),
+    [
+        ("forward", "Cosine", "text", 0.5),
+        ("bridge", "Cosine", "text", 1.0),
+        ("bridge", "Cosine", "caption_image", 0.0),
+        ("bridge", "Euclid", "text", 0.0),
+    ],
+)
+def test_queries_are_moved_further_than_a_gallery(direction, distance, source, share):
+    given = problem(Direction(direction), distance=distance)
+    given = dataclasses.replace(given, source=PairSource(source))
+    [chosen] = PROCESS.settings(given, [])
+    assert chosen["share"] == share
 
 
 def test_words_are_a_prior_that_needs_few_pairs():

@@ -6,7 +6,7 @@ import pytest
 from tests.support.tiny_clip import data_uri, write_tiny_clip
 from xbtmigrate.encoders.open_clip import OpenClipEncoder
 from xbtmigrate.errors import EncoderError
-from xbtmigrate.projectors import Affine, Manifest, Mlp, Projector
+from xbtmigrate.projectors import Affine, GaussianProcess, Manifest, Mlp, Projector
 from xbtmigrate.training.kinds.lora import LoraTask, TextTower, fit_lora
 from xbtmigrate.types import Direction, Distance, Modality, normalized
 
@@ -36,8 +36,12 @@ def model(tmp_path_factory):
     [
         Affine(draw(16, 8), np.zeros(8, np.float32)),
         Mlp(draw(16, 8), (draw(16, 12), draw(12, 8)), (draw(12), draw(8))),
+        GaussianProcess(
+            *(draw(16, 8), np.zeros(8, np.float32), np.full(16, 0.5, np.float32)),
+            *(draw(5, 16), draw(5, 8), draw(8) / 10, np.ones(2, np.float32)),
+        ),
     ],
-    ids=["affine", "mlp"],
+    ids=["affine", "mlp", "gaussian process"],
 )
 def test_tuned_queries_come_nearer_to_the_stored_vectors(model, tmp_path, architecture):
     folder, weights = tmp_path / "lora", (model / "open_clip_model.safetensors").read_bytes()

@@ -18,6 +18,7 @@ from scipy.linalg.lapack import dtrtri
 from xbtmigrate.projectors import GaussianProcess, ProcessVariance
 from xbtmigrate.projectors.gaussian_process import gaussian_kernel, spread_out
 from xbtmigrate.side_information import LEXICAL, WORDS
+from xbtmigrate.training.pairs import PairSource
 from xbtmigrate.training.problem import Candidate, FittedMap, Problem, Settings
 from xbtmigrate.types import Direction, Vectors, normalized
 
@@ -51,10 +52,9 @@ class Process:
     """The kind `gaussian_process`.
 
     Settings: `gamma`, how narrow the kernel is; `noise`, the variance that pairs are not trusted
-    with; `share`, how far outputs are moved away from the mean: half of the way in a gallery of a
-    cosine space, where queries meet true vectors too; with side vectors also
-    `side_weight`, their part in the kernel beside the stored vectors, and `lexical`, the weight of
-    a linear kernel over the words themselves, which learns a vector for each.
+    with; `share`, how far outputs are moved away from the mean, see `_share`; with side vectors
+    also `side_weight`, their part in the kernel beside the stored vectors, and `lexical`, the
+    weight of a linear kernel over the words themselves, which learns a vector for each.
     """
 
     kind: str = "gaussian_process"
@@ -65,10 +65,9 @@ class Process:
         """Choose on a part of the pairs, one setting at a time (coordinate search)."""
         if problem.side and problem.direction is Direction.BRIDGE:
             # Both: queries without a known word are mapped without side vectors.
-            return [{**BRIDGE_SIDE, "share": 0.0}, *self.settings(problem.alone, earlier)]
-        # Only projected galleries are among true vectors, which would outrank shrunken ones.
-        halfway = problem.cosine and problem.direction is Direction.FORWARD
-        share: Settings = {"share": 0.5 if halfway else 0.0}
+            alone = self.settings(problem.alone, earlier)
+            return [{**BRIDGE_SIDE, "share": _share(problem)}, *alone]
+        share: Settings = {"share": _share(problem)}
         starts = [START, START_SIDE] if problem.side else [START]
         # Solving takes the cube of the pairs, and some ten settings are tried.
         by_error = _by_error(problem)
@@ -98,6 +97,18 @@ class Process:
 
 
 PROCESS = Process()
+
+
+def _share(problem: Problem) -> float:
+    """Return how far outputs are moved away from the mean, see `GaussianProcess`."""
+    if not problem.cosine:
+        return 0.0
+    # Projected vectors are compared with true ones, which would outrank shrunken ones.
+    if problem.direction is Direction.FORWARD:
+        return 0.5
+    # A query near the mean finds what is near to all. Not so from captions to pictures, whose
+    # vectors lie around different means.
+    return 0.0 if problem.source is PairSource.CAPTION_IMAGE else 1.0
 
 
 def _by_error(problem: Problem) -> bool:

@@ -229,16 +229,21 @@ def _in_torch(architecture: Architecture, device: Any) -> Callable[[Tensor], Ten
 def _process_in_torch(
     process: GaussianProcess, tensor: Callable[[Vectors], Tensor]
 ) -> Callable[[Tensor], Tensor]:
-    """Return a bridge's process in torch; its share is 0, so outputs are not moved."""
+    """Return a bridge's process in torch."""
     weight, bias, scale = map(tensor, (process.weight, process.bias, process.scale))
     landmarks, coefficients = tensor(process.landmarks), tensor(process.coefficients)
     # As `gaussian_kernel` computes it: -|a - b|^2 / 2 = a.b - |a|^2 / 2 - |b|^2 / 2.
     own = (landmarks**2).sum(dim=1) / 2
+    mean, (distance, share) = tensor(process.mean), map(float, process.spread)
 
     def mapped(x: Tensor) -> Tensor:
         scaled = x * scale
         near = scaled @ landmarks.T - (scaled**2).sum(dim=1, keepdim=True) / 2 - own
-        return near.exp() @ coefficients + x @ weight + bias
+        away: Tensor = near.exp() @ coefficients + x @ weight + bias - mean
+        # As `spread_out` moves them.
+        factor = distance / away.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        moved: Tensor = mean + away * (1 + share * (factor - 1))
+        return moved
 
     return mapped
 
