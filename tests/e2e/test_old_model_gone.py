@@ -163,6 +163,7 @@ def test_the_bridge_and_the_service(tmp_path: Path, url: str):
     with TestClient(make_application(config, Service()), base_url="http://127.0.0.1:8765") as http:
         found = http.post("/search", json={"text": site.clipart.captions[0]})
     assert found.json().get("serving") == "bridge", found.text
+    assert make_application(config, Service(serving="calibrated_bridge"))
     for service in (Service(canary=0.5), Service(shadow_read=0.5), Service(serving="merge")):
         with pytest.raises(ConfigError, match="is gone"):
             make_application(config, service)

@@ -13,7 +13,7 @@ from xbtmigrate.config import Config, key_in
 from xbtmigrate.errors import ConfigError, EncoderError, PluginError, UnreadableSourceError
 from xbtmigrate.protocols import Encoder
 from xbtmigrate.qdrant.wire.connect import open_async
-from xbtmigrate.scoring.mixture import BRIDGE, SINGLE
+from xbtmigrate.scoring.mixture import BRIDGE, CALIBRATED_BRIDGE, SINGLE
 from xbtmigrate.serving.searcher import AsyncMigrationSearcher
 from xbtmigrate.serving.traffic_log import DemandLog
 from xbtmigrate.types import Modality, PointId, Vectors
@@ -106,11 +106,11 @@ def _without_old_model(models: Models, service: Service) -> Service:
     Raises:
         ConfigError: They need the old model.
     """
-    possible = (BRIDGE.name, SINGLE.name)
+    possible = (BRIDGE.name, SINGLE.name, CALIBRATED_BRIDGE)
     if service.canary is not None or service.shadow_read is not None:
         models.require_old("--canary or --shadow-read", "leave it out")
     if service.serving and service.serving not in possible:
-        models.require_old(f"the serving '{service.serving}'", f"use {' or '.join(possible)}")
+        models.require_old(f"the serving '{service.serving}'", f"use {', '.join(possible)}")
     # Old vectors can only be searched over the bridge, which the other one falls back to.
     return replace(service, with_old_model=False, serving=service.serving or BRIDGE.name)
 
