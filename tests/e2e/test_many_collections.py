@@ -114,6 +114,9 @@ def test_the_table_and_the_next_command(world: World):
     assert code == 0
     assert "3 of 3 collections were done by an earlier call" in err
     assert "Next: xbtmigrate train-projector" in out
+    code, out, err = inside("backfill", "--batch-size", "64", cwd=world.folder)
+    assert code == 0
+    assert "Next: xbtmigrate backfill --batch-size 64 --online" in out
 
 
 def test_one_of_them_is_chosen_in_the_environment(world: World, monkeypatch: pytest.MonkeyPatch):

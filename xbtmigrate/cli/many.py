@@ -104,7 +104,7 @@ def run(verb: str, config: Path, given: Mapping[str, Any], parallel: int) -> Non
             bars(verb, len(rows), len(names), ended["collection"])
     if all(each["outcome"].startswith("done") for each in rows):
         progress.finish()
-    finish(verb, rows, as_json=bool(given.get("json")))
+    finish(verb, rows, as_json=bool(given.get("json")), doing=_doing(given))
 
 
 @dataclass(slots=True)
@@ -222,12 +222,26 @@ def _without_own(words: Sequence[str]) -> Iterator[str]:
             next(rest, None)
 
 
-def finish(verb: str, rows: list[OneOfManyDocument], *, as_json: bool) -> None:
-    """Print how the collections ended, those that need attention first, and exit."""
+def _doing(given: Mapping[str, Any]) -> str:
+    """Return the option that does what the call only showed; "" where it did it."""
+    return next((f"--{name}" for name in ("online", "yes") if given.get(name) is False), "")
+
+
+def finish(verb: str, rows: list[OneOfManyDocument], *, as_json: bool, doing: str = "") -> None:
+    """Print how the collections ended, those that need attention first, and exit.
+
+    Args:
+        verb: The verb.
+        rows: How each ended.
+        as_json: Whether to print the document in place of the table.
+        doing: The option that does what the command only showed; "" where it did it.
+    """
     rows.sort(key=lambda each: (_ATTENTION.index(each["outcome"]), each["collection"]))
     counts = Counter(each["outcome"] for each in rows)
     passed = not any(counts[outcome] for outcome in _ATTENTION[:4])
-    following = f"xbtmigrate {NEXT[verb]}" if passed and verb in NEXT else None
+    # `verify` does its work without --yes, which only corrects.
+    after = f"{verb} {doing}" if doing and verb != "verify" else NEXT.get(verb)
+    following = f"xbtmigrate {after}" if passed and after else None
     note = None if passed else "The same command goes on with the collections that are not done."
     content: ManyDocument = {
         "command": verb,
