@@ -125,7 +125,7 @@ def test_the_command_trains_measures_and_prints_the_page(pictures, capsys, monke
     measured = [json.loads(line)["method"] for line in results.read_text().splitlines()]
     assert measured == ["keep", "full", *["procrustes", "ridge", "slerp"] * 2]
     assert page.count("\n| ridge |") == 2
-    assert "300 pairs, 2 seeds" in page
+    assert "300 pairs, 2 seeds, one thread. 20" in page
 
 
 @pytest.mark.long

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,7 @@ class Run:
         seconds: Processor time of the training and the projection.
         figures: Name of a metric -> its value on the test queries.
         note: Settings that were chosen.
+        measured: Day and machine.
     """
 
     corpus: str
@@ -45,6 +49,7 @@ class Run:
     seconds: float
     figures: dict[str, float]
     note: str = ""
+    measured: str = ""
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -112,6 +117,8 @@ def read_runs(results: Path) -> list[Run]:
 
 
 def _kept(run: Run, results: Path) -> Run:
+    today = datetime.now(UTC).date()
+    run = replace(run, measured=f"{today}, {platform.machine()}, {os.cpu_count()} cores")
     with results.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(run)) + "\n")
     return run

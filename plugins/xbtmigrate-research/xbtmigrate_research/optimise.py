@@ -46,6 +46,7 @@ def choose_batch(count: int) -> int:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Draw from a seed, on one thread; the caller's random state is the same afterwards."""
+    torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

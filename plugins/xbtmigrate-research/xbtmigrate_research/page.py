@@ -44,7 +44,8 @@ def _table(corpus: str, runs: Sequence[Run], methods: Methods) -> str:
     pairs = sorted({run.pairs for run in runs if run.pairs})
     head = (
         f"### {corpus}\n\n{', '.join(f'{each:,}' for each in pairs)} pairs, "
-        f"{max(len({run.seed for run in each}) for each in found.values())} seeds.\n\n"
+        f"{max(len({run.seed for run in each}) for each in found.values())} seeds, one thread. "
+        f"{'; '.join(dict.fromkeys(run.measured for run in runs if run.measured))}\n\n"
         "| method | recall@1 | recall@10 | its own new/new | AUC random, ordered | "
         "negative flips | seconds | verdict |\n|---|---|---|---|---|---|---|---|"
     )
@@ -55,7 +56,7 @@ def _table(corpus: str, runs: Sequence[Run], methods: Methods) -> str:
 def _measured(
     name: str,
     runs: Sequence[Run],
-    found: Mapping[str, Sequence[Run]],
+    found: ByMethod,
     methods: Methods,
 ) -> str:
     curves = [_range(runs, f"AUC {order}") for order in ("random", "own")]
@@ -84,7 +85,7 @@ def _range(runs: Sequence[Run], metric: str) -> str:
 def _verdict(
     name: str,
     runs: Sequence[Run],
-    found: Mapping[str, Sequence[Run]],
+    found: ByMethod,
     methods: Methods,
 ) -> str:
     """Say in a sentence how a method compares with the old model and with what it is built on."""
