@@ -70,11 +70,13 @@ class Service:
     Attributes:
         base_url: What the encoder is given.
         charged: How often each text was asked for and answered.
+        refused: Texts for which it refuses a request as a whole, as services do for too long ones.
         on_request: Called with the number of the request before it is answered.
     """
 
     base_url: str = ""
     charged: Counter[str] = field(default_factory=Counter)
+    refused: set[str] = field(default_factory=set)
     on_request: Callable[[int], None] = lambda _: None
     _requests: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -90,6 +92,9 @@ class Service:
             self._requests += 1
             number = self._requests
         self.on_request(number)
+        if self.refused & set(texts):
+            error = {"error": {"message": "refused: maximum context length is 8192 tokens"}}
+            return Response(json.dumps(error), 400, content_type="application/json")
         self.charged.update(texts)
         vectors = FakeEncoder(dimension=24, seed=2).encode(texts, Modality.TEXT)
         data = [
