@@ -191,8 +191,29 @@ def test_ctrl_c_stops_all_and_the_same_command_goes_on(world: World):
     assert set(found) == set(world.good)
 
 
+@pytest.mark.long
+def test_after_a_kill_each_collection_is_found_as_it_is(world: World):
+    world.client.delete_collection(world.broken)
+    world.outcomes("plan", expect=0)
+    run = ("backfill", "--online", "--parallel", "1", "--batch-size", "8", "--max-rate", "2")
+    process = start(*run, cwd=world.folder)
+    wait_for_records(world, 1)
+    process.kill()
+    process.communicate()
+    # The process of the first collection goes on, and keeps its lease.
+    found = world.outcomes("backfill", "--online", expect=3)
+    assert found == dict.fromkeys(world.good, "done") | {world.good[0]: "check failed"}
+    wait_for_records(world, COUNT)
+    end = time.monotonic() + 60
+    while (
+        answer_inside("backfill", "--online", cwd=world.folder, expect=None)["counts"]["done"] < 1
+    ):
+        assert time.monotonic() < end
+    assert set(world.outcomes("verify", expect=0).values()) == {"done"}
+
+
 def wait_for_records(world: World, count: int) -> None:
-    """Wait until some points of the first tenant have their new vector."""
+    """Wait until so many points of the first tenant have their new vector."""
     written = models.Filter(must=[models.HasVectorCondition(has_vector="new")])
     end = time.monotonic() + 60
     while world.client.count(world.good[0], count_filter=written).count < count:
