@@ -58,7 +58,8 @@ def ask_fields(found: Found, answers: Answers) -> Answers:
     fields = {**found.fields.texts, **found.fields.images}
     if len(fields) < 2:
         return answers
-    rows = [f'{name}: "{sample[:SHOWN]}"' for name, sample in fields.items()]
+    # Templates and samples may have several lines, an option has one.
+    rows = [f'{name}: "{sample[:SHOWN]}"'.replace("\n", "\\n") for name, sample in fields.items()]
     chosen = choose(
         f"Which field of the payload do the vectors '{answers.vector}' embed?",
         rows,

@@ -10,6 +10,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from tests.support.command import inside
+from xbtmigrate.cli import ask
 from xbtmigrate.qdrant.wire.payload_field import parse_field
 from xbtmigrate.types import Distance, Modality
 from xbtmigrate.workflows.plan.find_fields import find_fields
@@ -133,3 +134,19 @@ def test_vectors_without_payloads_are_refused_with_the_way_out(tmp_path: Path):
     assert not (tmp_path / "xbtmigrate.toml").exists()
     code, _, err = inside(*command, "--text", "text", cwd=tmp_path)
     assert code == 0, err
+
+
+def test_a_template_of_several_lines_is_offered_in_one(monkeypatch: pytest.MonkeyPatch):
+    content = json.dumps({"text": "the\nbody", "metadata": {"k": "v"}})
+    seen = found({"k": "v", "_node_content": content, "_node_type": "TextNode"})
+    offered: list[str] = []
+
+    def first(_: str, options: list[str], **__: str) -> str:
+        offered.extend(options)
+        return options[0]
+
+    monkeypatch.setattr(ask, "choose", first)
+    answers = ask.ask_fields(seen, Answers.guessed(seen, ""))
+    assert answers.text == "k: {k}\n\n{_node_content.text}"
+    assert offered[0].startswith('k: {k}\\n\\n{_node_content.text}: "k: v\\n\\nthe\\nbody')
+    assert not any("\n" in option for option in offered)
