@@ -40,6 +40,7 @@ from xbtmigrate.backfill.goal import Goal
 from xbtmigrate.backfill.loop import Backfill
 from xbtmigrate.backfill.pace import Limits, Pace
 from xbtmigrate.backfill.paced_gallery import PacedGallery
+from xbtmigrate.backfill.step_times import StepTimes
 from xbtmigrate.migration.phases import MigrationRecord, Phase
 from xbtmigrate.qdrant.collection.facts import inspect
 from xbtmigrate.qdrant.collection.health import OptimizerQueue
@@ -242,7 +243,8 @@ def forward(target: Target, layout: Layout | None = None, *, paced: bool) -> Non
         choice = choose_layout(facts, connection, layout, space, resuming=True)
         prepare(connection, facts, choice)
         fields = EmbeddedFields("text", None, Modality.TEXT)
-        gallery = open_gallery(connection, facts, choice, fields, "p" * 64)
+        times = StepTimes()
+        gallery = open_gallery(connection, facts, choice, fields, "p" * 64, times=times)
         limits = Limits() if paced else Limits(max_slowdown=None)
         pace = Pace(limits, TOOL_PAGE, partial(print, file=sys.stderr))
         backlog = OptimizerQueue(connection, choice.collection)
@@ -253,7 +255,7 @@ def forward(target: Target, layout: Layout | None = None, *, paced: bool) -> Non
         ends.callback(watch.end)
         watch.start()
         outcome = Backfill(
-            gallery=PacedGallery(gallery, pace),
+            gallery=PacedGallery(gallery, pace, times=times),
             journal=journal,
             record=record,
             goal=Goal(0.0, projects=True, max_quarantined=0.0),
@@ -265,8 +267,11 @@ def forward(target: Target, layout: Layout | None = None, *, paced: bool) -> Non
             batch_size=256,
             on_progress=lambda _: None,
             should_stop=lambda: "",
+            times=times,
         ).run()
         journal.release()
+        steps = {step.value: round(each, 1) for step, each in outcome.steps.items() if each}
+        print(f"{outcome.seconds:.1f} s: {steps}", file=sys.stderr)
         if outcome.counts.projected != target.points or outcome.left:
             raise SystemExit(f"not every point was projected: {outcome}")
 
