@@ -47,7 +47,8 @@ def test_plan_train_backfill_status_evaluate_and_on_to_the_end(
         "keep", "bridge", "forward", "fastfill", "full",
     ]  # fmt: skip
     measured = [system["name"].split(":")[0] for system in plan["measurement"]["systems"]]
-    assert measured == ["keep", "keep", "bridge", "forward", "fusion", "fusion", "full"]
+    fusions = ["fusion"] * 3
+    assert measured == ["keep", "keep", "bridge", "forward", *fusions, "full"]
     assert plan["coverage"]["points"] == COUNT
     assert plan["model_match"]["stored"] == "image"
     assert (tmp_path / "frozen.json").exists()

@@ -15,10 +15,9 @@ from xbtmigrate.serving.round_trips import Search
 from xbtmigrate.serving.space import ServingSpace
 from xbtmigrate.serving.state import ActiveServing, ServingState
 
-# Two candidates of each space for each place up to rank 32: a point high in the fused order may be
-# lower in either space. With twice as many, queries take a fifth longer and recall@10 grows by
-# 0.002 (docs/performance.md).
-MIN_DEPTH = 64
+# Four candidates for each place up to rank 32: a point high in the fused order may be lower in
+# either space. Deeper pages keep at least this factor.
+MIN_DEPTH = 128
 """Fewest points that each space contributes to a fused answer."""
 
 
@@ -53,7 +52,7 @@ class SearchOptions:
         """Points that each space contributes to a fused answer."""
         # It grows in powers of two, so that neighbouring pages rank the same candidates.
         depth = MIN_DEPTH
-        while depth < 2 * (self.limit + self.offset):
+        while depth < 4 * (self.limit + self.offset):
             depth *= 2
         return depth
 
