@@ -52,8 +52,12 @@ def load_calibration(folder: Path) -> Calibration | None:
     if not path.exists():
         return None
     hint = "calibrate again with train-projector"
+    required = {"id": pa.string(), "old": VECTORS, "new": VECTORS}
+    table = read_parquet(path, required, hint, optional={"bridged": VECTORS})
+    # Of an earlier version, which calibrated other mixtures. A searcher in use must still open.
+    if "bridged" not in table.column_names:
+        return None
     names = ("old", "new", "bridged")
-    table = read_parquet(path, {"id": pa.string(), **dict.fromkeys(names, VECTORS)}, hint)
     try:
         facts = _facts(table)
         bank = Bank(table["id"].to_pylist(), *(vectors_of(table, name) for name in names))
