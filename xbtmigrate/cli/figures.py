@@ -112,7 +112,7 @@ def show_curves(curves: Sequence[Mapping[str, Any]], *, every: bool) -> None:
     ]
     render.table(
         f"{DECIDES} by the share that is re-encoded",
-        ["serving", "order", "mean", "reaches keep", *(f"{share:.0%}" for share in SHARES)],
+        ["serving", "order", "mean", "keep\nat", *(f"{share:.0%}" for share in SHARES)],
         rows,
     )
     _say_hidden(len(ranked) - len(shown), "curve")
@@ -170,7 +170,7 @@ def _say_hidden(count: int, what: str) -> None:
 
 
 def _share(fraction: float | None) -> str:
-    return "never" if fraction is None else f"at {fraction:.0%}"
+    return "never" if fraction is None else f"{fraction:.0%}"
 
 
 def _part(row: Row) -> str:

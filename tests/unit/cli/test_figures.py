@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from xbtmigrate.cli import render
-from xbtmigrate.cli.figures import Row, best_of_each, in_words, show_systems
+from xbtmigrate.cli.figures import SHARES, Row, best_of_each, in_words, show_curves, show_systems
+from xbtmigrate.evaluation.servings import SERVED
 
 
 def row(name: str, recall: float, against: str = "no difference", **more: object) -> Row:
@@ -69,6 +72,25 @@ def test_a_figure_that_is_1_by_definition_is_not_compared(capsys: pytest.Capture
     assert "1 by definition" in out
     assert "better" not in out
     assert "(full)" not in in_words(given, None, 0, 100)
+
+
+def test_every_column_of_the_curves_fits_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    figures = {"auc": 0.227, "recall@10": [0.171] * len(SHARES), "fractions": list(SHARES)}
+    show_curves(
+        [
+            {"serving": name, "ordering": "uncertainty", "fraction_to_keep": None} | figures
+            for name in SERVED
+        ],
+        every=True,
+    )
+    rows = [line for line in capsys.readouterr().out.splitlines() if "uncertainty" in line]
+    assert [row.split()[0] for row in rows] == sorted(SERVED, key=lambda name: name != "single")
+    assert {row.count("0.171") for row in rows} == {len(SHARES)}
+    assert max(map(len, rows)) <= 80
 
 
 def test_the_paragraph_says_what_was_found_and_what_it_costs():
