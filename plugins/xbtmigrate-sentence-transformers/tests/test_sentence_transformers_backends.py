@@ -75,11 +75,13 @@ def python() -> Path:
 
 
 def embed(python: Path, **options: object) -> tuple[str, np.ndarray, list[int]]:
-    # The tree that the tests import is the one to test.
-    paths = [str(Path(sys.modules[name].__file__).parents[1]) for name in ("xbtmigrate", MODULE)]
+    # The tree that the tests import is the one to test. Where they import the wheel, the
+    # environment finds it after its own transformers.
+    paths = {str(Path(sys.modules[name].__file__).parents[1]) for name in ("xbtmigrate", MODULE)}
+    paths -= {sysconfig.get_path("purelib")}
     done = subprocess.run(
         [python, "-c", EMBED, json.dumps(options), json.dumps(TEXTS)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sorted(paths)), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
         timeout=300,
