@@ -74,18 +74,21 @@ def test_queries_are_moved_further_than_a_gallery(direction, distance, source, s
     assert chosen["share"] == share
 
 
+def made_of_words(rng: np.random.Generator, length: int, count: int) -> tuple[TextSide, list[str]]:
+    """Make vectors of 40 words, and texts of three words each."""
+    words = [f"w{number:02}" for number in range(40)]
+    table = rng.standard_normal((len(words), length)).astype(np.float32)
+    table = (table - table.mean(axis=0)).astype(np.float16).astype(np.float32)
+    text_side = TextSide(Vocabulary(words, np.ones(len(words), np.float32)), {"words": table})
+    return text_side, [" ".join(rng.choice(words, 3, replace=False)) for _ in range(count)]
+
+
 def test_words_are_a_prior_that_needs_few_pairs():
     """The new vector is what the words say and a little of the old vector."""
     pairs, task = world()
     rng = np.random.default_rng(5)
-    size, d_new = 40, pairs.new.shape[1]
-    table = rng.standard_normal((size, d_new)).astype(np.float32)
-    text_side = TextSide(
-        Vocabulary([f"w{n:02}" for n in range(size)], np.ones(size, np.float32)),
-        {"words": (table - table.mean(axis=0)).astype(np.float16).astype(np.float32)},
-    )
-    count = len(task.gallery_old)
-    texts = [" ".join(f"w{n:02}" for n in rng.choice(size, 3, replace=False)) for _ in range(count)]
+    d_new = pairs.new.shape[1]
+    text_side, texts = made_of_words(rng, d_new, len(task.gallery_old))
     side = text_side.embed(texts)
     new = normalized(side + 0.3 * task.gallery_new)
     few = slice(HELD, HELD + 60)
@@ -120,14 +123,8 @@ def test_a_bridge_takes_the_words_of_queries_and_does_without_them_where_it_must
     """The old vector is mostly what the words say; queries have one word, or an unknown one."""
     pairs, task = world()
     rng = np.random.default_rng(5)
-    size, d_old = 40, pairs.old.shape[1]
-    table = rng.standard_normal((size, d_old)).astype(np.float32)
-    text_side = TextSide(
-        Vocabulary([f"w{n:02}" for n in range(size)], np.ones(size, np.float32)),
-        {"words": (table - table.mean(axis=0)).astype(np.float16).astype(np.float32)},
-    )
-    count = len(task.gallery_old)
-    texts = [" ".join(f"w{n:02}" for n in rng.choice(size, 3, replace=False)) for _ in range(count)]
+    d_old = pairs.old.shape[1]
+    text_side, texts = made_of_words(rng, d_old, len(task.gallery_old))
     side = text_side.embed(texts)
     old = normalized(side + 0.5 * task.gallery_old)
     pairs = dataclasses.replace(pairs, old=old[HELD:], query_side=side[HELD:])
