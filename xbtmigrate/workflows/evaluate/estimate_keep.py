@@ -32,7 +32,7 @@ def estimate_keep(trial: Trial, bridge: Projector | None, stored: Modality) -> T
     Raises:
         EvaluationError: Neither is possible.
     """
-    if trial.has_old_model or trial.questions.provisional:
+    if not trial.estimates_keep:
         return trial
     asked = _ask_by_documents(trial, stored)
     # A tiny gallery has fewer queries than that and is measured nevertheless.

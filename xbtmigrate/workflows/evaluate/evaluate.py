@@ -87,11 +87,7 @@ def measure(
         trials, warnings = make_trial(store, models, workspace, wanted, report, decides=bool(gates))
         report("measuring", 0, 0)
         trials = [estimate_keep(one, maps.bridge, models.stored) for one in trials]
-        warnings += [
-            one.questions.limits
-            for one in trials
-            if not (one.has_old_model or one.questions.provisional)
-        ]
+        warnings += [one.questions.limits for one in trials if one.estimates_keep]
         findings = [_findings(store, models, workspace, maps, one, curves=curves) for one in trials]
         warnings += [FLATTERED] * any(each.flattered for each in findings)
         if maps.bridge is None and maps.forward is None:

@@ -90,7 +90,8 @@ class Findings:
     @property
     def flattered(self) -> bool:
         """Whether a projector reads the words of texts that the queries repeat."""
-        return self.trial.repeats_texts and self.maps.reads_texts
+        # The cheaper question first: the other one looks at every text.
+        return self.maps.reads_texts and self.trial.repeats_texts
 
     def advise(self, target: float, costs: Costs, must_leave: str = "") -> Recommendation:
         """Recommend a strategy, or none where the queries were not judged."""

@@ -66,6 +66,11 @@ class Trial:
         return SearchSpace(self.queries_new, self.new, self.new_distance)
 
     @property
+    def estimates_keep(self) -> bool:
+        """Whether judged queries meet an old model that is gone, so keep can only be estimated."""
+        return not (self.has_old_model or self.questions.provisional)
+
+    @property
     def repeats_texts(self) -> bool:
         """Whether most queries are the very text of their answer, such as a picture's caption.
 

@@ -131,7 +131,7 @@ def judge_sample(
         maps = Maps()
         warnings.append(f"no projector was measured: {error.message}")
     trial = estimate_keep(trial, maps.bridge, models.stored)
-    if not (trial.has_old_model or trial.questions.provisional):
+    if trial.estimates_keep:
         warnings.append(trial.questions.limits)
     trained = {points.ids[row] for row in free}
     paid = np.flatnonzero([point in trained for point in trial.ids])
