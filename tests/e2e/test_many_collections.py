@@ -120,7 +120,7 @@ def test_the_table_and_the_next_command(world: World):
 
 
 def test_one_of_them_is_chosen_in_the_environment(world: World, monkeypatch: pytest.MonkeyPatch):
-    code, _, err = inside("status", cwd=world.folder)
+    code, _, err = inside("pause", cwd=world.folder)
     assert code == 2
     assert "XBTMIGRATE_COLLECTION" in err
     monkeypatch.setenv("XBTMIGRATE_COLLECTION", world.good[0])
@@ -129,6 +129,37 @@ def test_one_of_them_is_chosen_in_the_environment(world: World, monkeypatch: pyt
     code, _, err = inside("status", cwd=world.folder)
     assert code == 2
     assert "'other' is none of them" in err
+
+
+def test_the_status_of_all_begins_with_what_needs_attention(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    world.outcomes("plan", expect=1)
+    waiting, stopped, late = world.good
+    for name, options in ((stopped, ("--budget", "1s", "--max-rate", "4")), (late, ())):
+        monkeypatch.setenv("XBTMIGRATE_COLLECTION", name)
+        answer_inside("backfill", "--online", *options, cwd=world.folder)
+    monkeypatch.delenv("XBTMIGRATE_COLLECTION")
+    vectors = {"old": OLD.encode(["entry that is new"], Modality.TEXT)}
+    fill_collection(world.client, late, [COUNT], vectors, [{"text": "entry that is new"}])
+    document = answer_inside("status", cwd=world.folder, expect=1)
+    rows = document["collections"]
+    assert [row["collection"] for row in rows] == [world.broken, stopped, late, waiting]
+    assert [row["outcome"] for row in rows] == ["error", "done", "done", "done"]
+    said = [row["message"] for row in rows]
+    assert "has no vector" in said[0]
+    assert said[1] == "stopped; go on with `xbtmigrate backfill --online`"
+    assert said[2:] == ["1 points written since the backfill", "planned"]
+    monkeypatch.setenv("XBTMIGRATE_COLLECTION", late)
+    assert rows[2]["document"] == answer_inside("status", cwd=world.folder)
+    monkeypatch.delenv("XBTMIGRATE_COLLECTION")
+    assert document["next"] is None
+    world.client.delete_collection(world.broken)
+    code, out, _ = inside("status", cwd=world.folder)
+    assert code == 0
+    places = [out.index(name) for name in (stopped, late, waiting)]
+    assert places == sorted(places)
+    assert "1 paused, 1 backfilled, 1 planned" in out
 
 
 @pytest.mark.long

@@ -23,6 +23,7 @@ from xbtmigrate.errors import ConfigError, GateError, XbtMigrateError
 
 if TYPE_CHECKING:
     from xbtmigrate.documents.many import ManyDocument, OneOfManyDocument, Outcome
+    from xbtmigrate.documents.next_step import NextDocument
 
 NEXT = {
     "plan": "train-projector",
@@ -241,17 +242,13 @@ def finish(verb: str, rows: list[OneOfManyDocument], *, as_json: bool, doing: st
     passed = not any(counts[outcome] for outcome in _ATTENTION[:4])
     # `verify` does its work without --yes, which only corrects.
     after = f"{verb} {doing}" if doing and verb != "verify" else NEXT.get(verb)
-    following = f"xbtmigrate {after}" if passed and after else None
     note = None if passed else "The same command goes on with the collections that are not done."
-    content: ManyDocument = {
-        "command": verb,
-        "collections": rows,
-        "counts": {outcome: counts[outcome] for outcome in _ATTENTION},
-        "next": following,
+    following: NextDocument = {
+        "next": f"xbtmigrate {after}" if passed and after else None,
         "next_note": note,
     }
     if as_json:
-        render.document(content)
+        print_document(verb, rows, following)
     else:
         render.table(
             f"{verb} of {len(rows)} collections",
@@ -261,10 +258,22 @@ def finish(verb: str, rows: list[OneOfManyDocument], *, as_json: bool, doing: st
                 for each in rows
             ],
         )
-        render.next_step(content)
+        render.next_step(following)
     if counts["error"]:
         raise typer.Exit(XbtMigrateError.exit_code)
     end(passed=passed, interrupted=bool(counts["interrupted"] or counts["not started"]))
+
+
+def print_document(verb: str, rows: list[OneOfManyDocument], following: NextDocument) -> None:
+    """Print how the collections ended, and the next command, as one document."""
+    counts = Counter(each["outcome"] for each in rows)
+    content: ManyDocument = {
+        "command": verb,
+        "collections": rows,
+        "counts": {outcome: counts[outcome] for outcome in _ATTENTION},
+        **following,
+    }
+    render.document(content)
 
 
 def _said(ended: OneOfManyDocument) -> tuple[str, str]:

@@ -22,7 +22,8 @@ class OneOfManyDocument(TypedDict):
     """How it ended: with an error (exit code 1 or 2), with a check that failed (3), interrupted by
     you, not started because of that, done now, or done by an earlier call of the same command."""
     message: str
-    """The error, or the status that the command reports; "" for none."""
+    """The error, or the status that the command reports; "" for none. Of `status`: why the
+    collection needs attention, or else its phase."""
     hint: str
     """What to do about an error; "" for none."""
     document: dict[str, Any] | None

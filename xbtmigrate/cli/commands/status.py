@@ -30,12 +30,22 @@ def status(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show phase, exact counts by kind, rate, time left, artefacts and the next command."""
+    """Show phase, exact counts by kind, rate, time left, artefacts and the next command.
+
+    Where the configuration is for many collections, a table shows them, those that need attention
+    first.
+    """
+    from xbtmigrate.cli import many
     from xbtmigrate.config import load_config
 
-    settings = load_config(config)
     if watch and json:
         raise ConfigError("--watch prints no JSON", "leave out --watch, or --json")
+    if not watch and many.is_for_many(config):
+        from xbtmigrate.cli.status_of_many import show_statuses
+
+        show_statuses(config, json=json)
+        return
+    settings = load_config(config)
     from xbtmigrate.workflows.operate.status import report_status
 
     if watch:

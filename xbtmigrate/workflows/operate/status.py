@@ -44,29 +44,34 @@ def report_status(config: Config) -> StatusDocument:
         XbtMigrateError: The server or the collection cannot be used.
     """
     with open_connection(config) as connection:
-        record = _record(config, connection)
-        # Not `store_over`, which reads the source: it may be deleted already.
-        if record is not None and record.phase in ENDING:
-            return _ending(config, connection, record)
-        store = store_over(config, connection)
-        artefacts = artefacts_of(config)
-        plan = _plan(store.journal, artefacts)
-        # Before the first pass the new vector may not exist, and counting would fail.
-        written = plan is not None and record is not None and record.stage is not None
-        tally = Tally(store.facts.points)
-        if plan is not None and written:
-            tally = _tally(store, plan, record)
-        phase = find_phase(record, plan, artefacts)
-        left = _left(plan.strategy if plan else None, _fraction(plan, record), tally)
-        counted: CountedDocument = {
-            **tally.document(),
-            "collection": store.facts.collection,
-            "by_application": tally.applied,
-            "late_writes": tally.pending if phase in ENDED else None,
-            "left": left,
-            "eta_seconds": round(left / rate, 1) if (rate := _rate(record)) and left else None,
-        }
-        return _document(config, connection, phase, record, plan, counted=counted)
+        return status_over(config, connection)
+
+
+def status_over(config: Config, connection: Connection) -> StatusDocument:
+    """Do the same over an open connection."""
+    record = _record(config, connection)
+    # Not `store_over`, which reads the source: it may be deleted already.
+    if record is not None and record.phase in ENDING:
+        return _ending(config, connection, record)
+    store = store_over(config, connection)
+    artefacts = artefacts_of(config)
+    plan = _plan(store.journal, artefacts)
+    # Before the first pass the new vector may not exist, and counting would fail.
+    written = plan is not None and record is not None and record.stage is not None
+    tally = Tally(store.facts.points)
+    if plan is not None and written:
+        tally = _tally(store, plan, record)
+    phase = find_phase(record, plan, artefacts)
+    left = _left(plan.strategy if plan else None, _fraction(plan, record), tally)
+    counted: CountedDocument = {
+        **tally.document(),
+        "collection": store.facts.collection,
+        "by_application": tally.applied,
+        "late_writes": tally.pending if phase in ENDED else None,
+        "left": left,
+        "eta_seconds": round(left / rate, 1) if (rate := _rate(record)) and left else None,
+    }
+    return _document(config, connection, phase, record, plan, counted=counted)
 
 
 def _record(config: Config, connection: Connection) -> MigrationRecord | None:
