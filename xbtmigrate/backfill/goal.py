@@ -13,7 +13,7 @@ import numpy.typing as npt
 from xbtmigrate.backfill.id_set import IdSet
 from xbtmigrate.backfill.step_times import Step
 from xbtmigrate.migration.phases import Counts, MigrationRecord, Stage
-from xbtmigrate.types import PointId, Vectors
+from xbtmigrate.types import Kind, PointId, Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,23 @@ class Due:
     def contains(self, ids: Sequence[PointId]) -> npt.NDArray[np.bool_]:
         """Return which of these points must be encoded; shape (len(ids),)."""
         return self.first.contains(ids) | self.every
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a sweep has to see to.
+
+    Attributes:
+        due: Which of the points it reads must be encoded.
+        expected: The kind that most of them should have by now.
+        encodes: Whether the run encodes at all.
+        ids: The points it reads; None for all of them.
+    """
+
+    due: Due
+    expected: Kind
+    encodes: bool
+    ids: Sequence[PointId] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +69,18 @@ class Goal:
         # 0.07 * 100 is 7.000000000000001 in floating point: without the margin, 8 places.
         return min(ordered, math.ceil(self.fraction * ordered - 1e-9))
 
-    def due(self, order: Callable[[], tuple[Sequence[PointId], str]]) -> Due:
-        """Return which points must be encoded; loads the order only where it decides."""
-        # Without a projector only encoding makes vectors, so every point that a sweep reads is due;
-        # which points it reads is decided in `Backfill._swept`.
-        if self.fraction >= 1 or not self.projects:
-            return Due(every=True)
-        if self.fraction == 0:
-            return Due()
+    def sweep(self, order: Callable[[], tuple[Sequence[PointId], str]]) -> Sweep:
+        """Return what a sweep has to see to; loads the order only where it decides."""
+        if self.fraction >= 1:
+            return Sweep(Due(every=True), Kind.ENCODED, encodes=True)
+        if self.projects and self.fraction == 0:
+            return Sweep(Due(), Kind.PROJECTED, encodes=False)
         ids, _ = order()
-        return Due(first=IdSet(ids[: self.places(len(ids))]))
+        first = ids[: self.places(len(ids))]
+        if self.projects:
+            return Sweep(Due(first=IdSet(first)), Kind.PROJECTED, encodes=True)
+        # Points beyond the first share of the order get no new vector at all.
+        return Sweep(Due(every=True), Kind.ENCODED, encodes=self.fraction > 0, ids=first)
 
 
 @dataclass(frozen=True, slots=True)

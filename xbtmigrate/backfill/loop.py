@@ -14,26 +14,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from xbtmigrate.backfill.goal import Due, Goal, Outcome, Progress, StopCheck, VectorLookup
-from xbtmigrate.backfill.make_vectors import VectorMaker, is_without
-from xbtmigrate.backfill.pipeline import WorkQueue, read_ahead
+from xbtmigrate.backfill.goal import Goal, Outcome, Progress, StopCheck, VectorLookup
+from xbtmigrate.backfill.make_vectors import VectorMaker
+from xbtmigrate.backfill.passes import LocalPasses, Passes
+from xbtmigrate.backfill.pipeline import WorkQueue
 from xbtmigrate.backfill.step_times import Step, StepTimes
 from xbtmigrate.errors import XbtMigrateError
 from xbtmigrate.migration.phases import Counts, MigrationRecord, Phase, Stage
 from xbtmigrate.protocols import Encoder, Gallery, Journal, Projector, Written
-from xbtmigrate.types import (
-    Kind,
-    Modality,
-    PointId,
-)
+from xbtmigrate.types import Kind, Modality, PointId
 
 # An application that never stops writing would keep sweeps busy forever: after five, the points
 # that still change are reported and the migration is `paused`.
@@ -62,6 +56,7 @@ class Backfill:
         should_stop: Called after each batch; a reason stops the run, "" lets it continue.
         until: Checked between batches of the encoding; may end it before the goal's fraction.
         times: Measures where the time goes.
+        passes: Carry out the passes; by default in this process.
     """
 
     gallery: Gallery
@@ -78,11 +73,13 @@ class Backfill:
     should_stop: Callable[[], str]
     until: StopCheck | None = None
     times: StepTimes = field(default_factory=StepTimes)
+    passes: Callable[[VectorMaker], Passes] = LocalPasses
     counts: Counts = field(default_factory=Counts)
     quarantined: dict[PointId, str] = field(default_factory=dict)
     stopped: str = ""
     _later: WorkQueue = field(default_factory=WorkQueue)
     _maker: VectorMaker = field(init=False)
+    _passes: Passes = field(init=False)
     _points: int = 0
     _ask_at: int = 0
     _ticked: float = field(default_factory=time.monotonic)
@@ -158,21 +155,22 @@ class Backfill:
             points=self._points,
             quarantined=self.quarantined,
         )
+        self._passes = self.passes(self._maker)
 
     def _project_all(self) -> None:
         """Give every point without a valid new vector a projected one, in the store's own order."""
         # A later stage in the record means that an earlier run has finished this pass.
         if not self.goal.projects or self.record.stage not in (None, Stage.PROJECT):
             return
-        done = 0
-        batches = self.gallery.read({"source", "kind", "old"}, after=self.record.cursor)
-        for batch in read_ahead(self.times.each(Step.READ, batches)):
-            self._maker.project(batch.filter(pc.is_null(batch["kind"])))
-            done += len(batch)
-            # Queued behind the batch's writes: write, then advance, so a crash only repeats work.
-            self._advance(Stage.PROJECT, (done, self._points), cursor=batch["id"][-1].as_py())
-            if self.stopped:
-                return
+        done, cursor = 0, self.record.cursor
+        with contextlib.closing(self._passes.project(cursor)) as parts:
+            for part in parts:
+                done, cursor = done + part.points, part.last or cursor
+                # Queued behind the part's writes: write, then advance, so a crash only repeats
+                # work.
+                self._advance(Stage.PROJECT, (done, self._points), cursor=cursor)
+                if self.stopped:
+                    return
         self._advance(Stage.ENCODE)
 
     def _encode_in_order(self) -> None:
@@ -188,20 +186,16 @@ class Backfill:
         total, position = self.goal.places(len(ids)), self.record.position
         # What proves the expected kind is read in the same request instead of a second one.
         found = Kind.PROJECTED if self.goal.projects else None
-        chunks = self.times.each(Step.READ, self._chunks(ids[position:total], found))
-        for asked, batches in read_ahead(chunks):
-            if self._enough(position, len(ids)):
-                return
-            for batch in batches:
-                self._maker.encode(batch.filter(_not_encoded(batch)))
-            # Ids of the frozen order that are no longer there were deleted by the application.
-            self._maker.note(vanished=asked - sum(map(len, batches)))
-            position += asked
-            # Fractions only grow, also where a new order starts again at its first place.
-            share = max(self.record.fraction, min(self.goal.fraction, position / len(ids)))
-            self._advance(Stage.ENCODE, (position, total), position=position, fraction=share)
-            if self.stopped:
-                return
+        if position >= total or self._enough(position, len(ids)):
+            return
+        with contextlib.closing(self._passes.encode(ids[position:total], found)) as parts:
+            for part in parts:
+                position += part.points
+                # Fractions only grow, also where a new order starts again at its first place.
+                share = max(self.record.fraction, min(self.goal.fraction, position / len(ids)))
+                self._advance(Stage.ENCODE, (position, total), position=position, fraction=share)
+                if self.stopped or (position < total and self._enough(position, len(ids))):
+                    return
 
     def _enough(self, position: int, places: int) -> bool:
         """Return whether to end the encoding here; if so, what was reached becomes the goal."""
@@ -215,27 +209,17 @@ class Backfill:
         self.goal = replace(self.goal, fraction=position / places)
         return True
 
-    def _chunks(
-        self, ids: Sequence[PointId], expected: Kind | None
-    ) -> Iterator[tuple[int, list[pa.RecordBatch]]]:
-        """Yield the number of ids in each batch, and what is there of its points."""
-        for start in range(0, len(ids), self.batch_size):
-            # A list: a lazy slice would be read id by id wherever the gallery looks at it.
-            chunk = list(ids[start : start + self.batch_size])
-            batches = self.gallery.read({"source", "kind"}, ids=chunk, expected=expected)
-            yield len(chunk), list(batches)
-
     def _sweep(self) -> int:
         """Complete points that arrived or changed meanwhile; returns those of the last sweep."""
-        wanting, due = 0, self.goal.due(self.order)
+        wanting, sweep = 0, self.goal.sweep(self.order)
         for _ in range(SWEEP_PASSES):
             wanting = seen = 0
-            for batch in read_ahead(self.times.each(Step.SWEEP, self._swept())):
-                wanting += self._complete(batch, due)
-                seen += len(batch)
-                self._advance(Stage.SWEEP, (seen, self._points))
-                if self.stopped:
-                    return wanting
+            with contextlib.closing(self._passes.sweep(sweep)) as parts:
+                for part in parts:
+                    wanting, seen = wanting + part.due, seen + part.points
+                    self._advance(Stage.SWEEP, (seen, self._points))
+                    if self.stopped:
+                        return wanting
             self._later.wait()
             # A copy whose source point was deleted is work too, and needs one more sweep.
             with self.times.time(Step.SWEEP):
@@ -244,38 +228,6 @@ class Backfill:
             if wanting == 0:
                 break
         return wanting
-
-    def _swept(self) -> Iterator[pa.RecordBatch]:
-        """Yield batches of the points that the goal covers."""
-        # Otherwise points beyond the first share of the order get no new vector: skip them.
-        if self.goal.projects or self.goal.fraction >= 1:
-            made = Kind.PROJECTED if self.goal.fraction < 1 else Kind.ENCODED
-            yield from self.gallery.read({"source", "kind"}, expected=made)
-            return
-        ids, _ = self.order()
-        for _, batches in self._chunks(ids[: self.goal.places(len(ids))], Kind.ENCODED):
-            yield from batches
-
-    def _complete(self, batch: pa.RecordBatch, due: Due) -> int:
-        """Complete each point of a swept batch; returns how many were due.
-
-        A point may have lost its encoded vector again, to an application that wrote back what it
-        had read before or to a request that arrived late. One that cannot be projected is encoded
-        wherever the goal encodes at all.
-        """
-        encode = pa.array(due.contains(batch["id"].to_pylist()))
-        if self.goal.fraction > 0:
-            # The encoder may now accept content that it refused in an earlier run.
-            encode = pc.or_(encode, is_without(batch))
-        encode = pc.and_(pc.and_(encode, _not_encoded(batch)), self._maker.encodable(batch))
-        todo = batch.filter(pc.or_(pc.is_null(batch["kind"]), encode))
-        settled = 0
-        # Read again just before the work, with the old vector: sweeps leave it out to read less,
-        # and the point may have changed since.
-        again = self.gallery.read({"source", "kind", "old"}, ids=todo["id"].to_pylist())
-        for current in self.times.each(Step.SWEEP, again):
-            settled += self._maker.complete(current, encodes=self.goal.fraction > 0)
-        return len(todo) - settled
 
     def _count_written(self, result: Written, kind: Kind) -> None:
         self._count(**{kind.value: len(result.written)}, vanished=len(result.vanished))
@@ -286,7 +238,7 @@ class Backfill:
         self.record = replace(self.record, counts=self.record.counts.plus(more))
 
     def _advance(
-        self, stage: Stage | None = None, done: Done | None = None, **place: PointId | float
+        self, stage: Stage | None = None, done: Done | None = None, **place: PointId | float | None
     ) -> None:
         """Store the progress once everything before it is written; check whether to stop."""
         changes = place if stage is None else {"stage": stage, **place}
@@ -308,6 +260,8 @@ class Backfill:
             self.on_progress(Progress(stage, *done, self.counts, len(self.quarantined)))
 
     def _finish(self, phase: Phase) -> None:
+        # A pass that was stopped may have noted something on its way out.
+        self._count(**asdict(self._maker.take_noted()))
         self.record = self.record.move_to(phase)
         self._store()
 
@@ -316,7 +270,3 @@ class Backfill:
         self.record = replace(self.record, seconds=self.record.seconds + now - self._ticked)
         self._ticked = now
         self.journal.save(self.record)
-
-
-def _not_encoded(batch: pa.RecordBatch) -> pa.Array:
-    return pc.fill_null(pc.not_equal(batch["kind"], Kind.ENCODED.value), fill_value=True)

@@ -6,7 +6,7 @@ reason: without the mark a shadow would lack it, and every sweep would find it a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -59,6 +59,7 @@ class VectorMaker:
         most_quarantined: Points that may turn out impossible to embed.
         points: Points of the collection.
         quarantined: Point id -> why it cannot be embedded.
+        refused: Points and content hashes that the encoder has refused in this run.
     """
 
     gallery: Gallery
@@ -74,7 +75,7 @@ class VectorMaker:
     points: int
     quarantined: dict[PointId, str]
     # Kept with the content hash: a point whose content changes during the run is tried again.
-    _refused: set[tuple[PointId, str]] = field(default_factory=set)
+    refused: set[tuple[PointId, str]] = field(default_factory=set)
     _noted: Counts = field(default_factory=Counts)
     _recent: RecentVectors | None = None
 
@@ -95,9 +96,9 @@ class VectorMaker:
             rest = batch.filter(pc.invert(self.encodable(batch)))
         return self._settle(rest, encodes=encodes)
 
-    def note(self, **numbers: int) -> None:
+    def note(self, counts: Counts) -> None:
         """Count events that no write reports, such as a missing source."""
-        self._noted = self._noted.plus(Counts(**numbers))
+        self._noted = self._noted.plus(counts)
 
     def take_noted(self) -> Counts:
         """Return what was noted since the last call."""
@@ -144,7 +145,7 @@ class VectorMaker:
         """Write true new vectors for the points of a batch that have a source."""
         missing = pc.is_null(batch[self.modality.value])
         found = self._quarantine(batch.filter(missing), f"its payload has no {self.modality}")
-        self.note(missing_source=found)
+        self.note(Counts(missing_source=found))
         batch = batch.filter(self.encodable(batch))
         # Cached vectors need no encoder.
         vectors, valid = self.cache.find(batch["content_hash"].to_pylist())
@@ -170,9 +171,9 @@ class VectorMaker:
             except UnreadableSourceError as error:
                 lost = np.isin(places, [*error.failures])
                 for row in np.flatnonzero(lost).tolist():
-                    self._refused.update(_contents(batch.slice(row, 1)))
+                    self.refused.update(_contents(batch.slice(row, 1)))
                     self._quarantine(batch.slice(row, 1), error.failures[int(places[row])])
-                self.note(failed=int(lost.sum()))
+                self.note(Counts(failed=int(lost.sum())))
                 batch = batch.filter(pa.array(~lost))
 
     def _encode_once(self, batch: pa.RecordBatch) -> Vectors:
@@ -203,12 +204,12 @@ class VectorMaker:
 
     def encodable(self, batch: pa.RecordBatch) -> pa.Array:
         """Return which points have a source that the encoder has not refused in this run."""
-        refused = [each in self._refused for each in _contents(batch)]
+        refused = [each in self.refused for each in _contents(batch)]
         return pc.and_not(pc.is_valid(batch[self.modality.value]), pa.array(refused, pa.bool_()))
 
     def _write_encoded(self, batch: pa.RecordBatch, vectors: Vectors) -> None:
         # An unusable vector counts as a refusal: the same content would give the same vector again.
-        self._refused.update(_contents(self._write_made(batch, vectors, Kind.ENCODED)))
+        self.refused.update(_contents(self._write_made(batch, vectors, Kind.ENCODED)))
 
     def _write_made(self, batch: pa.RecordBatch, vectors: Vectors, kind: Kind) -> pa.RecordBatch:
         """Begin writing vectors; returns the points whose vectors cannot be compared."""
@@ -216,7 +217,7 @@ class VectorMaker:
         unfit = batch.filter(pa.array(~fit))
         if len(unfit):
             reason = f"{kind.maker} made no usable vector for it"
-            self.note(failed=self._quarantine(unfit, reason))
+            self.note(Counts(failed=self._quarantine(unfit, reason)))
             batch, vectors = batch.filter(pa.array(fit)), vectors[fit]
         if len(batch):
             self._write(batch.append_column("new", vector_array(vectors)), kind)
@@ -241,14 +242,17 @@ class VectorMaker:
             return self.gallery.write(batch, kind)
 
     def _quarantine(self, batch: pa.RecordBatch, reason: str) -> int:
-        """Record points that cannot be embedded; returns how many are new.
+        return self.set_aside(dict.fromkeys(batch["id"].to_pylist(), reason))
+
+    def set_aside(self, reasons: Mapping[PointId, str]) -> int:
+        """Record points that cannot be embedded, and why; returns how many are new.
 
         Raises:
             GateError: They are more than the goal allows.
         """
         known = len(self.quarantined)
         # Every sweep meets the same points: the first reason stays, and none is counted twice.
-        for point in batch["id"].to_pylist():
+        for point, reason in reasons.items():
             self.quarantined.setdefault(point, reason)
         # This many failures mean a wrong field or model rather than a few bad points.
         if len(self.quarantined) > self.most_quarantined:

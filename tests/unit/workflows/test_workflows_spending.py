@@ -38,3 +38,13 @@ def test_a_limit_needs_an_encoder_that_counts():
     with pytest.raises(ConfigError, match="--max-cost") as caught:
         Spending(CheckedEncoder(FakeEncoder()), 5.0)
     assert "price_per_million_tokens" in caught.value.hint
+
+
+def test_what_copies_of_the_encoder_spend_elsewhere_counts():
+    encoder = Paid()
+    encoder.cost = 3.0
+    spending = Spending(encoder, 5.0)
+    spending.add(1.5)
+    assert spending.cost == 4.5
+    spending.add(0.5)
+    assert spending.or_stop(lambda: "")() == SPENT

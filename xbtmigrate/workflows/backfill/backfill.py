@@ -21,6 +21,7 @@ from xbtmigrate.migration.strategies import STRATEGIES
 from xbtmigrate.projectors import Projector
 from xbtmigrate.qdrant.gallery.create import prepare as prepare_layout
 from xbtmigrate.qdrant.wire.connect import check_writable
+from xbtmigrate.workflows.backfill.engine import BUILT_IN, Engine, Job
 from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
 from xbtmigrate.workflows.backfill.make_loop import LoopTask, load_forward_projector, make_loop
 from xbtmigrate.workflows.backfill.request import BackfillOptions, BackfillRequest, build_request
@@ -178,13 +179,19 @@ def _check_until(models: Models, request: BackfillRequest, gate: Gate) -> None:
 
 
 def run(
-    config: Config, options: BackfillOptions, *, should_stop: Callable[[], str], report: Report
+    config: Config,
+    options: BackfillOptions,
+    engine: Engine = BUILT_IN,
+    *,
+    should_stop: Callable[[], str],
+    report: Report,
 ) -> BackfillResult:
     """Carry out the plan from where an earlier run stopped.
 
     Args:
         config: The settings.
         options: The options of this run.
+        engine: Carries out its passes.
         should_stop: Called after each batch; a reason stops the run.
         report: Called with progress.
 
@@ -205,19 +212,25 @@ def run(
         spending = Spending(models.new, options.max_cost)
         should_stop = spending.or_stop(should_stop)
         check_writable(store.connection, store.facts.collection)
+        job = Job(store, models, workspace, request, projector, options.batch_size, spending.add)
         times = StepTimes()
         # After all checks: the lease is the first thing written.
-        with _hold_lease(store, _bound(request, projector)) as held:
+        with engine.open(job) as crew, _hold_lease(store, _bound(request, projector)) as held:
             _prepare(store, workspace.artefacts, request.plan)
             with (
                 note_error(config, store.connection),
-                pace_gallery(store, request.plan, options, should_stop, times) as sparing,
+                pace_gallery(
+                    *(store, request.plan, options, should_stop, times), make_pace=crew.pace
+                ) as sparing,
             ):
                 metrics.load = lambda: read_load(sparing.pace, store.connection)
                 # Scoring reads every point once, so it is paced like any other pass.
                 order = replace(order, gallery=sparing)
                 work = LoopTask(
-                    *(request, held, projector, sparing, order), options.batch_size, times
+                    *(request, held, projector, sparing, order),
+                    batch_size=options.batch_size,
+                    times=times,
+                    passes=crew.passes,
                 )
                 watch = _watch(store, models, workspace, work, options=options, report=report)
                 outcome = _run_loop(

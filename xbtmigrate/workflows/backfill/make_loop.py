@@ -10,6 +10,8 @@ import numpy as np
 from xbtmigrate.artefacts import Artefacts
 from xbtmigrate.backfill.goal import Goal, Progress, StopCheck, VectorLookup
 from xbtmigrate.backfill.loop import Backfill
+from xbtmigrate.backfill.make_vectors import VectorMaker
+from xbtmigrate.backfill.passes import LocalPasses, Passes
 from xbtmigrate.backfill.step_times import StepTimes
 from xbtmigrate.config import Config
 from xbtmigrate.errors import StaleError
@@ -41,6 +43,7 @@ class LoopTask:
         order: The frozen order of re-encoding.
         batch_size: Points per batch.
         times: Measures where the time goes.
+        passes: Carry out the passes.
     """
 
     request: BackfillRequest
@@ -50,6 +53,7 @@ class LoopTask:
     order: FrozenOrder
     batch_size: int = 256
     times: StepTimes = field(default_factory=StepTimes)
+    passes: Callable[[VectorMaker], Passes] = LocalPasses
 
 
 def make_loop(
@@ -92,6 +96,7 @@ def make_loop(
         should_stop=should_stop,
         until=until,
         times=work.times,
+        passes=work.passes,
     )
 
 

@@ -12,13 +12,14 @@ SPENT = "cost limit reached"
 """The reason to stop, as the document of a run names it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Spending:
     """What an encoder has charged for since the run began.
 
     Attributes:
         encoder: The new model.
         limit: Money after which the run stops; None for no limit.
+        elsewhere: Money that copies of the encoder have spent in other processes.
 
     Raises:
         ConfigError: There is a limit, but the encoder does not count what it costs.
@@ -26,6 +27,7 @@ class Spending:
 
     encoder: Encoder
     limit: float | None = None
+    elsewhere: float = 0.0
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.cost is None:
@@ -40,7 +42,11 @@ class Spending:
         """Money spent so far; None if the encoder does not count it."""
         # Optional beyond the protocol: local models cost nothing.
         cost = getattr(self.encoder, "cost", None)
-        return None if cost is None else float(cost)
+        return None if cost is None else float(cost) + self.elsewhere
+
+    def add(self, money: float) -> None:
+        """Add what was spent in another process."""
+        self.elsewhere += money
 
     def or_stop(self, should_stop: Callable[[], str]) -> Callable[[], str]:
         """Add the limit to the reasons to stop; it is read after each batch."""

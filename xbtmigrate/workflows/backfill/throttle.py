@@ -262,6 +262,8 @@ def pace_gallery(
     request: BackfillOptions,
     should_stop: Callable[[], str],
     times: StepTimes,
+    *,
+    make_pace: Callable[[Limits, int, Callable[[str], None]], Pace] = Pace,
 ) -> Iterator[PacedGallery]:
     """Yield the plan's gallery, paced so that other clients' queries stay fast.
 
@@ -273,6 +275,7 @@ def pace_gallery(
         request: The options of the run.
         should_stop: A reason to end the run, "" for none.
         times: Measures the waits, and how long marks take.
+        make_pace: Makes the pace, of limits, points in a write, and what shows a line of text.
     """
     connection, limits = store.connection, request.limits
     gallery, size = store.gallery(plan, times), request.batch_size
@@ -280,7 +283,7 @@ def pace_gallery(
         alone = Pace(replace(limits, max_slowdown=None), max(size, EMBEDDED_PAGE), log.info)
         yield PacedGallery(gallery, alone, should_stop, times)
         return
-    pace = Pace(limits, max(size, PAGE), log.info)
+    pace = make_pace(limits, max(size, PAGE), log.info)
     watch = LoadMonitor(
         connection=connection,
         facts=store.facts,

@@ -297,7 +297,7 @@ class _Run:
             self.models.new,
             self._projector,
             self.models.stored,
-            make_goal(self.store.config, request).due(self._order),
+            make_goal(self.store.config, request).sweep(self._order).due,
             encodes=request.fraction > 0,
             compared=self._state.compared,
             least_cosine=self._state.least_cosine,
