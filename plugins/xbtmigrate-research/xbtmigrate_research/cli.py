@@ -13,7 +13,7 @@ from xbtmigrate_research.corpora import CORPORA, read_corpus
 from xbtmigrate_research.measure import Run, measure_all, read_runs
 from xbtmigrate_research.method import Method
 from xbtmigrate_research.methods import load_methods
-from xbtmigrate_research.page import list_methods, show_runs
+from xbtmigrate_research.page import show_page
 from xbtmigrate_research.trial import Trial
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -57,9 +57,8 @@ def table(
         trials = [Trial(read, pairs, seed, epochs) for seed in range(seeds)]
         for run in measure_all(name, trials, chosen, results):
             typer.echo(_line(run), err=True)
-    names = {each.name for each in chosen}
-    runs = [run for run in read_runs(results) if run.method not in known or run.method in names]
-    typer.echo(list_methods(chosen) + "\n\n" + show_runs(runs, known))
+    runs = [run for run in read_runs(results) if run.pairs in (0, pairs)]
+    typer.echo(show_page(runs, chosen))
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ import numpy as np
 
 from xbtmigrate.evaluation.comparison import negative_flips
 from xbtmigrate.evaluation.curves import measure_curves
-from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, SearchSpace
+from xbtmigrate.evaluation.retrieval import Metric, QueryScores, Relevance, SearchSpace
 from xbtmigrate_research.method import Backfill, Method
 from xbtmigrate_research.trial import TEST, Trial
 
 KEEP, FULL = "keep", "full"
+MAIN: Metric = "recall@10"
+"""The metric of the page and of its tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Run:
         figures: Name of a metric -> its value on the test queries.
         note: Settings that were chosen.
         measured: Day and machine.
+        hits: Which test queries MAIN counts as answered, a bit each, as hexadecimal digits; under
+            `own` those of the model's own vectors, where a method trains it.
     """
 
     corpus: str
@@ -50,6 +54,7 @@ class Run:
     figures: dict[str, float]
     note: str = ""
     measured: str = ""
+    hits: dict[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -64,9 +69,10 @@ def measure_ends(name: str, trial: Trial) -> list[Run]:
         KEEP: SearchSpace(corpus.asked_old, corpus.old),
         FULL: SearchSpace(corpus.asked_new, corpus.new),
     }
+    judged = {end: trial.judge(space, TEST) for end, space in spaces.items()}
     return [
-        Run(name, end, 0, 0, 0, 0, 0.0, _figures(trial.judge(space, TEST)))
-        for end, space in spaces.items()
+        Run(name, end, 0, 0, 0, 0, 0.0, _figures(found), hits={"": _pack(found)})
+        for end, found in judged.items()
     ]
 
 
@@ -79,9 +85,11 @@ def measure_method(name: str, method: Method, trial: Trial) -> Run:
     keep = trial.judge(SearchSpace(corpus.asked_old, corpus.old), TEST)
     found = trial.judge(outcome.space, TEST)
     figures = _figures(found) | {"negative flips": negative_flips(found, keep)}
+    hits = {"": _pack(found)}
     if outcome.own is not None:
-        own = _figures(trial.judge(outcome.own, TEST))
-        figures |= {f"own {metric}": value for metric, value in own.items()}
+        own = trial.judge(outcome.own, TEST)
+        figures |= {f"own {metric}": value for metric, value in _figures(own).items()}
+        hits["own"] = _pack(own)
     for step, space in outcome.steps.items():
         figures[f"step {step}"] = trial.judge(space, TEST).means["map@100"]
     if outcome.backfill is not None:
@@ -89,7 +97,7 @@ def measure_method(name: str, method: Method, trial: Trial) -> Run:
     epochs = trial.cut(method.epochs)
     return Run(
         name, method.name, trial.seed, trial.pairs, epochs, method.epochs, seconds, figures,
-        outcome.note,
+        outcome.note, hits=hits,
     )  # fmt: skip
 
 
@@ -128,12 +136,15 @@ def _figures(found: QueryScores) -> dict[str, float]:
     return {name: found.means[name] for name in ("recall@1", "recall@10", "map@100")}
 
 
+def _pack(found: QueryScores) -> str:
+    return np.packbits(found.values[MAIN] > 0).tobytes().hex()
+
+
 def _curves(backfill: Backfill, trial: Trial) -> dict[str, float]:
     """Mean recall@10 over the shares embedded again, in random order and in the method's."""
     count = len(trial.corpus.old)
     orders = {"random": np.random.default_rng(1000 + trial.seed).permutation(count)}
-    if backfill.order is not None:
-        orders["own"] = backfill.order
+    orders |= {name: order() for name, order in backfill.orders.items()}
     spaces = {
         channel: SearchSpace(space.query[TEST], space.gallery)
         for channel, space in backfill.spaces.items()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +16,13 @@ from xbtmigrate.evaluation.retrieval import SearchSpace
 from xbtmigrate.types import Channel, Vectors
 from xbtmigrate_research.corpora import CORPORA
 from xbtmigrate_research.trial import Trial
+
+Rows: TypeAlias = npt.NDArray[np.intp]
+Orders: TypeAlias = Mapping[str, Callable[[], Rows]]
+"""By name, what makes an order: gallery rows, first to be embedded first, (m,)."""
+
+OWN, VARIANCE = "own", "variance"
+"""Orders: the method's own, and that of the Gaussian process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +49,12 @@ class Backfill:
     Attributes:
         spaces: What is searched, by channel, for all queries.
         serving: How the two halves are searched.
-        order: Gallery rows, first to be embedded first, (m,); None for random order alone.
+        orders: Orders to measure beside a random one; made after the clock of the training stops.
     """
 
     spaces: Mapping[Channel, SearchSpace]
     serving: Serving
-    order: npt.NDArray[np.intp] | None = None
+    orders: Orders = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,29 @@ class Outcome:
     note: str = ""
 
 
+class Share(StrEnum):
+    """By what a paper's own figure can stand beside ours."""
+
+    GAP = "gap closed"
+    """Share of the gap between old and new model, while only the pairs are embedded again."""
+    BACKFILL = "gap closed over the backfill"
+    """The same of the mean over a backfill, in the method's order where it has one."""
+    FULL = "of the new model's own figure"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a paper reports of itself.
+
+    Attributes:
+        share: What it counts; the same of ours stands beside it.
+        text: Its figure, with metric and data.
+    """
+
+    share: Share
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """A row of the table.
@@ -80,8 +113,9 @@ class Method:
         epochs: Passes over the pairs as published; 0 for closed forms and for what the tool trains
             itself.
         corpora: Where it can be measured.
-        published: Share of the gap between old and new model that the paper closes, in words.
+        claim: What the paper reports, where the like can be measured here.
         compares_with_old: Whether its queries are those of the old model's row.
+        remark: A sentence that the figures do not say.
     """
 
     name: str
@@ -92,8 +126,9 @@ class Method:
     beside: str = ""
     epochs: int = 0
     corpora: Collection[str] = CORPORA
-    published: str = ""
+    claim: Claim | None = None
     compares_with_old: bool = True
+    remark: str = ""
 
 
 def answer_in_old(trial: Trial, bridged: Vectors, note: str = "") -> Outcome:
@@ -102,7 +137,11 @@ def answer_in_old(trial: Trial, bridged: Vectors, note: str = "") -> Outcome:
 
 
 def answer_in_new(
-    trial: Trial, projected: Vectors, uncertainty: Vectors | None = None, note: str = ""
+    trial: Trial,
+    projected: Vectors,
+    uncertainty: Vectors | None = None,
+    note: str = "",
+    others: Orders | None = None,
 ) -> Outcome:
     """Search a mapped gallery, (m, d_new), with plain new queries, and backfill it.
 
@@ -111,9 +150,17 @@ def answer_in_new(
         projected: The mapped gallery.
         uncertainty: Expected error of each point, (m,): the worst is embedded first.
         note: Settings that were chosen.
+        others: Orders to compare that one with.
     """
     corpus = trial.corpus
     forward = SearchSpace(corpus.asked_new, projected)
     spaces = {Channel.FORWARD: forward, Channel.NEW: SearchSpace(corpus.asked_new, corpus.new)}
-    order = None if uncertainty is None else np.argsort(-uncertainty, kind="stable")
-    return Outcome(forward, backfill=Backfill(spaces, Single(), order), note=note)
+    orders = dict(others or {})
+    if uncertainty is not None:
+        orders[OWN] = partial(worst_first, uncertainty)
+    return Outcome(forward, backfill=Backfill(spaces, Single(), orders), note=note)
+
+
+def worst_first(uncertainty: Vectors) -> Rows:
+    """Order gallery rows by their expected error, (m,), largest first."""
+    return np.argsort(-uncertainty, kind="stable")

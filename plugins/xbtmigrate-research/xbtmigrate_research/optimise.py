@@ -52,6 +52,20 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def rounded_products() -> Iterator[None]:
+    """Round the factors of matrix products to bfloat16 where the processor has it.
+
+    For wide networks, which take two to three times as long without.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def minimise(
     parameters: Iterable[nn.Parameter],
     loss_of: Callable[[Tensor], Tensor],
@@ -68,7 +82,7 @@ def minimise(
         recipe: Length, batch, rate.
         before_epoch: Called with the number of each epoch, from 0.
     """
-    optimizer = torch.optim.Adam(parameters, recipe.rate, weight_decay=recipe.decay)
+    optimizer = torch.optim.Adam(parameters, recipe.rate, weight_decay=recipe.decay, fused=True)
     batch = min(recipe.batch, count)
     # What is left over is dropped: a batch norm needs more than one row.
     steps = count // batch

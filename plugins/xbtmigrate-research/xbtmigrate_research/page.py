@@ -2,129 +2,180 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean
+from textwrap import fill
 from typing import TypeAlias
 
-from xbtmigrate.evaluation.comparison import gap_closed
-from xbtmigrate_research.measure import FULL, KEEP, Run
-from xbtmigrate_research.method import Method
+from xbtmigrate.evaluation.comparison import Significance, gap_closed
+from xbtmigrate_research.corpora import CORPORA
+from xbtmigrate_research.measure import FULL, KEEP, MAIN, Run
+from xbtmigrate_research.method import OWN, VARIANCE, Claim, Method, Share
+from xbtmigrate_research.verdicts import LEVEL, Found, compare_runs, judge_method
 
 Methods: TypeAlias = Mapping[str, Method]
-ByMethod: TypeAlias = Mapping[str, Sequence[Run]]
 
-MAIN = "recall@10"
-
-
-def list_methods(methods: Sequence[Method]) -> str:
-    """Write the table of what methods need."""
-    head = "| method | source | old model | labels | pairs | trains the encoder | in the tool |"
-    return "\n".join([head, "|---|---|---|---|---|---|---|", *map(_described, methods)])
-
-
-def show_runs(runs: Sequence[Run], methods: Methods) -> str:
-    """Write a table for each corpus; figures are means over seeds, with the lowest and highest."""
-    corpora = dict.fromkeys(run.corpus for run in runs)
-    return "\n\n".join(
-        _table(name, [run for run in runs if run.corpus == name], methods) for name in corpora
-    )
+DETAILS = {
+    "recall@1": "recall@1",
+    "map@100": "map@100",
+    "negative flips": "negative flips",
+    "AUC random": "AUC, random order",
+    f"AUC {OWN}": "own order",
+    f"AUC {VARIANCE}": "by variance",
+}
+"""Metrics of the tables of one corpus, and their heads."""
+ENDS = {KEEP: "old model on its own vectors", FULL: "new model on its own vectors"}
 
 
-def _described(method: Method) -> str:
-    needs = method.needs
-    marks = ("yes" if each else "no" for each in (needs.old_model, needs.labels, needs.pairs))
-    trains = "yes" if needs.encoder else "no"
-    return f"| {method.name} | {method.source} | {' | '.join(marks)} | {trains} | {method.served} |"
+def show_page(runs: Sequence[Run], methods: Sequence[Method]) -> str:
+    """Write every table; a method that was trained for several lengths counts with the longest."""
+    found = _sorted(runs)
+    parts = [_conditions(found), _overview(found, methods)]
+    if found:
+        parts += [_claims(found, methods), _criterion(found, methods)]
+        parts += [_details(corpus, found, methods) for corpus in found]
+    return "\n\n".join(part for part in parts if part)
 
 
-def _table(corpus: str, runs: Sequence[Run], methods: Methods) -> str:
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(run.method, []).append(run)
+def _sorted(runs: Sequence[Run]) -> Found:
+    found: dict[str, dict[str, list[Run]]] = {}
+    for corpus in CORPORA:
+        for run in runs:
+            if run.corpus == corpus:
+                kept = found.setdefault(corpus, {}).setdefault(run.method, [])
+                if kept and run.epochs > kept[0].epochs:
+                    kept.clear()
+                if not kept or run.epochs == kept[0].epochs:
+                    kept.append(run)
+    return found
+
+
+def _conditions(found: Found) -> str:
+    runs = [run for methods in found.values() for each in methods.values() for run in each]
+    if not runs:
+        return ""
     pairs = sorted({run.pairs for run in runs if run.pairs})
-    head = (
-        f"### {corpus}\n\n{', '.join(f'{each:,}' for each in pairs)} pairs, "
-        f"{max(len({run.seed for run in each}) for each in found.values())} seeds, one thread. "
-        f"{'; '.join(dict.fromkeys(run.measured for run in runs if run.measured))}\n\n"
-        "| method | recall@1 | recall@10 | its own new/new | AUC random, ordered | "
-        "negative flips | seconds | verdict |\n|---|---|---|---|---|---|---|---|"
+    where = sorted({run.measured for run in runs if run.measured})
+    said = (
+        f"Figures are recall@10 of test queries: the mean over seeds, with the lowest and the "
+        f"highest of several; {' or '.join(f'{each:,}' for each in pairs)} pairs. Verdicts are "
+        f"paired permutation tests over queries, each the mean over seeds, at p < {LEVEL:g}. "
+        f"Measured {'; '.join(where)}; one thread, {sum(run.seconds for run in runs) / 60:.0f} "
+        f"minutes of training in all."
     )
-    rows = [_measured(name, each, found, methods) for name, each in found.items()]
-    return "\n".join([head, *rows])
+    return fill(said, width=100)
 
 
-def _measured(
-    name: str,
-    runs: Sequence[Run],
-    found: ByMethod,
-    methods: Methods,
-) -> str:
-    curves = [_range(runs, f"AUC {order}") for order in ("random", "own")]
-    cells = [
-        name,
-        _range(runs, "recall@1"),
-        _range(runs, MAIN),
-        _range(runs, f"own {MAIN}"),
-        ", ".join(each for each in curves if each),
-        _range(runs, "negative flips"),
-        f"{mean(run.seconds for run in runs):.0f}" if runs[0].pairs else "",
-        "" if name in (KEEP, FULL) else _verdict(name, runs, found, methods),
+def _overview(found: Found, methods: Sequence[Method]) -> str:
+    head = ["method", "source", "old model", "labels", "pairs", "trains the encoder"]
+    rows = [
+        [end, spelt, "", "", "", "", *(_cell(found, corpus, end) for corpus in CORPORA), "", "", ""]
+        for end, spelt in ENDS.items()
     ]
-    return f"| {' | '.join(cells)} |"
+    for method in methods:
+        needs = method.needs
+        marks = (needs.old_model, needs.labels, needs.pairs, needs.encoder)
+        runs = [run for each in found.values() for run in each.get(method.name, [])]
+        rows.append([
+            method.name, method.source, *("yes" if each else "no" for each in marks),
+            *(_cell(found, corpus, method.name, method) for corpus in CORPORA),
+            f"{mean(run.seconds for run in runs):.0f}" if runs else "",
+            method.served, judge_method(method, found),
+        ])  # fmt: skip
+    return _table([*head, *CORPORA, "seconds", "in the tool", "verdict"], rows)
 
 
-def _range(runs: Sequence[Run], metric: str) -> str:
+def _claims(found: Found, methods: Sequence[Method]) -> str:
+    """Set what papers report beside ours."""
+    rows = [
+        [each.name, each.claim.share, each.claim.text,
+         *(_ours(each.claim, each.name, found, corpus) for corpus in CORPORA)]
+        for each in methods if each.claim
+    ]  # fmt: skip
+    title = "### What papers report, and the same here, by recall@10\n\n"
+    return title + _table(["method", "share", "the paper", *CORPORA], rows) if rows else ""
+
+
+def _ours(claim: Claim, name: str, found: Found, corpus: str) -> str:
+    methods = found.get(corpus, {})
+    runs, ends = methods.get(name), [methods.get(end) for end in ENDS]
+    if not runs or not all(ends):
+        return ""
+    keep, full = (end[0].figures[MAIN] for end in ends if end)
+    if claim.share is Share.FULL:
+        return f"{mean(run.figures[MAIN] for run in runs) / full:.0%}"
+    metric: str = MAIN
+    if claim.share is Share.BACKFILL:
+        metric = next(m for m in (f"AUC {OWN}", "AUC random") if m in runs[0].figures)
+    share = gap_closed(mean(run.figures[metric] for run in runs), keep, full)
+    return "no gap" if share is None else f"{share:.0%}"
+
+
+def _criterion(found: Found, methods: Sequence[Method]) -> str:
+    """Show the criterion of compatible training: new/old above old/old, and new/new beside it."""
+    trained = [each for each in methods if any(_own_runs(found[c], each.name) for c in found)]
+    rows = [[KEEP, *(f"{_cell(found, c, KEEP)} | | " for c in CORPORA)]]
+    rows += [[FULL, *(f" | {_cell(found, c, FULL)} | " for c in CORPORA)]]
+    for each in trained:
+        cells = [each.name]
+        for corpus in CORPORA:
+            runs = found.get(corpus, {}).get(each.name, [])
+            own = _spread([run.figures.get(f"own {MAIN}") for run in runs])
+            holds = compare_runs(runs, found.get(corpus, {}).get(KEEP, []))
+            mark = "" if holds is None else "yes" if holds is Significance.BETTER else "no"
+            cells.append(f"{_cell(found, corpus, each.name, each)} | {own} | {mark}")
+        rows.append(cells)
+    heads = [f"{c}: new/old | new/new | holds" for c in CORPORA]
+    title = (
+        "### The criterion of compatible training\n\n"
+        "It holds where new queries find more in the stored vectors than old queries do.\n\n"
+    )
+    return title + _table(["method", *heads], rows) if trained else ""
+
+
+def _own_runs(methods: Mapping[str, Sequence[Run]], name: str) -> bool:
+    return any(f"own {MAIN}" in run.figures for run in methods.get(name, []))
+
+
+def _details(corpus: str, found: Found, methods: Sequence[Method]) -> str:
+    rows = []
+    for name in [*ENDS, *(each.name for each in methods)]:
+        runs = found[corpus].get(name, [])
+        if runs:
+            cells = [_spread([run.figures.get(metric) for run in runs]) for metric in DETAILS]
+            rows.append([name, *cells, _steps(runs)])
+    return f"### {corpus}\n\n" + _table(
+        ["method", *DETAILS.values(), "map@100 after each update"], rows
+    )
+
+
+def _steps(runs: Sequence[Run]) -> str:
+    steps = [metric for metric in runs[0].figures if metric.startswith("step ")]
+    shown = (
+        f"{each.removeprefix('step ')} {mean(run.figures[each] for run in runs):.3f}"
+        for each in steps
+    )
+    return ", ".join(shown)
+
+
+def _cell(found: Found, corpus: str, name: str, method: Method | None = None) -> str:
+    if method and corpus not in method.corpora:
+        return "no such data"
+    runs = found.get(corpus, {}).get(name)
+    return _spread([run.figures[MAIN] for run in runs]) if runs else "not run"
+
+
+def _spread(given: Iterable[float | None]) -> str:
     """Write the mean over seeds, with the lowest and the highest of several."""
-    values = [run.figures[metric] for run in runs if metric in run.figures]
+    values = [each for each in given if each is not None]
     if not values:
         return ""
     low, high = min(values), max(values)
     return f"{mean(values):.3f}" + (f" ({low:.3f} to {high:.3f})" if len(values) > 1 else "")
 
 
-def _verdict(
-    name: str,
-    runs: Sequence[Run],
-    found: ByMethod,
-    methods: Methods,
-) -> str:
-    """Say in a sentence how a method compares with the old model and with what it is built on."""
-    method, parts = methods.get(name), []
-    if method is None or method.compares_with_old:
-        parts.append(_against("the old model", runs, found.get(KEEP, [])))
-    if method and method.beside:
-        parts.append(_against(method.beside, runs, found.get(method.beside, [])))
-    said = ", ".join(part for part in parts if part)
-    verdict = said[:1].upper() + said[1:] + "." if said else ""
-    ends = [found[end][0].figures[MAIN] for end in (KEEP, FULL) if end in found]
-    if method and method.published and len(ends) == 2:
-        gap = gap_closed(mean(run.figures[MAIN] for run in runs), *ends)
-        ours = "there is none here" if gap is None else f"{100 * gap:.0f} % here"
-        verdict += f" Gap closed: {method.published}, {ours}."
-    if runs[0].epochs < runs[0].published:
-        verdict += f" Shortened: {runs[0].epochs} of {runs[0].published} epochs."
-    steps = [metric for metric in runs[0].figures if metric.startswith("step ")]
-    if steps:
-        shown = ", ".join(f"{each.removeprefix('step ')} {_range(runs, each)}" for each in steps)
-        verdict += f" map@100 over the updates: {shown}."
-    return verdict.strip()
-
-
-def _against(other: str, runs: Sequence[Run], theirs: Sequence[Run]) -> str:
-    """Compare seed by seed; a single figure stands for every seed."""
-    if not theirs:
-        return ""
-    of_seed = {run.seed: run.figures[MAIN] for run in theirs}
-    default = next(iter(of_seed.values())) if len(of_seed) == 1 else None
-    gains = [
-        run.figures[MAIN] - base
-        for run in runs
-        if (base := of_seed.get(run.seed, default)) is not None
-    ]
-    if not gains:
-        return ""
-    if min(gains) > 0:
-        return f"above {other} by {mean(gains):.3f}"
-    if max(gains) < 0:
-        return f"below {other} by {-mean(gains):.3f}"
-    return f"no different from {other}"
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines: list[Sequence[str]] = [head, *rows]
+    shown = [f"| {' | '.join(cells)} |" for cells in lines]
+    bar: Callable[[str], str] = lambda line: "|" + "---|" * (line.count("|") - 1)  # noqa: E731
+    return "\n".join([shown[0], bar(shown[0]), *shown[1:]])

@@ -38,6 +38,7 @@ from xbtmigrate_research.pairs import train_map
 from xbtmigrate_research.trial import Trial
 
 SOURCE = "Cui et al., CVPR 2024"
+REMARK = "Written from the paper's abstract."
 
 
 def divergence(true: Tensor, found: Tensor) -> Tensor:
@@ -97,10 +98,11 @@ METHODS = (
     Method(
         "transfer_at_once", SOURCE, partial(run, each_update=False),
         Needs(labels=True, encoder=True), "forward, kind `mlp`", epochs=EPOCHS,
+        remark=REMARK,
     ),
     Method(
         "continual_compatible", SOURCE, partial(run, each_update=True),
         Needs(labels=True, encoder=True), "two migrations in a row", beside="transfer_at_once",
-        epochs=EPOCHS,
+        epochs=EPOCHS, remark=REMARK,
     ),
 )  # fmt: skip

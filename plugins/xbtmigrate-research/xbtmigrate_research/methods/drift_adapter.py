@@ -18,7 +18,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from xbtmigrate_research.method import Method, Needs, Outcome, answer_in_old
+from xbtmigrate_research.method import Claim, Method, Needs, Outcome, Share, answer_in_old
 from xbtmigrate_research.optimise import mapped
 from xbtmigrate_research.pairs import to_old, train_map
 from xbtmigrate_research.trial import Trial
@@ -26,6 +26,7 @@ from xbtmigrate_research.trial import Trial
 RANK, WIDTH = 64, 256
 EPOCHS = 50
 SOURCE = "Vejendla, EMNLP 2025, 2509.23471"
+CLAIM = Claim(Share.FULL, "94 to 99 % (R@10, texts and images)")
 
 
 class Adapter(nn.Module):
@@ -86,10 +87,10 @@ def run(trial: Trial, inner: Callable[[int, int], nn.Module]) -> Outcome:
 METHODS = (
     Method(
         "drift_adapter_low_rank", SOURCE, partial(run, inner=low_rank), Needs(),
-        "bridge, kind `low_rank`", beside="procrustes", epochs=EPOCHS,
+        "bridge, kind `low_rank`", beside="procrustes", epochs=EPOCHS, claim=CLAIM,
     ),
     Method(
         "drift_adapter_mlp", SOURCE, partial(run, inner=ResidualNetwork), Needs(),
-        "bridge, kind `mlp`", beside="procrustes", epochs=EPOCHS,
+        "bridge, kind `mlp`", beside="procrustes", epochs=EPOCHS, claim=CLAIM,
     ),
 )  # fmt: skip

@@ -20,7 +20,7 @@ from functools import partial
 from xbtmigrate.evaluation.mixed_gallery import Merge
 from xbtmigrate.evaluation.retrieval import SearchSpace
 from xbtmigrate.types import Channel, Direction
-from xbtmigrate_research.method import Backfill, Method, Needs, Outcome
+from xbtmigrate_research.method import Backfill, Claim, Method, Needs, Outcome, Share
 from xbtmigrate_research.trial import Trial
 
 SOURCE = "Seo et al., WACV 2025, 2301.03767"
@@ -42,6 +42,7 @@ METHODS = (
     Method(
         "merge", SOURCE, partial(run, name="merge"), Needs(old_model=True, pairs=False),
         "serving `merge`",
+        claim=Claim(Share.BACKFILL, "36 to 45 % (image benchmarks)"),
     ),
     Method(
         "merge_reverse", SOURCE, partial(run, name="merge_reverse"), Needs(),
