@@ -20,7 +20,7 @@ from xbtmigrate.errors import (
 )
 from xbtmigrate.qdrant.gallery.create import create_collection
 from xbtmigrate.qdrant.wire.connect import check_writable, connect
-from xbtmigrate.qdrant.wire.connection import Connection
+from xbtmigrate.qdrant.wire.connection import Connection, RetryPolicy
 from xbtmigrate.qdrant.wire.reader import Reader
 
 DONE = {"result": {"operation_id": 1, "status": "completed"}, "status": "ok", "time": 0.0}
@@ -56,6 +56,20 @@ def test_nothing_listens() -> None:
     error = error_of(url)
     assert isinstance(error, ConnectionFailedError)
     assert url in error.message
+
+
+def test_where_nothing_listens_nothing_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[object] = []
+    monkeypatch.setattr(RetryPolicy, "_note", lambda _, state, url: waits.append((state, url)))
+    assert "does not answer" in error_of(f"http://127.0.0.1:{free_port()}").message
+    assert not waits
+
+
+def test_a_server_that_is_starting_is_asked_again(httpserver: HTTPServer) -> None:
+    httpserver.expect_oneshot_request("/").respond_with_data("starting", 503)
+    answer_like(httpserver, "1.16.3")
+    with connect(httpserver.url_for("/")) as connection:
+        assert connection.version == (1, 16, 3)
 
 
 def test_something_else_listens(httpserver: HTTPServer) -> None:

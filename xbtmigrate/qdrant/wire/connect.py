@@ -15,7 +15,13 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from xbtmigrate.errors import ConnectionFailedError, UnsupportedError, XbtMigrateError
 from xbtmigrate.qdrant.wire.address import explain
 from xbtmigrate.qdrant.wire.connection import ATTEMPTS, BRIEF_ATTEMPTS, OLDEST, Connection, Version
-from xbtmigrate.qdrant.wire.server_errors import SERVER_ERRORS, status_of
+from xbtmigrate.qdrant.wire.quick_search import QuickSearchClient
+from xbtmigrate.qdrant.wire.server_errors import (
+    SERVER_ERRORS,
+    is_transient,
+    is_transient_answer,
+    status_of,
+)
 from xbtmigrate.qdrant.wire.transport import PLAIN, Certificates, Rest, Rpc, raise_refusals
 
 
@@ -64,6 +70,8 @@ def connect(
         OLDEST,
         url,
         attempts=BRIEF_ATTEMPTS,
+        # Where nothing listens, the address is wrong or the server down: whoever typed it waits.
+        passing=is_transient_answer,
         # Some servers expose only the gRPC port; requests then go through the client library.
         rest=None if prefer_grpc and not rest.answers() else rest,
         rpc=Rpc(url, grpc_port, api_key, timeout, certificates=certificates, trusted=prefer_grpc),
@@ -126,13 +134,7 @@ def open_async(
     with warnings.catch_warnings():
         # The library warns about keys over plain HTTP, which the configuration decides.
         warnings.simplefilter("ignore")
-        return AsyncQdrantClient(
-            url=url,
-            api_key=api_key,
-            timeout=timeout,
-            verify=Certificates.load(ca_file).context(),
-            check_compatibility=False,
-        )
+        return QuickSearchClient(url, api_key, timeout, Certificates.load(ca_file))
 
 
 def _open_folder(folder: Path, url: str) -> Connection:
@@ -170,7 +172,7 @@ def _checked(probe: Connection, *, with_key: bool) -> Connection:
         probe.close()
         raise explain(error, probe.url, with_key=with_key) from error.__cause__
     # The address is right, so from here on a failure is more likely an outage.
-    return replace(probe, version=version, attempts=ATTEMPTS)
+    return replace(probe, version=version, attempts=ATTEMPTS, passing=is_transient)
 
 
 def _version_of(probe: Connection) -> Version:

@@ -142,6 +142,7 @@ class Connection:
         version: Version of the server; of the client library in the embedded mode.
         url: Address as the user gave it, for messages.
         attempts: How often a request is tried when the failure may pass.
+        passing: Tells whether a failure may pass.
         rest: The server's REST interface as bytes; None where only gRPC answers, or embedded.
         rpc: The server's gRPC interface as bytes, not yet trusted to lead to the same server unless
             the user asked for gRPC; None in the embedded mode.
@@ -154,6 +155,7 @@ class Connection:
     version: Version
     url: str
     attempts: int = ATTEMPTS
+    passing: Callable[[BaseException], bool] = is_transient
     rest: Rest | None = None
     rpc: Rpc | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -178,7 +180,7 @@ class Connection:
         Raises:
             XbtMigrateError: The failure stays; its message says what it means.
         """
-        retry = retry_if_exception(is_transient)
+        retry = retry_if_exception(self.passing)
         return self._send(lambda: self.retries.run(request, self.url, self.attempts, retry))
 
     def write(
@@ -190,7 +192,7 @@ class Connection:
             XbtMigrateError: The failure stays, or the server never confirms.
         """
         # A write sets values by id: repeating one that is still queued changes nothing.
-        retry = retry_if_exception(is_transient) | retry_if_result(_is_unconfirmed)
+        retry = retry_if_exception(self.passing) | retry_if_result(_is_unconfirmed)
         if self.embedded:
             with self.lock:
                 # Before every write: each collection has its own SQLite file, and one may be new.

@@ -77,6 +77,12 @@ def is_transient(error: BaseException) -> bool:
     return status is not None and (status in (408, 429) or status >= 500)
 
 
+def is_transient_answer(error: BaseException) -> bool:
+    """Return whether a failure is transient and something answered: not a refused connection."""
+    source = error.source if isinstance(error, ResponseHandlingException) else None
+    return is_transient(error) and not isinstance(source, httpx.ConnectError)
+
+
 def retry_after(error: BaseException | None) -> float | None:
     """Return the seconds of a server's Retry-After; None if it sent none.
 

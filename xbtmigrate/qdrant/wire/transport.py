@@ -21,15 +21,13 @@ import grpc  # type: ignore[import-untyped]
 import httpx
 import orjson
 import urllib3
-from qdrant_client import QdrantClient
+from qdrant_client import AsyncQdrantClient, QdrantClient
 from qdrant_client.connection import get_channel
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from xbtmigrate.errors import ConfigError
 
 _PING_SECONDS = 5.0
-_CONNECTIONS = 4
-"""Connections kept open, one for each thread that reads or writes."""
 PLAIN = {"grpc.compression_enabled_algorithms_bitset": 1}
 """Channel options that keep a server from compressing its answers.
 
@@ -98,10 +96,16 @@ class Rest:
         api_key: Key or JWT of the server.
         timeout: Seconds until one request is given up.
         certificates: Certificates of the authorities to trust.
+        connections: Connections kept open, one for each thread that sends at the same time.
     """
 
     def __init__(
-        self, client: QdrantClient, api_key: str | None, timeout: int, certificates: Certificates
+        self,
+        client: QdrantClient | AsyncQdrantClient,
+        api_key: str | None,
+        timeout: int,
+        certificates: Certificates,
+        connections: int = 4,
     ) -> None:
         self.root = client.http.client.host.rstrip("/")
         self.headers = {"content-type": "application/json", "accept-encoding": "identity"}
@@ -113,7 +117,7 @@ class Rest:
         bypassed = proxy_bypass(address.netloc)
         self.proxy = None if bypassed else getproxies().get(address.scheme)
         self.certificates = certificates
-        self._pool = self._opened(timeout)
+        self._pool = self._opened(timeout, connections)
 
     def send(self, method: str, collection: str, path: str, body: object) -> bytes:
         """Send a request about a collection; its body may contain numpy arrays.
@@ -177,14 +181,14 @@ class Rest:
         """Close the open connections."""
         self._pool.clear()
 
-    def _opened(self, timeout: int) -> urllib3.PoolManager:
+    def _opened(self, timeout: int, connections: int) -> urllib3.PoolManager:
         secure = self.root.startswith("https:")
         trusted = self.certificates.context() if secure else None
         if self.proxy:
             return urllib3.ProxyManager(
-                self.proxy, timeout=timeout, ssl_context=trusted, maxsize=_CONNECTIONS
+                self.proxy, timeout=timeout, ssl_context=trusted, maxsize=connections
             )
-        return urllib3.PoolManager(timeout=timeout, ssl_context=trusted, maxsize=_CONNECTIONS)
+        return urllib3.PoolManager(timeout=timeout, ssl_context=trusted, maxsize=connections)
 
 
 def raise_refusals(

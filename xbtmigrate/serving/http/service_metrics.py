@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Searches take 3 to 120 ms (docs/serving.md); embedding and slow servers need the upper buckets.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -69,3 +72,23 @@ class Metrics:
         self._phase.labels(phase).set(1)
         self._problem.set(problem)
         return generate_latest(self._registry)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCounter:
+    """Middleware that counts the answers by route and status."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and count its answer when it begins."""
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                # By the route's pattern: each invented path would add a series that never goes.
+                path = getattr(scope.get("route"), "path", "other")
+                requests = scope["app"].state.backend.metrics.requests
+                requests.labels(path, message["status"]).inc()
+            await send(message)
+
+        await self.app(scope, receive, counted)
