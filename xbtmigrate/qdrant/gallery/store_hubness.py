@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from qdrant_client import models
 
+from xbtmigrate.errors import CollectionError
 from xbtmigrate.qdrant.collection.facts import page_within
 from xbtmigrate.qdrant.gallery.create import create_index
 from xbtmigrate.qdrant.gallery.provenance import PLAN_LENGTH, PROVENANCE
 from xbtmigrate.qdrant.gallery.remove import drop_indexes
 from xbtmigrate.qdrant.wire.connection import MEDIUM, Connection
-from xbtmigrate.qdrant.wire.points import stored_id
+from xbtmigrate.qdrant.wire.points import StoredId, stored_id
+from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.scoring.hubness import HUB
 from xbtmigrate.types import Kind, PointId
 
@@ -91,41 +92,86 @@ def store_numbers(
     *,
     shard: models.ShardKey | None,
 ) -> None:
-    """Store a number on each point whose mark is still the one that the number was made for.
+    """Store a number on each point, but not where a point was replaced or deleted meanwhile.
+
+    Points are named by id, not selected by their mark: while its optimizer works, a server copies
+    the list of all points that have changed for each filter, so that 100,000 would take hours.
 
     Args:
         connection: The open Qdrant.
-        collection: Real name of the collection that holds the marks.
+        collection: Real name of the collection.
         plan: Digest of the plan.
         key: Name of the number.
         numbers: Ids, kinds and numbers of n points.
         shard: Their shard key, None under automatic sharding.
+
+    Raises:
+        CollectionError: The server refuses the numbers of points that are there.
     """
+    ids, kinds, values = numbers
+    reader = Reader(connection, collection, len(ids), shard)
+    due = {point: float(value) for point, value in zip(ids, values, strict=True)}
+    while due:
+        try:
+            _send(connection, collection, key, due, shard)
+            break
+        except CollectionError:
+            # A missing point fails the request after some of the others were stored.
+            present = reader.retrieve(list(due)).ids
+            if len(present) == len(due):
+                raise
+            due = {point: due[point] for point in present}
+    expected = {
+        point: (plan[:PLAN_LENGTH], kind.value) for point, kind in zip(ids, kinds, strict=True)
+    }
+    # A point that was replaced has no mark, or another one: its number is that of the former.
+    found = reader.retrieve(list(due), payload=[f'"{PROVENANCE}"'])
+    marks = (payload.get(PROVENANCE, {}) for payload in found.payloads)
+    replaced = [
+        stored_id(point)
+        for point, mark in zip(found.ids, marks, strict=True)
+        if (mark.get("plan"), mark.get("kind")) != expected[point]
+    ]
+    if replaced:
+        _withdraw(connection, collection, key, replaced, shard)
 
-    def chosen(point: PointId, kind: Kind) -> dict[str, Any]:
-        if connection.embedded:
-            # No other process has it open, and a filter would check every point there.
-            return {"points": [stored_id(point)]}
-        # Conditional on the mark: a point replaced meanwhile must not get an old number.
-        own = models.HasIdCondition(has_id=[stored_id(point)])
-        marked = [_marked("kind", kind.value), _marked("plan", plan[:PLAN_LENGTH])]
-        return {"filter": models.Filter(must=[own, *marked])}
 
+def _send(
+    connection: Connection,
+    collection: str,
+    key: str,
+    numbers: Mapping[PointId, float],
+    shard: models.ShardKey | None,
+) -> None:
     # Numbers differ, so points cannot share an operation as they share a mark.
     operations: list[models.UpdateOperation] = [
         models.SetPayloadOperation(
             set_payload=models.SetPayload(
-                payload={key: float(number)},
-                key=PROVENANCE,
-                shard_key=shard,
-                **chosen(point, kind),
+                payload={key: number}, key=PROVENANCE, points=[stored_id(point)], shard_key=shard
             )
         )
-        for point, kind, number in zip(*numbers, strict=True)
+        for point, number in numbers.items()
     ]
     client = connection.client
     connection.write(
         lambda: client.batch_update_points(collection, operations, wait=True, ordering=MEDIUM)
+    )
+
+
+def _withdraw(
+    connection: Connection,
+    collection: str,
+    key: str,
+    ids: Sequence[StoredId],
+    shard: models.ShardKey | None,
+) -> None:
+    """Remove a number from points; those that are gone meanwhile are skipped."""
+    these = models.Filter(must=[models.HasIdCondition(has_id=[*ids])])
+    client, name = connection.client, f"{PROVENANCE}.{key}"
+    connection.write(
+        lambda: client.delete_payload(
+            collection, [name], these, wait=True, ordering=MEDIUM, shard_key_selector=shard
+        )
     )
 
 
