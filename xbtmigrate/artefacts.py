@@ -175,9 +175,11 @@ class Artefacts:
         """Store the switch."""
         write_json(self.switch_file, switch.model_dump(mode="json"))
 
-    def save_order(self, batches: Iterable[pa.RecordBatch], name: str) -> OrderedIds:
+    def save_order(
+        self, batches: Iterable[pa.RecordBatch], name: str, tenants: str = ""
+    ) -> OrderedIds:
         """Store the order of what `order_file.make_sortable` built, and return it."""
-        write_atomically(self.order_file, lambda path: write_sorted(path, batches, name))
+        write_atomically(self.order_file, lambda path: write_sorted(path, batches, name, tenants))
         # Reopened: the order may be longer than memory, and is read from the file in blocks.
         return OrderedIds.open(self.order_file)
 

@@ -77,11 +77,12 @@ class QdrantSection(_Section):
 
 
 class PayloadSection(_Section):
-    """The payload fields with the embedded content, and those to make queries from."""
+    """The payload fields with the embedded content, a query for it, and whose it is."""
 
     text: str | None = None
     image: str | None = None
     query: str | None = None
+    tenant: str | None = None
 
 
 class OldModelSection(BaseModel):
@@ -195,11 +196,10 @@ class Config(_Section):
     def binding(self) -> dict[str, str]:
         """Flatten what a plan depends on into dotted key -> value, without any secret."""
         sections = self.model_dump(mode="json", exclude_none=True)
-        # The way to reach the server may change under a plan; the measured collection may not.
-        for key in ("api_key_env", "api_key_file", "ca_file", "grpc", "grpc_port", "timeout"):
-            sections["qdrant"].pop(key, None)
-        # These may change under a plan (docs/configuration.md): they only affect measuring.
-        sections["payload"].pop("query", None)
+        # These may change under a plan (docs/configuration.md); the measured collection may not.
+        free = "api_key_env", "api_key_file", "ca_file", "grpc", "grpc_port", "timeout"
+        for section, keys in (("qdrant", free), ("payload", ("query", "tenant"))):
+            sections[section] = {k: v for k, v in sections[section].items() if k not in keys}
         sections.pop("serving")
         sections["plan"] = {key: sections["plan"][key] for key in ("strategy", "layout", "seed")}
         return {

@@ -31,42 +31,57 @@ BLOCK = 4_096
 """Points of each run that the merge holds in memory."""
 GROUP = 65_536
 """Points in a row group of the file, and so in one read."""
-UNPAID = 2**32
+UNPAID = 2**63
 """Smallest sort key of a point without a cached vector."""
+LAST = 2**31 - 1
+"""Place of the points that come after those of every tenant with a place of its own."""
 _SCORED = pa.schema([("key", pa.uint64()), ("id", pa.string()), ("score", pa.float32())])
 # Ids break ties, so equal scores give the same order in every run.
 _KEYS = [("key", "ascending"), ("id", "ascending")]
 
 
-def make_sortable(ids: Sequence[PointId], scores: np.ndarray, paid: np.ndarray) -> pa.RecordBatch:
-    """Build a batch with its sort key: paid for first, then by descending score, then by id.
+def make_sortable(
+    ids: Sequence[PointId],
+    scores: np.ndarray,
+    paid: np.ndarray,
+    places: np.ndarray | None = None,
+) -> pa.RecordBatch:
+    """Build a batch with its sort key: paid for first, then by place, descending score, and id.
 
     Args:
         ids: n point ids.
         scores: float32 (n,). NaN (no old vector, so nothing to project) ranks before every number.
         paid: bool (n,), whether a point's new vector is already paid for.
+        places: integers (n,) from 0 to `LAST`: the place of each point's tenant; None for one
+            place for all.
     """
     # Adding 0 turns -0.0 into 0.0: they are equal, but their bits would sort apart.
     priority = np.where(np.isnan(scores), np.inf, scores + 0).astype("<f4")
     bits = priority.view("<u4")
     # As integers, floats sort by size once the sign is flipped (Herf 2001, "Radix tricks").
     rising = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
-    # One integer sorts by both: bit 32 is set if unpaid, the lower 32 fall as scores rise.
-    key = (np.uint64(2**32 - 1) - rising) | (~paid).astype(np.uint64) << np.uint64(32)
+    # One integer sorts by all: bit 63 is set if unpaid, 31 bits are the place, 32 fall as scores
+    # rise.
+    key = (np.uint64(2**32 - 1) - rising) | (~paid).astype(np.uint64) << np.uint64(63)
+    if places is not None:
+        key |= places.astype(np.uint64) << np.uint64(32)
     return pa.record_batch([key, pa.array(ids, pa.string()), priority], schema=_SCORED)
 
 
-def write_sorted(path: Path, batches: Iterable[pa.RecordBatch], name: str) -> None:
+def write_sorted(
+    path: Path, batches: Iterable[pa.RecordBatch], name: str, tenants: str = ""
+) -> None:
     """Write the order of all points to a Parquet file, first to be encoded first.
 
     Args:
         path: The file.
-        batches: What `scored` built, in any order.
+        batches: What `make_sortable` built, in any order.
         name: Name of the ordering, kept in the file.
+        tenants: What put the tenants in order, kept too; "" where they are in none.
     """
     # Without the key, which follows from the score and `paid`.
     columns = [*list(_SCORED)[1:], pa.field("paid", pa.bool_())]
-    schema = pa.schema(columns, metadata={"ordering": name, **UNSEALED})
+    schema = pa.schema(columns, metadata={"ordering": name, "tenants": tenants, **UNSEALED})
     with (
         tempfile.TemporaryDirectory(prefix=".sorting-", dir=path.parent) as folder,
         pq.ParquetWriter(path, schema) as writer,
@@ -115,6 +130,12 @@ class OrderedIds(Sequence[PointId]):
             KeyError, TypeError: The file does not name it.
         """
         found: bytes = self._file.schema_arrow.metadata[b"ordering"]
+        return found.decode()
+
+    @property
+    def tenants(self) -> str:
+        """What put the tenants in order; "" where they are in none."""
+        found: bytes = self._file.schema_arrow.metadata.get(b"tenants", b"")
         return found.decode()
 
     def __len__(self) -> int:

@@ -98,6 +98,33 @@ class CountedDocument(GalleryCounts):
     """Time for what is left, in seconds, at the rate of all runs so far; null where unknown."""
 
 
+class TenantDocument(TypedDict):
+    """What is done for one tenant."""
+
+    tenant: str
+    """The tenant."""
+    points: int
+    """Its points."""
+    projected: int
+    """Points with a projected new vector."""
+    encoded: int
+    """Points with a true new vector."""
+    left: int
+    """Points that are not re-encoded, of those that can be; in a `forward` migration, points
+    without a new vector."""
+
+
+class TenantsDocument(TypedDict):
+    """What is done for each tenant of a collection."""
+
+    count: int
+    """Number of tenants."""
+    complete: int
+    """Tenants with nothing left."""
+    listed: list[TenantDocument]
+    """Those under way first, then those that wait, the largest first; 1,000 at most."""
+
+
 class StatusDocument(CountedDocument, NextDocument):
     """Where the migration stands.
 
@@ -124,6 +151,9 @@ class StatusDocument(CountedDocument, NextDocument):
     """Pace of the present or last run."""
     quality: QualityDocument | None
     """Quality so far; null where no backfill under this plan ran with `--until`."""
+    tenants: TenantsDocument | None
+    """What is done for each tenant, by `payload.tenant`; null without it or an index of the field,
+    before the first run, and after the cutover."""
     artefacts: dict[Artefact, str]
     """Paths of the files there are."""
     last_error: str | None

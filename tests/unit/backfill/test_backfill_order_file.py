@@ -50,6 +50,17 @@ def test_what_is_paid_for_comes_first_by_score_too(tmp_path: Path) -> None:
     assert list(OrderedIds.open(tmp_path / "order")) == ["d", "c", "b", "a"]
 
 
+def test_tenants_come_in_their_places_and_scores_decide_within_them(tmp_path: Path) -> None:
+    ids, scores = ["a", "b", "c", "d", "e"], np.array([1, 9, 2, np.nan, 7], np.float32)
+    paid = np.array([False, False, False, False, True])
+    places = np.array([0, order_file.LAST, 0, 1, order_file.LAST])
+    found = [make_sortable(ids, scores, paid, places)]
+    write_sorted(tmp_path / "order", found, "mine", "traffic")
+    opened = OrderedIds.open(tmp_path / "order")
+    assert list(opened) == ["e", "c", "a", "d", "b"]
+    assert (opened.name, opened.tenants) == ("mine", "traffic")
+
+
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 128, 200])
 def test_slices_of_slices_read_the_same_ids(tmp_path: Path, count: int) -> None:
     ids = [f"{each:04d}" for each in range(count)]

@@ -45,6 +45,13 @@ DemandOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(help="Traffic log, Parquet or JSON lines: id or text, and hits."),
 ]
+TenantOrderOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="traffic|FILE",
+        help="Tenants first by --demand, or as a file lists them, one in each line.",
+    ),
+]
 QueriesOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(help="Judged queries for --until; by default, queries are made from the points."),
@@ -74,6 +81,7 @@ def backfill(
     max_cost: CostOption = None,
     order: Annotated[str | None, typer.Option(help=ORDER_HELP)] = None,
     demand: DemandOption = None,
+    tenant_order: TenantOrderOption = None,
     until: GateOption = None,
     queries: QueriesOption = None,
     batch_size: Annotated[int, typer.Option(min=1, max=10_000, help="Points per batch.")] = 256,
@@ -107,6 +115,7 @@ def backfill(
         metrics_port=metrics_port,
         metrics_host=metrics_host,
         demand=demand,
+        tenant_order=tenant_order,
         until=until,
         queries=queries,
     )

@@ -17,10 +17,17 @@ from xbtmigrate.cli.text import duration
 from xbtmigrate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from xbtmigrate.documents.status import LoadDocument, QualityDocument, StatusDocument
+    from xbtmigrate.documents.status import (
+        LoadDocument,
+        QualityDocument,
+        StatusDocument,
+        TenantsDocument,
+    )
 
 EVERY = 2.0
 """Seconds between two updates: each exact count costs the server a scan."""
+NAMED = 5
+"""Tenants with points left that are shown."""
 
 
 def status(
@@ -111,11 +118,23 @@ def _progress(content: StatusDocument) -> list[tuple[str, object]]:
     if content["without_new"]:
         described = describe_without_vector(content["without_vector"])
         pairs.append(("of these get none", described))
+    if content["tenants"] is not None:
+        pairs += _tenants(content["tenants"])
     if content["eta_seconds"] is not None:
         pairs.append(("time to go", duration(content["eta_seconds"])))
     if content["last_error"] is not None:
         pairs.append(("the last run ended", content["last_error"]))
     return pairs + _load(content["load"])
+
+
+def _tenants(found: TenantsDocument) -> list[tuple[str, object]]:
+    """Return how many tenants are complete, and the first of the others."""
+    waiting = [each for each in found["listed"] if each["left"]][:NAMED]
+    shown = ", ".join(
+        f"{each['tenant']} {each['left']:,} of {each['points']:,}" for each in waiting
+    )
+    complete = f"{found['complete']:,} of {found['count']:,}"
+    return [("tenants complete", complete), ("tenants with points left", shown)]
 
 
 def _curve(quality: QualityDocument) -> str:

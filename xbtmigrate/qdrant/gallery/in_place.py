@@ -142,7 +142,8 @@ class InPlaceGallery:
         """Count exactly: all points, or those to which this plan gave this kind."""
         if kind is None:
             return self._reader.count()
-        return self._reader.count(made_by(self._settings, kind))
+        made = made_by(self._settings.plan, self._settings.new.name, kind)
+        return self._reader.count(made)
 
     def read(
         self,
@@ -307,16 +308,22 @@ class InPlaceGallery:
             self._writer.enqueue_payloads(marks, key)
 
 
-def made_by(settings: GallerySettings, kind: Kind) -> models.Filter:
-    """Select the points to which this plan gave this kind."""
-    values = {"plan": settings.plan[:PLAN_LENGTH], "kind": str(kind)}
+def made_by(plan: str, vector: str, kind: Kind) -> models.Filter:
+    """Select the points to which a plan gave a kind.
+
+    Args:
+        plan: Digest of the plan.
+        vector: Name of the new vector.
+        kind: The kind.
+    """
+    values = {"plan": plan[:PLAN_LENGTH], "kind": str(kind)}
     conditions: list[models.Condition] = [
         models.FieldCondition(key=f"{PROVENANCE}.{key}", match=models.MatchValue(value=value))
         for key, value in values.items()
     ]
     # A point whose vector the application has dropped keeps its mark, but is not done.
     if kind not in WITHOUT:
-        conditions.append(models.HasVectorCondition(has_vector=settings.new.name))
+        conditions.append(models.HasVectorCondition(has_vector=vector))
     return models.Filter(must=conditions)
 
 

@@ -70,7 +70,8 @@ class ShadowGallery:
         """Count exactly: the source's points, or the copies of this kind."""
         if kind is None:
             return self._source.count()
-        return self._shadow.count(made_by(self._settings, kind))
+        made = made_by(self._settings.plan, self._settings.new.name, kind)
+        return self._shadow.count(made)
 
     def read(
         self,

@@ -28,6 +28,7 @@ from xbtmigrate.workflows.backfill.request import BackfillOptions, BackfillReque
 from xbtmigrate.workflows.backfill.run_metrics import RunMetrics, serve_metrics
 from xbtmigrate.workflows.backfill.spending import Spending
 from xbtmigrate.workflows.backfill.stop_at_quality import QualityMonitor
+from xbtmigrate.workflows.backfill.tenant_order import ask_tenants
 from xbtmigrate.workflows.backfill.throttle import pace_gallery, read_load
 from xbtmigrate.workflows.compare_baseline import distrust_replaced
 from xbtmigrate.workflows.encode_points import Report
@@ -158,8 +159,10 @@ def check_run(
     read_hits = None
     if options.demand is not None:
         read_hits = partial(read_demand, store, models, options.demand)
-    gallery = store.gallery(request.plan)
-    order = FrozenOrder(workspace, gallery, request.order, projector, read_hits)
+    gallery, tenants = store.gallery(request.plan), None
+    if options.tenant_order is not None:
+        tenants = ask_tenants(store, workspace.artefacts, request, options.tenant_order)
+    order = FrozenOrder(workspace, gallery, request.order, projector, read_hits, tenants)
     if request.fraction > 0:
         order.check()
     return request, projector, order
@@ -225,7 +228,7 @@ def run(
             ):
                 metrics.load = lambda: read_load(sparing.pace, store.connection)
                 # Scoring reads every point once, so it is paced like any other pass.
-                order = replace(order, gallery=sparing)
+                order = order.at_pace(sparing)
                 work = LoopTask(
                     *(request, held, projector, sparing, order),
                     batch_size=options.batch_size,

@@ -41,6 +41,7 @@ class BackfillOptions:
         metrics_port: Port at which Prometheus finds the figures; None for none.
         metrics_host: Address at which this port is opened.
         demand: Log of the traffic, for the orders that use it.
+        tenant_order: Which tenants first: "traffic", or the path of a list; None for no order.
         until: End the encoding where the live gallery meets this gate; None for no gate.
         queries: Judged queries for the gate; None to make them from the points.
     """
@@ -53,6 +54,7 @@ class BackfillOptions:
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
     demand: Path | None = None
+    tenant_order: str | None = None
     until: Gate | None = None
     queries: Path | None = None
 

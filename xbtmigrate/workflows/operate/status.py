@@ -13,6 +13,7 @@ from xbtmigrate.documents.status import (
     LoadDocument,
     QualityDocument,
     StatusDocument,
+    TenantsDocument,
 )
 from xbtmigrate.errors import ArtefactError
 from xbtmigrate.migration.phases import MigrationRecord, Phase
@@ -29,12 +30,15 @@ from xbtmigrate.workflows.next_step import find_next_step, find_phase
 from xbtmigrate.workflows.prerequisites import route_option
 from xbtmigrate.workflows.store import Store, open_connection, store_over
 from xbtmigrate.workflows.tally import Tally
+from xbtmigrate.workflows.tenants import count_tenants
 from xbtmigrate.workflows.workspace import artefacts_of
 
 ENDING = (Phase.ABORTING, Phase.FINALIZING, Phase.FINALIZED)
 """Phases in which one of the collections may be gone."""
 ENDED = (Phase.BACKFILLED, Phase.VERIFIED, Phase.CUTTING_OVER, Phase.CUT_OVER)
 """Phases after a backfill: whatever is due now, an application has written since."""
+COUNTED = (Phase.BACKFILLING, Phase.PAUSED, Phase.BACKFILLED, Phase.VERIFIED, Phase.ROLLED_BACK)
+"""Phases in which tenants are counted."""
 
 
 def report_status(config: Config) -> StatusDocument:
@@ -58,9 +62,12 @@ def status_over(config: Config, connection: Connection) -> StatusDocument:
     plan = _plan(store.journal, artefacts)
     # Before the first pass the new vector may not exist, and counting would fail.
     written = plan is not None and record is not None and record.stage is not None
-    tally = Tally(store.facts.points)
+    tally, tenants = Tally(store.facts.points), None
     if plan is not None and written:
         tally = _tally(store, plan, record)
+        # Later, applications write new vectors themselves, which no mark tells apart.
+        if record is not None and record.phase in COUNTED:
+            tenants = count_tenants(store, plan)
     phase = find_phase(record, plan, artefacts)
     left = _left(plan.strategy if plan else None, _fraction(plan, record), tally)
     counted: CountedDocument = {
@@ -71,7 +78,7 @@ def status_over(config: Config, connection: Connection) -> StatusDocument:
         "left": left,
         "eta_seconds": round(left / rate, 1) if (rate := _rate(record)) and left else None,
     }
-    return _document(config, connection, phase, record, plan, counted=counted)
+    return _document(config, connection, phase, record, plan, counted=counted, tenants=tenants)
 
 
 def _record(config: Config, connection: Connection) -> MigrationRecord | None:
@@ -118,6 +125,7 @@ def _document(
     plan: Plan | None,
     *,
     counted: CountedDocument,
+    tenants: TenantsDocument | None = None,
 ) -> StatusDocument:
     """Add what the record and the files say to what was counted in the collection."""
     rate = _rate(record)
@@ -136,6 +144,7 @@ def _document(
         "updated_at": record.updated_at if record else None,
         "load": _load(config, connection, record),
         "quality": _quality(config, plan),
+        "tenants": tenants,
         "artefacts": _artefacts(artefacts_of(config)),
         **find_next_step(
             phase,
