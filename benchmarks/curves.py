@@ -25,6 +25,7 @@ from xbtmigrate_research.reciprocal_ranks import ReciprocalRanks
 from xbtmigrate_research.shared_space import SHARED_SPACE_3, SHARED_SPACE_12
 from xbtmigrate_research.two_stage import TwoStage
 
+from xbtmigrate.evaluation.answer_ranks import evaluate
 from xbtmigrate.evaluation.comparison import bootstrap_intervals, compare
 from xbtmigrate.evaluation.curves import Curve, measure_curves
 from xbtmigrate.evaluation.mixed_gallery import Merge, Serving, Single
@@ -33,7 +34,6 @@ from xbtmigrate.evaluation.retrieval import (
     QueryScores,
     Relevance,
     SearchSpace,
-    evaluate,
     judge,
     rank_top_k,
 )

@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from xbtmigrate_research.corpora import CORPORA, Corpus, read_corpus
 from xbtmigrate_research.trial import Trial
 
+from xbtmigrate.evaluation.answer_ranks import evaluate
 from xbtmigrate.evaluation.curves import Curve, measure_curves
 from xbtmigrate.evaluation.mixed_gallery import Centred, Serving, Single
 from xbtmigrate.evaluation.retrieval import (
@@ -32,7 +33,6 @@ from xbtmigrate.evaluation.retrieval import (
     Relevance,
     Rows,
     SearchSpace,
-    evaluate,
     judge,
     rank_top_k,
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from xbtmigrate.errors import EvaluationError
 from xbtmigrate.evaluation.retrieval import METRICS, PerQuery, QueryScores
@@ -135,22 +137,24 @@ def bootstrap_intervals(
         level: Coverage of the intervals.
         resamples: Number of resampled query sets.
     """
-    from scipy import stats
+    # Percentiles of resampled means stay within [0, 1]; a basic or normal interval may not.
+    ends = [50 * (1 - level), 50 * (1 + level)]
+    drawn = _draw_queries(len(table), resamples, seed)
+    means = [drawn[part].astype(np.float64) @ table for part in _blocks(resamples, len(table))]
+    found = np.percentile(np.concatenate(means) / len(table), ends, axis=0)
+    return [Interval(*each) for each in found.T.tolist()]
 
-    if len(table) == 1:
-        # With one query, every resample is the same; scipy refuses to draw them.
-        return [Interval(value, value) for value in table[0].tolist()]
-    found = stats.bootstrap(
-        (table,),
-        np.mean,
-        n_resamples=resamples,
-        batch=_block_sizes(resamples, table.size)[0],
-        confidence_level=level,
-        # Percentiles of resampled means stay within [0, 1]; a basic or normal interval may not.
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return [Interval(*ends) for ends in np.stack([found.low, found.high], axis=1).tolist()]
+
+# Every interval over the same queries is of the same draws.
+@lru_cache(maxsize=2)
+def _draw_queries(count: int, resamples: int, seed: int) -> npt.NDArray[np.uint8]:
+    """Count how often each query is drawn in each resample, (resamples, count)."""
+    rng, drawn = np.random.default_rng(seed), np.empty((resamples, count), np.uint8)
+    for part in _blocks(resamples, count):
+        rows = np.arange(part.stop - part.start)[:, None] * count
+        chosen = rows + rng.integers(0, count, (len(rows), count))
+        drawn[part] = np.bincount(chosen.reshape(-1), minlength=chosen.size).reshape(chosen.shape)
+    return drawn
 
 
 def paired_permutation_test(
@@ -169,11 +173,13 @@ def paired_permutation_test(
     # A query with equal results adds zero under either sign.
     difference = difference[difference.any(axis=1)]
     # Sums that differ only by rounding must count as equal.
-    observed = np.abs(difference.sum(axis=0)) - 1e-9
+    total = difference.sum(axis=0)
+    observed = np.abs(total) - 1e-9
     reached = np.zeros(system.shape[1], dtype=np.int64)
-    for size in _block_sizes(permutations, len(difference)):
-        signs = 1.0 - 2.0 * rng.integers(0, 2, (size, len(difference)), dtype=np.int8)
-        reached += (np.abs(signs @ difference) >= observed).sum(axis=0)
+    for part in _blocks(permutations, len(difference)):
+        flipped = rng.integers(0, 2, (part.stop - part.start, len(difference)), dtype=np.int8)
+        sums = total - 2 * (flipped.astype(np.float64) @ difference)
+        reached += (np.abs(sums) >= observed).sum(axis=0)
     # The observed signs are one of the permutations, so p is never 0 (Phipson & Smyth 2010).
     return [float(p) for p in (reached + 1) / (permutations + 1)]
 
@@ -182,6 +188,6 @@ def _table(scores: QueryScores) -> PerQuery:
     return np.stack([scores.values[name] for name in METRICS], axis=1)
 
 
-def _block_sizes(total: int, width: int) -> list[int]:
+def _blocks(total: int, width: int) -> list[slice]:
     size = max(1, CELLS // max(1, width))
-    return [min(size, total - start) for start in range(0, total, size)]
+    return [slice(start, min(start + size, total)) for start in range(0, total, size)]

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
 from xbtmigrate.errors import EvaluationError
+from xbtmigrate.evaluation.answer_ranks import judge_ranks, rank_answers, rank_in_steps
 from xbtmigrate.evaluation.comparison import Interval, bootstrap_intervals
-from xbtmigrate.evaluation.mixed_gallery import Centred, Serving, mark_encoded
+from xbtmigrate.evaluation.mixed_gallery import (
+    Blocks,
+    Centred,
+    Serving,
+    find_turns,
+)
 from xbtmigrate.evaluation.retrieval import (
-    DEPTH,
     QueryScores,
     Relevance,
     Rows,
     SearchSpace,
     chunk_queries,
-    judge,
-    rank_top_k,
 )
 from xbtmigrate.types import Channel
 
@@ -125,41 +127,97 @@ def measure_curves(
     servings: Sequence[Serving | Centred],
     fractions: Sequence[float] = FRACTIONS,
 ) -> list[Curve]:
-    """Measure every order with every serving; the channels are scored once per chunk of queries.
+    """Measure every order with every serving; see `search_gallery`."""
+    needed = frozenset[Channel]().union(*(serving.channels for serving in servings))
+    _, curves = search_gallery(
+        {channel: spaces[channel] for channel in needed},
+        relevance,
+        orders=orders,
+        servings=servings,
+        fractions=fractions,
+    )
+    return curves
+
+
+def search_gallery(
+    spaces: Mapping[Channel, SearchSpace],
+    relevance: Relevance,
+    *,
+    orders: Mapping[str, Rows],
+    servings: Sequence[Serving | Centred],
+    fractions: Sequence[float] = FRACTIONS,
+) -> tuple[dict[Channel, QueryScores], list[Curve]]:
+    """Search every space once, and measure it alone and in every serving with every order.
 
     Args:
-        spaces: The channels that the servings need; all over the same queries and gallery rows.
+        spaces: The channels, all over the same queries and gallery rows.
         relevance: The right rows of each query.
         orders: Name -> every gallery row once, first to be re-encoded first, shape (n,).
         servings: Ways to search the mixed gallery.
         fractions: Shares of re-encoded points, ascending and equally spaced.
 
     Returns:
-        One curve for each order and serving, orders outside.
+        The figures of each space, and one curve for each order and serving, orders outside.
 
     Raises:
         EvaluationError: Sizes differ, or the fractions are not ascending and equally spaced.
     """
     _check(spaces, relevance, orders, fractions)
-    masks = {name: [mark_encoded(order, f) for f in fractions] for name, order in orders.items()}
-    parts = {name: [[list[QueryScores]() for _ in fractions] for _ in servings] for name in orders}
-    needed = frozenset[Channel]().union(*(serving.channels for serving in servings))
-    points = len(next(iter(orders.values())))
+    alone: dict[Channel, list[Rows]] = {channel: [] for channel in spaces}
+    mixed: list[list[Rows]] = [[] for _ in servings]
+    turns = [find_turns(order, fractions) for order in orders.values()]
+    points = len(next(iter(spaces.values())).gallery)
     # Chunk by chunk: the scores of all queries would not fit in memory, and every order and serving
     # needs the same ones.
     for chunk in chunk_queries(relevance.query_count, points):
-        blocks = {channel: spaces[channel].score(chunk) for channel in needed}
+        blocks = {channel: space.score(chunk) for channel, space in spaces.items()}
         answers = relevance.part(chunk)
-        for (place, serving), (step, share) in product(enumerate(servings), enumerate(fractions)):
-            here = serving.at(chunk, share) if isinstance(serving, Centred) else serving
-            for name, found in parts.items():
-                ranked = rank_top_k(here.score(blocks, masks[name][step]), DEPTH)
-                found[place][step].append(judge(ranked, answers))
-    return [
-        Curve(name, serving.name, tuple(fractions), tuple(map(QueryScores.join, points)))
-        for name, of_order in parts.items()
-        for serving, points in zip(servings, of_order, strict=True)
+        for channel, scores in blocks.items():
+            alone[channel].append(rank_answers(scores, answers))
+        for parts, serving in zip(mixed, servings, strict=True):
+            ranks = np.empty((len(turns), len(fractions), len(answers.row)), np.intp)
+            for view, steps in _views(serving, chunk, fractions):
+                ranks[:, steps] = _rank_mixed(view, blocks, answers, turns, steps)
+            parts.append(ranks)
+    cells = {c: judge_ranks(np.concatenate(parts), relevance) for c, parts in alone.items()}
+    whole = [np.concatenate(parts, axis=2) for parts in mixed]
+    return cells, [
+        Curve(
+            name,
+            serving.name,
+            tuple(fractions),
+            tuple(judge_ranks(each, relevance) for each in ranks[place]),
+        )
+        for place, name in enumerate(orders)
+        for serving, ranks in zip(servings, whole, strict=True)
     ]
+
+
+def _views(
+    serving: Serving | Centred, chunk: slice, fractions: Sequence[float]
+) -> list[tuple[Serving, Rows]]:
+    """Return what scores a chunk of queries, and the steps that it is for."""
+    if isinstance(serving, Centred):
+        return serving.views(chunk, fractions)
+    return [(serving, np.arange(len(fractions)))]
+
+
+def _rank_mixed(
+    serving: Serving, blocks: Blocks, answers: Relevance, turns: Sequence[Rows], steps: Rows
+) -> Rows:
+    """Rank the answers in every order at some steps, (orders, steps, pairs)."""
+    if not serving.by_state:
+        return np.array(
+            [
+                [rank_answers(serving.score(blocks, turn <= step), answers) for step in steps]
+                for turn in turns
+            ]
+        )
+    count = next(iter(blocks.values())).shape[1]
+    waiting, encoded = (serving.score(blocks, np.full(count, state)) for state in (False, True))
+    # Numbered among these steps.
+    turns = [np.searchsorted(steps, turn) for turn in turns]
+    return rank_in_steps(waiting, encoded, answers, turns=turns, steps=len(steps))
 
 
 def _check(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, cast
 
@@ -31,6 +31,14 @@ class Serving(Protocol):
         """The channels whose scores it needs."""
         ...
 
+    @property
+    def by_state(self) -> bool:
+        """Whether a point's score depends on its own state alone, not on that of others.
+
+        Two scorings are then enough for a whole curve.
+        """
+        ...
+
     def score(self, blocks: Blocks, encoded: Mask) -> Scores:
         """Score a chunk of queries against the mixed gallery, higher is better.
 
@@ -50,6 +58,7 @@ class Keep:
 
     name = "keep"
     channels = frozenset({Channel.OLD})
+    by_state = True
 
     def score(self, blocks: Blocks, encoded: Mask) -> Scores:  # noqa: ARG002
         """Return the old scores."""
@@ -62,9 +71,11 @@ class Single:
 
     Attributes:
         name: Name in tables.
+        by_state: See `Serving`.
     """
 
     name: str = "single"
+    by_state: bool = True
 
     @property
     def channels(self) -> frozenset[Channel]:
@@ -93,11 +104,18 @@ class Centred:
     name: str = "single"
     channels: frozenset[Channel] = frozenset({Channel.FORWARD, Channel.NEW})
 
-    def at(self, queries: slice, share: float) -> Serving:
-        """Return the serving for a chunk of queries while this share is re-encoded."""
-        strengths = [np.interp(share, SHARES, each) for each in self.strengths[queries]]
-        taken = np.asarray(strengths, np.float32) * self.component[queries]
-        return _CentredChunk(taken, self.along)
+    def views(self, queries: slice, shares: Sequence[float]) -> list[tuple[Serving, Rows]]:
+        """Return servings for a chunk of queries, each with the numbers of the shares it is for."""
+        strengths = [np.interp(shares, SHARES, each) for each in self.strengths[queries]]
+        # Often the same at several shares.
+        distinct, which = np.unique(np.asarray(strengths, np.float32), axis=1, return_inverse=True)
+        return [
+            (
+                _CentredChunk(each * self.component[queries], self.along),
+                np.flatnonzero(which == number),
+            )
+            for number, each in enumerate(distinct.T)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +124,7 @@ class _CentredChunk:
     along: Mapping[Channel, Floats]
     name: str = "single"
     channels: frozenset[Channel] = frozenset({Channel.FORWARD, Channel.NEW})
+    by_state: bool = True
 
     def score(self, blocks: Blocks, encoded: Mask) -> Scores:
         """Subtract the mean's contribution from the scores of one space."""
@@ -120,6 +139,7 @@ class Merge:
 
     name = "merge"
     channels = frozenset({Channel.OLD, Channel.NEW})
+    by_state = True
 
     def score(self, blocks: Blocks, encoded: Mask) -> Scores:
         """Take the new score of re-encoded rows and the old score of the rest."""
@@ -142,6 +162,22 @@ def mark_encoded(order: Rows, fraction: float) -> Mask:
     # The first rows of the order: a larger fraction always contains a smaller one.
     mask[order[: round(fraction * len(order))]] = True
     return mask
+
+
+def find_turns(order: Rows, fractions: Sequence[float]) -> Rows:
+    """Return for each row the number of the first fraction at which `mark_encoded` marks it.
+
+    Args:
+        order: Every gallery row once, the first to be re-encoded first, shape (n,).
+        fractions: Shares of the order that are done, ascending.
+
+    Returns:
+        Shape (n,); the number of fractions for a row that is marked at none.
+    """
+    turns = np.empty(len(order), np.intp)
+    done = [round(fraction * len(order)) for fraction in fractions]
+    turns[order] = np.searchsorted(done, np.arange(len(order)), side="right")
+    return turns
 
 
 def in_step(order: Rows, spent: Rows) -> Rows:

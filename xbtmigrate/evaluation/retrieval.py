@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,8 @@ Metric: TypeAlias = Literal["recall@1", "recall@5", "recall@10", "mrr@10", "ndcg
 METRICS: tuple[Metric, ...] = get_args(Metric)
 """Names of the metrics, in the order of every table. map@100 is average precision at 100."""
 
-BLOCK_BYTES = 32 << 20
-"""Memory that one block of scores (queries of a chunk x gallery) may take."""
+BLOCK_BYTES = 8 << 20
+"""Memory that one block of scores (queries of a chunk x gallery) may take; more is slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,37 +188,32 @@ def judge_hits(hits: npt.NDArray[np.bool_], counts: Rows) -> QueryScores:
         hits: Shape (n_q, k), best place first.
         counts: Number of relevant rows of each query, shape (n_q,).
     """
-    rank = np.arange(1, hits.shape[1] + 1)
-    first = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, np.inf)
-    # DCG (Järvelin & Kekäläinen 2002): a hit at rank r counts 1 / log2(r + 1).
-    discount = 1 / np.log2(np.arange(2, 12))
-    ideal = np.cumsum(discount)[np.minimum(counts, 10) - 1]
-    # Average precision: the precision at each hit, over all right rows, whether listed or not.
-    precision = np.cumsum(hits, axis=1) / rank
-    return QueryScores(
-        {f"recall@{k}": hits[:, :k].sum(axis=1) / counts for k in (1, 5, 10)}
-        | {
-            "mrr@10": np.where(first <= 10, 1 / first, 0.0),
-            "ndcg@10": hits[:, :10] @ discount[: hits.shape[1]] / ideal,
-            "map@100": (hits * precision).sum(axis=1) / counts,
-        }
-    )
+    query, place = np.nonzero(hits)
+    return judge_places(query, place + 1, counts)
 
 
-def evaluate(space: SearchSpace, relevance: Relevance) -> QueryScores:
-    """Search one space exactly with every query, and compute the metrics.
+def judge_places(query: Rows, rank: Rows, counts: Rows) -> QueryScores:
+    """Compute the metrics from the relevant rows that are listed.
 
-    Raises:
-        EvaluationError: The numbers of queries differ.
+    Args:
+        query: Query of each listed row, ascending.
+        rank: Its place in the list, from 1, ascending within a query.
+        counts: Number of relevant rows of each query, listed or not, shape (n_q,).
     """
-    if relevance.query_count != len(space.query):
-        raise EvaluationError(
-            f"{len(space.query)} query vectors but relevance for {relevance.query_count} queries",
-            "give one list of relevant rows for each query vector, in the same order",
-        )
-    return QueryScores.join(
-        [
-            judge(rank_top_k(space.score(chunk), DEPTH), relevance.part(chunk))
-            for chunk in chunk_queries(len(space.query), len(space.gallery))
-        ]
+    # DCG (Järvelin & Kekäläinen 2002): a hit at rank r counts 1 / log2(r + 1).
+    ideal = np.cumsum(1 / np.log2(np.arange(2, 12)))[np.minimum(counts, 10) - 1]
+    # How many relevant rows are listed up to here; the first one is the first of its query.
+    found = np.arange(1, len(query) + 1) - np.searchsorted(query, query)
+
+    def total(values: npt.NDArray[Any]) -> PerQuery:
+        return np.asarray(np.bincount(query, values, len(counts)), np.float64)
+
+    return QueryScores(
+        {f"recall@{k}": total(rank <= k) / counts for k in (1, 5, 10)}
+        | {
+            "mrr@10": total(((found == 1) & (rank <= 10)) / rank),
+            "ndcg@10": total((rank <= 10) / np.log2(rank + 1)) / ideal,
+            # Average precision: the precision at each hit, over all right rows, listed or not.
+            "map@100": total(found / rank) / counts,
+        }
     )

@@ -120,21 +120,23 @@ def conditional_logit(
     Returns:
         Weights of shape (k,), and the mean negative log-likelihood in nats.
     """
-    from scipy import optimize, special
+    from scipy import optimize
 
     # Standardised, so that the ridge weighs cosines, hubness and the constant equally.
     scale = features[offsets > EXCLUDED].std(axis=0, dtype=np.float64)
     scale[scale == 0] = 1
     scaled = (features / scale).astype(np.float64)
+    rows, right = scaled.reshape(-1, scaled.shape[2]), scaled[:, 0].mean(axis=0)
 
     def loss_and_gradient(weights: Floats) -> tuple[float, Floats]:
         # Loss: log sum_j exp(u_j) - u_0, averaged over the choices. Its gradient is E[x] - x_0.
-        utility = scaled @ weights + offsets
-        total = special.logsumexp(utility, axis=1)
-        chosen = np.exp(utility - total[:, None])
-        mean = np.matmul(chosen[:, None, :], scaled)[:, 0]
-        loss = float((total - utility[:, 0]).mean() + RIDGE / 2 * weights @ weights)
-        return loss, (mean - scaled[:, 0]).mean(axis=0) + RIDGE * weights
+        utility = (rows @ weights).reshape(offsets.shape) + offsets
+        top = utility.max(axis=1)
+        chosen = np.exp(utility - top[:, None])
+        total = chosen.sum(axis=1)
+        chosen /= total[:, None]
+        loss = float((np.log(total) + top - utility[:, 0]).mean() + RIDGE / 2 * weights @ weights)
+        return loss, chosen.reshape(-1) @ rows / len(chosen) - right + RIDGE * weights
 
     # The ridge makes the minimum unique, even if two channels have the same scores.
     start = np.zeros(features.shape[2])

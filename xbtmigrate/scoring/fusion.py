@@ -141,11 +141,13 @@ class CalibratedServing:
         fusion: The calibrated weights.
         hubness: Hubness of every point in each channel, shape (n,).
         name: Name in tables.
+        by_state: A point's score depends on no other point.
     """
 
     fusion: Fusion
     hubness: Mapping[Channel, PerPoint]
     name: str = "calibrated"
+    by_state: bool = True
 
     @property
     def channels(self) -> frozenset[Channel]:

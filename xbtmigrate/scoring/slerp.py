@@ -21,6 +21,7 @@ class SlerpServing:
 
     name = "slerp"
     channels = frozenset({Channel.BLEND, Channel.NEW})
+    by_state = True
 
     def score(self, blocks: Mapping[Channel, Scores], encoded: npt.NDArray[np.bool_]) -> Scores:
         """Use the new score of re-encoded rows and the blended score of the rest."""

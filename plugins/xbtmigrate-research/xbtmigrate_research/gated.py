@@ -27,10 +27,12 @@ class GatedServing:
     Attributes:
         left: Which points are left to the old space, shape (n,).
         name: Name in tables.
+        by_state: A point's score depends on no other point.
     """
 
     left: Mask
     name: str = "gated"
+    by_state: bool = True
 
     @property
     def channels(self) -> frozenset[Channel]:

@@ -18,6 +18,7 @@ class ReciprocalRanks:
 
     name = "rrf"
     channels = frozenset({Channel.OLD, Channel.NEW})
+    by_state = False  # a point's rank depends on which others are in its half
 
     def score(self, blocks: Blocks, encoded: Mask) -> Scores:
         """Score the best rows of each half by 1 / (60 + rank), all others by 0."""

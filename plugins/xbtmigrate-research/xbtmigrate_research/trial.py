@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, SearchSpace, evaluate
+from xbtmigrate.evaluation.answer_ranks import evaluate
+from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, SearchSpace
 from xbtmigrate.side_information import TextSide, Vocabulary, collect_vocabulary, fit_lexical
 from xbtmigrate.side_information import fit_words as embed_words
 from xbtmigrate.training import (

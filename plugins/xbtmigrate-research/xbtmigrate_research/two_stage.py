@@ -33,6 +33,11 @@ class TwoStage:
         """The channels whose scores it needs."""
         return self.second.channels | {Channel.OLD}
 
+    @property
+    def by_state(self) -> bool:
+        """What is recalled depends on nothing that is re-encoded."""
+        return self.second.by_state
+
     def score(self, blocks: Blocks, encoded: Mask) -> Scores:
         """Score the recalled rows by the second serving; no other row is found."""
         old, scores = blocks[Channel.OLD], self.second.score(blocks, encoded)

@@ -7,6 +7,7 @@ import pytest
 
 from xbtmigrate.errors import EvaluationError
 from xbtmigrate.evaluation import retrieval
+from xbtmigrate.evaluation.answer_ranks import evaluate
 from xbtmigrate.evaluation.curves import Curve, measure_curves
 from xbtmigrate.evaluation.mixed_gallery import (
     Centred,
@@ -16,13 +17,7 @@ from xbtmigrate.evaluation.mixed_gallery import (
     in_step,
     mark_encoded,
 )
-from xbtmigrate.evaluation.retrieval import (
-    METRICS,
-    QueryScores,
-    Relevance,
-    SearchSpace,
-    evaluate,
-)
+from xbtmigrate.evaluation.retrieval import METRICS, QueryScores, Relevance, SearchSpace
 from xbtmigrate.types import Channel, normalized
 
 COUNT = 120

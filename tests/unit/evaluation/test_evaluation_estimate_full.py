@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from xbtmigrate.evaluation.answer_ranks import evaluate
 from xbtmigrate.evaluation.estimate_full import impute_full
-from xbtmigrate.evaluation.retrieval import Relevance, SearchSpace, evaluate
+from xbtmigrate.evaluation.retrieval import Relevance, SearchSpace
 
 POINTS, QUERIES = 6000, 600
 

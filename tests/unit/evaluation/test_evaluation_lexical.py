@@ -9,8 +9,9 @@ import pytest
 from qdrant_client import models
 from qdrant_client.hybrid.fusion import reciprocal_rank_fusion
 
+from xbtmigrate.evaluation.answer_ranks import evaluate
 from xbtmigrate.evaluation.lexical import LexicalIndex, measure_lexical
-from xbtmigrate.evaluation.retrieval import Relevance, SearchSpace, evaluate, rank_top_k
+from xbtmigrate.evaluation.retrieval import Relevance, SearchSpace, rank_top_k
 
 TEXTS = ["red fox in the snow", "a red red bird", None, "the sea", "fox"]
 

@@ -7,14 +7,8 @@ from ir_measures import AP, RR, R, nDCG
 
 from xbtmigrate.errors import EvaluationError
 from xbtmigrate.evaluation import retrieval
-from xbtmigrate.evaluation.retrieval import (
-    METRICS,
-    Relevance,
-    SearchSpace,
-    evaluate,
-    judge,
-    rank_top_k,
-)
+from xbtmigrate.evaluation.answer_ranks import evaluate
+from xbtmigrate.evaluation.retrieval import METRICS, Relevance, SearchSpace, judge, rank_top_k
 from xbtmigrate.types import Distance
 
 TRUSTED = {

@@ -4,10 +4,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from xbtmigrate.evaluation.answer_ranks import evaluate
 from xbtmigrate.evaluation.comparison import compare
 from xbtmigrate.evaluation.curves import measure_curves
 from xbtmigrate.evaluation.mixed_gallery import Keep, Single
-from xbtmigrate.evaluation.retrieval import Relevance, SearchSpace, evaluate
+from xbtmigrate.evaluation.retrieval import Relevance, SearchSpace
 from xbtmigrate.scoring.conditional_logit import CalibrationSet, calibrate
 from xbtmigrate.scoring.fusion import CalibratedServing, hubness
 from xbtmigrate.types import Channel, normalized

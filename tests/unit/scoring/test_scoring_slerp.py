@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from xbtmigrate.evaluation.retrieval import Relevance, SearchSpace, evaluate
+from xbtmigrate.evaluation.answer_ranks import evaluate
+from xbtmigrate.evaluation.retrieval import Relevance, SearchSpace
 from xbtmigrate.scoring.slerp import ALPHAS, SlerpServing, choose_alpha, slerp
 from xbtmigrate.types import Channel
 

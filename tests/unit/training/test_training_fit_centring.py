@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from xbtmigrate.evaluation.retrieval import Relevance, SearchSpace, evaluate
+from xbtmigrate.evaluation.answer_ranks import evaluate
+from xbtmigrate.evaluation.retrieval import Relevance, SearchSpace
 from xbtmigrate.scoring.centring import FILE, FOLDS, SHARES, Centring, folds_of
 from xbtmigrate.training.fit_centring import CentringTask, centre_in_place, fit_centring
 from xbtmigrate.types import Distance

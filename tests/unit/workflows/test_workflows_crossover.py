@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xbtmigrate.evaluation.answer_ranks import evaluate
 from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.evaluation.queries import Questions
-from xbtmigrate.evaluation.retrieval import SearchSpace, evaluate
+from xbtmigrate.evaluation.retrieval import SearchSpace
 from xbtmigrate.scoring.centring import Centring
 from xbtmigrate.types import Distance, normalized
 from xbtmigrate.workflows.backfill.stop_at_quality import LiveGallery

@@ -137,14 +137,14 @@ def partly() -> Findings:
 
 
 def test_the_predicted_error_is_held_against_the_true_one(partly: Findings):
-    found = compare_error_estimate(partly.trial, partly.maps.forward)
+    found = compare_error_estimate(partly.judged.mapped)
     assert found is not None
     assert found["rank_correlation"] > 0.4
     assert found["predicted"] == sorted(found["predicted"])
     assert found["true"][-1] > 5 * found["true"][0]
     for low, mean, high in zip(found["low"], found["true"], found["high"], strict=True):
         assert low <= mean <= high
-    assert compare_error_estimate(partly.trial, partly.maps.bridge) is None
+    assert compare_error_estimate(replace(partly.judged.mapped, uncertainty=None)) is None
 
 
 def test_queries_that_change_sides_are_named(partly: Findings):

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from xbtmigrate.backfill.goal import StopCheck
 from xbtmigrate.documents.backfill import UntilDocument
 from xbtmigrate.errors import EncoderError, EvaluationError
+from xbtmigrate.evaluation.answer_ranks import evaluate
 from xbtmigrate.evaluation.estimate_full import impute_full
 from xbtmigrate.evaluation.mixed_gallery import Merge, Serving, Single
 from xbtmigrate.evaluation.quality_gate import Gate, GateResult, LiveQuality
@@ -33,7 +34,6 @@ from xbtmigrate.evaluation.retrieval import (
     Relevance,
     SearchSpace,
     chunk_queries,
-    evaluate,
     judge,
     rank_top_k,
 )

@@ -15,11 +15,10 @@ from xbtmigrate.documents.evaluate import (
     ShapesDocument,
 )
 from xbtmigrate.evaluation.retrieval import QueryScores, Relevance
-from xbtmigrate.projectors import Projector
 from xbtmigrate.scoring.fusion import CalibratedServing
 from xbtmigrate.training.fit_uncertainty import rank_correlation
 from xbtmigrate.types import Channel, Scores
-from xbtmigrate.workflows.evaluate.experiment import Maps
+from xbtmigrate.workflows.evaluate.experiment import MappedGallery
 from xbtmigrate.workflows.evaluate.trial import Trial
 
 Rows: TypeAlias = npt.NDArray[np.intp]
@@ -33,20 +32,20 @@ SCORES = 8_000_000
 """Entries of one block of scores that the distributions are made from."""
 
 
-def compare_error_estimate(trial: Trial, forward: Projector | None) -> ErrorEstimateDocument | None:
+def compare_error_estimate(mapped: MappedGallery) -> ErrorEstimateDocument | None:
     """Compare the predicted error of each projection with the true one.
 
     Returns:
         The comparison, by rising prediction; None without a projector that predicts its error.
     """
-    if forward is None or not forward.has_uncertainty:
+    sides = mapped.sides
+    if sides is None or mapped.uncertainty is None:
         return None
-    sides = trial.channel_vectors(forward)
     true = np.linalg.norm(sides.new - sides.projected, axis=1)
     # The projector estimates s, the log of the squared error of one coordinate; over d
     # coordinates the distance is sqrt(d * exp(s)).
-    variance = np.exp(forward.uncertainty(trial.old, trial.side).astype(np.float64))
-    predicted = np.sqrt(forward.d_out * variance)
+    variance = np.exp(mapped.uncertainty.astype(np.float64))
+    predicted = np.sqrt(sides.projected.shape[1] * variance)
     # Bins of equal counts: with equal widths some would be almost empty.
     parts = np.array_split(np.argsort(predicted, kind="stable"), min(BINS, len(predicted)))
     return {
@@ -58,7 +57,7 @@ def compare_error_estimate(trial: Trial, forward: Projector | None) -> ErrorEsti
     }
 
 
-def measure_score_shapes(trial: Trial, maps: Maps) -> ScoresDocument | None:
+def measure_score_shapes(trial: Trial, mapped: MappedGallery) -> ScoresDocument | None:
     """Compare scores of points in both states, raw and calibrated.
 
     Each query's right answer and best wrong one are scored as waiting points and as re-encoded
@@ -68,9 +67,9 @@ def measure_score_shapes(trial: Trial, maps: Maps) -> ScoresDocument | None:
     Returns:
         The distributions; None where nothing was calibrated.
     """
-    if maps.forward is None or maps.calibration is None:
+    sides, known = mapped.sides, mapped.calibrated
+    if sides is None or known is None:
         return None
-    sides = trial.channel_vectors(maps.forward)
     # Full score matrices are needed at once, so large galleries use fewer queries.
     count = int(np.clip(SCORES // len(trial.ids), 1, len(trial.questions)))
     asked = slice(0, count)
@@ -79,8 +78,7 @@ def measure_score_shapes(trial: Trial, maps: Maps) -> ScoresDocument | None:
         Channel.FORWARD: sides.space(Channel.FORWARD, trial.queries_new[asked]).score(),
         Channel.NEW: trial.full_space.score(asked),
     }
-    hubs = sides.hubness(maps.calibration.bank, trial.ids)
-    calibrated = CalibratedServing(maps.calibration.fusion, hubs)
+    calibrated = CalibratedServing(known.calibration.fusion, known.hubness)
     # Every point is scored in both states, which a real gallery never shows at once: only then
     # can a difference between the states be told from one between the points.
     waiting, encoded = (

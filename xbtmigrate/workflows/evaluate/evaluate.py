@@ -11,9 +11,10 @@ from xbtmigrate.config import Config
 from xbtmigrate.documents.evaluate import EvaluateDocument
 from xbtmigrate.documents.next_step import NextDocument
 from xbtmigrate.errors import ArtefactError
+from xbtmigrate.evaluation.answer_ranks import evaluate
 from xbtmigrate.evaluation.quality_gate import Gate
 from xbtmigrate.evaluation.recommendation import Recommendation
-from xbtmigrate.evaluation.retrieval import QueryScores, SearchSpace, evaluate
+from xbtmigrate.evaluation.retrieval import QueryScores, SearchSpace
 from xbtmigrate.evaluation.servings import find_measured
 from xbtmigrate.migration.phases import FREE, Phase
 from xbtmigrate.migration.plan import Cost

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from xbtmigrate.evaluation.curves import Curve, measure_curves
+from xbtmigrate.evaluation.answer_ranks import evaluate
+from xbtmigrate.evaluation.curves import Curve, measure_curves, search_gallery
 from xbtmigrate.evaluation.lexical import LexicalIndex, measure_lexical
 from xbtmigrate.evaluation.mixed_gallery import Centred, Serving, in_step
-from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Rows, SearchSpace, evaluate
+from xbtmigrate.evaluation.retrieval import QueryScores, Relevance, Rows, SearchSpace
 from xbtmigrate.evaluation.servings import (
     SERVED,
     SERVINGS,
@@ -27,6 +28,7 @@ from xbtmigrate.projectors import Projector
 from xbtmigrate.protocols import Ordering
 from xbtmigrate.scoring.calibration import Calibration
 from xbtmigrate.scoring.centring import Centring
+from xbtmigrate.scoring.fusion import PerPoint
 from xbtmigrate.scoring.mixture import SINGLE
 from xbtmigrate.scoring.slerp import slerp
 from xbtmigrate.training.fit_centring import centre_in_place
@@ -42,16 +44,34 @@ USUAL_SERVINGS = tuple(name for name, spec in SERVINGS.items() if spec.is_usual)
 
 
 @dataclass(frozen=True, slots=True)
+class MappedGallery:
+    """What the maps make of the gallery; computed once, since projecting may take seconds.
+
+    Attributes:
+        sides: Its vectors in every channel; None without a forward projector.
+        uncertainty: Log of the predicted squared error of each projection, (n,); None without a
+            projector that predicts it.
+        calibrated: What was fitted for a mixed gallery; None without a calibration.
+    """
+
+    sides: ChannelVectors | None = None
+    uncertainty: PerPoint | None = None
+    calibrated: GalleryCalibration | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TrialResult:
     """Figures of every system.
 
     Attributes:
         cells: Scores by name; keep first, full last.
         curves: The mixed gallery, for each order and serving.
+        mapped: What the maps made of the gallery.
     """
 
     cells: dict[str, QueryScores]
     curves: list[Curve]
+    mapped: MappedGallery
 
     @property
     def deployable(self) -> list[Curve]:
@@ -119,23 +139,22 @@ def judge(trial: Trial, maps: Maps, asked: CurveOptions) -> TrialResult:
         PluginError: There is no such order.
     """
     specs = find_measured(asked.servings)
-    # 1. Vectors and scores of each system that searches a single space.
-    sides = None if maps.forward is None else trial.channel_vectors(maps.forward)
-    spaces, relevance = _spaces(trial, maps, sides), trial.relevance
-    rows = {name: evaluate(space, relevance) for name, space in _cells(trial, maps, spaces)}
-    rows |= _lexical(trial, spaces[Channel.OLD], relevance)
-    # 2. The curves. Orders are compared by the points that are still to be paid for.
+    mapped = _map_gallery(trial, maps)
+    spaces, relevance = _spaces(trial, maps, mapped.sides), trial.relevance
+    # 1. The curves. Orders are compared by the points that are still to be paid for.
     ranked = {
         name: in_step(rank(trial.ids, scores), asked.spent)
-        for name, scores in _orders(trial, sides, maps, asked).items()
+        for name, scores in _orders(trial, mapped.sides, maps, asked).items()
     }
     # Without the old model no serving can ask in the old space, however good its estimate looks.
     asking = spaces if trial.has_old_model else _without_old_queries(spaces)
-    curves = [
-        curve
-        for searched, servings in _searches(specs, trial, sides, maps, asking, spent=asked.spent)
-        for curve in measure_curves(searched, relevance, orders=ranked, servings=servings)
-    ]
+    plain, remapped = _servings(specs, trial, maps, mapped, asking, spent=asked.spent)
+    alone, curves = search_gallery(spaces, relevance, orders=ranked, servings=plain)
+    for searched, serving in remapped:
+        curves += measure_curves(searched, relevance, orders=ranked, servings=[serving])
+    # 2. Each system that searches a single space.
+    rows = dict(_cells(trial, maps, spaces[Channel.OLD], alone))
+    rows |= _lexical(trial, spaces[Channel.OLD], relevance)
     # 3. A fusion with nothing re-encoded is a cell, too. All orders agree at fraction 0, so the
     #    first one is as good as any.
     fusions = {spec.name for spec in specs if spec.fuses}
@@ -143,8 +162,8 @@ def judge(trial: Trial, maps: Maps, asked: CurveOptions) -> TrialResult:
         if curve.ordering == next(iter(ranked)) and curve.serving in fusions:
             rows[f"fusion:{curve.serving}"] = curve.points[0]
     # Last, because tables show keep first and full last.
-    rows["full"] = evaluate(spaces[Channel.NEW], relevance)
-    return TrialResult(rows, curves)
+    rows["full"] = alone[Channel.NEW]
+    return TrialResult(rows, curves, mapped)
 
 
 def _spaces(trial: Trial, maps: Maps, sides: ChannelVectors | None) -> dict[Channel, SearchSpace]:
@@ -168,26 +187,24 @@ def _without_old_queries(spaces: Mapping[Channel, SearchSpace]) -> dict[Channel,
 
 
 def _cells(
-    trial: Trial, maps: Maps, spaces: Mapping[Channel, SearchSpace]
-) -> Iterator[tuple[str, SearchSpace]]:
+    trial: Trial, maps: Maps, old: SearchSpace, alone: Mapping[Channel, QueryScores]
+) -> Iterator[tuple[str, QueryScores]]:
     """Yield the systems that search one space and re-encode nothing, keep first."""
-    yield "keep", spaces[Channel.OLD]
+    yield "keep", alone[Channel.OLD]
     # What can be had beside keep needs the old model as keep does.
     centred = None
     if trial.has_old_model:
-        centred = centre_in_place(spaces[Channel.OLD], trial.questions.texts, trial.relevance)
+        centred = centre_in_place(old, trial.questions.texts, trial.relevance)
     if centred is not None:
-        yield KEEP_CENTRED, centred
+        yield KEEP_CENTRED, evaluate(centred, trial.relevance)
     if maps.bridge is not None:
-        yield f"bridge:{maps.bridge.kind}", spaces[Channel.BRIDGE]
+        yield f"bridge:{maps.bridge.kind}", alone[Channel.BRIDGE]
         if maps.tuned is not None:
             tuned = maps.bridge.apply_to_queries(maps.tuned, trial.questions.wording)
-            yield (
-                f"bridge:{maps.bridge.kind}+lora",
-                SearchSpace(tuned, trial.old, trial.old_distance),
-            )
+            space = SearchSpace(tuned, trial.old, trial.old_distance)
+            yield f"bridge:{maps.bridge.kind}+lora", evaluate(space, trial.relevance)
     if maps.forward is not None:
-        yield f"forward:{maps.forward.kind}", spaces[Channel.FORWARD]
+        yield f"forward:{maps.forward.kind}", alone[Channel.FORWARD]
 
 
 def _lexical(trial: Trial, old: SearchSpace, relevance: Relevance) -> dict[str, QueryScores]:
@@ -228,28 +245,27 @@ def _orders(
     return found
 
 
-def _searches(
+def _servings(
     specs: Sequence[ServingSpec],
     trial: Trial,
-    sides: ChannelVectors | None,
     maps: Maps,
+    mapped: MappedGallery,
     spaces: Mapping[Channel, SearchSpace],
     *,
     spent: Rows,
-) -> list[tuple[Mapping[Channel, SearchSpace], list[Serving | Centred]]]:
-    """Return the chosen servings that the maps allow, with the spaces that they search."""
-    known = _known(trial, sides, maps)
+) -> tuple[list[Serving | Centred], list[tuple[Mapping[Channel, SearchSpace], Serving]]]:
+    """Return the chosen servings that the maps allow; apart those that have their own spaces."""
     plain: list[Serving | Centred] = []
-    remapped: list[tuple[Mapping[Channel, SearchSpace], list[Serving | Centred]]] = []
+    remapped: list[tuple[Mapping[Channel, SearchSpace], Serving]] = []
     for spec in specs:
-        serving = None if spec.measure is None else spec.measure(known)
+        serving = None if spec.measure is None else spec.measure(mapped.calibrated)
         if serving is None or not serving.channels <= set(spaces):
             continue
         # Without centring both would be the same curve.
         if spec.name == UNCENTRED and maps.centring is None:
             continue
-        if spec.name == SINGLE.name and maps.centring is not None and sides is not None:
-            plain.append(centred_single(maps.centring, trial, sides))
+        if spec.name == SINGLE.name and maps.centring is not None and mapped.sides is not None:
+            plain.append(centred_single(maps.centring, trial, mapped.sides))
         elif spec.remap is None:
             plain.append(serving)
         # It may learn only from rows re-encoded for pairs: the other vectors are unknown.
@@ -259,8 +275,8 @@ def _searches(
                 for channel, space in spaces.items()
                 if channel in (Channel.FORWARD, Channel.NEW)
             }
-            remapped.append(({**spaces, **own}, [serving]))
-    return [(spaces, plain), *remapped]
+            remapped.append(({**spaces, **own}, serving))
+    return plain, remapped
 
 
 def centred_single(centring: Centring, trial: Trial, sides: ChannelVectors) -> Centred:
@@ -278,12 +294,16 @@ def centred_single(centring: Centring, trial: Trial, sides: ChannelVectors) -> C
     return Centred(queries, strengths, {Channel.FORWARD: projected, Channel.NEW: new})
 
 
-def _known(trial: Trial, sides: ChannelVectors | None, maps: Maps) -> GalleryCalibration | None:
-    """Return what was fitted for a mixed gallery; None without a calibration."""
-    if maps.calibration is None or sides is None or maps.forward is None:
-        return None
-    hubness = sides.hubness(maps.calibration.bank, trial.ids)
-    # Only some servings read it; projectors of some kinds estimate no error.
+def _map_gallery(trial: Trial, maps: Maps) -> MappedGallery:
+    """Project the gallery, and compute what a calibration reads of it."""
+    if maps.forward is None:
+        return MappedGallery()
+    sides = trial.channel_vectors(maps.forward)
+    # Projectors of some kinds estimate no error.
     predicts = maps.forward.has_uncertainty
     uncertainty = maps.forward.uncertainty(trial.old, trial.side) if predicts else None
-    return GalleryCalibration(maps.calibration, hubness, uncertainty)
+    if maps.calibration is None:
+        return MappedGallery(sides, uncertainty)
+    hubness = sides.hubness(maps.calibration.bank, trial.ids)
+    calibrated = GalleryCalibration(maps.calibration, hubness, uncertainty)
+    return MappedGallery(sides, uncertainty, calibrated)

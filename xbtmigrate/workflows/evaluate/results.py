@@ -114,8 +114,8 @@ class Findings:
         """Return all figures with their explanations, and the recommendation."""
         return {
             **self.figures(),
-            "error_estimate": compare_error_estimate(self.trial, self.maps.forward),
-            "scores": measure_score_shapes(self.trial, self.maps),
+            "error_estimate": compare_error_estimate(self.judged.mapped),
+            "scores": measure_score_shapes(self.trial, self.judged.mapped),
             "examples": find_flips(self.trial, self.keep, self.subject(advice)[1]),
             "recommendation": {
                 "strategy": advice.strategy,

@@ -61,8 +61,10 @@ def _time_again(models: Models, points: Points) -> tuple[float, int]:
     """Encode a few known points again to time it; returns seconds and points."""
     usable = [row for row, content in enumerate(points.content(models.stored)) if content]
     # Few, because each of them is encoded, and perhaps paid for, a second time.
-    chosen = points.rows(usable[:16])
+    chosen = points.rows(usable[:17])
     items, stored = chosen.content(models.stored), models.stored
+    # A model whose vectors were all known is loaded only here.
+    encode_readable(models.new, items[:1], stored, ids=chosen.ids[:1])
     start = time.monotonic()
-    _, done = encode_readable(models.new, items, stored, ids=chosen.ids)
+    _, done = encode_readable(models.new, items[1:], stored, ids=chosen.ids[1:])
     return max(time.monotonic() - start, 1e-6), int(done.sum())

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from xbtmigrate.evaluation.answer_ranks import evaluate
 from xbtmigrate.evaluation.comparison import compare
 from xbtmigrate.evaluation.recommendation import Recommendation
-from xbtmigrate.evaluation.retrieval import QueryScores, SearchSpace, evaluate
+from xbtmigrate.evaluation.retrieval import QueryScores, SearchSpace
 from xbtmigrate.migration.plan import Compatibility, Relation
 from xbtmigrate.scoring.mixture import SINGLE
 from xbtmigrate.types import Distance, Strategy, Vectors, normalized

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xbtmigrate.errors import EncoderError
+from xbtmigrate.evaluation.answer_ranks import evaluate
 from xbtmigrate.evaluation.mixed_gallery import Serving
 from xbtmigrate.evaluation.queries import Questions
-from xbtmigrate.evaluation.retrieval import DEPTH, evaluate, judge, rank_top_k
+from xbtmigrate.evaluation.retrieval import DEPTH, judge, rank_top_k
 from xbtmigrate.evaluation.servings import Tuning, find_serving, list_measured
 from xbtmigrate.ordering.benefit import BenefitModel, FeatureInputs, Reference
 from xbtmigrate.projectors import Projector

@@ -29,6 +29,10 @@ from xbtmigrate.workflows.workspace import Workspace
 MAX_TEXTS = 20_000
 """Texts from which the vocabulary is taken."""
 MAX_LEXICAL = 6000
+PROBED = 32
+"""Words by which it is seen whether a model can embed single words."""
+MAX_PROBED = 1000
+"""Texts that these are taken from."""
 MIN_WORDS = 200
 """A smaller vocabulary adds little to what the stored vector says of a text."""
 
@@ -109,19 +113,22 @@ def _make(
     Returns:
         Nothing where there are no texts or too few words, or for a model that embeds too few.
     """
-    vocabulary = collect_words(store) if sources else None
+    able = {}
+    for direction, source in sources.items() if store.config.payload.text else ():
+        # A precomputed encoder may know no single words; the whole vocabulary takes seconds.
+        if _embeds_words(source, texts):
+            able[direction] = source
+        else:
+            _say_unable(source, report)
+    vocabulary = collect_words(store) if able else None
     if vocabulary is None:
         return {}
     made = {}
-    for direction, source in sources.items():
-        # A precomputed encoder may know no single words; `done` then has few rows.
+    for direction, source in able.items():
         vectors, done = _embedded(source, vocabulary, report)
         rows = np.flatnonzero(done).tolist()
         if len(rows) < MIN_WORDS:
-            report(
-                f"side information: the {source.name} cannot embed single words, so none is used",
-                *(0, 0),
-            )
+            _say_unable(source, report)
             continue
         # The table and its vectors must have the same rows.
         known = Vocabulary([vocabulary.words[row] for row in rows], vocabulary.rarity[rows])
@@ -130,6 +137,21 @@ def _make(
             blocks[LEXICAL] = fit_lexical(known, texts[:MAX_LEXICAL])
         made[direction] = TextSide(known, blocks)
     return made
+
+
+def _embeds_words(source: _Source, texts: Sequence[str | None]) -> bool:
+    """Return whether the model embeds any of the commonest words of a sample of the texts."""
+    found = collect_vocabulary(texts[:MAX_PROBED])
+    # Too few to tell, and perhaps too few to embed any: the collection's vocabulary decides.
+    if len(found) < MIN_WORDS:
+        return True
+    common = Vocabulary(found.words[:PROBED], found.rarity[:PROBED])
+    return bool(_embedded(source, common, lambda *_: None)[1].any())
+
+
+def _say_unable(source: _Source, report: Report) -> None:
+    text = f"side information: the {source.name} cannot embed single words, so none is used"
+    report(text, 0, 0)
 
 
 def collect_words(store: Store) -> Vocabulary | None:
