@@ -21,6 +21,8 @@ from xbtmigrate.qdrant.gallery.open_gallery import open_gallery
 from xbtmigrate.qdrant.wire.connect import connect
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.own_collection import record_shadow
+from xbtmigrate.qdrant.wire.points import Page
+from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.testing.galleries import table_of, to_write
 from xbtmigrate.types import Kind, Layout, vectors_of
 
@@ -161,6 +163,38 @@ def test_a_change_outside_the_embedded_text_reaches_the_shadow(server_db: Connec
     assert kinds == ["encoded", None, "encoded", "encoded"]
     gallery.write(to_write(["2"], ["text 2"], 1.0), Kind.ENCODED)
     assert contents(server_db, name, "old") == contents(server_db, choice.collection, "new")
+
+
+def test_a_write_between_the_reads_of_payload_and_vectors_makes_the_copy_due(
+    server_db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy holds the payload from before the write, and the vectors from after it."""
+    name = create_rich(server_db)
+    client = server_db.client
+    client.upsert(name, [point(each, row) for row, each in enumerate(IDS)])
+    _, choice, gallery = migrated(server_db, name)
+    retrieve = Reader.retrieve
+
+    def retrieve_and_write(reader: Reader, ids: Any, **wanted: Any) -> Page:
+        found = retrieve(reader, ids, **wanted)
+        if wanted.get("payload") is True:
+            changed = point("1", 50)
+            changed.payload = {**(changed.payload or {}), "text": "text 1", "n": 51}
+            client.upsert(name, [changed], wait=True)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Reader, "retrieve", retrieve_and_write)
+        gallery.write(to_write(["1"], ["text 1"], 3.0), Kind.ENCODED)
+    [copy] = client.retrieve(choice.collection, [1], with_vectors=["other"])
+    assert copy.payload is not None
+    assert (copy.payload["n"], copy.vector) == (0, {"other": [50.0, 0.5]})
+    kinds = table_of(gallery.read({"source", "kind"}))
+    made = dict(zip(*(kinds.column(each).to_pylist() for each in ("id", "kind")), strict=True))
+    assert made == dict.fromkeys(IDS, "encoded") | {"1": None}
+    gallery.write(to_write(["1"], ["text 1"], 3.0), Kind.ENCODED)
+    again = table_of(gallery.read({"source", "old", "kind"}))
+    assert again.column("kind").to_pylist() == ["encoded"] * len(IDS)
 
 
 def test_a_point_deleted_after_its_copy_is_pruned(server_db: Connection) -> None:

@@ -81,16 +81,19 @@ class ShadowGallery:
         after: PointId | None = None,
         expected: Kind | None = None,  # noqa: ARG002 - see below
     ) -> Iterator[pa.RecordBatch]:
-        """Yield batches of the source's points in id order, or of `ids` in the order given.
-
-        Whole payloads come as JSON and vectors do not, so proofs are read apart in any case.
-        """
+        """Yield batches of the source's points in id order, or of `ids` in the order given."""
         fields = self._settings.fields_for(set(columns) - {"kind"})
-        # A copy is valid only for the whole payload.
-        payload = "kind" in columns or fields or False
-        vectors = [each.name for each in self._given(columns).values()] or False
-        pages = self._source.select(ids, after=after, payload=payload, vectors=vectors)
-        yield from (self._batch(page, columns) for page in pages)
+        given = [each.name for each in self._given(columns).values()]
+        if "kind" in columns:
+            # A copy is valid only for the whole payload.
+            pages = self._source.select(ids, after=after, payload=True, vectors=False)
+            if given:
+                proofs = list(dict.fromkeys([*given, *self._bound]))
+                pages = (self._with_vectors(page, proofs) for page in pages)
+        else:
+            payload, vectors = fields or False, given or False
+            pages = self._source.select(ids, after=after, payload=payload, vectors=vectors)
+        yield from (self._batch(page, columns) for page in pages if len(page))
 
     def write(self, batch: pa.RecordBatch, kind: Kind) -> Written:
         """Copy the source's present points with their new vectors; returns once applied.
@@ -134,6 +137,16 @@ class ShadowGallery:
         """The vectors of the source that are read, by column."""
         return self._settings.read_for([name for name in columns if name != "new"])
 
+    def _with_vectors(self, page: Page, names: list[str]) -> Page:
+        """Add vectors to points with their whole payloads, without those deleted meanwhile.
+
+        Whole payloads come as JSON, because gRPC cannot carry all their integers; as JSON, vectors
+        would take most of the time. A write between the two reads is found by the next sweep: the
+        mark of a copy names the payload and the vectors that it was made from.
+        """
+        found = self._source.retrieve(page.ids, vectors=names)
+        return replace(page.having(found.ids), vectors=found.vectors)
+
     def _copies(self, page: Page, columns: Collection[str]) -> Page:
         """Return the copies of a page's points, row by row; rows without a copy are empty."""
         # Nothing is read from the shadow, and the page serves as a placeholder of equal length.
@@ -163,26 +176,30 @@ class ShadowGallery:
             # Each copy belongs to one point, so its mark holds whole hashes and is not shared.
             if (mark.get("plan"), mark.get("hash"), mark.get("payload")) == expected:
                 made[point_id] = mark["kind"], mark.get("vectors", "")
-        true = self._unchanged(made)
+        true = self._unchanged(made, page)
         kinds = [made[each][0] if each in true else None for each in page.ids]
         return pa.array(kinds, pa.string())
 
-    def _unchanged(self, made: Mapping[PointId, tuple[str, str]]) -> set[PointId]:
+    def _unchanged(self, made: Mapping[PointId, tuple[str, str]], page: Page) -> set[PointId]:
         """Return the points whose vectors are those that were copied."""
         if not made:
             return set()
-        present = self._source.retrieve(list(made), vectors=self._bound)
+        present = page.having(made)
+        # They are read with the page where it holds vectors at all.
+        if not any(page.vectors):
+            present = self._source.retrieve(list(made), vectors=self._bound)
         entries = [made[each][1] for each in present.ids]
         # Each vector in half precision adds its rounding to the sum of sketches.
         halves = len({*self._bound} & {*self._settings.halves})
-        same = same_vectors(entries, whole_sketches(present.vectors), halves)
+        held = [_only(self._bound, vectors) for vectors in present.vectors]
+        same = same_vectors(entries, whole_sketches(held), halves)
         return {each for each, yes in zip(present.ids, same, strict=True) if yes}
 
     def _write_part(self, part: pa.RecordBatch, kind: Kind) -> list[PointId]:
         row_of = {point_id: row for row, point_id in enumerate(part.column("id").to_pylist())}
         # The copy is of the present point, not of the point as read; deleted ones are left out
         # here.
-        sources = self._source.retrieve(list(row_of), payload=True, vectors=self._bound)
+        sources = self._with_vectors(self._source.retrieve(list(row_of), payload=True), self._bound)
         chosen = part.take(pa.array([row_of[each] for each in sources.ids], pa.int64()))
         # The mark has the content hash of the batch: if the text has changed since it was read,
         # the mark does not match and the point is due again.
