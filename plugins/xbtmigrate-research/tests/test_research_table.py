@@ -117,7 +117,7 @@ def test_the_longest_training_counts():
 def test_the_page_compares_with_the_paper_where_it_can():
     runs = [*ENDS, run_of("perfect", 0, range(70))]
     runs[-1].figures["AUC random"] = 0.6
-    for share, ours in ((Share.GAP, "75%"), (Share.BACKFILL, "20%"), (Share.FULL, "88%")):
+    for share, ours in ((Share.GAP, "75 %"), (Share.BACKFILL, "20 %"), (Share.FULL, "88 %")):
         method = replace(PERFECT, claim=Claim(share, "70 % (ImageNet)"))
         page = show_page(runs, [method])
         assert f"| perfect | {share} | 70 % (ImageNet) | {ours} |  |  |" in page
@@ -126,8 +126,11 @@ def test_the_page_compares_with_the_paper_where_it_can():
 def test_the_page_shows_the_criterion_of_compatible_training():
     runs = [*ENDS, run_of("perfect", 0, range(60))]
     runs[-1].figures["own recall@10"] = 0.9
-    page = show_page(runs, [PERFECT])
+    page = show_page(runs, [replace(PERFECT, compatible=True)])
     assert "| perfect | 0.750 | 0.900 | yes |" in page
+    runs[-1] = run_of("perfect", 0, range(41))
+    assert "| 0.512 |  | barely |" in show_page(runs, [replace(PERFECT, compatible=True)])
+    assert "criterion" not in show_page(runs, [PERFECT])
 
 
 @pytest.fixture

@@ -115,6 +115,7 @@ class Method:
         corpora: Where it can be measured.
         claim: What the paper reports, where the like can be measured here.
         compares_with_old: Whether its queries are those of the old model's row.
+        compatible: Whether its queries search stored vectors as they are, and its own vectors too.
         remark: A sentence that the figures do not say.
     """
 
@@ -128,6 +129,7 @@ class Method:
     corpora: Collection[str] = CORPORA
     claim: Claim | None = None
     compares_with_old: bool = True
+    compatible: bool = False
     remark: str = ""
 
 

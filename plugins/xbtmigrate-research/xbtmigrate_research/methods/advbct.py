@@ -100,6 +100,7 @@ def run(trial: Trial) -> Outcome:
 
 METHODS = (
     Method(
-        "advbct", "Pan et al., CVPR 2023", run, NEEDS, SERVED, beside="bct", epochs=EPOCHS,
+        "advbct", "Pan et al., CVPR 2023", run, NEEDS, SERVED, beside="bct",
+        epochs=EPOCHS, compatible=True,
     ),
 )  # fmt: skip

@@ -42,11 +42,12 @@ def run(trial: Trial, loss: Loss) -> Outcome:
 METHODS = (
     Method(
         "head", "the head alone, not compatible", partial(run, loss=new_loss),
-        Needs(labels=True, encoder=True), "full", epochs=EPOCHS,
+        Needs(labels=True, encoder=True), "full", epochs=EPOCHS, compatible=True,
+        remark="The baseline of the compatible rows.",
     ),
     Method(
         "bct", "Shen et al., CVPR 2020, 2003.11942",
         partial(run, loss=lambda batch: new_loss(batch) + INFLUENCE * influence_loss(batch)),
-        NEEDS, SERVED, beside="head", epochs=EPOCHS,
+        NEEDS, SERVED, beside="head", epochs=EPOCHS, compatible=True,
     ),
 )  # fmt: skip

@@ -71,6 +71,6 @@ def run(trial: Trial) -> Outcome:
 METHODS = (
     Method(
         "bt2", "Zhou et al., ICCV 2023, 2211.03989", run, NEEDS, SERVED, beside="bct",
-        epochs=EPOCHS,
+        epochs=EPOCHS, compatible=True,
     ),
 )  # fmt: skip

@@ -6,8 +6,9 @@ stored vectors; g is trained by the squared error on pairs: a rotation (row `pro
 map U V'q + t of rank 64, or a residual network q + W2 act(W1 q) of width 256, each with a diagonal
 scale at its end.
 
-Changed: a linear layer stands for the identity of the residual network, as lengths differ. Pairs of
-pictures are captions and stored vectors. The number of epochs is ours.
+Changed: a linear layer stands for the identity of the residual network, as lengths differ, and
+coordinates of queries are standardised first. Pairs of pictures are captions and stored vectors.
+The number of epochs is ours.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from xbtmigrate_research.trial import Trial
 
 RANK, WIDTH = 64, 256
 EPOCHS = 50
+TINY = 1e-6
 SOURCE = "Vejendla, EMNLP 2025, 2509.23471"
 CLAIM = Claim(Share.FULL, "94 to 99 % (R@10, texts and images)")
 
@@ -34,17 +36,19 @@ class Adapter(nn.Module):
 
     Args:
         inner: The map before the scale.
+        x: New vectors of the pairs, (n, d_in).
         d_out: Length of the stored vectors.
     """
 
-    def __init__(self, inner: nn.Module, d_out: int) -> None:
+    def __init__(self, inner: nn.Module, x: Tensor, d_out: int) -> None:
         super().__init__()
         self.inner, self.scale = inner, nn.Parameter(torch.ones(d_out))
+        # Where all vectors point nearly the same way, their differences are learned last.
+        self.mean, self.spread = x.mean(dim=0), x.std(dim=0).clamp_min(TINY)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute (n, d_in) -> (n, d_out)."""
-        # Coordinates near one: learning rates are made for these.
-        found: Tensor = self.inner(x * x.shape[1] ** 0.5) * self.scale
+        found: Tensor = self.inner((x - self.mean) / self.spread) * self.scale
         return found
 
 
@@ -77,7 +81,7 @@ def run(trial: Trial, inner: Callable[[int, int], nn.Module]) -> Outcome:
     network = train_map(
         trial,
         pairs,
-        lambda: Adapter(inner(d_in, d_out), d_out),
+        lambda: Adapter(inner(d_in, d_out), torch.from_numpy(pairs[0]), d_out),
         lambda outputs, y, _: (outputs - y).square().sum(dim=1).mean(),
         epochs=EPOCHS,
     )

@@ -57,6 +57,7 @@ METHODS = (
     Method(
         "drift_compensation", "Goswami et al., CoLLAs 2025, 2506.00037", bridge("mean_shift"),
         CLOSED, "bridge, kind `mean_shift`", beside="procrustes",
+        remark="It undoes a shift, and two models differ by more than that.",
     ),
     Method(
         "lambda_orthogonal", "Ricci et al. 2025, 2509.16664", bridge("lambda_orthogonal"), CLOSED,

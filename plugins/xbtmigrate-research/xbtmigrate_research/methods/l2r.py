@@ -52,6 +52,6 @@ def run(trial: Trial) -> Outcome:
 METHODS = (
     Method(
         "l2r", "Cai et al., CIKM 2023, 2308.11512", run, NEEDS, SERVED, beside="bct",
-        epochs=EPOCHS, remark="Written from the paper's abstract.",
+        epochs=EPOCHS, compatible=True, remark="Written from the paper's abstract.",
     ),
 )  # fmt: skip

@@ -45,6 +45,7 @@ def run(trial: Trial, *, remedy: bool, size: int = SIZE) -> Outcome:
 METHODS = (
     Method(
         "small_queries", SOURCE, partial(run, remedy=False), Needs(pairs=False), "no",
+        remark="Pictures look for themselves.",
         corpora=("clipart",), compares_with_old=False,
     ),
     Method(

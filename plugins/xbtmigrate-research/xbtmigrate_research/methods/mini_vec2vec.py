@@ -120,6 +120,6 @@ def run(trial: Trial, clusters: int = CLUSTERS, neighbours: int = NEIGHBOURS) ->
 METHODS = (
     Method(
         "mini_vec2vec", "Dar 2025, 2510.02348", run, Needs(pairs=False), "no",
-        beside="procrustes",
+        beside="procrustes", remark="It found no alignment of these models.",
     ),
 )  # fmt: skip

@@ -65,6 +65,6 @@ def run(trial: Trial) -> Outcome:
 METHODS = (
     Method(
         "oca", "Ricci et al., ECCV workshops 2024, 2408.08793", run, NEEDS, SERVED, beside="bct",
-        epochs=EPOCHS,
+        epochs=EPOCHS, compatible=True,
     ),
 )  # fmt: skip

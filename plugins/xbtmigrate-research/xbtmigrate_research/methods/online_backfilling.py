@@ -42,6 +42,7 @@ METHODS = (
     Method(
         "merge", SOURCE, partial(run, name="merge"), Needs(old_model=True, pairs=False),
         "serving `merge`",
+        remark="Raw distances of two models rarely compare: see its backfill, below.",
         claim=Claim(Share.BACKFILL, "36 to 45 % (image benchmarks)"),
     ),
     Method(

@@ -73,6 +73,6 @@ def run(trial: Trial) -> Outcome:
 METHODS = (
     Method(
         "prototype_perturbation", "Zhou, Sun et al. 2025, 2503.14824", run, NEEDS, SERVED,
-        beside="bct", epochs=EPOCHS,
+        beside="bct", epochs=EPOCHS, compatible=True,
     ),
 )  # fmt: skip

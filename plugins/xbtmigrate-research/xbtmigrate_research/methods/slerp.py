@@ -31,6 +31,6 @@ def run(trial: Trial) -> Outcome:
 METHODS = (
     Method(
         "slerp", "Ricci, Biondi, Pernici 2026, 2609.39836", run, Needs(old_model=True),
-        "serving `slerp`", beside="procrustes",
+        "serving `slerp`", beside="procrustes", remark="Both models embed every query.",
     ),
 )  # fmt: skip

@@ -104,5 +104,6 @@ METHODS = (
     Method(
         "taca", "Zhang et al. 2023, 2306.12642", run, Needs(old_model=True, encoder=True),
         "kind `compatible`, as an encoder of its own", epochs=EPOCHS, corpora=("clipart",),
+        remark="Old queries on a gallery that the adapted model embedded.",
     ),
 )  # fmt: skip
