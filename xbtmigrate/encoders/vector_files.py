@@ -23,6 +23,7 @@ _HASHED_WHOLE = 256 * 2**20
 _SAMPLED = 2**20
 # Bytes. Large enough for few requests to an object store, small beside a row group.
 _BUFFER = 8 * 2**20
+_OPTIONS = re.compile(r"\?\w+=[^*\[]*$")
 
 
 def _path_or_url(value: object) -> object:
@@ -107,17 +108,22 @@ class VectorFiles:
 def _open_filesystem(location: Path | str) -> tuple[pafs.FileSystem, str]:
     if isinstance(location, Path):
         return pafs.LocalFileSystem(), location.as_posix()
+    # Options of the file system, such as ?endpoint_override=...: a wildcard names no value.
+    options = _OPTIONS.search(location)
+    given = "" if options is None else options[0]
+    location = location.removesuffix(given)
     # A pattern is no valid URL, so only what stands before it is parsed as one.
     start = _fixed(location)
     try:
-        filesystem, root = pafs.FileSystem.from_uri(start)
+        filesystem, root = pafs.FileSystem.from_uri(start + given)
     except pa.ArrowInvalid:
         # A scheme that Arrow does not know; fsspec comes with the package of its file system.
         import fsspec
 
         opened, root = fsspec.core.url_to_fs(start)
         filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(opened))
-    rest = location.removeprefix(start)
+    # Object stores refuse a path with two slashes.
+    rest = location.removeprefix(start).lstrip("/")
     return filesystem, f"{root.rstrip('/')}/{rest}" if rest else root
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import uuid
 from decimal import Decimal
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs
 
 from xbtmigrate.encoders import vector_files
 from xbtmigrate.encoders.precomputed import PrecomputedEncoder
@@ -249,6 +251,28 @@ def test_files_at_a_url_of_fsspec(folder):
     fsspec.filesystem("memory").put(str(folder), "/vectors", recursive=True)
     encoder = PrecomputedEncoder(path="memory://vectors")
     np.testing.assert_array_equal(encoder.encode(["3"], Modality.TEXT), VECTORS[2:])
+
+
+@pytest.mark.parametrize("options", ["", "?scheme=http&endpoint_override=127.0.0.1:9000"])
+@pytest.mark.parametrize("pattern", ["", "/*.parquet", "/a.parquet", "/?.parquet"])
+def test_files_of_an_object_store(folder, pattern, options, monkeypatch):
+    # Like an object store, it refuses a path with an empty part.
+    store = fs._MockFileSystem()
+    store.create_dir("bucket/new")
+    for file in folder.glob("*.parquet"):
+        with store.open_output_stream(f"bucket/new/{file.name}") as target:
+            target.write(file.read_bytes())
+
+    def open_it(uri):
+        path, mark, rest = uri.removeprefix("s3://").partition("?")
+        assert mark + rest == options
+        return store, path
+
+    opens = SimpleNamespace(from_uri=open_it)
+    arrow = SimpleNamespace(FileSystem=opens, FileSelector=fs.FileSelector, FileType=fs.FileType)
+    monkeypatch.setattr(vector_files, "pafs", arrow)
+    encoder = PrecomputedEncoder(path=f"s3://bucket/new{pattern}{options}")
+    np.testing.assert_array_equal(encoder.encode(["1"], Modality.TEXT), VECTORS[:1])
 
 
 @pytest.mark.parametrize("url", ["nowhere://x/y", "file://host/x", "s3:///"])
