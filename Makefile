@@ -13,7 +13,7 @@ else
 CREATE := $(PYTHON) -m venv
 INSTALL := $(BIN)/pip install --quiet --no-compile
 endif
-# The plugins that need no torch.
+# The plugins that need neither torch nor Ray.
 LIGHT := ./plugins/xbtmigrate-fastembed ./plugins/xbtmigrate-openai ./plugins/xbtmigrate-research
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 # Empty is off: without bytecode files, each command of the tests would compile the libraries again.
@@ -34,7 +34,7 @@ test: $(BIN)/python  ## The tests, with a real Qdrant server; without torch
 	$(INSTALL) '.[test]' $(LIGHT)
 	$(PYTEST) -m "not long" tests $(LIGHT)
 
-test-long: install  ## The long tests: torch, browser, faults, cluster, zoo
+test-long: install  ## The long tests: torch, Ray, browser, faults, cluster, zoo
 	$(PYTEST) -m long tests plugins
 	$(BIN)/python -m tests.zoo --seeds 0-299 --seconds 300
 

@@ -17,6 +17,7 @@ import pydantic
 from xbtmigrate.errors import PluginError
 
 ENCODERS = "xbtmigrate.encoders"
+ENGINES = "xbtmigrate.engines"
 ORDERINGS = "xbtmigrate.orderings"
 PROJECTORS = "xbtmigrate.projectors"
 SERVINGS = "xbtmigrate.servings"

@@ -60,6 +60,7 @@ class VectorMaker:
         points: Points of the collection.
         quarantined: Point id -> why it cannot be embedded.
         refused: Points and content hashes that the encoder has refused in this run.
+        recent: The vectors that were encoded last; None before the first.
     """
 
     gallery: Gallery
@@ -76,8 +77,8 @@ class VectorMaker:
     quarantined: dict[PointId, str]
     # Kept with the content hash: a point whose content changes during the run is tried again.
     refused: set[tuple[PointId, str]] = field(default_factory=set)
+    recent: RecentVectors | None = None
     _noted: Counts = field(default_factory=Counts)
-    _recent: RecentVectors | None = None
 
     def complete(self, batch: pa.RecordBatch, *, encodes: bool) -> int:
         """Encode, project or mark each point of a batch.
@@ -183,9 +184,9 @@ class VectorMaker:
             UnreadableSourceError: Rows of the batch cannot be embedded.
         """
         assert self.encoder is not None
-        if self._recent is None:
-            self._recent = RecentVectors(self.encoder.dimension)
-        vectors, known = self._recent.find(batch["content_hash"].to_pylist())
+        if self.recent is None:
+            self.recent = RecentVectors(self.encoder.dimension)
+        vectors, known = self.recent.find(batch["content_hash"].to_pylist())
         rows = np.flatnonzero(~known)
         if not len(rows):
             return vectors
@@ -199,7 +200,7 @@ class VectorMaker:
         except UnreadableSourceError as error:
             failures = {int(rows[row]): reason for row, reason in error.failures.items()}
             raise UnreadableSourceError(failures) from error
-        self._recent.add(hashes, vectors[rows])
+        self.recent.add(hashes, vectors[rows])
         return vectors
 
     def encodable(self, batch: pa.RecordBatch) -> pa.Array:

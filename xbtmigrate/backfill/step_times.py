@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import TypeVar
@@ -55,6 +55,12 @@ class StepTimes:
             with self._lock:
                 self.seconds[step] += spent - self._within.seconds
             self._within.seconds = outer + spent
+
+    def add(self, seconds: Mapping[Step, float]) -> None:
+        """Add what was measured elsewhere."""
+        with self._lock:
+            for step, spent in seconds.items():
+                self.seconds[step] += spent
 
     def each(self, step: Step, items: Iterable[T]) -> Iterator[T]:
         """Yield items, and add to a step the time that each one takes to arrive."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -75,16 +75,33 @@ def distrust_replaced(store: Store, artefacts: Artefacts, plan: Plan) -> None:
 
 
 def watch_baseline(
-    connection: Connection, artefacts: Artefacts, plan: Plan, gallery: Gallery
+    connection: Connection,
+    plan: Plan,
+    before: pa.Table | None,
+    gallery: Gallery,
+    keep: Callable[[pa.Table], None],
 ) -> Gallery:
-    """Return a gallery that notices when applications replace old vectors between its writes."""
-    before = artefacts.load_baseline()
+    """Return a gallery that notices when applications replace old vectors between its writes.
+
+    Args:
+        connection: The open Qdrant.
+        plan: The plan.
+        before: The baseline; None for none.
+        gallery: The points.
+        keep: Called before a write with those of the baseline's points, as they are now, whose
+            old vectors were replaced.
+    """
     # A shadow needs no watch: `compare_with_baseline` explains all changes of its source.
     if before is None or plan.target.layout is Layout.SHADOW:
         return gallery
-    return _WatchedGallery(
-        gallery, connection, artefacts, plan, before, set(before["id"].to_pylist())
-    )
+    return _WatchedGallery(gallery, connection, plan, before, set(before["id"].to_pylist()), keep)
+
+
+def keep_replaced(artefacts: Artefacts, now: pa.Table) -> None:
+    """Replace rows of the recorded baseline."""
+    before = artefacts.load_baseline()
+    if before is not None:
+        artefacts.save_baseline(update_baseline(before, now, now["id"].to_pylist()))
 
 
 @dataclass(slots=True)
@@ -97,10 +114,10 @@ class _WatchedGallery:
 
     gallery: Gallery
     connection: Connection
-    artefacts: Artefacts
     plan: Plan
     before: pa.Table
     ids: set[PointId]
+    keep: Callable[[pa.Table], None]
     # The loop writes two batches at a time, from separate threads.
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -137,4 +154,4 @@ class _WatchedGallery:
             replaced = compare(part_of(self.before, ids), now).vectors_changed
             if replaced:
                 self.before = update_baseline(self.before, now, replaced)
-                self.artefacts.save_baseline(self.before)
+                self.keep(part_of(now, replaced))

@@ -68,6 +68,23 @@ MetricsPortOption: TypeAlias = Annotated[
     int | None, typer.Option(min=1, max=65535, help="Port to serve Prometheus metrics on.")
 ]
 
+EngineOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="What carries it out: local, the default, ray (xbtmigrate-ray) or a plugin."),
+]
+AddressOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT|auto",
+        help="Cluster of --engine ray; by default one is started on this machine.",
+    ),
+]
+ActorsOption: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, help="Workers of --engine ray, each with the model; 2.")
+]
+GpusOption: TypeAlias = Annotated[
+    float | None, typer.Option(min=0.0, help="GPUs of each of these workers; 0.")
+]
 ProfileOption: TypeAlias = Annotated[
     bool, typer.Option("--profile", help="Show at the end where the time went.")
 ]
@@ -89,6 +106,10 @@ def backfill(
     max_rate: RateOption = None,
     metrics_port: MetricsPortOption = None,
     metrics_host: Annotated[str, typer.Option(help="Address of that port.")] = "127.0.0.1",
+    engine: EngineOption = None,
+    address: AddressOption = None,
+    actors: ActorsOption = None,
+    gpus_per_actor: GpusOption = None,
     profile: ProfileOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -104,6 +125,7 @@ def backfill(
 
     settings = load_config(config)
     from xbtmigrate.workflows.backfill.backfill import prepare, run
+    from xbtmigrate.workflows.backfill.engine import choose_engine
     from xbtmigrate.workflows.backfill.request import BackfillOptions
 
     request = BackfillOptions(
@@ -119,13 +141,16 @@ def backfill(
         until=until,
         queries=queries,
     )
+    given = {"address": address, "actors": actors, "gpus_per_actor": gpus_per_actor}
+    options = {name: value for name, value in given.items() if value is not None}
+    chosen = choose_engine(engine, options, settings.base)
     if not online:
         _show_request(prepare(settings, request), json=json)
         return
     # Ctrl-C sets a flag that the loop reads after each batch: no batch is cut in two.
     seconds = math.inf if budget is None else budget
     with render.progress() as bars, stop_on_interrupt(seconds) as asked_to_stop:
-        result = run(settings, request, should_stop=asked_to_stop, report=bars)
+        result = run(settings, request, chosen, should_stop=asked_to_stop, report=bars)
     _show_result(result, profile=profile, json=json)
     end(passed=not result.refused, interrupted=result.interrupted)
 

@@ -5,11 +5,13 @@ An engine holds neither lease nor journal: the loop does, in the process of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from xbtmigrate import registry
 from xbtmigrate.backfill.make_vectors import VectorMaker
 from xbtmigrate.backfill.pace import Limits, Pace
 from xbtmigrate.backfill.passes import LocalPasses, Passes
@@ -84,3 +86,20 @@ class LocalEngine:
 
 
 BUILT_IN = LocalEngine()
+
+
+def choose_engine(name: str | None, options: Mapping[str, object], base: Path) -> Engine:
+    """Build an engine from the options that were given.
+
+    Args:
+        name: Its name; None for the built-in one.
+        options: What was given of its options.
+        base: Folder that relative paths among them start from.
+
+    Raises:
+        PluginError: There is no such engine, or it does not take these options.
+    """
+    if name is None and not options:
+        return BUILT_IN
+    engine: Engine = registry.build(registry.ENGINES, name or "local", options, base)
+    return engine

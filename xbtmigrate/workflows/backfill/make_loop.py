@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from xbtmigrate.qdrant.collection.facts import CollectionFacts
 from xbtmigrate.types import Direction
 from xbtmigrate.workflows.backfill.frozen_order import FrozenOrder
 from xbtmigrate.workflows.backfill.request import BackfillRequest
-from xbtmigrate.workflows.compare_baseline import watch_baseline
+from xbtmigrate.workflows.compare_baseline import keep_replaced, watch_baseline
 from xbtmigrate.workflows.models import Models
 from xbtmigrate.workflows.store import Store
 from xbtmigrate.workflows.workspace import Workspace
@@ -77,20 +78,20 @@ def make_loop(
         should_stop: Called after each batch; a reason stops the run.
         until: May end the encoding before the fraction is reached.
     """
-    request = work.request
-    encodes = request.fraction > 0
-    # Without encoding, no cached vector is used, and a large cache is not worth reading.
-    cache: VectorLookup = workspace.cache if encodes else _NOTHING
+    request, artefacts = work.request, workspace.artefacts
     return Backfill(
-        gallery=watch_baseline(store.connection, workspace.artefacts, request.plan, work.gallery),
+        gallery=watch_baseline(
+            *(store.connection, request.plan, artefacts.load_baseline(), work.gallery),
+            keep=partial(keep_replaced, artefacts),
+        ),
         journal=store.journal,
         record=work.record,
         goal=make_goal(store.config, request),
         order=work.order,
         modality=models.stored,
-        encoder=models.new if encodes else None,
+        encoder=models.new if request.fraction > 0 else None,
         projector=work.projector if request.projects else None,
-        cache=cache,
+        cache=cached_vectors(workspace, request),
         batch_size=work.batch_size,
         on_progress=on_progress,
         should_stop=should_stop,
@@ -98,6 +99,12 @@ def make_loop(
         times=work.times,
         passes=work.passes,
     )
+
+
+def cached_vectors(workspace: Workspace, request: BackfillRequest) -> VectorLookup:
+    """Return the new vectors that are paid for; none where nothing is encoded."""
+    # Without encoding, no cached vector is used, and a large cache is not worth reading.
+    return workspace.cache if request.fraction > 0 else _NOTHING
 
 
 def make_goal(config: Config, request: BackfillRequest) -> Goal:
