@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 
 import numpy as np
@@ -50,7 +51,7 @@ def ask(url: str, using: str, **options: int) -> list[models.QueryResponse]:
     """Search with the service's client, 50 times at once."""
 
     async def answer() -> list[models.QueryResponse]:
-        client = open_async(url, api_key=None, timeout=5, ca_file=None)
+        client = open_async(url, api_key=None, timeout=5, seconds=5.0, ca_file=None)
         try:
             searches = (
                 client.query_batch_points(NAME, requests(using), **options) for _ in range(50)
@@ -98,3 +99,17 @@ def test_a_connection_that_the_server_has_closed_is_replaced(qdrant_url, collect
     monkeypatch.setattr(Rest, "send", send_late)
     assert len(ask(qdrant_url, "v")) == len(requests())
     assert closed
+
+
+def test_a_server_that_hangs_keeps_no_thread_longer_than_a_search_may_take():
+    async def answer(port: int) -> None:
+        url = f"http://127.0.0.1:{port}"
+        client = open_async(url, api_key=None, timeout=600, seconds=0.1, ca_file=None)
+        try:
+            async with asyncio.timeout(60):
+                await client.query_batch_points(NAME, requests())
+        finally:
+            await client.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ResponseHandlingException):
+        asyncio.run(answer(silent.getsockname()[1]))

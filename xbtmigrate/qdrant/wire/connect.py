@@ -119,7 +119,7 @@ def _open_client(
 
 
 def open_async(
-    url: str, *, api_key: str | None, timeout: int, ca_file: Path | None
+    url: str, *, api_key: str | None, timeout: int, seconds: float, ca_file: Path | None
 ) -> AsyncQdrantClient:
     """Open a server or an embedded database that `connect` has found usable.
 
@@ -127,6 +127,7 @@ def open_async(
         url: Address of the server, or `path:` and the folder of an embedded database.
         api_key: Key or JWT of the server.
         timeout: Seconds until one request is given up.
+        seconds: Seconds until a search is given up.
         ca_file: Certificates to trust in place of the usual ones, PEM.
     """
     if url.startswith("path:"):
@@ -134,7 +135,7 @@ def open_async(
     with warnings.catch_warnings():
         # The library warns about keys over plain HTTP, which the configuration decides.
         warnings.simplefilter("ignore")
-        return QuickSearchClient(url, api_key, timeout, Certificates.load(ca_file))
+        return QuickSearchClient(url, api_key, timeout, seconds, Certificates.load(ca_file))
 
 
 def _open_folder(folder: Path, url: str) -> Connection:

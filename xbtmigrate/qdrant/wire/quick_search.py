@@ -37,11 +37,18 @@ class QuickSearchClient(AsyncQdrantClient):
         url: Address of the server.
         api_key: Key or JWT of the server.
         timeout: Seconds until one request is given up.
+        seconds: Seconds until a search is given up. A thread cannot be cancelled: the searches of a
+            server that hangs would keep all threads from those that come after.
         certificates: Certificates of the authorities to trust.
     """
 
     def __init__(
-        self, url: str, api_key: str | None, timeout: int, certificates: Certificates
+        self,
+        url: str,
+        api_key: str | None,
+        timeout: int,
+        seconds: float,
+        certificates: Certificates,
     ) -> None:
         super().__init__(
             url=url,
@@ -50,7 +57,7 @@ class QuickSearchClient(AsyncQdrantClient):
             verify=certificates.context(),
             check_compatibility=False,
         )
-        self._rest = Rest(self, api_key, timeout, certificates, SEARCHES)
+        self._rest = Rest(self, api_key, seconds, certificates, SEARCHES)
         self._threads = ThreadPoolExecutor(SEARCHES, "xbtmigrate-search")
 
     async def query_batch_points(

@@ -103,7 +103,7 @@ class Rest:
         self,
         client: QdrantClient | AsyncQdrantClient,
         api_key: str | None,
-        timeout: int,
+        timeout: float,
         certificates: Certificates,
         connections: int = 4,
     ) -> None:
@@ -181,7 +181,7 @@ class Rest:
         """Close the open connections."""
         self._pool.clear()
 
-    def _opened(self, timeout: int, connections: int) -> urllib3.PoolManager:
+    def _opened(self, timeout: float, connections: int) -> urllib3.PoolManager:
         secure = self.root.startswith("https:")
         trusted = self.certificates.context() if secure else None
         if self.proxy:

@@ -124,7 +124,11 @@ async def _opened(
     from xbtmigrate.serving.http.service_metrics import Metrics
 
     client = open_async(
-        config.url, api_key=config.api_key, timeout=config.qdrant.timeout, ca_file=config.ca_file
+        config.url,
+        api_key=config.api_key,
+        timeout=config.qdrant.timeout,
+        seconds=service.seconds,
+        ca_file=config.ca_file,
     )
     demand = None if service.demand is None else DemandLog(service.demand)
     folder = config.base / FOLDER / config.migration
