@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from xbtmigrate.errors import EvaluationError
 from xbtmigrate.evaluation.answer_ranks import judge_ranks, rank_answers, rank_in_steps
@@ -104,8 +106,7 @@ class Curve:
         # Resampling queries means drawing their counts, so all draws are one matrix product.
         gains = np.stack([p.values[metric] - keep.values[metric] for p in self.points], axis=1)
         count, steps = gains.shape
-        drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), draws)
-        means = drawn @ gains / count
+        means = _draw_counts(count, draws, seed).astype(np.float64) @ gains / count
         reached = np.where(means >= 0, np.arange(steps), steps).min(axis=1)
         # Draws that never reach keep sort last; infinity cannot be interpolated, so an order
         # statistic is taken.
@@ -117,6 +118,14 @@ class Curve:
     def no_regret(self, keep: QueryScores, metric: str = "recall@10") -> bool:
         """Return whether the curve is nowhere below keep (Seo et al., WACV 2025)."""
         return min(self.values(metric)) >= keep.means[metric]
+
+
+# Every curve over the same queries is of the same draws.
+@lru_cache(maxsize=2)
+def _draw_counts(count: int, draws: int, seed: int) -> npt.NDArray[np.uint8]:
+    """Draw n queries again and again, and count how often each comes, (draws, n)."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(count, np.full(count, 1 / count), draws).astype(np.uint8)
 
 
 def measure_curves(

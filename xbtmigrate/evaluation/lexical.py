@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 from scipy import sparse
 
+from xbtmigrate.evaluation.answer_ranks import judge_ranks, rank_answers
 from xbtmigrate.evaluation.retrieval import (
     DEPTH,
     QueryScores,
@@ -104,8 +105,7 @@ def measure_lexical(
         joined = np.zeros_like(words)
         _add_ranks(joined, by_words, shares_word)
         _add_ranks(joined, by_vectors, np.ones_like(by_vectors, np.bool_))
-        hits = mark_right_places(rank_top_k(joined, DEPTH), part)
-        fused.append(judge_hits(hits, part.counts))
+        fused.append(judge_ranks(rank_answers(joined, part), part))
     return QueryScores.join(alone), QueryScores.join(fused)
 
 
