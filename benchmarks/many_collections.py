@@ -2,8 +2,8 @@
 
 python benchmarks/many_collections.py --collections 300 --points 100 --parallel 2
 
-Fills the collections, breaks one of them, and runs plan, train-projector, backfill, verify and
-cutover over all of them. Prints how long each took and how the collections ended.
+Fills the collections, breaks one of them, and runs plan, train-projector, backfill, verify, status
+and cutover over all of them. Prints how long each took, and how the collections ended.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ COMMANDS = (
     ["train-projector", "--kind", "ridge"],
     ["backfill", "--online"],
     ["verify"],
+    ["status"],
     ["cutover", "--yes"],
 )
 
@@ -65,9 +67,9 @@ def fill(client: QdrantClient, folder: Path, url: str, count: int, points: int) 
 def run(command: list[str], folder: Path, parallel: int) -> None:
     """Run one command over all collections, and print how they ended."""
     options = ["--json", "--progress", "none"]
-    if command[0] != "train-projector":
+    if command[0] not in ("train-projector", "status"):
         options += ["--parallel", str(parallel)]
-    begun = time.perf_counter()
+    begun, spent = time.perf_counter(), _processor_seconds()
     done = subprocess.run(
         [sys.executable, "-m", "xbtmigrate", *command, *options],
         cwd=folder,
@@ -76,10 +78,20 @@ def run(command: list[str], folder: Path, parallel: int) -> None:
         text=True,
         check=False,
     )
-    seconds = time.perf_counter() - begun
+    seconds, spent = time.perf_counter() - begun, _processor_seconds() - spent
     counts = json.loads(done.stdout).get("counts")
     shown = {outcome: number for outcome, number in (counts or {}).items() if number}
-    print(f"{' '.join(command):36} {seconds:8.1f} s  exit {done.returncode}  {shown}", flush=True)
+    print(
+        f"{' '.join(command):36} {seconds:8.1f} s, {spent:.1f} of the processor, "
+        f"load {os.getloadavg()[0]:.0f}, exit {done.returncode}  {shown}",
+        flush=True,
+    )
+
+
+def _processor_seconds() -> float:
+    """Return the processor seconds of all commands so far, their own processes included."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:

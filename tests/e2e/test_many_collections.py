@@ -230,7 +230,7 @@ def test_after_a_kill_each_collection_is_found_as_it_is(world: World):
     process = start(*run, cwd=world.folder)
     wait_for_records(world, 1)
     process.kill()
-    process.communicate()
+    process.wait()
     # The process of the first collection goes on, and keeps its lease.
     found = world.outcomes("backfill", "--online", expect=3)
     assert found == dict.fromkeys(world.good, "done") | {world.good[0]: "check failed"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from xbtmigrate.cli import render
+from xbtmigrate.cli.forked import ForkedProgram, load_for
 from xbtmigrate.cli.process import INTERRUPTED, end, stop_on_interrupt
 from xbtmigrate.errors import ConfigError, GateError, XbtMigrateError
 
@@ -85,6 +85,7 @@ def run(verb: str, config: Path, given: Mapping[str, Any], parallel: int) -> Non
     from xbtmigrate.workflows.many import Progress, list_collections
 
     words = list(_without_own(sys.argv[1:]))
+    load_for(verb)
     names, progress = list_collections(config), Progress.open(config, words)
     # An embedded database can be open in one process at a time.
     if load_config(config, names[0]).url.startswith("path:"):
@@ -119,7 +120,7 @@ class _Processes:
 
     words: Sequence[str]
     asked_to_stop: Callable[[], str]
-    _running: set[subprocess.Popen[str]] = field(default_factory=set)
+    _running: set[ForkedProgram] = field(default_factory=set)
     _stopping: bool = False
     # A process that starts during a stop is either in the set or not started.
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -154,25 +155,17 @@ class _Processes:
                 return row(name, "not started")
             process = _start(self.words, name)
             self._running.add(process)
-        out, err = process.communicate()
+        code, out, err = process.wait()
         with self._lock:
             self._running.discard(process)
-        return _read_result(name, process.returncode, out, err)
+        return _read_result(name, code, out, err)
 
 
-def _start(words: Sequence[str], name: str) -> subprocess.Popen[str]:
+def _start(words: Sequence[str], name: str) -> ForkedProgram:
     from xbtmigrate.config import COLLECTION
 
-    return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "xbtmigrate", *words, "--json", "--progress", "none"],
-        env=os.environ | {COLLECTION: name},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Ctrl-C at a terminal then reaches the present process alone, which passes it on once.
-        start_new_session=True,
-    )
+    options = ["--json", "--progress", "none"]
+    return ForkedProgram.start([*words, *options], os.environ | {COLLECTION: name})
 
 
 def _read_result(name: str, code: int, out: str, err: str) -> OneOfManyDocument:
