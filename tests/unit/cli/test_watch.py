@@ -35,6 +35,7 @@ def content(encoded: int) -> dict[str, Any]:
         "by_application": 0,
         "late_writes": 0,
         "quality": None,
+        "tenants": None,
         "without_new": 0,
         "without_vector": {},
         "eta_seconds": 30.0,
