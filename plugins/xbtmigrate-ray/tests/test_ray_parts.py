@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from xbtmigrate_ray import RayEngine
 from xbtmigrate_ray.ranges import IdRange, RangeGallery, cut_ranges, store_order
 from xbtmigrate_ray.shared_pace import SILENCE, PaceKeeper, State
 
 from tests.support.collections import embedded
 from tests.support.corpus import create_collection, fill_collection
 from xbtmigrate.backfill.pace import Limits, WaitReason
+from xbtmigrate.errors import ConfigError, PluginError
 from xbtmigrate.testing.fake_gallery import FakeGallery, FakePoint
 from xbtmigrate.types import Kind
 
 pytestmark = pytest.mark.long
+
+
+def job_on(*, embedded: bool) -> Any:
+    return SimpleNamespace(store=SimpleNamespace(connection=SimpleNamespace(embedded=embedded)))
+
+
+def test_without_ray_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xbtmigrate_ray.crew", None)
+    with pytest.raises(PluginError, match="Ray cannot be imported") as caught:
+        RayEngine(address="auto").open(job_on(embedded=False))
+    assert caught.value.hint == "pip install 'xbtmigrate[ray]'"
+
+
+def test_an_embedded_collection_is_refused():
+    with pytest.raises(ConfigError, match="one process alone"):
+        RayEngine().open(job_on(embedded=True))
 
 
 @pytest.fixture

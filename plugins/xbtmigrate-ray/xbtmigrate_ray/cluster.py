@@ -32,8 +32,6 @@ def open_cluster(address: str | None, actors: int, gpus: float) -> Iterator[None
         ConnectionFailedError: No cluster answers there.
         ConfigError: It is too small.
     """
-    # The user has not been asked.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     signals = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     _connect(address, actors)
     # Ray ends the process at SIGTERM; the command finishes its batches.
