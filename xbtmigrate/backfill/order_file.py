@@ -1,6 +1,6 @@
 """Write and read the frozen order of re-encoding: a file, since it may not fit into memory.
 
-Batches arrive in any order. Runs of a million points are sorted in memory, spilled beside the file
+Batches arrive in any order. Runs of 250,000 points are sorted in memory, spilled beside the file
 and merged into it; at most one run, or one block of each run, is in memory at a time.
 """
 
@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 from xbtmigrate.files import UNSEALED
 from xbtmigrate.types import PointId
 
-RUN = 1_000_000
+RUN = 250_000
 """Points sorted in memory at a time."""
-# At 52 bytes a point, a billion points (1,000 runs) take 213 MB (docs/benchmarks-data-path.md).
-BLOCK = 4_096
+# At 52 bytes a point, a billion points (4,000 runs) take 213 MB (docs/benchmarks-data-path.md).
+BLOCK = 1_024
 """Points of each run that the merge holds in memory."""
 GROUP = 65_536
 """Points in a row group of the file, and so in one read."""
