@@ -15,7 +15,7 @@ from xbtmigrate.errors import XbtMigrateError
 from xbtmigrate.qdrant.gallery import in_place, provenance, shadow
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
 from xbtmigrate.qdrant.journal import journal as journals
-from xbtmigrate.qdrant.wire import connection, reader, writer
+from xbtmigrate.qdrant.wire import connect, connection, reader, writer
 from xbtmigrate.qdrant.wire.points import Page
 from xbtmigrate.types import Kind, PointId
 
@@ -117,7 +117,7 @@ def _end_of_data() -> None:
             return
 
     reader.Reader.scroll = short
-    connection.is_transient = lambda error: False
+    connect.is_transient = lambda error: False
 
 
 REMOVALS: dict[str, Callable[[], None]] = {
