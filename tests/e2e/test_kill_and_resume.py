@@ -12,19 +12,18 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pytest
 from qdrant_client import QdrantClient
 
-from tests.support.checks import check_vectors
 from tests.support.collections import fresh_name
 from tests.support.command import answer_inside, start
 from tests.support.proxy import DroppedError, Proxy, Strike, proxied
 from tests.support.qdrant_server import mortal_server
-from tests.support.texts import PAGE, Service, Texts, embedding_service, write_text_config
+from tests.support.text_job import TextJob
+from tests.support.texts import PAGE, Service, Texts, embedding_service
 from xbtmigrate.qdrant.wire.connection import Connection
 
 pytestmark = [pytest.mark.long, pytest.mark.server]
@@ -52,24 +51,10 @@ def proxy(qdrant_url: str) -> Iterator[Proxy]:
         yield running
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A planned and trained migration, ready for its backfill."""
+class Job(TextJob):
+    """One whose backfill runs to whatever end."""
 
-    client: QdrantClient
-    name: str
-    texts: Texts
-    service: Service
-    folder: Path
-    layout: str
-
-    def make(self, url: str) -> Job:
-        self.texts.fill(self.client, self.name, both=self.layout == "in_place")
-        write_text_config(self.folder, url, self.name, self.texts, self.service, layout=self.layout)
-        answer_inside("plan", cwd=self.folder)
-        answer_inside("train-projector", "--kind", "ridge", "--pairs", "100", cwd=self.folder)
-        self.service.forget()
-        return self
+    __slots__ = ()
 
     def run(
         self, *more: str, strike: Strike | None = None, process: Future | None = None
@@ -84,12 +69,7 @@ class Job:
         return running.returncode, out, err
 
     def check(self, *, encoded: int = TARGET) -> None:
-        target = self.name if self.layout == "in_place" else f"{self.name}__xbtmigrate"
-        check_vectors(self.client, target, self.texts, self.folder, encoded=encoded)
-
-    @property
-    def repeated(self) -> int:
-        return sum(count - 1 for count in self.service.charged.values())
+        self.check_encoded(encoded)
 
 
 @pytest.fixture

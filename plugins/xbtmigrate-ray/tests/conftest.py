@@ -14,11 +14,11 @@ import pytest
 import ray
 from qdrant_client import QdrantClient
 
-from tests.support.checks import check_vectors
 from tests.support.collections import fresh_name
-from tests.support.command import answer, answer_inside, start
+from tests.support.command import answer, start
 from tests.support.qdrant_server import Server, running_server
-from tests.support.texts import Service, Texts, embedding_service, write_text_config
+from tests.support.text_job import TextJob
+from tests.support.texts import Service, Texts, embedding_service
 
 COUNT, FRACTION, BATCH = 600, 0.5, 25
 TARGET = int(COUNT * FRACTION)
@@ -83,24 +83,10 @@ def service() -> Iterator[Service]:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A planned and trained migration."""
+class Job(TextJob):
+    """One whose backfill runs on the cluster, or in its own process."""
 
-    client: QdrantClient
-    name: str
-    texts: Texts
-    service: Service
-    folder: Path
-    layout: str
     address: str
-
-    def ready(self, url: str) -> Job:
-        self.texts.fill(self.client, self.name, both=self.layout == "in_place")
-        write_text_config(self.folder, url, self.name, self.texts, self.service, layout=self.layout)
-        answer_inside("plan", cwd=self.folder)
-        answer_inside("train-projector", "--kind", "ridge", "--pairs", "100", cwd=self.folder)
-        self.service.forget()
-        return self
 
     def command(self, *more: str, engine: str = "ray") -> list[str]:
         """The backfill to half of the points."""
@@ -116,13 +102,7 @@ class Job:
         return start(*self.command(*more), "--json", cwd=self.folder)
 
     def check(self) -> None:
-        target = self.name if self.layout == "in_place" else f"{self.name}__xbtmigrate"
-        check_vectors(self.client, target, self.texts, self.folder, encoded=TARGET)
-
-    @property
-    def repeated(self) -> int:
-        """Texts that the service was asked for more than once."""
-        return sum(count - 1 for count in self.service.charged.values())
+        self.check_encoded(TARGET)
 
 
 @pytest.fixture
@@ -134,7 +114,7 @@ def job(server: Server, texts: Texts, service: Service, tmp_path: Path, cluster:
         folder.mkdir()
         client = QdrantClient(url=server.url, check_compatibility=False)
         job = Job(client, fresh_name(), texts, service, folder, layout, cluster.address)
-        made.append(job.ready(server.url))
+        made.append(job.make(server.url))
         return job
 
     yield prepare
