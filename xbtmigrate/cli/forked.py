@@ -11,8 +11,10 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
 
 from xbtmigrate.cli.process import leave_cores_to_the_loop
@@ -31,6 +33,9 @@ WORKFLOWS = {
 """Verb -> its module in `workflows`."""
 OUTPUT = ("out", "err")
 """Files of stdout and stderr, whose numbers are 1 and 2."""
+# `multiprocessing` asks every process for its exit code whenever one starts, and a code can be
+# read once: of two threads that read it, one gets 255.
+_exit_codes = threading.Lock()
 
 
 def load_for(verb: str) -> None:
@@ -68,21 +73,26 @@ class ForkedProgram:
         process = multiprocessing.get_context("forkserver").Process(
             target=_run, args=(list(words), dict(environment), folder.name)
         )
-        process.start()
+        with _exit_codes:
+            process.start()
         return cls(folder, process)
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal, if it has not ended."""
-        if self.process.exitcode is None and self.process.pid is not None:
-            os.kill(self.process.pid, number)
+        with _exit_codes:
+            if self.process.exitcode is None and self.process.pid is not None:
+                os.kill(self.process.pid, number)
 
     def wait(self) -> tuple[int, str, str]:
         """Wait for its end; returns exit code, stdout and stderr."""
-        self.process.join()
+        connection.wait([self.process.sentinel])
+        with _exit_codes:
+            self.process.join()
+            code = self.process.exitcode
+        assert code is not None
         with self.folder as name:
             out, err = ((Path(name) / each).read_text("utf-8", "replace") for each in OUTPUT)
-        assert self.process.exitcode is not None
-        return self.process.exitcode, out, err
+        return code, out, err
 
 
 def _run(words: list[str], environment: dict[str, str], folder: str) -> None:
