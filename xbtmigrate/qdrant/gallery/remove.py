@@ -1,7 +1,6 @@
 """Remove what the tool has written to points: marks, vectors, copies.
 
-Points are named by id, page by page, because strict mode may forbid filters without an index.
-Removing twice changes nothing.
+Points are named by id, page by page. Removing twice changes nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from qdrant_client import models
 from xbtmigrate.migration.plan import Target
 from xbtmigrate.qdrant.collection.facts import dense_vectors, page_within
 from xbtmigrate.qdrant.gallery.in_place import rows_by_key
+from xbtmigrate.qdrant.gallery.present_points import write_to_present
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
 from xbtmigrate.qdrant.wire.connection import DONE, DROP_VECTOR, MEDIUM, Connection, make_repeatable
 from xbtmigrate.qdrant.wire.points import Page, stored_id
@@ -20,8 +20,7 @@ from xbtmigrate.qdrant.wire.reader import Reader
 from xbtmigrate.qdrant.wire.writer import Writer
 from xbtmigrate.types import Layout, PointId
 
-# Ids in one filter: strict mode may limit them (`limits.MIN_LIMITS`, condition_max_size).
-_PAGE = 50
+_PAGE = 256
 
 
 def distrust(connection: Connection, target: Target, ids: Sequence[PointId]) -> None:
@@ -47,16 +46,7 @@ def remove_marks(
     connection: Connection, collection: str, ids: Sequence[PointId], key: models.ShardKey | None
 ) -> None:
     """Remove the tool's payload key from points that live under one shard key."""
-    connection.write(
-        lambda: connection.client.delete_payload(
-            collection,
-            [PROVENANCE],
-            _these(ids),
-            wait=True,
-            ordering=MEDIUM,
-            shard_key_selector=key,
-        )
-    )
+    _remove(connection, collection, ids, key, vectors=(), marks=True)
 
 
 def strip(
@@ -79,23 +69,10 @@ def strip(
     Returns:
         Number of points.
     """
-    client, done = connection.client, 0
+    done = 0
     for page in _reader(connection, collection).scroll(payload=False, vectors=False):
         for key, members in _by_key(page):
-            if vectors:
-                connection.write(
-                    lambda members=members, key=key: client.delete_vectors(  # type: ignore[misc]
-                        collection,
-                        list(vectors),
-                        _these(members),
-                        wait=True,
-                        ordering=MEDIUM,
-                        shard_key_selector=key,
-                    )
-                )
-            # Vectors first: after a crash, new vectors without marks would count as the user's own.
-            if marks:
-                remove_marks(connection, collection, members, key)
+            _remove(connection, collection, members, key, vectors=vectors, marks=marks)
         done += len(page)
         on_page(done)
     return done
@@ -156,9 +133,33 @@ def _reader(connection: Connection, collection: str) -> Reader:
     return Reader(connection, collection, page_within(connection, collection, _PAGE))
 
 
-def _these(ids: Sequence[PointId]) -> models.Filter:
-    """Select points by id with a filter, which skips deleted ones, unlike a list of ids."""
-    return models.Filter(must=[models.HasIdCondition(has_id=[stored_id(each) for each in ids])])
+def _remove(
+    connection: Connection,
+    collection: str,
+    ids: Sequence[PointId],
+    key: models.ShardKey | None,
+    *,
+    vectors: Sequence[str],
+    marks: bool,
+) -> None:
+    """Remove vectors and, if asked, marks from those of some points that exist."""
+    client = connection.client
+
+    def send(points: Sequence[PointId]) -> None:
+        stored: list[models.ExtendedPointId] = [stored_id(each) for each in points]
+        # Vectors first: after a crash, new vectors without marks would count as the user's own.
+        operations: list[models.UpdateOperation] = []
+        if vectors:
+            gone = models.DeleteVectors(vector=list(vectors), points=stored, shard_key=key)
+            operations.append(models.DeleteVectorsOperation(delete_vectors=gone))
+        if marks:
+            keys = models.DeletePayload(keys=[PROVENANCE], points=stored, shard_key=key)
+            operations.append(models.DeletePayloadOperation(delete_payload=keys))
+        connection.write(
+            lambda: client.batch_update_points(collection, operations, wait=True, ordering=MEDIUM)
+        )
+
+    write_to_present(Reader(connection, collection, len(ids), key), ids, send)
 
 
 def _by_key(page: Page) -> list[tuple[models.ShardKey | None, list[PointId]]]:

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from qdrant_client import models
 
-from xbtmigrate.errors import CollectionError
 from xbtmigrate.qdrant.collection.facts import page_within
 from xbtmigrate.qdrant.gallery.create import create_index
+from xbtmigrate.qdrant.gallery.present_points import write_to_present
 from xbtmigrate.qdrant.gallery.provenance import PLAN_LENGTH, PROVENANCE
 from xbtmigrate.qdrant.gallery.remove import drop_indexes
 from xbtmigrate.qdrant.wire.connection import MEDIUM, Connection
@@ -94,9 +94,6 @@ def store_numbers(
 ) -> None:
     """Store a number on each point, but not where a point was replaced or deleted meanwhile.
 
-    Points are named by id, not selected by their mark: while its optimizer works, a server copies
-    the list of all points that have changed for each filter, so that 100,000 would take hours.
-
     Args:
         connection: The open Qdrant.
         collection: Real name of the collection.
@@ -111,21 +108,16 @@ def store_numbers(
     ids, kinds, values = numbers
     reader = Reader(connection, collection, len(ids), shard)
     due = {point: float(value) for point, value in zip(ids, values, strict=True)}
-    while due:
-        try:
-            _send(connection, collection, key, due, shard)
-            break
-        except CollectionError:
-            # A missing point fails the request after some of the others were stored.
-            present = reader.retrieve(list(due)).ids
-            if len(present) == len(due):
-                raise
-            due = {point: due[point] for point in present}
+
+    def send(points: Sequence[PointId]) -> None:
+        _send(connection, collection, key, {each: due[each] for each in points}, shard)
+
+    present = write_to_present(reader, ids, send)
     expected = {
         point: (plan[:PLAN_LENGTH], kind.value) for point, kind in zip(ids, kinds, strict=True)
     }
     # A point that was replaced has no mark, or another one: its number is that of the former.
-    found = reader.retrieve(list(due), payload=[f'"{PROVENANCE}"'])
+    found = reader.retrieve(present, payload=[f'"{PROVENANCE}"'])
     marks = (payload.get(PROVENANCE, {}) for payload in found.payloads)
     replaced = [
         stored_id(point)
