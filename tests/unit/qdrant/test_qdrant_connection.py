@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from pytest_httpserver import HTTPServer
-from werkzeug import Response
+from werkzeug import Request, Response
 
 from tests.support.collections import embedded
 from tests.support.qdrant_server import free_port
@@ -242,17 +243,24 @@ def test_an_empty_page_is_not_the_end_of_a_scan(
 def test_pages_shrink_where_payloads_are_large(
     scripted: Connection, httpserver: HTTPServer
 ) -> None:
-    path = "/collections/c/points/scroll"
-    large = [{"id": each, "payload": {"png": "x" * 2**21}} for each in (1, 2)]
-    first = {"points": large, "next_page_offset": 3}
-    last = {"points": [], "next_page_offset": None}
-    for page in (first, last):
-        httpserver.expect_ordered_request(path).respond_with_json({"result": page, "time": 0.0})
-    list(Reader(scripted, "c", page=512).scroll(payload=True, vectors=False))
-    asked = [
-        request.json["limit"] for request, _ in httpserver.log if request.path.endswith("scroll")
-    ]
-    assert asked == [512, 8]
+    listing = {"points": [{"id": each} for each in range(40)], "next_page_offset": None}
+    httpserver.expect_request("/collections/c/points/scroll").respond_with_json(
+        {"result": listing, "time": 0.0}
+    )
+    asked: list[int] = []
+
+    def answer(request: Request) -> Response:
+        asked.append(len(request.json["ids"]))
+        points = [{"id": each, "payload": {"png": "x" * 2**21}} for each in request.json["ids"]]
+        return Response(json.dumps({"result": points, "time": 0.0}))
+
+    httpserver.expect_request("/collections/c/points").respond_with_handler(answer)
+    pages = Reader(scripted, "c", page=10, listed=40).scroll(payload=True, vectors=False)
+    read = [each for page in pages for each in page.ids]
+    assert read == [str(each) for each in range(40)]
+    assert asked[0] == 10
+    # The page that is fetched meanwhile still has the earlier limit.
+    assert asked[2] == 8
 
 
 def test_an_answer_that_the_client_library_cannot_read(

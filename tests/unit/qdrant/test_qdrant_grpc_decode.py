@@ -7,18 +7,18 @@ import pytest
 from qdrant_client import grpc
 
 from xbtmigrate.qdrant.wire.points import Sparse
-from xbtmigrate.qdrant.wire.protobuf import parse_points, parse_scroll
+from xbtmigrate.qdrant.wire.protobuf import parse_points
 
 ROW = [0.5, -1.25, 3.0]
 ROWS = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
 
 
-def scroll_of(*vectors: grpc.VectorsOutput, more: grpc.PointId | None = None) -> bytes:
+def answer_of(*vectors: grpc.VectorsOutput) -> bytes:
     points = [
         grpc.RetrievedPoint(id=grpc.PointId(num=number), vectors=each)
         for number, each in enumerate(vectors)
     ]
-    answer: bytes = grpc.ScrollResponse(result=points, next_page_offset=more).SerializeToString()
+    answer: bytes = grpc.GetResponse(result=points).SerializeToString()
     return answer
 
 
@@ -32,7 +32,7 @@ def test_floats_each_behind_a_tag_are_read_at_once() -> None:
     assert packed != tagged, "protobuf packs them; a server of Qdrant does not"
     inside = b"\x0a" + bytes([len(tagged)]) + tagged
     point = b"\x22" + bytes([len(inside)]) + inside
-    page = parse_scroll(b"\x12" + bytes([len(point)]) + point)[0]()
+    page = parse_points(b"\x0a" + bytes([len(point)]) + point)()
     assert np.asarray(page.vectors[0][""]).tolist() == ROW
 
 
@@ -44,10 +44,8 @@ def test_floats_each_behind_a_tag_are_read_at_once() -> None:
     ],
 )
 def test_a_dense_vector_is_read_in_every_form(vector: grpc.VectorOutput) -> None:
-    unread, following = parse_scroll(scroll_of(unnamed(vector)))
-    page = unread()
+    page = parse_points(answer_of(unnamed(vector)))()
     assert np.asarray(page.vectors[0][""]).tolist() == ROW
-    assert following is None
 
 
 @pytest.mark.parametrize(
@@ -60,7 +58,7 @@ def test_a_dense_vector_is_read_in_every_form(vector: grpc.VectorOutput) -> None
     ],
 )
 def test_a_multivector_is_read_in_every_form(vector: grpc.VectorOutput) -> None:
-    page = parse_scroll(scroll_of(unnamed(vector)))[0]()
+    page = parse_points(answer_of(unnamed(vector)))()
     assert np.asarray(page.vectors[0][""]).tolist() == ROWS
 
 
@@ -72,13 +70,13 @@ def test_a_multivector_is_read_in_every_form(vector: grpc.VectorOutput) -> None:
     ],
 )
 def test_a_sparse_vector_is_read_in_every_form(vector: grpc.VectorOutput) -> None:
-    page = parse_scroll(scroll_of(unnamed(vector)))[0]()
+    page = parse_points(answer_of(unnamed(vector)))()
     found = page.vectors[0][""]
     assert isinstance(found, Sparse)
     assert (found.indices.tolist(), found.values.tolist()) == ([1, 5, 2**32 - 1], ROW)
 
 
-def test_names_ids_shard_keys_and_the_next_page_are_kept() -> None:
+def test_names_ids_and_shard_keys_are_kept() -> None:
     uuid = "6f1d1a4e-6d0d-5b57-9a0b-5b3c2f6f0e11"
     named = grpc.NamedVectorsOutput(vectors={"old": grpc.VectorOutput(data=ROW)})
     points = [
@@ -89,9 +87,7 @@ def test_names_ids_shard_keys_and_the_next_page_are_kept() -> None:
         ),
         grpc.RetrievedPoint(id=grpc.PointId(num=0), shard_key=grpc.ShardKey(number=0)),
     ]
-    page = parse_points(grpc.GetResponse(result=points).SerializeToString())
+    page = parse_points(grpc.GetResponse(result=points).SerializeToString())()
     assert page.ids == [uuid, "0"]
     assert page.shard_keys == ["eu", 0]
     assert [list(each) for each in page.vectors] == [["old"], []]
-    _, following = parse_scroll(scroll_of(more=grpc.PointId(num=0)))
-    assert following == 0

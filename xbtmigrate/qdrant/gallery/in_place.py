@@ -27,7 +27,7 @@ from xbtmigrate.qdrant.gallery.provenance import (
 )
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.points import EmbeddedFields, Page
-from xbtmigrate.qdrant.wire.reader import Reader
+from xbtmigrate.qdrant.wire.reader import LISTED, Reader
 from xbtmigrate.qdrant.wire.writer import Writer
 from xbtmigrate.types import (
     WITHOUT,
@@ -69,6 +69,7 @@ class GallerySettings:
         shard_keys: Shard keys, one of which writes have to name; none under automatic sharding.
         halves: Names of the vectors that are stored in half precision.
         page: Points in a batch of `read`, at most.
+        listed: Ids in one listing, at most.
         write_limit: Points in one write, at most.
         times: Measures how long marks take.
     """
@@ -82,6 +83,7 @@ class GallerySettings:
     shard_keys: Sequence[models.ShardKey] = ()
     halves: Collection[str] = ()
     page: int = 512
+    listed: int = LISTED
     write_limit: int = 512
     times: StepTimes = field(default_factory=StepTimes)
 
@@ -135,7 +137,7 @@ class InPlaceGallery:
     def __init__(self, connection: Connection, collection: str, settings: GallerySettings) -> None:
         self._connection = connection
         self._settings = settings
-        self._reader = Reader(connection, collection, settings.page)
+        self._reader = Reader(connection, collection, settings.page, listed=settings.listed)
         self._writer = Writer(connection, collection)
 
     def count(self, kind: Kind | None = None) -> int:

@@ -13,7 +13,7 @@ from xbtmigrate.qdrant.gallery.in_place import GallerySettings, InPlaceGallery, 
 from xbtmigrate.qdrant.gallery.shadow import ShadowGallery
 from xbtmigrate.qdrant.wire.connection import Connection
 from xbtmigrate.qdrant.wire.points import EmbeddedFields
-from xbtmigrate.qdrant.wire.reader import Reader
+from xbtmigrate.qdrant.wire.reader import LISTED, Reader
 from xbtmigrate.types import Distance, Layout
 
 PAGE = 512
@@ -57,6 +57,7 @@ def open_gallery(
         shard_keys=facts.shard_keys,
         halves=_halves(facts, target),
         page=page,
+        listed=_listed(facts),
         write_limit=min(page, facts.write_limit or page),
         times=times or StepTimes(),
     )
@@ -83,7 +84,8 @@ def open_fidelity(
 
 def open_reader(connection: Connection, facts: CollectionFacts, collection: str) -> Reader:
     """Open a collection of the migration for reading in pages that its limits allow."""
-    return Reader(connection, collection, _page(connection, facts))
+    page = _page(connection, facts)
+    return Reader(connection, collection, page, listed=_listed(facts))
 
 
 def copied_vectors(facts: CollectionFacts, target: Target) -> list[str]:
@@ -114,3 +116,7 @@ def _side(facts: CollectionFacts, name: str) -> NamedVector:
             f"correct qdrant.side_vector or remove it; other dense vectors there: {there}",
         )
     return NamedVector(name, facts.dense[name][0])
+
+
+def _listed(facts: CollectionFacts) -> int:
+    return min(LISTED, facts.read_limit or LISTED)

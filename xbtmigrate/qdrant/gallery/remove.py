@@ -16,7 +16,7 @@ from xbtmigrate.qdrant.gallery.present_points import write_to_present
 from xbtmigrate.qdrant.gallery.provenance import PROVENANCE
 from xbtmigrate.qdrant.wire.connection import DONE, DROP_VECTOR, MEDIUM, Connection, make_repeatable
 from xbtmigrate.qdrant.wire.points import Page, stored_id
-from xbtmigrate.qdrant.wire.reader import Reader
+from xbtmigrate.qdrant.wire.reader import LISTED, Reader
 from xbtmigrate.qdrant.wire.writer import Writer
 from xbtmigrate.types import Layout, PointId
 
@@ -130,7 +130,8 @@ def drop_collection(connection: Connection, collection: str) -> bool:
 
 
 def _reader(connection: Connection, collection: str) -> Reader:
-    return Reader(connection, collection, page_within(connection, collection, _PAGE))
+    listed = page_within(connection, collection, LISTED)
+    return Reader(connection, collection, min(_PAGE, listed), listed=listed)
 
 
 def _remove(

@@ -61,8 +61,8 @@ class ShadowGallery:
         self._copied = list(copied)
         # The old vector stays in the source, but a projected one depends on it.
         self._bound = list(dict.fromkeys([*copied, settings.old.name]))
-        self._source = Reader(connection, source, settings.page)
-        self._shadow = Reader(connection, shadow, settings.page)
+        self._source = Reader(connection, source, settings.page, listed=settings.listed)
+        self._shadow = Reader(connection, shadow, settings.page, listed=settings.listed)
         self._keyed = [replace(self._shadow, key=key) for key in settings.shard_keys or (None,)]
         self._writer = Writer(connection, shadow)
 

@@ -197,17 +197,9 @@ _ONE_BY_ONE = np.dtype([("tag", "u1"), ("value", "<f4")])
 _TAG = 1 << 3 | 5
 
 
-def parse_scroll(answer: bytes) -> tuple[Unread, StoredId | None]:
-    """Parse a ScrollResponse: the points to be read, and where the next page starts."""
-    response = _type("ScrollResponse").FromString(answer)
-    more = response.HasField("next_page_offset")
-    following = _decode_id(response.next_page_offset) if more else None
-    return partial(_decode_page, response.result), following
-
-
-def parse_points(answer: bytes) -> Page:
-    """Parse a GetResponse."""
-    return _decode_page(_type("GetResponse").FromString(answer).result)
+def parse_points(answer: bytes) -> Unread:
+    """Parse a GetResponse: the points to be read later."""
+    return partial(_decode_page, _type("GetResponse").FromString(answer).result)
 
 
 @cache

@@ -30,6 +30,9 @@ from xbtmigrate.types import PointId, Vectors
 # Payload text meant for one page: images as data URIs can take megabytes a point.
 _PAGE_BYTES = 16 * 2**20
 
+LISTED = 4096
+"""Ids in one listing of a large collection, which takes as long as one of few."""
+
 Wanted: TypeAlias = bool | list[str]
 """Payload keys or vector names to read: all, none, or these."""
 
@@ -46,12 +49,14 @@ class Reader:
         collection: Real name of the collection.
         page: Points in a page, at most.
         key: Read the points under this shard key alone.
+        listed: Ids in one listing, at most; None for as many as points in a page.
     """
 
     connection: Connection
     collection: str
     page: int
     key: models.ShardKey | None = None
+    listed: int | None = None
 
     def scroll(
         self,
@@ -62,27 +67,28 @@ class Reader:
     ) -> Iterator[Page]:
         """Yield all points in id order, starting behind `after`; large payloads get small pages.
 
-        The next page is requested while the last one is parsed.
+        Ids are listed first, many in a request, and the points are then read by id: while its
+        optimizer works, a server takes up to a second for each listing of a large collection,
+        however short it is, and milliseconds for points by id (docs/benchmarks-data-path.md). The
+        next page is requested while the last one is parsed.
         """
-        limit = self.page
+        limit, wanted = self.page, bool(payload or vectors)
 
         def answers() -> Iterator[Unread]:
-            offset: StoredId | None = None if after is None else stored_id(after)
-            while True:
-                unread, offset = self._answer(offset, limit, payload, vectors)
-                yield unread
-                # Only an explicit null ends a scroll, never an error or a short page
-                # (docs/safety.md).
-                if offset is None:
-                    return
+            for ids in self._list(after):
+                start = 0
+                while start < len(ids):
+                    part = ids.rows(range(start, min(start + limit, len(ids))))
+                    start += len(part)
+                    if wanted:
+                        yield self._read(part.ids, payload, vectors)
+                    else:
+                        yield lambda part=part: part
 
-        for number, unread in enumerate(read_ahead(answers())):
+        for unread in read_ahead(answers()):
             page = unread()
             # The page that is being fetched still has the earlier limit.
             limit = self._fitting(page)
-            if number == 0 and page.ids[:1] == [after]:
-                # A page begins with its offset, and the caller already has that point.
-                page = page.rows(range(1, len(page)))
             if len(page):
                 yield page
 
@@ -94,11 +100,7 @@ class Reader:
         vectors: Wanted = False,
     ) -> Page:
         """Return at most one page of points in the order of `ids`, without the absent ones."""
-        native = [stored_id(each) for each in ids]
-        found = self.connection.call(lambda: self._retrieve(native, payload, vectors))
-        # A server does not promise to return points in the order of the request.
-        row_of = {point_id: row for row, point_id in enumerate(found.ids)}
-        return found.rows([row_of[each] for each in ids if each in row_of])
+        return self._read(ids, payload, vectors)()
 
     def select(
         self,
@@ -154,40 +156,52 @@ class Reader:
         )
         return {str(hit.value): hit.count for hit in found.hits}
 
-    def _answer(
-        self, offset: StoredId | None, limit: int, payload: Wanted, vectors: Wanted
-    ) -> tuple[Unread, StoredId | None]:
-        return self.connection.call(lambda: self._scroll(offset, limit, payload, vectors))
+    def _list(self, after: PointId | None) -> Iterator[Page]:
+        """Yield the points behind `after` without their contents."""
+        offset: StoredId | None = None if after is None else stored_id(after)
+        while True:
+            page, offset = self._scroll(offset)
+            # A listing begins with its offset, and the caller already has that point.
+            yield page.rows(range(1, len(page))) if page.ids[:1] == [after] else page
+            # Only an explicit null ends a scroll, never an error or a short page (docs/safety.md).
+            if offset is None:
+                return
 
-    def _scroll(
-        self, offset: StoredId | None, limit: int, payload: Wanted, vectors: Wanted
-    ) -> tuple[Unread, StoredId | None]:
-        rpc, rest = self._rpc(payload, vectors), self.connection.rest
-        if rpc is not None:
-            request = grpc.ScrollPoints(
-                collection_name=self.collection,
-                limit=limit,
-                offset=None if offset is None else _packed_id(offset),
-                **_packed_choice(payload, vectors),
-            )
-            return protobuf.parse_scroll(rpc.send("Scroll", request.SerializeToString()))
+    def _scroll(self, offset: StoredId | None) -> tuple[Page, StoredId | None]:
+        rest, client, limit = self.connection.rest, self.connection.client, self.listed or self.page
         if rest is not None:
-            body = {"limit": limit, "with_payload": payload, "with_vector": vectors}
-            asked = body if offset is None else {**body, "offset": offset}
-            return parse_scroll(
-                rest.send("POST", self.collection, "points/scroll", self._keyed(asked))
+            body = {"limit": limit, "with_payload": False, "with_vector": False}
+            asked = self._keyed(body if offset is None else {**body, "offset": offset})
+            return self.connection.call(
+                lambda: parse_scroll(rest.send("POST", self.collection, "points/scroll", asked))
             )
-        records, following = self.connection.client.scroll(
-            self.collection,
-            limit=limit,
-            offset=offset,
-            with_payload=payload,
-            with_vectors=vectors,
-            shard_key_selector=self.key,
+        records, following = self.connection.call(
+            lambda: client.scroll(
+                self.collection,
+                limit=limit,
+                offset=offset,
+                with_payload=False,
+                shard_key_selector=self.key,
+            )
         )
-        return partial(parse_records, records), following  # type: ignore[return-value]
+        return parse_records(records), following  # type: ignore[return-value]
 
-    def _retrieve(self, ids: Sequence[StoredId], payload: Wanted, vectors: Wanted) -> Page:
+    def _read(self, ids: Sequence[PointId], payload: Wanted, vectors: Wanted) -> Unread:
+        """Request points by id, in the order of `ids` and without the absent ones."""
+        native = [stored_id(each) for each in ids]
+        unread = self.connection.call(lambda: self._retrieve(native, payload, vectors))
+
+        def parse() -> Page:
+            found = unread()
+            if found.ids == ids:
+                return found
+            # A server does not promise to return points in the order of the request.
+            row_of = {point_id: row for row, point_id in enumerate(found.ids)}
+            return found.rows([row_of[each] for each in ids if each in row_of])
+
+        return parse
+
+    def _retrieve(self, ids: Sequence[StoredId], payload: Wanted, vectors: Wanted) -> Unread:
         rpc, rest = self._rpc(payload, vectors), self.connection.rest
         if rpc is not None:
             request = grpc.GetPoints(
@@ -199,15 +213,14 @@ class Reader:
         if rest is not None:
             body = {"ids": ids, "with_payload": payload, "with_vector": vectors}
             return parse_points(rest.send("POST", self.collection, "points", self._keyed(body)))
-        return parse_records(
-            self.connection.client.retrieve(
-                self.collection,
-                ids,
-                with_payload=payload,
-                with_vectors=vectors,
-                shard_key_selector=self.key,
-            )
+        records = self.connection.client.retrieve(
+            self.collection,
+            ids,
+            with_payload=payload,
+            with_vectors=vectors,
+            shard_key_selector=self.key,
         )
+        return partial(parse_records, records)
 
     def _keyed(self, body: dict[str, Any]) -> dict[str, Any]:
         return body if self.key is None else {**body, "shard_key": self.key}
@@ -254,24 +267,23 @@ def parse_records(records: Sequence[models.Record]) -> Page:
     )
 
 
-def parse_scroll(answer: bytes) -> tuple[Unread, StoredId | None]:
-    """Parse the answer to a scroll: the points, to be parsed later, and where the next page starts.
+def parse_scroll(answer: bytes) -> tuple[Page, StoredId | None]:
+    """Parse the answer to a scroll: the points, and where the next page starts.
 
     Raises:
         JSONDecodeError: It is not the answer of a Qdrant.
     """
     result = _result(answer)
-    following = cast("StoredId | None", result["next_page_offset"])
-    return partial(_page, result["points"]), following
+    return _page(result["points"]), cast("StoredId | None", result["next_page_offset"])
 
 
-def parse_points(answer: bytes) -> Page:
-    """Parse the answer to a request for points by id.
+def parse_points(answer: bytes) -> Unread:
+    """Parse the answer to a request for points by id: they are to be read later.
 
     Raises:
         JSONDecodeError: It is not the answer of a Qdrant.
     """
-    return _page(_result(answer))
+    return partial(_page, _result(answer))
 
 
 def _result(answer: bytes) -> Any:
