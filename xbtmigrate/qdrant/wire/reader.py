@@ -75,15 +75,15 @@ class Reader:
         limit, wanted = self.page, bool(payload or vectors)
 
         def answers() -> Iterator[Unread]:
-            for ids in self._list(after):
+            for listed in self._list(after):
                 start = 0
-                while start < len(ids):
-                    part = ids.rows(range(start, min(start + limit, len(ids))))
-                    start += len(part)
+                while start < len(listed):
+                    rows = range(start, min(start + limit, len(listed)))
+                    start = rows.stop
                     if wanted:
-                        yield self._read(part.ids, payload, vectors)
+                        yield self._read(listed.ids[rows.start : rows.stop], payload, vectors)
                     else:
-                        yield lambda part=part: part
+                        yield partial(listed.rows, rows)
 
         for unread in read_ahead(answers()):
             page = unread()
